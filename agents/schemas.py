@@ -1,0 +1,77 @@
+"""What the roles answer. These classes are the schemas that models are given and that their raw text is validated against."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..rl.signals.signal import MAX_BETA, MAX_TERMS, Exploration, Term
+
+
+class Failure(StrEnum):
+    """The closed taxonomy of what can be wrong with learning. `docs/failures.md` says how each looks in the evidence."""
+
+    NOT_EXPLORING = "not_exploring"
+    EXPLORATION_COLLAPSED = "exploration_collapsed"
+    SUBGOAL_NEVER_REACHED = "subgoal_never_reached"
+    WRONG_SUBGOAL_ORDER = "wrong_subgoal_order"
+    LAZY_AGENT = "lazy_agent"
+    SAME_TARGET = "same_target"
+    WAITING_ON_EACH_OTHER = "waiting_on_each_other"
+    SHAPING_DOMINATES = "shaping_dominates"
+    PLATEAU = "plateau"
+    REGRESSION = "regression"
+    SHARED_PARAMETER_CONFLICT = "shared_parameter_conflict"
+    INSUFFICIENT_EVIDENCE = "insufficient_evidence"
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Finding(Answer):
+    """One failure with the evidence keys that show it."""
+
+    failure: Failure
+    cites: list[Annotated[str, Field(max_length=120)]] = Field(max_length=8)
+    explanation: str = Field(max_length=400)
+
+    @model_validator(mode="after")
+    def _cites_something(self) -> Finding:
+        if self.failure is not Failure.INSUFFICIENT_EVIDENCE and not self.cites:
+            raise ValueError(f"finding {self.failure.value!r} cites no evidence key; cite at least one")
+        return self
+
+
+class Diagnosis(Answer):
+    """The Critic's answer: most important finding first."""
+
+    findings: list[Finding] = Field(min_length=1, max_length=4)
+    advice: str = Field(default="", max_length=600)
+
+
+class Proposal(Answer):
+    """One candidate signal. `terms` replace the terms in force; leaving one out removes it."""
+
+    title: str = Field(max_length=80)
+    reason: str = Field(max_length=600)
+    addresses: list[Failure] = Field(min_length=1, max_length=4)
+    beta: float = Field(default=0.5, ge=0, le=MAX_BETA)
+    terms: list[Term] = Field(max_length=MAX_TERMS)
+    exploration: Exploration = Exploration()
+
+
+class ProposalSet(Answer):
+    """The Generator's answer: up to K proposals, each a different idea."""
+
+    proposals: list[Proposal] = Field(min_length=1, max_length=8)
+
+
+class ProposalRanking(Answer):
+    """The Ranker's answer on proposals: their ids, best first, each exactly once."""
+
+    kind: Literal["proposals"] = "proposals"
+    order: list[str] = Field(min_length=1, max_length=8)
+    reason: str = Field(max_length=600)

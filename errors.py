@@ -1,0 +1,92 @@
+"""Every error that cosignal raises on purpose.
+
+    CosignalError
+    ├── ConfigError              a config that cannot be used: rule, value, remedy (exit code 2)
+    │   └── TaskImportError      the task's environment cannot be imported or built
+    ├── NotARunError             a path that holds no run (exit code 2)
+    ├── RunLockedError           another process is writing this run
+    ├── SignalError              a signal that cannot be executed
+    │   └── ExpressionError      a term expression outside the whitelist
+    ├── SeamError                the other process cannot be understood or reached
+    │   ├── ProtocolError        a message that is not of this protocol
+    │   ├── TrainerGone          the trainer does not answer any more
+    │   └── VersionConflict      compare-and-set failed: another signal is in force
+    ├── BranchError              a branch could not be run
+    ├── SnapshotError            a snapshot is missing or does not fit
+    └── ModelAnswerError         a model's answer that is no schema object (data: routed by the graph)
+        ├── InvalidAnswer        not JSON, or JSON of the wrong shape
+        ├── ProviderError        the provider did not answer
+        └── BudgetExhausted      the run's limit on calls or tokens is reached
+"""
+
+
+class CosignalError(Exception):
+    """Base of every error below; catching it catches nothing else."""
+
+
+class ConfigError(CosignalError):
+    """A config that cannot be used. The message names the rule, the value and the remedy."""
+
+
+class TaskImportError(ConfigError):
+    """The environment that `task` names cannot be imported or built."""
+
+
+class NotARunError(CosignalError):
+    """The path is not a run directory."""
+
+
+class RunLockedError(CosignalError):
+    """Another process holds the run directory's lock."""
+
+
+class SignalError(CosignalError):
+    """A signal that does not fit its task: unknown feature, unknown event, bounds."""
+
+
+class ExpressionError(SignalError):
+    """A term expression outside the whitelist, or too deep or too long."""
+
+
+class SeamError(CosignalError):
+    """Trainer, workers and loop do not understand or reach each other."""
+
+
+class ProtocolError(SeamError):
+    """A message that is not of this protocol version, or answers another request."""
+
+
+class TrainerGone(SeamError):
+    """The trainer process ended or stopped answering."""
+
+
+class VersionConflict(SeamError):
+    """A promotion named a base version that is not the one in force."""
+
+
+class BranchError(CosignalError):
+    """A branch could not be run; carries the worker's own words."""
+
+
+class SnapshotError(CosignalError):
+    """A snapshot is missing, incomplete, or of another task or network."""
+
+
+class ModelAnswerError(CosignalError):
+    """A model's answer that did not become a schema object. Kept as data and routed by the graph."""
+
+
+class InvalidAnswer(ModelAnswerError):
+    """The raw text is not JSON, or JSON of the wrong shape, also after the repair turn. `raw`: what the model said."""
+
+    def __init__(self, message: str, raw: str = "") -> None:
+        super().__init__(message)
+        self.raw = raw
+
+
+class ProviderError(ModelAnswerError):
+    """The provider failed or did not answer in time."""
+
+
+class BudgetExhausted(ModelAnswerError):
+    """The run's hard limit on calls or tokens is reached: adaptation stops, training goes on."""

@@ -1,0 +1,1 @@
+"""Learning algorithms, one a file, and the pure functions that they share."""

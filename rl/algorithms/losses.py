@@ -1,0 +1,31 @@
+"""Loss functions of the policy-gradient algorithms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+
+def normalised(advantage: Tensor) -> Tensor:
+    """Zero mean, unit standard deviation over the minibatch."""
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+
+def ppo_policy_loss(logp: Tensor, logp_old: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """Clipped surrogate (Schulman et al. 2017, eq. 7), negated so that it is minimised. All [N] → scalar.
+
+        L = −E[min(ρ A, clip(ρ, 1−ε, 1+ε) A)],  ρ = exp(logp − logp_old)
+    """
+    ratio = torch.exp(logp - logp_old)
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
+
+
+def value_loss(values: Tensor, targets: Tensor) -> Tensor:
+    """Huber loss with threshold 10 (Yu et al. 2022): a squared error with a bounded gradient. All [N] → scalar."""
+    return huber_loss(values, targets, delta=10.0)
+
+
+def categorical_entropy(logp_all: Tensor) -> Tensor:
+    """Mean entropy in nats of categorical distributions given as log-probabilities [N, U] → scalar."""
+    return -(logp_all.exp() * logp_all).sum(-1).mean()

@@ -1,0 +1,56 @@
+"""A branch worker: `python -m cosignal.rl.branches.worker RUN_DIR ADDRESS INDEX`.
+
+Started before it is needed, so that a branch costs no start-up. Says WorkerReady, then answers one job at a time. Ends
+when told to or when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import structlog
+import zmq
+
+from ...errors import CosignalError
+from ..config import TrainingConfig
+from ..ipc.messages import BranchJob, ErrorReply, WorkerReady, WorkerReply
+from ..logs import log_to
+from ..process import leave_with_parent, one_thread
+from ..training import TrainingLine
+from .fork import new_line, run_branch
+
+
+def answer(line: TrainingLine, run_dir: Path, job: BranchJob) -> WorkerReply:
+    """Run a job; what goes wrong with it is the answer."""
+    log = structlog.get_logger()
+    try:
+        result = run_branch(line, run_dir, job)
+    except CosignalError as error:
+        log.warning("branch failed", key=job.key, arm=job.arm, error=str(error))
+        return ErrorReply(error="branch", message=f"{job.arm} seed {job.seed}: {error}")
+    log.info("branch done", key=job.key, arm=job.arm, seed=job.seed, final_return=result.final_return, cpu_s=result.cpu_s)
+    return result
+
+
+def main(run_dir: Path, address: str, index: int) -> None:
+    leave_with_parent()
+    one_thread()
+    log_to(run_dir / f"worker-{index}.log.jsonl", process=f"worker-{index}")
+    line = new_line(TrainingConfig.model_validate_json((run_dir / "training.json").read_text()))
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.LINGER, 500)
+        socket.connect(address)
+        socket.send(WorkerReady(pid=os.getpid()).model_dump_json().encode())
+        while True:
+            message = socket.recv()
+            if json.loads(message).get("kind") == "stop":
+                return
+            reply = answer(line, run_dir, BranchJob.model_validate_json(message))
+            socket.send(reply.model_dump_json().encode())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

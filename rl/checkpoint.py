@@ -1,0 +1,94 @@
+"""Snapshots: the whole state of a training line at an update boundary, as a directory.
+
+`state.safetensors` holds the arrays, `state.json` the plain data, `recorded.safetensors` the sample of transitions that
+proposals are checked against. Written beside its place and renamed, so that a snapshot is whole or not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ..errors import SnapshotError
+from .training import TrainingLine
+
+FORMAT = 1
+
+
+def save_snapshot(line: TrainingLine, directory: Path, extra: dict[str, object] | None = None) -> Path:
+    """Write `line` to `directory` (kept as it is when it exists: same run, same update, same content)."""
+    if directory.exists():
+        return directory
+    arrays, meta = line.state_dict()
+    partial = directory.with_name(f"{directory.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    save_file(arrays, partial / "state.safetensors")
+    line.recorder.recorded(line.episodes).save(partial / "recorded.safetensors")
+    text = json.dumps({"format": FORMAT, "task": line.spec.name, "line": meta, "extra": extra or {}})
+    (partial / "state.json").write_text(text)
+    for path in partial.iterdir():
+        _sync(path)
+    try:
+        partial.rename(directory)
+    except OSError:  # somebody else finished the same content first
+        shutil.rmtree(partial)
+        if not directory.exists():
+            raise
+    _sync(directory.parent)
+    return directory
+
+
+def load_snapshot(line: TrainingLine, directory: Path) -> dict[str, object]:
+    """Put a snapshot's state into `line`; returns what was saved as `extra`.
+
+    Raises SnapshotError when it is missing, of another format, or of another task or network.
+    """
+    try:
+        saved = json.loads((directory / "state.json").read_text())
+        arrays = load_file(directory / "state.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise SnapshotError(f"no usable snapshot at {str(directory)!r}: {error}; resume from another one") from error
+    if (saved["format"], saved["task"]) != (FORMAT, line.spec.name):
+        raise SnapshotError(
+            f"a snapshot must have format {FORMAT} and task {line.spec.name!r}, {str(directory)!r} has "
+            f"{saved['format']!r} and {saved['task']!r}; use the version and config it was made with"
+        )
+    try:
+        line.load_state_dict(arrays, saved["line"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise SnapshotError(f"snapshot {str(directory)!r} does not fit this config: {error!r}") from error
+    extra: dict[str, object] = saved["extra"]
+    return extra
+
+
+def update_of(directory: Path) -> int:
+    """checkpoints/update_000000016 → 16."""
+    return int(directory.name.rsplit("_", 1)[1])
+
+
+def newest_snapshot(checkpoints: Path) -> Path | None:
+    whole = [p for p in checkpoints.glob("update_*") if p.suffix != ".partial"]
+    return max(whole, key=update_of, default=None)
+
+
+def prune(checkpoints: Path, keep: int, named: set[str]) -> None:
+    """Delete all but the newest `keep` snapshots and the `named` ones, and what crashed writers left behind."""
+    for partial in checkpoints.glob("*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+    whole = sorted(checkpoints.glob("update_*"), key=update_of)
+    for old in whole[:-keep]:
+        if old.name not in named:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,303 @@
+"""Any PettingZoo `ParallelEnv` as a batch: E instances, stepped one after the other in this process.
+
+`pettingzoo_layout` says how agents are grouped and where features, events and success come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ConfigError, SnapshotError
+from ..task import FloatArray, IntArray, Step, episode_seed
+from .pettingzoo_layout import GroupLayout, read_layout
+
+Views = tuple[list[FloatArray], list[FloatArray]]  # obs [g] [E, A_g, O_g] and features [g] [E, A_g, F_g]
+
+_MASK = (1 << 64) - 1
+
+
+class PettingZooTask:
+    """A `BatchedTask` over `ParallelEnv` instances.
+
+    The team reward is the sum or mean of the rewards of *all* agents (a dead agent's is 0). An agent that dies before
+    the episode ends keeps its place: its rows are zero and its actions are ignored. The episode ends when no agent is
+    left; if an agent left by truncation in that last step it counts as truncated, else as terminated.
+
+    Args:
+        factory: builds one environment; called E times, and once more if `episode_text` is used.
+        num_envs: E.
+        team_reward: how the agents' rewards become the team's.
+        n_max: truncate after that many steps, on top of the environment's own limit; None for no such limit.
+
+    Raises:
+        ConfigError: the environment cannot be batched, see `pettingzoo_layout.read_layout`.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[[], Any],
+        num_envs: int,
+        team_reward: Literal["sum", "mean"] = "sum",
+        n_max: int | None = None,
+    ) -> None:
+        if num_envs < 1:
+            raise ConfigError(f"num_envs must be at least 1, got {num_envs!r}; raise it")
+        self.num_envs, self._factory, self._team_reward, self._n_max = num_envs, factory, team_reward, n_max
+        self._envs = [factory() for _ in range(num_envs)]
+        if len({id(env) for env in self._envs}) != num_envs:
+            raise ConfigError(
+                f"the factory must build a new environment at each call, {factory!r} gave the same one twice; "
+                "let it construct"
+            )
+        layout = read_layout(self._envs[0], n_max)
+        self.spec, self._groups = layout.spec, layout.groups
+        self._ids = [agent for group in self._groups for agent in group.ids]
+        self._starts = [group.action_start for group in self._groups for _ in group.ids]
+        self._spare: Any = None
+        self._base_seed = 0
+        self._seeds = np.zeros(num_envs, dtype=np.int64)
+        self._episodes = np.zeros(num_envs, dtype=np.int64)
+        self._history: list[list[list[int]]] = [[] for _ in range(num_envs)]  # [e] [t] [A], actions since the reset
+        self._step = self._new_step()
+        self.reset(0)
+
+    def _new_step(self) -> Step:
+        def zeros(sizes: list[int]) -> list[FloatArray]:
+            agents = [len(group.agents) for group in self.spec.groups]
+            return [np.zeros((self.num_envs, a, n), dtype=np.float32) for a, n in zip(agents, sizes, strict=True)]
+
+        obs = [group.obs_size for group in self.spec.groups]
+        features = [len(group.features) for group in self.spec.groups]
+        return Step(
+            obs=zeros(obs),
+            features=zeros(features),
+            last_obs=zeros(obs),
+            last_features=zeros(features),
+            events=zeros([len(group.events) for group in self.spec.groups]),
+            reward=np.zeros(self.num_envs, dtype=np.float32),
+            terminated=np.zeros(self.num_envs, dtype=np.bool_),
+            truncated=np.zeros(self.num_envs, dtype=np.bool_),
+            success=np.zeros(self.num_envs, dtype=np.bool_),
+        )
+
+    def reset(self, base_seed: int) -> Step:
+        """Start episode 0 in every environment."""
+        self._base_seed = base_seed & _MASK
+        for e in range(self.num_envs):
+            self._begin(e, 0)
+        return self.observe()
+
+    def _begin(self, e: int, episode: int) -> None:
+        self._episodes[e] = episode
+        self._seeds[e] = episode_seed(self._base_seed, e, episode)
+        self._replay(e, [])
+
+    def _replay(self, e: int, history: list[list[int]]) -> None:
+        """Reset environment e with its seed, act as in `history`, and show where it stands."""
+        env = self._envs[e]
+        observations, infos = env.reset(seed=int(self._seeds[e]))
+        for row in history:
+            observations, _, _, _, infos = env.step(self._env_actions(env, row))
+        self._history[e] = [list(row) for row in history]
+        self._write_views((self._step.obs, self._step.features), e, observations, infos)
+
+    def _env_actions(self, env: Any, row: list[int]) -> dict[Any, int]:
+        """Actions of the agents that are alive, in their own spaces. row: [A]."""
+        live = set(env.agents)
+        return {a: start + k for a, start, k in zip(self._ids, self._starts, row, strict=True) if a in live}
+
+    def step(self, actions: list[IntArray]) -> Step:
+        """actions: [g] [E, A_g], each in 0..n_actions-1.
+
+        Raises:
+            ValueError: wrong shape, or an action out of range (nothing has changed then).
+            ConfigError: the environment does not give a feature that it declares.
+        """
+        joint = self._checked(actions)
+        for e in range(self.num_envs):
+            self._step_env(e, [int(k) for k in joint[e]])
+        return self._step
+
+    def _checked(self, actions: list[IntArray]) -> IntArray:
+        """The actions side by side, [E, A]."""
+        for group, chosen in zip(self.spec.groups, actions, strict=True):
+            shape = (self.num_envs, len(group.agents))
+            if chosen.shape != shape:
+                raise ValueError(f"actions of group {group.name!r} must have shape {shape}, got {chosen.shape}")
+            if chosen.min() < 0 or chosen.max() >= group.n_actions:
+                raise ValueError(
+                    f"actions of group {group.name!r} must be in 0..{group.n_actions - 1},"
+                    f" got {chosen.min()}..{chosen.max()}; fix the policy"
+                )
+        return np.concatenate(actions, axis=1)
+
+    def _step_env(self, e: int, row: list[int]) -> None:
+        env, step = self._envs[e], self._step
+        observations, rewards, terminations, truncations, infos = env.step(self._env_actions(env, row))
+        self._history[e].append(row)
+        self._write_views((step.last_obs, step.last_features), e, observations, infos)
+        self._write_events(e, infos)
+        step.reward[e] = self._team_total(rewards)
+        terminated, truncated = self._ending(env, len(self._history[e]), terminations, truncations)
+        step.terminated[e], step.truncated[e] = terminated, truncated
+        ended = terminated or truncated
+        step.success[e] = ended and self.spec.has_success and self._succeeded(infos)
+        if ended:
+            self._begin(e, int(self._episodes[e]) + 1)
+        else:
+            for now, last in zip(step.obs + step.features, step.last_obs + step.last_features, strict=True):
+                now[e] = last[e]
+
+    def _team_total(self, rewards: dict[Any, float]) -> float:
+        total = sum(float(rewards.get(agent, 0.0)) for agent in self._ids)
+        return total / len(self._ids) if self._team_reward == "mean" else total
+
+    def _ending(
+        self, env: Any, steps: int, terminations: dict[Any, bool], truncations: dict[Any, bool]
+    ) -> tuple[bool, bool]:
+        """(terminated, truncated) of the whole episode after `steps` steps; at most one is true."""
+        gone = {agent for flags in (terminations, truncations) for agent, flag in flags.items() if flag}
+        if set(env.agents) - gone:
+            return False, self._n_max is not None and steps >= self._n_max
+        by_limit = any(flag and not terminations.get(agent) for agent, flag in truncations.items())
+        return not by_limit, by_limit
+
+    @staticmethod
+    def _succeeded(infos: dict[Any, Any]) -> bool:
+        return any(info.get("success", False) for info in infos.values() if isinstance(info, dict))
+
+    def _write_views(self, views: Views, e: int, observations: dict[Any, Any], infos: dict[Any, Any]) -> None:
+        obs, features = views
+        for g, group in enumerate(self._groups):
+            for i, agent in enumerate(group.ids):
+                if agent in observations:
+                    obs[g][e, i] = observations[agent]
+                    features[g][e, i] = self._feature_row(g, group, agent, obs[g][e, i], infos)
+                else:
+                    obs[g][e, i] = 0
+                    features[g][e, i] = 0
+
+    def _feature_row(self, g: int, group: GroupLayout, agent: Any, obs: FloatArray, infos: dict[Any, Any]) -> Any:
+        if not group.declared:
+            return np.clip(obs, group.low, group.high)
+        try:
+            values = infos[agent]["features"]
+            return [values[name] for name in self.spec.groups[g].feature_names()]
+        except KeyError as error:
+            raise ConfigError(
+                f"an environment gives the features of its feature_specs in infos[agent]['features'] at reset and at"
+                f" each step, {self.spec.name!r} gave agent {agent!r} no {error}; add it there"
+            ) from error
+
+    def _write_events(self, e: int, infos: dict[Any, Any]) -> None:
+        for g, group in enumerate(self._groups):
+            names = self.spec.groups[g].event_names()
+            for i, agent in enumerate(group.ids):
+                counts = infos.get(agent, {}).get("events", {})
+                self._step.events[g][e, i] = [counts.get(name, 0) for name in names]
+
+    def observe(self) -> Step:
+        """The current views; reward, events and flags are zero."""
+        step = self._step
+        for now, last in zip(step.obs + step.features, step.last_obs + step.last_features, strict=True):
+            last[:] = now
+        for array in (*step.events, step.reward, step.terminated, step.truncated, step.success):
+            array[:] = 0
+        return step
+
+    def reseed(self, base_seed: int) -> None:
+        """New seeds for the episodes to come. The running episodes go on as they are: their random numbers belong to
+        the environments, which cannot be reseeded without a reset."""
+        self._base_seed = base_seed & _MASK
+
+    def state_dict(self) -> dict[str, NDArray[np.generic]]:
+        """base_seed uint64 [1], seeds and episodes and lengths int64 [E], actions int32 [E, L, A] (padded with 0),
+        and what is observed now, obs_0, obs_1, … (one per group), by which a restore is checked."""
+        lengths = np.array([len(history) for history in self._history], dtype=np.int64)
+        actions = np.zeros((self.num_envs, int(lengths.max()), len(self._ids)), dtype=np.int32)
+        for e, history in enumerate(self._history):
+            if history:
+                actions[e, : len(history)] = history
+        state: dict[str, NDArray[np.generic]] = {
+            "base_seed": np.array([self._base_seed], dtype=np.uint64),
+            "seeds": self._seeds.copy(),
+            "episodes": self._episodes.copy(),
+            "lengths": lengths,
+            "actions": actions,
+        }
+        state.update({f"obs_{g}": obs.copy() for g, obs in enumerate(self._step.obs)})
+        return state
+
+    def load_state_dict(self, state: dict[str, NDArray[np.generic]]) -> None:
+        """Reset every environment with its seed and play its actions again. A task that is not deterministic starts a
+        fresh episode in every environment instead.
+
+        Raises:
+            SnapshotError: arrays are missing or of another task or number of environments, or the replay differs.
+        """
+        self._check_state(state)
+        self._base_seed = int(state["base_seed"][0])
+        for e in range(self.num_envs):
+            self._seeds[e], self._episodes[e] = int(state["seeds"][e]), int(state["episodes"][e])
+            if self.spec.deterministic:
+                self._replay(e, state["actions"][e, : int(state["lengths"][e])].tolist())
+            else:
+                self._begin(e, int(self._episodes[e]) + 1)
+        if self.spec.deterministic:
+            self._check_replay(state)
+
+    def _check_state(self, state: dict[str, NDArray[np.generic]]) -> None:
+        shapes = {f"obs_{g}": obs.shape for g, obs in enumerate(self._step.obs)}
+        shapes |= dict.fromkeys(("seeds", "episodes", "lengths"), (self.num_envs,)) | {"base_seed": (1,)}
+        for name, shape in shapes.items():
+            if "actions" not in state or name not in state or state[name].shape != shape:
+                got = state[name].shape if name in state else f"only {sorted(state)!r}"
+                raise SnapshotError(
+                    f"{self.spec.name!r} with {self.num_envs} environments needs 'actions' and {name!r} {shape},"
+                    f" got {got}; load a snapshot of the same task and trainer.envs"
+                )
+
+    def _check_replay(self, state: dict[str, NDArray[np.generic]]) -> None:
+        for g, obs in enumerate(self._step.obs):
+            if not np.array_equal(obs, np.asarray(state[f"obs_{g}"], dtype=np.float32), equal_nan=True):
+                raise SnapshotError(
+                    f"replaying seed and actions must lead to the same observations, {self.spec.name!r} came out"
+                    " different; take all randomness from reset(seed), or set its attribute deterministic = False"
+                )
+
+    def episode_text(self, seed: int, actions: list[IntArray]) -> list[str]:
+        """Play the episode that starts from reset seed `seed` with `actions` ([g] [T, A_g]); a line of text a step."""
+        if self._spare is None:
+            self._spare = self._factory()
+        env: Any = self._spare
+        lines: list[str] = []
+        env.reset(seed=seed)
+        for row in np.concatenate(actions, axis=1).tolist():
+            _, rewards, terminations, truncations, infos = env.step(self._env_actions(env, row))
+            terminated, truncated = self._ending(env, len(lines) + 1, terminations, truncations)
+            line = f"step {len(lines) + 1}: {self._happenings(env, row, rewards, infos)}"
+            ended = "success" if self._succeeded(infos) else "terminated" if terminated else "time limit"
+            lines.append(f"{line} | {ended}" if terminated or truncated else line)
+            if terminated or truncated:
+                break
+        return lines
+
+    def _happenings(self, env: Any, row: list[int], rewards: dict[Any, float], infos: dict[Any, Any]) -> str:
+        acts, events = [], []
+        groups = [group for group in self.spec.groups for _ in group.agents]
+        for group, agent, action in zip(groups, self._ids, row, strict=True):
+            acts.append(f"{agent} {group.action_names[action] if group.action_names else action}")
+            counts = infos.get(agent, {}).get("events", {})
+            events += [f"{agent} {name}" for name in group.event_names() if counts.get(name, 0)]
+        state = f" -> {env.describe()}" if hasattr(env, "describe") else ""
+        happened = ", ".join(events) or "none"
+        return f"{', '.join(acts)}{state} | events: {happened} | team reward {self._team_total(rewards):+.3f}"
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in [*self._envs, *([] if self._spare is None else [self._spare])]:
+            env.close()

@@ -1,0 +1,60 @@
+"""Sparse return and success of the current stochastic policy on fixed seeds; shaping plays no part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from .algorithms.ippo import IPPO
+from .config import TaskConfig
+from .envs import make_task
+from .task import BatchedTask, splitmix64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`returns` [n], `successes` [n] of the first episode of each environment; `steps` all environment steps it took."""
+
+    returns: list[float]
+    successes: list[float]
+    steps: int
+    has_success: bool
+
+    @property
+    def mean_return(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def success_rate(self) -> float | None:
+        """None where the task has no success test."""
+        return float(np.mean(self.successes)) if self.has_success else None
+
+
+class Evaluator:
+    """`episodes` fixed episodes of a task, named by `seed`; neither touches nor reads a training stream."""
+
+    def __init__(self, config: TaskConfig, episodes: int, seed: int) -> None:
+        self.task: BatchedTask = _task(config, episodes)
+        self.seed = seed
+
+    def evaluate(self, policy: IPPO) -> Evaluation:
+        generator = torch.Generator().manual_seed(splitmix64(self.seed) >> 1)
+        step = self.task.reset(self.seed)
+        returns, successes = np.zeros(self.task.num_envs), np.zeros(self.task.num_envs)
+        running, steps = np.ones(self.task.num_envs, bool), 0
+        while running.any():
+            actions, _ = policy.act(step.obs, generator)
+            step = self.task.step(actions)
+            steps += self.task.num_envs
+            returns += np.where(running, step.reward, 0.0)
+            successes += running & step.success
+            running &= ~(step.terminated | step.truncated)
+        return Evaluation(returns.tolist(), successes.tolist(), steps, self.task.spec.has_success)
+
+
+@lru_cache(maxsize=4)
+def _task(config: TaskConfig, episodes: int) -> BatchedTask:
+    return make_task(config, episodes)

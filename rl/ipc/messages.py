@@ -1,0 +1,320 @@
+"""What crosses the seam between loop, trainer and branch workers. Pydantic only: imports neither torch nor LangChain.
+
+Every request is answered by exactly one reply. Envelope: JSON, one ZeroMQ frame; `protocol` must equal PROTOCOL.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from ..signals.signal import Exploration, Signal
+from ..task import TaskSpec
+
+PROTOCOL = 1
+
+Stage = Literal["exploring", "emerging", "improving", "plateaued", "regressing", "converged"]
+TrainerState = Literal["training", "waiting", "finished", "stopping"]
+ErrorKind = Literal["protocol", "version_conflict", "signal", "snapshot", "branch", "bad_request"]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+# ---------------------------------------------------------------- requests, loop to trainer
+
+
+class Hello(Wire):
+    """`pid`: the loop's process; when it is gone, a waiting trainer waits a bounded time, checkpoints and leaves."""
+
+    kind: Literal["hello"] = "hello"
+    protocol: int = PROTOCOL
+    pid: int = Field(default_factory=os.getpid)
+
+
+class GetStatus(Wire):
+    kind: Literal["get_status"] = "get_status"
+
+
+class GetEvidence(Wire):
+    kind: Literal["get_evidence"] = "get_evidence"
+
+
+class Query(Wire):
+    """Evidence on demand; `what` and its bounds are those of the `query_trainer` tool."""
+
+    kind: Literal["query"] = "query"
+    what: Literal["metric_curve", "episode", "term_statistics", "feature_statistics"]
+    name: str | None = None  # a metric's or a feature's name
+    points: int = Field(default=20, ge=2, le=100)
+
+
+class Promote(Wire):
+    """Compare-and-set: applied at the next update boundary if `base_version` is in force. `key` makes it idempotent.
+
+    `adopt`: directory of a branch's end state that becomes the main line, None to keep the main line's own state.
+    """
+
+    kind: Literal["promote"] = "promote"
+    key: str
+    base_version: int
+    signal: Signal
+    adopt: str | None = None
+
+
+class Release(Wire):
+    """Lockstep: leave the adaptation point at `update` and train to the next one. A past point is ignored."""
+
+    kind: Literal["release"] = "release"
+    update: int
+
+
+class Stop(Wire):
+    """Checkpoint and leave."""
+
+    kind: Literal["stop"] = "stop"
+
+
+Request = Annotated[
+    Hello | GetStatus | GetEvidence | Query | Promote | Release | Stop, Field(discriminator="kind")
+]
+
+# ---------------------------------------------------------------- replies, trainer to loop
+
+
+class HelloReply(Wire):
+    kind: Literal["hello"] = "hello"
+    protocol: int = PROTOCOL
+    pid: int
+    run_id: str
+    spec: TaskSpec
+
+
+class TrainerStatus(Wire):
+    """`waiting_at`: the update of the adaptation point at which a lockstep trainer waits, else None.
+
+    steps_main counts the main line; steps_evaluation what it spent on evaluation; steps_repeated what was trained again
+    after a crash. `snapshot`: directory of the point's snapshot, written before the trainer says that it waits.
+    """
+
+    kind: Literal["status"] = "status"
+    state: TrainerState
+    update: int
+    steps_main: int
+    steps_evaluation: int
+    steps_repeated: int
+    steps_adopted: int
+    steps_budget: int
+    waiting_at: int | None
+    snapshot: str | None
+    stage: Stage
+    signal: Signal
+    sparse_return: float | None
+    success_rate: float | None
+
+
+class EvidenceReply(Wire):
+    kind: Literal["evidence"] = "evidence"
+    evidence: Evidence
+
+
+class QueryReply(Wire):
+    kind: Literal["query"] = "query"
+    data: dict[str, Any]
+
+
+class PromoteReply(Wire):
+    """`repeated`: the key had been applied before; nothing was done twice."""
+
+    kind: Literal["promote"] = "promote"
+    version: int
+    applied_at_update: int
+    repeated: bool
+
+
+class Ack(Wire):
+    kind: Literal["ack"] = "ack"
+
+
+class ErrorReply(Wire):
+    kind: Literal["error"] = "error"
+    error: ErrorKind
+    message: str
+
+
+# ---------------------------------------------------------------- evidence: what models see
+
+
+class SparseEvidence(Wire):
+    """Sparse return and success of training episodes (current stochastic policy, sparse reward only).
+
+    `curve`: at most 12 rows [main steps, return, success rate]. `trend`: change of the return per 100k steps over the
+    last window. `spread`: standard deviation over the episodes of the last window.
+    """
+
+    return_now: float | None
+    return_best: float | None
+    return_range: tuple[float, float] | None
+    trend: float | None
+    spread: float | None
+    success_rate: float | None
+    window_steps: int
+    curve: list[tuple[int, float, float | None]]
+
+
+class BehaviourEvidence(Wire):
+    """`entropy` of the policy in nats, `entropy_max` of a uniform one. `no_effect_share`: share of steps after which an
+    agent's own observation is what it was. `action_shares`: [name, share] in the action order of the group.
+    """
+
+    group: str
+    entropy: float
+    entropy_max: float
+    no_effect_share: float
+    action_shares: list[tuple[str, float]]
+    episode_length_mean: float | None
+    events_per_agent: list[tuple[str, float]]  # [agent, events per episode, all kinds]
+
+
+class FeatureEvidence(Wire):
+    """Statistics of one feature over recent episodes. `reached_low_share`, `reached_high_share`: share of episodes in
+    which any agent came within 5 % of the range to that end. `change_before_reward`: mean change in the 5 steps up to a
+    positive sparse reward, None without one. `end_success`, `end_failure`: mean at the last non-terminal state.
+    """
+
+    name: str
+    group: str
+    kind: str
+    unit: str
+    low: float
+    high: float
+    mean: float
+    start: float | None
+    end_success: float | None
+    end_failure: float | None
+    seen_low: float
+    seen_high: float
+    reached_low_share: float | None
+    reached_high_share: float | None
+    change_before_reward: float | None
+
+
+class EventEvidence(Wire):
+    name: str
+    group: str
+    repeatable: bool
+    per_episode: float
+    episodes_share: float
+    largest_agent_share: float | None  # share of the busiest agent; 1 / agents is even, 1 is all by one
+    first_step: float | None
+
+
+class TermEvidence(Wire):
+    """`per_episode`: mean of beta·scale·w·F summed over an episode. `share`: of the mean absolute reward, sparse
+    reward included."""
+
+    name: str
+    kind: str
+    per_episode: float
+    mean_abs: float
+    share: float
+
+
+class Evidence(Wire):
+    """The compact, bounded record that models see. Keys to cite are dotted: `sparse.trend`, `features.<name>.<field>`,
+    `events.<name>.<field>`, `behaviour.<group>.<field>`, `terms.<name>.<field>`."""
+
+    task: dict[str, Any]  # name, description, agents, actions; plain data
+    steps: int
+    steps_budget: int
+    stage: Stage
+    stage_reason: str
+    signal: Signal
+    sparse: SparseEvidence
+    behaviour: list[BehaviourEvidence]
+    features: list[FeatureEvidence]
+    events: list[EventEvidence]
+    terms: list[TermEvidence]
+    key_moments: list[str]
+
+
+Reply = Annotated[
+    HelloReply | TrainerStatus | EvidenceReply | QueryReply | PromoteReply | Ack | ErrorReply,
+    Field(discriminator="kind"),
+]
+
+# ---------------------------------------------------------------- branch workers
+
+
+class BranchJob(Wire):
+    """Continue `start` (a snapshot's or a branch's end-state directory) under `signal` until `horizon` steps after the
+    fork, then evaluate.
+
+    `fork` is the snapshot all arms share; `start` differs from it only where a finished branch is extended.
+    `exploration` is given to every arm at the fork (not again at an extension). Seed 0 keeps the main run's random
+    streams, k > 0 reseeds all of them. The same job always gives the same result.
+    """
+
+    kind: Literal["branch"] = "branch"
+    key: str  # from branch_key(): content, so that finished ones are reused
+    fork: str
+    start: str
+    arm: str  # "control" or a proposal's id
+    signal: Signal
+    exploration: Exploration
+    seed: int = Field(ge=0)
+    horizon: int = Field(ge=1)
+    evaluation_seed: int
+    evaluation_episodes: int = Field(ge=1)
+    end_state: str  # directory to write
+
+
+class BranchResult(Wire):
+    """`curve`: [steps since the fork, mean sparse return of training episodes, success rate] per window.
+
+    `final_return`, `success_rate`: of the evaluation episodes at the end. `steps`: environment steps this job took,
+    its evaluation apart in `steps_evaluation`. `signal` has its scale frozen.
+    """
+
+    kind: Literal["branch_result"] = "branch_result"
+    key: str
+    arm: str
+    seed: int
+    horizon: int
+    signal: Signal
+    final_return: float
+    success_rate: float | None
+    fork_return: float
+    curve: list[tuple[int, float, float | None]]
+    steps: int
+    steps_evaluation: int
+    end_state: str
+    end_update: int
+    cpu_s: float
+
+
+class WorkerReady(Wire):
+    kind: Literal["ready"] = "ready"
+    pid: int
+
+
+WorkerReply = Annotated[WorkerReady | BranchResult | ErrorReply, Field(discriminator="kind")]
+
+# ---------------------------------------------------------------- wake-ups (PUB/SUB): carry no truth
+
+
+class Wakeup(Wire):
+    kind: Literal["wakeup"] = "wakeup"
+    update: int
+    steps_main: int
+    waiting_at: int | None
+    state: TrainerState
+
+
+EvidenceReply.model_rebuild()
+REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
+WORKER_REPLY: TypeAdapter[WorkerReply] = TypeAdapter(WorkerReply)

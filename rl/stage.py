@@ -1,0 +1,102 @@
+"""Where learning stands, computed from sparse returns by rule and never asked of a model.
+
+| stage | rule (windows of `WINDOW_STEPS` main steps; margin = gate.margin × return range) |
+|---|---|
+| converged | success ≥ 0.9 over the window (return within 5 % of the best of its range, where there is no success test) |
+| regressing | more than 2 margins below the best window so far, and not rising |
+| improving | risen by more than a margin against the window before, competence ≥ 0.2 |
+| emerging | risen by more than a margin, competence < 0.2 |
+| plateaued | not risen, but above where the run started by more than a margin |
+| exploring | none of these: nothing has been learnt yet |
+
+Competence is the success rate, else the return's place in its range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+
+from .ipc.messages import Stage
+
+WINDOW_STEPS = 50_000
+SOLVED = 0.9
+COMPETENT = 0.2
+
+
+class HistoryRow(TypedDict):
+    """One update: what its finished training episodes returned, and how the policy behaved."""
+
+    steps: int  # main steps at the end of the update
+    episodes: int
+    returns: float | None  # mean sparse return of the episodes that ended in it, None without one
+    success: float | None
+    entropy: list[float]  # [g] nats
+    no_effect: list[float]  # [g] share of agent steps that left the agent's own observation as it was
+    actions: list[list[float]]  # [g] share of each action
+    terms: dict[str, list[float]]  # name → [mean, mean absolute] shaping a step
+    reward_abs: float  # mean absolute sparse reward a step
+
+
+@dataclass(frozen=True)
+class Window:
+    """Episodes that ended in (`start`, `end`] main steps."""
+
+    start: int
+    end: int
+    episodes: int
+    returns: float
+    success: float
+
+
+def window(history: Sequence[HistoryRow], end: int, width: int = WINDOW_STEPS) -> Window | None:
+    """The episodes of the last `width` steps up to `end`, None if none ended there."""
+    rows = [row for row in history if end - width < row["steps"] <= end and row["episodes"]]
+    if not rows:
+        return None
+    counts = [row["episodes"] for row in rows]
+    mean = np.average([row["returns"] or 0.0 for row in rows], weights=counts)
+    success = np.average([row["success"] or 0.0 for row in rows], weights=counts)
+    return Window(end - width, end, sum(counts), float(mean), float(success))
+
+
+def best_window(history: Sequence[HistoryRow]) -> Window | None:
+    """The best of the non-overlapping windows, counted back from now."""
+    if not history:
+        return None
+    ends = range(history[-1]["steps"], 0, -WINDOW_STEPS)
+    return max((w for end in ends if (w := window(history, end))), key=lambda w: w.returns, default=None)
+
+
+def competence(now: Window, has_success: bool, return_range: tuple[float, float]) -> float:
+    """0..1: the success rate, else the return's place in its range."""
+    if has_success:
+        return now.success
+    low, high = return_range
+    return float(np.clip((now.returns - low) / (high - low), 0, 1)) if high > low else 0.0
+
+
+def stage_of(
+    history: Sequence[HistoryRow], *, start_return: float | None, margin: float, has_success: bool, return_range: tuple[float, float]
+) -> tuple[Stage, str]:
+    """The stage and the rule's own words for it. `start_return`: mean return of the first window of the run."""
+    end = history[-1]["steps"] if history else 0
+    now, before = window(history, end), window(history, end - WINDOW_STEPS)
+    if now is None or before is None or end < 2 * WINDOW_STEPS or start_return is None:
+        return "exploring", f"fewer than two windows of {WINDOW_STEPS} steps so far"
+    skill = competence(now, has_success, return_range)
+    rise = now.returns - before.returns
+    best = best_window(history)
+    said = f"return {now.returns:.3f} against {before.returns:.3f} a window before, margin {margin:.3f}, competence {skill:.2f}"
+    if skill >= (SOLVED if has_success else 0.95):
+        return "converged", said
+    if best is not None and now.returns < best.returns - 2 * margin and rise <= margin:
+        return "regressing", f"{said}; the best window had {best.returns:.3f}"
+    if rise > margin:
+        return ("improving" if skill >= COMPETENT else "emerging"), said
+    if now.returns > start_return + margin:
+        return "plateaued", said
+    return "exploring", f"{said}; the run started at {start_return:.3f}"

@@ -1,0 +1,160 @@
+"""What a task is: an environment plus what may be said about it.
+
+Shape legend, used all over `rl/`: `T` time, `E` environments of a batch, `A_g` agents of group `g`, `A` all agents,
+`O_g` observation size, `F_g` features, `V_g` events. A list indexed `[g]` has one entry per group, in `TaskSpec.groups`
+order. Everything here is numpy and pydantic: the loop imports it without torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+FeatureKind = Literal["distance", "position", "count", "flag", "quantity"]
+
+
+class Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FeatureSpec(Spec):
+    """One named number about one agent.
+
+    `kind`: *distance* (0 is there, in `unit`), *position* (a coordinate), *count* (of things done), *flag* (0 or 1),
+    *quantity* (anything else). `low` and `high` bound it.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    kind: FeatureKind
+    low: float
+    high: float
+    unit: str = ""
+    description: str = ""
+
+
+class EventSpec(Spec):
+    """Something that one agent may do in a step (0 or more times).
+
+    `repeatable`: it can be done any number of times in an episode without progress, so that a bonus on it can be farmed.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    description: str = ""
+    repeatable: bool = False
+
+
+class GroupSpec(Spec):
+    """Agents with equal spaces; they share network parameters."""
+
+    name: str
+    agents: tuple[str, ...]
+    obs_size: int = Field(ge=1)
+    n_actions: int = Field(ge=2)
+    action_names: tuple[str, ...] = ()
+    features: tuple[FeatureSpec, ...] = ()
+    events: tuple[EventSpec, ...] = ()
+
+    def feature_names(self) -> list[str]:
+        return [feature.name for feature in self.features]
+
+    def event_names(self) -> list[str]:
+        return [event.name for event in self.events]
+
+
+class TaskSpec(Spec):
+    """`return_range`: declared (worst, best) undiscounted episode return, or None where it is not known."""
+
+    name: str
+    description: str
+    groups: tuple[GroupSpec, ...]
+    return_range: tuple[float, float] | None = None
+    max_steps: int | None = None
+    has_success: bool = True
+    deterministic: bool = True
+
+    @property
+    def agents(self) -> list[str]:
+        return [agent for group in self.groups for agent in group.agents]
+
+
+@dataclass
+class Step:
+    """One joint step of a batch; arrays may be reused by the task at its next step, so copy what you keep.
+
+    `obs`, `features`, `masks` are those to act from next, after auto-reset. `last_obs`, `last_features` are s', before
+    auto-reset (equal to `obs`, `features` where no episode ended). `events` happened in this step. After `reset`, reward
+    and the flags are zero and `last_*` equal the first ones.
+    """
+
+    obs: list[FloatArray]  # [g] [E, A_g, O_g]
+    features: list[FloatArray]  # [g] [E, A_g, F_g]
+    last_obs: list[FloatArray]  # [g] [E, A_g, O_g]
+    last_features: list[FloatArray]  # [g] [E, A_g, F_g]
+    events: list[FloatArray]  # [g] [E, A_g, V_g]
+    reward: FloatArray  # [E] team reward
+    terminated: BoolArray  # [E]
+    truncated: BoolArray  # [E]
+    success: BoolArray  # [E] true on the last step of a successful episode; all false where the task has no success test
+
+
+class BatchedTask(Protocol):
+    """`num_envs` copies of one task, stepped together, with auto-reset.
+
+    Episode `n` of environment `e` is reset with `episode_seed(base_seed, e, n)`, so that every episode can be named,
+    and the same base seed gives the same episodes in every implementation of a task.
+    """
+
+    spec: TaskSpec
+    num_envs: int
+
+    def reset(self, base_seed: int) -> Step:
+        """Start episode 0 in every environment."""
+        ...
+
+    def step(self, actions: list[IntArray]) -> Step:
+        """actions: [g] [E, A_g], each in 0..n_actions-1."""
+        ...
+
+    def observe(self) -> Step:
+        """The current observations and features again, without stepping (after `load_state_dict`)."""
+        ...
+
+    def reseed(self, base_seed: int) -> None:
+        """Change every random stream from now on: the running episodes' and the seeds of the episodes to come."""
+        ...
+
+    def state_dict(self) -> dict[str, NDArray[np.generic]]:
+        """Everything needed to continue bit for bit, as plain numpy arrays (no object arrays), copied."""
+        ...
+
+    def load_state_dict(self, state: dict[str, NDArray[np.generic]]) -> None: ...
+
+    def episode_text(self, seed: int, actions: list[IntArray]) -> list[str]:
+        """Play the episode that starts from reset seed `seed` with `actions` ([g] [T, A_g]); a line of text a step."""
+        ...
+
+    def close(self) -> None: ...
+
+
+_MASK = (1 << 64) - 1
+
+
+def splitmix64(x: int) -> int:
+    """One step of SplitMix64 (Steele, Lea, Flood 2014) as a hash of a 64-bit number."""
+    x = (x + 0x9E3779B97F4A7C15) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
+
+
+def episode_seed(base_seed: int, env: int, episode: int) -> int:
+    """The reset seed of one episode, in 0..2**31-1 (what `ParallelEnv.reset(seed=…)` takes everywhere)."""
+    return splitmix64(splitmix64(splitmix64(base_seed & _MASK) ^ env) ^ episode) >> 33

@@ -1,0 +1,260 @@
+"""One training line: collect → shape → update. The main run is one; so is every branch, by the very same code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .algorithms.ippo import IPPO, Batch, Losses
+from .config import TrainingConfig
+from .envs import make_task
+from .episodes import EpisodeTracker
+from .recorder import TransitionRecorder
+from .rollout import Collector, Rollout
+from .signals.offset import removed_potential
+from .signals.shaping import CompiledSignal, Shaping, freeze
+from .signals.signal import Exploration, Signal
+from .stage import WINDOW_STEPS, HistoryRow, stage_of, window
+from .tale import Tale, tell
+from .task import FloatArray, Step, splitmix64
+
+HISTORY = 800  # updates kept
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What one update did."""
+
+    losses: list[Losses]  # [g]
+    row: HistoryRow
+    shaped_share: float  # of the mean absolute reward
+
+
+class TrainingLine:
+    """A policy, its task, its signal and its counters; everything that a snapshot holds.
+
+    `update_index` and `steps_main` only ever rise. One step: all agents of one environment act once.
+    """
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self.task = make_task(config.task, config.trainer.envs)
+        self.spec = self.task.spec
+        self.learner = IPPO(config.trainer.ippo, self.spec, splitmix64(config.seed) >> 1)
+        self.collector = Collector(self.task, config.trainer.rollout)
+        self.episodes = EpisodeTracker(self.spec, config.trainer.envs)
+        self.recorder = TransitionRecorder(self.spec)
+        self.before_reward = [np.zeros((2, len(g.features))) for g in self.spec.groups]  # decayed sum, decayed count
+        self.update_index = 0
+        self.steps_main = 0
+        self.steps_adopted = 0
+        self.history: list[HistoryRow] = []
+        self.start_return: float | None = None
+        self.seen_range: tuple[float, float] | None = None
+        self.offsets: list[Signal] = []  # potentials that were removed and live on in the critic's output
+        self.signal = Signal()
+        self.signal_start = 0
+        self.compiled = CompiledSignal(self.signal.model_copy(update={"scale": 1.0}), self.spec)
+        self._set_signal(config.signal.to_signal())
+        self._tale: Tale | None = {"key_moments": [], "episode": []}
+        self.step: Step = self.task.reset(config.seed)
+
+    @property
+    def return_range(self) -> tuple[float, float]:
+        """Declared by the task, else (worst, best) seen so far."""
+        return self.spec.return_range or self.seen_range or (0.0, 0.0)
+
+    @property
+    def margin(self) -> float:
+        low, high = self.return_range
+        return self.config.margin * (high - low)
+
+    def stage(self) -> tuple[str, str]:
+        return stage_of(
+            self.history, start_return=self.start_return, margin=self.margin,
+            has_success=self.spec.has_success, return_range=self.return_range,
+        )  # fmt: skip
+
+    def tale(self) -> Tale:
+        """The last rollout as text; a restored line tells what it told when it was saved."""
+        return self._tale or tell(self.collector.rollout, self.spec)
+
+    def update(self) -> UpdateReport:
+        """One rollout and the gradient steps on it."""
+        self._tale = None
+        self.step = self.collector.collect(self.learner, self.step)
+        rollout = self.collector.rollout
+        shaping = self.shape(rollout)
+        losses = self.learner.update(self._batches(rollout, shaping), self.entropy_coef)
+        self.update_index += 1
+        self.steps_main += rollout.steps
+        row = self._follow(rollout, shaping, losses)
+        shaped = float(np.mean([np.abs(x).mean() for x in shaping.total]))
+        return UpdateReport(losses, row, shaped / (shaped + row["reward_abs"]) if shaped else 0.0)
+
+    def shape(self, rollout: Rollout) -> Shaping:
+        steps = self.steps_main - self.signal_start
+        gamma = self.config.trainer.ippo.gamma
+        return self.compiled.shape(
+            rollout.features, rollout.last_features, rollout.events, rollout.terminated, gamma, steps
+        )
+
+    @property
+    def entropy_coef(self) -> float:
+        coef = self.signal.exploration.entropy
+        return self.config.trainer.ippo.entropy if coef is None else coef
+
+    # ------------------------------------------------------------ signal
+
+    def apply_signal(self, signal: Signal) -> Signal:
+        """Put a signal in force from the next update on; its kick acts now. Returns it with its scale frozen.
+
+        A potential that enters is not offset in the critic, for it acts only through a critic that has not absorbed it;
+        one that leaves is offset exactly, so that no advantage changes (Wiewiora 2003).
+        """
+        before = self.signal
+        self._set_signal(signal)
+        offset = removed_potential(before, self.signal)
+        if offset is not None:
+            self.offsets.append(offset)
+        if signal.exploration.kick is not None:
+            self.learner.kick(signal.exploration.kick)
+        return self.signal
+
+    def check_signal(self, signal: Signal) -> None:
+        """Raises SignalError when the signal does not fit this task."""
+        CompiledSignal(signal.model_copy(update={"scale": signal.scale or 1.0}), self.spec)
+
+    def explore(self, exploration: Exploration) -> None:
+        """The exploration settings given to every arm of a round, the control included."""
+        self.signal = self.signal.model_copy(update={"exploration": exploration})
+        if exploration.kick is not None:
+            self.learner.kick(exploration.kick)
+
+    def _set_signal(self, signal: Signal) -> None:
+        recorded = self.recorder.recorded(self.episodes)
+        signal = freeze(signal, self.signal, self.spec, recorded, self.return_range)
+        self.compiled = CompiledSignal(signal, self.spec)
+        self.signal = signal
+        self.signal_start = self.steps_main
+
+    def _offset(self, features: list[FloatArray]) -> list[FloatArray] | None:
+        """[g] [T, E, A_g]: what the critic's output lacks since potentials were removed."""
+        total: list[FloatArray] | None = None
+        for signal in self.offsets:
+            compiled = CompiledSignal(signal, self.spec)
+            part = [compiled.strength * x for x in compiled.potential(features)]
+            total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
+        return total
+
+    # ------------------------------------------------------------ learning
+
+    def _batches(self, rollout: Rollout, shaping: Shaping) -> list[Batch]:
+        offset, last_offset = self._offset(rollout.features), self._offset(rollout.last_features)
+        return [
+            Batch(
+                rollout.obs[g], rollout.last_obs[g], rollout.actions[g], rollout.logp[g],
+                (rollout.reward[..., None] + shaping.total[g]).astype(np.float32), rollout.terminated, rollout.done,
+                None if offset is None else offset[g].astype(np.float32),
+                None if last_offset is None else last_offset[g].astype(np.float32),
+            )
+            for g in range(len(self.spec.groups))
+        ]  # fmt: skip
+
+    def _follow(self, rollout: Rollout, shaping: Shaping, losses: list[Losses]) -> HistoryRow:
+        returns, successes = self.episodes.add(rollout, self.steps_main)
+        self.recorder.add(rollout)
+        self._follow_rewards(rollout)
+        row: HistoryRow = {
+            "steps": self.steps_main,
+            "episodes": len(returns),
+            "returns": float(returns.mean()) if len(returns) else None,
+            "success": float(successes.mean()) if len(returns) else None,
+            "entropy": [x.entropy for x in losses],
+            "no_effect": [self._share_without_effect(g) for g in range(len(self.spec.groups))],
+            "actions": [
+                (np.bincount(a.ravel(), minlength=g.n_actions) / a.size).tolist()
+                for a, g in zip(rollout.actions, self.spec.groups, strict=True)
+            ],
+            "terms": {
+                term.name: _mean_and_abs(x) for term, x in zip(self.signal.terms, shaping.per_term, strict=True)
+            },
+            "reward_abs": float(np.abs(rollout.reward).mean()),
+        }
+        self.history = [*self.history[-(HISTORY - 1) :], row]
+        if len(returns):
+            low, high = self.seen_range or (np.inf, -np.inf)
+            self.seen_range = (min(low, float(returns.min())), max(high, float(returns.max())))
+        if self.start_return is None and self.steps_main >= WINDOW_STEPS and (first := window(self.history, self.steps_main)):
+            self.start_return = first.returns
+        return row
+
+    def _share_without_effect(self, g: int) -> float:
+        """Share of agent steps that changed nothing about the agent itself: none of its own features but distances
+        (a mate's move changes those too), or its observation where it has no such features."""
+        rollout, features = self.collector.rollout, self.spec.groups[g].features
+        own = [f for f, spec in enumerate(features) if spec.kind != "distance"]
+        if own:
+            same = rollout.features[g][..., own] == rollout.last_features[g][..., own]
+        else:
+            same = rollout.obs[g] == rollout.last_obs[g]
+        return float(same.all(-1).mean())
+
+    def _follow_rewards(self, rollout: Rollout, lag: int = 5, decay: float = 0.98) -> None:
+        """How much each feature changed in the `lag` steps up to a positive sparse reward, mean over agents."""
+        within = np.stack([rollout.done[t : t + lag].any(0) for t in range(len(rollout.reward) - lag)])
+        t, e = np.nonzero((rollout.reward[lag:] > 0) & ~within)
+        for sums, features in zip(self.before_reward, rollout.features, strict=True):
+            sums *= decay
+            if len(t):
+                change = features[t + lag, e] - features[t, e]  # [n, A, F]
+                sums[0] += change.mean(1).sum(0)
+                sums[1] += len(t)
+
+    # ------------------------------------------------------------ state
+
+    def reseed(self, seed: int) -> None:
+        """Draw every random number from other streams from now on: policy, minibatches and environments."""
+        self.learner.reseed(splitmix64(seed) >> 1)
+        self.task.reseed(splitmix64(seed ^ 0x5EED) >> 1)
+
+    def state_dict(self) -> tuple[Arrays, dict[str, object]]:
+        """Arrays and plain data; together everything that the next update depends on."""
+        parts = {"learner": self.learner.state_dict(), "task": self.task.state_dict()}
+        parts |= {"episodes": self.episodes.state_dict(), "recorder": self.recorder.state_dict()}
+        parts["before_reward"] = {str(g): x.copy() for g, x in enumerate(self.before_reward)}
+        arrays = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
+        meta: dict[str, object] = {
+            "update_index": self.update_index, "steps_main": self.steps_main, "steps_adopted": self.steps_adopted,
+            "history": self.history, "start_return": self.start_return, "seen_range": self.seen_range,
+            "signal": self.signal.model_dump(mode="json"), "signal_start": self.signal_start,
+            "offsets": [x.model_dump(mode="json") for x in self.offsets], "tale": self.tale(),
+        }  # fmt: skip
+        return arrays, meta
+
+    def load_state_dict(self, arrays: Arrays, meta: dict[str, object]) -> None:
+        def part(name: str) -> Arrays:
+            return {k.removeprefix(f"{name}/"): v for k, v in arrays.items() if k.startswith(f"{name}/")}
+
+        self.learner.load_state_dict(part("learner"))
+        self.task.load_state_dict(part("task"))
+        self.episodes.load_state_dict(part("episodes"))
+        self.recorder.load_state_dict(part("recorder"))
+        self.before_reward = [part("before_reward")[str(g)].copy() for g in range(len(self.spec.groups))]  # type: ignore[misc]
+        for name in ("update_index", "steps_main", "steps_adopted", "history", "start_return", "signal_start"):
+            setattr(self, name, meta[name])
+        seen = meta["seen_range"]
+        self.seen_range = tuple(seen) if seen else None  # type: ignore[arg-type]
+        self.signal = Signal.model_validate(meta["signal"])
+        self.compiled = CompiledSignal(self.signal, self.spec)
+        self.offsets = [Signal.model_validate(x) for x in meta["offsets"]]  # type: ignore[attr-defined]
+        self._tale = meta["tale"]  # type: ignore[assignment]
+        self.step = self.task.observe()
+
+
+def _mean_and_abs(per_group: list[FloatArray]) -> list[float]:
+    values = np.concatenate([x.ravel() for x in per_group])
+    return [float(values.mean()), float(np.abs(values).mean())]

@@ -1,0 +1,107 @@
+"""IPPO: it learns what can be learned by hand, its twin without gradients does not, and it repeats itself exactly."""
+
+import numpy as np
+import pytest
+import torch
+
+from cosignal.rl.algorithms.ippo import IPPO, Batch
+from cosignal.rl.config import IPPOConfig
+from cosignal.rl.task import GroupSpec, TaskSpec
+
+SPEC = TaskSpec(
+    name="identity", description="", groups=(GroupSpec(name="agents", agents=("a", "b"), obs_size=3, n_actions=3),)
+)
+
+
+def rollout(learner: IPPO, rng: np.random.Generator, steps: int = 16, envs: int = 16) -> Batch:
+    """One-step episodes: the observation is a one-hot number, the reward 1 for an agent that answers with that number."""
+    obs = np.eye(3, dtype=np.float32)[rng.integers(0, 3, size=(steps, envs, 2))]
+    actions, logps = zip(*(learner.act([obs[t]]) for t in range(steps)), strict=True)
+    action = np.stack([a[0] for a in actions])
+    ones = np.ones((steps, envs), np.float32)
+    reward = (action == obs.argmax(-1)).astype(np.float32)
+    return Batch(obs, obs, action, np.stack([x[0] for x in logps]), reward, ones, ones, None, None)
+
+
+def train(learner: IPPO, updates: int) -> float:
+    rng = np.random.default_rng(0)
+    rewards = []
+    for _ in range(updates):
+        batch = rollout(learner, rng)
+        learner.update([batch], entropy_coef=0.0)
+        rewards.append(float(batch.rewards.mean()))
+    return rewards[-1]
+
+
+def test_learns_identity_and_the_twin_without_a_learning_rate_does_not() -> None:
+    assert train(IPPO(IPPOConfig(lr=3e-3), SPEC, 1), 60) > 0.95
+    assert train(IPPO(IPPOConfig(lr=1e-30), SPEC, 1), 60) < 0.45
+
+
+def test_same_seed_same_weights_and_state_dict_continues_bit_for_bit() -> None:
+    first, second = IPPO(IPPOConfig(), SPEC, 7), IPPO(IPPOConfig(), SPEC, 7)
+    train(first, 3)
+    train(second, 3)
+    copy = IPPO(IPPOConfig(), SPEC, 8)
+    copy.load_state_dict(first.state_dict())
+    for learner in (first, second, copy):
+        train(learner, 2)
+    states = [learner.state_dict() for learner in (first, second, copy)]
+    for name, value in states[0].items():
+        assert np.array_equal(value, states[1][name]), name
+        assert np.array_equal(value, states[2][name]), name
+
+
+def test_another_seed_gives_other_weights() -> None:
+    one, other = IPPO(IPPOConfig(), SPEC, 1).state_dict(), IPPO(IPPOConfig(), SPEC, 2).state_dict()
+    assert not np.array_equal(one["0.actor.0.weight"], other["0.actor.0.weight"])
+
+
+def test_sampling_follows_the_policy() -> None:
+    learner = IPPO(IPPOConfig(), SPEC, 3)
+    with torch.no_grad():
+        learner.networks[0].actor[-1].bias.copy_(torch.log(torch.tensor([0.7, 0.2, 0.1])))
+        learner.networks[0].actor[-1].weight.zero_()
+    (actions,), (logps,) = learner.act([np.zeros((20_000, 2, 3), np.float32)])
+    shares = np.bincount(actions.ravel(), minlength=3) / actions.size
+    assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
+    assert np.exp(logps) == pytest.approx(np.array([0.7, 0.2, 0.1])[actions], abs=1e-5)
+
+
+def test_kick_makes_the_policy_more_uniform() -> None:
+    learner = IPPO(IPPOConfig(lr=3e-3), SPEC, 1)
+    train(learner, 40)
+    obs = [np.eye(3, dtype=np.float32)[None, :2]]
+    before = learner.networks[0].logits(torch.from_numpy(obs[0]))
+    learner.kick(0.05)
+    after = learner.networks[0].logits(torch.from_numpy(obs[0]))
+    assert torch.allclose(after, before * 0.05, atol=1e-6)
+
+
+def offset_batch(learner: IPPO, phi: float | None) -> Batch:
+    batch = rollout(learner, np.random.default_rng(5))
+    batch.terminated[:], batch.done[:] = 0, 0
+    if phi is not None:
+        rng = np.random.default_rng(9)
+        batch.offset = rng.normal(size=batch.rewards.shape).astype(np.float32) * phi
+        batch.last_offset = np.concatenate([batch.offset[1:], batch.offset[:1]])
+    return batch
+
+
+def test_an_offset_equal_to_the_potential_leaves_every_advantage_as_it_was() -> None:
+    """Wiewiora 2003: shaping by Φ with the critic's output at V − Φ, and no shaping at V, give the same advantages.
+
+    Here the other way round: the critic has absorbed Φ, the shaping is gone, and the offset adds Φ to its output.
+    """
+    config = IPPOConfig(gamma=0.9)
+    learner = IPPO(config, SPEC, 4)
+    batch = offset_batch(learner, 1.0)
+    assert batch.offset is not None and batch.last_offset is not None
+    shaped = Batch(**{**vars(batch), "offset": None, "last_offset": None})
+    shaped.rewards = batch.rewards + config.gamma * batch.last_offset - batch.offset
+    with_shaping, target_with = learner.advantages(0, shaped)
+    without, target_without = learner.advantages(0, batch)
+    assert torch.allclose(with_shaping, without, atol=1e-5)
+    assert torch.allclose(target_with, target_without, atol=1e-5)  # so the network need not change either
+    plain = Batch(**{**vars(batch), "offset": None, "last_offset": None})
+    assert not torch.allclose(learner.advantages(0, plain)[0], without, atol=1e-2)  # without the offset it dips

@@ -1,0 +1,85 @@
+"""From a config to its task, and one clear line where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cosignal.errors import ConfigError, TaskImportError
+from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs import make_task, task_spec
+from cosignal.rl.envs.pettingzoo import PettingZooTask
+from cosignal.rl.envs.two_switch_batch import BatchedTwoSwitch
+
+TWO_SWITCH = "cosignal.rl.envs.two_switch:TwoSwitchEnv"
+
+
+def test_a_shipped_task_by_name() -> None:
+    config = TaskConfig(name="two_switch", n_max=40, allow_agent_overlap=False)
+    task = make_task(config, 3)
+    assert isinstance(task, BatchedTwoSwitch)
+    assert (task.num_envs, task.n_max, task.allow_agent_overlap) == (3, 40, False)
+    assert task_spec(config) == task.spec
+    assert make_task(TaskConfig(name="two_switch"), 1).spec.max_steps == 100
+
+
+def test_a_pettingzoo_environment_by_import_path() -> None:
+    config = TaskConfig(env=TWO_SWITCH, team_reward="mean", n_max=30)
+    task = make_task(config, 2)
+    assert isinstance(task, PettingZooTask)
+    assert task_spec(config) == task.spec
+    assert task.spec.max_steps == 30
+
+
+def test_a_spec_needs_neither_compiled_code_nor_torch() -> None:
+    code = (
+        "import sys; from cosignal.rl.config import TaskConfig; from cosignal.rl.envs import task_spec;"
+        "task_spec(TaskConfig(name='two_switch'));"
+        "sys.exit(bool({'numba', 'torch', 'pettingzoo', 'gymnasium'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_current_directory_is_importable_for_this_import_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from cosignal.rl.envs.two_switch import TwoSwitchEnv\n\ndef make():\n    return TwoSwitchEnv(7)\n"
+    (tmp_path / "my_env_of_a_test.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert task_spec(TaskConfig(env="my_env_of_a_test:make")).max_steps == 7
+    assert sys.path == before
+
+
+BAD = "def raises():\n    raise RuntimeError('no licence')\n\ndef makes_an_int():\n    return 3\n\nnumber = 5\n"
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("no_such_module:make", "'no_such_module' must be importable.*ModuleNotFoundError"),
+        ("bad_env_of_a_test:nothing", "has no 'nothing'; correct the name"),
+        ("bad_env_of_a_test:raises", "RuntimeError: no licence"),
+        ("bad_env_of_a_test:makes_an_int", "ParallelEnv.*builds a int"),
+        ("bad_env_of_a_test:number", "a class or a function.*a int"),
+        ("broken_env_of_a_test:make", "ZeroDivisionError"),
+    ],
+)
+def test_what_cannot_be_built_is_told_in_one_line(
+    env: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad_env_of_a_test.py").write_text(BAD)
+    (tmp_path / "broken_env_of_a_test.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    for build in (task_spec, lambda config: make_task(config, 1)):
+        with pytest.raises(TaskImportError, match=message) as told:
+            build(TaskConfig(env=env))
+        assert env in str(told.value)
+        assert "\n" not in str(told.value)
+
+
+def test_options_of_shipped_tasks_are_refused_for_others() -> None:
+    with pytest.raises(ConfigError, match="allow_agent_overlap"):
+        task_spec(TaskConfig(env=TWO_SWITCH, allow_agent_overlap=False))
