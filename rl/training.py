@@ -120,8 +120,8 @@ class TrainingLine:
         offset = removed_potential(before, self.signal)
         if offset is not None:
             self.offsets.append(offset)
-        if signal.exploration.kick is not None:
-            self.learner.kick(signal.exploration.kick)
+        self.signal = self.signal.model_copy(update={"exploration": before.exploration})
+        self.explore(signal.exploration)
         return self.signal
 
     def check_signal(self, signal: Signal) -> None:
@@ -129,10 +129,12 @@ class TrainingLine:
         CompiledSignal(signal.model_copy(update={"scale": signal.scale or 1.0}), self.spec)
 
     def explore(self, exploration: Exploration) -> None:
-        """The exploration settings given to every arm of a round, the control included."""
-        self.signal = self.signal.model_copy(update={"exploration": exploration})
+        """Exploration settings given now: a kick acts once, an entropy coefficient stays, None changes nothing."""
         if exploration.kick is not None:
             self.learner.kick(exploration.kick)
+        before = self.signal.exploration.entropy
+        kept = Exploration(entropy=before if exploration.entropy is None else exploration.entropy)
+        self.signal = self.signal.model_copy(update={"exploration": kept})
 
     def _set_signal(self, signal: Signal) -> None:
         recorded = self.recorder.recorded(self.episodes)

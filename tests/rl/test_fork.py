@@ -1,0 +1,82 @@
+"""Branches: the control is the main run's own continuation, seeds differ, extensions continue."""
+
+from pathlib import Path
+
+import pytest
+
+from cosignal.rl.branches.fork import run_branch
+from cosignal.rl.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.ipc.messages import BranchJob
+from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.training import TrainingLine
+
+from .lines import UPDATE, assert_same_state, small_config, trained
+
+SHAPED = Signal.model_validate(
+    {"version": 1, "terms": [{"name": "near", "kind": "potential", "expression": "-dist_nearest_open_switch / 12"}]}
+)
+
+
+def job(arm: str, signal: Signal, seed: int, updates: int, start: str = "fork", **fields: object) -> BranchJob:
+    end = f"branches/{arm}-{seed}-{updates}"
+    known = {"key": end, "fork": "fork", "start": start, "arm": arm, "signal": signal, "seed": seed, "horizon": updates * UPDATE}
+    known |= {"exploration": Exploration(), "evaluation_seed": 5, "evaluation_episodes": 4, "end_state": end}
+    return BranchJob.model_validate({**known, **fields})
+
+
+@pytest.fixture
+def fork(tmp_path: Path) -> TrainingLine:
+    line = trained(small_config(), 4)
+    save_snapshot(line, tmp_path / "fork")
+    return line
+
+
+def test_control_with_seed_zero_is_bit_identical_to_the_main_run(fork: TrainingLine, tmp_path: Path) -> None:
+    worker = TrainingLine(small_config())
+    result = run_branch(worker, tmp_path, job("control", fork.signal, 0, 3))
+    for _ in range(3):
+        fork.update()
+    ended = TrainingLine(small_config())
+    load_snapshot(ended, tmp_path / result.end_state)
+    assert_same_state(ended, fork)
+    assert (result.steps, result.end_update) == (3 * UPDATE, 7)
+
+
+def test_seeds_and_signals_differ_and_jobs_repeat(fork: TrainingLine, tmp_path: Path) -> None:
+    worker = TrainingLine(small_config())
+    results = {
+        (arm, seed): run_branch(worker, tmp_path, job(arm, signal, seed, 4))
+        for arm, signal in (("control", fork.signal), ("p1", SHAPED))
+        for seed in (0, 1)
+    }
+    curves = [tuple(r.curve) for r in results.values()]
+    assert len(set(curves)) == 4
+    again = run_branch(TrainingLine(small_config()), tmp_path, job("p1", SHAPED, 1, 4))
+    assert again.model_dump(exclude={"cpu_s"}) == results["p1", 1].model_dump(exclude={"cpu_s"})
+    assert results["p1", 0].signal.scale == results["p1", 1].signal.scale is not None
+
+
+def test_an_extension_continues_the_end_state(fork: TrainingLine, tmp_path: Path) -> None:
+    worker = TrainingLine(small_config())
+    short = run_branch(worker, tmp_path, job("p1", SHAPED, 1, 2))
+    extended = run_branch(worker, tmp_path, job("p1", SHAPED, 1, 5, start=short.end_state))
+    whole = run_branch(worker, tmp_path, job("p1", SHAPED, 1, 5, end_state="branches/whole"))
+    assert extended.steps == 3 * UPDATE and whole.steps == 5 * UPDATE
+    assert extended.final_return == whole.final_return and extended.curve == whole.curve
+    one, other = TrainingLine(small_config()), TrainingLine(small_config())
+    load_snapshot(one, tmp_path / extended.end_state)
+    load_snapshot(other, tmp_path / whole.end_state)
+    assert_same_state(one, other)
+
+
+def test_the_kick_reaches_every_arm(fork: TrainingLine, tmp_path: Path) -> None:
+    worker = TrainingLine(small_config())
+    kick = Exploration(kick=0.05)
+    plain = run_branch(worker, tmp_path, job("control", fork.signal, 0, 1, exploration=kick))
+    assert plain.signal.exploration.kick is None  # given, not kept
+    unkicked = run_branch(worker, tmp_path, job("control", fork.signal, 0, 1, end_state="branches/unkicked"))
+    a, b = TrainingLine(small_config()), TrainingLine(small_config())
+    load_snapshot(a, tmp_path / plain.end_state)
+    load_snapshot(b, tmp_path / unkicked.end_state)
+    ratio = a.learner.networks[0].actor[-1].weight.abs().mean() / b.learner.networks[0].actor[-1].weight.abs().mean()
+    assert ratio < 0.9

@@ -1,0 +1,141 @@
+"""A training line repeats itself, continues from a snapshot, and changes its signal as the laws of shaping say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosignal.errors import SignalError, SnapshotError
+from cosignal.rl.checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot
+from cosignal.rl.config import TaskConfig
+from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.training import TrainingLine
+
+from .lines import assert_same_state, small_config, trained
+
+NEAR = {"name": "near", "kind": "potential", "expression": "-dist_nearest_open_switch / 12"}
+GOAL = {"name": "goal", "kind": "potential", "expression": "-dist_goal / 26"}
+
+
+def signal(*terms: dict[str, object], **fields: object) -> Signal:
+    return Signal.model_validate({"terms": terms, "scale": 2.0, **fields})
+
+
+def test_same_seed_same_run_and_another_seed_another_run() -> None:
+    one, other = trained(small_config(), 6), trained(small_config(), 6)
+    assert_same_state(one, other)
+    third = trained(small_config(seed=2), 6)
+    assert third.history != one.history
+
+
+def test_a_wrapped_task_gives_the_same_curves_as_the_batch() -> None:
+    wrapped = small_config().model_copy(
+        update={"task": TaskConfig(env="cosignal.rl.envs.two_switch:TwoSwitchEnv", team_reward="mean")}
+    )
+    batch = small_config().model_copy(update={"task": TaskConfig(name="two_switch")})
+    native, other = trained(batch, 8), trained(wrapped, 8)
+    assert native.history == other.history
+    for name, value in native.learner.state_dict().items():
+        assert np.array_equal(value, other.learner.state_dict()[name]), name
+
+
+def test_a_snapshot_continues_bit_for_bit(tmp_path: Path) -> None:
+    line = trained(small_config(), 4)
+    save_snapshot(line, tmp_path / "update_000000004", {"steps_evaluation": 12})
+    copy = TrainingLine(small_config())
+    assert load_snapshot(copy, tmp_path / "update_000000004") == {"steps_evaluation": 12}
+    assert_same_state(line, copy)
+    assert copy.tale() == line.tale()
+    for _ in range(3):
+        line.update()
+        copy.update()
+    assert_same_state(line, copy)
+
+
+def test_missing_and_misfit_snapshots_say_so(tmp_path: Path) -> None:
+    line = trained(small_config(), 1)
+    with pytest.raises(SnapshotError, match="no usable snapshot"):
+        load_snapshot(line, tmp_path / "nowhere")
+    save_snapshot(line, tmp_path / "update_000000001")
+    with pytest.raises(SnapshotError, match="same task and trainer.envs"):
+        load_snapshot(TrainingLine(small_config(envs=4)), tmp_path / "update_000000001")
+
+
+def test_pruning_keeps_the_newest_and_the_named(tmp_path: Path) -> None:
+    line = trained(small_config(), 1)
+    for update in range(1, 7):
+        save_snapshot(line, tmp_path / f"update_{update:09d}")
+    (tmp_path / "update_000000009.77.partial").mkdir()
+    prune(tmp_path, keep=2, named={"update_000000002"})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"update_{u:09d}" for u in (2, 5, 6)]
+    newest = newest_snapshot(tmp_path)
+    assert newest is not None and newest.name == "update_000000006"
+
+
+def test_a_signal_whose_weights_are_zero_changes_nothing() -> None:
+    plain, shaped = trained(small_config(), 2), trained(small_config(), 2)
+    shaped.apply_signal(signal({**NEAR, "weight": 0.0}))
+    for line in (plain, shaped):
+        line.update()
+    for name, value in plain.learner.state_dict().items():
+        assert np.array_equal(value, shaped.learner.state_dict()[name]), name
+
+
+def advantages(line: TrainingLine) -> np.ndarray:
+    """Of the next rollout, under the line's signal, without learning from it."""
+    line.step = line.collector.collect(line.learner, line.step)
+    rollout = line.collector.rollout
+    (batch,) = line._batches(rollout, line.shape(rollout))
+    return line.learner.advantages(0, batch)[0].numpy()
+
+
+def test_a_potential_that_enters_acts_and_would_not_if_the_critic_were_offset_by_it() -> None:
+    plain, entered, corrected = (trained(small_config(), 3) for _ in range(3))
+    entered.apply_signal(signal(NEAR))
+    corrected.apply_signal(signal(NEAR))
+    corrected.offsets.append(signal({**NEAR, "weight": -1.0}))  # V' = V − βΦ, which the line never does
+    base, with_it, offset = advantages(plain), advantages(entered), advantages(corrected)
+    assert np.abs(with_it - base).max() > 0.05
+    assert offset == pytest.approx(base, abs=1e-5)
+
+
+def test_a_potential_that_leaves_is_offset_exactly_and_changes_no_advantage() -> None:
+    kept, removed = (trained(small_config(), 2) for _ in range(2))
+    for line in (kept, removed):
+        line.apply_signal(signal(NEAR, GOAL))
+        line.update()
+    removed.apply_signal(signal(GOAL, scale=2.0))
+    assert advantages(removed) == pytest.approx(advantages(kept), abs=1e-5)
+    assert len(removed.offsets) == 1 and not kept.offsets
+
+
+def test_scale_is_frozen_on_recorded_states_when_a_signal_comes_in() -> None:
+    line = trained(small_config(), 4)
+    applied = line.apply_signal(signal(NEAR, scale=None))
+    values = np.concatenate([x.ravel() for x in line.compiled.potential(line.recorder.recorded(line.episodes).features)])
+    assert applied.scale is not None
+    low, high = line.return_range
+    assert applied.scale * (values.max() - values.min()) == pytest.approx(high - low, rel=0.1)
+    assert trained(small_config(), 0).apply_signal(signal(NEAR, scale=None)).scale == 1.0  # nothing recorded yet
+
+
+def test_an_unknown_feature_is_refused_before_anything_changes() -> None:
+    line = trained(small_config(), 1)
+    with pytest.raises(SignalError, match="dist_gaol"):
+        line.check_signal(signal({**GOAL, "expression": "-dist_gaol"}))
+    assert line.signal.terms == ()
+
+
+def test_exploration_kicks_once_and_keeps_the_entropy() -> None:
+    line = trained(small_config(), 2)
+    head = line.learner.networks[0].actor[-1].weight.detach().clone()
+    line.explore(Exploration(entropy=0.03, kick=0.5))
+    assert np.allclose(line.learner.networks[0].actor[-1].weight.detach(), head * 0.5)
+    assert (line.entropy_coef, line.signal.exploration.kick) == (0.03, None)
+    line.explore(Exploration())
+    assert line.entropy_coef == 0.03
+
+
+def test_every_environment_step_is_counted() -> None:
+    line = trained(small_config(), 5)
+    assert (line.update_index, line.steps_main) == (5, 5 * 8 * 16)
