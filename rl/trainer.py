@@ -265,6 +265,7 @@ class Trainer:
         evaluation = self.evaluation
         extra: dict[str, object] = {"steps_evaluation": self.steps_evaluation, "evaluation": vars(evaluation) if evaluation else None}
         extra["point"] = self._is_point()
+        self.writer.flush()  # a resumed run goes on from here, so every row up to here must be on disk first
         save_snapshot(self.line, directory, extra)
         named = {f"update_{entry.applied_update:09d}" for entry in self.log}
         prune(self.checkpoints, KEEP_SNAPSHOTS, named)
