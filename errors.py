@@ -1,22 +1,22 @@
 """Every error that cosignal raises on purpose.
 
-    CosignalError
-    ├── ConfigError              a config that cannot be used: rule, value, remedy (exit code 2)
-    │   └── TaskImportError      the task's environment cannot be imported or built
-    ├── NotARunError             a path that holds no run (exit code 2)
-    ├── RunLockedError           another process is writing this run
-    ├── SignalError              a signal that cannot be executed
-    │   └── ExpressionError      a term expression outside the whitelist
-    ├── SeamError                the other process cannot be understood or reached
-    │   ├── ProtocolError        a message that is not of this protocol
-    │   ├── TrainerGone          the trainer does not answer any more
-    │   └── VersionConflict      compare-and-set failed: another signal is in force
-    ├── BranchError              a branch could not be run
-    ├── SnapshotError            a snapshot is missing or does not fit
-    └── ModelAnswerError         a model's answer that is no schema object (data: routed by the graph)
-        ├── InvalidAnswer        not JSON, or JSON of the wrong shape
-        ├── ProviderError        the provider did not answer
-        └── BudgetExhausted      the run's limit on calls or tokens is reached
+CosignalError
+├── ConfigError              a config that cannot be used: rule, value, remedy (exit code 2)
+│   └── TaskImportError      the task's environment cannot be imported or built
+├── NotARunError             a path that holds no run (exit code 2)
+├── RunLockedError           another process is writing this run
+├── SignalError              a signal that cannot be executed
+│   └── ExpressionError      a term expression outside the whitelist
+├── SeamError                the other process cannot be understood or reached
+│   ├── ProtocolError        a message that is not of this protocol
+│   ├── TrainerGone          the trainer does not answer any more
+│   └── VersionConflict      compare-and-set failed: another signal is in force
+├── BranchError              a branch could not be run
+├── SnapshotError            a snapshot is missing or does not fit
+└── ModelAnswerError         a model's answer that is no schema object (data: routed by the graph)
+    ├── InvalidAnswer        not JSON, or JSON of the wrong shape
+    ├── ProviderError        the provider did not answer
+    └── BudgetExhausted      the run's limit on calls or tokens is reached
 """
 
 

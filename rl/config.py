@@ -32,7 +32,7 @@ class TaskConfig(Config):
 
 
 class IPPOConfig(Config):
-    """Independent PPO with shared parameters. Defaults after LCA.md section 7 and GATE.md's set-up."""
+    """Independent PPO with shared parameters. Defaults after Yu et al. 2022 (official MAPPO code), with four epochs."""
 
     lr: float = Field(default=6e-4, gt=0)
     gamma: float = Field(default=0.99, gt=0, le=1)

@@ -19,8 +19,8 @@ class EpisodeTracker:
     """Follows E running episodes and keeps the last `WINDOW` finished ones.
 
     Rings: `ended_at` main step count, `returns` undiscounted sparse return, `successes` 0/1, `lengths` steps; per group
-    `low`, `high`, `start`, `end` [WINDOW, F_g] of each feature over the episode (low and high over all agents, start and
-    end the mean over agents, `end` at the last non-terminal state), `counts` [WINDOW, A_g, V_g] of events,
+    `low`, `high`, `start`, `end` [WINDOW, F_g] of each feature over the episode (low and high over all agents, start
+    and end the mean over agents, `end` at the last non-terminal state), `counts` [WINDOW, A_g, V_g] of events,
     `first` [WINDOW, V_g] the step at which an event first happened (-1 never).
     """
 
@@ -32,7 +32,11 @@ class EpisodeTracker:
         for name in ("ended_at", "returns", "successes", "lengths"):
             ring[name] = np.zeros(WINDOW)
         for g, group in enumerate(spec.groups):
-            shapes = {"low": (len(group.features),), "high": (len(group.features),), "start": (len(group.features),)}
+            shapes: dict[str, tuple[int, ...]] = {
+                "low": (len(group.features),),
+                "high": (len(group.features),),
+                "start": (len(group.features),),
+            }
             shapes |= {"counts": (len(group.agents), len(group.events)), "first": (len(group.events),)}
             for name, shape in shapes.items():
                 running[f"{name}.{g}"] = np.full((num_envs, *shape), _EMPTY[name], np.float32)
@@ -45,7 +49,7 @@ class EpisodeTracker:
         return min(self.finished, WINDOW)
 
     def add(self, rollout: Rollout, steps_main: int) -> tuple[FloatArray, FloatArray]:
-        """Follow one rollout that ends at `steps_main`. Returns (returns, successes) of the episodes that ended in it."""
+        """Follow one rollout that ends at `steps_main`; gives (returns, successes) of the episodes that ended in it."""
         before = self.finished
         for t in range(len(rollout.reward)):
             self._follow(rollout, t)
@@ -75,7 +79,9 @@ class EpisodeTracker:
             if events.any():
                 running[f"counts.{g}"] += events
                 new = (running[f"first.{g}"] < 0) & (events.sum(1) > 0)
-                running[f"first.{g}"] = np.where(new, running["length"][:, None] + 1, running[f"first.{g}"]).astype(np.float32)
+                running[f"first.{g}"] = np.where(new, running["length"][:, None] + 1, running[f"first.{g}"]).astype(
+                    np.float32
+                )
         running["length"] += 1
 
     def _finish(self, rollout: Rollout, t: int, env: int, steps_main: int) -> None:

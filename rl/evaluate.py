@@ -16,7 +16,7 @@ from .task import BatchedTask, splitmix64
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`returns` [n], `successes` [n] of the first episode of each environment; `steps` all environment steps it took."""
+    """`returns` [n], `successes` [n] of each environment's first episode; `steps`: all environment steps it took."""
 
     returns: list[float]
     successes: list[float]

@@ -41,7 +41,8 @@ def build_evidence(line: TrainingLine, steps_budget: int) -> Evidence:
 def task_facts(line: TrainingLine) -> dict[str, Any]:
     spec = line.spec
     return {
-        "name": spec.name, "description": spec.description, "max_steps": spec.max_steps, "has_success": spec.has_success,
+        "name": spec.name, "description": spec.description, "max_steps": spec.max_steps,
+        "has_success": spec.has_success,
         "groups": [{"name": g.name, "agents": list(g.agents), "actions": list(g.action_names)} for g in spec.groups],
     }  # fmt: skip
 
@@ -98,7 +99,9 @@ def _behaviour(line: TrainingLine, g: int) -> BehaviourEvidence:
     per_agent = counts.sum(-1).mean(0) if len(counts) else np.zeros(len(group.agents))
     return BehaviourEvidence(
         group=group.name,
-        entropy=round(float(np.mean([row["entropy"][g] for row in rows])) if rows else float(np.log(group.n_actions)), 4),
+        entropy=round(
+            float(np.mean([row["entropy"][g] for row in rows])) if rows else float(np.log(group.n_actions)), 4
+        ),
         entropy_max=round(float(np.log(group.n_actions)), 4),
         no_effect_share=round(float(np.mean([row["no_effect"][g] for row in rows])) if rows else 0.0, 4),
         action_shares=[(n, round(float(s), 4)) for n, s in zip(names, shares, strict=True)],
@@ -110,11 +113,18 @@ def _behaviour(line: TrainingLine, g: int) -> BehaviourEvidence:
 def _features(line: TrainingLine, g: int) -> list[FeatureEvidence]:
     group = line.spec.groups[g]
     rings = {name: line.episodes.recent(f"{name}.{g}").astype(float) for name in ("low", "high", "start", "end")}
-    success = line.episodes.recent("successes") > 0
+    success = line.episodes.recent("successes").astype(bool)
     kept = min(line.recorder.count, len(line.recorder.ring["terminated"]))
     states = line.recorder.ring[f"features.{g}"][:kept]
     return [
-        _feature(spec, group.name, {k: v[:, f] for k, v in rings.items()}, success, states[:, :, f], line.before_reward[g][:, f])
+        _feature(
+            spec,
+            group.name,
+            {k: v[:, f] for k, v in rings.items()},
+            success,
+            states[:, :, f],
+            line.before_reward[g][:, f],
+        )
         for f, spec in enumerate(group.features)
     ]
 
@@ -131,7 +141,8 @@ def _feature(
         end_success=_mean(episode["end"][success]), end_failure=_mean(episode["end"][~success]),
         seen_low=round(float(states.min()) if states.size else 0.0, 4),
         seen_high=round(float(states.max()) if states.size else 0.0, 4),
-        reached_low_share=_mean(episode["low"] <= spec.low + edge), reached_high_share=_mean(episode["high"] >= spec.high - edge),
+        reached_low_share=_mean(episode["low"] <= spec.low + edge),
+        reached_high_share=_mean(episode["high"] >= spec.high - edge),
         change_before_reward=round(float(total / count), 4) if count >= 1 else None,
     )  # fmt: skip
 
@@ -148,11 +159,14 @@ def _events(line: TrainingLine, g: int) -> list[EventEvidence]:
         busiest = counts[:, :, v].max(1).sum() / total if total else None
         found.append(
             EventEvidence(
-                name=spec.name, group=group.name, repeatable=spec.repeatable,
+                name=spec.name,
+                group=group.name,
+                repeatable=spec.repeatable,
                 per_episode=round(total / max(len(counts), 1), 4),
                 episodes_share=round(float((counts[:, :, v].sum(1) > 0).mean()) if len(counts) else 0.0, 4),
-                largest_agent_share=_rounded(busiest), first_step=_mean(first),
-            )  # fmt: skip
+                largest_agent_share=_rounded(busiest),
+                first_step=_mean(first),
+            )
         )
     return found
 
@@ -164,14 +178,19 @@ def _terms(line: TrainingLine) -> list[TermEvidence]:
     for term in line.signal.terms:
         used = [row["terms"][term.name] for row in rows if term.name in row["terms"]]
         mean, mean_abs = np.mean(used, axis=0) if used else (0.0, 0.0)
-        everything = sum(np.mean([r["terms"].get(t.name, [0, 0])[1] for r in rows]) for t in line.signal.terms) if rows else 0.0
+        everything = (
+            sum(np.mean([r["terms"].get(t.name, [0, 0])[1] for r in rows]) for t in line.signal.terms) if rows else 0.0
+        )
         everything += np.mean([row["reward_abs"] for row in rows]) if rows else 0.0
         share = float(mean_abs / everything) if everything else 0.0
         found.append(
             TermEvidence(
-                name=term.name, kind=term.kind, per_episode=round(float(mean) * mean_length, 4),
-                mean_abs=round(float(mean_abs), 6), share=round(share, 4),
-            )  # fmt: skip
+                name=term.name,
+                kind=term.kind,
+                per_episode=round(float(mean) * mean_length, 4),
+                mean_abs=round(float(mean_abs), 6),
+                share=round(share, 4),
+            )
         )
     return found
 

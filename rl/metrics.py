@@ -53,7 +53,10 @@ def read_signals(path: Path) -> list[LoggedSignal]:
         "SELECT version, key, base_version, applied_update, applied_steps, signal, adopt FROM signals ORDER BY version"
     ).fetchall()
     connection.close()
-    return [LoggedSignal(*row[:5], Signal.model_validate_json(row[5]), row[6]) for row in rows]
+    return [
+        LoggedSignal(version, key, base, update, steps, Signal.model_validate_json(text), adopt)
+        for version, key, base, update, steps, text, adopt in rows
+    ]
 
 
 def updates_after(path: Path, update_index: int) -> int:

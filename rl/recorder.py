@@ -25,7 +25,11 @@ class TransitionRecorder:
         self.ring: dict[str, NDArray[np.float32]] = {"terminated": np.zeros(CAPACITY, np.float32)}
         for g, group in enumerate(spec.groups):
             agents = len(group.agents)
-            for name, size in (("features", len(group.features)), ("last_features", len(group.features)), ("events", len(group.events))):
+            for name, size in (
+                ("features", len(group.features)),
+                ("last_features", len(group.features)),
+                ("events", len(group.events)),
+            ):
                 self.ring[f"{name}.{g}"] = np.zeros((CAPACITY, agents, size), np.float32)
 
     def add(self, rollout: Rollout) -> None:

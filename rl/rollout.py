@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Collector:
             sizes["events"] = [len(g.events) for g in groups]
             return [np.zeros((*shape, len(g.agents), n), np.float32) for g, n in zip(groups, sizes[width], strict=True)]
 
-        def per_agent(dtype: type[np.generic]) -> list[np.ndarray]:  # type: ignore[type-arg]
+        def per_agent(dtype: type[np.generic]) -> list[Any]:
             return [np.zeros((*shape, len(g.agents)), dtype) for g in groups]
 
         flags = [np.zeros(shape, np.float32) for _ in range(4)]

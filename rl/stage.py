@@ -2,7 +2,7 @@
 
 | stage | rule (windows of `WINDOW_STEPS` main steps; margin = gate.margin × return range) |
 |---|---|
-| converged | success ≥ 0.9 over the window (return within 5 % of the best of its range, where there is no success test) |
+| converged | success ≥ 0.9 over the window (without a success test: return in the top 5 % of its range) |
 | regressing | more than 2 margins below the best window so far, and not rising |
 | improving | risen by more than a margin against the window before, competence ≥ 0.2 |
 | emerging | risen by more than a margin, competence < 0.2 |
@@ -80,7 +80,12 @@ def competence(now: Window, has_success: bool, return_range: tuple[float, float]
 
 
 def stage_of(
-    history: Sequence[HistoryRow], *, start_return: float | None, margin: float, has_success: bool, return_range: tuple[float, float]
+    history: Sequence[HistoryRow],
+    *,
+    start_return: float | None,
+    margin: float,
+    has_success: bool,
+    return_range: tuple[float, float],
 ) -> tuple[Stage, str]:
     """The stage and the rule's own words for it. `start_return`: mean return of the first window of the run."""
     end = history[-1]["steps"] if history else 0
@@ -90,7 +95,8 @@ def stage_of(
     skill = competence(now, has_success, return_range)
     rise = now.returns - before.returns
     best = best_window(history)
-    said = f"return {now.returns:.3f} against {before.returns:.3f} a window before, margin {margin:.3f}, competence {skill:.2f}"
+    said = f"return {now.returns:.3f} against {before.returns:.3f} a window before"
+    said += f", margin {margin:.3f}, competence {skill:.2f}"
     if skill >= (SOLVED if has_success else 0.95):
         return "converged", said
     if best is not None and now.returns < best.returns - 2 * margin and rise <= margin:

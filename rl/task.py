@@ -43,7 +43,7 @@ class FeatureSpec(Spec):
 class EventSpec(Spec):
     """Something that one agent may do in a step (0 or more times).
 
-    `repeatable`: it can be done any number of times in an episode without progress, so that a bonus on it can be farmed.
+    `repeatable`: it can be done any number of times in an episode without progress, so a bonus on it can be farmed.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
@@ -89,9 +89,9 @@ class TaskSpec(Spec):
 class Step:
     """One joint step of a batch; arrays may be reused by the task at its next step, so copy what you keep.
 
-    `obs`, `features`, `masks` are those to act from next, after auto-reset. `last_obs`, `last_features` are s', before
-    auto-reset (equal to `obs`, `features` where no episode ended). `events` happened in this step. After `reset`, reward
-    and the flags are zero and `last_*` equal the first ones.
+    `obs`, `features` are those to act from next, after auto-reset. `last_obs`, `last_features` are s', before
+    auto-reset (equal to `obs`, `features` where no episode ended). `events` happened in this step. After `reset`,
+    reward and the flags are zero and `last_*` equal the first ones.
     """
 
     obs: list[FloatArray]  # [g] [E, A_g, O_g]
@@ -102,7 +102,9 @@ class Step:
     reward: FloatArray  # [E] team reward
     terminated: BoolArray  # [E]
     truncated: BoolArray  # [E]
-    success: BoolArray  # [E] true on the last step of a successful episode; all false where the task has no success test
+    success: (
+        BoolArray  # [E] true on the last step of a successful episode; all false where the task has no success test
+    )
 
 
 class BatchedTask(Protocol):

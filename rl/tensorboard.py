@@ -24,7 +24,9 @@ class Board:
     def __init__(self, directory: Path, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory), purge_step=start + 1 if start else None, max_queue=500, flush_secs=10)
+        self._writer = SummaryWriter(
+            str(directory), purge_step=start + 1 if start else None, max_queue=500, flush_secs=10
+        )
 
     def add(self, steps_main: int, data: dict[str, Any]) -> None:
         for key, tag in SCALARS.items():

@@ -190,7 +190,8 @@ class Trainer:
     def _hello(self, request: m.Hello) -> m.Reply:
         if request.protocol != m.PROTOCOL:
             return m.ErrorReply(
-                error="protocol", message=f"protocol must be {m.PROTOCOL}, got {request.protocol}; use one version of cosignal"
+                error="protocol",
+                message=f"protocol must be {m.PROTOCOL}, got {request.protocol}; use one version of cosignal",
             )
         self.loop_pid = request.pid
         return m.HelloReply(pid=os.getpid(), run_id=self.run_dir.name, spec=self.line.spec)
@@ -198,8 +199,9 @@ class Trainer:
     def _status(self) -> m.TrainerStatus:
         line, evaluation = self.line, self.evaluation
         return m.TrainerStatus(
-            state=self.state, update=line.update_index, steps_main=line.steps_main, steps_evaluation=self.steps_evaluation,
-            steps_repeated=self.steps_repeated, steps_adopted=line.steps_adopted, steps_budget=self.config.trainer.steps,
+            state=self.state, update=line.update_index, steps_main=line.steps_main,
+            steps_evaluation=self.steps_evaluation, steps_repeated=self.steps_repeated,
+            steps_adopted=line.steps_adopted, steps_budget=self.config.trainer.steps,
             waiting_at=self.waiting_at, snapshot=None if self.snapshot is None else self._relative(self.snapshot),
             stage=line.stage()[0], signal=line.signal,  # type: ignore[arg-type]
             sparse_return=evaluation.mean_return if evaluation else None,
@@ -214,14 +216,22 @@ class Trainer:
         if request.base_version != self.line.signal.version:
             return m.ErrorReply(
                 error="version_conflict",
-                message=f"version {self.line.signal.version} is in force, not {request.base_version}; propose again from it",
+                message=f"version {self.line.signal.version} is in force, not {request.base_version}; propose from it",
             )
         if request.adopt is not None and not (self.run_dir / request.adopt / "state.json").exists():
-            return m.ErrorReply(error="snapshot", message=f"no branch state at {request.adopt!r} below the run directory")
+            return m.ErrorReply(
+                error="snapshot", message=f"no branch state at {request.adopt!r} below the run directory"
+            )
         version = self.line.signal.version + 1
         signal = request.signal.model_copy(update={"version": version, "parent": request.base_version})
         entry = LoggedSignal(
-            version, request.key, request.base_version, self.line.update_index, self.line.steps_main, signal, request.adopt
+            version,
+            request.key,
+            request.base_version,
+            self.line.update_index,
+            self.line.steps_main,
+            signal,
+            request.adopt,
         )
         self.line.check_signal(signal)
         self.writer.log_signal(entry)
@@ -263,7 +273,10 @@ class Trainer:
     def _checkpoint(self) -> Path:
         directory = self.checkpoints / f"update_{self.line.update_index:09d}"
         evaluation = self.evaluation
-        extra: dict[str, object] = {"steps_evaluation": self.steps_evaluation, "evaluation": vars(evaluation) if evaluation else None}
+        extra: dict[str, object] = {
+            "steps_evaluation": self.steps_evaluation,
+            "evaluation": vars(evaluation) if evaluation else None,
+        }
         extra["point"] = self._is_point()
         self.writer.flush()  # a resumed run goes on from here, so every row up to here must be on disk first
         save_snapshot(self.line, directory, extra)
@@ -280,7 +293,7 @@ class Trainer:
             "stage": line.stage()[0], "signal_version": line.signal.version, "entropy": row["entropy"],
             "no_effect": row["no_effect"], "policy_loss": [x.policy for x in report.losses],
             "value_loss": [x.value for x in report.losses], "shaped_share": report.shaped_share,
-            "terms": row["terms"], "steps_evaluation": self.steps_evaluation,
+            "terms": row["terms"], "steps_evaluation": self.steps_evaluation, "adopted": False,
         }  # fmt: skip
         self.writer.metrics(line.update_index, line.steps_main, data)
         self.board.add(line.steps_main, data)
@@ -292,15 +305,17 @@ class Trainer:
             "steps_main": line.steps_main, "stage": line.stage()[0], "signal_version": line.signal.version,
             "evaluation_return": evaluation.mean_return if evaluation else None,
             "evaluation_success": evaluation.success_rate if evaluation else None,
-            "steps_evaluation": self.steps_evaluation,
+            "steps_evaluation": self.steps_evaluation, "train_return": None, "train_success": None,
+            "adopted": line.update_index > 0,
         }  # fmt: skip
         self.writer.metrics(line.update_index, line.steps_main, data)
         self.board.add(line.steps_main, data)
 
     def _counters(self) -> None:
         self.writer.counters(
-            state=self.state, update=self.line.update_index, steps_main=self.line.steps_main, stage=self.line.stage()[0],
-            steps_evaluation=self.steps_evaluation, steps_repeated=self.steps_repeated, steps_adopted=self.line.steps_adopted,
+            state=self.state, update=self.line.update_index, steps_main=self.line.steps_main,
+            stage=self.line.stage()[0], steps_evaluation=self.steps_evaluation, steps_repeated=self.steps_repeated,
+            steps_adopted=self.line.steps_adopted,
         )  # fmt: skip
 
     def _publish(self, now: bool = False) -> None:
@@ -308,14 +323,17 @@ class Trainer:
             self._published = time.monotonic()
             self._counters()
             wakeup = m.Wakeup(
-                update=self.line.update_index, steps_main=self.line.steps_main, waiting_at=self.waiting_at, state=self.state
+                update=self.line.update_index,
+                steps_main=self.line.steps_main,
+                waiting_at=self.waiting_at,
+                state=self.state,
             )
             self.server.publish(wakeup)
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self.run_dir))
 
-    def request_stop(self, number: int, frame: FrameType | None) -> None:
+    def request_stop(self, _number: int, _frame: FrameType | None) -> None:
         """SIGTERM: leave at the next update boundary, with a checkpoint."""
         self.stopping = True
 

@@ -181,16 +181,18 @@ class TrainingLine:
                 (np.bincount(a.ravel(), minlength=g.n_actions) / a.size).tolist()
                 for a, g in zip(rollout.actions, self.spec.groups, strict=True)
             ],
-            "terms": {
-                term.name: _mean_and_abs(x) for term, x in zip(self.signal.terms, shaping.per_term, strict=True)
-            },
+            "terms": {term.name: _mean_and_abs(x) for term, x in zip(self.signal.terms, shaping.per_term, strict=True)},
             "reward_abs": float(np.abs(rollout.reward).mean()),
         }
         self.history = [*self.history[-(HISTORY - 1) :], row]
         if len(returns):
             low, high = self.seen_range or (np.inf, -np.inf)
             self.seen_range = (min(low, float(returns.min())), max(high, float(returns.max())))
-        if self.start_return is None and self.steps_main >= WINDOW_STEPS and (first := window(self.history, self.steps_main)):
+        if (
+            self.start_return is None
+            and self.steps_main >= WINDOW_STEPS
+            and (first := window(self.history, self.steps_main))
+        ):
             self.start_return = first.returns
         return row
 
@@ -249,7 +251,7 @@ class TrainingLine:
         for name in ("update_index", "steps_main", "steps_adopted", "history", "start_return", "signal_start"):
             setattr(self, name, meta[name])
         seen = meta["seen_range"]
-        self.seen_range = tuple(seen) if seen else None  # type: ignore[arg-type]
+        self.seen_range = (seen[0], seen[1]) if seen else None  # type: ignore[index]
         self.signal = Signal.model_validate(meta["signal"])
         self.compiled = CompiledSignal(self.signal, self.spec)
         self.offsets = [Signal.model_validate(x) for x in meta["offsets"]]  # type: ignore[attr-defined]

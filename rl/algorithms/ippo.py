@@ -55,7 +55,9 @@ class IPPO:
         self.optimisers = [torch.optim.Adam(n.parameters(), lr=config.lr, eps=1e-5, fused=True) for n in self.networks]
 
     @torch.inference_mode()
-    def act(self, obs: list[FloatArray], generator: torch.Generator | None = None) -> tuple[list[IntArray], list[FloatArray]]:
+    def act(
+        self, obs: list[FloatArray], generator: torch.Generator | None = None
+    ) -> tuple[list[IntArray], list[FloatArray]]:
         """Sample an action for every agent: obs [g] [E, A_g, O_g] → actions, log-probabilities [g] [E, A_g]."""
         actions, logps = [], []
         for network, group_obs in zip(self.networks, obs, strict=True):
@@ -105,11 +107,20 @@ class IPPO:
         for _ in range(config.epochs):
             order = torch.randperm(len(obs), generator=self.generator)
             for index in order.chunk(config.minibatches):
-                sums += self._step(g, obs[index], actions[index], logp_old[index], advantage[index], target[index], entropy_coef)
+                sums += self._step(
+                    g, obs[index], actions[index], logp_old[index], advantage[index], target[index], entropy_coef
+                )
         return Losses(*(sums / (config.epochs * config.minibatches)).tolist())
 
     def _step(
-        self, g: int, obs: Tensor, actions: Tensor, logp_old: Tensor, advantage: Tensor, target: Tensor, entropy_coef: float
+        self,
+        g: int,
+        obs: Tensor,
+        actions: Tensor,
+        logp_old: Tensor,
+        advantage: Tensor,
+        target: Tensor,
+        entropy_coef: float,
     ) -> Tensor:
         network, optimiser, config = self.networks[g], self.optimisers[g], self.config
         logp_all = torch.log_softmax(network.logits(obs), -1)
@@ -118,7 +129,8 @@ class IPPO:
         value = value_loss(network.values(obs), target)
         entropy = categorical_entropy(logp_all)
         optimiser.zero_grad(set_to_none=True)
-        (policy + config.value_coef * value - entropy_coef * entropy).backward()
+        loss = policy + config.value_coef * value - entropy_coef * entropy
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm, foreach=True)
         optimiser.step()
         return torch.stack([policy.detach(), value.detach(), entropy.detach()])

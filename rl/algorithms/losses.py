@@ -15,7 +15,7 @@ def normalised(advantage: Tensor) -> Tensor:
 def ppo_policy_loss(logp: Tensor, logp_old: Tensor, advantage: Tensor, clip: float) -> Tensor:
     """Clipped surrogate (Schulman et al. 2017, eq. 7), negated so that it is minimised. All [N] → scalar.
 
-        L = −E[min(ρ A, clip(ρ, 1−ε, 1+ε) A)],  ρ = exp(logp − logp_old)
+    L = −E[min(ρ A, clip(ρ, 1−ε, 1+ε) A)],  ρ = exp(logp − logp_old)
     """
     ratio = torch.exp(logp - logp_old)
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int, last_gain: float, generator: torch.Generator) -> nn.Sequential:
+def mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, last_gain: float, generator: torch.Generator
+) -> nn.Sequential:
     """tanh layers with orthogonal weights (gain √2, the last `last_gain`) and zero biases.
 
     The initialisation is the one of "What Matters In On-Policy RL?" (Andrychowicz et al. 2021) and of the official
@@ -16,7 +19,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, last_gain: float, gene
     """
     sizes = [inputs, *hidden, outputs]
     layers: list[nn.Module] = []
-    for index, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (n_in, n_out) in enumerate(pairwise(sizes)):
         last = index == len(sizes) - 2
         linear = nn.Linear(n_in, n_out)
         nn.init.orthogonal_(linear.weight, last_gain if last else 2**0.5, generator=generator)

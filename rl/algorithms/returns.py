@@ -19,7 +19,9 @@ def gae(
     Returns A_t [T, ...].
     """
     if not (r_t.shape == v_t.shape == v_tp1.shape == terminated_t.shape == done_t.shape):
-        raise ValueError(f"gae needs equal shapes, got {[tuple(x.shape) for x in (r_t, v_t, v_tp1, terminated_t, done_t)]}")
+        raise ValueError(
+            f"gae needs equal shapes, got {[tuple(x.shape) for x in (r_t, v_t, v_tp1, terminated_t, done_t)]}"
+        )
     delta_t = r_t + gamma * v_tp1 * (1 - terminated_t) - v_t
     keep_t = gamma * lam * (1 - done_t)
     advantage_t = zeros_like(delta_t)

@@ -31,7 +31,9 @@ def answer(line: TrainingLine, run_dir: Path, job: BranchJob) -> WorkerReply:
     except CosignalError as error:
         log.warning("branch failed", key=job.key, arm=job.arm, error=str(error))
         return ErrorReply(error="branch", message=f"{job.arm} seed {job.seed}: {error}")
-    log.info("branch done", key=job.key, arm=job.arm, seed=job.seed, final_return=result.final_return, cpu_s=result.cpu_s)
+    log.info(
+        "branch done", key=job.key, arm=job.arm, seed=job.seed, final_return=result.final_return, cpu_s=result.cpu_s
+    )
     return result
 
 

@@ -78,9 +78,7 @@ class Stop(Wire):
     kind: Literal["stop"] = "stop"
 
 
-Request = Annotated[
-    Hello | GetStatus | GetEvidence | Query | Promote | Release | Stop, Field(discriminator="kind")
-]
+Request = Annotated[Hello | GetStatus | GetEvidence | Query | Promote | Release | Stop, Field(discriminator="kind")]
 
 # ---------------------------------------------------------------- replies, trainer to loop
 

@@ -7,8 +7,8 @@ Why nothing is lost, stale or applied twice:
   first. The log is on disk before the reply leaves. What PUB/SUB drops is only a wake-up: the loop also asks.
 * *Stale.* A promotion names the version it was proposed against; if another one is in force it is refused, never
   merged. Requests are served between updates only, so that nobody sees half an update.
-* *Twice.* A key that is in the log is answered with what was done then. After a crash the trainer starts from a snapshot
-  and replays the log at the same updates, so what was promoted applies again exactly once on the line that counts.
+* *Twice.* A key that is in the log is answered with what was done then. After a crash the trainer starts from a
+  snapshot and replays the log at the same updates, so what was promoted applies exactly once on the line that counts.
 
 It does not protect against two loops driving one trainer: the run directory's lock does.
 """
@@ -44,7 +44,11 @@ class TrainerServer:
             socket.setsockopt(zmq.LINGER, 500)
             socket.bind(f"ipc://{self._runtime}/{name}")
         self._pointer = run_dir / "trainer.json"
-        pointer = {"pid": os.getpid(), "address": f"ipc://{self._runtime}/requests", "events": f"ipc://{self._runtime}/events"}
+        pointer = {
+            "pid": os.getpid(),
+            "address": f"ipc://{self._runtime}/requests",
+            "events": f"ipc://{self._runtime}/events",
+        }
         partial = self._pointer.with_suffix(".partial")
         partial.write_text(json.dumps(pointer))
         partial.rename(self._pointer)

@@ -19,7 +19,7 @@ def removed_potential(old: Signal, new: Signal) -> Signal | None:
     """The part of the old potentials that the new signal no longer has, None when nothing leaves.
 
     A critic that has absorbed Φ estimates V − Φ; when Φ leaves, adding Φ to its output leaves every TD error as it was
-    (Wiewiora 2003). A term that stays but weakens leaves with the difference; one that grows or enters is no part of it.
+    (Wiewiora 2003). A term that stays but weakens leaves with the difference; one that grows or enters is not in it.
     """
     if new.scale is None and any(isinstance(t, PotentialTerm) for t in new.terms):
         raise ValueError("removed_potential needs the new signal's scale; freeze it first")

@@ -44,7 +44,7 @@ Term = Annotated[PotentialTerm | EventTerm, Field(discriminator="kind")]
 
 class Exploration(Model):
     """`entropy`: coefficient of the entropy bonus, None keeps the trainer's own. `kick`: the actor head is multiplied
-    by this once, when the signal starts (GATE.md section 2.1: 0.05 revives a collapsed policy), None for no kick."""
+    by this once, when the signal starts (0.05 revives a collapsed policy), None for no kick."""
 
     entropy: float | None = Field(default=None, ge=0, le=0.5)
     kick: float | None = Field(default=None, gt=0, le=1)

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-
 from cosignal.errors import SignalError, VersionConflict
 from cosignal.rl.branches.fork import run_branch
 from cosignal.rl.config import TrainingConfig
@@ -21,7 +20,7 @@ from cosignal.rl.ipc.process import attach_or_start
 from cosignal.rl.metrics import read_signals
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training import TrainingLine
-from tests.rl.lines import UPDATE, small_config
+from training_lines import UPDATE, small_config
 
 pytestmark = pytest.mark.integration
 SHAPED = Signal.model_validate(
@@ -78,7 +77,11 @@ async def test_points_promotion_and_the_log(tmp_path: Path) -> None:
         with pytest.raises(VersionConflict, match="version 0 is in force, not 3"):
             await client.promote("late", 3, SHAPED)
         with pytest.raises(SignalError, match="dist_x"):
-            await client.promote("bad", 0, SHAPED.model_copy(update={"terms": (SHAPED.terms[0].model_copy(update={"expression": "dist_x"}),)}))
+            await client.promote(
+                "bad",
+                0,
+                SHAPED.model_copy(update={"terms": (SHAPED.terms[0].model_copy(update={"expression": "dist_x"}),)}),
+            )
         reply = await client.promote("p4-r0-0:0", 0, SHAPED)
         assert (reply.version, reply.applied_at_update, reply.repeated) == (1, 4, False)
         assert [(e.version, e.key) for e in read_signals(run_dir / "trainer.db")] == [(0, "start"), (1, "p4-r0-0:0")]
@@ -129,7 +132,9 @@ async def test_kill_nine_at_points_loses_and_repeats_nothing(tmp_path: Path) -> 
     await drive(whole, set())
     await drive(killed, {4, 8, 12, 19})
     assert metrics(killed) == metrics(whole)
-    logs = [[(e.version, e.key, e.applied_update, e.adopt) for e in read_signals(d / "trainer.db")] for d in (whole, killed)]
+    logs = [
+        [(e.version, e.key, e.applied_update, e.adopt) for e in read_signals(d / "trainer.db")] for d in (whole, killed)
+    ]
     assert logs[0] == logs[1] == [(0, "start", 0, None), (1, "eight", 8, None), (2, "twelve", 12, "branches/k")]
     updates = [u for u, _ in metrics(whole)]
     assert 15 in updates and 13 not in updates  # the adopted branch went from 12 to 15

@@ -3,14 +3,12 @@
 from pathlib import Path
 
 import pytest
-
 from cosignal.rl.branches.fork import run_branch
 from cosignal.rl.checkpoint import load_snapshot, save_snapshot
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training import TrainingLine
-
-from .lines import UPDATE, assert_same_state, small_config, trained
+from training_lines import UPDATE, assert_same_state, small_config, trained
 
 SHAPED = Signal.model_validate(
     {"version": 1, "terms": [{"name": "near", "kind": "potential", "expression": "-dist_nearest_open_switch / 12"}]}
@@ -19,7 +17,15 @@ SHAPED = Signal.model_validate(
 
 def job(arm: str, signal: Signal, seed: int, updates: int, start: str = "fork", **fields: object) -> BranchJob:
     end = f"branches/{arm}-{seed}-{updates}"
-    known = {"key": end, "fork": "fork", "start": start, "arm": arm, "signal": signal, "seed": seed, "horizon": updates * UPDATE}
+    known = {
+        "key": end,
+        "fork": "fork",
+        "start": start,
+        "arm": arm,
+        "signal": signal,
+        "seed": seed,
+        "horizon": updates * UPDATE,
+    }
     known |= {"exploration": Exploration(), "evaluation_seed": 5, "evaluation_episodes": 4, "end_state": end}
     return BranchJob.model_validate({**known, **fields})
 

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from cosignal.errors import SignalError, SnapshotError
 from cosignal.rl.checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot
 from cosignal.rl.config import TaskConfig
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training import TrainingLine
-
-from .lines import assert_same_state, small_config, trained
+from training_lines import assert_same_state, small_config, trained
 
 NEAR = {"name": "near", "kind": "potential", "expression": "-dist_nearest_open_switch / 12"}
 GOAL = {"name": "goal", "kind": "potential", "expression": "-dist_goal / 26"}
@@ -112,7 +110,9 @@ def test_a_potential_that_leaves_is_offset_exactly_and_changes_no_advantage() ->
 def test_scale_is_frozen_on_recorded_states_when_a_signal_comes_in() -> None:
     line = trained(small_config(), 4)
     applied = line.apply_signal(signal(NEAR, scale=None))
-    values = np.concatenate([x.ravel() for x in line.compiled.potential(line.recorder.recorded(line.episodes).features)])
+    values = np.concatenate(
+        [x.ravel() for x in line.compiled.potential(line.recorder.recorded(line.episodes).features)]
+    )
     assert applied.scale is not None
     low, high = line.return_range
     assert applied.scale * (values.max() - values.min()) == pytest.approx(high - low, rel=0.1)

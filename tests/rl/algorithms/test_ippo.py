@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from cosignal.rl.algorithms.ippo import IPPO, Batch
 from cosignal.rl.config import IPPOConfig
 from cosignal.rl.task import GroupSpec, TaskSpec

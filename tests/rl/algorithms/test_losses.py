@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from cosignal.rl.algorithms.losses import categorical_entropy, normalised, ppo_policy_loss, value_loss
 
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from cosignal.rl.algorithms.returns import gae
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from cosignal.rl.algorithms.returns import gae
 
 
 def column(*values: float) -> torch.Tensor:
@@ -24,7 +23,13 @@ def test_termination_drops_the_next_value_and_a_time_limit_keeps_it() -> None:
     after = (5.0, 0.0, 0.0)  # reward, value, next value of a step of the next episode
     for terminated, expected in ((1.0, -1.0), (0.0, 9.0)):
         advantage = gae(
-            column(1, after[0]), column(2, after[1]), column(10, after[2]), column(terminated, 0), column(1, 0), 1.0, 1.0
+            column(1, after[0]),
+            column(2, after[1]),
+            column(10, after[2]),
+            column(terminated, 0),
+            column(1, 0),
+            1.0,
+            1.0,
         )
         assert advantage[0, 0].item() == expected
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from cosignal.rl.config import EvaluationConfig, SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
 from cosignal.rl.training import TrainingLine
 
@@ -14,7 +13,12 @@ UPDATE = 8 * 16  # environment steps
 
 def small_config(seed: int = 1, **trainer: Any) -> TrainingConfig:
     """Two-Switch with 8 environments × 16 steps an update."""
-    settings: dict[str, Any] = {"envs": 8, "rollout": 16, "steps": 20 * UPDATE, "evaluation": EvaluationConfig(episodes=4)}
+    settings: dict[str, Any] = {
+        "envs": 8,
+        "rollout": 16,
+        "steps": 20 * UPDATE,
+        "evaluation": EvaluationConfig(episodes=4),
+    }
     return TrainingConfig(
         seed=seed, clock="lockstep", task=TaskConfig(name="two_switch", n_max=30), signal=SignalConfig(),
         trainer=TrainerConfig(**{**settings, **trainer}), pause_every_steps=4 * UPDATE, margin=0.02,

@@ -1,0 +1,217 @@
+"""The loop's side of the seam to the trainer: one typed request, one typed reply.
+
+Why nothing is lost, stale or applied twice:
+
+* *Lost.* The trainer syncs a promotion to its signal log before it answers, and every point's snapshot before it says
+  that it waits. A request that got no answer raises `TrainerGone`; the caller asks again after a restart.
+* *Applied twice.* `Promote` carries a key made of content. A repeated key is answered with `repeated=True` and changes
+  nothing, so that asking again is always safe. All other requests change nothing, or (`Release`, `Stop`) are the same
+  thing when said twice.
+* *Stale.* `Promote` names the version it was decided on (compare-and-set), `Release` the point it leaves: a past point
+  is ignored. A reply that comes after its request gave up carries an older request id and is dropped.
+
+Not guaranteed: that a wake-up arrives. Wake-ups (PUB/SUB) only shorten the wait between two polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol, TypeVar
+
+import zmq
+import zmq.asyncio
+from pydantic import ValidationError
+
+from ...errors import (
+    BranchError,
+    CosignalError,
+    ProtocolError,
+    SignalError,
+    SnapshotError,
+    TrainerGone,
+    VersionConflict,
+)
+from ..signals.signal import Signal
+from .messages import (
+    PROTOCOL,
+    REPLY,
+    REQUEST,
+    Ack,
+    ErrorKind,
+    ErrorReply,
+    Evidence,
+    EvidenceReply,
+    GetEvidence,
+    GetStatus,
+    Hello,
+    HelloReply,
+    Promote,
+    PromoteReply,
+    Query,
+    QueryReply,
+    Release,
+    Reply,
+    Request,
+    Stop,
+    TrainerStatus,
+    Wakeup,
+)
+
+ReplyT = TypeVar("ReplyT", HelloReply, TrainerStatus, EvidenceReply, QueryReply, PromoteReply, Ack)
+
+ERRORS: dict[ErrorKind, type[CosignalError]] = {
+    "protocol": ProtocolError,
+    "version_conflict": VersionConflict,
+    "signal": SignalError,
+    "snapshot": SnapshotError,
+    "branch": BranchError,
+    "bad_request": ProtocolError,
+}
+
+
+class Channel(Protocol):
+    """Carries one request to the trainer and its reply back."""
+
+    async def request(self, request: Request) -> Reply:
+        """Raises TrainerGone when no reply comes, ProtocolError when it cannot be read."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Handler(Protocol):
+    """The trainer's side of a `MemoryChannel`."""
+
+    def handle(self, request: Request) -> Reply: ...
+
+
+class MemoryChannel:
+    """The in-memory twin of `ZmqChannel`: the same JSON round trip, without a socket or a process."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def request(self, request: Request) -> Reply:
+        reply = self._handler.handle(REQUEST.validate_json(request.model_dump_json()))
+        return REPLY.validate_json(reply.model_dump_json())
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class ZmqChannel:
+    """A DEALER socket on the trainer's ROUTER; frames [request id, JSON]. One request is under way at a time.
+
+    `timeout_s`: how long a reply may take. The trainer answers between updates only, so this is far above an update.
+    """
+
+    def __init__(self, address: str, timeout_s: float = 60.0) -> None:
+        self._timeout_s = timeout_s
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.connect(address)
+        self._address = address
+        self._count = 0
+        self._lock = asyncio.Lock()
+
+    async def request(self, request: Request) -> Reply:
+        async with self._lock:
+            self._count += 1
+            request_id = str(self._count).encode()
+            await self._socket.send_multipart([request_id, request.model_dump_json().encode()])
+            try:
+                raw = await asyncio.wait_for(self._reply_to(request_id), self._timeout_s)
+            except TimeoutError as error:
+                raise TrainerGone(
+                    f"the trainer at {self._address!r} did not answer {request.kind!r} within {self._timeout_s:g} s; "
+                    "see trainer.out in the run directory, then run again with --resume"
+                ) from error
+        return _read_reply(raw)
+
+    async def _reply_to(self, request_id: bytes) -> bytes:
+        while True:
+            frames = await self._socket.recv_multipart()
+            if len(frames) == 2 and frames[0] == request_id:
+                return bytes(frames[1])
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+
+def _read_reply(raw: bytes) -> Reply:
+    try:
+        return REPLY.validate_json(raw)
+    except ValidationError as error:
+        raise ProtocolError(
+            f"the trainer's answer is not of protocol {PROTOCOL}: {raw[:200]!r}; use one version"
+        ) from error
+
+
+class TrainerClient:
+    """What the loop may ask the trainer. An `ErrorReply` is raised as the error it names."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def hello(self) -> HelloReply:
+        """Raises ProtocolError when the trainer speaks another protocol version."""
+        reply = await self._ask(Hello(), HelloReply)
+        if reply.protocol != PROTOCOL:
+            raise ProtocolError(
+                f"the trainer speaks protocol {reply.protocol!r}, this loop {PROTOCOL!r}; use one version"
+            )
+        return reply
+
+    async def status(self) -> TrainerStatus:
+        return await self._ask(GetStatus(), TrainerStatus)
+
+    async def evidence(self) -> Evidence:
+        return (await self._ask(GetEvidence(), EvidenceReply)).evidence
+
+    async def query(
+        self,
+        what: Literal["metric_curve", "episode", "term_statistics", "feature_statistics"],
+        name: str | None = None,
+        points: int = 20,
+    ) -> dict[str, object]:
+        """Evidence on demand; `points`: 2..100 rows of a curve."""
+        return (await self._ask(Query(what=what, name=name, points=points), QueryReply)).data
+
+    async def promote(self, key: str, base_version: int, signal: Signal, adopt: str | None = None) -> PromoteReply:
+        """Raises VersionConflict when `base_version` is not in force, SignalError, SnapshotError."""
+        return await self._ask(Promote(key=key, base_version=base_version, signal=signal, adopt=adopt), PromoteReply)
+
+    async def release(self, update: int) -> None:
+        await self._ask(Release(update=update), Ack)
+
+    async def stop(self) -> None:
+        await self._ask(Stop(), Ack)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    async def _ask(self, request: Request, expected: type[ReplyT]) -> ReplyT:
+        reply = await self._channel.request(request)
+        if isinstance(reply, ErrorReply):
+            raise ERRORS[reply.error](reply.message)
+        if not isinstance(reply, expected):
+            raise ProtocolError(f"{request.kind!r} was answered with {reply.kind!r}; use one version on both sides")
+        return reply
+
+
+async def wakeups(address: str) -> AsyncIterator[Wakeup]:
+    """The trainer's wake-ups, for ever. They carry no truth: after one, ask for the status."""
+    context = zmq.asyncio.Context()
+    socket = context.socket(zmq.SUB)
+    with contextlib.closing(socket):
+        try:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.SUBSCRIBE, b"")
+            socket.connect(address)
+            while True:
+                yield Wakeup.model_validate_json(await socket.recv())
+        finally:
+            context.destroy(linger=0)

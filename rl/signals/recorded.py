@@ -1,0 +1,74 @@
+"""A sample of a run's own transitions: what scales are frozen on and proposals are checked against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ...errors import SnapshotError
+from ..task import FloatArray, TaskSpec
+
+_PER_GROUP = ("features", "last_features", "events", "end_features")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """`N` transitions and the last non-terminal states of `M` finished episodes. Flags are bool, or 0 and 1."""
+
+    features: list[FloatArray]  # [g] [N, A_g, F_g], of s
+    last_features: list[FloatArray]  # [g] [N, A_g, F_g], of s′ before auto-reset
+    events: list[FloatArray]  # [g] [N, A_g, V_g]
+    terminated: NDArray[Any]  # [N]
+    end_features: list[FloatArray]  # [g] [M, A_g, F_g]
+    end_success: NDArray[Any]  # [M]
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file."""
+        arrays: dict[str, NDArray[Any]] = {"terminated": self.terminated, "end_success": self.end_success}
+        for name in _PER_GROUP:
+            arrays |= {f"{name}.{g}": array for g, array in enumerate(getattr(self, name))}
+        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path)
+
+    @classmethod
+    def load(cls, path: Path, spec: TaskSpec | None = None) -> Recorded:
+        """Read what `save` wrote. Raises SnapshotError where the file is missing, broken, or not of `spec`'s task."""
+        try:
+            arrays = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise SnapshotError(
+                f"recorded transitions cannot be read from {str(path)!r} ({error}); take a new snapshot"
+            ) from error
+        groups = sum(key.startswith("features.") for key in arrays)
+        try:
+            lists = {name: [arrays[f"{name}.{g}"] for g in range(groups)] for name in _PER_GROUP}
+            recorded = cls(**lists, terminated=arrays["terminated"], end_success=arrays["end_success"])
+        except KeyError as error:
+            raise SnapshotError(f"recorded transitions lack {error} in {str(path)!r}; take a new snapshot") from error
+        recorded._check_shapes(path)
+        if spec is not None:
+            recorded._check_task(path, spec)
+        return recorded
+
+    def _check_shapes(self, path: Path) -> None:
+        count, ends = len(self.terminated), len(self.end_success)
+        fits = all(len(x) == count for x in (*self.features, *self.last_features, *self.events))
+        if not fits or any(len(x) != ends for x in self.end_features):
+            raise SnapshotError(
+                f"recorded arrays must all have {count} transitions and {ends} ends, got others in {str(path)!r}; "
+                "take a new snapshot"
+            )
+
+    def _check_task(self, path: Path, spec: TaskSpec) -> None:
+        wanted = [(len(g.agents), len(g.features), len(g.events)) for g in spec.groups]
+        got = [(*f.shape[1:], e.shape[-1]) for f, e in zip(self.features, self.events, strict=True)]
+        if got != wanted:
+            raise SnapshotError(
+                f"recorded transitions must have (agents, features, events) {wanted!r} per group as task "
+                f"{spec.name!r}, got {got!r} in {str(path)!r}; use the snapshot with the task it was made on"
+            )

@@ -1,0 +1,214 @@
+"""Signals compiled for a task: potentials, shaping of transitions, and the frozen scale.
+
+r_i = r_team + beta · scale · Σ_k w_k F_k,i, with F = γΦ(s′) − Φ(s) for a potential (Ng, Harada, Russell 1999) and the
+decayed number of events for an event bonus. s′ is the state before auto-reset. Φ(s′) counts as zero where the episode
+truly terminated, and only there: at a time limit the value is bootstrapped, and zeroing Φ would pay every time-out
+|Φ|.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...errors import SignalError
+from ..task import BoolArray, FloatArray, TaskSpec
+from .expression import Array, Expression, bounded, parse_expression
+from .recorded import Recorded
+from .removal import is_removal
+from .select import term_masks
+from .signal import EventTerm, PotentialTerm, Signal, Term
+
+SCALE_RANGE = (1e-3, 1e3)
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """What a signal adds to the team reward. `total` is the sum of `per_term`, which is in the order of the terms."""
+
+    total: list[FloatArray]  # [g] [..., A_g]
+    per_term: list[list[FloatArray]]  # [K] [g] [..., A_g]
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    term: Term
+    expression: Expression | None  # of a potential
+    masks: list[BoolArray]  # [g] [A_g]
+
+
+class CompiledSignal:
+    """A signal ready to be computed on arrays of features and events of one task.
+
+    Raises SignalError (ExpressionError for an expression) where the signal does not fit the task.
+
+    Mates of an agent are all other agents, of any group, that have the feature. An agent without a mate is its own
+    mate, so that comparisons with mates are zero for it.
+    """
+
+    def __init__(self, signal: Signal, spec: TaskSpec) -> None:
+        self.signal = signal
+        self.spec = spec
+        self._terms = [self._compile(term) for term in signal.terms]
+
+    def _compile(self, term: Term) -> _Compiled:
+        expression = parse_expression(term.expression) if isinstance(term, PotentialTerm) else None
+        return _Compiled(term, expression, term_masks(term, expression, self.spec))
+
+    @property
+    def strength(self) -> float:
+        """beta · scale. Raises SignalError before the scale is frozen."""
+        if self.signal.scale is None:
+            raise SignalError("a signal shapes only with a frozen scale, got scale None; set it with frozen_scale")
+        return self.signal.beta * self.signal.scale
+
+    def potential(self, features: list[FloatArray]) -> list[FloatArray]:
+        """Σ_k w_k Φ_k of the potentials, without beta and scale; `features` [g] [..., A_g, F_g] → [g] [..., A_g]."""
+        total = [np.zeros(x.shape[:-1]) for x in features]
+        for compiled in self._terms:
+            if isinstance(compiled.term, PotentialTerm):
+                values = self._phi(compiled, features)
+                total = [a + compiled.term.weight * b for a, b in zip(total, values, strict=True)]
+        return [x.astype(np.float32) for x in total]
+
+    def term_potential(self, k: int, features: list[FloatArray]) -> list[FloatArray]:
+        """Φ_k of term `k` alone, without its weight; zero for an event term. Shapes as in `potential`."""
+        return [x.astype(np.float32) for x in self._phi(self._terms[k], features)]
+
+    def potential_agents(self) -> list[BoolArray]:
+        """[g] [A_g]: true where at least one potential applies."""
+        masks = [np.zeros(len(group.agents), bool) for group in self.spec.groups]
+        for compiled in self._terms:
+            if isinstance(compiled.term, PotentialTerm):
+                masks = [a | b for a, b in zip(masks, compiled.masks, strict=True)]
+        return masks
+
+    def shape(
+        self,
+        features: list[FloatArray],
+        last_features: list[FloatArray],
+        events: list[FloatArray],
+        terminated: NDArray[Any],
+        gamma: float,
+        steps_since_start: ArrayLike = 0,
+    ) -> Shaping:
+        """Shaping of transitions, with beta · scale · w in it.
+
+        `features` of s and `last_features` of s′ before auto-reset [g] [..., A_g, F_g], `events` [g] [..., A_g, V_g],
+        `terminated` [...] true or 1 at true terminations; `steps_since_start` (main environment steps since the
+        version's first update) a number or [...]. Raises SignalError where the scale is not frozen.
+        """
+        strength = self.strength
+        going_on = (1.0 - np.asarray(terminated, np.float64))[..., None]
+        per_term: list[list[FloatArray]] = []
+        for compiled in self._terms:
+            if isinstance(compiled.term, PotentialTerm):
+                before, after = self._phi(compiled, features), self._phi(compiled, last_features)
+                added = [gamma * b * going_on - a for a, b in zip(before, after, strict=True)]
+            else:
+                decay = event_decay(steps_since_start, compiled.term.decay_steps)[..., None]
+                added = [x * decay for x in self._counts(compiled.term, compiled.masks, events)]
+            factor = strength * compiled.term.weight
+            per_term.append([(factor * x).astype(np.float32) for x in added])
+        zero = [np.zeros(x.shape[:-1], np.float32) for x in features]
+        total = [sum((term[g] for term in per_term), start=zero[g]) for g in range(len(features))]
+        return Shaping(total, per_term)
+
+    def _phi(self, compiled: _Compiled, features: list[FloatArray]) -> list[NDArray[np.float64]]:
+        """[g] [..., A_g]: Φ of one term, zero for agents that it does not apply to."""
+        values = [np.zeros(x.shape[:-1]) for x in features]
+        if compiled.expression is None:
+            return values
+        for g, mask in enumerate(compiled.masks):
+            if mask.any():
+                own = partial(self._own, g, features)
+                phi = compiled.expression.evaluate(own, partial(self._of_mates, g, features))
+                values[g] += np.where(mask, phi, 0.0)  # in place: broadcasts an expression that reads no feature
+        return values
+
+    def _own(self, g: int, features: list[FloatArray], name: str) -> Array:
+        """[..., A_g]: each agent's own feature."""
+        return features[g][..., self.spec.groups[g].feature_names().index(name)]
+
+    def _of_mates(self, g: int, features: list[FloatArray], statistic: str, name: str) -> Array:
+        """[..., A_g]: the statistic of feature `name` over each agent's mates."""
+        owners: list[tuple[int, int]] = []
+        columns: list[Array] = []
+        for h, group in enumerate(self.spec.groups):
+            if name in group.feature_names():
+                values = bounded(features[h][..., group.feature_names().index(name)])
+                owners += [(h, b) for b in range(len(group.agents))]
+                columns += [values[..., b] for b in range(len(group.agents))]
+        stacked = np.stack(columns, axis=-1)
+        everyone = list(range(len(owners)))
+        mates = [
+            [j for j in everyone if owners[j] != (g, a)] or everyone for a in range(len(self.spec.groups[g].agents))
+        ]
+        return np.stack([_reduce(statistic, stacked[..., chosen]) for chosen in mates], axis=-1)
+
+    def _counts(self, term: EventTerm, masks: list[BoolArray], events: list[FloatArray]) -> list[NDArray[np.float64]]:
+        counts = [np.zeros(x.shape[:-1]) for x in events]
+        for g, mask in enumerate(masks):
+            if mask.any():
+                column = self.spec.groups[g].event_names().index(term.event)
+                counts[g] = np.where(mask, bounded(events[g][..., column]), 0.0)
+        return counts
+
+
+def _reduce(statistic: str, values: Array) -> Array:
+    """Over the last axis."""
+    if statistic == "mean_mates":
+        return np.asarray(values.mean(axis=-1))
+    return np.asarray(values.min(axis=-1) if statistic == "min_mates" else values.max(axis=-1))
+
+
+def event_decay(steps_since_start: ArrayLike, decay_steps: int) -> NDArray[np.float64]:
+    """Falls linearly from 1 at the version's start to 0 after `decay_steps`, and stays there."""
+    return np.clip(1.0 - np.asarray(steps_since_start, np.float64) / decay_steps, 0.0, 1.0)
+
+
+def frozen_scale(signal: Signal, spec: TaskSpec, recorded: Recorded, return_range: tuple[float, float] | None) -> float:
+    """The scale at which crossing the range of Σ w_k Φ_k over recorded states is worth `return_range`, in 1e-3 … 1e3.
+
+    The range goes from the 0.5th to the 99.5th percentile over all agents that have a potential and all recorded
+    states, so that a stray state does not set it; where those coincide (a potential that rarely moves) from lowest to
+    highest. The scale is 1 where there is nothing to scale: no potential, no spread, no recorded state, or no known
+    range of returns.
+    """
+    width = 0.0 if return_range is None else return_range[1] - return_range[0]
+    values = potential_values(CompiledSignal(signal, spec), recorded)
+    if width <= 0 or not values.size:
+        return 1.0
+    low, high = np.percentile(values, [0.5, 99.5])
+    if high - low < 1e-9:
+        low, high = values.min(), values.max()
+    if high - low < 1e-9:
+        return 1.0
+    return float(np.clip(width / (high - low), *SCALE_RANGE))
+
+
+def potential_values(compiled: CompiledSignal, recorded: Recorded) -> NDArray[np.float64]:
+    """Σ w_k Φ_k of all agents with a potential in all recorded states (s and s′), flat."""
+    masks = compiled.potential_agents()
+    states = [compiled.potential(x) for x in (recorded.features, recorded.last_features)]
+    flat = [values[g][:, mask].ravel() for values in states for g, mask in enumerate(masks)]
+    return np.concatenate([np.zeros(0), *flat]).astype(np.float64)
+
+
+def freeze(
+    signal: Signal, in_force: Signal, spec: TaskSpec, recorded: Recorded, return_range: tuple[float, float] | None
+) -> Signal:
+    """`signal` with its scale frozen on recorded states; unchanged where it already has one.
+
+    A signal that only removes or weakens what is in force keeps that scale: frozen anew, the remaining terms would
+    grow to fill the whole range of returns, and weakening would undo itself.
+    """
+    if signal.scale is not None:
+        return signal
+    kept = in_force.scale if is_removal(signal, in_force) else None
+    scale = frozen_scale(signal, spec, recorded, return_range) if kept is None else kept
+    return signal.model_copy(update={"scale": scale})

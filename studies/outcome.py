@@ -1,0 +1,59 @@
+"""What one seed of one arm came to, and when it first solved its task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+SOLVED = 0.9
+SMOOTHING = 10  # updates averaged before a success rate counts
+
+
+class Point(NamedTuple):
+    """One update of a run: `main`, `total` environment steps so far; `train_success` of its finished training episodes,
+    None without one; `fresh_success` of fresh episodes of a state adopted from a branch, else None."""
+
+    main: int
+    total: int
+    train_success: float | None
+    fresh_success: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`main_to_90`, `total_to_90`: steps until 90 % success, None where it never came (censored at `steps_*`)."""
+
+    arm: str
+    seed: int
+    main_to_90: int | None
+    total_to_90: int | None
+    steps_main: int
+    steps_total: int
+    final_return: float
+    final_success: float
+    promotions: int = 0
+    rejections: int = 0
+
+    @property
+    def solved(self) -> bool:
+        return self.main_to_90 is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"solved": self.solved}
+
+
+def first_solved(points: Sequence[Point]) -> Point | None:
+    """The first update up to which the last `SMOOTHING` updates' training episodes succeed at 90 % on average, or at
+    which a state adopted from a branch does on fresh episodes."""
+    recent: list[float] = []
+    for point in points:
+        if point.fresh_success is not None:
+            recent = []  # another state than the one before
+            if point.fresh_success >= SOLVED:
+                return point
+        if point.train_success is not None:
+            recent = [*recent[-(SMOOTHING - 1) :], point.train_success]
+            if len(recent) == SMOOTHING and sum(recent) / SMOOTHING >= SOLVED:
+                return point
+    return None

@@ -1,0 +1,273 @@
+"""The gate's rule on numbers worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cosignal.errors import ConfigError
+from cosignal.rl.branches.config import BranchConfig
+from cosignal.rl.branches.gate import (
+    Arm,
+    Judgement,
+    choose_adopt,
+    conclude,
+    gain_bounds,
+    horizon_steps,
+    is_informative,
+    judge,
+    look_levels,
+    screen,
+    screening_steps,
+    signal_kind,
+    winner,
+    winning_seed,
+)
+from cosignal.rl.ipc.messages import BranchResult
+from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
+
+MARGIN = 0.05
+
+
+def arm(name: str, finals: list[float], successes: list[float] | None = None) -> Arm:
+    return Arm(name=name, finals=dict(enumerate(finals)), successes=dict(enumerate(successes)) if successes else {})
+
+
+def judged(
+    finals: list[float],
+    control: list[float] | None = None,
+    successes: tuple[list[float], list[float]] | None = None,
+    **more: Any,
+) -> Judgement:
+    how: dict[str, Any] = {"margin": MARGIN, "level": 0.05, "removal": False, "fork_return": 1.0, "return_width": 2.5}
+    base = control if control is not None else [1.0] * len(finals)
+    good, old = successes or (None, None)
+    return judge(arm("p1-r0-0", finals, good), arm("control", base, old), **how | more)
+
+
+# ------------------------------------------------------------ horizon, screening, levels
+
+
+@pytest.mark.parametrize(
+    ("success", "competence", "stage", "steps"),
+    [
+        (0.5, None, "improving", 50_000),
+        (0.2, 0.0, "emerging", 50_000),
+        (0.19, 0.9, "improving", 200_000),  # success counts where the task has a test
+        (0.5, None, "plateaued", 200_000),
+        (0.5, None, "regressing", 200_000),
+        (None, 0.3, "improving", 50_000),
+        (None, 0.1, "improving", 200_000),
+        (None, None, "exploring", 200_000),
+    ],
+)
+def test_horizon_follows_competence(success: float | None, competence: float | None, stage: Any, steps: int) -> None:
+    assert horizon_steps(BranchConfig(), success, competence, stage) == steps
+
+
+def test_a_configured_horizon_holds() -> None:
+    assert horizon_steps(BranchConfig(horizon=7001), 0.9, None, "improving") == 7001
+    assert screening_steps(7001) == 3500
+    assert screening_steps(1) == 1
+
+
+def test_screen_takes_the_best_means_and_keeps_the_order_of_ties() -> None:
+    gains = {"a": [0.0, 1.0], "b": [0.9, 0.9], "c": [0.5, 0.5], "d": [-1.0, 0.0]}
+    assert screen(gains, 2) == ["b", "a"]
+    assert screen(gains, 3) == ["b", "a", "c"]
+    assert screen({"x": [0.1]}, 2) == ["x"]
+
+
+def test_look_levels_of_the_defaults() -> None:
+    assert look_levels(0.1, (3, 5), 2) == pytest.approx([0.05 * 3 / 8, 0.05 * 5 / 8])
+    # with two rounds the part of 3 seeds is 0.0094, below 4^-3 = 0.0156: the look only continues
+    assert look_levels(0.1, (3, 5), 2, rounds=2) == pytest.approx([0.0, 0.025 * 0.625])
+    assert look_levels(0.1, (5,), 1) == pytest.approx([0.05 * 0.625])
+    assert look_levels(0.1, (2, 4), 2) == pytest.approx([0.0, 0.05 * 0.625])
+
+
+@pytest.mark.parametrize("looks", [(3, 5), (4,), (3, 5, 8), (2, 4, 6)])
+@pytest.mark.parametrize("finalists", [1, 2, 4])
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_levels_never_sum_to_more_than_the_family_level(looks: tuple[int, ...], finalists: int, rounds: int) -> None:
+    levels = look_levels(0.1, looks, finalists, rounds)
+    assert sum(levels) * finalists * rounds <= 0.1 + 1e-12
+    assert levels[-1] > 0
+
+
+def test_looks_that_can_never_decide_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"gate.looks must have a look .*got \[2\].*judge on 5 seeds"):
+        look_levels(0.1, (2,), 2)
+
+
+# ------------------------------------------------------------ the statistic
+
+
+def test_bounds_by_hand() -> None:
+    # mean 2, sd 1, n 3; t_{0.95} with 2 degrees of freedom is 2.919986
+    mean, lower, upper = gain_bounds(np.array([1.0, 2.0, 3.0]), 0.05, 0.0)
+    reach = 2.919986 / np.sqrt(3)
+    assert [float(mean), float(lower), float(upper)] == pytest.approx([2, 2 - reach, 2 + reach], rel=1e-6)
+
+
+def test_equal_gains_have_a_floor_of_spread() -> None:
+    _, lower, _ = gain_bounds(np.full(4, 0.1), 0.05, 0.025)
+    assert float(lower) == pytest.approx(0.1 - 2.353363 * 0.025 / 2, rel=1e-6)
+
+
+# ------------------------------------------------------------ judge
+
+
+def test_accept() -> None:
+    got = judged([2.7, 2.8, 2.75])
+    assert got.verdict == "accept"
+    assert got.gain == pytest.approx(1.75)
+    assert got.lower == pytest.approx(1.75 - 2.919986 * 0.05 / np.sqrt(3), rel=1e-5)
+    assert got.seeds == [0, 1, 2]
+    assert got.explanation.startswith("p1-r0-0: gain +1.750 over 3 seeds, bounds +1.666 … +1.834 at level 0.05: accept")
+
+
+def test_one_lucky_branch_is_no_proof() -> None:
+    got = judged([1.0, 2.8, 1.0, 1.0, 1.0])
+    assert got.verdict == "no_difference"
+    assert "does not clear +0.05" in got.explanation
+
+
+def test_a_gain_below_the_margin_is_no_difference_and_a_loss_is_rejected() -> None:
+    assert judged([1.04] * 5).verdict == "no_difference"
+    assert judged([1.08] * 5).verdict == "accept"
+    assert judged([0.5] * 5).verdict == "reject"
+    assert judged([0.98] * 5).verdict == "no_difference"
+
+
+def test_a_potential_is_not_rejected_early() -> None:
+    early = judged([0.2] * 5, kind="potential", horizon=50_000)
+    assert early.verdict == "no_difference"
+    assert "a potential may dip this early" in early.explanation
+    assert judged([0.2] * 5, kind="event", horizon=50_000).verdict == "reject"
+    assert judged([0.2] * 5, kind="potential", horizon=200_000).verdict == "reject"
+    assert judged([0.2] * 5, kind="potential", horizon=50_000, removal=True).verdict == "reject"
+
+
+def test_removal_needs_non_inferiority_only() -> None:
+    same = [2.8, 2.81, 2.79, 2.8, 2.8]
+    assert judged(same, same, fork_return=2.8).verdict == "no_difference"
+    removal = judged(same, same, fork_return=2.8, removal=True)
+    assert removal.verdict == "accept"
+    assert "clears -0.05 (nothing is lost by removing)" in removal.explanation
+    assert judged([x - 0.04 for x in same], same, removal=True).verdict == "no_difference"
+    assert judged([x - 0.2 for x in same], same, removal=True).verdict == "reject"
+
+
+def test_success_must_not_fall() -> None:
+    fell = judged([2.0] * 5, successes=([0.1, 0.2, 0.1, 0.1, 0.2], [0.5] * 5))
+    assert fell.verdict == "reject"
+    assert fell.success_change == pytest.approx(-0.36)
+    assert "the success rate fell" in fell.explanation
+    rose = judged([2.0] * 5, successes=([0.9] * 5, [0.5] * 5))
+    assert (rose.verdict, rose.success_change) == ("accept", pytest.approx(0.4))
+    noisy = judged([2.0] * 5, successes=([0.5, 0.4, 0.6, 0.4, 0.55], [0.5] * 5))
+    assert noisy.verdict == "accept"
+    assert judged([2.0] * 5).success_change is None
+
+
+def test_only_common_seeds_count() -> None:
+    got = judge(
+        Arm(name="c", finals={0: 2.0, 1: 2.0, 7: -9.0}), Arm(name="control", finals={0: 1.0, 1: 1.5, 2: 9.0}),
+        margin=MARGIN, level=0.1, removal=False, fork_return=1.0, return_width=2.5,
+    )  # fmt: skip
+    assert (got.seeds, got.gain) == ([0, 1], 0.75)
+    with pytest.raises(ValueError, match=r"two common seeds, got \[0\]"):
+        judged([1.0])
+
+
+def test_a_look_without_level_decides_nothing() -> None:
+    for finals in ([9.0] * 3, [-9.0] * 3):
+        got = judged(finals, level=0.0)
+        assert (got.verdict, got.lower, got.upper) == ("no_difference", None, None)
+        assert "only continues" in got.explanation
+        assert Judgement.model_validate_json(got.model_dump_json()) == got
+
+
+def test_it_says_when_nothing_rose() -> None:
+    assert "no branch of either arm rose" in judged([1.0] * 3).explanation
+    assert "no branch" not in judged([1.0, 1.0, 2.8]).explanation
+
+
+# ------------------------------------------------------------ the intervention
+
+
+def judgement(verdict: str, gain: float = 0.0, name: str = "a") -> Judgement:
+    return judged([1.0, 1.0]).model_copy(update={"verdict": verdict, "gain": gain, "arm": name})
+
+
+def test_informative_is_five_percent_of_the_range_above_the_fork() -> None:
+    arms = [arm("control", [1.0, 1.1]), arm("a", [1.0, 1.124])]
+    assert not is_informative(arms, fork_return=1.0, return_width=2.5)
+    assert is_informative([*arms, arm("b", [1.126])], fork_return=1.0, return_width=2.5)
+    assert is_informative(arms, fork_return=2.75, return_width=2.5, best_return=2.83)  # solved, not collapsed
+    assert not is_informative(arms, fork_return=2.0, return_width=2.5, best_return=2.83)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "informative", "conclusion"),
+    [
+        (["reject", "accept"], False, "accept"),
+        (["reject", "no_difference"], False, "not_informative"),
+        (["reject", "no_difference"], True, "no_difference"),
+        (["reject", "reject"], True, "reject"),
+    ],
+)
+def test_conclude(verdicts: list[str], informative: bool, conclusion: str) -> None:
+    assert conclude([judgement(v) for v in verdicts], informative) == conclusion
+
+
+def test_conclude_needs_a_judgement() -> None:
+    with pytest.raises(ValueError, match="at least one finalist"):
+        conclude([], True)
+
+
+def test_the_winner_is_the_accepted_one_with_the_largest_gain() -> None:
+    judgements = [judgement("accept", 1, "a"), judgement("reject", 5, "b"), judgement("accept", 2, "c")]
+    best = winner([*judgements, judgement("accept", 2, "d")])
+    assert best is not None
+    assert best.arm == "c"
+    assert winner([judgement("reject", 3)]) is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "success", "competence", "adopted"),
+    [
+        ("plateaued", 0.0, None, "state"),
+        ("plateaued", 0.1, None, "state"),
+        ("plateaued", 0.9, None, "signal"),
+        ("regressing", 0.19, None, "state"),
+        ("improving", 0.1, None, "signal"),
+        ("exploring", 0.0, 0.9, "state"),
+        ("improving", None, 0.5, "signal"),
+        ("exploring", None, None, "state"),
+    ],
+)
+def test_what_is_adopted(stage: Any, success: float | None, competence: float | None, adopted: str) -> None:
+    assert choose_adopt("auto", stage, success, competence) == adopted
+    assert choose_adopt("winner", stage, success, competence) == "state"
+    assert choose_adopt("signal", stage, success, competence) == "signal"
+
+
+def test_winning_seed() -> None:
+    assert winning_seed({3: 2.0, 1: 2.5, 0: 1.0, 2: 2.5}) == 1
+
+
+def test_signal_kind() -> None:
+    potential = PotentialTerm(name="a", expression="1")
+    assert signal_kind(Signal(terms=(potential,))) == "potential"
+    assert signal_kind(Signal(terms=(potential, EventTerm(name="b", event="e")))) == "event"
+
+
+def test_an_arm_of_branch_results() -> None:
+    result = BranchResult(
+        key="k", arm="a", seed=4, horizon=10, signal=Signal(), final_return=1.5, success_rate=None,
+        fork_return=1.0, curve=[], steps=10, steps_evaluation=2, end_state="x", end_update=3, cpu_s=0.1,
+    )  # fmt: skip
+    assert Arm.of("a", [result]) == Arm(name="a", finals={4: 1.5}, successes={4: None})

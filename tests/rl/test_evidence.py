@@ -1,0 +1,80 @@
+"""Evidence says what happened: figures worked out by hand from a policy that does one thing."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from cosignal.errors import CosignalError
+from cosignal.rl.evidence import build_evidence, query
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.task import FloatArray, IntArray
+from cosignal.rl.training import TrainingLine
+from training_lines import small_config, trained
+
+BUDGET = 20 * 128
+
+
+def idle_line() -> TrainingLine:
+    """Both agents always stay: nothing ever changes, and every episode is cut after 30 steps with return −1."""
+    line = TrainingLine(small_config())
+
+    def stay(obs: list[FloatArray]) -> tuple[list[IntArray], list[FloatArray]]:
+        shape = obs[0].shape[:2]
+        return [np.zeros(shape, np.int64)], [np.zeros(shape, np.float32)]
+
+    line.learner.act = stay  # type: ignore[method-assign]
+    for _ in range(6):
+        line.update()
+    return line
+
+
+def test_an_idle_policy_is_seen_as_idle() -> None:
+    evidence = build_evidence(idle_line(), BUDGET)
+    (behaviour,) = evidence.behaviour
+    assert behaviour.no_effect_share == 1.0
+    assert behaviour.action_shares[0] == ("stay", 1.0)
+    assert behaviour.episode_length_mean == 30.0
+    assert behaviour.entropy_max == pytest.approx(math.log(5), abs=1e-4)
+    assert evidence.sparse.return_now == pytest.approx(-1.0, abs=1e-5)
+    assert (evidence.sparse.success_rate, evidence.sparse.spread) == (0.0, 0.0)
+    features = {f.name: f for f in evidence.features}
+    assert features["dist_goal"].reached_low_share == 0.0
+    assert features["switches_triggered"].end_failure == 0.0
+    assert features["dist_goal"].end_success is None and features["dist_goal"].change_before_reward is None
+    assert all(event.per_episode == 0.0 and event.first_step is None for event in evidence.events)
+    assert evidence.key_moments == ["no step of the last 128 was rewarded"]
+
+
+def test_evidence_is_small_plain_and_repeatable() -> None:
+    line, other = trained(small_config(), 10), trained(small_config(), 10)
+    text = build_evidence(line, BUDGET).model_dump_json()
+    assert text == build_evidence(other, BUDGET).model_dump_json()
+    assert len(text) < 12_000
+    assert json.loads(text)["signal"]["version"] == 0
+
+
+def test_term_statistics_add_up() -> None:
+    line = trained(small_config(), 2)
+    line.apply_signal(
+        Signal.model_validate(
+            {"scale": 1.0, "terms": [{"name": "near", "kind": "potential", "expression": "-dist_goal / 16"}]}
+        )
+    )
+    for _ in range(3):
+        line.update()
+    (term,) = query(line, "term_statistics", None, 5)["terms"]
+    assert 0 < term["share"] < 1 and term["mean_abs"] > 0
+
+
+def test_queries() -> None:
+    line = trained(small_config(), 12)
+    curve = query(line, "metric_curve", None, 4)
+    assert len(curve["rows"]) <= 4 and curve["rows"][-1][0] == line.steps_main
+    assert 1 <= len(query(line, "episode", None, 2)["steps"]) <= 30
+    (feature,) = query(line, "feature_statistics", "dist_goal", 2)["features"]
+    assert feature["kind"] == "distance"
+    with pytest.raises(CosignalError, match="feature must be one of .* got 'nonsense'"):
+        query(line, "feature_statistics", "nonsense", 2)
