@@ -23,5 +23,5 @@ class AdaptationConfig(Config):
     max_share: float = Field(default=0.75, gt=0, lt=1)
     approve: Literal["auto"] = "auto"
     interval: int = Field(default=32_768, ge=1)
-    patience: int = Field(default=160_000, ge=0)
+    patience: int = Field(default=300_000, ge=0)
     evidence_calls: int = Field(default=3, ge=0, le=10)

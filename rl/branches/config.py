@@ -33,5 +33,5 @@ class GateConfig(Config):
 
     level: float = Field(default=0.1, gt=0, lt=0.5)
     margin: float = Field(default=0.02, gt=0, lt=1)
-    looks: tuple[int, ...] = (3, 5)
+    looks: tuple[int, ...] = (4, 6)
     adopt: Literal["auto", "signal", "winner"] = "auto"

@@ -108,7 +108,7 @@ class ZmqChannel:
     """
 
     def __init__(self, address: str, timeout_s: float = 60.0) -> None:
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -123,10 +123,10 @@ class ZmqChannel:
             request_id = str(self._count).encode()
             await self._socket.send_multipart([request_id, request.model_dump_json().encode()])
             try:
-                raw = await asyncio.wait_for(self._reply_to(request_id), self._timeout_s)
+                raw = await asyncio.wait_for(self._reply_to(request_id), self.timeout_s)
             except TimeoutError as error:
                 raise TrainerGone(
-                    f"the trainer at {self._address!r} did not answer {request.kind!r} within {self._timeout_s:g} s; "
+                    f"the trainer at {self._address!r} did not answer {request.kind!r} within {self.timeout_s:g} s; "
                     "see trainer.out in the run directory, then run again with --resume"
                 ) from error
         return _read_reply(raw)

@@ -1,0 +1,17 @@
+"""The roles of the adaptation loop: one a file, all answering in the schemas of `schemas.py`.
+
+Nothing is imported here, so that `cosignal.agents.config` and `cosignal.agents.schemas` load without LangChain.
+
+=================  ====================================================================================================
+``context``        ``build_context(evidence, history=…, diagnosis=…)``: the bounded plain data that prompts carry;
+                   ``Tried``, one entry of the history; ``term_kinds(stage)``
+``llm``            the only door to a provider: ``Door(limits)``, ``build_models(config, door, record)``,
+                   ``check_models(config)``, ``RoleModel.ask(…)``
+``ledger``         ``Call``, one row of the ledger; ``Place(point, round)``
+``critic``         ``await diagnose(model, place, context, conversation, tools, calls_left)`` ->
+                   ``Diagnosis``, or ``AIMessage`` with tool calls
+``generator``      ``await propose(model, place, context, k)`` -> ``ProposalSet``
+``ranker``         ``await rank(model, place, context, proposals)`` -> ``ProposalRanking``
+``rules``          ``RulesChatModel``, the embedded default: a chat model that is plain rules and no language model
+=================  ====================================================================================================
+"""

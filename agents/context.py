@@ -1,0 +1,148 @@
+"""What a prompt carries: evidence, diagnosis and history as plain data of bounded size.
+
+Order is the evidence's own order everywhere and never that of names, and what the embedded rules read is cut last: so
+renaming features, events and agents changes nothing but names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import ConfigError
+from ..rl.ipc.messages import Evidence, Stage
+from .schemas import Diagnosis, Proposal
+
+MAX_CHARS = 40_000  # about 12k tokens
+MAX_TRIED = 16  # entries of the history
+Verdict = Literal["accept", "reject", "no_difference", "not_informative", "failed_check", "not_tried"]
+TermKind = Literal["potential", "event"]
+
+
+class Tried(BaseModel):
+    """One proposal of the past and what its branches said. Returns are sparse.
+
+    `gain`: mean of (candidate − control) over the seeds, `gain_low`, `gain_high` its interval at the gate's level, None
+    where it was not run. `control`: the control's mean final return. `curve`: [steps since the fork, gain].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    proposal_id: str
+    point: int
+    round: int
+    verdict: Verdict
+    proposal: Proposal
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    control: float | None = None
+    curve: list[tuple[int, float]] = Field(default_factory=list)
+    problems: list[str] = Field(default_factory=list)
+
+
+def term_kinds(stage: Stage) -> tuple[TermKind, ...]:
+    """Kinds of terms that may be proposed at `stage`. Event bonuses bend the optimum: only where little is learnt."""
+    return ("potential", "event") if stage in ("exploring", "emerging", "plateaued") else ("potential",)
+
+
+def build_context(
+    evidence: Evidence,
+    history: Sequence[Tried] = (),
+    diagnosis: Diagnosis | None = None,
+    max_chars: int = MAX_CHARS,
+) -> dict[str, Any]:
+    """Plain data {evidence, diagnosis, history} of at most `max_chars` characters of JSON.
+
+    `history`: oldest first, the running intervention's rejected proposals included; the last `MAX_TRIED` are kept.
+    Cut in this order until it fits: key moments, the history's curves and problems, rows of the return curve, texts
+    that describe the task, and at last the oldest entries of the history. Features, events and terms are never cut.
+
+    Raises:
+        ConfigError: what must stay is larger than `max_chars`.
+    """
+    context: dict[str, Any] = {
+        "evidence": _rounded(evidence.model_dump(mode="json")),
+        "diagnosis": diagnosis.model_dump(mode="json") if diagnosis else None,
+        "history": [_rounded(tried.model_dump(mode="json")) for tried in history[-MAX_TRIED:]],
+    }
+    cuts: list[Callable[[dict[str, Any]], bool]] = [
+        _cut_moment, _cut_curves_of_history, _cut_curve_row, _cut_description, _cut_history,
+    ]  # fmt: skip
+    for cut in cuts:
+        while size(context) > max_chars and cut(context):
+            pass
+    if size(context) > max_chars:
+        raise ConfigError(
+            f"the evidence takes {size(context)!r} characters, a prompt at most {max_chars!r}; "
+            "give the task fewer features"
+        )
+    return context
+
+
+def size(context: dict[str, Any]) -> int:
+    """Characters of `context` as JSON, the way prompts write it."""
+    return len(json.dumps(context, ensure_ascii=False))
+
+
+def evidence_keys(evidence: dict[str, Any]) -> list[str]:
+    """The dotted keys that a finding may cite, in the order of the evidence. Deeper paths below them count too."""
+    keys = ["stage", "stage_reason", "steps", "signal", "key_moments"]
+    keys += [f"sparse.{field}" for field in evidence["sparse"]]
+    for item in evidence["behaviour"]:
+        keys += [f"behaviour.{item['group']}.{field}" for field in item if field != "group"]
+    for part in ("features", "events", "terms"):
+        for item in evidence[part]:
+            keys += [f"{part}.{item['name']}.{field}" for field in item if field != "name"]
+    return keys
+
+
+def _cut_moment(context: dict[str, Any]) -> bool:
+    return _drop_first(context["evidence"]["key_moments"])
+
+
+def _cut_history(context: dict[str, Any]) -> bool:
+    return _drop_first(context["history"])
+
+
+def _cut_curves_of_history(context: dict[str, Any]) -> bool:
+    for tried in context["history"]:  # oldest first
+        if tried["curve"] or tried["problems"]:
+            tried["curve"], tried["problems"] = [], []
+            return True
+    return False
+
+
+def _cut_curve_row(context: dict[str, Any]) -> bool:
+    return _drop_first(context["evidence"]["sparse"]["curve"])
+
+
+def _cut_description(context: dict[str, Any]) -> bool:
+    task = context["evidence"]["task"]
+    longest = max(task, key=lambda key: len(json.dumps(task[key])), default=None)
+    if longest is None or not task[longest]:
+        return False
+    task[longest] = ""
+    return True
+
+
+def _drop_first(items: list[Any]) -> bool:
+    if items:
+        del items[0]
+        return True
+    return False
+
+
+def _rounded(value: Any) -> Any:
+    """Four significant digits: more says nothing and costs tokens. Not-a-number becomes None."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value

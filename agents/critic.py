@@ -1,0 +1,62 @@
+"""The Critic: what is wrong with learning, each finding citing evidence. It may ask for more evidence with tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.tools import BaseTool
+
+from .context import evidence_keys
+from .ledger import Place
+from .llm import Question, RoleModel, json_schema
+from .schemas import Diagnosis
+
+
+async def diagnose(
+    model: RoleModel,
+    place: Place,
+    context: dict[str, Any],
+    conversation: Sequence[BaseMessage] = (),
+    tools: Sequence[BaseTool] = (),
+    calls_left: int = 0,
+) -> Diagnosis | AIMessage:
+    """One turn of the Critic. `context` comes from `build_context`.
+
+    `conversation`: what followed the prompt so far (the Critic's messages with tool calls, the tools' answers). Where
+    the answer is an `AIMessage` with tool calls, run them, append both, and call again with one less in `calls_left`;
+    at 0 no tool is offered and the answer is a diagnosis.
+
+    Raises:
+        ModelAnswerError: see `RoleModel.ask`.
+    """
+    prompt = model.prompt(
+        {
+            "stage": context["evidence"]["stage"],
+            "schema": json_schema(Diagnosis),
+            "calls_left": calls_left,
+            "block": context,
+        }
+    )
+    question = Question(
+        place,
+        prompt,
+        Diagnosis,
+        conversation=tuple(conversation),
+        tools=tuple(tools) if calls_left > 0 else (),
+        problems=lambda diagnosis: uncited(diagnosis, context),
+    )
+    answered = await model.ask(question)
+    return answered.message if answered.parsed is None else answered.parsed
+
+
+def uncited(diagnosis: Diagnosis, context: dict[str, Any]) -> list[str]:
+    """A line for every cited key that the evidence does not have."""
+    keys = evidence_keys(context["evidence"])
+    return [
+        f"finding {finding.failure.value!r} cites {cite!r}, which is no evidence key; cite keys of the evidence block"
+        for finding in diagnosis.findings
+        for cite in finding.cites
+        if not any(cite == key or cite.startswith(f"{key}.") for key in keys)
+    ]

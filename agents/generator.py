@@ -1,0 +1,77 @@
+"""The Generator: K candidate signals, each a different idea of what would help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ExpressionError
+from ..rl.signals.expression import parse_expression
+from ..rl.signals.signal import PotentialTerm, Term
+from .context import term_kinds
+from .ledger import Place
+from .llm import Question, RoleModel, json_schema
+from .schemas import Proposal, ProposalSet
+
+
+async def propose(model: RoleModel, place: Place, context: dict[str, Any], k: int) -> ProposalSet:
+    """Up to `k` proposals. `context` comes from `build_context` with the diagnosis and the history.
+
+    Raises:
+        ModelAnswerError: see `RoleModel.ask`.
+    """
+    kinds = list(term_kinds(context["evidence"]["stage"]))
+    prompt = model.prompt(
+        {
+            "stage": context["evidence"]["stage"],
+            "schema": json_schema(ProposalSet),
+            "candidates": k,
+            "term_kinds": kinds,
+            "block": {**context, "point": place.point, "candidates": k, "term_kinds": kinds},
+        }
+    )
+    question = Question(place, prompt, ProposalSet, problems=lambda answer: misfits(answer, context, k))
+    answered = await model.ask(question)
+    assert answered.parsed is not None  # no tools are offered
+    return answered.parsed
+
+
+def misfits(answer: ProposalSet, context: dict[str, Any], k: int) -> list[str]:
+    """What a model can repair at once: too many proposals, unknown names, kinds that the stage does not allow."""
+    lines = []
+    if len(answer.proposals) > k:
+        lines.append(f"{len(answer.proposals)} proposals, at most {k} are asked for; leave the weakest out")
+    if len({proposal.exploration for proposal in answer.proposals}) > 1:
+        lines.append("proposals differ in 'exploration', which every arm of a round shares; give all the same")
+    for position, proposal in enumerate(answer.proposals):
+        lines += [f"proposals[{position}]: {line}" for line in _proposal_misfits(proposal, context["evidence"])]
+    return lines
+
+
+def _proposal_misfits(proposal: Proposal, evidence: dict[str, Any]) -> list[str]:
+    names = [term.name for term in proposal.terms]
+    lines = [] if len(set(names)) == len(names) else [f"term names must be unique, got {names!r}"]
+    for term in proposal.terms:
+        lines += [f"term {term.name!r}: {line}" for line in _term_misfits(term, evidence)]
+    return lines
+
+
+def _term_misfits(term: Term, evidence: dict[str, Any]) -> list[str]:
+    kinds = term_kinds(evidence["stage"])
+    if term.kind not in kinds:
+        return [f"kind {term.kind!r} is not allowed at stage {evidence['stage']!r}; use one of {list(kinds)!r}"]
+    if isinstance(term, PotentialTerm):
+        return _expression_misfits(term.expression, [feature["name"] for feature in evidence["features"]])
+    events = {event["name"]: event["repeatable"] for event in evidence["events"]}
+    if term.event not in events:
+        return [f"{term.event!r} is no event; use one of {list(events)!r}"]
+    if events[term.event] and term.weight > 0:
+        return [f"event {term.event!r} can be repeated without progress; reward a potential instead"]
+    return []
+
+
+def _expression_misfits(expression: str, features: list[str]) -> list[str]:
+    try:
+        used = parse_expression(expression).names()
+    except ExpressionError as error:
+        return [str(error)]
+    return [f"{name!r} is no feature; use one of {features!r}" for name in sorted(used - set(features))]

@@ -1,0 +1,39 @@
+"""The Ranker: which proposals deserve the branch budget first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .ledger import Place
+from .llm import Question, RoleModel, json_schema
+from .schemas import Proposal, ProposalRanking
+
+
+async def rank(
+    model: RoleModel, place: Place, context: dict[str, Any], proposals: Mapping[str, Proposal]
+) -> ProposalRanking:
+    """Order `proposals` (by id, in the Generator's order), best first.
+
+    Raises:
+        ModelAnswerError: see `RoleModel.ask`.
+    """
+    listed = [{"id": key, **proposal.model_dump(mode="json")} for key, proposal in proposals.items()]
+    prompt = model.prompt(
+        {
+            "stage": context["evidence"]["stage"],
+            "schema": json_schema(ProposalRanking),
+            "block": {**context, "proposals": listed},
+        }
+    )
+    question = Question(place, prompt, ProposalRanking, problems=lambda ranking: misordered(ranking, list(proposals)))
+    answered = await model.ask(question)
+    assert answered.parsed is not None  # no tools are offered
+    return answered.parsed
+
+
+def misordered(ranking: ProposalRanking, ids: list[str]) -> list[str]:
+    """A line where the order is no permutation of `ids`."""
+    if sorted(ranking.order) == sorted(ids):
+        return []
+    return [f"order is {ranking.order!r}; it must name each of {ids!r} exactly once"]

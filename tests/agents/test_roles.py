@@ -1,0 +1,105 @@
+"""Critic, Generator and Ranker on a scripted model: what they refuse and have repaired."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from agent_roles import Scripted, evidence, role_model, stuck
+from cosignal.agents.context import build_context
+from cosignal.agents.critic import diagnose
+from cosignal.agents.generator import propose
+from cosignal.agents.ledger import Call, Place
+from cosignal.agents.ranker import rank
+from cosignal.agents.schemas import Diagnosis, Failure, Proposal
+from cosignal.errors import InvalidAnswer
+
+CONTEXT = build_context(evidence(stuck()))
+
+
+def proposals(*terms: dict[str, Any], **more: Any) -> str:
+    first = {"title": "t", "reason": "r", "addresses": ["plateau"], "terms": list(terms), **more}
+    return json.dumps({"proposals": [first]})
+
+
+def potential(expression: str, name: str = "near") -> dict[str, Any]:
+    return {"name": name, "kind": "potential", "expression": expression}
+
+
+def finding(cite: str) -> str:
+    return json.dumps({"findings": [{"failure": "plateau", "cites": [cite], "explanation": ""}]})
+
+
+async def test_a_finding_must_cite_evidence_that_exists() -> None:
+    rows: list[Call] = []
+    model = role_model(
+        "critic", [finding("features.made_up.mean"), finding("features.dist_goal.mean")], record=rows.append
+    )
+    answer = await diagnose(model, Place(1), CONTEXT)
+    assert isinstance(answer, Diagnosis)
+    assert answer.findings[0].cites == ["features.dist_goal.mean"]
+    assert rows[0].error is not None
+    assert "made_up" in rows[0].error
+
+
+async def test_the_critic_is_offered_tools_only_while_calls_are_left() -> None:
+    model = role_model("critic", [finding("sparse.trend")])
+    await diagnose(model, Place(1), CONTEXT, tools=[], calls_left=0)
+    assert isinstance(model.chat, Scripted)
+    assert "answer now" in model.chat.seen[0][0].text
+
+
+GOOD = proposals(potential("door_open * (1 - dist_goal / 17)"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (proposals(potential("-dist_gaol / 17")), "'dist_gaol' is no feature"),
+        (proposals(potential("dist_goal ** 2")), "not allowed"),
+        (proposals(potential("__import__('os')")), "plain arithmetic"),
+        (proposals(potential("dist_goal"), potential("dist_door")), "unique"),
+        (proposals({"name": "e", "kind": "event", "event": "won"}), "'won' is no event"),
+        (proposals({"name": "near", "expression": "dist_goal"}), "kind"),
+        (proposals(potential("dist_goal"), beta=3.0), "less than or equal to 2"),
+        (json.dumps({"proposals": json.loads(GOOD)["proposals"] * 3}), "at most 2"),
+        (
+            json.dumps(
+                {
+                    "proposals": json.loads(GOOD)["proposals"]
+                    + json.loads(proposals(exploration={"kick": 0.05}))["proposals"]
+                }
+            ),
+            "exploration",
+        ),
+    ],
+)
+async def test_a_misfit_proposal_is_repaired(answer: str, complaint: str) -> None:
+    rows: list[Call] = []
+    answered = await propose(role_model("generator", [answer, GOOD], record=rows.append), Place(1), CONTEXT, 2)
+    assert len(answered.proposals) == 1
+    assert rows[0].error is not None
+    assert complaint in rows[0].error
+
+
+async def test_events_that_can_be_farmed_and_kinds_that_the_stage_forbids_are_refused() -> None:
+    bonus = proposals({"name": "e", "kind": "event", "event": "switch_triggered", "weight": 0.1})
+    raw = stuck()
+    raw["events"][0]["repeatable"] = True
+    with pytest.raises(InvalidAnswer, match="without progress"):
+        await propose(role_model("generator", [bonus, bonus]), Place(1), build_context(evidence(raw)), 2)
+    improving = build_context(evidence(stuck() | {"stage": "improving"}))
+    with pytest.raises(InvalidAnswer, match="not allowed at stage 'improving'"):
+        await propose(role_model("generator", [bonus, bonus]), Place(1), improving, 2)
+
+
+async def test_a_ranking_is_a_permutation() -> None:
+    listed = {key: Proposal(title=key, reason="", addresses=[Failure.PLATEAU], terms=[]) for key in ("a", "b")}
+    wrong, right = (
+        json.dumps({"kind": "proposals", "order": order, "reason": ""}) for order in (["a", "a"], ["b", "a"])
+    )
+    model = role_model("ranker", [wrong, right])
+    assert (await rank(model, Place(1), CONTEXT, listed)).order == ["b", "a"]
+    assert isinstance(model.chat, Scripted)
+    assert '"id": "a"' in model.chat.seen[0][1].text

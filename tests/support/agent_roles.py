@@ -1,0 +1,150 @@
+"""Evidence of made-up and of recorded runs, and a scripted chat model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cosignal.agents.config import LimitsConfig, ModelConfig, Role
+from cosignal.agents.ledger import Call
+from cosignal.agents.llm import Door, RoleModel
+from cosignal.rl.ipc.messages import Evidence
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field
+
+
+def feature(name: str, kind: str, low: float, high: float, **statistics: float | None) -> dict[str, Any]:
+    raw: dict[str, Any] = {
+        "name": name, "group": "agents", "kind": kind, "unit": "", "low": low, "high": high, "mean": (low + high) / 2,
+        "start": None, "end_success": None, "end_failure": None, "seen_low": low, "seen_high": high,
+        "reached_low_share": None, "reached_high_share": None, "change_before_reward": None,
+    }  # fmt: skip
+    return raw | statistics
+
+
+def stuck() -> dict[str, Any]:
+    """Both switches in every episode, the door open, and agents that face a wall: success 0, nothing moves any more."""
+    return {
+        "task": {"name": "two_switch", "description": "Two agents, two switches, a door and a goal."},
+        "steps": 196_608, "steps_budget": 1_500_000, "stage": "plateaued", "stage_reason": "not risen",
+        "signal": {"version": 0, "terms": []},
+        "sparse": {
+            "return_now": 1.0, "return_best": 1.0, "return_range": (-1.0, 4.0), "trend": 0.0, "spread": 0.004,
+            "success_rate": 0.0, "window_steps": 50_000, "curve": [(50_000, 0.3, 0.0), (150_000, 1.0, 0.0)],
+        },
+        "behaviour": [{
+            "group": "agents", "entropy": 1.1, "entropy_max": 1.6094, "no_effect_share": 0.9,
+            "action_shares": [("stay", 0.34), ("turn_left", 0.01), ("forward", 0.32), ("interact", 0.33)],
+            "episode_length_mean": 100.0, "events_per_agent": [("green", 1.0), ("orange", 1.0)],
+        }],
+        "features": [
+            feature("dist_nearest_open_switch", "distance", 0, 10, mean=0.6, start=3.4, end_failure=0.0,
+                    reached_low_share=1.0, reached_high_share=0.2, change_before_reward=-1.9),
+            feature("dist_switch_a", "distance", 0, 10, mean=0.5, start=4.6, end_failure=0.0,
+                    reached_low_share=1.0, reached_high_share=0.1, change_before_reward=-0.6),
+            feature("dist_door", "distance", 0, 9, mean=4.8, start=4.2, end_failure=5.0, seen_low=1,
+                    reached_low_share=0.01, reached_high_share=0.3, change_before_reward=0.4),
+            feature("dist_goal", "distance", 0, 17, mean=12.6, start=12.1, end_failure=12.9, seen_low=8,
+                    reached_low_share=0.0, reached_high_share=0.2, change_before_reward=0.5),
+            feature("dist_mate", "distance", 0, 12, mean=5.6, start=3.9, end_failure=6.0,
+                    reached_low_share=0.12, reached_high_share=0.0, change_before_reward=0.6),
+            feature("x", "position", 1, 7, mean=4.0, start=4.0, end_failure=4.0,
+                    reached_low_share=0.9, reached_high_share=0.9, change_before_reward=0.1),
+            feature("heading", "quantity", 0, 3, mean=1.5, start=1.5, end_failure=1.5,
+                    reached_low_share=0.9, reached_high_share=0.9, change_before_reward=0.0),
+            feature("switches_triggered", "count", 0, 2, mean=1.8, start=0.0, end_failure=2.0,
+                    reached_low_share=1.0, reached_high_share=1.0, change_before_reward=0.2),
+            feature("own_triggered", "count", 0, 2, mean=0.9, start=0.0, end_failure=1.0,
+                    reached_low_share=1.0, reached_high_share=0.02, change_before_reward=0.1),
+            feature("door_open", "flag", 0, 1, mean=0.85, start=0.0, end_failure=1.0,
+                    reached_low_share=1.0, reached_high_share=1.0, change_before_reward=0.0),
+        ],
+        "events": [
+            {"name": "switch_triggered", "group": "agents", "repeatable": False, "per_episode": 2.0,
+             "episodes_share": 1.0, "largest_agent_share": 0.51, "first_step": 6.0},
+            {"name": "goal_reached", "group": "agents", "repeatable": False, "per_episode": 0.0,
+             "episodes_share": 0.0, "largest_agent_share": None, "first_step": None},
+        ],
+        "terms": [], "key_moments": ["green: interact [switch_triggered]; reward +0.990"],
+    }  # fmt: skip
+
+
+def early() -> dict[str, Any]:
+    """A nearly random policy after 100k steps: some switches, no goal."""
+    raw = stuck()
+    raw |= {"steps": 98_304, "stage": "exploring"}
+    raw["sparse"] |= {"return_now": 0.14, "return_best": 0.2, "trend": 0.1, "spread": 0.8}
+    raw["behaviour"][0] |= {"entropy": 1.6, "no_effect_share": 0.15}
+    changes: dict[str, dict[str, float]] = {
+        "dist_nearest_open_switch": {"mean": 3.5, "reached_low_share": 0.3, "change_before_reward": -0.8},
+        "dist_switch_a": {"mean": 3.0, "reached_low_share": 0.55, "change_before_reward": -0.2},
+        "switches_triggered": {"mean": 0.7, "reached_high_share": 0.3},
+        "door_open": {"mean": 0.15, "reached_high_share": 0.3},
+        "dist_mate": {"mean": 4.0, "reached_low_share": 0.6},
+    }
+    for item in raw["features"]:
+        item |= changes.get(item["name"], {})
+    return raw
+
+
+def evidence(raw: dict[str, Any]) -> Evidence:
+    return Evidence.model_validate(raw)
+
+
+class Scripted(BaseChatModel):
+    """Answers what the script says, in order. A number sleeps that many seconds; an exception is raised."""
+
+    script: list[Any]
+    seen: list[list[BaseMessage]] = Field(default_factory=list)
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
+        return self.bind(tools=list(tools))
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        raise AssertionError("the loop is asynchronous")
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        self.seen.append(list(messages))
+        said = self.script.pop(0)
+        if isinstance(said, float):
+            await asyncio.sleep(said)
+            said = "late"
+        if isinstance(said, Exception):
+            raise said
+        message = said if isinstance(said, AIMessage) else AIMessage(said)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def role_model(
+    role: Role,
+    script: list[Any] | None = None,
+    limits: LimitsConfig | None = None,
+    record: Callable[[Call], None] = lambda call: None,
+    timeout_s: float = 5.0,
+) -> RoleModel:
+    """A role on a scripted model, or on the embedded rules where no script is given."""
+    door = Door(limits or LimitsConfig())
+    if script is None:
+        return RoleModel(role, ModelConfig(), door, record)
+    config = ModelConfig(provider="scripted", model="s", timeout_s=timeout_s)
+    return RoleModel(role, config, door, record, chat=Scripted(script=script))

@@ -1,0 +1,293 @@
+"""An in-memory trainer, a branch pool with made-up gains and scripted models: everything around the graph but the graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cosignal.agents.ledger import Call
+from cosignal.agents.llm import Door, Models, RoleModel, build_models
+from cosignal.config import RunConfig
+from cosignal.errors import CosignalError
+from cosignal.graphs.context import Ctx
+from cosignal.graphs.events import Event
+from cosignal.graphs.run import open_checkpoints, run_graph
+from cosignal.rl.branches.pool import OnResult
+from cosignal.rl.envs import task_spec
+from cosignal.rl.ipc import messages as m
+from cosignal.rl.ipc.client import MemoryChannel, TrainerClient
+from cosignal.rl.signals.recorded import Recorded
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.task import TaskSpec
+from cosignal.runs.store import LoopStore
+from agent_roles import Scripted, stuck
+
+UPDATE = 2048  # environment steps
+INTERVAL = 16  # updates between two adaptation points
+RUN_ID = "fake-run"
+
+
+class Killed(CosignalError):
+    """Stands for SIGKILL: nothing after it happens."""
+
+
+def config(**adaptation: Any) -> RunConfig:
+    """Half a million main steps, so one intervention; a round costs 960 000 branch steps at the look that decides."""
+    settings = {"candidates": 3, "patience": 250_000, "interval": INTERVAL * UPDATE, **adaptation}
+    return RunConfig.model_validate(
+        {
+            "trainer": {"steps": 500_000},
+            "branches": {"horizon": 60_000, "screen_seeds": 2, "finalists": 2},
+            "gate": {"looks": [3, 5], "level": 0.1},
+            "adaptation": {"max_share": 0.85, "rounds": 2, "evidence_calls": 3, **settings},
+        }
+    )
+
+
+def spec() -> TaskSpec:
+    return task_spec(config().task)
+
+
+def recorded(spec: TaskSpec) -> Recorded:
+    rng = np.random.default_rng(0)
+    group, n, ends = spec.groups[0], 50, 12
+    low, high = (np.array([getattr(f, end) for f in group.features], np.float32) for end in ("low", "high"))
+
+    def draw(count: int) -> Any:
+        return rng.uniform(low, high, (count, len(group.agents), len(low))).astype(np.float32)
+
+    return Recorded(
+        features=[draw(n)],
+        last_features=[draw(n)],
+        events=[np.zeros((n, len(group.agents), len(group.events)), np.float32)],
+        terminated=np.zeros(n, np.uint8),
+        end_features=[draw(ends)],
+        end_success=np.zeros(ends, np.uint8),
+    )
+
+
+class FakeTrainer:
+    """Stuck until a signal is promoted, then solved. Its log is what survives; `restart` forgets the rest, and puts it
+    back to the last snapshot, as a killed trainer would be."""
+
+    def __init__(self, run_dir: Path, steps_budget: int = 500_000, stage: m.Stage = "plateaued") -> None:
+        self.run_dir = run_dir
+        self.steps_budget = steps_budget
+        self.stage: m.Stage = stage
+        self.log: list[tuple[str, int, Signal, str | None]] = []  # key, point, signal, adopt
+        self.point = INTERVAL
+        self.requests: list[str] = []
+        self.conflict = False
+        self._snapshot()
+
+    @property
+    def signal(self) -> Signal:
+        return self.log[-1][2] if self.log else Signal(scale=1.0)
+
+    @property
+    def adopted_steps(self) -> int:
+        return sum(60_000 for _, _, _, adopt in self.log if adopt)
+
+    @property
+    def steps(self) -> int:
+        return self.point * UPDATE + self.adopted_steps
+
+    @property
+    def finished(self) -> bool:
+        return self.steps >= self.steps_budget
+
+    def restart(self, points_back: int = 0) -> None:
+        self.point = max(self.point - points_back * INTERVAL, INTERVAL)
+
+    def handle(self, request: m.Request) -> m.Reply:
+        self.requests.append(request.kind)
+        match request:
+            case m.GetStatus():
+                return self._status()
+            case m.GetEvidence():
+                return m.EvidenceReply(evidence=self._evidence())
+            case m.Query():
+                return m.QueryReply(data={"what": request.what, "rows": list(range(request.points))})
+            case m.Promote():
+                return self._promote(request)
+            case m.Release():
+                if request.update == self.point:
+                    self.point += INTERVAL
+                    self._snapshot()
+        return m.Ack()
+
+    def _promote(self, request: m.Promote) -> m.Reply:
+        for version, (key, point, _, _) in enumerate(self.log, start=1):
+            if key == request.key:
+                return m.PromoteReply(version=version, applied_at_update=point, repeated=True)
+        if request.base_version != self.signal.version or self.conflict:
+            return m.ErrorReply(error="version_conflict", message="another version is in force")
+        if request.adopt is not None:
+            assert (self.run_dir / request.adopt).is_dir(), request.adopt
+        self.log.append((request.key, self.point, request.signal, request.adopt))
+        return m.PromoteReply(version=request.signal.version, applied_at_update=self.point, repeated=False)
+
+    def _status(self) -> m.TrainerStatus:
+        solved = bool(self.log)
+        return m.TrainerStatus(
+            state="finished" if self.finished else "waiting",
+            update=self.point,
+            steps_main=self.steps,
+            steps_evaluation=1000,
+            steps_repeated=0,
+            steps_adopted=self.adopted_steps,
+            steps_budget=self.steps_budget,
+            waiting_at=None if self.finished else self.point,
+            snapshot=self._folder(),
+            stage="improving" if solved else self.stage,
+            signal=self.signal,
+            sparse_return=2.8 if solved else 1.0,
+            success_rate=0.95 if solved else 0.0,
+        )
+
+    def _evidence(self) -> m.Evidence:
+        raw = stuck() | {"steps": self.steps, "stage": self.stage, "signal": self.signal.model_dump(mode="json")}
+        return m.Evidence.model_validate(raw)
+
+    def _folder(self) -> str:
+        return f"checkpoints/update_{self.point:09d}"
+
+    def _snapshot(self) -> None:
+        folder = self.run_dir / self._folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        recorded(spec()).save(folder / "recorded.safetensors")
+
+
+Gain = Callable[[m.BranchJob], float]
+
+
+class FakePool:
+    """Final return = 1 + gain(job) + a little noise by seed. Raises Killed instead of job number `kill_at`."""
+
+    def __init__(self, run_dir: Path, gain: Gain, kill_at: int | None = None) -> None:
+        self.run_dir = run_dir
+        self.gain = gain
+        self.kill_at = kill_at
+        self.jobs: list[m.BranchJob] = []
+
+    async def run(self, jobs: Sequence[m.BranchJob], on_result: OnResult | None = None) -> list[m.BranchResult]:
+        results = []
+        for job in jobs:
+            if self.kill_at is not None and len(self.jobs) >= self.kill_at:
+                raise Killed("branch worker, loop and all")
+            self.jobs.append(job)
+            results.append(self._result(job))
+            if on_result is not None:
+                await on_result(job, results[-1])
+        return results
+
+    def _result(self, job: m.BranchJob) -> m.BranchResult:
+        assert job.start == job.fork or (self.run_dir / job.start).is_dir(), job.start
+        (self.run_dir / job.end_state).mkdir(parents=True, exist_ok=True)  # of a job whose result was lost
+        final = 1.0 + (0.0 if job.arm == "control" else self.gain(job)) + 0.01 * job.seed
+        half = job.horizon // 2
+        return m.BranchResult(
+            key=job.key,
+            arm=job.arm,
+            seed=job.seed,
+            horizon=job.horizon,
+            signal=job.signal.model_copy(update={"scale": 2.0}),
+            final_return=final,
+            success_rate=0.0,
+            fork_return=0.5,
+            curve=[(half, (1.0 + final) / 2, 0.0), (job.horizon, final, 0.0)],
+            steps=job.horizon if job.start == job.fork else half,
+            steps_evaluation=100,
+            end_state=job.end_state,
+            end_update=100,
+            cpu_s=0.1,
+        )
+
+
+# ---------------------------------------------------------------- models
+
+DIAGNOSIS = json.dumps(
+    {
+        "findings": [
+            {"failure": "subgoal_never_reached", "cites": ["features.dist_goal.mean"], "explanation": "The goal is far."}
+        ]
+    }
+)
+
+
+def proposal(title: str, expression: str, kick: float | None = None) -> dict[str, Any]:
+    return {
+        "title": title,
+        "reason": "it may help",
+        "addresses": ["subgoal_never_reached"],
+        "terms": [{"name": "phi", "kind": "potential", "expression": expression}],
+        "exploration": {"kick": kick},
+    }
+
+
+def proposals(*given: dict[str, Any]) -> str:
+    return json.dumps({"proposals": list(given)})
+
+
+GOAL = proposal("goal", "-dist_goal / 17", kick=0.05)
+DOOR = proposal("door", "-dist_door / 9", kick=0.05)
+MATE = proposal("mate", "-dist_mate / 12", kick=0.05)
+
+
+def ranking(*order: str) -> str:
+    return json.dumps({"order": list(order), "reason": "the first is closest to the diagnosis"})
+
+
+Scripts = dict[str, list[Any]]
+
+
+# ---------------------------------------------------------------- one session of a loop
+
+
+class Session:
+    """One process's life: opens the run directory, runs the graph until it ends or is killed."""
+
+    def __init__(self, run_dir: Path, trainer: FakeTrainer, pool: FakePool, scripts: Scripts | None = None) -> None:
+        self.run_dir = run_dir
+        self.trainer = trainer
+        self.pool = pool
+        self.scripts = scripts
+        self.config = config()
+        self.events: list[Event] = []
+
+    async def run(self) -> None:
+        store = await LoopStore.open(self.run_dir)
+        calls: list[Call] = []
+        try:
+            async with open_checkpoints(self.run_dir) as checkpoints:
+                await run_graph(await self.context(store, calls), checkpoints, RUN_ID)
+        finally:
+            await store.close()
+
+    async def context(self, store: LoopStore, calls: list[Call]) -> Ctx:
+        door = Door(self.config.llm.limits, *await store.usage())
+        return Ctx(
+            config=self.config,
+            run_dir=self.run_dir,
+            client=TrainerClient(MemoryChannel(self.trainer)),
+            pool=self.pool,
+            store=store,
+            models=self._models(door, calls),
+            spec=spec(),
+            calls=calls,
+            emit=self.events.append,
+            poll_s=0.001,
+        )
+
+    def _models(self, door: Door, calls: list[Call]) -> Models:
+        built = build_models(self.config.llm, door, calls.append)
+        if self.scripts is None:
+            return built
+        for role in ("critic", "generator", "ranker"):
+            model: RoleModel = getattr(built, role)
+            model._chat = Scripted(script=self.scripts.get(role, []))
+        return built
