@@ -1,14 +1,15 @@
-"""An in-memory trainer, a branch pool with made-up gains and scripted models: everything around the graph but the graph."""
+"""An in-memory trainer, a branch pool with made-up gains, and scripted models: all that is around the graph."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
+from agent_roles import Scripted, stuck
 from cosignal.agents.ledger import Call
 from cosignal.agents.llm import Door, Models, RoleModel, build_models
 from cosignal.config import RunConfig
@@ -24,7 +25,6 @@ from cosignal.rl.signals.recorded import Recorded
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.task import TaskSpec
 from cosignal.runs.store import LoopStore
-from agent_roles import Scripted, stuck
 
 UPDATE = 2048  # environment steps
 INTERVAL = 16  # updates between two adaptation points
@@ -70,6 +70,10 @@ def recorded(spec: TaskSpec) -> Recorded:
     )
 
 
+def snapshot_name(point: int) -> str:
+    return f"checkpoints/update_{point:09d}"
+
+
 class FakeTrainer:
     """Stuck until a signal is promoted, then solved. Its log is what survives; `restart` forgets the rest, and puts it
     back to the last snapshot, as a killed trainer would be."""
@@ -82,7 +86,8 @@ class FakeTrainer:
         self.point = INTERVAL
         self.requests: list[str] = []
         self.conflict = False
-        self._snapshot()
+        for point in range(INTERVAL, steps_budget // UPDATE + INTERVAL, INTERVAL):
+            self._snapshot(point)
 
     @property
     def signal(self) -> Signal:
@@ -117,7 +122,6 @@ class FakeTrainer:
             case m.Release():
                 if request.update == self.point:
                     self.point += INTERVAL
-                    self._snapshot()
         return m.Ack()
 
     def _promote(self, request: m.Promote) -> m.Reply:
@@ -126,8 +130,6 @@ class FakeTrainer:
                 return m.PromoteReply(version=version, applied_at_update=point, repeated=True)
         if request.base_version != self.signal.version or self.conflict:
             return m.ErrorReply(error="version_conflict", message="another version is in force")
-        if request.adopt is not None:
-            assert (self.run_dir / request.adopt).is_dir(), request.adopt
         self.log.append((request.key, self.point, request.signal, request.adopt))
         return m.PromoteReply(version=request.signal.version, applied_at_update=self.point, repeated=False)
 
@@ -142,7 +144,7 @@ class FakeTrainer:
             steps_adopted=self.adopted_steps,
             steps_budget=self.steps_budget,
             waiting_at=None if self.finished else self.point,
-            snapshot=self._folder(),
+            snapshot=snapshot_name(self.point),
             stage="improving" if solved else self.stage,
             signal=self.signal,
             sparse_return=2.8 if solved else 1.0,
@@ -153,11 +155,8 @@ class FakeTrainer:
         raw = stuck() | {"steps": self.steps, "stage": self.stage, "signal": self.signal.model_dump(mode="json")}
         return m.Evidence.model_validate(raw)
 
-    def _folder(self) -> str:
-        return f"checkpoints/update_{self.point:09d}"
-
-    def _snapshot(self) -> None:
-        folder = self.run_dir / self._folder()
+    def _snapshot(self, point: int) -> None:
+        folder = self.run_dir / snapshot_name(point)
         folder.mkdir(parents=True, exist_ok=True)
         recorded(spec()).save(folder / "recorded.safetensors")
 
@@ -180,7 +179,7 @@ class FakePool:
             if self.kill_at is not None and len(self.jobs) >= self.kill_at:
                 raise Killed("branch worker, loop and all")
             self.jobs.append(job)
-            results.append(self._result(job))
+            results.append(await asyncio.to_thread(self._result, job))
             if on_result is not None:
                 await on_result(job, results[-1])
         return results
@@ -213,7 +212,11 @@ class FakePool:
 DIAGNOSIS = json.dumps(
     {
         "findings": [
-            {"failure": "subgoal_never_reached", "cites": ["features.dist_goal.mean"], "explanation": "The goal is far."}
+            {
+                "failure": "subgoal_never_reached",
+                "cites": ["features.dist_goal.mean"],
+                "explanation": "The goal is far.",
+            }
         ]
     }
 )
@@ -276,7 +279,7 @@ class Session:
             client=TrainerClient(MemoryChannel(self.trainer)),
             pool=self.pool,
             store=store,
-            models=self._models(door, calls),
+            models=await asyncio.to_thread(self._models, door, calls),
             spec=spec(),
             calls=calls,
             emit=self.events.append,

@@ -1,0 +1,55 @@
+# One command for each thing to do. `make` lists them.
+# A python of your choice: make run PYTHON=/opt/python3.12/bin/python3
+
+# The first of these that runs, is new enough and can make virtual environments.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+TORCH  := torch==2.13.0
+CONFIG ?= examples/two_switch.yaml
+
+# One thread per process: trainer and branch workers share the machine, and results do not depend on its number of cores.
+export OMP_NUM_THREADS = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-slow lint format clean
+
+help:  ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make .venv with pinned dependencies and the cosignal command (skipped when up to date)
+
+# torch first and by exact version: asked for in any other way pip may choose a build with gigabytes of CUDA.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make setup needs Python 3.11 or newer with its venv module, found none;" \
+	  "install it, or name it: make setup PYTHON=/path/to/python3"; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "installing the pinned dependencies into $(VENV) (a minute or two)"
+	$(BIN)/python -m pip install -qq -c constraints.txt $(TORCH) setuptools
+	$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e '.[dev]'
+	mkdir -p $(VENV)/typing && ln -sfn ../.. $(VENV)/typing/cosignal
+	touch $(STAMP)
+
+run: setup  ## train Two-Switch with the adaptation loop; CONFIG=... for another config
+	$(BIN)/cosignal run $(CONFIG)
+
+test: lint  ## linter, format check, types and the test suite (what .ci/run calls)
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: setup  ## linter, format check and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove .venv and caches (runs stay)
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,200 @@
+"""The command line. Exit codes: 0 done, 1 failed or stopped, 2 bad usage or bad config.
+
+Everything heavy is imported inside the commands, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import ConfigError, CosignalError, NotARunError
+
+if TYPE_CHECKING:
+    from .config import RunConfig
+    from .runs.progress import Display
+
+FAILED, BAD_INPUT = 1, 2
+
+app = typer.Typer(
+    help="Redesign the learning signal of a cooperative multi-agent RL run while it trains.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line, and nothing else on stdout.")]
+
+
+class GraphFormat(StrEnum):
+    mermaid = "mermaid"
+    html = "html"
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="A YAML file, for example examples/two_switch.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key; may be given again.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue the newest unfinished run of this config.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train with the adaptation loop; writes a run directory with report.html."""
+    from .config import RunConfig
+
+    with _clear_errors():
+        loaded = RunConfig.load(config, overrides or [])
+        final = _run_to_the_end(loaded, resume, as_json, f"cosignal run {config}{_repeat(overrides)} --resume")
+    if as_json:
+        typer.echo(json.dumps(final))
+    if final["state"] != "done":
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def status(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")], as_json: AsJson = False
+) -> None:
+    """Say where a run stands."""
+    from .runs.store import RunView
+
+    with _clear_errors():
+        found = RunView(path).status()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    width = max(len(name) for name in found)
+    for name, value in found.items():
+        typer.echo(f"{name:<{width}}  {'–' if value is None else value}")
+
+
+@app.command()
+def graph(
+    form: Annotated[GraphFormat, typer.Option("--format", help="mermaid is text, html one self-contained page.")] = (
+        GraphFormat.mermaid
+    ),
+    output: Annotated[Path | None, typer.Option(help="Write here instead of to stdout.")] = None,
+) -> None:
+    """Draw the adaptation graph; needs no network."""
+    with _clear_errors():
+        text = _drawn(form)
+        if output is None:
+            typer.echo(text)
+        else:
+            _write(output, text)
+            typer.echo(f"wrote {output}", err=True)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="Which study, for example two-switch.")],
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds; the study's own number when left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reproduce a comparison; says what it measured, with intervals."""
+    from .studies import run_study
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=as_json)
+
+    with _clear_errors():
+        result = run_study(name, seeds, tell)
+    if as_json:
+        typer.echo(json.dumps(result))
+
+
+# ---------------------------------------------------------------- running
+
+
+def _run_to_the_end(config: RunConfig, resume: bool, as_json: bool, command: str) -> dict[str, Any]:
+    """Train with progress on the terminal; the final status. Ctrl-C and SIGTERM stop cleanly and exit with 1."""
+    try:
+        return asyncio.run(_run(config, resume, _display(as_json)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        typer.echo(f"stopped; continue with: {command}", err=True)
+        raise typer.Exit(FAILED) from None
+
+
+async def _run(config: RunConfig, resume: bool, display: Display) -> dict[str, Any]:
+    from .graphs.run import start
+
+    with display:
+        async with start(config, resume=resume) as live:
+            async for event in live.events():
+                display.show(event)
+            result = await live.result()
+    display.close(result.status)
+    return result.status
+
+
+def _display(as_json: bool) -> Display:
+    """Live on a terminal, lines elsewhere; with `--json` it goes to stderr, since stdout belongs to the result."""
+    from rich.console import Console
+
+    from .runs.progress import LiveDisplay, PlainDisplay
+
+    console = Console(stderr=as_json)
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def _repeat(overrides: list[str] | None) -> str:
+    return "".join(f" --set {shlex.quote(override)}" for override in overrides or [])
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def _drawn(form: GraphFormat) -> str:
+    from .config import RunConfig
+    from .graphs.loop import build_graph
+
+    drawable = build_graph(RunConfig()).get_graph(xray=True)
+    if form is GraphFormat.mermaid:
+        return drawable.draw_mermaid()
+    from .runs.drawing import Topology
+    from .runs.report import graph_page
+
+    return graph_page(Topology.from_json(drawable.to_json()))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"--output: must be a file that can be written, got {str(path)!r} ({error.strerror})"
+        ) from None
+
+
+# ---------------------------------------------------------------- errors
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What went wrong as clear lines on stderr, and its exit code. A defect of our own keeps its traceback."""
+    try:
+        yield
+    except (ConfigError, NotARunError) as error:
+        _complain(error)
+        raise typer.Exit(BAD_INPUT) from None
+    except CosignalError as error:
+        _complain(error)
+        raise typer.Exit(FAILED) from None
+
+
+def _complain(error: CosignalError) -> None:
+    # A config may be wrong in several places, a line each; other people's errors may have newlines of their own.
+    lines = str(error).splitlines() if type(error) is ConfigError else [" ".join(str(error).split())]
+    for line in lines:
+        typer.echo(f"cosignal: {line}", err=True)

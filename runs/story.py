@@ -1,0 +1,60 @@
+"""A run as a list of moments: stage changes, diagnoses, verdicts, promotions. The report shows it as a timeline."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from .store import RunView
+
+Kind = Literal["stage", "diagnosis", "verdict", "promotion"]
+Row = dict[str, Any]
+
+
+class Moment(NamedTuple):
+    """`steps`: main environment steps at which it happened. `text` may hold a model's words: escape it in HTML."""
+
+    steps: int
+    kind: Kind
+    text: str
+
+
+def story(view: RunView) -> list[Moment]:
+    """Stage changes, diagnoses, verdicts and promotions, in the order in which they happened."""
+    metrics = view.metrics()
+    steps_at = {row["update"]: row["steps"] for row in metrics}
+    titles = {row["id"]: str(row["proposal"]["title"]) for row in view.proposals()}
+    moments = [
+        *_stages(metrics),
+        *(_diagnosis(row, steps_at) for row in view.diagnoses()),
+        *(_verdict(row, titles, steps_at) for row in view.decisions()),
+        *(_promotion(row) for row in view.signals() if row["version"] > 0),
+    ]
+    order = ("stage", "diagnosis", "verdict", "promotion")
+    return sorted(moments, key=lambda moment: (moment.steps, order.index(moment.kind)))
+
+
+def _stages(metrics: list[Row]) -> list[Moment]:
+    changes: list[Moment] = []
+    stage = metrics[0]["stage"] if metrics else None
+    for row in metrics:
+        if row["stage"] != stage:
+            changes.append(Moment(row["steps"], "stage", f"{stage} → {row['stage']}"))
+            stage = row["stage"]
+    return changes
+
+
+def _diagnosis(row: Row, steps_at: dict[int, int]) -> Moment:
+    failures = [str(finding["failure"]).replace("_", " ") for finding in row["diagnosis"]["findings"]]
+    return Moment(steps_at.get(row["point"], 0), "diagnosis", ", ".join(failures))
+
+
+def _verdict(row: Row, titles: dict[str, str], steps_at: dict[int, int]) -> Moment:
+    verdict = str(row["verdict"]).replace("_", " ")
+    winner = f": {titles.get(row['winner'], row['winner'])}" if row["winner"] else ""
+    return Moment(steps_at.get(row["point"], row["created_steps"] or 0), "verdict", f"{verdict}{winner}")
+
+
+def _promotion(row: Row) -> Moment:
+    terms = ", ".join(str(term["name"]) for term in row["signal"]["terms"]) or "the sparse reward alone"
+    taken = "with the winning branch's state" if row["adopt"] else "signal only"
+    return Moment(row["applied_steps"], "promotion", f"signal v{row['version']} in force ({taken}): {terms}")

@@ -1,0 +1,230 @@
+"""Routing, triggers, exploration, budgets and run directories: the pure parts around the graph."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cosignal.config import RunConfig
+from cosignal.errors import RunLockedError
+from cosignal.graphs import routing
+from cosignal.graphs.branching import kept_exploration, round_exploration
+from cosignal.graphs.directory import lock_run, make_run, newest_unfinished, open_run
+from cosignal.graphs.loop import build_graph, step_limit
+from cosignal.graphs.round import competence, cost_of_round, cost_until, levels, steps_left
+from cosignal.graphs.state import State
+from cosignal.graphs.triggers import trigger
+from cosignal.rl.config import TrainingConfig
+from cosignal.rl.ipc.messages import TrainerStatus
+from cosignal.rl.signals.signal import Exploration, Signal
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize(
+    ("route", "state", "goes_to"),
+    [
+        (routing.after_observe, {"finished": True, "triggered": True}, "__end__"),
+        (routing.after_observe, {"triggered": True}, "critic"),
+        (routing.after_observe, {"triggered": False}, "observe"),
+        (routing.after_critic, {"verdict": "no_answer", "diagnosis": None}, "observe"),
+        (routing.after_critic, {"verdict": None, "diagnosis": None}, "critic_tools"),
+        (routing.after_critic, {"verdict": None, "diagnosis": {}}, "generator"),
+        (routing.after_generator, {"verdict": "budget"}, "observe"),
+        (routing.after_generator, {"verdict": None}, "check"),
+        (routing.after_check, {"passed": []}, "decide"),
+        (routing.after_check, {"passed": ["p1-r0-0"]}, "rank_proposals"),
+        (routing.after_rank, {"verdict": "no_answer"}, "observe"),
+        (routing.after_rank, {"verdict": None}, "validate"),
+        (routing.after_decide, {"verdict": "accept"}, "promote"),
+        (routing.after_decide, {"verdict": None}, "generator"),
+        (routing.after_decide, {"verdict": "reject"}, "observe"),
+    ],
+)
+def test_routes(route: Any, state: State, goes_to: str) -> None:
+    assert route(state) == goes_to
+
+
+def test_the_graph_has_the_nodes_of_the_design_and_needs_nothing_running() -> None:
+    drawn = build_graph(RunConfig()).get_graph()
+    roles = {
+        "observe",
+        "critic",
+        "critic_tools",
+        "generator",
+        "check",
+        "rank_proposals",
+        "validate",
+        "decide",
+        "promote",
+    }
+    assert set(drawn.nodes) == roles | {"__start__", "__end__"}
+
+
+# ---------------------------------------------------------------- triggers
+
+
+def status(**changes: Any) -> TrainerStatus:
+    values = {
+        "state": "waiting", "update": 100, "steps_main": 200_000, "steps_evaluation": 0, "steps_repeated": 0,
+        "steps_adopted": 0, "steps_budget": 1_000_000, "waiting_at": 100, "snapshot": "s", "stage": "plateaued",
+        "signal": Signal(), "sparse_return": 1.0, "success_rate": 0.0,
+    }  # fmt: skip
+    return TrainerStatus.model_validate({**values, **changes})
+
+
+LIMITS = {"patience": 160_000, "last_steps": 0, "cost": 100, "left": 100}
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "reason"),
+    [
+        ({}, {}, "stage plateaued after 200000 main steps"),
+        ({"stage": "exploring"}, {}, "stage exploring"),
+        ({"stage": "regressing"}, {}, "stage regressing"),
+        ({"success_rate": None}, {}, "stage plateaued"),
+        ({"success_rate": 0.89}, {}, "stage plateaued"),
+    ],
+)
+def test_it_fires_where_something_is_wrong(changes: Any, limits: Any, reason: str) -> None:
+    decision = trigger(status(**changes), **{**LIMITS, **limits})
+    assert decision.fires
+    assert reason in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "reason"),
+    [
+        ({"stage": "emerging"}, {}, "nothing is wrong"),
+        ({"stage": "improving"}, {}, "nothing is wrong"),
+        ({"stage": "converged"}, {}, "nothing is wrong"),
+        ({"success_rate": 0.9}, {}, "solved"),
+        ({"steps_main": 159_999}, {}, "adaptation.patience is 160000"),
+        ({}, {"last_steps": 40_001}, "159999 main steps since"),
+        ({}, {"cost": 101}, "a round costs 101 branch steps, adaptation.max_share leaves 100"),
+        ({}, {"left": -5}, "leaves 0"),
+    ],
+)
+def test_it_does_not_fire(changes: Any, limits: Any, reason: str) -> None:
+    decision = trigger(status(**changes), **{**LIMITS, **limits})
+    assert not decision.fires
+    assert reason in decision.reason
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**7), st.integers(-(10**6), 10**7))
+def test_a_larger_budget_never_silences_a_trigger(steps: int, last: int, cost: int, left: int) -> None:
+    def fires(left: int) -> bool:
+        return trigger(status(steps_main=steps), patience=100, last_steps=last, cost=cost, left=left).fires
+
+    assert fires(left) <= fires(left + 1)
+
+
+# ---------------------------------------------------------------- rounds
+
+
+def test_the_first_ranked_exploration_is_everybodys() -> None:
+    kick, entropy = Exploration(kick=0.05), Exploration(entropy=0.05)
+    in_force = Signal(exploration=Exploration(entropy=0.02, kick=0.1))
+    assert round_exploration([Exploration(), kick, entropy], in_force) == kick
+    assert round_exploration([Exploration()], in_force) == Exploration(entropy=0.02)  # kept, and no second kick
+    assert kept_exploration(Signal()) == Exploration()
+
+
+def test_the_cost_of_a_round_is_that_of_the_first_look_that_can_decide() -> None:
+    config = RunConfig.model_validate(
+        {
+            "branches": {"horizon": 60_000, "screen_seeds": 2, "finalists": 2},
+            "adaptation": {"candidates": 3, "rounds": 2},
+            "gate": {"looks": [3, 5], "level": 0.1},
+        }
+    )
+    assert [level > 0 for level in levels(config)] == [False, True]
+    # of both looks: screening is 4 arms × 2 seeds; then 3 arms have 2 seeds continued and 1 or 3 fresh ones
+    assert cost_until(config, 60_000, 0) == 240_000 + 360_000
+    assert cost_of_round(config, 60_000) == cost_until(config, 60_000, 1) == 240_000 + 720_000
+
+
+def test_steps_left_of_the_share() -> None:
+    config = RunConfig.model_validate({"adaptation": {"max_share": 0.75}})
+    assert steps_left(config, 1_000_000, 400_000) == 2_600_000
+
+
+def test_competence_is_a_share_of_the_return_range() -> None:
+    assert competence(status(sparse_return=1.0), (-1.0, 3.0)) == 0.5
+    assert competence(status(sparse_return=None), (-1.0, 3.0)) is None
+    assert competence(status(), None) is None
+    assert competence(status(), (1.0, 1.0)) is None
+
+
+def test_the_step_limit_is_above_any_run() -> None:
+    config = RunConfig()
+    points = config.trainer.steps // config.adaptation.interval
+    assert step_limit(config) > points * (1 + 2 * config.adaptation.evidence_calls + 5 * config.adaptation.rounds)
+
+
+# ---------------------------------------------------------------- run directories
+
+
+def small(run_dir: Path, seed: int = 1) -> RunConfig:
+    return RunConfig.model_validate({"run_dir": run_dir, "seed": seed, "adaptation": {"enabled": False}})
+
+
+def test_a_run_directory_holds_config_training_and_name(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    path = make_run(config)
+    assert path.name.startswith("two_switch-s1-")
+    assert RunConfig.load(path / "config.json") == config
+    training = TrainingConfig.model_validate_json((path / "training.json").read_text())
+    assert (training, training.pause_every_steps) == (config.training(), None)
+    info = json.loads((path / "run.json").read_text())
+    assert (info["id"], info["config_hash"]) == (path.name, config.config_hash())
+
+
+def test_with_adaptation_the_trainer_pauses() -> None:
+    assert RunConfig().training().pause_every_steps == RunConfig().adaptation.interval
+
+
+def test_resume_finds_the_newest_unfinished_run_of_the_same_config(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    assert newest_unfinished(config) is None
+    make_run(small(tmp_path, seed=2))
+    make_run(config)
+    newest = make_run(config)
+    assert newest_unfinished(config) == newest
+    again = open_run(config, resume=True)
+    assert (again.path, again.resumed, again.id) == (newest, True, newest.name)
+    again.close()
+    fresh = open_run(config, resume=False)
+    assert (fresh.path == newest, fresh.resumed) == (False, False)
+    fresh.close()
+
+
+def test_a_run_that_another_process_runs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosignal.graphs.directory.LOCK_PATIENCE_S", 0.0)
+    config = small(tmp_path)
+    with lock_run(make_run(config)):
+        with pytest.raises(RunLockedError, match="another process is running"):
+            open_run(config, resume=True)
+        with pytest.raises(RunLockedError):
+            lock_run(next(tmp_path.glob("two_switch-*")))
+
+
+# ---------------------------------------------------------------- imports
+
+
+def test_the_loop_process_does_not_import_torch() -> None:
+    code = "import sys, cosignal, cosignal.graphs.run; assert 'torch' not in sys.modules, 'torch'"
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_reading_a_config_imports_neither_langchain_nor_torch() -> None:
+    code = (
+        "import sys, cosignal; cosignal.RunConfig().training();"
+        "heavy = {name.partition('.')[0] for name in sys.modules} & {'torch', 'langchain_core', 'langgraph', 'numba'};"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

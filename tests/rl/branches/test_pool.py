@@ -1,0 +1,178 @@
+"""The worker pool with real processes that do no training, some of which die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import fake_worker
+import psutil
+import pytest
+from cosignal.errors import BranchError, ProtocolError
+from cosignal.rl.branches.pool import MAX_RESTARTS, WorkerPool, branch_key
+from cosignal.rl.ipc.messages import BranchJob, BranchResult
+from cosignal.rl.signals.signal import Exploration, Signal
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def job(seed: int, arm: str = "control") -> BranchJob:
+    return BranchJob(
+        key=f"{arm}-{seed}", fork="f", start="f", arm=arm, signal=Signal(), exploration=Exploration(), seed=seed,
+        horizon=100, evaluation_seed=1, evaluation_episodes=2, end_state=f"branches/{seed}",
+    )  # fmt: skip
+
+
+def pool_of(run_dir: Path, workers: int = 1) -> WorkerPool:
+    def command(index: int, address: str) -> list[str]:
+        return [sys.executable, str(fake_worker.__file__), str(run_dir), address, str(index)]
+
+    return WorkerPool(run_dir, workers, command=command)
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncIterator[WorkerPool]:
+    async with pool_of(tmp_path) as started:
+        yield started
+
+
+def pids(pool: WorkerPool) -> list[int]:
+    return [worker.process.pid for worker in pool._workers if worker.process is not None]
+
+
+async def test_results_come_in_job_order_and_are_told_as_they_come(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def tell(job: BranchJob, result: BranchResult) -> None:
+        assert job.key == result.key
+        told.append(result.key)
+
+    async with pool_of(tmp_path, workers=2) as pool:
+        results = await pool.run([job(seed) for seed in range(7)], tell)
+    assert [result.final_return for result in results] == [1.5 * seed for seed in range(7)]
+    assert sorted(told) == sorted(result.key for result in results)
+
+
+async def test_no_jobs_no_results(pool: WorkerPool) -> None:
+    assert await pool.run([]) == []
+
+
+async def test_a_job_whose_worker_died_is_sent_again(pool: WorkerPool) -> None:
+    results = await pool.run([job(0), job(1, "die"), job(2)])
+    assert [result.seed for result in results] == [0, 1, 2]
+
+
+async def test_a_job_that_always_kills_its_worker_is_given_up_with_its_last_words(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    with pytest.raises(BranchError, match=rf"(?s)died {MAX_RESTARTS + 1} times on branch 'die always'.*out of memory"):
+        await pool.run([job(0, "die always")])
+    assert (await pool.run([job(1)]))[0].seed == 1  # the pool lives on
+    assert (tmp_path / "worker-0.out").read_text().count("out of memory") == MAX_RESTARTS + 1
+
+
+async def test_an_error_reply_is_raised_and_the_pool_lives_on(pool: WorkerPool) -> None:
+    with pytest.raises(BranchError, match="branch 'fail', seed 3: the signal is not finite"):
+        await pool.run([job(3, "fail")])
+    assert (await pool.run([job(4)]))[0].seed == 4
+
+
+async def test_nonsense_is_a_protocol_error(pool: WorkerPool) -> None:
+    with pytest.raises(ProtocolError, match="weather"):
+        await pool.run([job(0, "nonsense")])
+
+
+async def test_after_a_cancelled_run_no_late_answer_meets_another_job(pool: WorkerPool, tmp_path: Path) -> None:
+    running = asyncio.create_task(pool.run([job(0, "hang")]))
+    while not (tmp_path / "hanging").exists():
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (await pool.run([job(5)]))[0].key == "control-5"
+
+
+async def test_a_worker_killed_between_two_jobs_is_replaced(pool: WorkerPool) -> None:
+    await pool.run([job(0)])
+    [pid] = pids(pool)
+    os.kill(pid, 9)
+    assert (await pool.run([job(1)]))[0].seed == 1
+    assert pids(pool) != [pid]
+
+
+async def test_two_runs_at_once_wait_for_each_other(pool: WorkerPool) -> None:
+    first, second = await asyncio.gather(pool.run([job(0), job(1)]), pool.run([job(2)]))
+    assert [result.seed for result in first + second] == [0, 1, 2]
+
+
+async def test_close_ends_busy_workers_and_removes_the_private_directory(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, workers=2)
+    await pool.start()
+    runtime = pool._runtime_dir
+    assert runtime is not None
+    assert stat.S_IMODE(runtime.stat().st_mode) == 0o700
+    running = asyncio.create_task(pool.run([job(0, "hang")]))
+    while not (tmp_path / "hanging").exists():
+        await asyncio.sleep(0.01)
+    processes = [psutil.Process(pid) for pid in pids(pool)]
+    running.cancel()
+    await pool.close()
+    await pool.close()
+    assert not any(process.is_running() for process in processes)
+    assert not runtime.exists()
+
+
+async def test_workers_see_no_keys_and_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+    monkeypatch.setenv("SOME_API_KEY", "secret")
+
+    def command(_: int, __: str) -> list[str]:
+        return [sys.executable, "-c", "import os, json; print(json.dumps(dict(os.environ)))"]
+
+    async with WorkerPool(tmp_path, 1, secrets=["MY_KEY"], command=command):
+        while not (tmp_path / "worker-0.out").read_text().endswith("\n"):
+            await asyncio.sleep(0.01)
+    printed = (tmp_path / "worker-0.out").read_text()
+    assert "secret" not in printed
+    assert '"OMP_NUM_THREADS": "1"' in printed
+
+
+# ---------------------------------------------------------------- keys
+
+KEY = {
+    "fork": "checkpoints/update_000000080",
+    "signal": Signal(),
+    "exploration": Exploration(),
+    "seed": 0,
+    "horizon": 100,
+    "evaluation_seed": 1,
+    "episodes": 8,
+}
+
+
+def test_a_key_is_made_of_content() -> None:
+    changes = [
+        {"fork": "checkpoints/update_000000096"},
+        {"signal": Signal(beta=0.7)},
+        {"exploration": Exploration(kick=0.05)},
+        {"seed": 1},
+        {"horizon": 200},
+        {"evaluation_seed": 2},
+        {"episodes": 9},
+    ]
+    keys = {branch_key(**{**KEY, **change}) for change in [{}, *changes]}  # type: ignore[arg-type]
+    assert len(keys) == 1 + len(changes)
+    moved = branch_key(**{**KEY, "fork": "/elsewhere/checkpoints/update_000000080"})  # type: ignore[arg-type]
+    relabelled = branch_key(**{**KEY, "signal": Signal(version=4, parent=3, stage="improving")})  # type: ignore[arg-type]
+    assert branch_key(**KEY) == moved == relabelled  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 2**31), st.integers(1, 10**7))
+def test_a_key_is_a_short_file_name(seed: int, horizon: int) -> None:
+    key = branch_key(**{**KEY, "seed": seed, "horizon": horizon})  # type: ignore[arg-type]
+    assert len(key) == 20
+    assert set(key) <= set("0123456789abcdef")

@@ -1,0 +1,137 @@
+"""Starting, finding and ending the processes that the loop owns; the trainer here is a script of a few lines."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from cosignal.errors import ProtocolError, TrainerGone
+from cosignal.rl.ipc.process import (
+    MAX_SOCKET_PATH,
+    attach_or_start,
+    child_environment,
+    end_child,
+    lock_is_held,
+    runtime_dir,
+    start_child,
+    tail,
+)
+
+TRAINER = """
+import fcntl, json, os, sys, zmq
+run_dir = sys.argv[1]
+lock = open(f"{run_dir}/trainer.lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+context = zmq.Context()
+socket = context.socket(zmq.ROUTER)
+socket.bind(f"ipc://{run_dir}/s")
+with open(f"{run_dir}/partial", "w") as file:
+    json.dump({"pid": os.getpid(), "address": f"ipc://{run_dir}/s", "events": f"ipc://{run_dir}/e"}, file)
+os.rename(f"{run_dir}/partial", f"{run_dir}/trainer.json")
+spec = {"name": "t", "description": "", "groups": []}
+kind = None
+while kind != "stop" or "deaf" in sys.argv:
+    identity, request_id, body = socket.recv_multipart()
+    kind = json.loads(body)["kind"]
+    reply = {"kind": "ack"}
+    if kind == "hello":
+        reply = {"kind": "hello", "pid": os.getpid(), "run_id": "r", "spec": spec}
+    socket.send_multipart([identity, request_id, json.dumps(reply).encode()])
+context.destroy(linger=500)
+"""
+
+
+def fake(*arguments: str) -> object:
+    def command(run_dir: Path) -> list[str]:
+        return [sys.executable, "-c", TRAINER, str(run_dir), *arguments]
+
+    return command
+
+
+async def test_a_trainer_is_started_found_again_and_stopped(tmp_path: Path) -> None:
+    (tmp_path / "trainer.json").write_text('{"pid": 1, "address": "ipc:///nowhere", "events": ""}')  # of a killed one
+    first = await attach_or_start(tmp_path, "r", command=fake())  # type: ignore[arg-type]
+    assert not first.reattached
+    assert lock_is_held(tmp_path / "trainer.lock")
+    second = await attach_or_start(tmp_path, "r", command=fake())  # type: ignore[arg-type]
+    assert second.reattached
+    assert second.hello.pid == first.hello.pid
+    await second.stop()
+    await asyncio.wait_for(first.gone(), 10)
+    assert not lock_is_held(tmp_path / "trainer.lock")
+    first.client.close()
+
+
+async def test_a_trainer_that_does_not_stop_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosignal.rl.ipc.process.STOP_TIMEOUT_S", 0.1)
+    trainer = await attach_or_start(tmp_path, "r", command=fake("deaf"))  # type: ignore[arg-type]
+    process = psutil.Process(trainer.hello.pid)
+    await trainer.stop()
+    assert not process.is_running()
+
+
+async def test_the_trainer_of_another_run_is_refused_and_ended(tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match="runs 'r', not 'another'"):
+        await attach_or_start(tmp_path, "another", command=fake())  # type: ignore[arg-type]
+    assert not lock_is_held(tmp_path / "trainer.lock")
+
+
+async def test_a_trainer_that_dies_at_the_start_says_why(tmp_path: Path) -> None:
+    def command(_: Path) -> list[str]:
+        return [sys.executable, "-c", "raise SystemExit('no such task')"]
+
+    with pytest.raises(TrainerGone, match=r"exit status 1\); its last words: no such task"):
+        await attach_or_start(tmp_path, "r", command=command)
+
+
+async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosignal.rl.ipc.process.KILL_AFTER_S", 0.05)
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    child = await start_child([sys.executable, "-c", code], tmp_path / "out", [])
+    while "up" not in (tmp_path / "out").read_text():
+        await asyncio.sleep(0.01)
+    assert os.getpgid(child.pid) == child.pid  # Ctrl-C in our terminal does not reach it
+    await end_child(child)
+    assert child.returncode == -9
+
+
+def test_children_get_our_import_path_and_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+    monkeypatch.setenv("OTHER_API_KEY", "secret")
+    monkeypatch.setattr(sys, "path", ["", "/somewhere"])
+    environment = child_environment(["MY_KEY"])
+    assert "MY_KEY" not in environment
+    assert "OTHER_API_KEY" not in environment
+    assert environment["PYTHONPATH"] == f"{Path.cwd()}{os.pathsep}/somewhere"
+
+
+def test_a_runtime_directory_is_private_and_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    path = runtime_dir()
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert len(f"{path}/requests") <= MAX_SOCKET_PATH
+    path.rmdir()
+    assert list(deep.iterdir()) == []
+
+
+def test_a_lock_is_seen_from_outside(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not lock_is_held(path)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert lock_is_held(path)
+    assert not lock_is_held(path)
+
+
+def test_the_tail_of_an_output(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    assert tail(path) == "(it printed nothing)"
+    path.write_text("x" * 100 + "end")
+    assert tail(path, 5) == "xxend"

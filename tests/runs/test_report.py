@@ -1,0 +1,278 @@
+"""The report and its drawings, from a made-up run directory with hand-made numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from cosignal.errors import NotARunError
+from cosignal.runs import charts, report
+from cosignal.runs.drawing import Edge, Topology, arrange, layers, spine, svg
+from cosignal.runs.interventions import interventions
+from cosignal.runs.store import RunView, steps_of
+from cosignal.runs.story import story
+from hypothesis import given
+from hypothesis import strategies as st
+
+GRAPH = Topology(
+    ("__start__", "observe", "critic", "critic_tools", "generator", "decide", "promote", "__end__"),
+    (
+        Edge("__start__", "observe"),
+        Edge("observe", "observe", True),
+        Edge("observe", "critic", True),
+        Edge("observe", "__end__", True),
+        Edge("critic", "critic_tools", True),
+        Edge("critic_tools", "critic"),
+        Edge("critic", "generator", True),
+        Edge("generator", "decide"),
+        Edge("decide", "generator", True),
+        Edge("decide", "promote", True),
+        Edge("promote", "observe"),
+    ),
+)
+EVIL = "<script>document.title='owned'</script>"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.words.append(data)
+
+    def ids(self) -> set[str]:
+        return {str(attributes["id"]) for _, attributes in self.tags if "id" in attributes}
+
+
+@pytest.fixture
+def page(finished_run: Path) -> Page:
+    path = report.write_report(finished_run, GRAPH)
+    assert path == finished_run / "report.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotARunError, match="is not a run directory"):
+        report.write_report(tmp_path, GRAPH)
+
+
+def test_the_page_asks_nothing_of_the_network(page: Page) -> None:
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "img", "iframe", "object")
+        assert "src" not in attributes
+        assert (attributes.get("href") or "#").startswith("#")
+    [policy] = [a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_what_a_model_said_is_text_and_never_markup(page: Page) -> None:
+    """The made-up run has a script in a finding, a proposal, a prompt and a visit."""
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert len(scripts) == 3  # the data, plotly, our own
+    assert "".join(page.words).count(EVIL) >= 4
+    assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
+
+
+def test_the_header_says_who_answered_and_how_it_ended(page: Page) -> None:
+    text = " ".join(" ".join(page.words).split())
+    assert "plain rules, no language model" in text
+    assert "two_switch, seed 1 done" in text
+    assert "sparse return 2.75" in text
+    assert "8 6 tried, 1 promoted" in text
+
+
+def test_every_node_of_the_graph_opens_its_visits(page: Page) -> None:
+    links = {a["href"] for t, a in page.tags if t == "a" and str(a.get("href", "")).startswith("#node-")}
+    assert links == {f"#node-{name}" for name in GRAPH.nodes if not name.startswith("__")}
+    assert {str(link)[1:] for link in links} <= page.ids()
+
+
+def test_prompts_and_answers_stand_in_the_visit_that_made_the_call(finished_run: Path) -> None:
+    view = RunView(finished_run)
+    nodes = {node["name"]: node for node in report._nodes(GRAPH, view.visits(), view.calls())}
+    assert nodes["critic"]["count"] == 2
+    assert [len(visit["calls"]) for visit in nodes["critic"]["visits"]] == [1, 1]
+    assert nodes["critic"]["stray"] == []
+    assert nodes["observe"]["visits"][0]["calls"] == []
+    assert nodes["observe"]["visits"][0]["seconds"] == pytest.approx(4.2)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_the_curves_data_adds_what_was_spent_by_then(finished_run: Path) -> None:
+    view = RunView(finished_run)
+    data = report.curve_data(view)
+    branches = sum(steps_of(row) for row in view.branches())
+    at = {row["update"]: index for index, row in enumerate(view.metrics())}
+    # update 80 is the point itself: its branches ran after it; 3200 evaluation steps at updates 1 and 49
+    assert data["total"][at[80]] == 80 * 2048 + 6_400
+    # after it all branches are paid, and the 200,704 adopted ones are in the main line already
+    assert data["total"][at[81]] == 81 * 2048 + 200_704 + 6_400 + branches - 200_704
+    assert data["total"][-1] == view.steps_total()
+    assert data["promotions"] == [{"main": 163_840, "total": data["total"][at[81]], "label": "v1"}]
+    assert data["total"] == sorted(data["total"])
+
+
+def test_the_cost_adds_up_to_the_total(finished_run: Path) -> None:
+    view = RunView(finished_run)
+    cost = report.cost(view)
+    assert sum(part["steps"] for part in cost["parts"]) == cost["total"] == view.steps_total()
+    assert sum(part["share"] for part in cost["parts"]) == pytest.approx(1.0)
+    assert (cost["adopted"], cost["repeated"]) == (200_704, 4_096)
+
+
+def test_smoothing_by_hand() -> None:
+    assert report.smooth([None, 2.0, None, 4.0]) == [None, 2.0, 2.0, 3.0]
+    assert report.smooth([0.0] * 10 + [10.0]) == [0.0] * 10 + [1.0]
+
+
+def test_the_signals_history_is_newest_first_with_its_difference(finished_run: Path) -> None:
+    newest, oldest = report.signal_history(RunView(finished_run))
+    assert (newest["version"], oldest["version"]) == (1, 0)
+    assert oldest["diff"] == []
+    assert [line["kind"] for line in newest["diff"]] == ["changes", "enters", "enters", "enters"]
+
+
+def test_interventions_pair_branches_with_the_control_of_their_round(finished_run: Path) -> None:
+    [found] = interventions(RunView(finished_run))
+    assert found["steps"] == 163_840
+    first, second = found["rounds"]
+    assert (first["decision"]["verdict"], second["decision"]["verdict"]) == ("no_difference", "accept")
+    winner = second["proposals"][0]
+    assert winner["verdict"] == "accept"
+    screen, full = winner["phases"]
+    assert (screen["seeds"], full["seeds"]) == (2, 3)
+    assert full["gain"] == pytest.approx(full["candidate"] - full["control"])
+    low, high = full["interval"]
+    assert low < full["gain"] < high
+    assert [proposal["verdict"] for proposal in first["proposals"]] == [
+        "no_difference",
+        "no_difference",
+        "refused",
+        "screened",
+    ]
+    assert first["proposals"][2]["chart"] is None
+
+
+def test_the_interval_by_hand() -> None:
+    """Gains 1, 2, 3: mean 2, sd 1, t(0.95, 2) = 2.920; 2 ± 2.920 / sqrt(3)."""
+    from cosignal.runs.interventions import _interval
+
+    assert _interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 1.6859, 2 + 1.6859), abs=1e-3)
+    assert _interval([1.0]) is None
+
+
+def test_the_story_is_in_order(finished_run: Path) -> None:
+    moments = story(RunView(finished_run))
+    assert [moment.kind for moment in moments] == [
+        "stage", "stage", "diagnosis", "verdict", "verdict", "promotion", "stage", "stage"
+    ]  # fmt: skip
+    assert [moment.steps for moment in moments] == sorted(moment.steps for moment in moments)
+    assert moments[4].text == "accept: Goal and switches together"
+
+
+def test_a_run_that_has_just_begun_has_a_report_too(finished_run: Path) -> None:
+    for name in ("trainer.db", "loop.db"):
+        (finished_run / name).unlink()
+    text = report.write_report(finished_run, GRAPH).read_text(encoding="utf-8")
+    assert "Nothing but training so far." in text
+    [data] = re.findall(r'id="curve-data">(.*?)</script>', text)
+    assert json.loads(data)["main"] == []
+
+
+# ---------------------------------------------------------------- drawings
+
+
+def test_layers_are_the_longest_ways_without_the_cycles() -> None:
+    assert layers(GRAPH) == {
+        "__start__": 0, "observe": 1, "critic": 2, "critic_tools": 3, "generator": 3, "decide": 4, "promote": 5,
+        "__end__": 6,
+    }  # fmt: skip
+    assert spine(GRAPH, layers(GRAPH)) == [
+        "promote",
+        "decide",
+        "generator",
+        "critic",
+        "observe",
+        "__start__",
+        "__end__",
+    ]
+
+
+def test_the_spine_is_straight_and_the_rest_stands_left_of_it() -> None:
+    centre = arrange(GRAPH).centre
+    assert len({centre[name][0] for name in GRAPH.nodes if name != "critic_tools"}) == 1
+    assert centre["critic_tools"][0] < centre["critic"][0]
+    assert centre["critic_tools"][1] == centre["generator"][1]
+
+
+names = st.sampled_from(["a", "b", "c", "d", "e"])
+
+
+@given(st.lists(st.tuples(names, names), min_size=1, max_size=15, unique=True))
+def test_any_graph_is_drawn_inside_its_box_and_without_overlaps(edges: list[tuple[str, str]]) -> None:
+    nodes = tuple(sorted({name for edge in edges for name in edge}))
+    topology = Topology(nodes, tuple(Edge(*edge) for edge in edges))
+    layout = arrange(topology)
+    assert len(set(layout.centre.values())) == len(nodes)
+    for x, y in layout.centre.values():
+        assert 75 <= x <= layout.width - 75
+        assert 19 <= y <= layout.height - 19
+    drawn = svg(topology)
+    assert drawn.count('class="edge') == len(edges)
+
+
+def test_names_are_escaped_and_counts_shown() -> None:
+    topology = Topology(("<b>", "plain"), (Edge("<b>", "plain"),))
+    drawn = svg(topology, {"plain": 12}, ["plain"])
+    assert "<b>" not in drawn
+    assert '<a href="#node-plain"' in drawn
+    assert ">12<" in drawn
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert charts.ticks(0.0, 1.0) == [0.0, 0.5, 1.0]
+    assert charts.ticks(-0.8, 3.1) == [0.0, 1.0, 2.0, 3.0]
+    assert charts.short(1_250_000) == "1.25M"
+    assert charts.short(200_000) == "200k"
+    assert charts.short(950) == "950"
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3))
+def test_there_are_always_a_few_ticks(low: float, span: float) -> None:
+    found = charts.ticks(low, low + span)
+    assert 1 <= len(found) <= 8
+    assert all(low - 1e-6 <= tick <= low + span + 1e-6 for tick in found)
+
+
+def test_a_chart_has_a_line_and_a_dot_for_each_branch() -> None:
+    branch = charts.Branch([(0, 0.0), (100, 1.0)], (100, 0.5))
+    drawn = charts.curves([branch], [branch, branch], (0.0, 1.0), "label")
+    assert drawn.count("<polyline") == 3
+    assert drawn.count("<circle") == 3
+    dots = charts.dots([charts.Arm("<control>", [0.0, 1.0], "control")], (0.0, 1.0), "label")
+    assert dots.count("<circle") == 2
+    assert "<control>" not in dots
+    assert "mean 0.500" in dots

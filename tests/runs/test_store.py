@@ -1,0 +1,232 @@
+"""The loop's tables and the read model of a run."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+from cosignal.config import RunConfig
+from cosignal.errors import NotARunError
+from cosignal.rl.metrics import LoggedSignal, MetricsWriter
+from cosignal.rl.signals.signal import Signal
+from cosignal.runs.store import LoopStore, RunView, provider
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[LoopStore]:
+    opened = await LoopStore.open(tmp_path)
+    yield opened
+    await opened.close()
+
+
+def branch(key: str, point: int, round_: int, steps: int, phase: str = "full", arm: str = "control") -> dict[str, Any]:
+    result = {"steps": steps, "steps_evaluation": 10}
+    row = {"key": key, "point": point, "round": round_, "phase": phase, "arm": arm, "seed": 0, "horizon": steps}
+    return {**row, "job": {}, "result": result}
+
+
+async def test_a_write_said_twice_is_one_row(store: LoopStore) -> None:
+    row = {"id": "p1-r0-0", "point": 1, "round": 0, "position": 0, "proposal": {"title": "a"}, "problems": []}
+    await store.write("proposals", row)
+    await store.write("proposals", row)
+    await store.update("proposals", [{"id": "p1-r0-0", "problems": ["no"], "rank": 2}])
+    [found] = await store.rows("proposals", point=1, round=0)
+    assert (found["proposal"], found["problems"], found["rank"], found["notes"]) == ({"title": "a"}, ["no"], 2, None)
+    assert await store.rows("proposals", point=2) == []
+
+
+async def test_rows_come_in_the_order_of_the_run(store: LoopStore) -> None:
+    for point, round_ in ((9, 0), (8, 1), (8, 0)):
+        await store.write("decisions", {"id": f"p{point}-r{round_}", "point": point, "round": round_, "detail": {}})
+    assert [row["id"] for row in await store.rows("decisions")] == ["p8-r0", "p8-r1", "p9-r0"]
+
+
+async def test_branch_steps_count_training_and_evaluation(store: LoopStore) -> None:
+    assert await store.branch_steps() == 0
+    await store.write_all("branches", [branch("a", 8, 0, 100, "probe"), branch("b", 8, 0, 200), branch("c", 8, 1, 400)])
+    assert await store.branch_steps() == 730
+    assert await store.branch_steps(before=(8, 0)) == 110  # the Critic's probe comes before the round's branches
+    assert await store.branch_steps(before=(8, 1)) == 320
+    assert await store.branch_steps(before=(4, 0)) == 0
+
+
+async def test_usage_counts_what_was_asked_and_not_what_was_refused(store: LoopStore) -> None:
+    rows = [("a", "ok", 10, 5), ("b", "invalid", None, None), ("c", "budget", None, None)]
+    for key, outcome, given, got in rows:
+        await store.write("calls", {"id": key, "outcome": outcome, "input_tokens": given, "output_tokens": got})
+    assert await store.usage() == (2, 15)
+
+
+async def test_named_values_are_json(store: LoopStore) -> None:
+    await store.set(state="running", wall_s=1.5)
+    await store.set(state="done")
+    assert (await store.get("state"), await store.get("wall_s"), await store.get("error", "none")) == (
+        "done",
+        1.5,
+        "none",
+    )
+
+
+async def test_visits_of_a_killed_process_are_closed(store: LoopStore) -> None:
+    await store.write(
+        "visits", {"task_id": "t", "node": "validate", "started": 5.0, "ended": None, "status": "running"}
+    )
+    await store.close_visits()
+    [visit] = await store.rows("visits")
+    assert (visit["status"], visit["ended"]) == ("killed", 5.0)
+
+
+async def test_old_checkpoints_are_pruned(store: LoopStore, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "loop.db")) as database, database:
+        database.execute("CREATE TABLE checkpoints(thread_id, checkpoint_ns, checkpoint_id)")
+        database.execute("CREATE TABLE writes(thread_id, checkpoint_ns, checkpoint_id)")
+        for table in ("checkpoints", "writes"):
+            rows = [(thread, "", f"{i:03d}") for thread in ("a", "b") for i in range(9)]
+            database.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", rows)
+    await store.prune_checkpoints("a", keep=2)
+    with closing(sqlite3.connect(tmp_path / "loop.db")) as database:
+        for table in ("checkpoints", "writes"):
+            kept = database.execute(f"SELECT checkpoint_id FROM {table} WHERE thread_id = 'a'").fetchall()
+            assert kept == [("007",), ("008",)]
+            assert database.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (11,)
+
+
+async def test_nothing_blocks_the_event_loop(tmp_path: Path) -> None:
+    with blockbuster_ctx():
+        opened = await LoopStore.open(tmp_path)
+        await opened.write("run", {"name": "a", "value": "1"})
+        await opened.rows("branches")
+        await opened.close()
+
+
+# ---------------------------------------------------------------- the read model
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run that stopped at 4096 main steps after one promotion that adopted a branch of 100 steps."""
+    path = tmp_path / "two_switch-s1"
+    path.mkdir()
+    (path / "config.json").write_text(RunConfig().resolved_json())
+    (path / "run.json").write_text(json.dumps({"id": path.name, "created": "2026-01-01", "config_hash": "x"}))
+    writer = MetricsWriter(path / "trainer.db")
+    for update, (value, success) in enumerate([(None, None), (1.5, 0.25), (None, None)], start=1):
+        data = {"evaluation_return": value, "evaluation_success": success, "stage": "emerging"}
+        writer.metrics(update, 2048 * update, data)
+    writer.log_signal(LoggedSignal(0, "start", None, 0, 0, Signal(), None))
+    writer.log_signal(LoggedSignal(1, "p2-r0-0:0", 0, 2, 4096, Signal(version=1), "branches/b"))
+    writer.counters(state="training", steps_main=4096, steps_evaluation=64, steps_adopted=100, stage="emerging")
+    writer.close()
+    asyncio.run(_loop_tables(path))
+    return path
+
+
+async def _loop_tables(path: Path) -> None:
+    store = await LoopStore.open(path)
+    await store.write_all("branches", [branch("a", 2, 0, 100), branch("b", 2, 0, 100, arm="p2-r0-0")])
+    await store.write("proposals", {"id": "p2-r0-0", "point": 2, "round": 0, "position": 0})
+    await store.write("proposals", {"id": "p2-r0-1", "point": 2, "round": 0, "position": 1})
+    await store.write("decisions", {"id": "p2-r0", "point": 2, "round": 0, "verdict": "accept", "detail": {}})
+    await store.write("calls", {"id": "c", "outcome": "ok"})
+    await store.write("diagnoses", {"point": 4, "evidence": {}})
+    await store.set(state="stopped", wall_s=12.34)
+    await store.close()
+
+
+def test_status_has_the_documented_fields(run_dir: Path) -> None:
+    assert RunView(run_dir).status() == {
+        "path": str(run_dir),
+        "state": "stopped",
+        "seed": 1,
+        "provider": "rules",
+        "stage": "emerging",
+        "steps_main": 4096,
+        "steps_total": 4096 + 64 + 2 * 110 - 100,  # adopted branch steps are in steps_main already
+        "steps_budget": 1_500_000,
+        "signal_version": 1,
+        "proposals": 2,
+        "validated": 1,
+        "promotions": 1,
+        "rollbacks": 0,
+        "llm_calls": 1,
+        "sparse_return": 1.5,
+        "success_rate": 0.25,
+        "wall_s": 12.3,
+    }
+
+
+def test_metrics_signals_and_diagnoses(run_dir: Path) -> None:
+    view = RunView(run_dir)
+    assert [(row["update"], row["steps"], row["evaluation_return"]) for row in view.metrics()] == [
+        (1, 2048, None),
+        (2, 4096, 1.5),
+        (3, 6144, None),
+    ]
+    assert [(row["version"], row["adopt"], row["signal"]["version"]) for row in view.signals()] == [
+        (0, None, 0),
+        (1, "branches/b", 1),
+    ]
+    assert view.diagnoses() == []  # the Critic has not answered yet
+    assert view.visits() == []
+
+
+@pytest.mark.parametrize(
+    ("written", "trainer", "state"),
+    [
+        ("done", "finished", "done"),
+        ("done", "training", "stopped"),
+        ("failed", "training", "failed"),
+        ("running", "training", "stopped"),  # killed
+    ],
+)
+def test_state_without_a_live_loop(run_dir: Path, written: str, trainer: str, state: str) -> None:
+    with closing(sqlite3.connect(run_dir / "loop.db")) as database, database:
+        database.execute("UPDATE run SET value = ? WHERE name = 'state'", (json.dumps(written),))
+    with closing(sqlite3.connect(run_dir / "trainer.db")) as database, database:
+        database.execute("UPDATE counters SET value = ? WHERE name = 'state'", (trainer,))
+    assert RunView(run_dir).state() == state
+
+
+def test_a_live_loop_is_running_whatever_was_written(run_dir: Path) -> None:
+    with (run_dir / "loop.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert RunView(run_dir).state() == "running"
+    assert RunView(run_dir).state() == "stopped"
+
+
+async def test_a_run_can_be_read_in_the_middle_of_a_write(run_dir: Path) -> None:
+    with closing(sqlite3.connect(run_dir / "loop.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("DELETE FROM proposals")
+        assert RunView(run_dir).status()["proposals"] == 2
+        writer.execute("ROLLBACK")
+
+
+def test_a_run_that_has_just_begun_has_a_status(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(RunConfig().resolved_json())
+    (tmp_path / "run.json").write_text("{}")
+    status = RunView(tmp_path).status()
+    assert (status["state"], status["steps_main"], status["steps_total"], status["sparse_return"]) == (
+        "stopped",
+        0,
+        0,
+        None,
+    )
+
+
+def test_a_path_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(NotARunError, match="has no run.json"):
+        RunView(tmp_path)
+
+
+def test_providers_of_all_roles() -> None:
+    llm = {"default": {"provider": "rules"}, "critic": None, "generator": {"provider": "openai"}, "ranker": None}
+    assert provider(llm) == "openai+rules"

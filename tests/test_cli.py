@@ -1,0 +1,236 @@
+"""The command line: what it prints, what it exits with, what it says about bad input."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cosignal.cli import app
+from cosignal.graphs import events as e
+from cosignal.graphs.studio import graph
+from cosignal.runs import progress
+from cosignal.runs.drawing import Topology
+from cosignal.runs.report import loop_topology
+from rich.console import Console
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = str(ROOT / "examples" / "two_switch.yaml")
+STATUS_KEYS = {
+    "path", "state", "seed", "provider", "stage", "steps_main", "steps_total", "steps_budget", "signal_version",
+    "proposals", "validated", "promotions", "rollbacks", "llm_calls", "sparse_return", "success_rate", "wall_s",
+}  # fmt: skip
+
+runner = CliRunner()
+
+
+def test_help_names_the_commands_and_loads_nothing_heavy() -> None:
+    code = "import sys; from cosignal.cli import app; app(['--help'], standalone_mode=False); "
+    code += "print([m for m in ('torch', 'langgraph', 'langchain_core', 'numba', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(command in done.stdout for command in ("run", "status", "graph", "study"))
+    assert done.stdout.strip().endswith("[]")
+
+
+# ---------------------------------------------------------------- status
+
+
+def test_status_json_is_one_object_on_one_line(finished_run: Path) -> None:
+    result = runner.invoke(app, ["status", str(finished_run), "--json"])
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") == 1
+    status = json.loads(result.stdout)
+    assert status.keys() >= STATUS_KEYS
+    assert (status["state"], status["promotions"], status["proposals"], status["validated"]) == ("done", 1, 8, 6)
+    assert status["provider"] == "rules"
+
+
+def test_status_in_words(finished_run: Path) -> None:
+    result = runner.invoke(app, ["status", str(finished_run)])
+    assert result.exit_code == 0
+    assert "sparse_return   2.75" in result.stdout
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["status", "/nowhere"], "cosignal: '/nowhere' is not a run directory"),
+        (["run", "/nowhere.yaml"], "cosignal: /nowhere.yaml: a config file must exist here"),
+        (["run", EXAMPLE, "--set", "trainer.stepz=1"], "did you mean 'trainer.steps'?"),
+        (["run", EXAMPLE, "--set", "trainer.envs=many"], "trainer.envs: must be a valid integer, got 'many'"),
+        (["run", EXAMPLE, "--set", "task={env: 'no_such.module:env'}"], "got 'no_such.module:env'"),
+        (
+            ["run", EXAMPLE, "--set", "signal.terms=[{name: a, kind: potential, expression: dist_gaol}]"],
+            "did you mean 'dist_goal'?",
+        ),
+        (["study", "no-such-study"], "got 'no-such-study'"),
+        (["graph", "--output", "/no/such/folder/graph.html"], "--output: must be a file that can be written"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], line: str) -> None:
+    more = ["--set", f"run_dir={tmp_path}"] if arguments[0] == "run" else []
+    result = runner.invoke(app, [*arguments, *more])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert line in result.stderr
+    assert not list(tmp_path.iterdir()), "nothing may be left of a run that never started"
+
+
+def test_two_wrong_keys_get_two_lines(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("seed: x\nsteps: 1\n")
+    result = runner.invoke(app, ["run", str(path)])
+    assert result.exit_code == 2
+    assert [line.split(": ")[2] for line in result.stderr.splitlines()] == ["seed", "steps"]
+
+
+def test_bad_usage_exits_with_2() -> None:
+    assert runner.invoke(app, ["frobnicate"]).exit_code == 2
+    assert runner.invoke(app, ["graph", "--format", "gif"]).exit_code == 2
+
+
+# ---------------------------------------------------------------- graph
+
+
+def test_the_graph_as_mermaid() -> None:
+    result = runner.invoke(app, ["graph"])
+    assert result.exit_code == 0
+    assert result.stdout.lstrip("-\n").startswith("config:")
+    assert all(
+        edge in result.stdout for edge in ("validate --> decide", "decide -.-> promote", "critic_tools --> critic")
+    )
+
+
+def test_the_graph_as_a_page(tmp_path: Path) -> None:
+    path = tmp_path / "graph.html"
+    result = runner.invoke(app, ["graph", "--format", "html", "--output", str(path)])
+    assert result.exit_code == 0
+    page = path.read_text()
+    assert "rank proposals" in page
+    assert "default-src 'none'" in page
+
+
+def test_langgraph_json_names_the_graph() -> None:
+    """The same graph as the report draws."""
+    [target] = json.loads((ROOT / "langgraph.json").read_text())["graphs"].values()
+    assert target == f"{graph.__module__}:{graph.__name__}"
+    assert Topology.from_json(graph().get_graph(xray=True).to_json()) == loop_topology()
+
+
+# ---------------------------------------------------------------- progress
+
+PROGRESS = e.Progress(
+    steps_main=50_000, steps_total=60_000, steps_budget=100_000, sparse_return=1.0, success_rate=0.25,
+    stage="plateaued", signal_version=0, waiting=True,
+)  # fmt: skip
+EVENTS: list[e.Event] = [
+    e.RunStarted(path="/runs/a", resumed=False, provider="rules", steps_budget=100_000),
+    PROGRESS.model_copy(update={"steps_main": 1_000, "stage": "exploring", "waiting": False}),
+    PROGRESS,
+    e.NodeEntered(node="critic", point=24, round=0),
+    e.Diagnosed(point=24, failures=["exploration_collapsed", "plateau"]),
+    e.ProposalMade(id="p24-r0-0", title="Near [bold]the goal[/bold]", problems=[]),
+    e.ProposalMade(id="p24-r0-1", title="Pay for turns", problems=["can be farmed"]),
+    e.NodeEntered(node="validate", point=24, round=0),
+    e.BranchFinished(
+        point=24, phase="screen", arm="p24-r0-0", seed=0, horizon=100, final_return=2.5, success_rate=1.0, steps=100
+    ),
+    e.NodeLeft(node="validate", point=24, round=0, status="ok", detail={}),
+    e.Decided(id="p24-r0", verdict="no_difference", winner=None, reason="too close"),
+    e.Decided(id="p24-r1", verdict="accept", winner="p24-r0-0", reason="clear"),
+    e.Promoted(proposal="p24-r0-0", version=1, adopted="state", repeated=False),
+]
+
+
+def test_the_board_follows_the_events() -> None:
+    board = progress.Board()
+    told: list[tuple[str, str]] = []
+    doing: list[str] = []
+    for event in EVENTS:
+        told += [(line.label, line.text) for line in board.apply(event)]
+        doing.append(board.doing)
+    assert told == [
+        ("started", "/runs/a"),
+        ("provider", "rules: plain rules, no language model"),
+        ("stage", "exploring → plateaued"),
+        ("diagnosis", "exploration collapsed, plateau"),
+        ("proposal", "p24-r0-0 Near [bold]the goal[/bold]"),
+        ("proposal", "p24-r0-1 Pay for turns (refused: can be farmed)"),
+        ("verdict", "no difference: too close"),
+        ("verdict", "accept p24-r0-0: clear"),
+        ("promotion", "v1 Near [bold]the goal[/bold] (the winning branch's state)"),
+    ]
+    assert doing[1] == "training"
+    assert doing[3] == "critic"
+    assert doing[8] == "validate: 1 branches done, last p24-r0-0 2.50"
+
+
+def test_a_node_that_fails_is_told() -> None:
+    left = e.NodeLeft(node="critic", point=24, round=0, status="error", detail={"error": "boom"})
+    assert [line.text for line in progress.Board().apply(left)] == ["error: {'error': 'boom'}"]
+
+
+@pytest.mark.parametrize("display_class", [progress.LiveDisplay, progress.PlainDisplay])
+def test_both_displays_show_what_happened(display_class: type[progress.Display]) -> None:
+    """A model's words are text, not markup."""
+    written = io.StringIO()
+    console = Console(file=written, width=100, force_terminal=display_class is progress.LiveDisplay)
+    with display_class(console) as display:
+        for event in EVENTS:
+            display.show(event)
+    assert "Near [bold]the goal[/bold]" in written.getvalue()
+    assert "exploring → plateaued" in written.getvalue()
+
+
+def test_the_plain_display_tells_each_twentieth_once() -> None:
+    written = io.StringIO()
+    with progress.PlainDisplay(Console(file=written, width=200)) as display:
+        for steps in (0, 1_000, 5_000, 9_999, 50_000, 100_000, 100_000):
+            display.show(PROGRESS.model_copy(update={"steps_main": steps}))
+    lines = [line.split()[0] for line in written.getvalue().splitlines()]
+    assert lines == ["0", "5,000", "50,000", "100,000"]
+
+
+# ---------------------------------------------------------------- a real run
+
+SMALL = ("trainer.steps=40_960", "trainer.envs=32", "trainer.rollout=32", "adaptation.enabled=false")
+
+
+def command(run_dir: Path, *more: str) -> list[str]:
+    """`cosignal run` in a process whose Ctrl-C works also where ours is started in the background of a shell."""
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from cosignal.cli import app; app(prog_name='cosignal')"
+    sets = [word for key in (*SMALL, f"run_dir={run_dir}") for word in ("--set", key)]
+    return [sys.executable, "-c", code, "run", EXAMPLE, *sets, *more]
+
+
+@pytest.mark.integration
+def test_ctrl_c_stops_cleanly_and_resume_finishes(tmp_path: Path) -> None:
+    with subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "progress" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "stopped; continue with: cosignal run" in errors
+    assert errors.rstrip().endswith("--resume")
+    [path] = tmp_path.iterdir()
+    assert json.loads(runner.invoke(app, ["status", str(path), "--json"]).stdout)["state"] == "stopped"
+
+    resumed = subprocess.run(command(tmp_path, "--resume", "--json"), capture_output=True, text=True, check=True)
+    assert resumed.stdout.count("\n") == 1
+    status = json.loads(resumed.stdout)
+    assert (status["state"], status["path"], status["steps_main"]) == ("done", str(path), 40_960)
+    assert "resumed" in resumed.stderr
+    assert "no requests" in (path / "report.html").read_text()

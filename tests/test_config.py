@@ -1,0 +1,279 @@
+"""Loading a config: what is read, and how wrong ones are told."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cosignal.config import RunConfig, config_keys
+from cosignal.errors import ConfigError
+from cosignal.graphs import budget
+from cosignal.graphs.config import AdaptationConfig
+from cosignal.rl.branches import gate
+from cosignal.rl.branches.config import BranchConfig, GateConfig
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> RunConfig:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return RunConfig.load(path, overrides)
+
+
+def complaint(tmp_path: Path, text: str, *overrides: str) -> str:
+    """The message of the ConfigError, without the path of the file."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, *overrides)
+    return str(caught.value).replace(f"{tmp_path / 'config.yaml'}: ", "")
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_loads(path: Path) -> None:
+    assert RunConfig.load(path).llm.default.provider == "rules"
+
+
+def test_an_empty_file_is_the_default_config(tmp_path: Path) -> None:
+    assert load(tmp_path, "") == RunConfig()
+
+
+def test_overrides_are_yaml_and_the_last_one_wins(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        "trainer: {steps: 1_000_000}",
+        "trainer.steps=2_000_000",
+        "gate.looks=[2, 4]",
+        "llm.generator={provider: openai, model: m}",
+        "trainer.ippo.lr=6e-4",
+        "seed=7",
+        "seed=8",
+    )
+    assert config.trainer.steps == 2_000_000
+    assert config.gate.looks == (2, 4)
+    assert config.llm.for_role("generator").model == "m"
+    assert config.trainer.ippo.lr == pytest.approx(6e-4)
+    assert config.seed == 8
+
+
+def test_the_resolved_config_reads_back_as_itself(tmp_path: Path) -> None:
+    term = "{name: near, kind: potential, expression: -x / 12}"
+    config = load(tmp_path, f"signal: {{terms: [{term}]}}\nseed: 3")
+    path = tmp_path / "config.json"
+    path.write_text(config.resolved_json(), encoding="utf-8")
+    assert RunConfig.load(path) == config
+    assert json.loads(config.resolved_json())["trainer"]["ippo"]["gamma"] == 0.99
+
+
+def test_the_hash_is_of_what_can_change_a_run(tmp_path: Path) -> None:
+    config = load(tmp_path, "")
+    assert config.config_hash() == load(tmp_path, "run_dir: elsewhere").config_hash()
+    assert config.config_hash() != load(tmp_path, "seed: 2").config_hash()
+    assert config.config_hash() != load(tmp_path, "trainer: {ippo: {lr: 1e-3}}").config_hash()
+    assert len(config.config_hash()) == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainer: {stepz: 5}", "trainer.stepz: unknown key, got value 5; did you mean 'trainer.steps'?"),
+        ("steps: 5", "steps: unknown key, got value 5; did you mean 'trainer.steps'?"),
+        (
+            "trainer: {steps: many}",
+            "trainer.steps: must be a valid integer, got 'many'; correct it, or remove it for the default 1_500_000",
+        ),
+        (
+            "branches: {horizon: soon}",
+            "branches.horizon: must be 'auto' or be a valid integer, got 'soon'; "
+            "correct it, or remove it for the default 'auto'",
+        ),
+        ("trainer: 5", "trainer: must hold keys and values, got 5; correct it"),
+        ("seed: -1", "seed: must be greater than or equal to 0, got -1; correct it, or remove it for the default 1"),
+        (
+            "signal: {terms: [{name: a, kind: event}]}",
+            "signal.terms.0.event: must be given; add it",
+        ),
+        (
+            "signal: {terms: [{name: a, kind: learnt, event: b}]}",
+            "signal.terms.0.kind: must be one of 'potential', 'event', got 'learnt'; correct it",
+        ),
+        (
+            "task: {name: two_switch, env: 'a:b'}",
+            "task: set exactly one of task.name (a shipped task) and task.env ('package.module:factory')",
+        ),
+        ("clock: 5", "clock: must be 'lockstep', got 5; correct it, or remove it for the default 'lockstep'"),
+        (
+            "gate: {looks: [5, 3]}",
+            "gate.looks: must be increasing numbers of seeds from 2 on, since one seed has no spread, got [5, 3]; "
+            "write for example [4, 6]",
+        ),
+        (
+            "gate: {looks: [1, 3]}",
+            "gate.looks: must be increasing numbers of seeds from 2 on, since one seed has no spread, got [1, 3]; "
+            "write for example [4, 6]",
+        ),
+        (
+            "branches: {screen_seeds: 4}\ngate: {looks: [3, 5]}",
+            "branches.screen_seeds: must be at most gate.looks[0] = 3, since screened branches are continued, got 4; "
+            "lower it",
+        ),
+        (
+            "trainer: {steps: 2047}",
+            "trainer.steps: must be at least one update, trainer.envs × trainer.rollout = 2_048 steps, got 2047; "
+            "raise it",
+        ),
+        (
+            "adaptation: {interval: 2047}",
+            "adaptation.interval: must be at least one update, trainer.envs × trainer.rollout = 2_048 steps, got 2047; "
+            "raise it",
+        ),
+        (
+            "branches: {horizon: 4095}",
+            "branches.horizon: must be at least two updates, 4_096 steps, since screening runs half of it, got 4095; "
+            "raise it or set auto",
+        ),
+        (
+            "adaptation: {patience: 1_500_000}",
+            "adaptation.patience: must be less than trainer.steps = 1_500_000, or the loop never acts, got 1500000; "
+            "lower it or set adaptation.enabled to false",
+        ),
+    ],
+)
+def test_a_wrong_config_gets_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    assert complaint(tmp_path, text) == message
+
+
+def test_each_wrong_key_gets_its_own_line(tmp_path: Path) -> None:
+    lines = complaint(tmp_path, "seed: x\ntrainer: {envs: 0, rollouts: 3}").split("\n")
+    assert [line.split(":")[0] for line in lines] == ["seed", "trainer.envs", "trainer.rollouts"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "must be YAML, got expected ',' or ']'.*line 1.*mend"),
+        ("- 1", "must hold `key: value` lines, got list"),
+    ],
+)
+def test_a_file_that_holds_no_config(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, text)
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere.yaml: a config file must exist here"):
+        RunConfig.load(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match="must be a readable text file"):
+        RunConfig.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "--set: must look like a.b=value, got 'seed'; for example --set trainer.steps=500_000"),
+        (".seed=1", "--set: must look like a.b=value, got '.seed=1'; for example --set trainer.steps=500_000"),
+        ("seed.x=1", "--set seed.x: 'seed' must hold keys, got 3; set 'seed' as a whole"),
+        ("gate.looks=[1", "--set gate.looks: must be a YAML value, got '[1' ("),
+        ("trainer.step=1", "trainer.step: unknown key, got value 1; did you mean 'trainer.steps'?"),
+    ],
+)
+def test_wrong_overrides(tmp_path: Path, override: str, message: str) -> None:
+    assert complaint(tmp_path, "seed: 3", override).startswith(message)
+
+
+def test_the_config_imports_neither_torch_nor_langchain() -> None:
+    code = "import sys, cosignal.config; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"torch", "langchain", "langchain_core", "langgraph", "numba", "scipy", "zmq"}.isdisjoint(loaded)
+
+
+# ---------------------------------------------------------------- what an intervention costs
+
+
+def test_the_cost_of_an_intervention_by_hand() -> None:
+    branches, looks, adaptation = (
+        BranchConfig(screen_seeds=2, finalists=2),
+        GateConfig(looks=(3, 5)),
+        AdaptationConfig(),
+    )
+    last = budget.cost_of_intervention(branches, looks, adaptation, horizon=200_000)
+    # 5 arms x 2 seeds x 100k; then 3 arms x (2 seeds x 100k more + 3 fresh seeds x 200k)
+    assert last == (1_000_000, 2_400_000)
+    assert last.total == 3_400_000
+    first = budget.cost_of_intervention(branches, looks, adaptation, horizon=200_000, look=0)
+    assert first == (1_000_000, 1_200_000)  # 3 arms x (2 x 100k + 1 x 200k)
+
+
+def test_an_odd_horizon_is_split_without_losing_a_step() -> None:
+    branches, looks, adaptation = BranchConfig(), GateConfig(looks=(3, 5)), AdaptationConfig(candidates=1)
+    cost = budget.cost_of_intervention(branches, looks, adaptation, horizon=7, look=0)
+    assert cost == (2 * 2 * 3, 2 * (2 * 4 + 7))  # one candidate is the only finalist
+
+
+def test_the_budget_is_a_share_of_all_steps() -> None:
+    adaptation = AdaptationConfig(max_share=0.75)
+    assert budget.branch_budget(adaptation, 1_000_000) == 3_000_000
+    assert budget.steps_needed(adaptation, 3_000_000) == 1_000_000
+    assert budget.affordable_interventions(adaptation, budget.InterventionCost(1_000_000, 1_200_000), 1_500_000) == 2
+
+
+def test_the_longest_horizon_is_the_gates() -> None:
+    assert budget.horizon_to_plan_for(BranchConfig()) == gate.LONG_HORIZON
+    assert budget.horizon_to_plan_for(BranchConfig(horizon=50_000)) == 50_000
+
+
+@given(
+    share=st.floats(0.01, 0.99).map(lambda x: round(x, 3)),
+    cost=st.integers(1, 10**8),
+)
+def test_the_steps_needed_are_the_fewest_that_pay(share: float, cost: int) -> None:
+    adaptation = AdaptationConfig(max_share=share)
+    steps = budget.steps_needed(adaptation, cost)
+    assert budget.branch_budget(adaptation, steps) >= cost
+    assert budget.branch_budget(adaptation, steps - 1) < cost
+
+
+THREE_OR_FIVE = "gate: {looks: [3, 5]}\nadaptation: {patience: 100_000, rounds: %d}\ntrainer: {steps: %d}"
+
+
+def test_a_run_that_affords_no_intervention_is_told_the_arithmetic(tmp_path: Path) -> None:
+    assert complaint(tmp_path, THREE_OR_FIVE % (2, 500_000)) == (
+        "adaptation.max_share: must afford at least one intervention, but one costs 3_400_000 branch steps (screening "
+        "1_000_000 + finalists 2_400_000 at horizon 200_000) and max_share 0.75 of 500_000 main steps pays 1_500_000; "
+        "raise trainer.steps to 1_133_334, lower branches.horizon or adaptation.candidates, "
+        "or set adaptation.enabled to false"
+    )
+    assert load(tmp_path, THREE_OR_FIVE % (2, 1_133_334)).trainer.steps == 1_133_334
+    assert not load(tmp_path, "trainer: {steps: 500_000}\nadaptation: {enabled: false}").adaptation.enabled
+
+
+def test_an_intervention_is_paid_up_to_the_first_look_that_can_decide(tmp_path: Path) -> None:
+    """With one round three seeds keep their share of the level, with two rounds it takes five."""
+    assert load(tmp_path, THREE_OR_FIVE % (1, 733_334)).adaptation.rounds == 1
+    assert "one costs 3_400_000" in complaint(tmp_path, THREE_OR_FIVE % (2, 733_334))
+
+
+def test_looks_that_can_decide_nothing_are_refused(tmp_path: Path) -> None:
+    assert complaint(tmp_path, "gate: {looks: [3], level: 0.01}").startswith("gate.looks must have a look whose level")
+
+
+def test_a_config_made_in_python_follows_the_same_rules() -> None:
+    with pytest.raises(ValidationError, match=r"gate\.looks"):
+        RunConfig(gate=GateConfig(looks=()))
+
+
+def test_the_documentation_names_every_key_and_no_other() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "config.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    told = {key for row in rows for key in re.findall(r"`([a-z_.]+)`", row)}
+    sections = {key for key in config_keys(RunConfig) if any(k.startswith(f"{key}.") for k in config_keys(RunConfig))}
+    roles = tuple(f"llm.{role}." for role in ("critic", "generator", "ranker"))  # like llm.default
+    keys = {key for key in config_keys(RunConfig) if not key.startswith(roles)}
+    assert told - keys == set()
+    assert keys - told - sections == set()

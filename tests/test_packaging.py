@@ -1,0 +1,124 @@
+"""What is installed is what is in the tree: the wheel, the editable install, the entry points."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+NOT_SHIPPED = (".*", "__pycache__", "*.egg-info", "build", "dist", "runs_out", "studies_out", "shared")
+
+
+def modules() -> set[str]:
+    """Every Python file of the package, as the wheel names it."""
+    found = set()
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).parts
+        if not any(part.startswith(".") for part in parts) and parts[0] not in ("tests", "docs", "build", "runs_out"):
+            found.add("/".join(("cosignal", *parts)))
+    return found
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Standard output of a command that must succeed; it sees no PYTHONPATH and no warning is lost."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_folder_with_code_is_listed_as_a_package() -> None:
+    folders = {".".join(Path(module).parent.parts) for module in modules()}
+    assert folders <= set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_the_tests_are_no_package() -> None:
+    """With a `tests/__init__.py` pytest imports the repository a second time, under its folder's name."""
+    assert not list((ROOT / "tests").rglob("__init__.py")), "delete them; what tests share lives in tests/support"
+
+
+def test_every_constraint_is_one_exact_version() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert pins["torch"] in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "+" not in pins["torch"]
+    names = {name.lower().replace("_", "-") for name in pins}
+    dev = PROJECT["project"]["optional-dependencies"]["dev"]
+    for requirement in [*PROJECT["project"]["dependencies"], *dev]:
+        name = requirement.split(">")[0].split("<")[0]
+        assert name in names, f"{requirement!r} has no pin in constraints.txt"
+
+
+def test_the_package_is_importable_from_anywhere(tmp_path: Path) -> None:
+    code = "import cosignal, cosignal.config, sys; print(cosignal.__path__[0]); print('config' in sys.modules)"
+    path, bare = run(sys.executable, "-c", code, cwd=tmp_path).split()
+    assert Path(path) == ROOT
+    assert bare == "False"
+
+
+def test_python_dash_m_is_the_command_line(tmp_path: Path) -> None:
+    assert "status" in run(sys.executable, "-m", "cosignal", "--help", cwd=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that the tree stays clean."""
+    source, target = tmp_path_factory.mktemp("wheel") / "main", tmp_path_factory.mktemp("dist")
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
+    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-w", target, source)
+    run(sys.executable, *build, cwd=target)
+    [path] = target.glob("cosignal-*.whl")
+    return path
+
+
+@pytest.mark.integration
+def test_the_wheel_holds_the_whole_package_and_no_tests(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    shipped = {name for name in names if name.startswith("cosignal/")}
+    assert {name for name in shipped if name.endswith(".py")} == modules()
+    for folder, pattern in (("examples", "*.yaml"), ("prompts", "*/*.md"), ("runs/assets", "*")):
+        data = {f"cosignal/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).glob(pattern)}
+        assert data
+        assert data <= shipped
+    assert "cosignal/py.typed" in shipped
+    assert not [name for name in names if "tests" in Path(name).parts]
+
+
+@pytest.mark.integration
+def test_the_wheel_runs_from_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+    """A venv that holds nothing but the wheel, with the dependencies borrowed by a path file."""
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "clean", cwd=tmp_path)
+    python = tmp_path / "clean" / "bin" / "python"
+    [site] = (tmp_path / "clean" / "lib").glob("python*/site-packages")
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    install = ("--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel)
+    run(sys.executable, "-m", "pip", *install, cwd=tmp_path)
+    assert Path(run(python, "-c", "import cosignal; print(cosignal.__path__[0])", cwd=tmp_path).strip()).parent == site
+    assert "run" in run(python.with_name("cosignal"), "--help", cwd=tmp_path)
+    load = "from cosignal.config import RunConfig; import cosignal as c; from pathlib import Path; "
+    load += "print(RunConfig.load(Path(c.__path__[0]) / 'examples' / 'two_switch.yaml').task.name)"
+    assert run(python, "-c", load, cwd=tmp_path).strip() == "two_switch"
+    assert "graph" in run(python.with_name("cosignal"), "graph", cwd=tmp_path)
+
+
+def test_every_file_that_the_readme_shows_exists() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text.split("## The tree")[1].split("```")[1]
+    folder = ROOT
+    for line in tree.strip().splitlines():
+        if not line.startswith(" "):
+            folder = ROOT
+        if match := re.match(r"([a-z]+)/", line):
+            folder = ROOT / match[1]
+        for name in re.findall(r"\b[a-z_]+\.(?:py|yaml|md)\b|^  [a-z]+/|(?<=  )[a-z]+/", line):
+            assert (folder / name.strip()).exists(), f"{name} of {line!r} is not in {folder}"
