@@ -1,4 +1,4 @@
-"""What the roles answer. These classes are the schemas that models are given and that their raw text is validated against."""
+"""What the roles answer: the schemas that models are given and that their raw text is validated against."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..rl.signals.signal import MAX_BETA, MAX_TERMS, Exploration, Term
 
 
 class Failure(StrEnum):
-    """The closed taxonomy of what can be wrong with learning. `docs/failures.md` says how each looks in the evidence."""
+    """The closed taxonomy of what can be wrong with learning; `docs/failures.md` says how each looks."""
 
     NOT_EXPLORING = "not_exploring"
     EXPLORATION_COLLAPSED = "exploration_collapsed"

@@ -14,10 +14,12 @@ class AdaptationConfig(Config):
 
     The trainer pauses every `interval` main steps (lockstep); the loop intervenes only when a trigger fires, no earlier
     than `patience` steps after the start or the last intervention. `rounds`: how often rejected proposals go back to
-    the Generator. `max_share`: branch steps as a share of total steps. `evidence_calls`: tool calls the Critic may make.
+    the Generator. `max_share`: branch steps as a share of total steps. `evidence_calls`: tool calls of the
+    Critic. `gated: false` is for ablations only: what ranks first is put in force without a branch.
     """
 
     enabled: bool = True
+    gated: bool = True
     candidates: int = Field(default=4, ge=1, le=8)
     rounds: int = Field(default=2, ge=1, le=5)
     max_share: float = Field(default=0.75, gt=0, lt=1)

@@ -223,7 +223,10 @@ class Trainer:
                 error="snapshot", message=f"no branch state at {request.adopt!r} below the run directory"
             )
         version = self.line.signal.version + 1
-        signal = request.signal.model_copy(update={"version": version, "parent": request.base_version})
+        self.line.check_signal(request.signal)
+        signal = self.line.frozen(request.signal).model_copy(
+            update={"version": version, "parent": request.base_version}
+        )
         entry = LoggedSignal(
             version,
             request.key,
@@ -233,7 +236,6 @@ class Trainer:
             signal,
             request.adopt,
         )
-        self.line.check_signal(signal)
         self.writer.log_signal(entry)
         self.log.append(entry)
         self._apply(entry)

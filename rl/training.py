@@ -136,9 +136,13 @@ class TrainingLine:
         kept = Exploration(entropy=before if exploration.entropy is None else exploration.entropy)
         self.signal = self.signal.model_copy(update={"exploration": kept})
 
-    def _set_signal(self, signal: Signal) -> None:
+    def frozen(self, signal: Signal) -> Signal:
+        """The signal with its scale frozen on the states recorded so far; one that has a scale keeps it."""
         recorded = self.recorder.recorded(self.episodes)
-        signal = freeze(signal, self.signal, self.spec, recorded, self.return_range)
+        return freeze(signal, self.signal, self.spec, recorded, self.return_range)
+
+    def _set_signal(self, signal: Signal) -> None:
+        signal = self.frozen(signal)
         self.compiled = CompiledSignal(signal, self.spec)
         self.signal = signal
         self.signal_start = self.steps_main

@@ -213,7 +213,7 @@ def test_a_run_that_another_process_runs_is_refused(tmp_path: Path, monkeypatch:
             lock_run(next(tmp_path.glob("two_switch-*")))
 
 
-# ---------------------------------------------------------------- imports
+# ---------------------------------------------------------------- who imports what
 
 
 def test_the_loop_process_does_not_import_torch() -> None:

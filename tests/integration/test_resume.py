@@ -37,12 +37,13 @@ def config_in(folder: Path) -> Path:
     """100 updates of 128 steps, a pause every tenth, interventions that cost a few seconds."""
     folder.mkdir()
     config = {
+        "seed": 2,
         "run_dir": str(folder / "runs"),
         "task": {"name": "two_switch", "n_max": 30},
         "trainer": {"steps": 12_800, "envs": 8, "rollout": 16, "evaluation": {"every_steps": 2_000, "episodes": 4}},
-        "adaptation": {"interval": 1_280, "patience": 4_000, "candidates": 2, "max_share": 0.8, "rounds": 2},
+        "adaptation": {"interval": 1_280, "patience": 1_280, "candidates": 2, "max_share": 0.85, "rounds": 1},
         "branches": {"horizon": 512, "evaluation_episodes": 8, "screen_seeds": 2, "finalists": 2},
-        "gate": {"margin": 0.001, "level": 0.45, "looks": [4]},
+        "gate": {"margin": 0.001, "level": 0.49, "looks": [4]},  # so loose that luck is promoted
     }
     (folder / "config.yaml").write_text(json.dumps(config))
     return folder / "config.yaml"
@@ -83,11 +84,13 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     result = finished(config)
-    assert result["decisions"]
+    verdicts = {decision["verdict"] for decision in result["decisions"]}
+    assert "accept" in verdicts  # else the tests show less than they say; choose another seed
+    assert len(verdicts) > 1
     return result
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))])
 def test_killed_again_and_again_it_ends_as_if_never_killed(
     tmp_path: Path, reference: dict[str, Any], seed: int
 ) -> None:

@@ -10,10 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import cosignal
 import psutil
 import pytest
-
-import cosignal
 from short_runs import short_config, story
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]

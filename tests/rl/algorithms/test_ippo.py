@@ -13,7 +13,7 @@ SPEC = TaskSpec(
 
 
 def rollout(learner: IPPO, rng: np.random.Generator, steps: int = 16, envs: int = 16) -> Batch:
-    """One-step episodes: the observation is a one-hot number, the reward 1 for an agent that answers with that number."""
+    """One-step episodes: the observation is a one-hot number, the reward 1 for an agent that answers with it."""
     obs = np.eye(3, dtype=np.float32)[rng.integers(0, 3, size=(steps, envs, 2))]
     actions, logps = zip(*(learner.act([obs[t]]) for t in range(steps)), strict=True)
     action = np.stack([a[0] for a in actions])

@@ -1,0 +1,58 @@
+"""The live things that nodes and tools use. They are handed to every `astream`, never checkpointed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..agents.ledger import Call
+from ..agents.llm import Models
+from ..config import RunConfig
+from ..rl.branches.pool import Executor
+from ..rl.ipc.client import TrainerClient
+from ..rl.task import TaskSpec, splitmix64
+from ..runs.store import LoopStore
+from .events import Event
+
+POLL_S = 0.2
+_GATE_SEED = 0x6A7E
+
+
+@dataclass
+class Ctx:
+    """`calls`: model calls that are not in the store yet; a node that asks a model writes them before it ends.
+
+    `wake`: set by the trainer's wake-ups, so that waiting for it is shorter than a poll.
+    """
+
+    config: RunConfig
+    run_dir: Path
+    client: TrainerClient
+    pool: Executor
+    store: LoopStore
+    models: Models
+    spec: TaskSpec
+    calls: list[Call]
+    emit: Callable[[Event], None]
+    poll_s: float = POLL_S
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def evaluation_seed(self) -> int:
+        """Of the gate's evaluation episodes; curves and report use others."""
+        return splitmix64(splitmix64(_GATE_SEED) ^ self.config.seed) >> 33
+
+    async def pause(self) -> None:
+        """Until the trainer says something, or `poll_s` have passed."""
+        try:
+            await asyncio.wait_for(self.wake.wait(), self.poll_s)
+        except TimeoutError:
+            return  # wake-ups carry no truth; asking again does
+        self.wake.clear()
+
+    async def write_calls(self) -> None:
+        rows = [call.model_dump(mode="json") for call in self.calls]
+        await self.store.write_all("calls", rows)
+        self.calls.clear()

@@ -1,0 +1,114 @@
+"""Run directories: made, found again, and locked against a second loop."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import secrets
+import time
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO
+
+from ..config import RunConfig
+from ..errors import NotARunError, RunLockedError
+from ..runs.store import RunView
+
+LOCK_PATIENCE_S = 1.0  # who reads a run's state takes the lock for an instant
+
+
+class RunDirectory:
+    """A run directory whose lock this process holds."""
+
+    def __init__(self, path: Path, resumed: bool, lock: IO[str]) -> None:
+        self.path = path
+        self.id = path.name
+        self.resumed = resumed
+        self._lock = lock
+
+    def unlock(self) -> None:
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        self._lock.close()
+
+
+def open_run(config: RunConfig, resume: bool) -> RunDirectory:
+    """A new run directory; with `resume` the newest unfinished one of this config, if there is one.
+
+    Raises RunLockedError when another process is at it.
+    """
+    found = newest_unfinished(config) if resume else None
+    path = found or make_run(config)
+    return RunDirectory(path, found is not None, lock_run(path))
+
+
+def make_run(config: RunConfig) -> Path:
+    """Write a run directory: resolved config, what the trainer needs, and `run.json`, which makes it a run."""
+    now = datetime.now(UTC)
+    name = f"{_task_name(config)}-s{config.seed}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    path = config.run_dir.absolute() / name
+    path.mkdir(parents=True)
+    for folder in ("checkpoints", "branches"):
+        (path / folder).mkdir()
+    (path / "config.json").write_text(config.resolved_json())
+    (path / "training.json").write_text(config.training().model_dump_json(indent=2))
+    info = {"id": name, "created": now.isoformat(), "config_hash": config.config_hash(), "version": _version()}
+    (path / "run.json").write_text(json.dumps(info, indent=2))
+    return path
+
+
+def newest_unfinished(config: RunConfig) -> Path | None:
+    """The newest run below `run_dir` with this config that is not done; None without one.
+
+    Raises RunLockedError when another process is at it.
+    """
+    views = [view for view in _runs(config.run_dir.absolute()) if view.info["config_hash"] == config.config_hash()]
+    for view in sorted(views, key=lambda view: str(view.info["created"]), reverse=True):
+        state = view.state()
+        if state == "running":
+            raise RunLockedError(f"another process is running {str(view.path)!r}; wait for it or stop it first")
+        if state != "done":
+            return view.path
+    return None
+
+
+def _runs(folder: Path) -> list[RunView]:
+    views = []
+    for path in folder.glob("*/run.json"):
+        try:
+            views.append(RunView(path.parent))
+        except NotARunError:  # a run.json of somebody else
+            continue
+    return views
+
+
+def lock_run(path: Path) -> IO[str]:
+    """Hold `loop.lock` while the file is open. Raises RunLockedError."""
+    file = (path / "loop.lock").open("a")
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                file.close()
+                raise RunLockedError(
+                    f"another process is running {str(path)!r}; wait for it or stop it first"
+                ) from error
+            time.sleep(0.05)
+        else:
+            return file
+
+
+def _task_name(config: RunConfig) -> str:
+    name = config.task.name or str(config.task.env).partition(":")[2]
+    return name.replace(".", "_")
+
+
+def _version() -> str:
+    try:
+        return version("cosignal")
+    except PackageNotFoundError:  # imported from a checkout that was not installed
+        return "unknown"

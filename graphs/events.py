@@ -1,0 +1,118 @@
+"""What a run tells while it runs: `async for event in run.events()`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..rl.ipc.messages import Stage
+
+
+class EventBase(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunStarted(EventBase):
+    kind: Literal["run_started"] = "run_started"
+    path: str
+    resumed: bool
+    provider: str  # "rules" is no language model
+    steps_budget: int
+
+
+class Progress(EventBase):
+    """`steps_total`: main, evaluation and branch steps. `sparse_return`, `success_rate`: of the last evaluation."""
+
+    kind: Literal["progress"] = "progress"
+    steps_main: int
+    steps_total: int
+    steps_budget: int
+    sparse_return: float | None
+    success_rate: float | None
+    stage: Stage
+    signal_version: int
+    waiting: bool  # the trainer stands at an adaptation point
+
+
+class NodeEntered(EventBase):
+    kind: Literal["node_entered"] = "node_entered"
+    node: str
+    point: int | None
+    round: int
+
+
+class NodeLeft(EventBase):
+    """`status`: ok, or error. `detail`: what the node did, in short."""
+
+    kind: Literal["node_left"] = "node_left"
+    node: str
+    point: int | None
+    round: int
+    status: str
+    detail: dict[str, Any]
+
+
+class Diagnosed(EventBase):
+    kind: Literal["diagnosed"] = "diagnosed"
+    point: int
+    failures: list[str]  # most important first
+
+
+class ProposalMade(EventBase):
+    kind: Literal["proposal_made"] = "proposal_made"
+    id: str
+    title: str
+    problems: list[str]  # empty: it passed `check`
+
+
+class BranchFinished(EventBase):
+    """`final_return`, `success_rate`: of the evaluation at the branch's end. `steps`: with its evaluation."""
+
+    kind: Literal["branch_finished"] = "branch_finished"
+    point: int
+    phase: str
+    arm: str
+    seed: int
+    horizon: int
+    final_return: float
+    success_rate: float | None
+    steps: int
+
+
+class Decided(EventBase):
+    kind: Literal["decided"] = "decided"
+    id: str
+    verdict: str
+    winner: str | None
+    reason: str
+
+
+class Promoted(EventBase):
+    """`adopted`: "state" where the winning branch's end state became the main line, else "signal"."""
+
+    kind: Literal["promoted"] = "promoted"
+    proposal: str
+    version: int
+    adopted: str
+    repeated: bool  # it had been applied before a restart; nothing was done twice
+
+
+class RunFinished(EventBase):
+    kind: Literal["run_finished"] = "run_finished"
+    status: dict[str, Any]  # what `cosignal status --json` prints
+
+
+Event = Annotated[
+    RunStarted
+    | Progress
+    | NodeEntered
+    | NodeLeft
+    | Diagnosed
+    | ProposalMade
+    | BranchFinished
+    | Decided
+    | Promoted
+    | RunFinished,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,135 @@
+"""critic, generator, rank_proposals: the nodes that ask a model. A model that fails to answer ends the intervention, as
+data; training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from langchain_core.messages import AIMessage
+from langgraph.runtime import Runtime
+
+from ..agents.context import build_context
+from ..agents.critic import diagnose
+from ..agents.generator import propose
+from ..agents.ledger import Place
+from ..agents.ranker import rank
+from ..agents.schemas import Diagnosis, Proposal
+from ..errors import BudgetExhausted, ModelAnswerError
+from ..rl.ipc.messages import TrainerStatus
+from ..rl.signals.signal import Signal
+from .branching import round_exploration
+from .context import Ctx
+from .events import Decided, Diagnosed
+from .history import tried
+from .round import evidence_at
+from .state import State
+from .tools import TOOLS
+
+T = TypeVar("T")
+
+
+async def critic(state: State, runtime: Runtime[Ctx]) -> State:
+    """A diagnosis, or calls of evidence tools (at most `adaptation.evidence_calls` turns)."""
+    ctx, left = runtime.context, state["calls_left"]
+    context = build_context(await evidence_at(ctx, state["point"]), await tried(ctx.store))
+    asked = diagnose(ctx.models.critic, Place(state["point"]), context, state.get("messages", []), TOOLS, left)
+    answer = await _answer(ctx, asked)
+    if isinstance(answer, ModelAnswerError):
+        return await _no_answer(ctx, state, answer)
+    if isinstance(answer, AIMessage):
+        calls = [call["name"] for call in answer.tool_calls]
+        return {"messages": [answer], "calls_left": left - 1, "note": {"calls": calls}}
+    diagnosis = answer.model_dump(mode="json")
+    await ctx.store.update("diagnoses", [{"point": state["point"], "diagnosis": diagnosis}])
+    failures = [finding.failure.value for finding in answer.findings]
+    ctx.emit(Diagnosed(point=state["point"], failures=failures))
+    return {"diagnosis": diagnosis, "note": {"failures": failures}}
+
+
+async def generator(state: State, runtime: Runtime[Ctx]) -> State:
+    """Up to `adaptation.candidates` proposals; what the rounds before have shown is in the history."""
+    ctx = runtime.context
+    diagnosis = Diagnosis.model_validate(state["diagnosis"])
+    context = build_context(await evidence_at(ctx, state["point"]), await tried(ctx.store), diagnosis)
+    place = Place(state["point"], state["round"])
+    answer = await _answer(ctx, propose(ctx.models.generator, place, context, ctx.config.adaptation.candidates))
+    if isinstance(answer, ModelAnswerError):
+        return await _no_answer(ctx, state, answer)
+    rows = [_proposal_row(state, position, proposal) for position, proposal in enumerate(answer.proposals)]
+    await ctx.store.write_all("proposals", rows)
+    ids = [row["id"] for row in rows]
+    return {"proposals": ids, "passed": [], "ranked": [], "note": {"proposals": ids}}
+
+
+async def rank_proposals(state: State, runtime: Runtime[Ctx]) -> State:
+    """The order in which what passed gets the branch budget, and the exploration that all arms get."""
+    ctx, ids = runtime.context, state["passed"]
+    rows = {row["id"]: row for row in await ctx.store.rows("proposals", point=state["point"], round=state["round"])}
+    proposals = {key: Proposal.model_validate(rows[key]["proposal"]) for key in ids}
+    order = ids
+    if len(ids) > 1:
+        diagnosis = Diagnosis.model_validate(state["diagnosis"])
+        context = build_context(await evidence_at(ctx, state["point"]), await tried(ctx.store), diagnosis)
+        answer = await _answer(ctx, rank(ctx.models.ranker, Place(state["point"], state["round"]), context, proposals))
+        if isinstance(answer, ModelAnswerError):
+            return await _no_answer(ctx, state, answer)
+        order = answer.order
+    await ctx.store.update("proposals", [{"id": key, "rank": place} for place, key in enumerate(order)])
+    in_force = TrainerStatus.model_validate(state["status"]).signal
+    exploration = round_exploration([proposals[key].exploration for key in order], in_force)
+    return {"ranked": order, "exploration": exploration.model_dump(mode="json"), "note": {"ranked": order}}
+
+
+async def _answer(ctx: Ctx, asked: Awaitable[T]) -> T | ModelAnswerError:
+    """What the model says, or why it said nothing; its calls are in the ledger either way."""
+    try:
+        return await asked
+    except ModelAnswerError as error:
+        return error
+    finally:
+        await ctx.write_calls()
+
+
+async def _no_answer(ctx: Ctx, state: State, error: ModelAnswerError) -> State:
+    over = isinstance(error, BudgetExhausted)
+    verdict, reason = "budget" if over else "no_answer", f"{type(error).__name__}: {error}"[:2000]
+    key = f"p{state['point']}-r{state['round']}"
+    row: dict[str, Any] = {"id": key, "point": state["point"], "round": state["round"], "verdict": verdict}
+    row |= {
+        "winner": None,
+        "adopted": None,
+        "version": None,
+        "detail": {"reason": reason, "judgements": [], "screened": []},
+    }
+    await ctx.store.write("decisions", row | {"created_steps": state["status"]["steps_main"]})
+    ctx.emit(Decided(id=key, verdict=verdict, winner=None, reason=reason))
+    return {
+        "verdict": "budget" if over else "no_answer",
+        "done_point": state["point"],
+        "adaptation_over": over,
+        "note": {"verdict": verdict, "reason": reason},
+    }
+
+
+def _proposal_row(state: State, position: int, proposal: Proposal) -> dict[str, Any]:
+    in_force = TrainerStatus.model_validate(state["status"])
+    signal = Signal(
+        version=in_force.signal.version + 1,
+        parent=in_force.signal.version,
+        stage=in_force.stage,
+        beta=proposal.beta,
+        terms=tuple(proposal.terms),
+        exploration=proposal.exploration,
+    )
+    return {
+        "id": f"p{state['point']}-r{state['round']}-{position}",
+        "point": state["point"],
+        "round": state["round"],
+        "position": position,
+        "proposal": proposal.model_dump(mode="json"),
+        "signal": signal.model_dump(mode="json"),
+        "problems": [],
+        "notes": [],
+        "rank": None,
+    }

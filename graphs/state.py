@@ -1,0 +1,53 @@
+"""The graph's state: ids and small plain data. History lives in the run's databases.
+
+Everything but `messages` is JSON-plain, because a checkpoint gives unknown types back as dicts; nodes validate at
+entry.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from langchain_core.messages import BaseMessage
+from langgraph.graph.message import add_messages
+from typing_extensions import TypedDict  # typing's own breaks ToolRuntime[Context, State] on Python 3.11
+
+Verdict = Literal[
+    "accept", "reject", "no_difference", "not_informative", "no_candidate", "no_answer", "budget", "conflict"
+]
+
+# What a checkpoint may bring back to life, besides plain data.
+CHECKPOINT_TYPES = [
+    ("langchain_core.messages.ai", "AIMessage"),
+    ("langchain_core.messages.tool", "ToolMessage"),
+]
+
+
+class State(TypedDict, total=False):
+    """`point`: update index of the adaptation point that is looked at. `done_point`: the last one that is finished; the
+    trainer may be released from it and from all before. `note`: what the last node did, for the visit's record.
+    """
+
+    finished: bool
+    adaptation_over: bool  # the model budget is used up: training goes on, nothing adapts any more
+    done_point: int
+    last_steps: int  # main steps at the last intervention's point, 0 before the first
+    interventions: int
+
+    point: int
+    triggered: bool
+    status: dict[str, Any]  # TrainerStatus at the point
+
+    messages: Annotated[list[BaseMessage], add_messages]  # the Critic's tool calls and their answers
+    calls_left: int
+    diagnosis: dict[str, Any] | None
+
+    round: int
+    proposals: list[str]  # ids of this round, in the Generator's order
+    passed: list[str]  # those that passed `check`
+    ranked: list[str]  # those, best first
+    exploration: dict[str, Any]  # what every arm of the round gets
+
+    outcome: dict[str, Any]  # what `validate` found: the verdict, the winner, the judgements
+    verdict: Verdict | None
+    note: dict[str, Any]
