@@ -203,11 +203,13 @@ def test_the_cost_of_an_intervention_by_hand() -> None:
         AdaptationConfig(),
     )
     last = budget.cost_of_intervention(branches, looks, adaptation, horizon=200_000)
-    # 5 arms x 2 seeds x 100k; then 3 arms x (2 seeds x 100k more + 3 fresh seeds x 200k)
-    assert last == (1_000_000, 2_400_000)
-    assert last.total == 3_400_000
+    # 5 arms x 2 seeds x 100k; then 2 arms x (2 seeds x 100k more + 3 fresh seeds x 200k)
+    assert last == (1_000_000, 1_600_000)
+    assert last.total == 2_600_000
+    both = budget.cost_of_intervention(branches, looks, adaptation, horizon=200_000, finalists=2)
+    assert both == (1_000_000, 2_400_000)
     first = budget.cost_of_intervention(branches, looks, adaptation, horizon=200_000, look=0)
-    assert first == (1_000_000, 1_200_000)  # 3 arms x (2 x 100k + 1 x 200k)
+    assert first == (1_000_000, 800_000)  # 2 arms x (2 x 100k + 1 x 200k)
 
 
 def test_an_odd_horizon_is_split_without_losing_a_step() -> None:
@@ -244,19 +246,19 @@ THREE_OR_FIVE = "gate: {looks: [3, 5]}\nadaptation: {patience: 100_000, rounds: 
 
 def test_a_run_that_affords_no_intervention_is_told_the_arithmetic(tmp_path: Path) -> None:
     assert complaint(tmp_path, THREE_OR_FIVE % (2, 500_000)) == (
-        "adaptation.max_share: must afford at least one intervention, but one costs 3_400_000 branch steps (screening "
-        "1_000_000 + finalists 2_400_000 at horizon 200_000) and max_share 0.75 of 500_000 main steps pays 1_500_000; "
-        "raise trainer.steps to 1_133_334, lower branches.horizon or adaptation.candidates, "
+        "adaptation.max_share: must afford at least one intervention, but one costs 2_600_000 branch steps (screening "
+        "1_000_000 + finalists 1_600_000 at horizon 200_000) and max_share 0.75 of 500_000 main steps pays 1_500_000; "
+        "raise trainer.steps to 866_667, lower branches.horizon or adaptation.candidates, "
         "or set adaptation.enabled to false"
     )
-    assert load(tmp_path, THREE_OR_FIVE % (2, 1_133_334)).trainer.steps == 1_133_334
+    assert load(tmp_path, THREE_OR_FIVE % (2, 866_667)).trainer.steps == 866_667
     assert not load(tmp_path, "trainer: {steps: 500_000}\nadaptation: {enabled: false}").adaptation.enabled
 
 
 def test_an_intervention_is_paid_up_to_the_first_look_that_can_decide(tmp_path: Path) -> None:
     """With one round three seeds keep their share of the level, with two rounds it takes five."""
-    assert load(tmp_path, THREE_OR_FIVE % (1, 733_334)).adaptation.rounds == 1
-    assert "one costs 3_400_000" in complaint(tmp_path, THREE_OR_FIVE % (2, 733_334))
+    assert load(tmp_path, THREE_OR_FIVE % (1, 600_000)).adaptation.rounds == 1
+    assert "one costs 2_600_000" in complaint(tmp_path, THREE_OR_FIVE % (2, 600_000))
 
 
 def test_looks_that_can_decide_nothing_are_refused(tmp_path: Path) -> None:

@@ -143,9 +143,10 @@ def test_the_cost_of_a_round_is_that_of_the_first_look_that_can_decide() -> None
         }
     )
     assert [level > 0 for level in levels(config)] == [False, True]
-    # of both looks: screening is 4 arms × 2 seeds; then 3 arms have 2 seeds continued and 1 or 3 fresh ones
-    assert cost_until(config, 60_000, 0) == 240_000 + 360_000
-    assert cost_of_round(config, 60_000) == cost_until(config, 60_000, 1) == 240_000 + 720_000
+    # screening is 4 arms × 2 seeds; then finalist and control have 2 seeds continued and 1 or 3 fresh ones
+    assert cost_until(config, 60_000, 0) == 240_000 + 240_000
+    assert cost_of_round(config, 60_000) == cost_until(config, 60_000, 1) == 240_000 + 480_000
+    assert cost_until(config, 60_000, 1, finalists=2) == 240_000 + 720_000
 
 
 def test_steps_left_of_the_share() -> None:
