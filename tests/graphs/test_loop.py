@@ -261,6 +261,16 @@ async def test_a_probe_branch_is_run_and_counted(tmp_path: Path) -> None:
     assert [row["arm"] for row in json.loads(answers[1]["content"])] == ["control", "probe"]
 
 
+async def test_without_the_gate_the_best_ranked_signal_is_promoted_unseen(tmp_path: Path) -> None:
+    trainer, pool = FakeTrainer(tmp_path), FakePool(tmp_path, nothing_helps)
+    session = Session(tmp_path, trainer, pool, scripts())
+    session.config = config(gated=False)
+    await session.run()
+    assert pool.jobs == []
+    [(key, _, signal, adopt)] = trainer.log
+    assert (key, signal.version, signal.exploration.kick, adopt) == (f"p{POINT}-r0-1:0", 1, 0.05, None)
+
+
 async def test_a_conflict_is_recorded_and_training_goes_on(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path)
     trainer.conflict = True

@@ -36,7 +36,7 @@ class Killed(CosignalError):
 
 
 def config(**adaptation: Any) -> RunConfig:
-    """Half a million main steps, so one intervention; a round costs 960 000 branch steps at the look that decides."""
+    """Half a million main steps, so one intervention; a round costs 720 000 branch steps at the look that decides."""
     settings = {"candidates": 3, "patience": 250_000, "interval": INTERVAL * UPDATE, **adaptation}
     return RunConfig.model_validate(
         {
