@@ -100,6 +100,7 @@ def study(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="How many seeds; the study's own number when left out.")
     ] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Only this arm; may be given again. All without it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a comparison; says what it measured, with intervals."""
@@ -109,7 +110,7 @@ def study(
         typer.echo(line, err=as_json)
 
     with _clear_errors():
-        result = run_study(name, seeds, tell)
+        result = run_study(name, seeds, arm or (), tell)
     if as_json:
         typer.echo(json.dumps(result))
 

@@ -17,7 +17,7 @@ import json
 import multiprocessing
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..config import RunConfig
+from ..errors import ConfigError
 from ..rl.config import SignalConfig
 from ..rl.signals.signal import PotentialTerm
 from .lines import LineArm, run_line
@@ -35,6 +36,8 @@ from .statistics import mean_ci, median_censored, share_ci
 
 PARALLEL = 2  # runs at a time
 OUT = Path("studies_out/two-switch")
+ARMS = ("loop", "plain", "restarts", "shaped", "shaped_kick", "no_gate")
+RUN_ARMS = {"loop": True, "no_gate": False}  # arm → whether the gate decides
 
 # What an engineer who knows the task writes: count the switches, walk to the nearest one, then to the goal. 4 is the
 # width of the return range, 3 the width of the expression, so that with beta 0.5 crossing it is worth half the range.
@@ -46,18 +49,22 @@ HAND_MADE = PotentialTerm(
 )
 
 
-def run_two_switch(seeds: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    """All arms; results as plain data, also written to `studies_out/two-switch/`."""
+def run_two_switch(seeds: int, arms: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
+    """The named arms, all where none is named; results as plain data, also written to `studies_out/two-switch/`."""
     began = time.monotonic()
     base = RunConfig.load(Path(str(resources.files("cosignal"))) / "examples" / "two_switch.yaml")
     base = base.model_copy(update={"run_dir": OUT / "runs"})
     configs = [base.model_copy(update={"seed": seed}) for seed in range(1, seeds + 1)]
-    outcomes = _lines(configs, tell)
-    for arm, gated in (("loop", True), ("no_gate", False)):
-        outcomes += asyncio.run(_loops(arm, gated, configs, tell))
+    wanted = _known(arms)
+    outcomes = _lines([arm for arm in _line_arms(base) if arm.name in wanted], configs, tell)
+    for arm, gated in RUN_ARMS.items():
+        if arm in wanted:
+            outcomes += asyncio.run(_loops(arm, gated, configs, tell))
     result = {
         "name": "two-switch",
-        "command": f"cosignal study two-switch --seeds {seeds} --json",
+        "command": " ".join(
+            [f"cosignal study two-switch --seeds {seeds}", *(f"--arm {arm}" for arm in arms), "--json"]
+        ),
         "commit": _commit(),
         "rows": _rows(outcomes, seeds),
         "outcomes": [outcome.as_dict() for outcome in outcomes],
@@ -68,6 +75,13 @@ def run_two_switch(seeds: int, tell: Callable[[str], None]) -> dict[str, Any]:
     (OUT / "table.md").write_text(table(result))
     tell(table(result))
     return result
+
+
+def _known(arms: Sequence[str]) -> tuple[str, ...]:
+    for arm in arms:
+        if arm not in ARMS:
+            raise ConfigError(f"--arm: must be one of {', '.join(ARMS)}, got {arm!r}; leave it out for all")
+    return tuple(arms) or ARMS
 
 
 def _line_arms(config: RunConfig) -> list[LineArm]:
@@ -82,11 +96,11 @@ def _line_arms(config: RunConfig) -> list[LineArm]:
     ]
 
 
-def _lines(configs: list[RunConfig], tell: Callable[[str], None]) -> list[Outcome]:
+def _lines(arms: list[LineArm], configs: list[RunConfig], tell: Callable[[str], None]) -> list[Outcome]:
     outcomes = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PARALLEL, mp_context=context) as pool:
-        jobs = [pool.submit(run_line, config, arm) for arm in _line_arms(configs[0]) for config in configs]
+        jobs = [pool.submit(run_line, config, arm) for arm in arms for config in configs]
         for job in jobs:
             outcomes.append(job.result())
             tell(_told(outcomes[-1]))
@@ -113,10 +127,10 @@ async def _loops(arm: str, gated: bool, configs: list[RunConfig], tell: Callable
 
 
 def _rows(outcomes: list[Outcome], seeds: int) -> list[dict[str, Any]]:
-    arms = list(dict.fromkeys(outcome.arm for outcome in outcomes))
-    by_arm = {arm: sorted((o for o in outcomes if o.arm == arm), key=lambda o: o.seed) for arm in arms}
-    rows = [row for arm in ("loop", *(a for a in arms if a != "loop")) for row in _arm_rows(arm, by_arm[arm])]
-    return rows + _comparisons(by_arm, seeds)
+    run = {outcome.arm for outcome in outcomes}
+    by_arm = {arm: sorted((o for o in outcomes if o.arm == arm), key=lambda o: o.seed) for arm in ARMS if arm in run}
+    rows = [row for arm, found in by_arm.items() for row in _arm_rows(arm, found)]
+    return rows + (_comparisons(by_arm, seeds) if {"loop", "plain"} <= run else [])
 
 
 def _arm_rows(arm: str, outcomes: list[Outcome]) -> list[dict[str, Any]]:

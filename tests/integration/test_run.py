@@ -1,103 +1,93 @@
-"""Whole runs in real processes: the same config and seed twice, and killed again and again."""
+"""Whole runs in real processes: the same config and seed twice, stopped and resumed, and killed again and again."""
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cosignal
 import psutil
 import pytest
-from short_runs import short_config, story
+from short_runs import family, short_config, start_run, story, the_run
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
-
-
-def start_run(config: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "cosignal", "run", str(config), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
-def written(config: cosignal.RunConfig, path: Path) -> Path:
-    path.write_text(config.resolved_json())
-    return path
-
-
-def only_run(run_dir: Path) -> Path:
-    (path,) = run_dir.iterdir()
-    return path
-
-
-def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(process.pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-async def run_once(run_dir: Path) -> Path:
-    async with cosignal.start(short_config(run_dir)) as run:
-        kinds = {type(event).__name__ async for event in run.events()}
-        result = await run.result()
-    assert result.state == "done"
-    assert {"RunStarted", "Progress", "Promoted", "RunFinished"} <= kinds
-    return result.path
-
-
-async def test_same_config_and_seed_give_the_same_run(tmp_path: Path) -> None:
-    one, other = [story(await run_once(tmp_path / name)) for name in ("one", "other")]
-    for part, rows in one.items():
-        assert rows == other[part], part
-    verdicts = {row[3] for row in one["decisions"]}
-    assert "accept" in verdicts
-    assert verdicts - {"accept"}, "the run must reject something too, or this shows too little"
-    assert len(one["signals"]) >= 2
-
-
-def test_ctrl_c_ends_everything_and_resume_continues(tmp_path: Path) -> None:
-    config = written(short_config(tmp_path / "runs"), tmp_path / "config.json")
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The story of an undisturbed run with a promotion and a refusal, else the tests would show little."""
+    config = short_config(tmp_path_factory.mktemp("reference") / "run")
     process = start_run(config)
-    while not list((tmp_path / "runs").glob("*/checkpoints/update_*")):
-        assert process.poll() is None, process.stdout and process.stdout.read()
-        time.sleep(0.1)
-    children = family(process)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    told = story(config)
+    verdicts = {decision["verdict"] for decision in told["decisions"]}
+    assert "accept" in verdicts
+    assert verdicts & {"reject", "no_difference"}
+    return told
+
+
+def assert_same(told: dict[str, Any], reference: dict[str, Any]) -> None:
+    for name, expected in reference.items():
+        assert told[name] == expected, name
+
+
+async def test_same_config_and_seed_give_the_same_run_also_from_python(
+    tmp_path: Path, reference: dict[str, Any]
+) -> None:
+    config = short_config(tmp_path / "run")
+    async with cosignal.start(cosignal.RunConfig.load(config)) as run:
+        kinds = {event.kind async for event in run.events()}
+        result = await run.result()
+    assert (result.state, result.promotions >= 1) == ("done", True)
+    assert {"run_started", "progress", "promoted", "run_finished"} <= kinds
+    assert_same(story(config), reference)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_ends_all_processes_within_seconds_and_resumes(
+    tmp_path: Path, reference: dict[str, Any], number: signal.Signals
+) -> None:
+    config = short_config(tmp_path / "run")
+    process = start_run(config)
+    assert process.stdout is not None
+    while "proposal" not in process.stdout.readline():
+        assert process.poll() is None
+    everything = family(process)
+    assert len(everything) == 3  # loop, trainer, worker
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert b"--resume" in out
-    assert not psutil.wait_procs(children, timeout=5)[1]
-    assert cosignal.RunView(only_run(tmp_path / "runs")).status()["state"] == "stopped"
+    assert "--resume" in output
+    assert psutil.wait_procs(everything, timeout=5)[1] == []
+    assert cosignal.RunView(the_run(config)).state() == "stopped"
     resumed = start_run(config, "--resume")
-    out, _ = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, out.decode()
-    status = cosignal.RunView(only_run(tmp_path / "runs")).status()
-    assert (status["state"], status["steps_main"] >= 45_000) == ("done", True)
+    output, _ = resumed.communicate(timeout=200)
+    assert resumed.returncode == 0, output
+    assert_same(story(config), reference)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1])
-async def test_a_dozen_kills_at_random_instants_change_nothing(tmp_path: Path, seed: int) -> None:
-    whole = await run_once(tmp_path / "whole")
-    config = written(short_config(tmp_path / "killed"), tmp_path / "config.json")
-    rng = random.Random(seed)
-    for _ in range(12):
+@pytest.mark.parametrize(("seed", "kills"), [(1, 3), pytest.param(2, 12, marks=pytest.mark.slow)])
+def test_killed_again_and_again_it_ends_as_if_never_killed(
+    tmp_path: Path, reference: dict[str, Any], seed: int, kills: int
+) -> None:
+    config, rng = short_config(tmp_path / "run"), random.Random(seed)
+    for _ in range(kills):
         process = start_run(config, "--resume")
-        began = time.monotonic()
-        until = rng.uniform(3.0, 14.0)  # start-up takes some of it
-        while time.monotonic() - began < until and process.poll() is None:
-            time.sleep(0.02)
-        for victim in family(process):
-            os.kill(victim.pid, signal.SIGKILL)
+        assert process.stdout is not None
+        for _ in range(rng.randrange(1, 8)):  # so many lines after the start
+            process.stdout.readline()
+        time.sleep(rng.random() * 2.0)
+        everything = family(process)
+        for member in everything:
+            if member.is_running():
+                member.kill()
+        psutil.wait_procs(everything, timeout=10)
         process.communicate()
-    last = start_run(config, "--resume")
-    out, _ = last.communicate(timeout=600)
-    assert last.returncode == 0, out.decode()
-    killed = only_run(tmp_path / "killed")
-    for part, rows in story(whole).items():
-        assert rows == story(killed)[part], part
+    process = start_run(config, "--resume")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert_same(story(config), reference)

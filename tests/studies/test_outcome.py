@@ -39,4 +39,6 @@ def test_statistics() -> None:
 
 def test_an_unknown_study_is_named() -> None:
     with pytest.raises(ConfigError, match="must be one of two-switch, got 'nonsense'"):
-        run_study("nonsense", 1, lambda line: None)
+        run_study("nonsense", 1, (), lambda line: None)
+    with pytest.raises(ConfigError, match="--arm: must be one of loop, plain, .* got 'x'"):
+        run_study("two-switch", 1, ("loop", "x"), lambda line: None)
