@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from .client import TrainerClient, ZmqChannel
 from .messages import HelloReply
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+RUNTIME_PREFIX = "cosignal-"
 MAX_SOCKET_PATH = 107  # bytes, of sockaddr_un
 START_TIMEOUT_S = 180.0  # importing torch takes seconds, on a busy machine many
 REATTACH_TIMEOUT_S = 60.0
@@ -60,11 +62,11 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 def runtime_dir() -> Path:
     """A new private directory (mode 0700) for sockets, short enough for their paths (107 bytes)."""
-    path = Path(tempfile.mkdtemp(prefix="cosignal-"))
+    path = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH - 20:
         return path
     path.rmdir()
-    return Path(tempfile.mkdtemp(prefix="cosignal-", dir="/tmp"))
+    return Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir="/tmp"))
 
 
 def tail(path: Path, characters: int = 1500) -> str:
@@ -221,7 +223,7 @@ async def _reattach(run_dir: Path) -> TrainerProcess | None:
 
 
 async def _start(run_dir: Path, secrets: Sequence[str], command: Command) -> TrainerProcess:
-    (run_dir / "trainer.json").unlink(missing_ok=True)  # of a trainer that was killed
+    _clear_pointer(run_dir)
     output = run_dir / "trainer.out"
     process = await start_child(command(run_dir), output, secrets)
     try:
@@ -257,6 +259,17 @@ async def _try_hello(
         raise
     client.close()
     return TrainerProcess(run_dir, TrainerClient(ZmqChannel(pointer.address)), hello, pointer, process)
+
+
+def _clear_pointer(run_dir: Path) -> None:
+    """Remove what a killed trainer left: its sockets' directory and the file that names it."""
+    pointer = _read_pointer(run_dir)
+    if pointer is None:
+        return
+    sockets = Path(pointer.address.removeprefix("ipc://")).parent
+    if sockets.name.startswith(RUNTIME_PREFIX):
+        shutil.rmtree(sockets, ignore_errors=True)
+    (run_dir / "trainer.json").unlink()
 
 
 def _read_pointer(run_dir: Path) -> Pointer | None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +24,7 @@ import zmq
 from pydantic import ValidationError
 
 from .messages import REQUEST, ErrorReply, Reply, Request, Wakeup
+from .process import runtime_dir
 
 
 class Handler(Protocol):
@@ -35,8 +35,7 @@ class TrainerServer:
     """ROUTER and PUB sockets in a private directory, and the pointer file `trainer.json` that names them."""
 
     def __init__(self, run_dir: Path) -> None:
-        # a short directory of our own: a socket path ends at 107 bytes, and 0700 keeps other users out
-        self._runtime = Path(tempfile.mkdtemp(prefix="cosignal-"))
+        self._runtime = runtime_dir()
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._publisher = self._context.socket(zmq.PUB)
