@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ class Evaluator:
     """`episodes` fixed episodes of a task, named by `seed`; neither touches nor reads a training stream."""
 
     def __init__(self, config: TaskConfig, episodes: int, seed: int) -> None:
-        self.task: BatchedTask = _task(config, episodes)
+        self.task: BatchedTask = make_task(config, episodes)
         self.seed = seed
 
     def evaluate(self, policy: IPPO) -> Evaluation:
@@ -53,8 +52,3 @@ class Evaluator:
             successes += running & step.success
             running &= ~(step.terminated | step.truncated)
         return Evaluation(returns.tolist(), successes.tolist(), steps, self.task.spec.has_success)
-
-
-@lru_cache(maxsize=4)
-def _task(config: TaskConfig, episodes: int) -> BatchedTask:
-    return make_task(config, episodes)

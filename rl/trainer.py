@@ -250,7 +250,8 @@ class Trainer:
             adopted = self.line.steps_adopted
             load_snapshot(self.line, self.run_dir / entry.adopt)
             self.line.steps_adopted = adopted + self.line.steps_main - before
-            self.line.signal = entry.signal.model_copy(update={"scale": self.line.signal.scale})
+            lived = self.line.signal  # the branch has had its kick, and keeps its entropy
+            self.line.signal = entry.signal.model_copy(update={"scale": lived.scale, "exploration": lived.exploration})
             self._before = self.line.steps_main  # an adopted branch passes no adaptation point on its way
             self._evaluate()  # the branch's own figures chose it, so its curve goes on from fresh episodes
             self._record_evaluation()

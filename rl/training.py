@@ -59,6 +59,7 @@ class TrainingLine:
         self.signal_start = 0
         self.compiled = CompiledSignal(self.signal.model_copy(update={"scale": 1.0}), self.spec)
         self._set_signal(config.signal.to_signal())
+        self.explore(config.signal.exploration)
         self._tale: Tale | None = {"key_moments": [], "episode": []}
         self.step: Step = self.task.reset(config.seed)
 

@@ -34,7 +34,7 @@ def outcome_of(arm: str, config: RunConfig, path: Path) -> Outcome:
         raise FileNotFoundError(f"a finished run has a snapshot, {str(path)!r} has none")
     load_snapshot(line, newest)
     final = Evaluator(config.task, FINAL_EPISODES, FINAL_SEED).evaluate(line.learner)
-    rejections = sum(row["verdict"] not in ("accept", "promoted unseen") for row in view.decisions())
+    rejections = sum(row["verdict"] in ("reject", "no_difference", "not_informative") for row in view.decisions())
     return Outcome(
         arm, config.seed, solved.main if solved else None, solved.total if solved else None,
         status["steps_main"], status["steps_total"], final.mean_return, final.success_rate or 0.0,

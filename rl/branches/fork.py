@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from ..checkpoint import load_snapshot, save_snapshot
-from ..config import TrainingConfig
+from ..config import TaskConfig, TrainingConfig
 from ..evaluate import Evaluator
 from ..ipc.messages import BranchJob, BranchResult
+from ..signals.signal import Exploration
 from ..stage import window
 from ..training import TrainingLine
 
@@ -25,7 +27,8 @@ def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResul
     before = line.steps_main
     while line.steps_main < fork_steps + job.horizon:
         line.update()
-    evaluation = Evaluator(line.config.task, job.evaluation_episodes, job.evaluation_seed).evaluate(line.learner)
+    evaluator = _evaluator(line.config.task, job.evaluation_episodes, job.evaluation_seed)
+    evaluation = evaluator.evaluate(line.learner)
     save_snapshot(line, run_dir / job.end_state, {"fork_steps": fork_steps, "fork_return": fork_return})
     return BranchResult(
         key=job.key, arm=job.arm, seed=job.seed, horizon=job.horizon, signal=line.signal,
@@ -48,9 +51,15 @@ def _enter(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, floa
         line.reseed(job.seed)
     if not job.signal.shapes_like(line.signal):
         # exploration is given to every arm below, so a candidate's own must not act as well
-        line.apply_signal(job.signal.model_copy(update={"exploration": line.signal.exploration}))
+        line.apply_signal(job.signal.model_copy(update={"exploration": Exploration()}))
     line.explore(job.exploration)
     return line.steps_main, now.returns if now else line.return_range[0]
+
+
+@lru_cache(maxsize=2)
+def _evaluator(config: TaskConfig, episodes: int, seed: int) -> Evaluator:
+    """Built once a process: a worker has one thread, and building the episodes of a slow task takes long."""
+    return Evaluator(config, episodes, seed)
 
 
 def _curve(line: TrainingLine, fork_steps: int) -> list[tuple[int, float, float | None]]:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from cosignal.rl.branches.fork import run_branch
+import torch
+from cosignal.rl.branches.fork import _enter, run_branch
 from cosignal.rl.checkpoint import load_snapshot, save_snapshot
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Exploration, Signal
@@ -86,3 +87,17 @@ def test_the_kick_reaches_every_arm(fork: TrainingLine, tmp_path: Path) -> None:
     load_snapshot(b, tmp_path / unkicked.end_state)
     ratio = a.learner.networks[0].actor[-1].weight.abs().mean() / b.learner.networks[0].actor[-1].weight.abs().mean()
     assert ratio < 0.9
+
+
+def test_a_second_round_after_an_adopted_kick_kicks_no_arm_again(fork: TrainingLine, tmp_path: Path) -> None:
+    """The state of a kicked branch becomes a fork: control and candidate start from the same actor."""
+    worker = TrainingLine(small_config())
+    kicked = run_branch(worker, tmp_path, job("p1", SHAPED, 0, 1, exploration=Exploration(entropy=0.03, kick=0.05)))
+    assert kicked.signal.exploration == Exploration(entropy=0.03)
+    again = SHAPED.model_copy(update={"terms": (SHAPED.terms[0].model_copy(update={"weight": 0.5}),)})
+    for arm, signal in (("control", kicked.signal), ("p2", again)):
+        _enter(worker, tmp_path, job(arm, signal, 0, 1, start=kicked.end_state, fork=kicked.end_state))
+        heads = worker.learner.networks[0].actor[-1].weight.detach().clone()
+        load_snapshot(worker, tmp_path / kicked.end_state)
+        assert torch.equal(heads, worker.learner.networks[0].actor[-1].weight.detach())
+        assert worker.entropy_coef == 0.03
