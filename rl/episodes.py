@@ -18,7 +18,7 @@ Arrays = dict[str, NDArray[np.generic]]
 class EpisodeTracker:
     """Follows E running episodes and keeps the last `WINDOW` finished ones.
 
-    Rings: `ended_at` main step count, `returns` undiscounted sparse return, `successes` 0/1, `lengths` steps; per group
+    Rings: `returns` undiscounted sparse return, `successes` 0/1, `lengths` steps; per group
     `low`, `high`, `start`, `end` [WINDOW, F_g] of each feature over the episode (low and high over all agents, start
     and end the mean over agents, `end` at the last non-terminal state), `counts` [WINDOW, A_g, V_g] of events,
     `first` [WINDOW, V_g] the step at which an event first happened (-1 never).
@@ -29,7 +29,7 @@ class EpisodeTracker:
         self.finished = 0
         running, ring = {}, {}
         running["return"], running["length"] = np.zeros(num_envs), np.zeros(num_envs)
-        for name in ("ended_at", "returns", "successes", "lengths"):
+        for name in ("returns", "successes", "lengths"):
             ring[name] = np.zeros(WINDOW)
         for g, group in enumerate(spec.groups):
             shapes: dict[str, tuple[int, ...]] = {
@@ -48,16 +48,21 @@ class EpisodeTracker:
     def __len__(self) -> int:
         return min(self.finished, WINDOW)
 
-    def add(self, rollout: Rollout, steps_main: int) -> tuple[FloatArray, FloatArray]:
-        """Follow one rollout that ends at `steps_main`; gives (returns, successes) of the episodes that ended in it."""
+    def add(self, rollout: Rollout) -> tuple[FloatArray, FloatArray]:
+        """Follow one rollout; gives (returns, successes) of the episodes that ended in it."""
         before = self.finished
         for t in range(len(rollout.reward)):
             self._follow(rollout, t)
             for env in np.flatnonzero(rollout.done[t]):
-                self._finish(rollout, t, int(env), steps_main)
+                self._finish(rollout, t, int(env))
         new = range(max(before, self.finished - WINDOW), self.finished)
         index = np.array([i % WINDOW for i in new], dtype=np.int64)
         return self.ring["returns"][index].astype(np.float32), self.ring["successes"][index].astype(np.float32)
+
+    def forget_running(self) -> None:
+        """Begin anew with the episodes that are running; the finished ones stay."""
+        for name, values in self.running.items():
+            values[:] = _EMPTY.get(name.partition(".")[0], 0.0)
 
     def recent(self, name: str) -> NDArray[np.generic]:
         """A ring's rows in the order in which the episodes ended, oldest first."""
@@ -84,9 +89,8 @@ class EpisodeTracker:
                 )
         running["length"] += 1
 
-    def _finish(self, rollout: Rollout, t: int, env: int, steps_main: int) -> None:
+    def _finish(self, rollout: Rollout, t: int, env: int) -> None:
         slot, ring, running = self.finished % WINDOW, self.ring, self.running
-        ring["ended_at"][slot] = steps_main
         ring["returns"][slot] = running["return"][env]
         ring["lengths"][slot] = running["length"][env]
         ring["successes"][slot] = rollout.success[t, env]

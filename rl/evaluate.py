@@ -12,6 +12,8 @@ from .config import TaskConfig
 from .envs import make_task
 from .task import BatchedTask, splitmix64
 
+LONGEST_EPISODE = 10_000  # steps
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -33,7 +35,10 @@ class Evaluation:
 
 
 class Evaluator:
-    """`episodes` fixed episodes of a task, named by `seed`; neither touches nor reads a training stream."""
+    """`episodes` fixed episodes of a task, named by `seed`; neither touches nor reads a training stream.
+
+    An episode that nothing ends counts as it stands after LONGEST_EPISODE steps.
+    """
 
     def __init__(self, config: TaskConfig, episodes: int, seed: int) -> None:
         self.task: BatchedTask = make_task(config, episodes)
@@ -44,7 +49,7 @@ class Evaluator:
         step = self.task.reset(self.seed)
         returns, successes = np.zeros(self.task.num_envs), np.zeros(self.task.num_envs)
         running, steps = np.ones(self.task.num_envs, bool), 0
-        while running.any():
+        while running.any() and steps < LONGEST_EPISODE * self.task.num_envs:
             actions, _ = policy.act(step.obs, generator)
             step = self.task.step(actions)
             steps += self.task.num_envs

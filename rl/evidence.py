@@ -17,7 +17,7 @@ from .ipc.messages import (
     TermEvidence,
 )
 from .signals.shaping import CompiledSignal
-from .stage import WINDOW_STEPS, HistoryRow, best_window, window
+from .stage import WINDOW_STEPS, HistoryRow, window
 from .task import FeatureSpec
 from .training import TrainingLine
 
@@ -74,12 +74,11 @@ def _success(line: TrainingLine, value: float) -> float | None:
 def _sparse(line: TrainingLine) -> SparseEvidence:
     now = window(line.history, line.steps_main)
     before = window(line.history, line.steps_main - WINDOW_STEPS)
-    best = best_window(line.history)
     recent = line.episodes.recent("returns")[-200:].astype(float)
     trend = (now.returns - before.returns) * 100_000 / WINDOW_STEPS if now and before else None
     return SparseEvidence(
-        return_now=_rounded(now.returns if now else None), return_best=_rounded(best.returns if best else None),
-        return_range=line.spec.return_range, trend=_rounded(trend),
+        return_now=_rounded(now.returns if now else None), return_best=_rounded(line.best_return),
+        return_range=line.spec.return_range or line.seen_range, trend=_rounded(trend),
         spread=_rounded(float(recent.std()) if len(recent) else None),
         success_rate=_success(line, now.success) if now else None, window_steps=WINDOW_STEPS,
         curve=metric_curve(line, CURVE_ROWS),

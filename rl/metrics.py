@@ -11,6 +11,7 @@ import queue
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,13 @@ def read_signals(path: Path) -> list[LoggedSignal]:
     ]
 
 
-def updates_after(path: Path, update_index: int) -> int:
-    """How many updates after `update_index` have a metrics row: what a resumed trainer trains again."""
+def trained_updates(path: Path) -> frozenset[int]:
+    """The updates that have a metrics row of their own training."""
     connection = connect(path)
     connection.executescript(SCHEMA)
-    (count,) = connection.execute("SELECT COUNT(*) FROM metrics WHERE update_index > ?", (update_index,)).fetchone()
+    rows = connection.execute("SELECT update_index FROM metrics WHERE json_extract(data, '$.trained')").fetchall()
     connection.close()
-    return int(count)
+    return frozenset(update for (update,) in rows)
 
 
 def read_counter(path: Path, name: str) -> str | None:
@@ -115,34 +116,32 @@ class MetricsWriter:
         done = threading.Event() if wait else None
         self._queue.put((sql, row, done))
         while done is not None and not done.wait(timeout=1.0):
-            if not self._thread.is_alive():
-                break
+            self._check()
         self._check()
 
     def _check(self) -> None:
+        """Raises what ended the writer, so that nobody takes a lost row for a written one."""
         if self._error is not None:
             raise self._error
 
     def _run(self, path: Path) -> None:
-        connection = connect(path)
-        connection.executescript(SCHEMA)
         waiting: list[threading.Event] = []
         try:
-            while (item := self._queue.get()) is not None:
-                batch = self._batch(item)
-                waiting = [done for _, _, done in batch if done is not None]
-                connection.execute("BEGIN")
-                for sql, row, _ in batch:
-                    connection.execute(sql, row)
-                connection.execute("COMMIT")
-                for done in waiting:
-                    done.set()
-        except sqlite3.Error as error:
+            with closing(connect(path)) as connection:
+                connection.executescript(SCHEMA)
+                while (item := self._queue.get()) is not None:
+                    batch = self._batch(item)
+                    waiting = [done for _, _, done in batch if done is not None]
+                    connection.execute("BEGIN")
+                    for sql, row, _ in batch:
+                        connection.execute(sql, row)
+                    connection.execute("COMMIT")
+                    for done in waiting:
+                        done.set()
+        except Exception as error:  # noqa: BLE001 whatever it is, the next caller raises it
             self._error = error
             for done in waiting:
                 done.set()
-        finally:
-            connection.close()
 
     def _batch(
         self, first: tuple[str, tuple[Any, ...], threading.Event | None]

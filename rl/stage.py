@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TypedDict
 
 import numpy as np
@@ -35,7 +36,7 @@ class HistoryRow(TypedDict):
     returns: float | None  # mean sparse return of the episodes that ended in it, None without one
     success: float | None
     entropy: list[float]  # [g] nats
-    no_effect: list[float]  # [g] share of agent steps that left the agent's own observation as it was
+    no_effect: list[float]  # [g] share of agent steps that changed nothing about the agent itself
     actions: list[list[float]]  # [g] share of each action
     terms: dict[str, list[float]]  # name → [mean, mean absolute] shaping a step
     reward_abs: float  # mean absolute sparse reward a step
@@ -54,21 +55,14 @@ class Window:
 
 def window(history: Sequence[HistoryRow], end: int, width: int = WINDOW_STEPS) -> Window | None:
     """The episodes of the last `width` steps up to `end`, None if none ended there."""
-    rows = [row for row in history if end - width < row["steps"] <= end and row["episodes"]]
+    newest_first = takewhile(lambda row: row["steps"] > end - width, reversed(history))
+    rows = [row for row in newest_first if row["steps"] <= end and row["episodes"]][::-1]
     if not rows:
         return None
     counts = [row["episodes"] for row in rows]
     mean = np.average([row["returns"] or 0.0 for row in rows], weights=counts)
     success = np.average([row["success"] or 0.0 for row in rows], weights=counts)
     return Window(end - width, end, sum(counts), float(mean), float(success))
-
-
-def best_window(history: Sequence[HistoryRow]) -> Window | None:
-    """The best of the non-overlapping windows, counted back from now."""
-    if not history:
-        return None
-    ends = range(history[-1]["steps"], 0, -WINDOW_STEPS)
-    return max((w for end in ends if (w := window(history, end))), key=lambda w: w.returns, default=None)
 
 
 def competence(now: Window, has_success: bool, return_range: tuple[float, float]) -> float:
@@ -83,24 +77,25 @@ def stage_of(
     history: Sequence[HistoryRow],
     *,
     start_return: float | None,
+    best_return: float | None,
     margin: float,
     has_success: bool,
     return_range: tuple[float, float],
 ) -> tuple[Stage, str]:
-    """The stage and the rule's own words for it. `start_return`: mean return of the first window of the run."""
+    """The stage and the rule's own words for it. `start_return`, `best_return`: mean return of the run's
+    first and of its best window."""
     end = history[-1]["steps"] if history else 0
     now, before = window(history, end), window(history, end - WINDOW_STEPS)
     if now is None or before is None or end < 2 * WINDOW_STEPS or start_return is None:
         return "exploring", f"fewer than two windows of {WINDOW_STEPS} steps so far"
     skill = competence(now, has_success, return_range)
     rise = now.returns - before.returns
-    best = best_window(history)
     said = f"return {now.returns:.3f} against {before.returns:.3f} a window before"
     said += f", margin {margin:.3f}, competence {skill:.2f}"
     if skill >= (SOLVED if has_success else 0.95):
         return "converged", said
-    if best is not None and now.returns < best.returns - 2 * margin and rise <= margin:
-        return "regressing", f"{said}; the best window had {best.returns:.3f}"
+    if best_return is not None and now.returns < best_return - 2 * margin and rise <= margin:
+        return "regressing", f"{said}; the best window had {best_return:.3f}"
     if rise > margin:
         return ("improving" if skill >= COMPETENT else "emerging"), said
     if now.returns > start_return + margin:

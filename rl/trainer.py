@@ -25,8 +25,8 @@ from .evidence import build_evidence, query
 from .ipc import messages as m
 from .ipc.server import TrainerServer
 from .logs import log_to
-from .metrics import LoggedSignal, MetricsWriter, read_counter, read_signals, updates_after
-from .process import one_thread
+from .metrics import LoggedSignal, MetricsWriter, read_counter, read_signals, trained_updates
+from .process import one_thread, parent_pid
 from .tensorboard import Board
 from .training import TrainingLine, UpdateReport
 
@@ -53,7 +53,7 @@ class Trainer:
         self.waiting_at: int | None = None
         self.snapshot: Path | None = None
         self.state: m.TrainerState = "training"
-        self.loop_pid = os.getppid()
+        self.loop_pid = parent_pid()
         self.stopping = False
         self._published = 0.0
         self._before = 0  # main steps before the last update
@@ -80,6 +80,8 @@ class Trainer:
     def _update(self) -> None:
         self._before = self.line.steps_main
         report = self.line.update()
+        if self.line.update_index in self.known_updates:  # a crash lost the state that this update had led to
+            self.steps_repeated += self.line.collector.rollout.steps
         if self._is_due(self.config.trainer.evaluation.every_steps) or self._finished():
             self._evaluate()
             self._record(report, self.evaluation)
@@ -132,6 +134,7 @@ class Trainer:
     # ------------------------------------------------------------ start and resume
 
     def _restore(self) -> None:
+        self.known_updates = trained_updates(self.run_dir / "trainer.db")
         newest = newest_snapshot(self.checkpoints)
         if newest is None:
             return
@@ -141,8 +144,6 @@ class Trainer:
         self.steps_evaluation = int(str(extra["steps_evaluation"]))
         if extra["evaluation"] is not None:
             self.evaluation = Evaluation(**extra["evaluation"])  # type: ignore[arg-type]
-        repeated = updates_after(self.run_dir / "trainer.db", self.line.update_index)
-        self.steps_repeated += repeated * self.line.collector.rollout.steps
 
     def _start(self) -> None:
         if not self.log:
@@ -296,7 +297,7 @@ class Trainer:
             "stage": line.stage()[0], "signal_version": line.signal.version, "entropy": row["entropy"],
             "no_effect": row["no_effect"], "policy_loss": [x.policy for x in report.losses],
             "value_loss": [x.value for x in report.losses], "shaped_share": report.shaped_share,
-            "terms": row["terms"], "steps_evaluation": self.steps_evaluation, "adopted": False,
+            "terms": row["terms"], "steps_evaluation": self.steps_evaluation, "adopted": False, "trained": True,
         }  # fmt: skip
         self.writer.metrics(line.update_index, line.steps_main, data)
         self.board.add(line.steps_main, data)
@@ -309,7 +310,7 @@ class Trainer:
             "evaluation_return": evaluation.mean_return if evaluation else None,
             "evaluation_success": evaluation.success_rate if evaluation else None,
             "steps_evaluation": self.steps_evaluation, "train_return": None, "train_success": None,
-            "adopted": line.update_index > 0,
+            "adopted": line.update_index > 0, "trained": False,
         }  # fmt: skip
         self.writer.metrics(line.update_index, line.steps_main, data)
         self.board.add(line.steps_main, data)

@@ -20,7 +20,7 @@ from .stage import WINDOW_STEPS, HistoryRow, stage_of, window
 from .tale import Tale, tell
 from .task import FloatArray, Step, splitmix64
 
-HISTORY = 800  # updates kept
+HISTORY = 800  # updates kept, and at least those of the last four windows
 Arrays = dict[str, NDArray[np.generic]]
 
 
@@ -53,7 +53,8 @@ class TrainingLine:
         self.steps_adopted = 0
         self.history: list[HistoryRow] = []
         self.start_return: float | None = None
-        self.seen_range: tuple[float, float] | None = None
+        self.best_return: float | None = None  # of the windows so far
+        self.seen_range: tuple[float, float] | None = None  # of the first two windows, then frozen
         self.offsets: list[Signal] = []  # potentials that were removed and live on in the critic's output
         self.signal = Signal()
         self.signal_start = 0
@@ -75,7 +76,7 @@ class TrainingLine:
 
     def stage(self) -> tuple[str, str]:
         return stage_of(
-            self.history, start_return=self.start_return, margin=self.margin,
+            self.history, start_return=self.start_return, best_return=self.best_return, margin=self.margin,
             has_success=self.spec.has_success, return_range=self.return_range,
         )  # fmt: skip
 
@@ -172,7 +173,7 @@ class TrainingLine:
         ]  # fmt: skip
 
     def _follow(self, rollout: Rollout, shaping: Shaping, losses: list[Losses]) -> HistoryRow:
-        returns, successes = self.episodes.add(rollout, self.steps_main)
+        returns, successes = self.episodes.add(rollout)
         self.recorder.add(rollout)
         self._follow_rewards(rollout)
         row: HistoryRow = {
@@ -189,17 +190,20 @@ class TrainingLine:
             "terms": {term.name: _mean_and_abs(x) for term, x in zip(self.signal.terms, shaping.per_term, strict=True)},
             "reward_abs": float(np.abs(rollout.reward).mean()),
         }
-        self.history = [*self.history[-(HISTORY - 1) :], row]
-        if len(returns):
+        self.history = _trimmed([*self.history, row])
+        if len(returns) and (self.seen_range is None or self.steps_main < 2 * WINDOW_STEPS):
             low, high = self.seen_range or (np.inf, -np.inf)
             self.seen_range = (min(low, float(returns.min())), max(high, float(returns.max())))
-        if (
-            self.start_return is None
-            and self.steps_main >= WINDOW_STEPS
-            and (first := window(self.history, self.steps_main))
-        ):
-            self.start_return = first.returns
+        self._follow_windows(rollout.steps)
         return row
+
+    def _follow_windows(self, steps: int) -> None:
+        """Keep the return of the first and of the best window; they are looked at once every `WINDOW_STEPS`."""
+        now = window(self.history, self.steps_main)
+        if now is None or self.steps_main % WINDOW_STEPS >= steps or self.steps_main < WINDOW_STEPS:
+            return
+        self.start_return = now.returns if self.start_return is None else self.start_return
+        self.best_return = now.returns if self.best_return is None else max(self.best_return, now.returns)
 
     def _share_without_effect(self, g: int) -> float:
         """Share of agent steps that changed nothing about the agent itself: none of its own features but distances
@@ -214,6 +218,8 @@ class TrainingLine:
 
     def _follow_rewards(self, rollout: Rollout, lag: int = 5, decay: float = 0.98) -> None:
         """How much each feature changed in the `lag` steps up to a positive sparse reward, mean over agents."""
+        if len(rollout.reward) <= lag:
+            return
         within = np.stack([rollout.done[t : t + lag].any(0) for t in range(len(rollout.reward) - lag)])
         t, e = np.nonzero((rollout.reward[lag:] > 0) & ~within)
         for sums, features in zip(self.before_reward, rollout.features, strict=True):
@@ -238,7 +244,8 @@ class TrainingLine:
         arrays = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
         meta: dict[str, object] = {
             "update_index": self.update_index, "steps_main": self.steps_main, "steps_adopted": self.steps_adopted,
-            "history": self.history, "start_return": self.start_return, "seen_range": self.seen_range,
+            "history": self.history, "best_return": self.best_return, "start_return": self.start_return,
+            "seen_range": self.seen_range,
             "signal": self.signal.model_dump(mode="json"), "signal_start": self.signal_start,
             "offsets": [x.model_dump(mode="json") for x in self.offsets], "tale": self.tale(),
         }  # fmt: skip
@@ -253,15 +260,31 @@ class TrainingLine:
         self.episodes.load_state_dict(part("episodes"))
         self.recorder.load_state_dict(part("recorder"))
         self.before_reward = [part("before_reward")[str(g)].copy() for g in range(len(self.spec.groups))]  # type: ignore[misc]
-        for name in ("update_index", "steps_main", "steps_adopted", "history", "start_return", "signal_start"):
+        for name in (
+            "update_index",
+            "steps_main",
+            "steps_adopted",
+            "history",
+            "start_return",
+            "signal_start",
+            "best_return",
+        ):
             setattr(self, name, meta[name])
         seen = meta["seen_range"]
         self.seen_range = (seen[0], seen[1]) if seen else None  # type: ignore[index]
         self.signal = Signal.model_validate(meta["signal"])
         self.compiled = CompiledSignal(self.signal, self.spec)
         self.offsets = [Signal.model_validate(x) for x in meta["offsets"]]  # type: ignore[attr-defined]
+        if not self.spec.deterministic:  # such a task begins fresh episodes, so nothing of the old ones may go on
+            self.episodes.forget_running()
         self._tale = meta["tale"]  # type: ignore[assignment]
         self.step = self.task.observe()
+
+
+def _trimmed(history: list[HistoryRow]) -> list[HistoryRow]:
+    while len(history) > HISTORY and history[-1]["steps"] - history[1]["steps"] >= 4 * WINDOW_STEPS:
+        history = history[1:]
+    return history
 
 
 def _mean_and_abs(per_group: list[FloatArray]) -> list[float]:

@@ -106,7 +106,7 @@ class IPPO:
         sums = torch.zeros(3)
         for _ in range(config.epochs):
             order = torch.randperm(len(obs), generator=self.generator)
-            for index in order.chunk(config.minibatches):
+            for index in order.tensor_split(config.minibatches):
                 sums += self._step(
                     g, obs[index], actions[index], logp_old[index], advantage[index], target[index], entropy_coef
                 )

@@ -150,7 +150,8 @@ class SparseEvidence(Wire):
     """Sparse return and success of training episodes (current stochastic policy, sparse reward only).
 
     `curve`: at most 12 rows [main steps, return, success rate]. `trend`: change of the return per 100k steps over the
-    last window. `spread`: standard deviation over the episodes of the last window.
+    last window. `spread`: standard deviation over the last 200 episodes.
+    `return_range`: declared, else seen in the first two windows.
     """
 
     return_now: float | None
@@ -164,8 +165,9 @@ class SparseEvidence(Wire):
 
 
 class BehaviourEvidence(Wire):
-    """`entropy` of the policy in nats, `entropy_max` of a uniform one. `no_effect_share`: share of steps after which an
-    agent's own observation is what it was. `action_shares`: [name, share] in the action order of the group.
+    """`entropy` of the policy in nats, `entropy_max` of a uniform one. `no_effect_share`: share of agent steps
+    that changed nothing about the agent itself (its own features but distances). `action_shares`: [name, share] in
+    the action order of the group.
     """
 
     group: str

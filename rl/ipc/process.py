@@ -22,6 +22,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ...errors import ProtocolError, SeamError, TrainerGone
+from ..process import PARENT
 from .client import TrainerClient, ZmqChannel
 from .messages import HelloReply
 
@@ -51,6 +52,7 @@ def child_environment(secrets: Sequence[str] = ()) -> dict[str, str]:
         name: value for name, value in os.environ.items() if name not in secrets and not name.endswith("_API_KEY")
     }
     environment.update(dict.fromkeys(ONE_THREAD, "1"))
+    environment[PARENT] = str(os.getpid())
     environment["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return environment
 

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from cosignal.rl.metrics import LoggedSignal, MetricsWriter, read_counter, read_signals, updates_after
+from cosignal.rl.metrics import LoggedSignal, MetricsWriter, read_counter, read_signals, trained_updates
 from cosignal.rl.signals.signal import Signal
 
 
@@ -29,11 +29,11 @@ def test_signal_log_is_readable_by_others_when_the_call_returns(tmp_path: Path) 
 def test_rows_are_upserts_by_update(tmp_path: Path) -> None:
     writer = MetricsWriter(tmp_path / "trainer.db")
     for update in (1, 2, 3, 2, 3):
-        writer.metrics(update, update * 10, {"x": update})
+        writer.metrics(update, update * 10, {"trained": update != 2})
     writer.counters(state="training", steps_main=30)
     writer.counters(state="finished")
     writer.flush()
-    assert updates_after(tmp_path / "trainer.db", 1) == 2
+    assert trained_updates(tmp_path / "trainer.db") == {1, 3}
     assert read_counter(tmp_path / "trainer.db", "state") == "finished"
     assert read_counter(tmp_path / "trainer.db", "nothing") is None
     writer.close()
@@ -48,3 +48,11 @@ def test_the_same_key_or_version_twice_is_an_error_and_not_a_silent_loss(tmp_pat
         writer.metrics(1, 1, {})
     with pytest.raises(sqlite3.IntegrityError):
         writer.close()
+
+
+def test_a_writer_that_could_not_begin_is_no_silent_loss(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)  # a directory
+    with pytest.raises(sqlite3.OperationalError):
+        writer.log_signal(entry(0, "start"))
+    with pytest.raises(sqlite3.OperationalError):
+        writer.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cosignal.rl.stage import WINDOW_STEPS, HistoryRow, best_window, stage_of, window
+from cosignal.rl.stage import WINDOW_STEPS, HistoryRow, stage_of, window
 
 
 def history(*windows: tuple[float, float]) -> list[HistoryRow]:
@@ -21,7 +21,8 @@ def history(*windows: tuple[float, float]) -> list[HistoryRow]:
 
 def stage(*windows: tuple[float, float], has_success: bool = True) -> str:
     return stage_of(
-        history(*windows), start_return=windows[0][0] if windows else None, margin=0.1, has_success=has_success,
+        history(*windows), start_return=windows[0][0] if windows else None,
+        best_return=max((v for v, _ in windows), default=None), margin=0.1, has_success=has_success,
         return_range=(-1.0, 4.0),
     )[0]  # fmt: skip
 
@@ -58,9 +59,3 @@ def test_window_weighs_updates_by_their_episodes() -> None:
     assert found is not None
     assert (found.episodes, found.returns, found.success) == (4, 1.75, 0.75)
     assert window(rows, 10 * WINDOW_STEPS) is None
-
-
-def test_best_window() -> None:
-    best = best_window(history((0.2, 0.0), (2.0, 0.5), (1.0, 0.1)))
-    assert best is not None and best.returns == 2.0
-    assert best_window([]) is None

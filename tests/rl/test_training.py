@@ -139,3 +139,31 @@ def test_exploration_kicks_once_and_keeps_the_entropy() -> None:
 def test_every_environment_step_is_counted() -> None:
     line = trained(small_config(), 5)
     assert (line.update_index, line.steps_main) == (5, 5 * 8 * 16)
+
+
+def test_the_shortest_rollout_trains() -> None:
+    line = trained(small_config(rollout=2), 3)
+    assert line.steps_main == 3 * 8 * 2
+
+
+def test_best_and_first_window_and_the_seen_range_are_kept() -> None:
+    line = trained(small_config(envs=128, rollout=64), 14)  # 8192 steps an update
+    assert line.start_return is not None
+    assert line.best_return is not None
+    assert line.best_return >= line.start_return
+    frozen = line.seen_range
+    assert frozen is not None
+    assert frozen[0] >= -1.0 - 1e-5
+    line.episodes.ring["returns"][:] = 99.0
+    line.update()
+    assert line.seen_range == frozen  # after two windows it stays
+
+
+def test_of_a_task_that_cannot_be_repeated_no_running_episode_goes_on(tmp_path: Path) -> None:
+    line = trained(small_config(), 3)
+    line.spec = line.spec.model_copy(update={"deterministic": False})
+    save_snapshot(line, tmp_path / "update_000000003")
+    assert line.episodes.running["length"].any()
+    load_snapshot(line, tmp_path / "update_000000003")
+    assert not line.episodes.running["length"].any()
+    assert (line.episodes.running["first.0"] == -1).all()
