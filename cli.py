@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -51,9 +51,10 @@ def run(
     """Train with the adaptation loop; writes a run directory with report.html."""
     from .config import RunConfig
 
-    with _clear_errors():
+    with _clear_errors(each_line=True):
         loaded = RunConfig.load(config, overrides or [])
-        final = _run_to_the_end(loaded, resume, as_json, f"cosignal run {config}{_repeat(overrides)} --resume")
+    with _clear_errors():
+        final = _run_to_the_end(loaded, resume, as_json, _resume_command(config, overrides))
     if as_json:
         typer.echo(json.dumps(final))
     if final["state"] != "done":
@@ -66,6 +67,7 @@ def status(
 ) -> None:
     """Say where a run stands."""
     from .runs.store import RunView
+    from .runs.terminal import one_line
 
     with _clear_errors():
         found = RunView(path).status()
@@ -74,7 +76,7 @@ def status(
         return
     width = max(len(name) for name in found)
     for name, value in found.items():
-        typer.echo(f"{name:<{width}}  {'–' if value is None else value}")
+        typer.echo(f"{name:<{width}}  {'–' if value is None else one_line(str(value))}")
 
 
 @app.command()
@@ -149,8 +151,9 @@ def _display(as_json: bool) -> Display:
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
-def _repeat(overrides: list[str] | None) -> str:
-    return "".join(f" --set {shlex.quote(override)}" for override in overrides or [])
+def _resume_command(config: Path, overrides: list[str] | None) -> str:
+    sets = [word for override in overrides or [] for word in ("--set", override)]
+    return shlex.join(["cosignal", "run", str(config), *sets, "--resume"])
 
 
 # ---------------------------------------------------------------- drawing
@@ -182,20 +185,21 @@ def _write(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
-    """What went wrong as clear lines on stderr, and its exit code. A defect of our own keeps its traceback."""
+def _clear_errors(each_line: bool = False) -> Iterator[None]:
+    """What went wrong as one clear line on stderr, and its exit code. A defect of our own keeps its traceback.
+
+    `each_line`: each line of the error is one of its own, since a config may be wrong in several places. Other errors
+    may quote people whose words have newlines.
+    """
     try:
         yield
-    except (ConfigError, NotARunError) as error:
-        _complain(error)
-        raise typer.Exit(BAD_INPUT) from None
     except CosignalError as error:
-        _complain(error)
-        raise typer.Exit(FAILED) from None
+        _complain(str(error).split("\n") if each_line else [str(error)])
+        raise typer.Exit(BAD_INPUT if isinstance(error, ConfigError | NotARunError) else FAILED) from None
 
 
-def _complain(error: CosignalError) -> None:
-    # A config may be wrong in several places, a line each; other people's errors may have newlines of their own.
-    lines = str(error).splitlines() if type(error) is ConfigError else [" ".join(str(error).split())]
+def _complain(lines: Sequence[str]) -> None:
+    from .runs.terminal import one_line
+
     for line in lines:
-        typer.echo(f"cosignal: {line}", err=True)
+        typer.echo(f"cosignal: {one_line(line)}", err=True)

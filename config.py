@@ -26,6 +26,10 @@ from .graphs.budget import (
 from .graphs.config import AdaptationConfig
 from .rl.branches.config import BranchConfig, GateConfig
 from .rl.config import Config, SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
+from .runs.terminal import one_line
+
+# What is no date, number or truth value under its tag reaches us as Python's own error: `2020-99-99`, `!!bool maybe`.
+YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 
 
 class RunConfig(Config):
@@ -54,7 +58,7 @@ class RunConfig(Config):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError("\n".join(f"{path}: {line}" for line in _lines(cls, data, error))) from None
+            raise ConfigError("\n".join(one_line(f"{path}: {line}") for line in _lines(cls, data, error))) from None
 
     def resolved_json(self) -> str:
         """The whole config with every default written out; `load` reads it back as the same config."""
@@ -141,7 +145,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: a config file must exist here, found none; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: must be a readable text file, got {error}; check the path") from None
-    except yaml.YAMLError as error:
+    except YAML_ERRORS as error:
         raise ConfigError(f"{path}: must be YAML, got {_yaml_problem(error)}; mend the file there") from None
     if data is None:
         return {}
@@ -150,9 +154,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _yaml_problem(error: yaml.YAMLError) -> str:
+def _yaml_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "unreadable text"
+    problem = getattr(error, "problem", None) or ("unreadable text" if isinstance(error, yaml.YAMLError) else error)
     return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else str(problem)
 
 
@@ -164,7 +168,7 @@ def _set(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set: must look like a.b=value, got {override!r}; for example --set trainer.steps=500_000")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except YAML_ERRORS as error:
         raise ConfigError(
             f"--set {key}: must be a YAML value, got {text!r} ({_yaml_problem(error)}); quote it"
         ) from None

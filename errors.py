@@ -16,6 +16,7 @@ CosignalError
 └── ModelAnswerError         a model's answer that is no schema object (data: routed by the graph)
     ├── InvalidAnswer        not JSON, or JSON of the wrong shape
     ├── ProviderError        the provider did not answer
+    ├── PromptTooLong        the evidence does not fit into a prompt, so nobody was asked
     └── BudgetExhausted      the run's limit on calls or tokens is reached
 """
 
@@ -86,6 +87,10 @@ class InvalidAnswer(ModelAnswerError):
 
 class ProviderError(ModelAnswerError):
     """The provider failed or did not answer in time."""
+
+
+class PromptTooLong(ModelAnswerError):
+    """What a prompt must carry is larger than it may be, so that nobody was asked."""
 
 
 class BudgetExhausted(ModelAnswerError):

@@ -5,6 +5,7 @@ Nothing is imported here, so that `cosignal.agents.config` and `cosignal.agents.
 =================  ====================================================================================================
 ``context``        ``build_context(evidence, history=…, diagnosis=…)``: the bounded plain data that prompts carry;
                    ``Tried``, one entry of the history; ``term_kinds(stage)``
+``telling``        ``keep_most_telling(evidence, used)``: what of a large task a prompt keeps
 ``llm``            the only door to a provider: ``Door(limits)``, ``build_models(config, door, record)``,
                    ``check_models(config)``, ``RoleModel.ask(…)``
 ``ledger``         ``Call``, one row of the ledger; ``Place(point, round)``

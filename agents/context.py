@@ -1,7 +1,7 @@
 """What a prompt carries: evidence, diagnosis and history as plain data of bounded size.
 
-Order is the evidence's own order everywhere and never that of names, and what the embedded rules read is cut last: so
-renaming features, events and agents changes nothing but names.
+Order is the evidence's own order everywhere and never that of names, rows are left out by what they show (`telling`),
+and what the embedded rules read is cut last: so renaming features, events and agents changes nothing but names.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import ConfigError
+from ..errors import PromptTooLong
 from ..rl.ipc.messages import Evidence, Stage
 from .schemas import Diagnosis, Proposal
+from .telling import keep_most_telling, most_telling, names_in
 
 MAX_CHARS = 40_000  # about 12k tokens
 MAX_TRIED = 16  # entries of the history
-Verdict = Literal["accept", "reject", "no_difference", "not_informative", "failed_check", "not_tried"]
+# The first four are the gate's. screened_out: others did better in screening. not_tried: its turn never came.
+Verdict = Literal["accept", "reject", "no_difference", "not_informative", "failed_check", "screened_out", "not_tried"]
 TermKind = Literal["potential", "event"]
 
 
 class Tried(BaseModel):
     """One proposal of the past and what its branches said. Returns are sparse.
 
-    `gain`: mean of (candidate − control) over the seeds, `gain_low`, `gain_high` its interval at the gate's level, None
-    where it was not run. `control`: the control's mean final return. `curve`: [steps since the fork, gain].
+    `gain`: mean of (candidate − control) over the seeds; of the screening branches where the gate did not judge it,
+    None where it was not run. `gain_low`, `gain_high`: its interval at the gate's level, None where it was not judged.
+    `control`: the control's mean final return. `curve`: [steps since the fork, gain].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,28 +61,33 @@ def build_context(
 ) -> dict[str, Any]:
     """Plain data {evidence, diagnosis, history} of at most `max_chars` characters of JSON.
 
-    `history`: oldest first, the running intervention's rejected proposals included; the last `MAX_TRIED` are kept.
-    Cut in this order until it fits: key moments, the history's curves and problems, rows of the return curve, texts
-    that describe the task, and at last the oldest entries of the history. Features, events and terms are never cut.
+    `history`: oldest first, the running intervention's rejected proposals included; the last `MAX_TRIED` are kept. Of
+    the lists that grow with the task (features, events, agents, actions) the most telling rows are kept; where some are
+    left out, `left_out` says how many. Cut in this order until it fits: key moments, the history's curves and problems,
+    rows of the return curve, texts that describe the task, the oldest entries of the history, the least telling
+    features, the least telling events. Terms are never cut.
 
     Raises:
-        ConfigError: what must stay is larger than `max_chars`.
+        PromptTooLong: what must stay is larger than `max_chars`.
     """
     context: dict[str, Any] = {
         "evidence": _rounded(evidence.model_dump(mode="json")),
         "diagnosis": diagnosis.model_dump(mode="json") if diagnosis else None,
         "history": [_rounded(tried.model_dump(mode="json")) for tried in history[-MAX_TRIED:]],
     }
+    left_out = keep_most_telling(context["evidence"], _used(context))
+    if left_out:
+        context["left_out"] = left_out
     cuts: list[Callable[[dict[str, Any]], bool]] = [
-        _cut_moment, _cut_curves_of_history, _cut_curve_row, _cut_description, _cut_history,
+        _cut_moment, _cut_curves_of_history, _cut_curve_row, _cut_description, _cut_history, _cut_feature, _cut_event,
     ]  # fmt: skip
     for cut in cuts:
         while size(context) > max_chars and cut(context):
             pass
     if size(context) > max_chars:
-        raise ConfigError(
+        raise PromptTooLong(
             f"the evidence takes {size(context)!r} characters, a prompt at most {max_chars!r}; "
-            "give the task fewer features"
+            "give the task fewer groups, and groups, agents and terms shorter names"
         )
     return context
 
@@ -128,6 +136,32 @@ def _cut_description(context: dict[str, Any]) -> bool:
         return False
     task[longest] = ""
     return True
+
+
+def _cut_feature(context: dict[str, Any]) -> bool:
+    return _drop_least_telling(context, "features")
+
+
+def _cut_event(context: dict[str, Any]) -> bool:
+    return _drop_least_telling(context, "events")
+
+
+def _drop_least_telling(context: dict[str, Any], kind: str) -> bool:
+    rows = context["evidence"][kind]
+    kept = most_telling(kind, rows, len(rows) - 1, _used(context))
+    if len(kept) == len(rows):
+        return False
+    left_out = context.setdefault("left_out", {})
+    left_out[kind] = left_out.get(kind, 0) + len(rows) - len(kept)
+    context["evidence"][kind] = kept
+    return True
+
+
+def _used(context: dict[str, Any]) -> set[str]:
+    """What the terms in force, and those tried before, are built of: without it the roles could not go on from them."""
+    return names_in(context["evidence"]["signal"]["terms"]).union(
+        *(names_in(tried["proposal"]["terms"]) for tried in context["history"])
+    )
 
 
 def _drop_first(items: list[Any]) -> bool:

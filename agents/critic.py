@@ -25,8 +25,8 @@ async def diagnose(
     """One turn of the Critic. `context` comes from `build_context`.
 
     `conversation`: what followed the prompt so far (the Critic's messages with tool calls, the tools' answers). Where
-    the answer is an `AIMessage` with tool calls, run them, append both, and call again with one less in `calls_left`;
-    at 0 no tool is offered and the answer is a diagnosis.
+    the answer is an `AIMessage` with tool calls, answer all of them (run at most `calls_left`), append both, and call
+    again with that many less in `calls_left`; at 0 no tool is offered and the answer is a diagnosis.
 
     Raises:
         ModelAnswerError: see `RoleModel.ask`.

@@ -133,7 +133,9 @@ def _refinements(history: list[Json]) -> Iterator[Json]:
         return
     best = tried[0]["proposal"]
     if best["beta"] < 1.0:
-        reason = f"It gained {tried[0]['gain']} in its branches without clearing the gate."
+        judged = tried[0]["verdict"] not in ("screened_out", "not_tried")
+        where = "in its branches without clearing the gate" if judged else "in screening and was not judged"
+        reason = f"It gained {tried[0]['gain']} {where}."
         yield {"title": "The best so far, stronger", "reason": reason, "beta": min(1.0, 2 * best["beta"] or BETA),
                "terms": best["terms"]}  # fmt: skip
     if len(tried) > 1:

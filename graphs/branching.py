@@ -81,12 +81,11 @@ async def run_branches(
     return [known[job.key].model_copy(update={"arm": job.arm}) for job in jobs]
 
 
-def snapshot_of(ctx: Ctx, status: TrainerStatus) -> str:
-    """The point's snapshot, relative to the run directory, so that a run may be moved."""
+def snapshot_of(status: TrainerStatus) -> str:
+    """The point's snapshot, relative to the run directory."""
     if status.snapshot is None:
         raise AssertionError("a trainer that waits at a point has written its snapshot")
-    prefix = f"{ctx.run_dir}/"
-    return status.snapshot.removeprefix(prefix)
+    return status.snapshot
 
 
 def _finished(point: int, phase: str, result: BranchResult) -> BranchFinished:

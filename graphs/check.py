@@ -39,7 +39,7 @@ async def check(state: State, runtime: Runtime[Ctx]) -> State:
 async def _reports(ctx: Ctx, state: State, signals: list[Signal]) -> list[CheckReport]:
     """Each signal against task, recorded transitions and the signal in force; of two equal ones the second fails."""
     status = TrainerStatus.model_validate(state["status"])
-    path = ctx.run_dir / snapshot_of(ctx, status) / "recorded.safetensors"
+    path = ctx.run_dir / snapshot_of(status) / "recorded.safetensors"
     recorded = await asyncio.to_thread(Recorded.load, path, ctx.spec)
     rejected, returns = await _rejected(ctx, state), await return_range_at(ctx, state["point"])
     reports = []
@@ -51,7 +51,8 @@ async def _reports(ctx: Ctx, state: State, signals: list[Signal]) -> list[CheckR
 
 
 async def _rejected(ctx: Ctx, state: State) -> set[str]:
-    """Signals that must not come again: those that the gate has rejected, and all that this intervention has tried."""
+    """Signals that must not come again: those that the gate has rejected, and all that this intervention has tried.
+    What passed screening but whose turn never came may."""
     tried: set[tuple[int, str]] = set()
     for row in await ctx.store.rows("decisions"):
         tried |= {(row["point"], arm["arm"]) for arm in arms_of(row) if _is_out(arm, row, state)}
@@ -62,4 +63,6 @@ async def _rejected(ctx: Ctx, state: State) -> set[str]:
 def _is_out(arm: dict[str, Any], decision: dict[str, Any], state: State) -> bool:
     if (decision["point"], decision["round"]) == (state["point"], state["round"]):
         return False  # this round's own decision, left by a run that was killed before its checkpoint
+    if arm["verdict"] == "not_tried":
+        return False
     return bool(arm["verdict"] == "reject" or decision["point"] == state["point"])

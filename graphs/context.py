@@ -24,7 +24,8 @@ _GATE_SEED = 0x6A7E
 class Ctx:
     """`calls`: model calls that are not in the store yet; a node that asks a model writes them before it ends.
 
-    `wake`: set by the trainer's wake-ups, so that waiting for it is shorter than a poll.
+    `wake`: set by the trainer's wake-ups, so that waiting for it is shorter than a poll. `probing`: held by a probe
+    from asking what the budget has left until its branches are paid.
     """
 
     config: RunConfig
@@ -38,6 +39,7 @@ class Ctx:
     emit: Callable[[Event], None]
     poll_s: float = POLL_S
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    probing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def evaluation_seed(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import secrets
 import time
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..config import RunConfig
-from ..errors import NotARunError, RunLockedError
+from ..errors import ConfigError, NotARunError, RunLockedError
 from ..runs.store import RunView
 
 LOCK_PATIENCE_S = 1.0  # who reads a run's state takes the lock for an instant
@@ -37,11 +38,21 @@ class RunDirectory:
 def open_run(config: RunConfig, resume: bool) -> RunDirectory:
     """A new run directory; with `resume` the newest unfinished one of this config, if there is one.
 
-    Raises RunLockedError when another process is at it.
+    Raises RunLockedError when another process is at it, ConfigError when `run_dir` cannot be written.
     """
     found = newest_unfinished(config) if resume else None
-    path = found or make_run(config)
-    return RunDirectory(path, found is not None, lock_run(path))
+    try:
+        path = found or make_run(config)
+        return RunDirectory(path, found is not None, lock_run(path))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ConfigError(
+            f"run_dir: must be a folder that can be written, got {str(config.run_dir)!r} ({_reason(error)}); "
+            "set another one"
+        ) from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def make_run(config: RunConfig) -> Path:
@@ -52,11 +63,21 @@ def make_run(config: RunConfig) -> Path:
     path.mkdir(parents=True)
     for folder in ("checkpoints", "branches"):
         (path / folder).mkdir()
-    (path / "config.json").write_text(config.resolved_json())
-    (path / "training.json").write_text(config.training().model_dump_json(indent=2))
+    _write(path / "config.json", config.resolved_json())
+    _write(path / "training.json", config.training().model_dump_json(indent=2))
     info = {"id": name, "created": now.isoformat(), "config_hash": config.config_hash(), "version": _version()}
-    (path / "run.json").write_text(json.dumps(info, indent=2))
+    _write(path / "run.json", json.dumps(info, indent=2))
     return path
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole file or none, also after a kill or a power cut."""
+    unfinished = path.with_name(f"{path.name}.part")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 def newest_unfinished(config: RunConfig) -> Path | None:
@@ -64,8 +85,8 @@ def newest_unfinished(config: RunConfig) -> Path | None:
 
     Raises RunLockedError when another process is at it.
     """
-    views = [view for view in _runs(config.run_dir.absolute()) if view.info["config_hash"] == config.config_hash()]
-    for view in sorted(views, key=lambda view: str(view.info["created"]), reverse=True):
+    views = [view for view in _runs(config.run_dir.absolute()) if view.info.get("config_hash") == config.config_hash()]
+    for view in sorted(views, key=lambda view: str(view.info.get("created")), reverse=True):
         state = view.state()
         if state == "running":
             raise RunLockedError(f"another process is running {str(view.path)!r}; wait for it or stop it first")
@@ -79,7 +100,7 @@ def _runs(folder: Path) -> list[RunView]:
     for path in folder.glob("*/run.json"):
         try:
             views.append(RunView(path.parent))
-        except NotARunError:  # a run.json of somebody else
+        except NotARunError:  # a run.json of somebody else, or one that cannot be read
             continue
     return views
 

@@ -22,7 +22,7 @@ async def tried(store: LoopStore) -> list[Tried]:
 
 
 def arms_of(decision: Row) -> list[Row]:
-    """What is recorded of every arm that ran: those that the gate judged, and those that fell out in screening."""
+    """What is recorded of every arm that ran: those that the gate judged, and those that were screened only."""
     return [*decision["detail"]["judgements"], *decision["detail"]["screened"]]
 
 
@@ -44,10 +44,11 @@ def _tried(proposal: Row, decision: Row) -> Tried:
 
 
 def _verdict(proposal: Row, decision: Row, arm: Row) -> Verdict:
-    """The arm's own, except where no branch of any arm rose: then none of them was really tried."""
+    """The arm's own, except where the gate judged it and no branch of any arm rose: then it was not really tried."""
     if proposal["problems"]:
         return "failed_check"
     if not arm:
         return "not_tried"
-    verdict: Verdict = "not_informative" if decision["verdict"] == "not_informative" else arm["verdict"]
-    return verdict
+    verdict: Verdict = arm["verdict"]
+    judged = verdict not in ("screened_out", "not_tried")
+    return "not_informative" if judged and decision["verdict"] == "not_informative" else verdict

@@ -83,7 +83,7 @@ async def promote(state: State, runtime: Runtime[Ctx]) -> State:
     ctx.emit(Promoted(proposal=winner, version=reply.version, adopted=adopted, repeated=reply.repeated))
     return {
         "done_point": this.point,
-        "last_steps": (await ctx.client.status()).steps_main,  # an adopted state brings its branch's steps along
+        "last_steps": reply.steps_main,
         "note": {"version": reply.version, "adopted": adopted, "repeated": reply.repeated},
     }
 

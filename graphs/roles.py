@@ -14,7 +14,7 @@ from ..agents.critic import diagnose
 from ..agents.generator import propose
 from ..agents.ledger import Place
 from ..agents.ranker import rank
-from ..agents.schemas import Diagnosis, Proposal
+from ..agents.schemas import Diagnosis, Failure, Proposal, ProposalRanking, ProposalSet
 from ..errors import BudgetExhausted, ModelAnswerError
 from ..rl.ipc.messages import TrainerStatus
 from ..rl.signals.signal import Signal
@@ -23,37 +23,36 @@ from .context import Ctx
 from .events import Decided, Diagnosed
 from .history import tried
 from .round import evidence_at
-from .state import State
+from .state import State, Verdict
 from .tools import TOOLS
 
 T = TypeVar("T")
 
 
 async def critic(state: State, runtime: Runtime[Ctx]) -> State:
-    """A diagnosis, or calls of evidence tools (at most `adaptation.evidence_calls` turns)."""
-    ctx, left = runtime.context, state["calls_left"]
-    context = build_context(await evidence_at(ctx, state["point"]), await tried(ctx.store))
-    asked = diagnose(ctx.models.critic, Place(state["point"]), context, state.get("messages", []), TOOLS, left)
-    answer = await _answer(ctx, asked)
+    """A diagnosis, or calls of evidence tools (at most `adaptation.evidence_calls`). Where nothing is found, the
+    intervention is over."""
+    ctx = runtime.context
+    answer = await _answer(ctx, _ask_critic(ctx, state))
     if isinstance(answer, ModelAnswerError):
         return await _no_answer(ctx, state, answer)
     if isinstance(answer, AIMessage):
         calls = [call["name"] for call in answer.tool_calls]
-        return {"messages": [answer], "calls_left": left - 1, "note": {"calls": calls}}
+        return {"messages": [answer], "calls_left": state["calls_left"] - len(calls), "note": {"calls": calls}}
     diagnosis = answer.model_dump(mode="json")
     await ctx.store.update("diagnoses", [{"point": state["point"], "diagnosis": diagnosis}])
     failures = [finding.failure.value for finding in answer.findings]
     ctx.emit(Diagnosed(point=state["point"], failures=failures))
+    if set(failures) == {Failure.INSUFFICIENT_EVIDENCE.value}:
+        reason = answer.findings[0].explanation or "the evidence shows no failure"
+        return {**await _over(ctx, state, "insufficient_evidence", reason), "diagnosis": diagnosis}
     return {"diagnosis": diagnosis, "note": {"failures": failures}}
 
 
 async def generator(state: State, runtime: Runtime[Ctx]) -> State:
     """Up to `adaptation.candidates` proposals; what the rounds before have shown is in the history."""
     ctx = runtime.context
-    diagnosis = Diagnosis.model_validate(state["diagnosis"])
-    context = build_context(await evidence_at(ctx, state["point"]), await tried(ctx.store), diagnosis)
-    place = Place(state["point"], state["round"])
-    answer = await _answer(ctx, propose(ctx.models.generator, place, context, ctx.config.adaptation.candidates))
+    answer = await _answer(ctx, _ask_generator(ctx, state))
     if isinstance(answer, ModelAnswerError):
         return await _no_answer(ctx, state, answer)
     rows = [_proposal_row(state, position, proposal) for position, proposal in enumerate(answer.proposals)]
@@ -69,9 +68,7 @@ async def rank_proposals(state: State, runtime: Runtime[Ctx]) -> State:
     proposals = {key: Proposal.model_validate(rows[key]["proposal"]) for key in ids}
     order = ids
     if len(ids) > 1:
-        diagnosis = Diagnosis.model_validate(state["diagnosis"])
-        context = build_context(await evidence_at(ctx, state["point"]), await tried(ctx.store), diagnosis)
-        answer = await _answer(ctx, rank(ctx.models.ranker, Place(state["point"], state["round"]), context, proposals))
+        answer = await _answer(ctx, _ask_ranker(ctx, state, proposals))
         if isinstance(answer, ModelAnswerError):
             return await _no_answer(ctx, state, answer)
         order = answer.order
@@ -79,6 +76,31 @@ async def rank_proposals(state: State, runtime: Runtime[Ctx]) -> State:
     in_force = TrainerStatus.model_validate(state["status"]).signal
     exploration = round_exploration([proposals[key].exploration for key in order], in_force)
     return {"ranked": order, "exploration": exploration.model_dump(mode="json"), "note": {"ranked": order}}
+
+
+# ---------------------------------------------------------------- asking
+
+
+async def _ask_critic(ctx: Ctx, state: State) -> Diagnosis | AIMessage:
+    context = build_context(await evidence_at(ctx, state["point"]), await tried(ctx.store))
+    left = max(state["calls_left"], 0)
+    return await diagnose(ctx.models.critic, Place(state["point"]), context, state.get("messages", []), TOOLS, left)
+
+
+async def _ask_generator(ctx: Ctx, state: State) -> ProposalSet:
+    context = await _diagnosed(ctx, state)
+    place = Place(state["point"], state["round"])
+    return await propose(ctx.models.generator, place, context, ctx.config.adaptation.candidates)
+
+
+async def _ask_ranker(ctx: Ctx, state: State, proposals: dict[str, Proposal]) -> ProposalRanking:
+    context = await _diagnosed(ctx, state)
+    return await rank(ctx.models.ranker, Place(state["point"], state["round"]), context, proposals)
+
+
+async def _diagnosed(ctx: Ctx, state: State) -> dict[str, Any]:
+    diagnosis = Diagnosis.model_validate(state["diagnosis"])
+    return build_context(await evidence_at(ctx, state["point"]), await tried(ctx.store), diagnosis)
 
 
 async def _answer(ctx: Ctx, asked: Awaitable[T]) -> T | ModelAnswerError:
@@ -91,25 +113,32 @@ async def _answer(ctx: Ctx, asked: Awaitable[T]) -> T | ModelAnswerError:
         await ctx.write_calls()
 
 
+# ---------------------------------------------------------------- ending early
+
+
 async def _no_answer(ctx: Ctx, state: State, error: ModelAnswerError) -> State:
     over = isinstance(error, BudgetExhausted)
-    verdict, reason = "budget" if over else "no_answer", f"{type(error).__name__}: {error}"[:2000]
+    reason = f"{type(error).__name__}: {error}"[:2000]
+    return {**await _over(ctx, state, "budget" if over else "no_answer", reason), "adaptation_over": over}
+
+
+async def _over(ctx: Ctx, state: State, verdict: Verdict, reason: str) -> State:
+    """Record that the intervention ends here, without anything tried; training goes on."""
     key = f"p{state['point']}-r{state['round']}"
-    row: dict[str, Any] = {"id": key, "point": state["point"], "round": state["round"], "verdict": verdict}
-    row |= {
+    row = {
+        "id": key,
+        "point": state["point"],
+        "round": state["round"],
+        "verdict": verdict,
         "winner": None,
         "adopted": None,
         "version": None,
         "detail": {"reason": reason, "judgements": [], "screened": []},
+        "created_steps": state["status"]["steps_main"],
     }
-    await ctx.store.write("decisions", row | {"created_steps": state["status"]["steps_main"]})
+    await ctx.store.write("decisions", row)
     ctx.emit(Decided(id=key, verdict=verdict, winner=None, reason=reason))
-    return {
-        "verdict": "budget" if over else "no_answer",
-        "done_point": state["point"],
-        "adaptation_over": over,
-        "note": {"verdict": verdict, "reason": reason},
-    }
+    return {"verdict": verdict, "done_point": state["point"], "note": {"verdict": verdict, "reason": reason}}
 
 
 def _proposal_row(state: State, position: int, proposal: Proposal) -> dict[str, Any]:

@@ -59,7 +59,7 @@ async def this_round(ctx: Ctx, state: State) -> Round:
     return Round(
         point=state["point"],
         number=state["round"],
-        fork=snapshot_of(ctx, status),
+        fork=snapshot_of(status),
         status=status,
         signals={CONTROL: status.signal, **candidates},
         exploration=Exploration.model_validate(state["exploration"]),

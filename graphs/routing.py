@@ -15,7 +15,7 @@ def after_observe(state: State) -> Literal["observe", "critic", "__end__"]:
 
 
 def after_critic(state: State) -> Literal["critic_tools", "generator", "observe"]:
-    """Without an answer the intervention is over; a tool call is answered first."""
+    """Without an answer, or without a failure in it, the intervention is over; a tool call is answered first."""
     if state.get("verdict") is not None:
         return "observe"
     return "critic_tools" if state.get("diagnosis") is None else "generator"

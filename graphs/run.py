@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
@@ -39,7 +40,7 @@ from ..rl.ipc.process import TrainerProcess, attach_or_start, tail
 from ..rl.signals.shaping import CompiledSignal
 from ..rl.task import TaskSpec
 from ..runs.report import write_report
-from ..runs.store import LoopStore, RunView, provider
+from ..runs.store import LoopStore, RunState, RunView, provider
 from .context import Ctx
 from .directory import RunDirectory, open_run
 from .events import Event, Progress, RunFinished, RunStarted
@@ -50,8 +51,7 @@ from .state import CHECKPOINT_TYPES, State
 from .trace import VisitRecorder
 
 KEEP_CHECKPOINTS = 20
-PROGRESS_S = 0.5
-HEARTBEAT_S = 5.0
+TICK_S = 1.0  # how often progress is told and wall time written down; a kill loses no more of it
 
 
 class RunResult(BaseModel):
@@ -81,6 +81,7 @@ class Run:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
+        self._writing = threading.Lock()
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens, until the run ends in whatever way. One reader; of unread progress only the last is kept."""
@@ -122,25 +123,37 @@ class Run:
     async def _main(self, spec: TaskSpec) -> None:
         began = time.monotonic()
         async with AsyncExitStack() as stack:
+            stack.callback(self._directory.unlock)  # when all is written: else another loop could resume before that
             store = await LoopStore.open(self.path)
             stack.push_async_callback(store.close)
             clock = _Clock(store, began, await store.get("wall_s", 0.0))
             await store.close_visits()
+            await clock.write(state="running", error=None)
             self._tell_start()
             try:
                 await self._train(spec, store, clock)
+                await clock.write()
+                await self._report("done")
             except asyncio.CancelledError:
                 await clock.write(state="stopped")
+                await self._report("stopped")
                 raise
             except Exception as error:
-                self._log.write("failed", error=f"{type(error).__name__}: {error}")
-                await clock.write(state="failed", error=f"{type(error).__name__}: {error}")
+                words = f"{type(error).__name__}: {error}"
+                self._log.write("failed", error=words)
+                await clock.write(state="failed", error=words)
+                await self._report("failed")
                 raise
-            finally:
-                self._directory.unlock()
-            await clock.write(state="done")
-        await asyncio.to_thread(write_report, self.path)
+            await clock.write(state="done")  # last: what is done has its report and is not resumed
         self.emit(RunFinished(status=await asyncio.to_thread(RunView(self.path).status)))
+
+    async def _report(self, state: RunState) -> None:
+        """Write the report of a run that ends as `state`; takes seconds, so trainer and workers are gone by then."""
+        await asyncio.to_thread(self._write_report, state)
+
+    def _write_report(self, state: RunState) -> None:
+        with self._writing:  # a stop does not end the thread that writes already; the later page must win
+            write_report(self.path, state=state)
 
     async def _train(self, spec: TaskSpec, store: LoopStore, clock: _Clock) -> None:
         """Trainer and workers up, graph to its end, trainer and workers down."""
@@ -153,8 +166,12 @@ class Run:
             stack.push_async_callback(trainer.stop)
             ctx = await self._context(spec, store, trainer.client, pool)
             await _first_of(
-                self._graph(ctx), self._follow(ctx, trainer, clock), _dies(trainer, self.path / "trainer.out")
+                self._graph(ctx),
+                self._tick(ctx, clock),
+                self._wake(ctx, trainer),
+                _dies(trainer, self.path / "trainer.out"),
             )
+            self.emit(await _progress(ctx))
 
     async def _context(self, spec: TaskSpec, store: LoopStore, client: TrainerClient, pool: Executor) -> Ctx:
         calls: list[Call] = []
@@ -176,18 +193,19 @@ class Run:
         async with open_checkpoints(self.path) as checkpoints:
             await run_graph(ctx, checkpoints, self._directory.id)
 
-    async def _follow(self, ctx: Ctx, trainer: TrainerProcess, clock: _Clock) -> None:
-        """Wake the graph at the trainer's wake-ups; tell progress and beat the heart now and then."""
-        told = beaten = 0.0
-        async for _ in wakeups(trainer.events):
+    async def _tick(self, ctx: Ctx, clock: _Clock) -> None:
+        """Tell progress and write the wall time, also while the trainer waits and branches run."""
+        while True:
+            self.emit(await _progress(ctx))
+            await clock.write()
+            await asyncio.sleep(TICK_S)
+
+    async def _wake(self, ctx: Ctx, trainer: TrainerProcess) -> None:
+        """Wake the graph at the trainer's wake-ups."""
+        async for wakeup in wakeups(trainer.events):
+            if wakeup.waiting_at is not None:
+                self.emit(await _progress(ctx))  # first: what happens at this point is shown at its steps
             ctx.wake.set()
-            now = time.monotonic()
-            if now - told >= PROGRESS_S:
-                told = now
-                self.emit(await _progress(ctx))
-            if now - beaten >= HEARTBEAT_S:
-                beaten = now
-                await clock.write(state="running")
 
     # ------------------------------------------------------------ telling
 
@@ -214,7 +232,7 @@ class Run:
 
 
 class _Clock:
-    """Wall time of the run, sessions before this one included, and its state, in the store."""
+    """Writes the run's wall time, sessions before this one included, and with it what else is said, as the state."""
 
     def __init__(self, store: LoopStore, began: float, before_s: float) -> None:
         self._store = store

@@ -13,7 +13,15 @@ from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict  # typing's own breaks ToolRuntime[Context, State] on Python 3.11
 
 Verdict = Literal[
-    "accept", "reject", "no_difference", "not_informative", "no_candidate", "no_answer", "budget", "conflict"
+    "accept",
+    "reject",
+    "no_difference",
+    "not_informative",
+    "insufficient_evidence",
+    "no_candidate",
+    "no_answer",
+    "budget",
+    "conflict",
 ]
 
 # What a checkpoint may bring back to life, besides plain data.
@@ -39,7 +47,7 @@ class State(TypedDict, total=False):
     status: dict[str, Any]  # TrainerStatus at the point
 
     messages: Annotated[list[BaseMessage], add_messages]  # the Critic's tool calls and their answers
-    calls_left: int
+    calls_left: int  # tool calls of the Critic; below 0: that many of its last message are over the limit
     diagnosis: dict[str, Any] | None
 
     round: int

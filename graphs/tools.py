@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.prebuilt import ToolNode, ToolRuntime
-from langgraph.prebuilt.tool_node import ToolInvocationError
+from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
+from langgraph.types import Command
 
 from ..errors import CosignalError, ProtocolError, SignalError
 from ..rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
@@ -73,8 +76,9 @@ async def launch_branches(
     signal = status.signal if terms is None else Signal(beta=beta, terms=tuple(terms))
     CompiledSignal(signal, ctx.spec)  # the model reads what is wrong with it
     jobs = probe_jobs(ctx, status, signal, Exploration(entropy=entropy, kick=kick), steps)
-    await _afford(ctx, status, 2 * steps)
-    results = await run_branches(ctx, state["point"], state["round"], "probe", jobs)
+    async with ctx.probing:  # calls of one message run beside each other: each must see what the others have spent
+        await _afford(ctx, status, state["point"], jobs)
+        results = await run_branches(ctx, state["point"], state["round"], "probe", jobs)
     return _bounded([_told(result) for result in results])
 
 
@@ -87,18 +91,22 @@ def probe_jobs(
     """
     if not 1 <= steps <= MAX_PROBE_STEPS:
         raise ProbeRefusedError(f"steps must be in 1..{MAX_PROBE_STEPS}, got {steps!r}; ask again within it")
-    fork, kept = snapshot_of(ctx, status), kept_exploration(status.signal)
+    fork, kept = snapshot_of(status), kept_exploration(status.signal)
     return [
         branch_job(ctx, fork, CONTROL, status.signal, kept, PROBE_SEED, steps),
         branch_job(ctx, fork, "probe", signal, exploration, PROBE_SEED, steps),
     ]
 
 
-async def _afford(ctx: Ctx, status: TrainerStatus, steps: int) -> None:
+async def _afford(ctx: Ctx, status: TrainerStatus, point: int, jobs: Sequence[BranchJob]) -> None:
+    """Raises ProbeRefusedError where what is still to run of `jobs` costs more than is left. What has run is paid, so
+    that a probe that runs again after a crash is not refused for its own steps."""
+    done = {row["key"] for row in await ctx.store.rows("branches", point=point)}
+    steps = sum(job.horizon for job in jobs if job.key not in done)
     left = branch_budget(ctx.config.adaptation, status.steps_budget) - await ctx.store.branch_steps()
-    if steps > left:
+    if steps > max(left, 0):
         raise ProbeRefusedError(
-            f"the probe costs {steps} steps, {left} are left of adaptation.max_share; go without it"
+            f"the probe costs {steps} steps, {max(left, 0)} are left of adaptation.max_share; go without it"
         )
 
 
@@ -117,5 +125,21 @@ TOOLS: list[BaseTool] = [query_trainer, launch_branches]
 MODEL_MISTAKES = (ToolInvocationError, ProbeRefusedError, SignalError, ProtocolError)
 
 
+async def refuse_what_is_over(
+    request: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+) -> ToolMessage | Command[Any]:
+    """A message may call several tools at once: those beyond `adaptation.evidence_calls` are refused in words."""
+    calls, left = request.state["messages"][-1].tool_calls, request.state["calls_left"]
+    over = {call["id"] for call in calls[len(calls) + min(left, 0) :]}
+    if request.tool_call["id"] not in over:
+        return await run(request)
+    return ToolMessage(
+        "refused: no tool call is left of adaptation.evidence_calls; answer from what you have",
+        name=request.tool_call["name"],
+        tool_call_id=str(request.tool_call["id"]),
+        status="error",
+    )
+
+
 def critic_tools() -> ToolNode:
-    return ToolNode(TOOLS, name="critic_tools", handle_tool_errors=MODEL_MISTAKES)
+    return ToolNode(TOOLS, name="critic_tools", handle_tool_errors=MODEL_MISTAKES, awrap_tool_call=refuse_what_is_over)

@@ -44,7 +44,11 @@ async def validate(state: State, runtime: Runtime[Ctx]) -> State:
         "winner": chosen.arm if chosen else None,
         "horizon": this.horizon,
         "judgements": [_judged(judgement, full) for judgement in judgements],
-        "screened": [_screened(arm, screened) for arm in gains if arm not in {j.arm for j in judgements}],
+        "screened": [
+            _screened(arm, screened, *_why_not(arm, finalists, chosen))
+            for arm in gains
+            if arm not in {judgement.arm for judgement in judgements}
+        ],
     }
     return {"outcome": outcome, "note": {"finalists": finalists, "verdict": outcome["verdict"]}}
 
@@ -122,7 +126,8 @@ def _judge(ctx: Ctx, this: Round, full: Results, arm: str, level: float) -> Judg
         Arm.of(CONTROL, full[CONTROL]),
         margin=ctx.config.gate.margin * this.width,
         level=level,
-        removal=is_removal(signal, this.in_force),
+        # what every arm of the round gets is part of what would be promoted: a removal with a new kick is no removal
+        removal=is_removal(signal.model_copy(update={"exploration": this.exploration}), this.in_force),
         fork_return=full[CONTROL][0].fork_return,
         return_width=this.width,
         kind=signal_kind(signal),
@@ -137,17 +142,25 @@ def _judged(judgement: Judgement, full: Results) -> dict[str, Any]:
     return judgement.model_dump(mode="json") | _curves(full, judgement.arm)
 
 
-def _screened(arm: str, screened: Results) -> dict[str, Any]:
-    """A candidate that others passed in screening; nothing was tested about it."""
+def _why_not(arm: str, finalists: list[str], chosen: Judgement | None) -> tuple[str, str]:
+    """Verdict and words for a candidate that was screened but not judged; the gate has said nothing about it."""
+    if arm not in finalists:
+        return "screened_out", "screened out: others were better"
+    if chosen is not None:
+        return "not_tried", f"not tried further: {chosen.arm} was accepted before its turn"
+    return "not_tried", "not tried further: adaptation.max_share was used up before its turn"
+
+
+def _screened(arm: str, screened: Results, verdict: str, why: str) -> dict[str, Any]:
     gain, seeds = fmean(_gains(screened, arm)), [result.seed for result in screened[arm]]
     return {
         "arm": arm,
-        "verdict": "no_difference",
+        "verdict": verdict,
         "gain": gain,
         "lower": None,
         "upper": None,
         "seeds": seeds,
-        "explanation": f"{arm}: gain {gain:+.3f} over {len(seeds)} seeds in screening, where others were better",
+        "explanation": f"{arm}: gain {gain:+.3f} over {len(seeds)} seeds in screening; {why}",
         **_curves(screened, arm),
     }
 

@@ -66,6 +66,11 @@ def load_snapshot(line: TrainingLine, directory: Path) -> dict[str, object]:
     return extra
 
 
+def steps_of(directory: Path) -> int:
+    """Main steps of the line that a snapshot holds."""
+    return int(json.loads((directory / "state.json").read_text())["line"]["steps_main"])
+
+
 def update_of(directory: Path) -> int:
     """checkpoints/update_000000016 → 16."""
     return int(directory.name.rsplit("_", 1)[1])

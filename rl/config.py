@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -43,7 +43,7 @@ class IPPOConfig(Config):
     max_grad_norm: float = Field(default=10.0, gt=0)
     epochs: int = Field(default=4, ge=1)
     minibatches: int = Field(default=4, ge=1)
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)  # () is a linear network
 
 
 class EvaluationConfig(Config):

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from ..errors import CosignalError, RunLockedError, SignalError
-from .checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot
+from .checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot, steps_of
 from .config import TrainingConfig
 from .evaluate import Evaluation, Evaluator
 from .evidence import build_evidence, query
@@ -213,7 +213,7 @@ class Trainer:
         """Look the key up, compare, log to disk, apply. The reply is only sent after all four."""
         done = next((entry for entry in self.log if entry.key == request.key), None)
         if done is not None:
-            return m.PromoteReply(version=done.version, applied_at_update=done.applied_update, repeated=True)
+            return self._promoted(done, repeated=True)
         if request.base_version != self.line.signal.version:
             return m.ErrorReply(
                 error="version_conflict",
@@ -240,7 +240,13 @@ class Trainer:
         self.writer.log_signal(entry)
         self.log.append(entry)
         self._apply(entry)
-        return m.PromoteReply(version=version, applied_at_update=entry.applied_update, repeated=False)
+        return self._promoted(entry, repeated=False)
+
+    def _promoted(self, entry: LoggedSignal, repeated: bool) -> m.PromoteReply:
+        steps = entry.applied_steps if entry.adopt is None else steps_of(self.run_dir / entry.adopt)
+        return m.PromoteReply(
+            version=entry.version, applied_at_update=entry.applied_update, steps_main=steps, repeated=repeated
+        )
 
     def _apply(self, entry: LoggedSignal) -> None:
         """At this update boundary: adopt the branch's state, or keep ours and change the signal."""

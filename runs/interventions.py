@@ -53,18 +53,23 @@ def _rounds(point: int, tables: dict[str, list[Row]], in_force: Signal) -> list[
 
 def _round(number: int, here: dict[str, list[Row]], in_force: Signal) -> Row:
     decision = next((row for row in here["decisions"] if row["round"] == number), None)
-    judgements = {row["arm"]: row for row in _detail(decision).get("judgements", [])}
+    detail = _detail(decision)
+    judgements = {row["arm"]: row for row in detail.get("judgements", [])}
+    screened = {row["arm"]: row for row in detail.get("screened", [])}
     proposals = [row for row in here["proposals"] if row["round"] == number]
     control = _control(here["branches"], proposals)
     values = _value_range(here["branches"])
     shown = [
-        _proposal(row, here["branches"], control, judgements.get(row["id"]), in_force, values) for row in proposals
+        _proposal(row, here["branches"], control, in_force, values)
+        | {"judgement": judgements.get(row["id"]), "screening": screened.get(row["id"])}
+        for row in proposals
     ]
+    shown = [row | {"verdict": _verdict(row)} for row in shown]
     winner = decision["winner"] if decision else None
     return {
         "number": number,
         "decision": decision,
-        "reason": _detail(decision).get("reason", ""),
+        "reason": detail.get("reason", ""),
         "proposals": shown,
         "dots": _dots(shown, control, winner),
     }
@@ -91,12 +96,7 @@ def _control(branches: Sequence[Row], proposals: Sequence[Row]) -> list[Row]:
 
 
 def _proposal(
-    row: Row,
-    branches: Sequence[Row],
-    control: list[Row],
-    judgement: Row | None,
-    in_force: Signal,
-    values: tuple[float, float],
+    row: Row, branches: Sequence[Row], control: list[Row], in_force: Signal, values: tuple[float, float]
 ) -> Row:
     own = [branch for branch in branches if branch["arm"] == row["id"] and branch["phase"] in PHASES]
     proposed = Signal.model_validate(row["signal"])
@@ -107,20 +107,20 @@ def _proposal(
         "problems": row["problems"],
         "notes": row["notes"],
         "diff": [diff_line(line) for line in describe_difference(in_force, proposed)],
-        "judgement": judgement,
-        "verdict": _verdict(row, own, judgement),
         "phases": [found for phase in PHASES if (found := _compare(phase, own, control))],
         "finals": list(_finals(own).values()),
         "chart": _chart(row["id"], own, control, values),
     }
 
 
-def _verdict(row: Row, own: Sequence[Row], judgement: Row | None) -> str:
-    if row["problems"]:
+def _verdict(proposal: Row) -> str:
+    """The gate's where it judged, else why it did not; `screened` while the round is not decided yet."""
+    if proposal["problems"]:
         return "refused"
-    if judgement is not None:
-        return str(judgement["verdict"])
-    return "screened" if own else "not_tried"
+    record = proposal["judgement"] or proposal["screening"]
+    if record is not None:
+        return str(record["verdict"])
+    return "screened" if proposal["finals"] else "not_tried"
 
 
 def _compare(phase: str, own: Sequence[Row], control: Sequence[Row]) -> Row | None:

@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ..graphs import events as e
+from .terminal import one_line
 
+VERDICTS = ("no_difference", "not_informative", "insufficient_evidence", "no_candidate", "screened_out", "not_tried")
 Style = Literal["", "cyan", "yellow", "bold green", "dim"]
 
 
 class Line(NamedTuple):
-    """One line of the log; `text` may hold a model's words and is printed without markup."""
+    """One line of the log; `text` may hold a model's words and is printed without markup and control characters."""
 
     steps: int
     label: str
@@ -28,7 +30,7 @@ class Line(NamedTuple):
 
     def rich(self) -> Text:
         line = Text(f"{self.steps:>11,}  ", style="dim")
-        return line.append(f"{self.label:<10} {self.text}", style=self.style)
+        return line.append(f"{one_line(self.label):<10} {one_line(self.text)}", style=self.style)
 
 
 class Board:
@@ -37,9 +39,9 @@ class Board:
     def __init__(self) -> None:
         self.progress: e.Progress | None = None
         self.doing = "starting"
-        self.signal = "as the config says"
         self.path = ""
         self._titles: dict[str, str] = {}
+        self._versions = {0: "as the config says"}
         self._branches = 0
 
     def apply(self, event: e.Event) -> Iterator[Line]:
@@ -68,18 +70,26 @@ class Board:
                 yield Line(steps, "proposal", f"{event.id} {event.title}{refused}", "dim" if refused else "")
             case e.Decided():
                 winner = f" {event.winner}" if event.winner else ""
-                yield Line(steps, "verdict", f"{event.verdict.replace('_', ' ')}{winner}: {event.reason}")
+                verdict = event.verdict.replace("_", " ")
+                yield Line(steps, "verdict", f"{verdict}{winner}: {in_words(event.reason, event.verdict)}")
             case e.Promoted():
-                self.signal = f"v{event.version} {self._titles.get(event.proposal, event.proposal)}"
+                promoted = f"v{event.version} {self._titles.get(event.proposal, event.proposal)}"
+                self._versions[event.version] = promoted
                 taken = "the winning branch's state" if event.adopted == "state" else "signal only"
-                yield Line(steps, "promotion", f"{self.signal} ({taken})", "bold green")
+                yield Line(steps, "promotion", f"{promoted} ({taken})", "bold green")
             case e.RunFinished():
                 self.doing = "finished"
+
+    @property
+    def signal(self) -> str:
+        """The signal in force; by its title where its promotion was seen, so not after a resume."""
+        version = self.progress.signal_version if self.progress else 0
+        return self._versions.get(version, f"v{version}")
 
     def _moved(self, event: e.Progress) -> Iterator[Line]:
         before, self.progress = self.progress, event
         if not event.waiting:
-            self.doing = "training"
+            self.doing = "training" if event.steps_main < event.steps_budget else "finishing, then the report"
         if before is not None and before.stage != event.stage:
             yield Line(event.steps_main, "stage", f"{before.stage} → {event.stage}", "cyan")
 
@@ -148,6 +158,13 @@ def provider_in_words(provider: str) -> str:
     return f"{provider}: plain rules, no language model" if provider == "rules" else provider
 
 
+def in_words(reason: str, verdict: str) -> str:
+    """The gate's reason with its verdicts as words; `verdict` is the round's, arms may have others."""
+    for name in (verdict, *VERDICTS):
+        reason = reason.replace(name, name.replace("_", " "))
+    return reason
+
+
 def summary(progress: e.Progress) -> str:
     """The numbers of one moment in a line."""
     return (
@@ -160,17 +177,21 @@ def ending(status: dict[str, Any]) -> str:
     """The last words: how it ended, what it cost, where to read on."""
     return (
         f"{status['state']}: sparse return {number(status['sparse_return'])}, "
-        f"success {percent(status['success_rate'])}, {status['promotions']} promotions, "
+        f"success {percent(status['success_rate'])}, {_promotions(status['promotions'])}, "
         f"{status['steps_main']:,} main steps, {status['steps_total']:,} in all, {status['wall_s']:.0f} s\n"
         f"report: {Path(status['path']) / 'report.html'}"
     )
+
+
+def _promotions(count: int) -> str:
+    return f"{count} promotion{'' if count == 1 else 's'}"
 
 
 def panel(board: Board) -> RenderableType:
     """The bar over main steps, and the table below it."""
     now = board.progress
     if now is None:
-        return Text(board.doing, style="dim")
+        return Text(one_line(board.doing), style="dim")
     bar = Table.grid(padding=(0, 1))
     done = min(now.steps_main, now.steps_budget)
     bar.add_row(
@@ -182,13 +203,13 @@ def panel(board: Board) -> RenderableType:
     table.add_column(style="dim")
     table.add_column()
     table.add_row("sparse return", number(now.sparse_return), "success", percent(now.success_rate))
-    table.add_row("stage", now.stage, "now", escape(board.doing))
-    table.add_row("total steps", f"{now.steps_total:,}", "signal", escape(board.signal))
+    table.add_row("stage", now.stage, "now", escape(one_line(board.doing)))
+    table.add_row("total steps", f"{now.steps_total:,}", "signal", escape(one_line(board.signal)))
     return Group(bar, table)
 
 
 def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else f"{value:z.2f}"  # z: no minus before zero
 
 
 def percent(value: float | None) -> str:

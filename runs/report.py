@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..rl.signals.describe import describe_difference, describe_signal
 from ..rl.signals.signal import Signal
 from . import drawing
 from .interventions import diff_line, interventions
 from .progress import number, percent, provider_in_words
-from .store import RunView, steps_of
+from .store import RunState, RunView, steps_of
 from .story import story
 
 ASSETS = Path(__file__).with_name("assets")
@@ -25,18 +25,28 @@ SMOOTHED = 10  # updates that the curve of training episodes is averaged over
 Row = dict[str, Any]
 
 
-def write_report(run_dir: Path, topology: drawing.Topology | None = None) -> Path:
+def write_report(run_dir: Path, topology: drawing.Topology | None = None, state: RunState | None = None) -> Path:
     """Write `report.html` into the run directory; its path. `topology` is the graph to draw, by default the loop's own.
+    `state` is how the run is about to end, by default what can be read from its directory.
 
     Raises NotARunError where there is no run.
     """
     view = RunView(run_dir)
-    page = _environment().get_template("report.html.j2").render(_context(view, topology or loop_topology()))
+    context = _context(view, topology or loop_topology(), state or view.state())
+    page = _environment().get_template("report.html.j2").render(context)
     path = view.path / "report.html"
     unfinished = path.with_suffix(".html.part")
-    unfinished.write_text(page, encoding="utf-8")
+    unfinished.write_text(_with_error(page, context["status"]["error"]), encoding="utf-8")
     unfinished.replace(path)  # a reader sees the old page or the new one
     return path
+
+
+def _with_error(page: str, error: str | None) -> str:
+    """What made the run fail, above the numbers of the header."""
+    if error is None:
+        return page
+    numbers = '<dl class="numbers">'
+    return page.replace(numbers, f'<pre class="refused" tabindex="0">{escape(error)}</pre>\n{numbers}', 1)
 
 
 def graph_page(topology: drawing.Topology) -> str:
@@ -79,10 +89,10 @@ def _pretty(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _context(view: RunView, topology: drawing.Topology) -> Row:
+def _context(view: RunView, topology: drawing.Topology, state: RunState) -> Row:
     from plotly.offline import get_plotlyjs
 
-    status, visits = view.status(), view.visits()
+    status, visits = view.status() | {"state": state}, view.visits()
     nodes = _nodes(topology, visits, view.calls())
     return {
         "css": _asset("report.css"),

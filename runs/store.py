@@ -192,12 +192,8 @@ class RunView:
 
     def __init__(self, run_dir: Path) -> None:
         self.path = Path(run_dir)
-        if not (self.path / "run.json").is_file() or not (self.path / "config.json").is_file():
-            raise NotARunError(
-                f"{str(run_dir)!r} is not a run directory (it has no run.json); name one that `cosignal run` has made"
-            )
-        self.info: Row = json.loads((self.path / "run.json").read_text())
-        self.config: Row = json.loads((self.path / "config.json").read_text())
+        self.info = _read_json(self.path / "run.json")
+        self.config = _read_json(self.path / "config.json", needed=("seed", "llm", "trainer", "task"))
 
     # ------------------------------------------------------------ tables
 
@@ -259,15 +255,17 @@ class RunView:
     def status(self) -> Row:
         """Where the run stands, the fields of `cosignal status --json`.
 
-        `sparse_return`, `success_rate`: of the last evaluation of the main line; null before the first one.
+        `error`: what made the run fail, else null. `sparse_return`, `success_rate`: of the last evaluation of the main
+        line; null before the first one. `llm_calls`: those that were made, not those that the budget refused.
         """
         counters, proposals, branches, decisions = self.counters(), self.proposals(), self.branches(), self.decisions()
-        signals = self.signals()
+        signals, values = self.signals(), self.values()
         evaluated = [row for row in self.metrics() if row.get("evaluation_return") is not None]
         last = evaluated[-1] if evaluated else {}
         return {
-            "path": str(self.path),
+            "path": str(self.path.absolute()),
             "state": self.state(),
+            "error": values.get("error"),
             "seed": self.config["seed"],
             "provider": provider(self.config["llm"]),
             "stage": counters.get("stage"),
@@ -279,10 +277,10 @@ class RunView:
             "validated": len({row["arm"] for row in branches} & {row["id"] for row in proposals}),
             "promotions": sum(row["version"] > 0 for row in signals),
             "rollbacks": sum(row["verdict"] == "rollback" for row in decisions),
-            "llm_calls": len(self.calls()),
+            "llm_calls": sum(row["outcome"] != "budget" for row in self.calls()),
             "sparse_return": last.get("evaluation_return"),
             "success_rate": last.get("evaluation_success"),
-            "wall_s": round(float(self.values().get("wall_s", 0.0)), 1),
+            "wall_s": round(float(values.get("wall_s", 0.0)), 1),
         }
 
     # ------------------------------------------------------------ reading
@@ -315,6 +313,28 @@ class RunView:
             if known.fetchone() is None:
                 return []
             return [dict(row) for row in connection.execute(query)]
+
+
+def _read_json(path: Path, needed: Sequence[str] = ()) -> Row:
+    """The object in the file. Raises NotARunError where there is none, or one without the `needed` keys."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotARunError(
+            f"{str(path.parent)!r} is not a run directory (it has no {path.name}); "
+            "name one that `cosignal run` has made"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: neither UTF-8 nor JSON
+        raise NotARunError(
+            f"{str(path)!r} must be the JSON file of a run, got {error}; restore the file or name another run"
+        ) from error
+    missing = [key for key in needed if key not in data] if isinstance(data, dict) else list(needed)
+    if missing or not isinstance(data, dict):
+        raise NotARunError(
+            f"{str(path)!r} must be the JSON object of a run, got {type(data).__name__} without {missing!r}; "
+            "name a directory that `cosignal run` has made"
+        )
+    return data
 
 
 def _number(counters: Mapping[str, str], name: str) -> int:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cosignal.cli import app
+from cosignal.cli import _resume_command, app
+from cosignal.errors import ConfigError
 from cosignal.graphs import events as e
 from cosignal.graphs.studio import graph
 from cosignal.runs import progress
@@ -24,6 +28,7 @@ EXAMPLE = str(ROOT / "examples" / "two_switch.yaml")
 STATUS_KEYS = {
     "path", "state", "seed", "provider", "stage", "steps_main", "steps_total", "steps_budget", "signal_version",
     "proposals", "validated", "promotions", "rollbacks", "llm_calls", "sparse_return", "success_rate", "wall_s",
+    "error",
 }  # fmt: skip
 
 runner = CliRunner()
@@ -50,6 +55,15 @@ def test_status_json_is_one_object_on_one_line(finished_run: Path) -> None:
     assert status["provider"] == "rules"
 
 
+def test_status_says_why_a_run_failed_in_one_line(finished_run: Path) -> None:
+    with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
+        words = json.dumps("TrainerGone: no memory\nlast words\x1b[2J")
+        database.execute("INSERT OR REPLACE INTO run VALUES ('error', ?)", (words,))
+    told = runner.invoke(app, ["status", str(finished_run)]).stdout
+    assert "error           TrainerGone: no memory last words\\x1b[2J\n" in told
+    assert json.loads(runner.invoke(app, ["status", str(finished_run), "--json"]).stdout)["error"].endswith("\x1b[2J")
+
+
 def test_status_in_words(finished_run: Path) -> None:
     result = runner.invoke(app, ["status", str(finished_run)])
     assert result.exit_code == 0
@@ -71,6 +85,8 @@ def test_status_in_words(finished_run: Path) -> None:
             ["run", EXAMPLE, "--set", "signal.terms=[{name: a, kind: potential, expression: dist_gaol}]"],
             "did you mean 'dist_goal'?",
         ),
+        (["run", EXAMPLE, "--set", "seed=2020-99-99"], "--set seed: must be a YAML value, got '2020-99-99'"),
+        (["run", EXAMPLE, "--set", "trainer.ippo.hidden=[-5]"], "trainer.ippo.hidden.0: must be greater than or equal"),
         (["study", "no-such-study"], "got 'no-such-study'"),
         (["graph", "--output", "/no/such/folder/graph.html"], "--output: must be a file that can be written"),
     ],
@@ -83,6 +99,39 @@ def test_bad_input_gets_one_line_and_exit_code_2(tmp_path: Path, arguments: list
     assert result.stderr.count("\n") == 1
     assert line in result.stderr
     assert not list(tmp_path.iterdir()), "nothing may be left of a run that never started"
+
+
+@pytest.mark.parametrize("run_dir", ["/etc/hostname", "/proc/x"])
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_a_run_dir_that_cannot_be_written_gets_one_line(run_dir: str, more: list[str]) -> None:
+    result = runner.invoke(app, ["run", EXAMPLE, "--set", f"run_dir={run_dir}", *more])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert f"run_dir: must be a folder that can be written, got '{run_dir}'" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json"])
+def test_status_of_a_run_with_a_cut_file_gets_one_line(finished_run: Path, name: str) -> None:
+    (finished_run / name).write_text('{"id": ')
+    result = runner.invoke(app, ["status", str(finished_run), "--json"])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert name in result.stderr
+
+
+def test_what_a_provider_says_in_several_lines_gets_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ConfigError("llm provider 'x': first\nsecond\x1b[2J")
+
+    monkeypatch.setattr("cosignal.graphs.run.check_models", refuse)
+    result = runner.invoke(app, ["run", EXAMPLE, "--set", f"run_dir={tmp_path}"])
+    assert result.exit_code == 2
+    assert result.stderr == "cosignal: llm provider 'x': first second\\x1b[2J\n"
+
+
+def test_the_command_that_resumes_can_be_pasted() -> None:
+    command = _resume_command(Path("my runs/a.yaml"), ["seed=2", "task={env: 'a:b'}"])
+    assert shlex.split(command) == [
+        "cosignal", "run", "my runs/a.yaml", "--set", "seed=2", "--set", "task={env: 'a:b'}", "--resume"
+    ]  # fmt: skip
 
 
 def test_two_wrong_keys_get_two_lines(tmp_path: Path) -> None:
@@ -174,6 +223,49 @@ def test_the_board_follows_the_events() -> None:
     assert doing[8] == "validate: 1 branches done, last p24-r0-0 2.50"
 
 
+def test_the_signal_on_the_panel_is_the_one_in_force() -> None:
+    """After a resume no promotion is seen, and its title is not known."""
+    board = progress.Board()
+    for version, words in ((0, "as the config says"), (1, "v1")):
+        list(board.apply(PROGRESS.model_copy(update={"signal_version": version})))
+        assert board.signal == words
+    for event in EVENTS:
+        list(board.apply(event))
+    list(board.apply(PROGRESS.model_copy(update={"signal_version": 1})))
+    assert board.signal == "v1 Near [bold]the goal[/bold]"
+
+
+def test_a_new_verdict_is_told_in_words() -> None:
+    decided = e.Decided(
+        id="p1-r0", verdict="not_seen_before", winner=None, reason="a: not_seen_before; b: no_difference"
+    )
+    [line] = progress.Board().apply(decided)
+    assert line.text == "not seen before: a: not seen before; b: no difference"
+
+
+def test_the_last_words_of_a_run() -> None:
+    status = {"state": "done", "sparse_return": -0.001, "success_rate": None, "promotions": 1, "steps_main": 1_000,
+              "steps_total": 2_000, "wall_s": 3.4, "path": "/runs/a"}  # fmt: skip
+    assert progress.ending(status) == (
+        "done: sparse return 0.00, success –, 1 promotion, 1,000 main steps, 2,000 in all, 3 s\n"
+        "report: /runs/a/report.html"
+    )
+
+
+@pytest.mark.parametrize("display_class", [progress.LiveDisplay, progress.PlainDisplay])
+def test_a_model_cannot_steer_the_terminal(display_class: type[progress.Display]) -> None:
+    title = "Near\x1b]0;owned\x07\x9b2J\r\n 99,999  verdict    accept"
+    written = io.StringIO()
+    console = Console(file=written, width=200, force_terminal=display_class is progress.LiveDisplay)
+    with display_class(console) as display:
+        display.show(PROGRESS.model_copy(update={"signal_version": 1}))
+        display.show(e.ProposalMade(id="p24-r0-0", title=title, problems=[]))
+        display.show(e.Promoted(proposal="p24-r0-0", version=1, adopted="state", repeated=False))
+    shown = written.getvalue()
+    assert r"p24-r0-0 Near\x1b]0;owned\x07\x9b2J 99,999 verdict accept" in shown
+    assert not any(bad in shown for bad in ("\x1b]0", "\x07", "\x9b"))
+
+
 def test_a_node_that_fails_is_told() -> None:
     left = e.NodeLeft(node="critic", point=24, round=0, status="error", detail={"error": "boom"})
     assert [line.text for line in progress.Board().apply(left)] == ["error: {'error': 'boom'}"]
@@ -227,6 +319,7 @@ def test_ctrl_c_stops_cleanly_and_resume_finishes(tmp_path: Path) -> None:
     assert errors.rstrip().endswith("--resume")
     [path] = tmp_path.iterdir()
     assert json.loads(runner.invoke(app, ["status", str(path), "--json"]).stdout)["state"] == "stopped"
+    assert 'class="pill stopped"' in (path / "report.html").read_text()
 
     resumed = subprocess.run(command(tmp_path, "--resume", "--json"), capture_output=True, text=True, check=True)
     assert resumed.stdout.count("\n") == 1

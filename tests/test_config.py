@@ -107,6 +107,10 @@ def test_the_hash_is_of_what_can_change_a_run(tmp_path: Path) -> None:
             "task: {name: two_switch, env: 'a:b'}",
             "task: set exactly one of task.name (a shipped task) and task.env ('package.module:factory')",
         ),
+        (
+            "trainer: {ippo: {hidden: [64, -5]}}",
+            "trainer.ippo.hidden.1: must be greater than or equal to 1, got -5; correct it",
+        ),
         ("clock: 5", "clock: must be 'lockstep', got 5; correct it, or remove it for the default 'lockstep'"),
         (
             "gate: {looks: [5, 3]}",
@@ -159,11 +163,20 @@ def test_each_wrong_key_gets_its_own_line(tmp_path: Path) -> None:
     [
         ("a: [1", "must be YAML, got expected ',' or ']'.*line 1.*mend"),
         ("- 1", "must hold `key: value` lines, got list"),
+        ("seed: 2020-99-99", "must be YAML, got month must be in 1..12; mend"),
     ],
 )
 def test_a_file_that_holds_no_config(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, text)
+
+
+def test_a_key_with_a_newline_is_told_in_one_line(tmp_path: Path) -> None:
+    assert "\n" not in complaint(tmp_path, '"se\\ned": 1')
+
+
+def test_no_hidden_layer_is_a_linear_network(tmp_path: Path) -> None:
+    assert load(tmp_path, "", "trainer.ippo.hidden=[]").trainer.ippo.hidden == ()
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
@@ -180,6 +193,9 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
         (".seed=1", "--set: must look like a.b=value, got '.seed=1'; for example --set trainer.steps=500_000"),
         ("seed.x=1", "--set seed.x: 'seed' must hold keys, got 3; set 'seed' as a whole"),
         ("gate.looks=[1", "--set gate.looks: must be a YAML value, got '[1' ("),
+        ("seed=2020-99-99", "--set seed: must be a YAML value, got '2020-99-99' (month must be in 1..12); quote it"),
+        ("seed=!!bool maybe", "--set seed: must be a YAML value, got '!!bool maybe' ("),
+        ("seed=!!timestamp soon", "--set seed: must be a YAML value, got '!!timestamp soon' ("),
         ("trainer.step=1", "trainer.step: unknown key, got value 1; did you mean 'trainer.steps'?"),
     ],
 )

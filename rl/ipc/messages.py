@@ -125,11 +125,13 @@ class QueryReply(Wire):
 
 
 class PromoteReply(Wire):
-    """`repeated`: the key had been applied before; nothing was done twice."""
+    """`repeated`: the key had been applied before; nothing was done twice. `steps_main`: main steps right after it was
+    applied (an adopted state brings its branch's steps along), also when it is asked again later."""
 
     kind: Literal["promote"] = "promote"
     version: int
     applied_at_update: int
+    steps_main: int
     repeated: bool
 
 

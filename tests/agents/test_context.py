@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from agent_roles import evidence, feature, stuck
 from cosignal.agents.context import MAX_CHARS, MAX_TRIED, Tried, build_context, evidence_keys, size, term_kinds
 from cosignal.agents.schemas import Failure, Proposal
-from cosignal.errors import ConfigError
+from cosignal.agents.telling import MAX_AGENTS, MAX_EVENTS, MAX_FEATURES, most_telling
+from cosignal.errors import ModelAnswerError, PromptTooLong
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def tried(point: int, curve_rows: int = 20) -> Tried:
@@ -60,7 +64,7 @@ def test_cuts_come_in_order_and_spare_features_and_what_was_tried() -> None:
 
 
 def test_what_cannot_be_cut_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ConfigError, match="fewer features"):
+    with pytest.raises(PromptTooLong, match="fewer groups"):
         build_context(evidence(stuck()), max_chars=1000)
 
 
@@ -68,6 +72,101 @@ def test_one_hundred_features_fit() -> None:
     raw = stuck()
     raw["features"] = [feature(f"f{i}", "distance", 0, 10, reached_low_share=0.1) for i in range(100)]
     assert size(build_context(evidence(raw))) <= MAX_CHARS
+
+
+# ---------------------------------------------------------------- tasks that are larger than a prompt
+
+
+def names(context: dict[str, Any], kind: str) -> list[str]:
+    return [row["name"] for row in context["evidence"][kind]]
+
+
+def large(n_features: int, n_events: int, n_agents: int) -> dict[str, Any]:
+    """The stuck run in a task with many more features that show nothing, events that never happen, and agents."""
+    raw = stuck()
+    raw["features"] = [feature(f"{'f' * 30}{i}", "quantity", 0, 1) for i in range(n_features)] + raw["features"]
+    never = raw["events"][1]
+    raw["events"] = [never | {"name": f"{'e' * 30}{i}"} for i in range(n_events)] + raw["events"]
+    agents = [f"agent_{i}" for i in range(n_agents)]
+    raw["behaviour"][0]["events_per_agent"] = [(name, 1.0 + (name == "agent_7")) for name in agents]
+    raw["task"]["groups"] = [{"name": "agents", "agents": agents, "actions": [str(i) for i in range(n_agents)]}]
+    return raw
+
+
+def test_of_many_features_the_most_telling_stay_and_the_others_are_counted() -> None:
+    context = build_context(evidence(large(390, 98, 1000)))
+    kept = names(context, "features")
+    assert len(kept) == MAX_FEATURES
+    # those that say something stay; `heading` says nothing and comes after 390 others that say nothing
+    assert kept[-9:] == [row["name"] for row in stuck()["features"] if row["name"] != "heading"]
+    assert len(names(context, "events")) == MAX_EVENTS
+    assert "switch_triggered" in names(context, "events")
+    assert context["left_out"] == {"features": 336, "events": 68, "agents": 968}
+    assert len(context["evidence"]["behaviour"][0]["events_per_agent"]) == MAX_AGENTS
+    assert ["agent_7", 2.0] in context["evidence"]["behaviour"][0]["events_per_agent"]
+
+
+def test_a_task_that_fits_is_not_said_to_be_cut() -> None:
+    assert "left_out" not in build_context(evidence(stuck()))
+
+
+@given(st.integers(0, 1500), st.integers(0, 600), st.integers(2, 3000), st.integers(12_000, MAX_CHARS))
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_any_number_of_features_events_and_agents_fits(
+    n_features: int, n_events: int, n_agents: int, max_chars: int
+) -> None:
+    assert size(build_context(evidence(large(n_features, n_events, n_agents)), max_chars=max_chars)) <= max_chars
+
+
+def test_what_terms_are_built_of_stays_before_what_is_telling() -> None:
+    raw = large(390, 98, 2)
+    raw["signal"]["terms"] = [
+        {"name": "a", "kind": "potential", "expression": f"-min({'f' * 30}389, 2) / 3"},
+        {"name": "b", "kind": "event", "event": f"{'e' * 30}97"},
+    ]
+    context = build_context(evidence(raw), max_chars=12_000)
+    assert 0 < len(names(context, "features")) < MAX_FEATURES
+    assert f"{'f' * 30}389" in names(context, "features")
+    assert f"{'e' * 30}97" in names(context, "events")
+    proposal = Proposal(title="t", reason="r", addresses=[Failure.PLATEAU], terms=raw["signal"]["terms"])
+    raw["signal"]["terms"] = []
+    context = build_context(evidence(raw), [tried(1).model_copy(update={"proposal": proposal})])
+    assert f"{'f' * 30}389" in names(context, "features")
+
+
+def test_scores_by_hand() -> None:
+    """In shares of the range: 0.3 change; 0.05 change, 0.1 gap and 0.08 from start to end; 0.16 change and an end that
+    is not reached (0.1); nothing, twice."""
+    rows = [
+        feature("tie", "position", 0, 1),
+        feature("late_tie", "position", 0, 1),
+        feature("unreached", "distance", 0, 10, change_before_reward=1.6, reached_low_share=0.04),
+        feature("gap", "count", 0, 2, change_before_reward=-0.1, end_success=1.4, end_failure=1.2, start=1.24),
+        feature("change", "distance", 0, 10, change_before_reward=-3.0, reached_low_share=0.05),
+    ]
+    order = [[row["name"] for row in most_telling("features", rows, most, ())] for most in range(1, 6)]
+    assert order == [
+        ["change"],
+        ["unreached", "change"],
+        ["unreached", "gap", "change"],
+        ["tie", "unreached", "gap", "change"],
+        ["tie", "late_tie", "unreached", "gap", "change"],
+    ]
+
+
+def test_a_feature_stays_or_goes_in_all_groups_at_once() -> None:
+    """So that groups with the same features keep the same features."""
+    quiet = [feature(name, "count", 0, 1) for name in ("a", "b", "c")]
+    changes = zip(quiet, (0.1, 0.0, 0.9), strict=True)
+    loud = [row | {"group": "others", "change_before_reward": change} for row, change in changes]
+    kept = most_telling("features", [*quiet, *loud], 5, ())
+    assert [(row["name"], row["group"]) for row in kept] == [
+        ("a", "agents"), ("c", "agents"), ("a", "others"), ("c", "others")
+    ]  # fmt: skip
+
+
+def test_a_prompt_that_is_too_long_is_a_failure_to_answer() -> None:
+    assert issubclass(PromptTooLong, ModelAnswerError)
 
 
 def test_keys_to_cite_are_the_dotted_paths() -> None:

@@ -424,6 +424,31 @@ async def test_turning_the_alphabetical_order_round_changes_nothing_but_names(ra
     assert said_after == [renamed(text) for text in await _all_answers(raw)]
 
 
+async def test_renaming_a_task_that_is_larger_than_a_prompt_changes_nothing_but_names() -> None:
+    """Short names against the longest ones: what is left out must not depend on how long a name is."""
+    raw = early()
+    raw["features"] += [
+        feature(f"zq{i}", "distance", 0, 9, mean=5 + i / 100, reached_low_share=0.0) for i in range(300)
+    ]
+    raw["features"][200] |= {"change_before_reward": -3.0}
+    bijection = {f"zq{i}": f"zq{299 - i:03d}" + "x" * 35 for i in range(300)}
+
+    def renamed(text: str) -> str:
+        return re.sub(r"\bzq\d+\b", lambda match: bijection[match[0]], text)
+
+    said = await _all_answers(raw)
+    assert "zq190" in said[2]  # it precedes rewards; the furthest of those that are left is proposed as well
+    assert await _all_answers(json.loads(renamed(json.dumps(raw)))) == [renamed(text) for text in said]
+
+
+async def test_what_gained_in_screening_only_is_not_called_a_result_of_the_gate() -> None:
+    first = await generator(stuck())
+    again = await generator(stuck(), (tried(first[0], "screened_out", gain=0.04),))
+    assert again[0].reason == "It gained 0.04 in screening and was not judged."
+    judged = await generator(stuck(), (tried(first[0], "no_difference", gain=0.04),))
+    assert judged[0].reason == "It gained 0.04 in its branches without clearing the gate."
+
+
 @given(run=_run())
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_whatever_the_evidence_answers_are_valid_and_different(run: tuple[Json, list[str]]) -> None:

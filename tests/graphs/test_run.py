@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import cosignal
 import pytest
 from cosignal.config import RunConfig
-from cosignal.errors import ConfigError, TaskImportError, TrainerGone
-from cosignal.graphs.directory import open_run
+from cosignal.errors import ConfigError, RunLockedError, TaskImportError, TrainerGone
+from cosignal.graphs.directory import make_run, newest_unfinished, open_run
 from cosignal.graphs.events import Progress, RunFinished
-from cosignal.graphs.run import Run, key_variables, start
-from cosignal.runs.store import RunView
+from cosignal.graphs.run import Run, _Clock, key_variables, start
+from cosignal.rl.metrics import MetricsWriter
+from cosignal.runs.store import LoopStore, RunView
 
 
 def config(tmp_path: Path, **changes: Any) -> RunConfig:
@@ -54,7 +57,16 @@ async def test_a_trainer_that_cannot_start_fails_the_run_and_leaves_it_to_resume
             await run.result()
         assert kinds == ["run_started"]
     assert RunView(run.path).state() == "failed"
+    assert RunView(run.path).status()["error"] == "TrainerGone: no memory"
     assert "no memory" in (run.path / "log.jsonl").read_text()
+    header = (run.path / "report.html").read_text().partition("</header>")[0]
+    assert 'class="pill failed"' in header
+    assert "TrainerGone: no memory" in header
+    async with start(config(tmp_path, adaptation={"enabled": False}), resume=True) as again:
+        assert again.path == run.path
+        async for _ in again.events():
+            assert RunView(run.path).status()["error"] is None
+            break
 
 
 async def test_a_stopped_run_has_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +80,120 @@ async def test_a_stopped_run_has_a_result(tmp_path: Path, monkeypatch: pytest.Mo
             await run.stop()
         result = await run.result()
     assert (result.state, result.path, result.promotions) == ("stopped", run.path, 0)
+    assert 'class="pill stopped"' in (run.path / "report.html").read_text()
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training that is over at once."""
+
+    async def at_once(run: Run, *_: Any) -> None:
+        writer = MetricsWriter(run.path / "trainer.db")
+        writer.counters(state="finished")
+        writer.close()
+
+    monkeypatch.setattr(Run, "_train", at_once)
+
+
+@pytest.mark.usefixtures("trained")
+async def test_a_run_is_done_and_unlocked_only_when_its_report_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def look(path: Path, state: str) -> None:
+        told.extend((state, RunView(path).values()["state"]))
+        with pytest.raises(RunLockedError):
+            open_run(config(tmp_path), resume=True)
+
+    monkeypatch.setattr("cosignal.graphs.run.write_report", look)
+    async with start(config(tmp_path)) as run:
+        assert (await run.result()).state == "done"
+    assert told == ["done", "running"]  # whose reader sees `stopped` once the lock is gone, and can resume
+
+
+@pytest.mark.usefixtures("trained")
+async def test_stopped_while_it_writes_its_report_the_later_report_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go, states = threading.Event(), threading.Event(), list[str]()
+
+    def write(path: Path, state: str) -> None:
+        writing.set()
+        assert go.wait(60)
+        states.append(state)
+
+    monkeypatch.setattr("cosignal.graphs.run.write_report", write)
+    async with start(config(tmp_path)) as run:
+        assert await asyncio.to_thread(writing.wait, 30)
+        asyncio.get_running_loop().call_later(0.1, go.set)
+        await run.stop()
+        assert (await run.result()).state == "stopped"
+    assert states == ["done", "stopped"]
+
+
+async def test_progress_and_wall_time_move_without_any_word_of_the_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while branches run."""
+    steps = [1, 2, 3]
+
+    async def next_progress(_: Any) -> Progress:
+        if not steps:
+            raise TrainerGone("the end")
+        return progress(steps.pop(0))
+
+    monkeypatch.setattr("cosignal.graphs.run.TICK_S", 0.01)
+    monkeypatch.setattr("cosignal.graphs.run._progress", next_progress)
+    run, told = Run(config(tmp_path), open_run(config(tmp_path), resume=False)), list[int]()
+    monkeypatch.setattr(run, "emit", lambda event: told.append(event.steps_total))
+    store = await LoopStore.open(run.path)
+    clock, written = _Clock(store, time.monotonic(), 5.0), list[float]()
+
+    async def write() -> None:
+        await _Clock.write(clock)
+        written.append(await store.get("wall_s"))
+
+    monkeypatch.setattr(clock, "write", write)
+    with pytest.raises(TrainerGone, match="the end"):
+        await run._tick(object(), clock)  # type: ignore[arg-type]
+    await store.close()
+    run.close()
+    assert told == [1, 2, 3]
+    assert 5.0 < written[0] < written[1] < written[2]
+
+
+# ---------------------------------------------------------------- run directories
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json"])
+@pytest.mark.parametrize("content", [b"", b'{"id": ', b"{}", b"[]", b"\xff"])
+def test_a_broken_run_of_somebody_else_is_passed_over(tmp_path: Path, name: str, content: bytes) -> None:
+    path, broken = make_run(config(tmp_path)), make_run(config(tmp_path))
+    (broken / name).write_bytes(content)
+    assert newest_unfinished(config(tmp_path)) == path
+
+
+def test_what_makes_a_run_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced: list[str] = []
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        assert self.stat().st_size > 0
+        assert not target.exists()
+        replaced.append(target.name)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    path = make_run(config(tmp_path))
+    assert replaced == ["config.json", "training.json", "run.json"]
+    assert not list(path.glob("*.part"))
+
+
+@pytest.mark.parametrize("folder", ["/etc/hostname", "/proc/x", "a\0b"])
+def test_a_run_dir_that_cannot_be_written_is_a_config_error(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(ConfigError, match="run_dir: must be a folder that can be written"):
+        open_run(config(tmp_path).model_copy(update={"run_dir": Path(folder)}), resume=False)
 
 
 async def test_unread_progress_is_replaced_by_the_newest(tmp_path: Path) -> None:

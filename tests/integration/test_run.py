@@ -64,10 +64,36 @@ def test_stopped_it_ends_all_processes_within_seconds_and_resumes(
     assert "--resume" in output
     assert psutil.wait_procs(everything, timeout=5)[1] == []
     assert cosignal.RunView(the_run(config)).state() == "stopped"
+    assert 'class="pill stopped"' in (the_run(config) / "report.html").read_text()
     resumed = start_run(config, "--resume")
     output, _ = resumed.communicate(timeout=200)
     assert resumed.returncode == 0, output
     assert_same(story(config), reference)
+
+
+def test_killed_before_its_report_is_written_it_resumes_and_writes_it(tmp_path: Path) -> None:
+    config = short_config(tmp_path / "run")
+    options = ("--set", "adaptation.enabled=false", "--resume")
+    process = start_run(config, *options)
+    while not trained(config.parent / "runs") or len(family(process)) > 1:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    path = the_run(config)
+    assert not (path / "report.html").exists()
+    assert cosignal.RunView(path).state() == "stopped"
+    resumed = start_run(config, *options)
+    output, _ = resumed.communicate(timeout=200)
+    assert resumed.returncode == 0, output
+    assert the_run(config) == path
+    assert cosignal.RunView(path).state() == "done"
+    assert 'class="pill done"' in (path / "report.html").read_text()
+
+
+def trained(runs: Path) -> bool:
+    views = [cosignal.RunView(found.parent) for found in runs.glob("*/run.json")]
+    return any(view.counters().get("state") == "finished" for view in views)
 
 
 @pytest.mark.parametrize(("seed", "kills"), [(1, 3), pytest.param(2, 12, marks=pytest.mark.slow)])

@@ -62,9 +62,12 @@ def test_an_adopted_state_brings_its_signal_without_another_kick(tmp_path: Path)
         result = run_branch(TrainingLine(small_config()), tmp_path, job)
         asked = result.signal.model_copy(update={"exploration": job.exploration})
         reply = found.handle(m.Promote(key="p", base_version=0, signal=asked, adopt="branches/k"))
-        assert reply == m.PromoteReply(version=1, applied_at_update=2, repeated=False)
+        assert reply == m.PromoteReply(version=1, applied_at_update=2, steps_main=5 * UPDATE, repeated=False)
+        updates(found, 1)  # asked again later, it answers what was so then
+        again = found.handle(m.Promote(key="p", base_version=0, signal=asked, adopt="branches/k"))
+        assert again == m.PromoteReply(version=1, applied_at_update=2, steps_main=5 * UPDATE, repeated=True)
         line = found.line
-        assert (line.update_index, line.steps_main, line.steps_adopted) == (5, 5 * UPDATE, 3 * UPDATE)
+        assert (line.update_index, line.steps_main, line.steps_adopted) == (6, 6 * UPDATE, 3 * UPDATE)
         assert line.signal.exploration == Exploration(entropy=0.03)  # the branch has had the kick
         assert (line.signal.version, line.signal.scale) == (1, result.signal.scale)
 

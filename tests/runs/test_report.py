@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -102,6 +104,49 @@ def test_the_header_says_who_answered_and_how_it_ended(page: Page) -> None:
     assert "8 6 tried, 1 promoted" in text
 
 
+def test_the_header_says_why_a_run_failed(finished_run: Path) -> None:
+    set_value(finished_run, "state", "failed")
+    set_value(finished_run, "error", f"TrainerGone: no memory {EVIL}")
+    text = report.write_report(finished_run, GRAPH).read_text(encoding="utf-8")
+    header = text[text.index("<header>") : text.index("</header>")]
+    assert "TrainerGone: no memory &lt;script&gt;" in header
+    assert 'class="pill failed"' in header
+    assert EVIL not in header
+
+
+def test_a_report_can_be_written_before_the_run_is_said_to_be_done(finished_run: Path) -> None:
+    set_value(finished_run, "state", "running")
+    text = report.write_report(finished_run, GRAPH, state="done").read_text(encoding="utf-8")
+    assert 'class="pill done"' in text
+    assert not list(finished_run.glob("*.part"))
+
+
+def test_verdicts_that_are_new_are_shown_in_words(finished_run: Path) -> None:
+    with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
+        database.execute("UPDATE decisions SET verdict = 'insufficient_evidence' WHERE round = 0")
+        detail = json.dumps({"judgements": [{"arm": "p80-r0-0", "verdict": "screened_out", "explanation": "little"}]})
+        database.execute("UPDATE decisions SET detail = ? WHERE round = 0", (detail,))
+    page = Page(report.write_report(finished_run, GRAPH).read_text(encoding="utf-8"))
+    words = " ".join(page.words)
+    assert "insufficient evidence" in words
+    assert "screened out" in words
+    assert "insufficient evidence" in [moment.text for moment in story(RunView(finished_run))]
+
+
+def set_value(run_dir: Path, name: str, value: str) -> None:
+    with closing(sqlite3.connect(run_dir / "loop.db")) as database, database:
+        database.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (name, json.dumps(value)))
+
+
+def test_what_the_gate_did_not_judge_is_not_shown_as_its_word(page: Page) -> None:
+    text = " ".join(" ".join(page.words).split())
+    assert text.count("Gate. p80") == 3
+    assert (
+        "Screening. p80-r1-1: gain +0.010 over 2 seeds in screening; not tried further: p80-r1-0 was accepted" in text
+    )
+    assert text.count("screened out: others were better") == 2
+
+
 def test_every_node_of_the_graph_opens_its_visits(page: Page) -> None:
     links = {a["href"] for t, a in page.tags if t == "a" and str(a.get("href", "")).startswith("#node-")}
     assert links == {f"#node-{name}" for name in GRAPH.nodes if not name.startswith("__")}
@@ -167,11 +212,10 @@ def test_interventions_pair_branches_with_the_control_of_their_round(finished_ru
     assert full["gain"] == pytest.approx(full["candidate"] - full["control"])
     low, high = full["interval"]
     assert low < full["gain"] < high
-    assert [proposal["verdict"] for proposal in first["proposals"]] == [
-        "no_difference",
-        "no_difference",
-        "refused",
-        "screened",
+    verdicts = [[proposal["verdict"] for proposal in shown["proposals"]] for shown in (first, second)]
+    assert verdicts == [
+        ["no_difference", "no_difference", "refused", "screened_out"],
+        ["accept", "not_tried", "refused", "screened_out"],
     ]
     assert first["proposals"][2]["chart"] is None
 

@@ -136,6 +136,7 @@ async def _loop_tables(path: Path) -> None:
     await store.write("proposals", {"id": "p2-r0-1", "point": 2, "round": 0, "position": 1})
     await store.write("decisions", {"id": "p2-r0", "point": 2, "round": 0, "verdict": "accept", "detail": {}})
     await store.write("calls", {"id": "c", "outcome": "ok"})
+    await store.write("calls", {"id": "d", "outcome": "budget"})  # refused, so not made
     await store.write("diagnoses", {"point": 4, "evidence": {}})
     await store.set(state="stopped", wall_s=12.34)
     await store.close()
@@ -145,6 +146,7 @@ def test_status_has_the_documented_fields(run_dir: Path) -> None:
     assert RunView(run_dir).status() == {
         "path": str(run_dir),
         "state": "stopped",
+        "error": None,
         "seed": 1,
         "provider": "rules",
         "stage": "emerging",
@@ -225,6 +227,28 @@ def test_a_run_that_has_just_begun_has_a_status(tmp_path: Path) -> None:
 def test_a_path_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(NotARunError, match="has no run.json"):
         RunView(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotARunError, match="has no run.json"):
+        RunView(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json"])
+@pytest.mark.parametrize("content", [b"", b'{"id": "two_sw', b"[1]", b"\xff"])
+def test_a_run_whose_files_are_cut_is_no_run(run_dir: Path, name: str, content: bytes) -> None:
+    (run_dir / name).write_bytes(content)
+    with pytest.raises(NotARunError, match=name):
+        RunView(run_dir)
+
+
+def test_a_config_of_somebody_else_is_no_run(run_dir: Path) -> None:
+    (run_dir / "config.json").write_text('{"seed": 1}')
+    with pytest.raises(NotARunError, match=r"without \['llm', 'trainer', 'task'\]"):
+        RunView(run_dir)
+
+
+def test_the_path_in_status_is_absolute(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run_dir.parent)
+    assert RunView(Path(run_dir.name)).status()["path"] == str(run_dir)
 
 
 def test_providers_of_all_roles() -> None:

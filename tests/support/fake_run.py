@@ -127,11 +127,18 @@ class FakeTrainer:
     def _promote(self, request: m.Promote) -> m.Reply:
         for version, (key, point, _, _) in enumerate(self.log, start=1):
             if key == request.key:
-                return m.PromoteReply(version=version, applied_at_update=point, repeated=True)
+                return m.PromoteReply(
+                    version=version, applied_at_update=point, steps_main=point * UPDATE, repeated=True
+                )
         if request.base_version != self.signal.version or self.conflict:
             return m.ErrorReply(error="version_conflict", message="another version is in force")
         self.log.append((request.key, self.point, request.signal, request.adopt))
-        return m.PromoteReply(version=request.signal.version, applied_at_update=self.point, repeated=False)
+        return m.PromoteReply(
+            version=request.signal.version,
+            applied_at_update=self.point,
+            steps_main=self.point * UPDATE,
+            repeated=False,
+        )
 
     def _status(self) -> m.TrainerStatus:
         solved = bool(self.log)

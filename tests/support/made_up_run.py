@@ -168,15 +168,15 @@ async def _write_round(store: LoopStore, number: int) -> None:
                "rank": None if problems else position}  # fmt: skip
         await store.write("proposals", row)
         if not problems:
-            await _write_arm(store, number, proposal_id, level, wins, finalist=position < 2)
-    await _write_arm(store, number, "control", 1.0, wins=False, finalist=True)
+            await _write_arm(store, number, proposal_id, level, wins, judged=position < 2 - number)
+    await _write_arm(store, number, "control", 1.0, wins=False, judged=True)
     await store.write("decisions", _decision(number))
 
 
-async def _write_arm(store: LoopStore, number: int, arm: str, level: float, wins: bool, finalist: bool) -> None:
+async def _write_arm(store: LoopStore, number: int, arm: str, level: float, wins: bool, judged: bool) -> None:
     for seed in range(2):
         await store.write("branches", _branch(number, "screen", arm, seed, 100_352, level, wins))
-    for seed in range(3 if finalist else 0):
+    for seed in range(3 if judged else 0):
         await store.write("branches", _branch(number, "full", arm, seed, ADOPTED, level, wins))
 
 
@@ -205,7 +205,7 @@ def _decision(number: int) -> dict[str, Any]:
         "verdict": "accept" if accepted else "no_difference", "created_steps": POINT * UPDATE,
         "winner": f"p{POINT}-r1-0" if accepted else None, "adopted": "state" if accepted else None,
         "version": 1 if accepted else None,
-        "detail": {"judgements": _judgements(number), "reason": _reason(number)},
+        "detail": {"judgements": _judgements(number), "screened": _screened(number), "reason": _reason(number)},
     }  # fmt: skip
 
 
@@ -218,14 +218,25 @@ def _reason(number: int) -> str:
 def _judgements(number: int) -> list[dict[str, Any]]:
     words = "gain {gain:+.3f} over 3 seeds, bounds {lower:+.3f} … {upper:+.3f} at level 0.0156: {verdict}"
     first = ("accept", 1.8, 1.62, 1.98) if number else ("no_difference", 0.01, -0.04, 0.06)
-    rows = [first, ("no_difference", -0.02, -0.07, 0.03)]
+    rows = [first] if number else [first, ("no_difference", -0.02, -0.07, 0.03)]
     found = []
     for position, (verdict, gain, lower, upper) in enumerate(rows):
         arm = f"p{POINT}-r{number}-{position}"
         told = words.format(gain=gain, lower=lower, upper=upper, verdict=verdict)
         found.append({"arm": arm, "verdict": verdict, "gain": gain, "lower": lower, "upper": upper, "level": 0.0156,
                       "seeds": [0, 1, 2], "success_change": 0.9 if verdict == "accept" else 0.0, "margin": 0.06,
-                      "removal": False, "phase": "full", "explanation": f"{arm}: {told}"})  # fmt: skip
+                      "removal": False, "explanation": f"{arm}: {told}"})  # fmt: skip
+    return found
+
+
+def _screened(number: int) -> list[dict[str, Any]]:
+    out = {3: ("screened_out", "screened out: others were better")}
+    late = {1: ("not_tried", f"not tried further: p{POINT}-r1-0 was accepted before its turn")}
+    found = []
+    for position, (verdict, why) in ({**late, **out} if number else out).items():
+        arm = f"p{POINT}-r{number}-{position}"
+        found.append({"arm": arm, "verdict": verdict, "gain": 0.01, "lower": None, "upper": None, "seeds": [0, 1],
+                      "explanation": f"{arm}: gain +0.010 over 2 seeds in screening; {why}"})  # fmt: skip
     return found
 
 

@@ -44,7 +44,9 @@ class Handler:
             case m.Query():
                 return m.QueryReply(data={"what": request.what})
             case m.Promote():
-                return m.PromoteReply(version=request.base_version + 1, applied_at_update=3, repeated=False)
+                return m.PromoteReply(
+                    version=request.base_version + 1, applied_at_update=3, steps_main=9, repeated=False
+                )
         return m.Ack()
 
 
