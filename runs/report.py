@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ..rl.signals.describe import describe_difference, describe_signal
 from ..rl.signals.signal import Signal
@@ -36,17 +36,9 @@ def write_report(run_dir: Path, topology: drawing.Topology | None = None, state:
     page = _environment().get_template("report.html.j2").render(context)
     path = view.path / "report.html"
     unfinished = path.with_suffix(".html.part")
-    unfinished.write_text(_with_error(page, context["status"]["error"]), encoding="utf-8")
+    unfinished.write_text(page, encoding="utf-8")
     unfinished.replace(path)  # a reader sees the old page or the new one
     return path
-
-
-def _with_error(page: str, error: str | None) -> str:
-    """What made the run fail, above the numbers of the header."""
-    if error is None:
-        return page
-    numbers = '<dl class="numbers">'
-    return page.replace(numbers, f'<pre class="refused" tabindex="0">{escape(error)}</pre>\n{numbers}', 1)
 
 
 def graph_page(topology: drawing.Topology) -> str:

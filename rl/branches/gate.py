@@ -185,7 +185,8 @@ def judge(
     bounds = (lower, upper) if level > 0 else (None, None)
     return Judgement(
         arm=candidate.name, verdict=verdict, gain=mean, lower=bounds[0], upper=bounds[1], level=level, seeds=seeds,
-        success_change=change, margin=margin, removal=removal, explanation=f"{words}: {verdict}, {why}",
+        success_change=change, margin=margin, removal=removal,
+        explanation=f"{words}: {verdict.replace('_', ' ')}, {why}",
     )  # fmt: skip
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from cosignal.rl.branches.config import BranchConfig, GateConfig
@@ -92,3 +95,27 @@ def test_the_simulation_judges_as_the_gate_does() -> None:
         got = judge(a, b, margin=MARGIN, level=level, removal=False, fork_return=1.0, return_width=2.5)
         accepted += got.verdict == "accept"
     assert accepted / 400 == pytest.approx(simulated.accept_null, abs=0.02)
+
+
+RECORDED = json.loads((Path(__file__).parents[2] / "data" / "control_returns.json").read_text())["returns"]
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_on_recorded_control_returns_the_shipped_gate_holds_its_level_and_is_not_blind(rounds: int) -> None:
+    """3 of 17 recorded branches escaped; the margin is 2 % of the task's return range, 5."""
+    shipped = GateConfig()
+    got = power(
+        RECORDED,
+        margin=shipped.margin * 5,
+        gate=shipped,
+        branches=BranchConfig(),
+        rounds=rounds,
+        trials=TRIALS,
+        rng=np.random.default_rng(0),
+    )
+    assert got.accept_null <= shipped.level + TOLERANCE
+    assert got.accept_margin <= shipped.level + TOLERANCE
+    shifts = dict(got.power)
+    assert shifts[1] < shifts[4]
+    assert shifts[4] > 0.1
+    assert got.power_mode > 0.7  # a signal under which 90 % of the branches escape where 5 % did
