@@ -30,6 +30,7 @@ from ..errors import ConfigError
 from ..rl.config import SignalConfig
 from ..rl.signals.signal import PotentialTerm
 from .lines import LineArm, run_line
+from .markdown import table
 from .outcome import Outcome
 from .runs import outcome_of, run_loop
 from .statistics import mean_ci, median_censored, share_ci
@@ -60,7 +61,7 @@ def run_two_switch(seeds: int, arms: Sequence[str], tell: Callable[[str], None])
     for arm, gated in RUN_ARMS.items():
         if arm in wanted:
             outcomes += asyncio.run(_loops(arm, gated, configs, tell))
-    result = {
+    result: dict[str, Any] = {
         "name": "two-switch",
         "command": " ".join(
             [f"cosignal study two-switch --seeds {seeds}", *(f"--arm {arm}" for arm in arms), "--json"]
@@ -72,8 +73,8 @@ def run_two_switch(seeds: int, arms: Sequence[str], tell: Callable[[str], None])
     }
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "result.json").write_text(json.dumps(result, indent=1))
-    (OUT / "table.md").write_text(table(result))
-    tell(table(result))
+    (OUT / "table.md").write_text(table(result["rows"]))
+    tell(table(result["rows"]))
     return result
 
 
@@ -176,24 +177,6 @@ def _row(name: str, statement: str, seeds: int, mean: float, interval: tuple[flo
         "id": name, "statement": statement, "verdict": "measured", "seeds": seeds,
         "mean": round(mean, 4), "ci95": [round(x, 4) for x in interval],
     }  # fmt: skip
-
-
-def table(result: dict[str, Any]) -> str:
-    """Markdown: what `docs/results.md` holds."""
-    lines = ["| id | statement | verdict | seeds | mean | 95 % interval | censored |", "|---|---|---|---|---|---|---|"]
-    for row in result["rows"]:
-        low, high = row["ci95"]
-        cells = [row["id"], row["statement"], row["verdict"], row["seeds"], _short(row["mean"])]
-        lines.append(
-            "| "
-            + " | ".join(str(c) for c in [*cells, f"{_short(low)} … {_short(high)}", row.get("censored", "")])
-            + " |"
-        )
-    return "\n".join(lines)
-
-
-def _short(value: float) -> str:
-    return f"{value / 1000:,.0f}k" if abs(value) >= 1000 else f"{value:.2f}"
 
 
 def _told(outcome: Outcome) -> str:

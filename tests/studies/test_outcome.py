@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cosignal.errors import ConfigError
 from cosignal.studies import run_study
+from cosignal.studies.markdown import COLUMNS, table
 from cosignal.studies.outcome import Point, first_solved
 from cosignal.studies.statistics import mean_ci, median_censored, share_ci
 
@@ -35,6 +36,16 @@ def test_statistics() -> None:
     assert share == 1.0 and high == pytest.approx(1.0) and low == pytest.approx(0.7225, abs=1e-3)  # Wilson, n = 10
     assert median_censored([3.0, 1.0, None]) == 3.0
     assert median_censored([1.0, None, None]) is None
+
+
+def test_a_table_has_a_line_an_arm_and_the_comparisons_below() -> None:
+    row = {"statement": "x", "verdict": "measured", "seeds": 2, "mean": 0.5, "ci95": [0.1, 0.9]}
+    rows = [{**row, "id": f"plain.{field}"} for field in COLUMNS]
+    rows[1] |= {"mean": 387_000.0, "ci95": [254_000, 637_000], "censored": 1}
+    rows.append({**row, "id": "T-1", "statement": "it helps", "verdict": "weaker"})
+    lines = table(rows).splitlines()
+    assert lines[2].startswith("| plain | 0.50 [0.10, 0.90] | 387k [254k, 637k] c1 |")
+    assert lines[-1] == "T-1, it helps: **weaker**, 0.50 [0.10, 0.90], 2 seeds."
 
 
 def test_an_unknown_study_is_named() -> None:
