@@ -7,7 +7,6 @@ changes nothing. `RunView` reads both, also while a run is live, and gives CLI, 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import aiosqlite
 
 from ..errors import NotARunError
+from ..rl.locks import lock_is_held
 
 Row = dict[str, Any]
 RunState = Literal["running", "waiting", "done", "failed", "stopped"]
@@ -239,7 +239,7 @@ class RunView:
 
     def state(self) -> RunState:
         """`running` while a loop holds the run's lock; else what the loop wrote last, `stopped` when it was killed."""
-        if self._locked():
+        if lock_is_held(self.path / "loop.lock"):
             return "running"
         written = self.values().get("state")
         if written == "done" and self.counters().get("state") == "finished":
@@ -284,17 +284,6 @@ class RunView:
         }
 
     # ------------------------------------------------------------ reading
-
-    def _locked(self) -> bool:
-        lock = self.path / "loop.lock"
-        if not lock.exists():
-            return False
-        with lock.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
 
     def _rows(self, database: str, table: str) -> list[Row]:
         found = self._query(database, table, f"SELECT * FROM {table} ORDER BY {ORDER[table]}")

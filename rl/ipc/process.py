@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ...errors import ProtocolError, SeamError, TrainerGone
+from ..locks import lock_is_held
 from ..process import PARENT
 from .client import TrainerClient, ZmqChannel
 from .messages import HelloReply
@@ -75,18 +75,6 @@ def tail(path: Path, characters: int = 1500) -> str:
     """The end of what a child printed."""
     text = path.read_text(errors="replace") if path.exists() else ""
     return text[-characters:].strip() or "(it printed nothing)"
-
-
-def lock_is_held(path: Path) -> bool:
-    """Whether another open file holds the flock on `path`."""
-    if not path.exists():
-        return False
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 async def start_child(command: Sequence[str], output: Path, secrets: Sequence[str]) -> asyncio.subprocess.Process:

@@ -16,11 +16,11 @@ from cosignal.rl.ipc.process import (
     attach_or_start,
     child_environment,
     end_child,
-    lock_is_held,
     runtime_dir,
     start_child,
     tail,
 )
+from cosignal.rl.locks import lock_is_held
 
 TRAINER = """
 import fcntl, json, os, sys, zmq
