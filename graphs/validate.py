@@ -13,6 +13,7 @@ from ..rl.branches.gate import (
     conclude,
     is_informative,
     judge,
+    judge_kick,
     screen,
     screening_steps,
     signal_kind,
@@ -35,6 +36,7 @@ async def validate(state: State, runtime: Runtime[Ctx]) -> State:
     gains = {arm: _gains(screened, arm) for arm in this.signals if arm != CONTROL}
     finalists = screen(gains, ctx.config.branches.finalists)
     full, judgements = await _judge_in_turn(ctx, this, finalists)
+    judgements += _revived(ctx, this, full, judgements)
     arms = [Arm.of(arm, found) for results in (screened, full) for arm, found in results.items()]
     best_return = ctx.spec.return_range[1] if ctx.spec.return_range else None
     informative = is_informative(arms, screened[CONTROL][0].fork_return, this.width, best_return)
@@ -95,6 +97,20 @@ async def _judge_at_looks(ctx: Ctx, this: Round, full: Results, arm: str, place:
     if judgement is None:
         raise AssertionError("look_levels leaves at least one look with a level")
     return judgement
+
+
+def _revived(ctx: Ctx, this: Round, full: Results, judgements: list[Judgement]) -> list[Judgement]:
+    """Where no candidate was accepted but the kick alone lifted the control: that judgement, to adopt the control."""
+    if this.exploration.kick is None or winner(judgements) is not None:
+        return []
+    control = full[CONTROL]
+    judgement = judge_kick(
+        Arm.of(CONTROL, control),
+        fork_return=control[0].fork_return,
+        margin=ctx.config.gate.margin * this.width,
+        level=levels(ctx.config)[-1],
+    )
+    return [judgement] if judgement.verdict == "accept" else []
 
 
 async def _extend(ctx: Ctx, this: Round, full: Results, arm: str, n_seeds: int) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..graphs import events as e
+from .story import KICK_ALONE
 from .terminal import one_line
 
 VERDICTS = ("no_difference", "not_informative", "insufficient_evidence", "no_candidate", "screened_out", "not_tried")
@@ -40,7 +41,7 @@ class Board:
         self.progress: e.Progress | None = None
         self.doing = "starting"
         self.path = ""
-        self._titles: dict[str, str] = {}
+        self._titles = dict(KICK_ALONE)
         self._versions = {0: "as the config says"}
         self._branches = 0
 

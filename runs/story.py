@@ -10,6 +10,9 @@ Kind = Literal["stage", "diagnosis", "verdict", "promotion"]
 Row = dict[str, Any]
 
 
+KICK_ALONE = {"control": "the exploration kick alone"}  # what a promotion of the control is called
+
+
 class Moment(NamedTuple):
     """`steps`: main environment steps at which it happened. `text` may hold a model's words: escape it in HTML."""
 
@@ -22,7 +25,7 @@ def story(view: RunView) -> list[Moment]:
     """Stage changes, diagnoses, verdicts and promotions, in the order in which they happened."""
     metrics = view.metrics()
     steps_at = {row["update"]: row["steps"] for row in metrics}
-    titles = {row["id"]: str(row["proposal"]["title"]) for row in view.proposals()}
+    titles = KICK_ALONE | {row["id"]: str(row["proposal"]["title"]) for row in view.proposals()}
     moments = [
         *_stages(metrics),
         *(_diagnosis(row, steps_at) for row in view.diagnoses()),

@@ -190,6 +190,30 @@ def judge(
     )  # fmt: skip
 
 
+def judge_kick(control: Arm, *, fork_return: float, margin: float, level: float) -> Judgement:
+    """Judge the exploration kick that all arms of a round were given: the control's branches against the fork.
+
+    Where the kick alone revives a run, candidate and control both rise and no candidate can be told from the control,
+    yet the main line, which had no kick, stays where it is. accept: the lower bound of (final − `fork_return`) is above
+    `margin`; what is then adopted is a state that has proven its return. Else no_difference. Raises ValueError with
+    fewer than two seeds.
+    """
+    seeds = sorted(control.finals)
+    if len(seeds) < 2:
+        raise ValueError(f"a judgement needs two seeds, got {seeds!r} of {control.name!r}; run more branches")
+    gains = np.array([control.finals[seed] - fork_return for seed in seeds])
+    mean, lower, upper = (float(x) for x in gain_bounds(gains, level, sd_floor(margin)))
+    verdict: JudgementVerdict = "accept" if lower > margin else "no_difference"
+    words = f"{control.name}: with the kick alone {mean:+.3f} above the fork over {len(seeds)} seeds"
+    why = f"the lower bound {'clears' if lower > margin else 'does not clear'} {margin:+.3g}"
+    return Judgement(
+        arm=control.name, verdict=verdict, gain=mean, lower=lower, upper=upper, level=level, seeds=seeds,
+        success_change=None, margin=margin, removal=False,
+        explanation=f"{words}, bounds {lower:+.3f} … {upper:+.3f} at level {level:.3g}: "
+        f"{verdict.replace('_', ' ')}, {why}",
+    )  # fmt: skip
+
+
 def _verdict(
     lower: float, upper: float, margin: float, *, removal: bool, fell: bool, early: bool
 ) -> tuple[JudgementVerdict, str]:

@@ -249,6 +249,23 @@ async def test_after_the_last_round_training_goes_on_unchanged(tmp_path: Path) -
     assert len({row["key"] for row in kept["branches"]}) == len(kept["branches"])
 
 
+async def test_where_the_kick_alone_revives_the_run_the_control_becomes_the_main_line(tmp_path: Path) -> None:
+    """Every arm rises, so no candidate beats the control; the main line, which had no kick, must not stay behind."""
+    trainer = FakeTrainer(tmp_path)
+    pool = FakePool(tmp_path, nothing_helps, kick_revives=True)
+    session = Session(tmp_path, trainer, pool, scripts(1))
+    await session.run()
+    [(key, _, signal, adopt)] = trainer.log
+    assert key == "control:0"
+    assert signal.terms == ()
+    assert adopt is not None
+    [decision] = (await tables(tmp_path))["decisions"]
+    assert (decision["verdict"], decision["winner"], decision["adopted"]) == ("accept", "control", "state")
+    assert "with the kick alone" in decision["detail"]["reason"]
+    [promoted] = [event for event in session.events if isinstance(event, Promoted)]
+    assert promoted.proposal == "control"
+
+
 async def test_nothing_happens_while_nothing_is_wrong(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path, stage="improving")
     pool = FakePool(tmp_path, nothing_helps)

@@ -27,6 +27,7 @@ from cosignal.rl.task import TaskSpec
 from cosignal.runs.store import LoopStore
 
 UPDATE = 2048  # environment steps
+FULL = 60_000  # steps of a full branch
 INTERVAL = 16  # updates between two adaptation points
 RUN_ID = "fake-run"
 
@@ -41,7 +42,7 @@ def config(**adaptation: Any) -> RunConfig:
     return RunConfig.model_validate(
         {
             "trainer": {"steps": 500_000},
-            "branches": {"horizon": 60_000, "screen_seeds": 2, "finalists": 2},
+            "branches": {"horizon": FULL, "screen_seeds": 2, "finalists": 2},
             "gate": {"looks": [3, 5], "level": 0.1},
             "adaptation": {"max_share": 0.85, "rounds": 2, "evidence_calls": 3, **settings},
         }
@@ -95,7 +96,7 @@ class FakeTrainer:
 
     @property
     def adopted_steps(self) -> int:
-        return sum(60_000 for _, _, _, adopt in self.log if adopt)
+        return sum(FULL for _, _, _, adopt in self.log if adopt)
 
     @property
     def steps(self) -> int:
@@ -172,9 +173,13 @@ Gain = Callable[[m.BranchJob], float]
 
 
 class FakePool:
-    """Final return = 1 + gain(job) + a little noise by seed. Raises Killed instead of job number `kill_at`."""
+    """Final return = 1 + gain(job) + a little noise by seed. Raises Killed instead of job number `kill_at`.
 
-    def __init__(self, run_dir: Path, gain: Gain, kill_at: int | None = None) -> None:
+    `kick_revives`: full branches of the control end well above the fork, so that the kick alone is accepted.
+    """
+
+    def __init__(self, run_dir: Path, gain: Gain, kill_at: int | None = None, kick_revives: bool = False) -> None:
+        self.kick_revives = kick_revives
         self.run_dir = run_dir
         self.gain = gain
         self.kill_at = kill_at
@@ -204,7 +209,7 @@ class FakePool:
             signal=job.signal.model_copy(update={"scale": 2.0}),
             final_return=final,
             success_rate=0.0,
-            fork_return=0.5,
+            fork_return=0.5 if self.kick_revives or job.horizon < FULL else final - 0.05,
             curve=[(half, (1.0 + final) / 2, 0.0), (job.horizon, final, 0.0)],
             steps=job.horizon if job.start == job.fork else half,
             steps_evaluation=100,

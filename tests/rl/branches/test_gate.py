@@ -17,6 +17,7 @@ from cosignal.rl.branches.gate import (
     horizon_steps,
     is_informative,
     judge,
+    judge_kick,
     look_levels,
     screen,
     screening_steps,
@@ -271,3 +272,18 @@ def test_an_arm_of_branch_results() -> None:
         fork_return=1.0, curve=[], steps=10, steps_evaluation=2, end_state="x", end_update=3, cpu_s=0.1,
     )  # fmt: skip
     assert Arm.of("a", [result]) == Arm(name="a", finals={4: 1.5}, successes={4: None})
+
+
+def test_the_kick_alone_is_judged_against_the_fork() -> None:
+    """Gains 2.6 and 2.8 over the fork: mean 2.7, sd 0.1414; t(0.9, 1) = 3.078, so the lower bound is 2.392."""
+    control = Arm(name="control", finals={0: 3.6, 1: 3.8})
+    got = judge_kick(control, fork_return=1.0, margin=0.1, level=0.1)
+    assert got.verdict == "accept"
+    assert got.gain == pytest.approx(2.7)
+    assert got.lower == pytest.approx(2.7 - 3.0777 * 0.14142 / 2**0.5, abs=1e-3)
+    flat = Arm(name="control", finals={0: 1.0, 1: 1.01, 2: 1.0})
+    assert judge_kick(flat, fork_return=1.0, margin=0.1, level=0.1).verdict == "no_difference"
+    half = Arm(name="control", finals={0: 3.6, 1: 1.0, 2: 3.7, 3: 1.0})
+    assert judge_kick(half, fork_return=1.0, margin=0.1, level=0.02).verdict == "no_difference"
+    with pytest.raises(ValueError, match="two seeds"):
+        judge_kick(Arm(name="control", finals={0: 1.0}), fork_return=1.0, margin=0.1, level=0.1)
