@@ -63,10 +63,6 @@ def feature_statistics(line: TrainingLine, name: str | None) -> list[FeatureEvid
     return found if name is None else [x for x in found if x.name == name]
 
 
-def term_statistics(line: TrainingLine) -> list[TermEvidence]:
-    return _terms(line)
-
-
 def _success(line: TrainingLine, value: float) -> float | None:
     return round(value, 4) if line.spec.has_success else None
 
@@ -174,13 +170,13 @@ def _terms(line: TrainingLine) -> list[TermEvidence]:
     rows, lengths = _recent(line), line.episodes.recent("lengths")
     mean_length = float(lengths.mean()) if len(lengths) else 0.0
     found = []
+    everything = 0.0
+    if rows:
+        shaped = [np.mean([r["terms"].get(t.name, [0, 0])[1] for r in rows]) for t in line.signal.terms]
+        everything = float(sum(shaped) + np.mean([row["reward_abs"] for row in rows]))
     for term in line.signal.terms:
         used = [row["terms"][term.name] for row in rows if term.name in row["terms"]]
         mean, mean_abs = np.mean(used, axis=0) if used else (0.0, 0.0)
-        everything = (
-            sum(np.mean([r["terms"].get(t.name, [0, 0])[1] for r in rows]) for t in line.signal.terms) if rows else 0.0
-        )
-        everything += np.mean([row["reward_abs"] for row in rows]) if rows else 0.0
         share = float(mean_abs / everything) if everything else 0.0
         found.append(
             TermEvidence(
@@ -201,7 +197,7 @@ def query(line: TrainingLine, what: str, name: str | None, points: int) -> dict[
     if what == "episode":
         return {"steps": line.tale()["episode"]}
     if what == "term_statistics":
-        return {"terms": [x.model_dump() for x in term_statistics(line)], "potentials": _potentials(line)}
+        return {"terms": [x.model_dump() for x in _terms(line)], "potentials": _potentials(line)}
     if what == "feature_statistics":
         found = feature_statistics(line, name)
         if not found:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..checkpoint import load_snapshot, save_snapshot
-from ..config import TaskConfig, TrainingConfig
+from ..config import TaskConfig
 from ..evaluate import Evaluator
 from ..ipc.messages import BranchJob, BranchResult
 from ..signals.signal import Exploration
@@ -71,8 +71,3 @@ def _curve(line: TrainingLine, fork_steps: int) -> list[tuple[int, float, float 
         (w.end - fork_steps, round(w.returns, 4), round(w.success, 4) if line.spec.has_success else None)
         for w in reversed(rows)
     ]
-
-
-def new_line(config: TrainingConfig) -> TrainingLine:
-    """A line for a worker to run branches on; building it loads and compiles everything once."""
-    return TrainingLine(config)

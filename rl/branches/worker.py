@@ -20,7 +20,7 @@ from ..ipc.messages import BranchJob, ErrorReply, WorkerReady, WorkerReply
 from ..logs import log_to
 from ..process import leave_with_parent, one_thread
 from ..training import TrainingLine
-from .fork import new_line, run_branch
+from .fork import run_branch
 
 
 def answer(line: TrainingLine, run_dir: Path, job: BranchJob) -> WorkerReply:
@@ -41,7 +41,7 @@ def main(run_dir: Path, address: str, index: int) -> None:
     leave_with_parent()
     one_thread()
     log_to(run_dir / f"worker-{index}.log.jsonl", process=f"worker-{index}")
-    line = new_line(TrainingConfig.model_validate_json((run_dir / "training.json").read_text()))
+    line = TrainingLine(TrainingConfig.model_validate_json((run_dir / "training.json").read_text()))
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 500)
         socket.connect(address)
