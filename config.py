@@ -37,7 +37,7 @@ class RunConfig(Config):
 
     seed: int = Field(default=1, ge=0)
     run_dir: Path = Path("runs_out")
-    clock: Literal["lockstep"] = "lockstep"
+    clock: Literal["lockstep", "overlap"] = "lockstep"
     task: TaskConfig = TaskConfig(name="two_switch")
     trainer: TrainerConfig = TrainerConfig()
     signal: SignalConfig = SignalConfig()

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..rl.config import Config
+from ..rl.ipc.messages import Stage
 
 
 class AdaptationConfig(Config):
@@ -16,6 +17,10 @@ class AdaptationConfig(Config):
     than `patience` steps after the start or the last intervention. `rounds`: how often rejected proposals go back to
     the Generator. `max_share`: branch steps as a share of total steps. `evidence_calls`: tool calls of the
     Critic. `gated: false` is for ablations only: what ranks first is put in force without a branch.
+
+    `approve: human` asks before a promotion (`cosignal approve`, `Run.approve`). `max_staleness` (overlap clock): main
+    steps that the run may have moved on since the snapshot of a verdict; beyond it, or in another stage, the finalist is
+    confirmed once more from a current snapshot. `stage`: `auto`, or for ablations the stage that everything is told.
     """
 
     enabled: bool = True
@@ -23,7 +28,9 @@ class AdaptationConfig(Config):
     candidates: int = Field(default=4, ge=1, le=8)
     rounds: int = Field(default=2, ge=1, le=5)
     max_share: float = Field(default=0.75, gt=0, lt=1)
-    approve: Literal["auto"] = "auto"
+    approve: Literal["auto", "human"] = "auto"
+    max_staleness: int = Field(default=200_000, ge=0)
+    stage: Literal["auto"] | Stage = "auto"
     interval: int = Field(default=32_768, ge=1)
     patience: int = Field(default=300_000, ge=0)
     evidence_calls: int = Field(default=3, ge=0, le=10)

@@ -80,11 +80,12 @@ class SignalConfig(Config):
 class TrainingConfig(Config):
     """What the trainer process and the branch workers need of a run; the loop writes it to `training.json`.
 
-    `pause_every_steps`: distance of adaptation points in main steps, None where nothing adapts.
+    `pause_every_steps`: distance of adaptation points in main steps, None where nothing adapts; a trainer under the
+    overlap clock never pauses.
     """
 
     seed: int
-    clock: Literal["lockstep"]
+    clock: Literal["lockstep", "overlap"]
     task: TaskConfig
     trainer: TrainerConfig
     signal: SignalConfig

@@ -13,10 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from ..signals.signal import Exploration, Signal
 from ..task import TaskSpec
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 Stage = Literal["exploring", "emerging", "improving", "plateaued", "regressing", "converged"]
 TrainerState = Literal["training", "waiting", "finished", "stopping"]
+# Why a line of the signal log was written. `control`: the control's end state became the main line, the signal stayed.
+Cause = Literal["start", "promotion", "rollback", "control"]
 ErrorKind = Literal["protocol", "version_conflict", "signal", "snapshot", "branch", "bad_request"]
 
 
@@ -43,6 +45,13 @@ class GetEvidence(Wire):
     kind: Literal["get_evidence"] = "get_evidence"
 
 
+class Look(Wire):
+    """Snapshot the main line at this update boundary and say what is there: status and evidence of one instant. Under
+    lockstep the snapshot of a waiting point exists already."""
+
+    kind: Literal["look"] = "look"
+
+
 class Query(Wire):
     """Evidence on demand; `what` and its bounds are those of the `query_trainer` tool."""
 
@@ -56,6 +65,7 @@ class Promote(Wire):
     """Compare-and-set: applied at the next update boundary if `base_version` is in force. `key` makes it idempotent.
 
     `adopt`: directory of a branch's end state that becomes the main line, None to keep the main line's own state.
+    `cause`: what the signal log says of it.
     """
 
     kind: Literal["promote"] = "promote"
@@ -63,6 +73,17 @@ class Promote(Wire):
     base_version: int
     signal: Signal
     adopt: str | None = None
+    cause: Literal["promotion", "control"] = "promotion"
+
+
+class Rollback(Wire):
+    """Undo the version in force: compare-and-set on `base_version`, idempotent by `key`. Weights and signal come back
+    from the snapshot before its promotion, random streams are reseeded, and a new version is written; updates and steps
+    go on. Answered by a `PromoteReply`."""
+
+    kind: Literal["rollback"] = "rollback"
+    key: str
+    base_version: int
 
 
 class Release(Wire):
@@ -78,7 +99,9 @@ class Stop(Wire):
     kind: Literal["stop"] = "stop"
 
 
-Request = Annotated[Hello | GetStatus | GetEvidence | Query | Promote | Release | Stop, Field(discriminator="kind")]
+Request = Annotated[
+    Hello | GetStatus | GetEvidence | Look | Query | Promote | Rollback | Release | Stop, Field(discriminator="kind")
+]
 
 # ---------------------------------------------------------------- replies, trainer to loop
 
@@ -91,11 +114,24 @@ class HelloReply(Wire):
     spec: TaskSpec
 
 
+class EvaluationReport(Wire):
+    """The main line's last evaluation. `steps`: main steps at which it was made. `mean`, `sd`: of the episodes' sparse
+    returns. `version`: signal in force."""
+
+    steps: int
+    mean: float
+    sd: float
+    episodes: int
+    success_rate: float | None
+    version: int
+
+
 class TrainerStatus(Wire):
     """`waiting_at`: the update of the adaptation point at which a lockstep trainer waits, else None.
 
     steps_main counts the main line; steps_evaluation what it spent on evaluation; steps_repeated what was trained again
-    after a crash. `snapshot`: directory of the point's snapshot, written before the trainer says that it waits.
+    after a crash. `snapshot`: directory of the point's snapshot, written before the trainer says that it waits; under
+    the overlap clock only a `LookReply` has one. `sparse_return`, `success_rate`: of `evaluation`.
     """
 
     kind: Literal["status"] = "status"
@@ -112,6 +148,13 @@ class TrainerStatus(Wire):
     signal: Signal
     sparse_return: float | None
     success_rate: float | None
+    evaluation: EvaluationReport | None = None
+
+
+class LookReply(Wire):
+    kind: Literal["look"] = "look"
+    status: TrainerStatus
+    evidence: Evidence
 
 
 class EvidenceReply(Wire):
@@ -244,7 +287,7 @@ class Evidence(Wire):
 
 
 Reply = Annotated[
-    HelloReply | TrainerStatus | EvidenceReply | QueryReply | PromoteReply | Ack | ErrorReply,
+    HelloReply | TrainerStatus | EvidenceReply | LookReply | QueryReply | PromoteReply | Ack | ErrorReply,
     Field(discriminator="kind"),
 ]
 
@@ -317,6 +360,7 @@ class Wakeup(Wire):
 
 
 EvidenceReply.model_rebuild()
+LookReply.model_rebuild()
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
 WORKER_REPLY: TypeAdapter[WorkerReply] = TypeAdapter(WorkerReply)

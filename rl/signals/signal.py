@@ -19,13 +19,18 @@ class Model(BaseModel):
 
 
 class PotentialTerm(Model):
-    """Φ over features; shapes by γΦ(s′)−Φ(s) (Ng, Harada, Russell 1999), so the optimal policies stay what they are."""
+    """Φ over features; shapes by γΦ(s′)−Φ(s) (Ng, Harada, Russell 1999), so the optimal policies stay what they are.
+
+    `anneal_steps`: main environment steps over which the weight goes linearly to zero, from the version's first update;
+    the critic is offset by exactly what has left, so that nothing dips. None keeps the weight.
+    """
 
     name: TermName
     kind: Literal["potential"] = "potential"
     expression: str = Field(min_length=1, max_length=400)
     weight: float = Field(default=1.0, ge=-10, le=10)
     agents: str | list[str] = "all"  # "all", a group's name, or names of agents
+    anneal_steps: int | None = Field(default=None, ge=1_000)
 
 
 class EventTerm(Model):
