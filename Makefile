@@ -9,13 +9,14 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 TORCH  := torch==2.13.0
 CONFIG ?= examples/two_switch.yaml
+SHORT  := --set run_dir=two_switch-runs --set trainer.steps=700_000 --set branches.horizon=100_000
 
 # One thread per process: trainer and branch workers share the machine, and results do not depend on its number of cores.
 export OMP_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow lint format clean
+.PHONY: help setup run test test-slow test-wheel lint format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +42,15 @@ test: lint  ## linter, format check, types and the test suite (what .ci/run call
 
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+# Built here, installed from scratch, and run where no clone is near.
+test-wheel: setup  ## the wheel in a new environment in an empty folder: doctor and a short run (minutes, needs an index)
+	@set -e; here="$(CURDIR)"; new=$$(mktemp -d); trap 'rm -rf "$$new" "$$here/build"' EXIT; rm -rf build; \
+	$(BIN)/python -m pip wheel -qq --no-deps --no-build-isolation -w "$$new" .; \
+	"$(PYTHON)" -m venv "$$new/venv"; pip="$$new/venv/bin/python -m pip install -qq -c $$here/constraints.txt"; \
+	$$pip $(TORCH); $$pip "$$new"/cosignal-*.whl; \
+	mkdir "$$new/empty"; cd "$$new/empty"; PATH="$$new/venv/bin:$$PATH"; unset PYTHONPATH; \
+	cosignal doctor; cosignal run two_switch $(SHORT); cosignal status two_switch-runs/two_switch-*
 
 lint: setup  ## linter, format check and types
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import ConfigError, CosignalError, NotARunError
+from .errors import ApprovalError, ConfigError, CosignalError, NotARunError
+from .studies import NAMES as STUDIES
 
 if TYPE_CHECKING:
     from .config import RunConfig
     from .runs.progress import Display
 
 FAILED, BAD_INPUT = 1, 2
+BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError)
 
 app = typer.Typer(
     help="Redesign the learning signal of a cooperative multi-agent RL run while it trains.",
@@ -33,6 +35,8 @@ app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line, and nothing else on stdout.")]
 
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key; may be given again.")]
+
 
 class GraphFormat(StrEnum):
     mermaid = "mermaid"
@@ -41,10 +45,8 @@ class GraphFormat(StrEnum):
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="A YAML file, for example examples/two_switch.yaml.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key; may be given again.")
-    ] = None,
+    config: Annotated[Path, typer.Argument(help="A YAML file, or a packaged example such as two_switch.")],
+    overrides: Overrides = None,
     resume: Annotated[bool, typer.Option(help="Continue the newest unfinished run of this config.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +54,7 @@ def run(
     from .config import RunConfig
 
     with _clear_errors(each_line=True):
-        loaded = RunConfig.load(config, overrides or [])
+        loaded = RunConfig.load(_config_file(config), overrides or [])
     with _clear_errors():
         final = _run_to_the_end(loaded, resume, as_json, _resume_command(config, overrides))
     if as_json:
@@ -80,6 +82,27 @@ def status(
 
 
 @app.command()
+def approve(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    key: Annotated[str, typer.Argument(metavar="ID", help="The promotion that waits, as `cosignal status` names it.")],
+    yes: Annotated[
+        bool | None, typer.Option("--yes/--no", help="Promote it, or decline it. Without either the question is shown.")
+    ] = None,
+) -> None:
+    """Answer a promotion that waits; works also while no process runs the run."""
+    from .runs.approvals import answer, question
+
+    with _clear_errors():
+        if yes is None:
+            for line in question(path, key):
+                typer.echo(line)
+            raise typer.Exit(BAD_INPUT)
+        is_new = answer(path, key, yes)
+    told = "promote it" if yes else "decline it"
+    typer.echo(f"{key}: {told}" if is_new else f"{key}: {told}, as it was answered before")
+
+
+@app.command()
 def graph(
     form: Annotated[GraphFormat, typer.Option("--format", help="mermaid is text, html one self-contained page.")] = (
         GraphFormat.mermaid
@@ -98,26 +121,78 @@ def graph(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="Which study, for example two-switch.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(STUDIES)}.")],
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many seeds; the study's own number when left out.")
+        int | None,
+        typer.Option(min=1, help="How many seeds (gate-trials: trials); the study's own number when left out."),
     ] = None,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them; they follow each other.")] = 1,
     arm: Annotated[list[str] | None, typer.Option(help="Only this arm; may be given again. All without it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a comparison; says what it measured, with intervals."""
     from .studies import run_study
 
-    def tell(line: str) -> None:
-        typer.echo(line, err=as_json)
-
     with _clear_errors():
-        result = run_study(name, seeds, arm or (), tell)
+        result = run_study(name, seeds, arm or (), _teller(as_json), first_seed)
     if as_json:
         typer.echo(json.dumps(result))
 
 
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="Which measurement, for example overhead.")], as_json: AsJson = False
+) -> None:
+    """Measure this machine."""
+    from .studies.bench import run_bench
+
+    with _clear_errors():
+        result = run_bench(name, _teller(as_json))
+    typer.echo(json.dumps(result) if as_json else json.dumps(result["metrics"], indent=2))
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="As for run; without it, the example two_switch.")] = None,
+    overrides: Overrides = None,
+    online: Annotated[bool, typer.Option("--online", help="Also try the addresses of hosted providers.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Is everything reachable and sane? Says exactly what is not; sends nothing to anybody."""
+    from rich.console import Console
+
+    from .doctor import examine
+    from .doctor.show import show
+
+    with Console(stderr=True).status("looking; the speed of training is measured for two seconds"):
+        found = examine(config, overrides or [], online=online)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+    else:
+        show(found, Console())
+    raise typer.Exit(found.exit_code)
+
+
 # ---------------------------------------------------------------- running
+
+
+def _config_file(path: Path) -> Path:
+    """`path`, or the packaged example of that name, which is said."""
+    from .examples import example_path
+
+    found = example_path(path)
+    if found != path:
+        typer.echo(f"using the packaged example {found}", err=True)
+    return found
+
+
+def _teller(as_json: bool) -> Callable[[str], None]:
+    """Lines of progress; to stderr where stdout belongs to the result."""
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=as_json)
+
+    return tell
 
 
 def _run_to_the_end(config: RunConfig, resume: bool, as_json: bool, command: str) -> dict[str, Any]:
@@ -195,7 +270,7 @@ def _clear_errors(each_line: bool = False) -> Iterator[None]:
         yield
     except CosignalError as error:
         _complain(str(error).split("\n") if each_line else [str(error)])
-        raise typer.Exit(BAD_INPUT if isinstance(error, ConfigError | NotARunError) else FAILED) from None
+        raise typer.Exit(BAD_INPUT if isinstance(error, BAD_INPUT_ERRORS) else FAILED) from None
 
 
 def _complain(lines: Sequence[str]) -> None:

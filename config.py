@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from .agents.config import LLMConfig
 from .errors import ConfigError
+from .examples import example_path
 from .graphs.budget import (
     affordable_interventions,
     cost_of_intervention,
@@ -52,7 +53,7 @@ class RunConfig(Config):
 
         Raises ConfigError: one line for each thing that is wrong, with key, rule, value and remedy.
         """
-        data = _read_yaml(Path(path))
+        data = _read_yaml(example_path(Path(path)))
         for override in overrides:
             _set(data, override)
         try:

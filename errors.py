@@ -5,6 +5,7 @@ CosignalError
 │   └── TaskImportError      the task's environment cannot be imported or built
 ├── NotARunError             a path that holds no run (exit code 2)
 ├── RunLockedError           another process is writing this run
+├── ApprovalError            an answer to a promotion that does not wait for it (exit code 2)
 ├── SignalError              a signal that cannot be executed
 │   └── ExpressionError      a term expression outside the whitelist
 ├── SeamError                the other process cannot be understood or reached
@@ -17,7 +18,7 @@ CosignalError
     ├── InvalidAnswer        not JSON, or JSON of the wrong shape
     ├── ProviderError        the provider did not answer
     ├── PromptTooLong        the evidence does not fit into a prompt, so nobody was asked
-    └── BudgetExhausted      the run's limit on calls or tokens is reached
+    └── BudgetExhausted      the run's limit on calls, tokens or money is reached
 """
 
 
@@ -39,6 +40,10 @@ class NotARunError(CosignalError):
 
 class RunLockedError(CosignalError):
     """Another process holds the run directory's lock."""
+
+
+class ApprovalError(CosignalError):
+    """An answer that no promotion of the run waits for, or that contradicts the one that was given."""
 
 
 class SignalError(CosignalError):
@@ -94,4 +99,4 @@ class PromptTooLong(ModelAnswerError):
 
 
 class BudgetExhausted(ModelAnswerError):
-    """The run's hard limit on calls or tokens is reached: adaptation stops, training goes on."""
+    """The run's hard limit on calls, tokens or money is reached: adaptation stops, training goes on."""

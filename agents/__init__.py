@@ -7,7 +7,10 @@ Nothing is imported here, so that `cosignal.agents.config` and `cosignal.agents.
                    ``Tried``, one entry of the history; ``term_kinds(stage)``
 ``telling``        ``keep_most_telling(evidence, used)``: what of a large task a prompt keeps
 ``llm``            the only door to a provider: ``Door(limits)``, ``build_models(config, door, record)``,
-                   ``check_models(config)``, ``RoleModel.ask(…)``
+                   ``check_models(config)``, ``model_problems(config)``, ``RoleModel.ask(…)``. Behind it: ``door``,
+                   ``inquiry``, ``link``, ``retry``, ``structured``, ``answers``, ``question``, ``providers``
+``keys``           ``key_variable_names(config)``; ``Redactor``
+``prices``         ``cost_usd(…)``, None where unknown; ``unpriced(config)``
 ``ledger``         ``Call``, one row of the ledger; ``Place(point, round)``
 ``critic``         ``await diagnose(model, place, context, conversation, tools, calls_left)`` ->
                    ``Diagnosis``, or ``AIMessage`` with tool calls

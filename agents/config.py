@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..rl.config import Config
 
 Role = Literal["critic", "generator", "ranker"]
+ROLES: tuple[Role, ...] = get_args(Role)
+Structured = Literal["auto", "json_schema", "function_calling", "json_mode", "prompt"]
+
+
+class PriceConfig(Config):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
 
 
 class ModelConfig(Config):
     """`provider: rules` is the embedded default and no language model. Any other name goes to LangChain's
-    `init_chat_model`. The key is named, never written: `api_key_env` is an environment variable."""
+    `init_chat_model`. The key is named, never written: `api_key_env` is an environment variable.
+
+    `timeout_s`: of one attempt. `deadline_s`: of the whole question, with every attempt, wait, repair and fallback; a
+    fallback's own bounds its part. `retries`: further attempts after a failure that may pass, for each turn.
+    `structured`: how the answer's schema reaches the provider besides the prompt; `auto` chooses. `price`: where it is
+    not given, the table of the package genai-prices is asked, if that is installed. `fallback`: models that are asked
+    the same question, one after the other, where this one does not answer it.
+    """
 
     provider: str = "rules"
     model: str | None = None
@@ -21,26 +39,77 @@ class ModelConfig(Config):
     api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     temperature: float | None = Field(default=None, ge=0, le=2)
     timeout_s: float = Field(default=60.0, gt=0)
+    deadline_s: float = Field(default=300.0, gt=0)
+    retries: int = Field(default=2, ge=0, le=10)
+    structured: Structured = "auto"
+    price: PriceConfig | None = None
+    fallback: tuple[ModelConfig, ...] = Field(default=(), max_length=4)
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_password(cls, url: str | None) -> str | None:
+        if url is None:
+            return url
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"must be an address that starts with http:// or https://, got {url!r}; write it in full")
+        if parts.username is not None or parts.password is not None:  # the value is a secret: it is not repeated
+            raise ValueError("must hold no user or password, got one; name a variable with the key by api_key_env")
+        return url
+
+    @field_validator("fallback")
+    @classmethod
+    def _is_one_chain(cls, chain: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+        for position, link in enumerate(chain):
+            if link.fallback:
+                names = [further.model or further.provider for further in link.fallback]
+                raise ValueError(f"must be one list, got {names!r} below entry {position}; put them behind it instead")
+        return chain
 
 
 class LimitsConfig(Config):
-    """Hard limits of a run, all roles together. Reaching one stops adaptation, not training."""
+    """Hard limits of a run, all roles together. Reaching one stops adaptation, not training.
+
+    `usd` counts calls whose price is known. `tokens_per_minute`, `requests_per_minute` and `concurrency` only delay.
+    """
 
     calls: int = Field(default=200, ge=1)
     tokens: int = Field(default=500_000, ge=1)
+    usd: float = Field(default=5.0, gt=0)
     requests_per_minute: Annotated[int, Field(ge=1)] = 60
+    tokens_per_minute: int | None = Field(default=None, ge=1)
     concurrency: int = Field(default=4, ge=1)
 
 
+class PromptPaths(Config):
+    """Prompt templates of the user's own, one a role; see `prompts/` for what one looks like."""
+
+    critic: Path | None = None
+    generator: Path | None = None
+    ranker: Path | None = None
+
+
 class LLMConfig(Config):
-    """One model for every role, or one a role."""
+    """One model for every role, or one a role. `tracing`: prompts go to the hosted tracing service that LangSmith's
+    variables name; off, they do not, whatever the environment asks."""
 
     default: ModelConfig = ModelConfig()
     critic: ModelConfig | None = None
     generator: ModelConfig | None = None
     ranker: ModelConfig | None = None
     limits: LimitsConfig = LimitsConfig()
+    prompts: PromptPaths = PromptPaths()
+    tracing: bool = False
 
     def for_role(self, role: Role) -> ModelConfig:
         config: ModelConfig | None = getattr(self, role)
         return config or self.default
+
+    def chain(self, role: Role) -> tuple[ModelConfig, ...]:
+        """The role's model, then its fallbacks."""
+        head = self.for_role(role)
+        return (head, *head.fallback)
+
+    def prompt_path(self, role: Role) -> Path | None:
+        path: Path | None = getattr(self.prompts, role)
+        return path

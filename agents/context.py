@@ -15,14 +15,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import PromptTooLong
 from ..rl.ipc.messages import Evidence, Stage
+from ..rl.stages import STAGES, TermKind
 from .schemas import Diagnosis, Proposal
 from .telling import keep_most_telling, most_telling, names_in
 
 MAX_CHARS = 40_000  # about 12k tokens
 MAX_TRIED = 16  # entries of the history
 # The first four are the gate's. screened_out: others did better in screening. not_tried: its turn never came.
-Verdict = Literal["accept", "reject", "no_difference", "not_informative", "failed_check", "screened_out", "not_tried"]
-TermKind = Literal["potential", "event"]
+# rolled_back: accepted, and then the return fell. declined: accepted, and a human said no. stale: accepted, but the run
+# had moved on, and a confirmation from where it was did not accept.
+Verdict = Literal[
+    "accept", "reject", "no_difference", "not_informative", "failed_check", "screened_out", "not_tried", "rolled_back",
+    "declined", "stale",
+]  # fmt: skip
 
 
 class Tried(BaseModel):
@@ -49,8 +54,8 @@ class Tried(BaseModel):
 
 
 def term_kinds(stage: Stage) -> tuple[TermKind, ...]:
-    """Kinds of terms that may be proposed at `stage`. Event bonuses bend the optimum: only where little is learnt."""
-    return ("potential", "event") if stage in ("exploring", "emerging", "plateaued") else ("potential",)
+    """Kinds of new terms that may be proposed at `stage`."""
+    return STAGES[stage].kinds
 
 
 def build_context(
@@ -62,10 +67,10 @@ def build_context(
     """Plain data {evidence, diagnosis, history} of at most `max_chars` characters of JSON.
 
     `history`: oldest first, the running intervention's rejected proposals included; the last `MAX_TRIED` are kept. Of
-    the lists that grow with the task (features, events, agents, actions) the most telling rows are kept; where some are
-    left out, `left_out` says how many. Cut in this order until it fits: key moments, the history's curves and problems,
-    rows of the return curve, texts that describe the task, the oldest entries of the history, the least telling
-    features, the least telling events. Terms are never cut.
+    the lists that grow with the task (features, events, agents, actions) the most telling rows are kept. Cut in this
+    order until it fits: key moments, the history's curves and problems, rows of the return curve, texts that describe
+    the task, the oldest entries of the history, the least telling features, the least telling events. Terms are never
+    cut. Where anything was cut, `left_out` says how much of what.
 
     Raises:
         PromptTooLong: what must stay is larger than `max_chars`.
@@ -78,10 +83,7 @@ def build_context(
     left_out = keep_most_telling(context["evidence"], _used(context))
     if left_out:
         context["left_out"] = left_out
-    cuts: list[Callable[[dict[str, Any]], bool]] = [
-        _cut_moment, _cut_curves_of_history, _cut_curve_row, _cut_description, _cut_history, _cut_feature, _cut_event,
-    ]  # fmt: skip
-    for cut in cuts:
+    for cut in _CUTS:
         while size(context) > max_chars and cut(context):
             pass
     if size(context) > max_chars:
@@ -110,23 +112,23 @@ def evidence_keys(evidence: dict[str, Any]) -> list[str]:
 
 
 def _cut_moment(context: dict[str, Any]) -> bool:
-    return _drop_first(context["evidence"]["key_moments"])
+    return _drop_first(context, "key_moments", context["evidence"]["key_moments"])
 
 
 def _cut_history(context: dict[str, Any]) -> bool:
-    return _drop_first(context["history"])
+    return _drop_first(context, "history", context["history"])
 
 
 def _cut_curves_of_history(context: dict[str, Any]) -> bool:
     for tried in context["history"]:  # oldest first
         if tried["curve"] or tried["problems"]:
             tried["curve"], tried["problems"] = [], []
-            return True
+            return _note(context, "details_of_history", 1)
     return False
 
 
 def _cut_curve_row(context: dict[str, Any]) -> bool:
-    return _drop_first(context["evidence"]["sparse"]["curve"])
+    return _drop_first(context, "curve", context["evidence"]["sparse"]["curve"])
 
 
 def _cut_description(context: dict[str, Any]) -> bool:
@@ -135,7 +137,7 @@ def _cut_description(context: dict[str, Any]) -> bool:
     if longest is None or not task[longest]:
         return False
     task[longest] = ""
-    return True
+    return _note(context, "texts_of_task", 1)
 
 
 def _cut_feature(context: dict[str, Any]) -> bool:
@@ -151,10 +153,8 @@ def _drop_least_telling(context: dict[str, Any], kind: str) -> bool:
     kept = most_telling(kind, rows, len(rows) - 1, _used(context))
     if len(kept) == len(rows):
         return False
-    left_out = context.setdefault("left_out", {})
-    left_out[kind] = left_out.get(kind, 0) + len(rows) - len(kept)
     context["evidence"][kind] = kept
-    return True
+    return _note(context, kind, len(rows) - len(kept))
 
 
 def _used(context: dict[str, Any]) -> set[str]:
@@ -164,11 +164,24 @@ def _used(context: dict[str, Any]) -> set[str]:
     )
 
 
-def _drop_first(items: list[Any]) -> bool:
-    if items:
-        del items[0]
-        return True
-    return False
+def _drop_first(context: dict[str, Any], kind: str, items: list[Any]) -> bool:
+    if not items:
+        return False
+    del items[0]
+    return _note(context, kind, 1)
+
+
+def _note(context: dict[str, Any], kind: str, count: int) -> bool:
+    """Add to what `left_out` says; True, as every cut that was made."""
+    left_out = context.setdefault("left_out", {})
+    left_out[kind] = left_out.get(kind, 0) + count
+    return True
+
+
+# In this order; what the embedded rules read comes last.
+_CUTS: tuple[Callable[[dict[str, Any]], bool], ...] = (
+    _cut_moment, _cut_curves_of_history, _cut_curve_row, _cut_description, _cut_history, _cut_feature, _cut_event,
+)  # fmt: skip
 
 
 def _rounded(value: Any) -> Any:

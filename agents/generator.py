@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import ExpressionError
 from ..rl.signals.expression import parse_expression
 from ..rl.signals.signal import PotentialTerm, Term
-from .context import term_kinds
+from ..rl.stages import STAGES
 from .ledger import Place
 from .llm import Question, RoleModel, json_schema
 from .schemas import Proposal, ProposalSet
@@ -19,14 +19,16 @@ async def propose(model: RoleModel, place: Place, context: dict[str, Any], k: in
     Raises:
         ModelAnswerError: see `RoleModel.ask`.
     """
-    kinds = list(term_kinds(context["evidence"]["stage"]))
+    rule = STAGES[context["evidence"]["stage"]]
+    kinds, steps = list(rule.kinds), rule.decay_steps
+    limits = {"candidates": k, "term_kinds": kinds, "longest_decay_steps": steps}
     prompt = model.prompt(
         {
             "stage": context["evidence"]["stage"],
             "schema": json_schema(ProposalSet),
             "candidates": k,
             "term_kinds": kinds,
-            "block": {**context, "point": place.point, "candidates": k, "term_kinds": kinds},
+            "block": {**context, "point": place.point, **limits},
         }
     )
     question = Question(place, prompt, ProposalSet, problems=lambda answer: misfits(answer, context, k))
@@ -36,7 +38,7 @@ async def propose(model: RoleModel, place: Place, context: dict[str, Any], k: in
 
 
 def misfits(answer: ProposalSet, context: dict[str, Any], k: int) -> list[str]:
-    """What a model can repair at once: too many proposals, unknown names, kinds that the stage does not allow."""
+    """What a model can repair at once: too many proposals, unknown names, what the stage does not allow."""
     lines = []
     if len(answer.proposals) > k:
         lines.append(f"{len(answer.proposals)} proposals, at most {k} are asked for; leave the weakest out")
@@ -56,9 +58,9 @@ def _proposal_misfits(proposal: Proposal, evidence: dict[str, Any]) -> list[str]
 
 
 def _term_misfits(term: Term, evidence: dict[str, Any]) -> list[str]:
-    kinds = term_kinds(evidence["stage"])
-    if term.kind not in kinds:
-        return [f"kind {term.kind!r} is not allowed at stage {evidence['stage']!r}; use one of {list(kinds)!r}"]
+    not_now = _not_at_this_stage(term, evidence)
+    if not_now:
+        return not_now
     if isinstance(term, PotentialTerm):
         return _expression_misfits(term.expression, [feature["name"] for feature in evidence["features"]])
     events = {event["name"]: event["repeatable"] for event in evidence["events"]}
@@ -67,6 +69,25 @@ def _term_misfits(term: Term, evidence: dict[str, Any]) -> list[str]:
     if events[term.event] and term.weight > 0:
         return [f"event {term.event!r} can be repeated without progress; reward a potential instead"]
     return []
+
+
+def _not_at_this_stage(term: Term, evidence: dict[str, Any]) -> list[str]:
+    """A kind or a duration that the stage does not allow. A term in force may stay as it is, or leave earlier."""
+    stage, new = evidence["stage"], term.model_dump(mode="json")
+    rule = STAGES[stage]
+    old = next((row for row in evidence["signal"]["terms"] if _ingredient(row) == _ingredient(new)), None)
+    if old is None and term.kind not in rule.kinds:
+        return [f"kind {term.kind!r} is not allowed at stage {stage!r}; use one of {list(rule.kinds)!r}"]
+    name = "anneal_steps" if isinstance(term, PotentialTerm) else "decay_steps"
+    steps, most = new[name], max(rule.decay_steps, (old or {}).get(name) or 0)
+    if steps is not None and steps > most:
+        return [f"{name} must be at most {most} at stage {stage!r}, got {steps!r}; lower it"]
+    return []
+
+
+def _ingredient(term: dict[str, Any]) -> tuple[Any, ...]:
+    """What a term is made of, without name, weight and duration."""
+    return tuple(term.get(key) for key in ("kind", "expression", "event", "agents"))
 
 
 def _expression_misfits(expression: str, features: list[str]) -> list[str]:

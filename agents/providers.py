@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
 from ..errors import ConfigError
 from .config import ModelConfig
+from .keys import NEEDS_KEY, PROVIDER_VARIABLES, Redactor, variables
 
 
 def build_chat_model(config: ModelConfig) -> BaseChatModel:
     """The chat model of `config`; contacts nobody.
 
     Raises:
-        ConfigError: `llm.*.model` is missing, the provider or its package is unknown, or the key is not set.
+        ConfigError: `llm.*.model` is missing, the provider or its package is unknown, or the key is not set. Its text
+            and its traceback hold no key.
     """
     if config.provider == "rules":
         from .rules import RulesChatModel
@@ -25,29 +28,38 @@ def build_chat_model(config: ModelConfig) -> BaseChatModel:
         raise ConfigError(
             f"llm provider {config.provider!r} needs a model, got {config.model!r}; set llm.default.model"
         )
+    built = _init(config.model, config.provider, _settings(config), Redactor(variables(config)))
+    if isinstance(built, str):
+        raise ConfigError(built)  # out here, so that the package's own error, which may hold the key, is no context
+    return built
+
+
+def _init(model: str, provider: str, settings: dict[str, Any], redactor: Redactor) -> BaseChatModel | str:
+    """The chat model, or in words why there is none."""
     from langchain.chat_models import init_chat_model
 
     try:
-        chat = init_chat_model(config.model, model_provider=config.provider, **_settings(config))
+        chat = init_chat_model(model, model_provider=provider, **settings)
     except ImportError as error:
-        raise ConfigError(f"llm provider {config.provider!r} is not installed: {error}; install its package") from error
-    except Exception as error:  # packages disagree on what they raise for an unknown provider or a missing key
-        raise ConfigError(
-            f"llm provider {config.provider!r} cannot be set up: {error}; check provider, model and api_key_env"
-        ) from error
+        said = redactor.text(str(error))
+        package = _package(said, provider)
+        return f"llm provider {provider!r} is not installed ({said}); install it with: pip install {package}"
+    except Exception as error:  # noqa: BLE001 - packages disagree on what they raise for a wrong name or key
+        said = redactor.text(str(error))
+        return f"llm provider {provider!r} cannot be set up: {said}; check provider, model and api_key_env"
     if not isinstance(chat, BaseChatModel):
-        raise ConfigError(f"llm model {config.model!r} gives {type(chat).__name__!r}; name a chat model")
+        return f"llm model {model!r} gives {type(chat).__name__!r}; name a chat model"
     return chat
 
 
-def secret(config: ModelConfig) -> str | None:
-    """The key that `api_key_env` names, None where none is named or set."""
-    return os.environ.get(config.api_key_env) if config.api_key_env else None
+def _package(said: str, provider: str) -> str:
+    named = re.search(r"pip install (?:-U )?([\w.\-\[\]]+)", said)
+    return named[1] if named else f"langchain-{provider.replace('_', '-')}"
 
 
 def _settings(config: ModelConfig) -> dict[str, Any]:
-    # The provider's client retries by itself (429 and dropped connections); no other layer does.
-    settings: dict[str, Any] = {"max_retries": 2, "timeout": config.timeout_s}
+    # One layer retries, and it is ours (`retry`): it sees the run's limits and writes a ledger row an attempt.
+    settings: dict[str, Any] = {"max_retries": 0, "timeout": config.timeout_s}
     if config.temperature is not None:
         settings["temperature"] = config.temperature
     if config.base_url is not None:
@@ -61,10 +73,23 @@ def _settings(config: ModelConfig) -> dict[str, Any]:
 
 
 def _key(config: ModelConfig) -> str | None:
-    if config.api_key_env is None:
-        # Local servers take any key, and the client refuses to start without one.
-        return "unused" if config.base_url is not None else None
-    key = secret(config)
-    if not key:
-        raise ConfigError(f"environment variable {config.api_key_env!r} (llm api_key_env) is not set; export the key")
-    return key
+    """The key that `api_key_env` names; None leaves it to the provider's package, which reads its own variable."""
+    if config.api_key_env is not None:
+        key = os.environ.get(config.api_key_env)
+        if not key:
+            raise ConfigError(
+                f"environment variable {config.api_key_env!r} (llm api_key_env) is not set; "
+                f"export {config.api_key_env}=<the key>"
+            )
+        return key
+    if config.base_url is not None:
+        # Local servers take any key, and the client refuses to start without one. It must not be the provider's own:
+        # that key is for the provider's address.
+        return "unused" if config.provider in NEEDS_KEY else None
+    if config.provider in NEEDS_KEY and not any(os.environ.get(name) for name in PROVIDER_VARIABLES[config.provider]):
+        name = PROVIDER_VARIABLES[config.provider][0]
+        raise ConfigError(
+            f"environment variable {name!r}, which llm provider {config.provider!r} reads, is not set; "
+            f"export {name}=<the key>, or name another variable by api_key_env"
+        )
+    return None

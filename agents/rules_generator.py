@@ -14,6 +14,7 @@ Json = dict[str, Any]
 
 BETA = 0.5
 KICK = 0.05
+BONUS_STEPS = 300_000
 OTHER_BETAS = (1.0, 0.75, 0.25)
 
 _Idea = tuple[str, str, Callable[[Parts], list[Piece]]]  # title, reason, builder
@@ -87,7 +88,7 @@ def _drafts(block: Json, failures: list[str]) -> Iterator[Json]:
     base = list(_built(kinds, _ordered(failures)))
     yield from base
     if "event" in block["term_kinds"]:
-        yield from _event_bonus(evidence)
+        yield from _event_bonus(evidence, min(BONUS_STEPS, block["longest_decay_steps"]))
     for beta in OTHER_BETAS:
         yield from ({**draft, "beta": beta, "title": f"{draft['title']}, beta {beta:g}"} for draft in base)
 
@@ -157,13 +158,13 @@ def _union(first: list[Json], second: list[Json]) -> list[Json]:
     return terms
 
 
-def _event_bonus(evidence: Json) -> Iterator[Json]:
-    """A small, decaying bonus on events that cannot be farmed and that some episodes miss."""
+def _event_bonus(evidence: Json, steps: int) -> Iterator[Json]:
+    """A small bonus, decaying over `steps`, on events that cannot be farmed and that some episodes miss."""
     wanted = [e for e in evidence["events"] if not e["repeatable"] and 0 < e["episodes_share"] < 0.9]
     one_group = len(evidence["behaviour"]) == 1
     terms = [
         {"name": f"bonus_{position}", "kind": "event", "event": event["name"], "weight": 0.1,
-         "agents": "all" if one_group else event["group"], "decay_steps": 300_000}
+         "agents": "all" if one_group else event["group"], "decay_steps": steps}
         for position, event in enumerate(wanted[:3], start=1)
     ]  # fmt: skip
     if terms:

@@ -41,15 +41,17 @@ def cost_of_intervention(
     horizon: int,
     look: int = -1,
     finalists: int = 1,
+    candidates: int | None = None,
 ) -> InterventionCost:
     """Steps of one round with `horizon` steps a full branch, up to look number `look` (0: the first, -1: the last) of
-    the first `finalists` finalists, who are judged one after another.
+    the first `finalists` finalists, who are judged one after another. `candidates`: how many are branched, where that
+    is known already; else as many as the config allows.
 
     Screening: (candidates + control) · screen_seeds · horizon/2. Full: (finalists + control) times what each of the
     look's seeds still needs: horizon/2 where the screened branch is continued, horizon on a fresh seed.
     """
     half = horizon // 2
-    arms = adaptation.candidates + 1
+    arms = (adaptation.candidates if candidates is None else candidates) + 1
     judged = finalists + 1  # the control runs beside them
     continued = min(branches.screen_seeds, gate.looks[look])
     fresh = gate.looks[look] - continued

@@ -14,7 +14,7 @@ from ..rl.signals.signal import Signal
 from .branching import snapshot_of
 from .context import Ctx
 from .events import ProposalMade
-from .history import arms_of
+from .history import arms_of, quarantined
 from .round import return_range_at
 from .state import State
 
@@ -51,13 +51,17 @@ async def _reports(ctx: Ctx, state: State, signals: list[Signal]) -> list[CheckR
 
 
 async def _rejected(ctx: Ctx, state: State) -> set[str]:
-    """Signals that must not come again: those that the gate has rejected, and all that this intervention has tried.
-    What passed screening but whose turn never came may."""
+    """Signals that must not come again: those in quarantine, those that the gate has rejected, and all that this
+    intervention has tried. What passed screening but whose turn never came may; and a removal that the gate has
+    rejected, of which the trigger says when it may come."""
+    out = await quarantined(ctx.store)
+    if state.get("removing"):
+        return out
     tried: set[tuple[int, str]] = set()
     for row in await ctx.store.rows("decisions"):
         tried |= {(row["point"], arm["arm"]) for arm in arms_of(row) if _is_out(arm, row, state)}
     rows = {row["id"]: row for row in await ctx.store.rows("proposals")}
-    return {proposal_hash(Signal.model_validate(rows[arm]["signal"])) for _, arm in tried}
+    return out | {proposal_hash(Signal.model_validate(rows[arm]["signal"])) for _, arm in tried}
 
 
 def _is_out(arm: dict[str, Any], decision: dict[str, Any], state: State) -> bool:

@@ -19,8 +19,8 @@ class AdaptationConfig(Config):
     Critic. `gated: false` is for ablations only: what ranks first is put in force without a branch.
 
     `approve: human` asks before a promotion (`cosignal approve`, `Run.approve`). `max_staleness` (overlap clock): main
-    steps that the run may have moved on since the snapshot of a verdict; beyond it, or in another stage, the finalist is
-    confirmed once more from a current snapshot. `stage`: `auto`, or for ablations the stage that everything is told.
+    steps that the run may have moved on since the snapshot of a verdict; beyond it, or in another stage, the finalist
+    is confirmed once more from a current snapshot. `stage`: `auto`, or for ablations the stage that all are told.
     """
 
     enabled: bool = True
@@ -29,7 +29,7 @@ class AdaptationConfig(Config):
     rounds: int = Field(default=2, ge=1, le=5)
     max_share: float = Field(default=0.75, gt=0, lt=1)
     approve: Literal["auto", "human"] = "auto"
-    max_staleness: int = Field(default=200_000, ge=0)
+    max_staleness: int = Field(default=1_000_000, ge=0)
     stage: Literal["auto"] | Stage = "auto"
     interval: int = Field(default=32_768, ge=1)
     patience: int = Field(default=300_000, ge=0)

@@ -12,6 +12,7 @@ from ..agents.llm import Models
 from ..config import RunConfig
 from ..rl.branches.pool import Executor
 from ..rl.ipc.client import TrainerClient
+from ..rl.ipc.messages import LookReply, TrainerStatus
 from ..rl.task import TaskSpec, splitmix64
 from ..runs.store import LoopStore
 from .events import Event
@@ -45,6 +46,22 @@ class Ctx:
     def evaluation_seed(self) -> int:
         """Of the gate's evaluation episodes; curves and report use others."""
         return splitmix64(splitmix64(_GATE_SEED) ^ self.config.seed) >> 33
+
+    async def status(self) -> TrainerStatus:
+        """The trainer's, with the stage that `adaptation.stage` says: everything that follows from a stage reads it."""
+        return self._staged(await self.client.status())
+
+    async def look(self) -> LookReply:
+        """As `status`: status, snapshot and evidence of one instant."""
+        reply, fixed = await self.client.look(), self.config.adaptation.stage
+        if fixed == "auto":
+            return reply
+        evidence = reply.evidence.model_copy(update={"stage": fixed, "stage_reason": "fixed by adaptation.stage"})
+        return reply.model_copy(update={"status": self._staged(reply.status), "evidence": evidence})
+
+    def _staged(self, status: TrainerStatus) -> TrainerStatus:
+        fixed = self.config.adaptation.stage
+        return status if fixed == "auto" else status.model_copy(update={"stage": fixed})
 
     async def pause(self) -> None:
         """Until the trainer says something, or `poll_s` have passed."""

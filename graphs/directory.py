@@ -88,7 +88,7 @@ def newest_unfinished(config: RunConfig) -> Path | None:
     views = [view for view in _runs(config.run_dir.absolute()) if view.info.get("config_hash") == config.config_hash()]
     for view in sorted(views, key=lambda view: str(view.info.get("created")), reverse=True):
         state = view.state()
-        if state == "running":
+        if state in ("running", "waiting"):
             raise RunLockedError(f"another process is running {str(view.path)!r}; wait for it or stop it first")
         if state != "done":
             return view.path

@@ -14,11 +14,17 @@ class EventBase(BaseModel):
 
 
 class RunStarted(EventBase):
+    """`tracing`: prompts go to the hosted service that the environment names, because `llm.tracing` says so.
+    `tracing_ignored`: variables of the environment that ask for it in vain.
+    """
+
     kind: Literal["run_started"] = "run_started"
     path: str
     resumed: bool
     provider: str  # "rules" is no language model
     steps_budget: int
+    tracing: bool = False
+    tracing_ignored: list[str] = []
 
 
 class Progress(EventBase):
@@ -43,7 +49,7 @@ class NodeEntered(EventBase):
 
 
 class NodeLeft(EventBase):
-    """`status`: ok, or error. `detail`: what the node did, in short."""
+    """`status`: ok, error, or waiting for a human. `detail`: what the node did, in short."""
 
     kind: Literal["node_left"] = "node_left"
     node: str
@@ -88,6 +94,33 @@ class Decided(EventBase):
     reason: str
 
 
+class ApprovalNeeded(EventBase):
+    """An accepted promotion waits until it is answered by `Run.approve(id, yes)` or `cosignal approve`.
+
+    `title`, `reason`, `terms`: the proposal's. `gate`: the gate's arithmetic in words. `diff`: what would change about
+    the signal in force, whose version is `replaces`. `adopted`: as in `Promoted`.
+    """
+
+    kind: Literal["approval_needed"] = "approval_needed"
+    id: str
+    proposal: str
+    title: str
+    reason: str
+    terms: list[str]
+    gate: str
+    diff: list[str]
+    replaces: int
+    adopted: str
+
+
+class ApprovalGiven(EventBase):
+    """`yes`: None where training was over before anybody answered."""
+
+    kind: Literal["approval_given"] = "approval_given"
+    id: str
+    yes: bool | None
+
+
 class Promoted(EventBase):
     """`adopted`: "state" where the winning branch's end state became the main line, else "signal"."""
 
@@ -96,6 +129,17 @@ class Promoted(EventBase):
     version: int
     adopted: str
     repeated: bool  # it had been applied before a restart; nothing was done twice
+
+
+class RolledBack(EventBase):
+    """`undone`: the version that is no longer in force, `proposal`: whose it was, `version`: the new one."""
+
+    kind: Literal["rolled_back"] = "rolled_back"
+    proposal: str
+    undone: int
+    version: int
+    reason: str
+    repeated: bool  # as in Promoted
 
 
 class RunFinished(EventBase):
@@ -112,7 +156,10 @@ Event = Annotated[
     | ProposalMade
     | BranchFinished
     | Decided
+    | ApprovalNeeded
+    | ApprovalGiven
     | Promoted
+    | RolledBack
     | RunFinished,
     Field(discriminator="kind"),
 ]

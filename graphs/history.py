@@ -6,19 +6,39 @@ from typing import Any
 
 from ..agents.context import Tried, Verdict
 from ..agents.schemas import Proposal
+from ..rl.signals.check import proposal_hash
+from ..rl.signals.signal import Signal
 from ..runs.store import LoopStore
 
 Row = dict[str, Any]
+OVERTURNED: dict[str, Verdict] = {"declined": "declined", "stale": "stale"}  # what the gate had accepted
 
 
 async def tried(store: LoopStore) -> list[Tried]:
     """All proposals so far, oldest first; those without a decision yet are left out."""
-    decisions = {(row["point"], row["round"]): row for row in await store.rows("decisions")}
+    rows = await store.rows("decisions")
+    undone = {row["winner"] for row in rows if row["verdict"] == "rollback"}
+    decisions = {(row["point"], row["round"]): row for row in rows if not is_of_monitor(row)}
     return [
-        _tried(row, decisions[row["point"], row["round"]])
+        _tried(row, decisions[row["point"], row["round"]], row["id"] in undone)
         for row in await store.rows("proposals")
         if (row["point"], row["round"]) in decisions
     ]
+
+
+async def quarantined(store: LoopStore) -> set[str]:
+    """`proposal_hash` of the signals that must never come again in this run: those that were promoted and rolled back,
+    and those that the human declined."""
+    rows = await store.rows("decisions")
+    out = {row["winner"] for row in rows if row["verdict"] in ("rollback", "declined")}
+    return {
+        proposal_hash(Signal.model_validate(row["signal"])) for row in await store.rows("proposals") if row["id"] in out
+    }
+
+
+def is_of_monitor(decision: Row) -> bool:
+    """Whether it is about a promotion of the past, and no end of a round."""
+    return str(decision["id"]).endswith("-rollback")
 
 
 def arms_of(decision: Row) -> list[Row]:
@@ -26,13 +46,13 @@ def arms_of(decision: Row) -> list[Row]:
     return [*decision["detail"]["judgements"], *decision["detail"]["screened"]]
 
 
-def _tried(proposal: Row, decision: Row) -> Tried:
+def _tried(proposal: Row, decision: Row, undone: bool) -> Tried:
     arm: Row = next((arm for arm in arms_of(decision) if arm["arm"] == proposal["id"]), {})
     return Tried(
         proposal_id=proposal["id"],
         point=proposal["point"],
         round=proposal["round"],
-        verdict=_verdict(proposal, decision, arm),
+        verdict="rolled_back" if undone else _verdict(proposal, decision, arm),
         proposal=Proposal.model_validate(proposal["proposal"]),
         gain=arm.get("gain"),
         gain_low=arm.get("lower"),
@@ -44,9 +64,12 @@ def _tried(proposal: Row, decision: Row) -> Tried:
 
 
 def _verdict(proposal: Row, decision: Row, arm: Row) -> Verdict:
-    """The arm's own, except where the gate judged it and no branch of any arm rose: then it was not really tried."""
+    """The arm's own, except where the gate judged it and no branch of any arm rose: then it was not really tried; or
+    where the gate's acceptance was overturned."""
     if proposal["problems"]:
         return "failed_check"
+    if decision["winner"] == proposal["id"] and decision["verdict"] in OVERTURNED:
+        return OVERTURNED[decision["verdict"]]
     if not arm:
         return "not_tried"
     verdict: Verdict = arm["verdict"]

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 import structlog
 
+HOSTED_TRACING = ("LANGSMITH_", "LANGCHAIN_")  # what the names of such a service's variables begin with
 TRACING = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2")
 
 
@@ -38,5 +39,5 @@ def open_log(path: Path) -> Log:
 
 
 def tracing_variables() -> list[str]:
-    """Variables that would make LangChain post prompts to a hosted service. Runs ignore them."""
+    """Variables that ask LangChain to post prompts to a hosted service. Runs ignore them, but with `llm.tracing`."""
     return [name for name in TRACING if os.environ.get(name, "").lower() in ("1", "true")]

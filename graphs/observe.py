@@ -1,9 +1,14 @@
-"""observe: wait for the trainer's next adaptation point and decide whether anything is wrong there."""
+"""observe: wait for the next adaptation point and decide whether anything is wrong there.
+
+A point is where the loop looks. Under the lockstep clock the trainer waits there and names it; under the overlap clock
+it never waits, and a point is the first status behind the next multiple of `adaptation.interval`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
+from typing import Any
 
 from langchain_core.messages import RemoveMessage
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
@@ -11,10 +16,14 @@ from langgraph.runtime import Runtime
 
 from ..errors import TrainerGone
 from ..rl.ipc.messages import TrainerStatus
+from ..rl.stages import STAGES
 from .context import Ctx
+from .remove import REMOVALS, refused_removal
 from .round import cost_of_round, horizon_at, steps_left
 from .state import State
 from .triggers import Trigger, trigger
+
+CALM = 5  # overlap: the trainer works while it is asked, so it is asked this many times less often
 
 
 async def observe(state: State, runtime: Runtime[Ctx]) -> State:
@@ -22,68 +31,114 @@ async def observe(state: State, runtime: Runtime[Ctx]) -> State:
     ctx = runtime.context
     if state.get("triggered"):
         await _forget_branches(ctx)
-    status = await _next_point(ctx, state.get("done_point", -1))
-    if status.waiting_at is None:
-        return {"finished": True, "triggered": False, "note": {"reason": "the run is over"}}
+    status = await _next_point(ctx, state)
+    if status is None:
+        over: State = {"finished": True, "triggered": False, "monitoring": False}
+        return {**over, "note": {"reason": "the run is over"}}
     decision = await _decide(ctx, state, status)
-    if not decision.fires:
-        return {
-            "point": status.waiting_at,
-            "done_point": status.waiting_at,
-            "triggered": False,
-            "note": {"reason": decision.reason, "stage": status.stage},
-        }
-    return await _intervene(ctx, state, status, decision.reason)
+    if decision.fires:
+        return await _intervene(ctx, state, decision)
+    return {
+        **_seen(state, status),
+        "done_point": point_of(status),
+        "triggered": False,
+        "removing": False,
+        "note": {"reason": decision.reason, "stage": status.stage},
+    }
 
 
-async def _next_point(ctx: Ctx, done: int) -> TrainerStatus:
-    """The status at the first point after `done`, or with `waiting_at` None at the end of the run.
+def point_of(status: TrainerStatus) -> int:
+    """The point's name: where a lockstep trainer waits, else the update that was looked at."""
+    return status.update if status.waiting_at is None else status.waiting_at
 
-    Points up to `done` are released: after a crash the trainer may stand at an earlier one than the graph.
-    """
+
+# ---------------------------------------------------------------- waiting for a point
+
+
+async def _next_point(ctx: Ctx, state: State) -> TrainerStatus | None:
+    """The status at the next point, None at the end of the run."""
+    lockstep = ctx.config.clock == "lockstep"
     while True:
-        status = await ctx.client.status()
+        status = await ctx.status()
         if status.state == "finished":
-            return status.model_copy(update={"waiting_at": None})
+            return None
         if status.state == "stopping":
             raise TrainerGone("the trainer was told to stop by somebody else; use --resume to continue the run")
-        if status.waiting_at is not None:
-            if status.waiting_at > done:
-                return status
-            await ctx.client.release(status.waiting_at)
-        await ctx.pause()
+        if lockstep and await _waits_beyond(ctx, status, state.get("done_point", -1)):
+            return status
+        if not lockstep and _crossed(ctx, state, status):
+            return status
+        await (ctx.pause() if lockstep else asyncio.sleep(CALM * ctx.poll_s))
+
+
+async def _waits_beyond(ctx: Ctx, status: TrainerStatus, done: int) -> bool:
+    """Points up to `done` are released: after a crash the trainer may stand at an earlier one than the graph."""
+    if status.waiting_at is None:
+        return False
+    if status.waiting_at <= done:
+        await ctx.client.release(status.waiting_at)
+    return status.waiting_at > done
+
+
+def _crossed(ctx: Ctx, state: State, status: TrainerStatus) -> bool:
+    """A point of the overlap clock; without adaptation there is none, as under lockstep."""
+    adaptation = ctx.config.adaptation
+    return adaptation.enabled and _has_crossed(status.steps_main, _steps_seen(state), adaptation.interval)
+
+
+def _has_crossed(steps: int, before: int, interval: int) -> bool:
+    return steps // interval > before // interval
+
+
+def _steps_seen(state: State) -> int:
+    """Main steps at the last point, or right after what was adopted there."""
+    status: dict[str, Any] = state.get("status") or {}
+    return max(int(status.get("steps_main", 0)), state.get("last_steps", 0))
+
+
+# ---------------------------------------------------------------- deciding
 
 
 async def _decide(ctx: Ctx, state: State, status: TrainerStatus) -> Trigger:
     if state.get("adaptation_over"):
         return Trigger(False, "the model budget is used up: nothing adapts any more")
+    removal = STAGES[status.stage].purpose == "removal"
     horizon = horizon_at(ctx.config, status, ctx.spec.return_range)
     return trigger(
         status,
         patience=ctx.config.adaptation.patience,
         last_steps=state.get("last_steps", 0),
-        cost=cost_of_round(ctx.config, horizon),
+        cost=cost_of_round(ctx.config, horizon, REMOVALS if removal else None),
         left=steps_left(ctx.config, status.steps_budget, await ctx.store.branch_steps()),
+        refused=await refused_removal(ctx, status.signal) if removal else None,
     )
 
 
-async def _intervene(ctx: Ctx, state: State, status: TrainerStatus, reason: str) -> State:
-    assert status.waiting_at is not None
-    evidence = await ctx.client.evidence()
-    row = {"point": status.waiting_at, "evidence": evidence.model_dump(mode="json")}
+def _seen(state: State, status: TrainerStatus) -> State:
+    """The point, and whether `monitor` has an evaluation to judge there before anything else."""
+    watch, evaluation = state.get("watch"), status.evaluation
+    news = watch is not None and evaluation is not None and evaluation.steps > watch["seen"]
+    return {"point": point_of(status), "status": status.model_dump(mode="json"), "monitoring": news}
+
+
+async def _intervene(ctx: Ctx, state: State, decision: Trigger) -> State:
+    """From one look on: status, snapshot and evidence of one instant, which under the overlap clock is a later one than
+    that of the status which fired."""
+    look = await ctx.look()
+    row = {"point": point_of(look.status), "evidence": look.evidence.model_dump(mode="json")}
     await ctx.store.write("diagnoses", row)
     return {
-        "point": status.waiting_at,
+        **_seen(state, look.status),
         "triggered": True,
-        "status": status.model_dump(mode="json"),
-        "last_steps": status.steps_main,
+        "removing": decision.removing,
+        "last_steps": look.status.steps_main,
         "interventions": state.get("interventions", 0) + 1,
         "round": 0,
         "messages": [RemoveMessage(id=REMOVE_ALL_MESSAGES)],
         "calls_left": ctx.config.adaptation.evidence_calls,
         "diagnosis": None,
         "verdict": None,
-        "note": {"reason": reason, "stage": status.stage},
+        "note": {"reason": decision.reason, "stage": look.status.stage},
     }
 
 

@@ -17,11 +17,13 @@ from ..agents.ranker import rank
 from ..agents.schemas import Diagnosis, Failure, Proposal, ProposalRanking, ProposalSet
 from ..errors import BudgetExhausted, ModelAnswerError
 from ..rl.ipc.messages import TrainerStatus
-from ..rl.signals.signal import Signal
 from .branching import round_exploration
 from .context import Ctx
+from .decide import decision_id
 from .events import Decided, Diagnosed
 from .history import tried
+from .keep_control import end_intervention
+from .proposals import proposal_rows
 from .round import evidence_at
 from .state import State, Verdict
 from .tools import TOOLS
@@ -55,19 +57,20 @@ async def generator(state: State, runtime: Runtime[Ctx]) -> State:
     answer = await _answer(ctx, _ask_generator(ctx, state))
     if isinstance(answer, ModelAnswerError):
         return await _no_answer(ctx, state, answer)
-    rows = [_proposal_row(state, position, proposal) for position, proposal in enumerate(answer.proposals)]
+    rows = proposal_rows(state, answer.proposals)
     await ctx.store.write_all("proposals", rows)
     ids = [row["id"] for row in rows]
     return {"proposals": ids, "passed": [], "ranked": [], "note": {"proposals": ids}}
 
 
 async def rank_proposals(state: State, runtime: Runtime[Ctx]) -> State:
-    """The order in which what passed gets the branch budget, and the exploration that all arms get."""
+    """The order in which what passed gets the branch budget, and the exploration that all arms get. No model is asked
+    about proposals that no model has made."""
     ctx, ids = runtime.context, state["passed"]
     rows = {row["id"]: row for row in await ctx.store.rows("proposals", point=state["point"], round=state["round"])}
     proposals = {key: Proposal.model_validate(rows[key]["proposal"]) for key in ids}
     order = ids
-    if len(ids) > 1:
+    if len(ids) > 1 and not state.get("removing"):
         answer = await _answer(ctx, _ask_ranker(ctx, state, proposals))
         if isinstance(answer, ModelAnswerError):
             return await _no_answer(ctx, state, answer)
@@ -123,10 +126,9 @@ async def _no_answer(ctx: Ctx, state: State, error: ModelAnswerError) -> State:
 
 
 async def _over(ctx: Ctx, state: State, verdict: Verdict, reason: str) -> State:
-    """Record that the intervention ends here, without anything tried; training goes on."""
-    key = f"p{state['point']}-r{state['round']}"
+    """Record that the intervention ends here, with nothing tried in this round; training goes on."""
     row = {
-        "id": key,
+        "id": decision_id(state),
         "point": state["point"],
         "round": state["round"],
         "verdict": verdict,
@@ -137,28 +139,5 @@ async def _over(ctx: Ctx, state: State, verdict: Verdict, reason: str) -> State:
         "created_steps": state["status"]["steps_main"],
     }
     await ctx.store.write("decisions", row)
-    ctx.emit(Decided(id=key, verdict=verdict, winner=None, reason=reason))
-    return {"verdict": verdict, "done_point": state["point"], "note": {"verdict": verdict, "reason": reason}}
-
-
-def _proposal_row(state: State, position: int, proposal: Proposal) -> dict[str, Any]:
-    in_force = TrainerStatus.model_validate(state["status"])
-    signal = Signal(
-        version=in_force.signal.version + 1,
-        parent=in_force.signal.version,
-        stage=in_force.stage,
-        beta=proposal.beta,
-        terms=tuple(proposal.terms),
-        exploration=proposal.exploration,
-    )
-    return {
-        "id": f"p{state['point']}-r{state['round']}-{position}",
-        "point": state["point"],
-        "round": state["round"],
-        "position": position,
-        "proposal": proposal.model_dump(mode="json"),
-        "signal": signal.model_dump(mode="json"),
-        "problems": [],
-        "notes": [],
-        "rank": None,
-    }
+    ctx.emit(Decided(id=decision_id(state), verdict=verdict, winner=None, reason=reason))
+    return await end_intervention(ctx, state, row)

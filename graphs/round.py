@@ -9,7 +9,7 @@ from ..config import RunConfig
 from ..rl.branches.gate import horizon_steps, look_levels
 from ..rl.ipc.messages import BranchJob, BranchResult, Evidence, TrainerStatus
 from ..rl.signals.signal import Exploration, Signal
-from .branching import CONTROL, branch_job, run_branches, snapshot_of
+from .branching import CONTROL, branch_job, kept_exploration, run_branches, snapshot_of
 from .budget import branch_budget, cost_of_intervention
 from .context import Ctx
 from .state import State
@@ -33,6 +33,16 @@ class Round:
     @property
     def in_force(self) -> Signal:
         return self.status.signal
+
+    @property
+    def explores(self) -> bool:
+        """Whether the arms were given another exploration than the one in force."""
+        return self.exploration != kept_exploration(self.in_force)
+
+    @property
+    def candidates(self) -> list[str]:
+        """Those that are branched, in rank order."""
+        return [arm for arm in self.signals if arm != CONTROL]
 
     @property
     def width(self) -> float:
@@ -98,15 +108,19 @@ def levels(config: RunConfig) -> list[float]:
     return look_levels(config.gate.level, config.gate.looks, config.branches.finalists, config.adaptation.rounds)
 
 
-def cost_until(config: RunConfig, horizon: int, look: int, finalists: int = 1) -> int:
-    """Branch steps of one round, at most, until `finalists` finalists have been judged up to look number `look`."""
-    return cost_of_intervention(config.branches, config.gate, config.adaptation, horizon, look, finalists).total
+def cost_until(config: RunConfig, horizon: int, look: int, finalists: int = 1, candidates: int | None = None) -> int:
+    """Branch steps of one round, at most, until `finalists` finalists have been judged up to look number `look`.
+
+    `candidates`: how many are branched, where that is known; else `adaptation.candidates`.
+    """
+    settings = (config.branches, config.gate, config.adaptation)
+    return cost_of_intervention(*settings, horizon, look, finalists, candidates).total
 
 
-def cost_of_round(config: RunConfig, horizon: int) -> int:
+def cost_of_round(config: RunConfig, horizon: int, candidates: int | None = None) -> int:
     """Branch steps of one round until the first look that can decide."""
     first = next(look for look, level in enumerate(levels(config)) if level > 0)
-    return cost_until(config, horizon, first)
+    return cost_until(config, horizon, first, candidates=candidates)
 
 
 def steps_left(config: RunConfig, steps_budget: int, branch_steps: int) -> int:

@@ -6,12 +6,21 @@ from typing import Literal
 
 from .state import State
 
+AfterPoint = Literal["observe", "critic", "remove_shaping", "__end__"]
 
-def after_observe(state: State) -> Literal["observe", "critic", "__end__"]:
+
+def after_observe(state: State) -> Literal["observe", "monitor", "critic", "remove_shaping", "__end__"]:
+    """A new evaluation since a promotion is judged first; then as `after_monitor`."""
+    return "monitor" if state.get("monitoring") else after_monitor(state)
+
+
+def after_monitor(state: State) -> AfterPoint:
     """A step a point: nothing wrong there, so look at the next one; or a Critic; or the run is over."""
     if state.get("finished"):
         return "__end__"
-    return "critic" if state.get("triggered") else "observe"
+    if not state.get("triggered"):
+        return "observe"
+    return "remove_shaping" if state.get("removing") else "critic"
 
 
 def after_critic(state: State) -> Literal["critic_tools", "generator", "observe"]:
@@ -34,9 +43,17 @@ def after_rank(state: State) -> Literal["validate", "observe"]:
     return "observe" if state.get("verdict") is not None else "validate"
 
 
-def after_decide(state: State) -> Literal["promote", "generator", "observe"]:
+def after_decide(state: State) -> Literal["approve", "generator", "observe"]:
     """`decide` leaves no verdict where another round follows."""
     verdict = state.get("verdict")
     if verdict is None:
         return "generator"
-    return "promote" if verdict == "accept" else "observe"
+    return "approve" if verdict == "accept" else "observe"
+
+
+def after_approve(state: State) -> Literal["confirm", "observe"]:
+    return "confirm" if state.get("verdict") == "accept" else "observe"
+
+
+def after_confirm(state: State) -> Literal["promote", "observe"]:
+    return "promote" if state.get("verdict") == "accept" else "observe"

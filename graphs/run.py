@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-from langsmith import tracing_context
+from langchain_core.language_models import BaseChatModel
 from pydantic import BaseModel, ConfigDict
 
 from ..agents.config import Role
+from ..agents.keys import key_variable_names
 from ..agents.ledger import Call
 from ..agents.llm import Door, build_models, check_models
 from ..config import RunConfig
@@ -39,18 +38,16 @@ from ..rl.ipc.client import TrainerClient, wakeups
 from ..rl.ipc.process import TrainerProcess, attach_or_start, tail
 from ..rl.signals.shaping import CompiledSignal
 from ..rl.task import TaskSpec
+from ..runs.approvals import answer
 from ..runs.report import write_report
 from ..runs.store import LoopStore, RunState, RunView, provider
 from .context import Ctx
 from .directory import RunDirectory, open_run
-from .events import Event, Progress, RunFinished, RunStarted
-from .log import open_log, tracing_variables
-from .loop import build_graph, thread
+from .drive import open_checkpoints, run_graph
+from .events import ApprovalGiven, ApprovalNeeded, Event, Progress, RunFinished, RunStarted
+from .log import HOSTED_TRACING, open_log, tracing_variables
 from .round import levels
-from .state import CHECKPOINT_TYPES, State
-from .trace import VisitRecorder
 
-KEEP_CHECKPOINTS = 20
 TICK_S = 1.0  # how often progress is told and wall time written down; a kill loses no more of it
 
 
@@ -72,8 +69,11 @@ class RunResult(BaseModel):
 class Run:
     """A run that is under way in this process. Made by `start`."""
 
-    def __init__(self, config: RunConfig, directory: RunDirectory) -> None:
+    def __init__(
+        self, config: RunConfig, directory: RunDirectory, chat_models: Mapping[Role, BaseChatModel] | None = None
+    ) -> None:
         self.config = config
+        self._chat_models = chat_models or {}
         self.path = directory.path
         self._directory = directory
         self._log = open_log(directory.path / "log.jsonl")
@@ -82,6 +82,8 @@ class Run:
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
         self._writing = threading.Lock()
+        self._wake_graph = asyncio.Event()
+        self._waiting_for: ApprovalNeeded | None = None
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens, until the run ends in whatever way. One reader; of unread progress only the last is kept."""
@@ -109,6 +111,17 @@ class Run:
         self._stopped = True
         self._task.cancel()
         await asyncio.wait({self._task})
+
+    @property
+    def waiting_for(self) -> ApprovalNeeded | None:
+        """The promotion that waits for `approve`, with all that is needed to answer; None where none waits."""
+        return self._waiting_for
+
+    async def approve(self, key: str, yes: bool) -> None:
+        """Answer the promotion whose id is `key`, as `cosignal approve` does from another process. The same answer
+        twice is one answer. Raises ApprovalError where none of that id waits, or where it has the other answer."""
+        await asyncio.to_thread(answer, self.path, key, yes)
+        self._wake_graph.set()
 
     def begin(self, spec: TaskSpec) -> None:
         self._task = asyncio.create_task(self._main(spec))
@@ -157,7 +170,7 @@ class Run:
 
     async def _train(self, spec: TaskSpec, store: LoopStore, clock: _Clock) -> None:
         """Trainer and workers up, graph to its end, trainer and workers down."""
-        secrets = key_variables(self.config)
+        secrets = hidden_from_children(self.config)
         async with AsyncExitStack() as stack:
             pool = WorkerPool(self.path, self.config.branches.workers, secrets=secrets)
             if self.config.adaptation.enabled:
@@ -176,7 +189,7 @@ class Run:
     async def _context(self, spec: TaskSpec, store: LoopStore, client: TrainerClient, pool: Executor) -> Ctx:
         calls: list[Call] = []
         door = Door(self.config.llm.limits, *await store.usage())
-        models = await asyncio.to_thread(build_models, self.config.llm, door, calls.append)
+        models = await asyncio.to_thread(build_models, self.config.llm, door, calls.append, self._chat_models)
         return Ctx(
             config=self.config,
             run_dir=self.path,
@@ -187,6 +200,7 @@ class Run:
             spec=spec,
             calls=calls,
             emit=self.emit,
+            wake=self._wake_graph,
         )
 
     async def _graph(self, ctx: Ctx) -> None:
@@ -201,32 +215,35 @@ class Run:
             await asyncio.sleep(TICK_S)
 
     async def _wake(self, ctx: Ctx, trainer: TrainerProcess) -> None:
-        """Wake the graph at the trainer's wake-ups."""
+        """Wake the graph where the trainer waits or is over. While it trains there is nothing new to ask it."""
         async for wakeup in wakeups(trainer.events):
             if wakeup.waiting_at is not None:
                 self.emit(await _progress(ctx))  # first: what happens at this point is shown at its steps
-            ctx.wake.set()
+            if wakeup.waiting_at is not None or wakeup.state != "training":
+                ctx.wake.set()
 
     # ------------------------------------------------------------ telling
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Progress) and self._events and isinstance(self._events[-1], Progress):
             self._events.pop()
+        if isinstance(event, ApprovalNeeded | ApprovalGiven):
+            self._waiting_for = event if isinstance(event, ApprovalNeeded) else None
         self._events.append(event)
         self._news.set()
         if not isinstance(event, Progress):
             self._log.write(event.kind, **event.model_dump(mode="json", exclude={"kind"}))
 
     def _tell_start(self) -> None:
-        ignored = tracing_variables()
-        if ignored:
-            self._log.write("tracing_off", variables=ignored, reason="prompts stay on this machine")
+        tracing = self.config.llm.tracing
         self.emit(
             RunStarted(
                 path=str(self.path),
                 resumed=self._directory.resumed,
                 provider=provider(self.config.llm.model_dump(mode="json")),
                 steps_budget=self.config.trainer.steps,
+                tracing=tracing,
+                tracing_ignored=[] if tracing else tracing_variables(),
             )
         )
 
@@ -244,14 +261,19 @@ class _Clock:
 
 
 @asynccontextmanager
-async def start(config: RunConfig, resume: bool = False) -> AsyncIterator[Run]:
+async def start(
+    config: RunConfig, resume: bool = False, chat_models: Mapping[Role, BaseChatModel] | None = None
+) -> AsyncIterator[Run]:
     """Start a run, or with `resume` continue the newest unfinished one of this config below `run_dir`.
+
+    `chat_models`: LangChain chat models of your own for some or all roles, in place of what `config.llm` would build;
+    limits, timeouts and ledger are those of the config. The run directory does not hold them: resume with them again.
 
     Raises ConfigError for what can be known before training (task, first signal, models), RunLockedError when another
     process is at the run. What goes wrong later is raised by `Run.result`.
     """
-    spec = await asyncio.to_thread(_preflight, config)
-    run = Run(config, await asyncio.to_thread(open_run, config, resume))
+    spec = await asyncio.to_thread(_preflight, config, frozenset(chat_models or ()))
+    run = Run(config, await asyncio.to_thread(open_run, config, resume), chat_models)
     with contextlib.closing(run), _cancelled_by_sigterm():
         run.begin(spec)
         try:
@@ -260,13 +282,12 @@ async def start(config: RunConfig, resume: bool = False) -> AsyncIterator[Run]:
             await run.stop()
 
 
-def key_variables(config: RunConfig) -> list[str]:
-    """Environment variables with keys, which trainer and workers must not see."""
-    roles: tuple[Role, ...] = ("critic", "generator", "ranker")
-    return [name for role in roles if (name := config.llm.for_role(role).api_key_env) is not None]
+def hidden_from_children(config: RunConfig) -> list[str]:
+    """Environment variables that trainer and workers must not see: keys, and what would make them post something."""
+    return [*key_variable_names(config.llm), *(name for name in os.environ if name.startswith(HOSTED_TRACING))]
 
 
-def _preflight(config: RunConfig) -> TaskSpec:
+def _preflight(config: RunConfig, given: frozenset[Role]) -> TaskSpec:
     """What can be known before training: task, first signal, models."""
     spec = task_spec(config.task)
     try:
@@ -275,7 +296,7 @@ def _preflight(config: RunConfig) -> TaskSpec:
         raise ConfigError(f"signal.terms: {error}") from error
     if config.adaptation.enabled:
         levels(config)
-        check_models(config.llm)
+        check_models(config.llm, given)
     return spec
 
 
@@ -293,32 +314,6 @@ def _cancelled_by_sigterm() -> Any:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
-
-
-# ---------------------------------------------------------------- the graph
-
-
-@asynccontextmanager
-async def open_checkpoints(run_dir: Path) -> AsyncIterator[AsyncSqliteSaver]:
-    """LangGraph's checkpoints in `loop.db`; only the listed types come back to life."""
-    async with AsyncSqliteSaver.from_conn_string(str(run_dir / "loop.db")) as checkpoints:
-        checkpoints.serde = JsonPlusSerializer(allowed_msgpack_modules=CHECKPOINT_TYPES)
-        await checkpoints.setup()
-        yield checkpoints
-
-
-async def run_graph(ctx: Ctx, checkpoints: AsyncSqliteSaver, run_id: str) -> None:
-    """Run the graph to its end, from its last checkpoint when there is one."""
-    graph = build_graph(ctx.config, checkpoints)
-    config = thread(run_id) | RunnableConfig(callbacks=[VisitRecorder(ctx.store, ctx.emit)])
-    saved = await graph.aget_state(thread(run_id))
-    if saved.values.get("finished"):
-        return
-    # `next` would not do: a step whose writes are saved, but which was cut off before it ended, has none
-    first: State | None = None if saved.created_at else {"done_point": -1}
-    with tracing_context(enabled=False):
-        async for _ in graph.astream(first, config, context=ctx, durability="sync", stream_mode="updates"):
-            await ctx.store.prune_checkpoints(run_id, KEEP_CHECKPOINTS)
 
 
 # ---------------------------------------------------------------- beside the graph

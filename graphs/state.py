@@ -22,6 +22,9 @@ Verdict = Literal[
     "no_answer",
     "budget",
     "conflict",
+    "declined",  # by the human who was asked
+    "stale",  # the run had moved on, and a confirmation from where it was did not accept
+    "rollback",
 ]
 
 # What a checkpoint may bring back to life, besides plain data.
@@ -44,6 +47,10 @@ class State(TypedDict, total=False):
 
     point: int
     triggered: bool
+    removing: bool  # nothing is wrong: the intervention only tries to take shaping away
+    before: dict[str, Any] | None  # EvaluationReport of the main line, the last one before a promotion
+    watch: dict[str, Any] | None  # what `monitor` compares with since the last promotion; see `promote._watch`
+    monitoring: bool  # there is an evaluation that `monitor` has not judged yet
     status: dict[str, Any]  # TrainerStatus at the point
 
     messages: Annotated[list[BaseMessage], add_messages]  # the Critic's tool calls and their answers
@@ -57,5 +64,6 @@ class State(TypedDict, total=False):
     exploration: dict[str, Any]  # what every arm of the round gets
 
     outcome: dict[str, Any]  # what `validate` found: the verdict, the winner, the judgements
+    approved: bool  # by the human or, with `approve: auto`, by nobody's no
     verdict: Verdict | None
     note: dict[str, Any]

@@ -10,4 +10,7 @@ from .loop import Graph, build_graph
 
 
 def graph() -> Graph:
-    return build_graph(RunConfig())
+    """The graph without its context: a trainer and a worker pool have no JSON schema, which the server asks for."""
+    shown = build_graph(RunConfig())
+    shown.context_schema = None
+    return shown

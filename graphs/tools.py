@@ -40,7 +40,7 @@ async def query_trainer(
     name: str | None = None,
     points: int = 20,
 ) -> str:
-    """Ask the trainer for more evidence.
+    """Ask the trainer for more evidence. Where training goes on meanwhile, the answer says at how many main steps.
 
     Args:
         what: metric_curve (sparse return and success over steps), episode (the last episodes as text),
@@ -49,7 +49,10 @@ async def query_trainer(
         points: rows of a curve, 2 to 100.
     """
     ctx: Ctx = runtime.context
-    return _bounded(await ctx.client.query(what, name, points))
+    answer = await ctx.client.query(what, name, points)
+    if ctx.config.clock == "overlap":  # the trainer has gone on since the evidence was taken
+        answer = {"main_steps": (await ctx.client.status()).steps_main, **answer}
+    return _bounded(answer)
 
 
 @tool

@@ -12,28 +12,28 @@ from ..rl.branches.gate import (
     Judgement,
     conclude,
     is_informative,
-    judge,
-    judge_kick,
     screen,
     screening_steps,
-    signal_kind,
     winner,
 )
-from ..rl.signals.removal import is_removal
 from .branching import CONTROL
 from .context import Ctx
+from .judging import judge_arm
+from .remove import removing
 from .round import Results, Round, cost_until, levels, steps_left, this_round
+from .screening import screen_recorded
 from .state import State
 
 
 async def validate(state: State, runtime: Runtime[Ctx]) -> State:
-    """Screen all candidates, then continue the best, one after another, until one is accepted or all are judged."""
+    """Leave out what the recording speaks against, screen the others on short branches, then continue the best, one
+    after another, until one is accepted or all are judged."""
     ctx = runtime.context
     if not ctx.config.adaptation.gated:
         return _unseen(state)
-    this = await this_round(ctx, state)
+    this, unbranched = await screen_recorded(ctx, await this_round(ctx, state))
     screened = await _screen(ctx, this)
-    gains = {arm: _gains(screened, arm) for arm in this.signals if arm != CONTROL}
+    gains = {arm: _gains(screened, arm) for arm in this.candidates}
     finalists = screen(gains, ctx.config.branches.finalists)
     full, judgements = await _judge_in_turn(ctx, this, finalists)
     judgements += _revived(ctx, this, full, judgements)
@@ -47,10 +47,14 @@ async def validate(state: State, runtime: Runtime[Ctx]) -> State:
         "horizon": this.horizon,
         "judgements": [_judged(judgement, full) for judgement in judgements],
         "screened": [
-            _screened(arm, screened, *_why_not(arm, finalists, chosen))
-            for arm in gains
-            if arm not in {judgement.arm for judgement in judgements}
+            *(
+                _screened(arm, screened, *_why_not(arm, finalists, chosen))
+                for arm in gains
+                if arm not in {judgement.arm for judgement in judgements}
+            ),
+            *unbranched,
         ],
+        **removing(state),
     }
     return {"outcome": outcome, "note": {"finalists": finalists, "verdict": outcome["verdict"]}}
 
@@ -91,7 +95,7 @@ async def _judge_at_looks(ctx: Ctx, this: Round, full: Results, arm: str, place:
         if judgement is not None and not await _can_pay(ctx, this, look, place):
             break
         await _extend(ctx, this, full, arm, ctx.config.gate.looks[look])
-        judgement = _judge(ctx, this, full, arm, level)
+        judgement = judge_arm(ctx, this, full, arm, level)
         if judgement.verdict != "no_difference":
             break
     if judgement is None:
@@ -103,13 +107,7 @@ def _revived(ctx: Ctx, this: Round, full: Results, judgements: list[Judgement]) 
     """Where no candidate was accepted but the kick alone lifted the control: that judgement, to adopt the control."""
     if this.exploration.kick is None or winner(judgements) is not None:
         return []
-    control = full[CONTROL]
-    judgement = judge_kick(
-        Arm.of(CONTROL, control),
-        fork_return=control[0].fork_return,
-        margin=ctx.config.gate.margin * this.width,
-        level=levels(ctx.config)[-1],
-    )
+    judgement = judge_arm(ctx, this, full, CONTROL, levels(ctx.config)[-1])
     return [judgement] if judgement.verdict == "accept" else []
 
 
@@ -130,25 +128,8 @@ async def _can_pay(ctx: Ctx, this: Round, look: int, finalists: int) -> bool:
     """Whether this round may go on. Counts what was spent before the round and what it costs up to there, not what the
     store holds now, so that a round that runs again after a crash decides the same."""
     spent = await ctx.store.branch_steps(before=(this.point, this.number))
-    return cost_until(ctx.config, this.horizon, look, finalists) <= steps_left(
-        ctx.config, this.status.steps_budget, spent
-    )
-
-
-def _judge(ctx: Ctx, this: Round, full: Results, arm: str, level: float) -> Judgement:
-    signal = this.signals[arm]
-    return judge(
-        Arm.of(arm, full[arm]),
-        Arm.of(CONTROL, full[CONTROL]),
-        margin=ctx.config.gate.margin * this.width,
-        level=level,
-        # what every arm of the round gets is part of what would be promoted: a removal with a new kick is no removal
-        removal=is_removal(signal.model_copy(update={"exploration": this.exploration}), this.in_force),
-        fork_return=full[CONTROL][0].fork_return,
-        return_width=this.width,
-        kind=signal_kind(signal),
-        horizon=this.horizon,
-    )
+    cost = cost_until(ctx.config, this.horizon, look, finalists, len(this.candidates))
+    return cost <= steps_left(ctx.config, this.status.steps_budget, spent)
 
 
 # ---------------------------------------------------------------- records

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from jinja2 import StrictUndefined, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ..errors import ConfigError
 
@@ -69,7 +69,7 @@ def load_template(role: str, version: str = "v1", override: Path | None = None) 
     path = override or Path(__file__).parent / role / f"{version}.md"
     if not path.is_file():
         raise ConfigError(f"prompt template {str(path)!r} does not exist; name a Markdown template of role {role!r}")
-    text = path.read_text(encoding="utf-8")
+    text = _read(path)
     front, body = _front_matter(text, path)
     if front.role != role:
         raise ConfigError(f"prompt template {str(path)!r} is for role {front.role!r}; give one for role {role!r}")
@@ -122,18 +122,27 @@ def _environment() -> ImmutableSandboxedEnvironment:
 _ENVIRONMENT = _environment()
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompt template {str(path)!r} must be a UTF-8 file, got {error}; mend it") from error
+
+
 def _front_matter(text: str, path: Path) -> tuple[FrontMatter, str]:
     match = _FRONT_MATTER.match(text)
     if match is None:
         raise ConfigError(f"prompt template {str(path)!r} has no YAML front matter; start it with '---'")
     try:
         return FrontMatter.model_validate(yaml.safe_load(match[1])), match[2]
-    except (yaml.YAMLError, ValidationError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValidationError is a ValueError
         raise ConfigError(f"front matter of prompt template {str(path)!r} is invalid: {error}; correct it") from error
 
 
 def _check_variables(template: Template) -> None:
     try:
+        for part in (template.system, template.user):
+            _ENVIRONMENT.from_string(part)  # compiles: knows of filters that do not exist
         used = meta.find_undeclared_variables(_ENVIRONMENT.parse(template.system + "\n" + template.user))
     except TemplateError as error:
         raise ConfigError(f"prompt template {str(template.path)!r} is no valid jinja2: {error}; correct it") from error

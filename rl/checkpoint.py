@@ -10,14 +10,15 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ..errors import SnapshotError
-from .training import TrainingLine
+from .training import Arrays, TrainingLine
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_snapshot(line: TrainingLine, directory: Path, extra: dict[str, object] | None = None) -> Path:
@@ -43,11 +44,22 @@ def save_snapshot(line: TrainingLine, directory: Path, extra: dict[str, object] 
     return directory
 
 
-def load_snapshot(line: TrainingLine, directory: Path) -> dict[str, object]:
-    """Put a snapshot's state into `line`; returns what was saved as `extra`.
+def load_snapshot(line: TrainingLine, directory: Path, going_on: bool = False) -> dict[str, object]:
+    """Put a snapshot's state into `line`; returns what was saved as `extra`. `going_on`: see `load_state_dict`.
 
     Raises SnapshotError when it is missing, of another format, or of another task or network.
     """
+    arrays, saved = read_snapshot(line, directory)
+    try:
+        line.load_state_dict(arrays, saved["line"], going_on)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise SnapshotError(f"snapshot {str(directory)!r} does not fit this config: {error!r}") from error
+    extra: dict[str, object] = saved["extra"]
+    return extra
+
+
+def read_snapshot(line: TrainingLine, directory: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Arrays and plain data of a snapshot that `line` may load. Raises SnapshotError as `load_snapshot` does."""
     try:
         saved = json.loads((directory / "state.json").read_text())
         arrays = load_file(directory / "state.safetensors")
@@ -58,17 +70,17 @@ def load_snapshot(line: TrainingLine, directory: Path) -> dict[str, object]:
             f"a snapshot must have format {FORMAT} and task {line.spec.name!r}, {str(directory)!r} has "
             f"{saved['format']!r} and {saved['task']!r}; use the version and config it was made with"
         )
-    try:
-        line.load_state_dict(arrays, saved["line"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise SnapshotError(f"snapshot {str(directory)!r} does not fit this config: {error!r}") from error
-    extra: dict[str, object] = saved["extra"]
-    return extra
+    return arrays, saved
 
 
 def steps_of(directory: Path) -> int:
     """Main steps of the line that a snapshot holds."""
     return int(json.loads((directory / "state.json").read_text())["line"]["steps_main"])
+
+
+def snapshot_name(update: int) -> str:
+    """16 → checkpoints/update_000000016, relative to the run directory."""
+    return f"checkpoints/update_{update:09d}"
 
 
 def update_of(directory: Path) -> int:

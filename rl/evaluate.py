@@ -29,6 +29,11 @@ class Evaluation:
         return float(np.mean(self.returns))
 
     @property
+    def sd(self) -> float:
+        """Sample standard deviation of the episodes' returns, 0 where there is one only."""
+        return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else 0.0
+
+    @property
     def success_rate(self) -> float | None:
         """None where the task has no success test."""
         return float(np.mean(self.successes)) if self.has_success else None

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .ipc.messages import Cause
 from .signals.signal import Signal
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS metrics (update_index INTEGER PRIMARY KEY, steps INTEGER NOT NULL, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS signals (version INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, base_version INTEGER,
-    applied_update INTEGER NOT NULL, applied_steps INTEGER NOT NULL, signal TEXT NOT NULL, adopt TEXT);
+    applied_update INTEGER NOT NULL, applied_steps INTEGER NOT NULL, signal TEXT NOT NULL, adopt TEXT,
+    cause TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 FLUSH_S = 0.5
@@ -29,7 +31,11 @@ FLUSH_S = 0.5
 
 @dataclass(frozen=True)
 class LoggedSignal:
-    """One line of the signal log: `signal` applies at the boundary after `applied_update`."""
+    """One line of the signal log: `signal` applies at the boundary after `applied_update`.
+
+    `adopt`: the state that became the main line with it, relative to the run directory: a branch's end state, or for a
+    rollback the snapshot before what was undone. None where the line kept its own state.
+    """
 
     version: int
     key: str
@@ -38,6 +44,7 @@ class LoggedSignal:
     applied_steps: int
     signal: Signal
     adopt: str | None
+    cause: Cause = "promotion"
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -51,12 +58,13 @@ def read_signals(path: Path) -> list[LoggedSignal]:
     connection = connect(path)
     connection.executescript(SCHEMA)
     rows = connection.execute(
-        "SELECT version, key, base_version, applied_update, applied_steps, signal, adopt FROM signals ORDER BY version"
+        "SELECT version, key, base_version, applied_update, applied_steps, signal, adopt, cause FROM signals "
+        "ORDER BY version"
     ).fetchall()
     connection.close()
     return [
-        LoggedSignal(version, key, base, update, steps, Signal.model_validate_json(text), adopt)
-        for version, key, base, update, steps, text, adopt in rows
+        LoggedSignal(version, key, base, update, steps, Signal.model_validate_json(text), adopt, cause)
+        for version, key, base, update, steps, text, adopt, cause in rows
     ]
 
 
@@ -98,9 +106,9 @@ class MetricsWriter:
         """Returns when the entry is on disk."""
         row = (
             entry.version, entry.key, entry.base_version, entry.applied_update, entry.applied_steps,
-            entry.signal.model_dump_json(), entry.adopt,
+            entry.signal.model_dump_json(), entry.adopt, entry.cause,
         )  # fmt: skip
-        self._put("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?)", row, wait=True)
+        self._put("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row, wait=True)
 
     def flush(self) -> None:
         """Returns when everything put so far is on disk."""

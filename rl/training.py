@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,10 @@ from .algorithms.ippo import IPPO, Batch, Losses
 from .config import TrainingConfig
 from .envs import make_task
 from .episodes import EpisodeTracker
+from .ipc.messages import Stage
 from .recorder import TransitionRecorder
 from .rollout import Collector, Rollout
-from .signals.offset import removed_potential
+from .signals.offset import annealed_potential, at_age, carried_over, removed_potential
 from .signals.shaping import CompiledSignal, Shaping, freeze
 from .signals.signal import Exploration, Signal
 from .stage import WINDOW_STEPS, HistoryRow, stage_of, window
@@ -59,7 +61,7 @@ class TrainingLine:
         self.signal = Signal()
         self.signal_start = 0
         self.compiled = CompiledSignal(self.signal.model_copy(update={"scale": 1.0}), self.spec)
-        self._set_signal(config.signal.to_signal())
+        self._set_signal(self._frozen(config.signal.to_signal()))
         self.explore(config.signal.exploration)
         self._tale: Tale | None = {"key_moments": [], "episode": []}
         self.step: Step = self.task.reset(config.seed)
@@ -74,7 +76,7 @@ class TrainingLine:
         low, high = self.return_range
         return self.config.margin * (high - low)
 
-    def stage(self) -> tuple[str, str]:
+    def stage(self) -> tuple[Stage, str]:
         return stage_of(
             self.history, start_return=self.start_return, best_return=self.best_return, margin=self.margin,
             has_success=self.spec.has_success, return_range=self.return_range,
@@ -98,11 +100,15 @@ class TrainingLine:
         return UpdateReport(losses, row, shaped / (shaped + row["reward_abs"]) if shaped else 0.0)
 
     def shape(self, rollout: Rollout) -> Shaping:
-        steps = self.steps_main - self.signal_start
         gamma = self.config.trainer.ippo.gamma
         return self.compiled.shape(
-            rollout.features, rollout.last_features, rollout.events, rollout.terminated, gamma, steps
+            rollout.features, rollout.last_features, rollout.events, rollout.terminated, gamma, self.signal_age
         )
+
+    @property
+    def signal_age(self) -> int:
+        """Main steps since the version's first update; the same for a whole update."""
+        return self.steps_main - self.signal_start
 
     @property
     def entropy_coef(self) -> float:
@@ -112,16 +118,16 @@ class TrainingLine:
     # ------------------------------------------------------------ signal
 
     def apply_signal(self, signal: Signal) -> Signal:
-        """Put a signal in force from the next update on; its kick acts now. Returns it with its scale frozen.
+        """Put a signal in force from the next update on; its kick acts now. Returns it as `prepared`.
 
         A potential that enters is not offset in the critic, for it acts only through a critic that has not absorbed it;
-        one that leaves is offset exactly, so that no advantage changes (Wiewiora 2003).
+        one that leaves is offset exactly, so that no advantage changes (Wiewiora 2003). What had annealed before has
+        left for good, and the rest of the potential leaves or stays like any other.
         """
-        before = self.signal
-        self._set_signal(signal)
-        offset = removed_potential(before, self.signal)
-        if offset is not None:
-            self.offsets.append(offset)
+        before, age = self.signal, self.signal_age
+        self._set_signal(self.prepared(signal))
+        left = annealed_potential(before, age), removed_potential(at_age(before, age), self.signal)
+        self.offsets += [potential for potential in left if potential is not None]
         self.signal = self.signal.model_copy(update={"exploration": before.exploration})
         self.explore(signal.exploration)
         return self.signal
@@ -138,21 +144,25 @@ class TrainingLine:
         kept = Exploration(entropy=before if exploration.entropy is None else exploration.entropy)
         self.signal = self.signal.model_copy(update={"exploration": kept})
 
-    def frozen(self, signal: Signal) -> Signal:
-        """The signal with its scale frozen on the states recorded so far; one that has a scale keeps it."""
+    def prepared(self, signal: Signal) -> Signal:
+        """The signal as it would be in force from here: its scale frozen on the states recorded so far (one that has a
+        scale keeps it), and what has annealed not grown back."""
+        return carried_over(self._frozen(signal), self.signal, self.signal_age)
+
+    def _frozen(self, signal: Signal) -> Signal:
         recorded = self.recorder.recorded(self.episodes)
         return freeze(signal, self.signal, self.spec, recorded, self.return_range)
 
     def _set_signal(self, signal: Signal) -> None:
-        signal = self.frozen(signal)
         self.compiled = CompiledSignal(signal, self.spec)
         self.signal = signal
         self.signal_start = self.steps_main
 
     def _offset(self, features: list[FloatArray]) -> list[FloatArray] | None:
-        """[g] [T, E, A_g]: what the critic's output lacks since potentials were removed."""
+        """[g] [T, E, A_g]: what the critic's output lacks since potentials were removed or annealed."""
         total: list[FloatArray] | None = None
-        for signal in self.offsets:
+        annealed = annealed_potential(self.signal, self.signal_age)
+        for signal in [*self.offsets, *([annealed] if annealed else [])]:
             compiled = CompiledSignal(signal, self.spec)
             part = [compiled.strength * x for x in compiled.potential(features)]
             total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
@@ -251,7 +261,10 @@ class TrainingLine:
         }  # fmt: skip
         return arrays, meta
 
-    def load_state_dict(self, arrays: Arrays, meta: dict[str, object]) -> None:
+    def load_state_dict(self, arrays: Arrays, meta: dict[str, Any], going_on: bool = False) -> None:
+        """Put a state into this line. With `going_on` the line keeps its counters and its past (history, first and best
+        return, range of returns) and takes over all the rest; the signal has the age that it has in that state."""
+
         def part(name: str) -> Arrays:
             return {k.removeprefix(f"{name}/"): v for k, v in arrays.items() if k.startswith(f"{name}/")}
 
@@ -260,25 +273,22 @@ class TrainingLine:
         self.episodes.load_state_dict(part("episodes"))
         self.recorder.load_state_dict(part("recorder"))
         self.before_reward = [part("before_reward")[str(g)].copy() for g in range(len(self.spec.groups))]  # type: ignore[misc]
-        for name in (
-            "update_index",
-            "steps_main",
-            "steps_adopted",
-            "history",
-            "start_return",
-            "signal_start",
-            "best_return",
-        ):
-            setattr(self, name, meta[name])
-        seen = meta["seen_range"]
-        self.seen_range = (seen[0], seen[1]) if seen else None  # type: ignore[index]
+        if not going_on:
+            self._load_past(meta)
+        self.signal_start = self.steps_main - (meta["steps_main"] - meta["signal_start"])
         self.signal = Signal.model_validate(meta["signal"])
         self.compiled = CompiledSignal(self.signal, self.spec)
-        self.offsets = [Signal.model_validate(x) for x in meta["offsets"]]  # type: ignore[attr-defined]
+        self.offsets = [Signal.model_validate(x) for x in meta["offsets"]]
         if not self.spec.deterministic:  # such a task begins fresh episodes, so nothing of the old ones may go on
             self.episodes.forget_running()
-        self._tale = meta["tale"]  # type: ignore[assignment]
+        self._tale = meta["tale"]
         self.step = self.task.observe()
+
+    def _load_past(self, meta: dict[str, Any]) -> None:
+        for name in ("update_index", "steps_main", "steps_adopted", "history", "start_return", "best_return"):
+            setattr(self, name, meta[name])
+        seen = meta["seen_range"]
+        self.seen_range = (seen[0], seen[1]) if seen else None
 
 
 def _trimmed(history: list[HistoryRow]) -> list[HistoryRow]:

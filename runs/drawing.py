@@ -1,14 +1,14 @@
 """The graph as one inline SVG: a layered drawing from top to bottom, no JavaScript, colours from the page's CSS.
 
 The layout is Sugiyama's in small: edges that close a cycle are set aside, and a node's layer is the longest way to it.
-The longest chain is the spine, at the right; other nodes stand to its left. Edges that go back run along the right
-side, edges that jump over a layer along the left one.
+The longest chain is the spine, at the right; other nodes stand to its left, as low as they may, so that fewer of them
+are in the way. Edges that go back run along the right side, edges that jump over a layer along the left one.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple
@@ -105,16 +105,32 @@ def _without_cycles(topology: Topology) -> list[tuple[str, str]]:
     return kept
 
 
+def sunk(topology: Topology, layer: Mapping[str, int], straight: Collection[str]) -> dict[str, int]:
+    """The layers with the nodes beside the spine right above what follows them."""
+    forward, low = _without_cycles(topology), dict(layer)
+    for node in sorted(set(topology.nodes) - set(straight), key=lambda n: (-layer[n], n)):
+        following = [low[target] for source, target in forward if source == node and target != END]
+        low[node] = min(following, default=low[node] + 1) - 1
+    return low
+
+
+def _columns(topology: Topology, layer: Mapping[str, int], straight: Collection[str]) -> dict[str, int]:
+    """0 for the spine, more to the left of it; outermost in a layer what an edge along the left side leads to."""
+    skips = [edge for edge in topology.edges if _beside(edge, layer) == "skip"]
+    skipped = {end for edge in skips for end in (edge.source, edge.target)}
+    column, taken = dict.fromkeys(topology.nodes, 0), defaultdict[int, int](int)
+    for node in sorted((n for n in topology.nodes if n not in straight), key=lambda n: n in skipped):
+        taken[layer[node]] += 1
+        column[node] = taken[layer[node]]
+    return column
+
+
 def arrange(topology: Topology) -> Layout:
     """Pixel centres: one row a layer; the spine straight, the others to its left in the order of the graph."""
     layer = layers(topology)
-    straight = set(spine(topology, layer))
-    column: dict[str, int] = {}
-    taken: dict[int, int] = defaultdict(int)
-    for node in topology.nodes:
-        if node not in straight:
-            taken[layer[node]] += 1
-        column[node] = 0 if node in straight else taken[layer[node]]
+    straight = spine(topology, layer)
+    layer = sunk(topology, layer, straight)
+    column = _columns(topology, layer, straight)
     left, right = _sides(topology, layer)
     x0 = left + max(column.values(), default=0) * (NODE_W + GAP_X) + NODE_W / 2
     centre = {

@@ -16,13 +16,17 @@ from .store import RunView, steps_of
 
 CONTROL = "control"
 INTERVAL = 0.9
-PHASES = ("screen", "full")
+PHASES = ("screen", "full")  # from the point's own snapshot
+SHOWN = (*PHASES, "confirm")  # from a later one, under the overlap clock
+OF_MONITOR = "-rollback"  # how the ids of its decisions end
 Row = dict[str, Any]
 
 
 def interventions(view: RunView) -> list[Row]:
     """One entry an adaptation point at which the loop intervened, oldest first."""
-    tables = {"proposals": view.proposals(), "branches": view.branches(), "decisions": view.decisions()}
+    decisions = [row for row in view.decisions() if not row["id"].endswith(OF_MONITOR)]
+    undone = {row["winner"] for row in view.decisions() if row["verdict"] == "rollback"}
+    tables = {"proposals": view.proposals(), "branches": view.branches(), "decisions": decisions}
     diagnoses = {row["point"]: row for row in view.diagnoses()}
     steps_at = {row["update"]: row["steps"] for row in view.metrics()}
     points = sorted(diagnoses.keys() | {row["point"] for rows in tables.values() for row in rows})
@@ -31,27 +35,26 @@ def interventions(view: RunView) -> list[Row]:
             "point": point,
             "steps": steps_at.get(point),
             "diagnosis": diagnoses[point]["diagnosis"] if point in diagnoses else None,
-            "rounds": _rounds(point, tables, _in_force(view.signals(), tables["decisions"], point)),
+            "rounds": _rounds(point, tables, _in_force(view.signals(), point), undone),
             "branch_steps": sum(steps_of(row) for row in tables["branches"] if row["point"] == point),
         }
         for point in points
     ]
 
 
-def _in_force(signals: Sequence[Row], decisions: Sequence[Row], point: int) -> Signal:
-    """The signal that the proposals of this point were tried against."""
-    promoted_here = {row["version"] for row in decisions if row["point"] == point}
-    before = [row for row in signals if row["applied_update"] <= point and row["version"] not in promoted_here]
+def _in_force(signals: Sequence[Row], point: int) -> Signal:
+    """The signal that the proposals of this point were tried against: what changed at the point itself came of them."""
+    before = [row for row in signals if row["applied_update"] < point or row["version"] == 0]
     return Signal.model_validate(before[-1]["signal"]) if before else Signal()
 
 
-def _rounds(point: int, tables: dict[str, list[Row]], in_force: Signal) -> list[Row]:
+def _rounds(point: int, tables: dict[str, list[Row]], in_force: Signal, undone: set[str]) -> list[Row]:
     here = {name: [row for row in rows if row["point"] == point] for name, rows in tables.items()}
     numbers = sorted({row["round"] for rows in (here["proposals"], here["decisions"]) for row in rows})
-    return [_round(number, here, in_force) for number in numbers]
+    return [_round(number, here, in_force, undone) for number in numbers]
 
 
-def _round(number: int, here: dict[str, list[Row]], in_force: Signal) -> Row:
+def _round(number: int, here: dict[str, list[Row]], in_force: Signal, undone: set[str]) -> Row:
     decision = next((row for row in here["decisions"] if row["round"] == number), None)
     detail = _detail(decision)
     judgements = {row["arm"]: row for row in detail.get("judgements", [])}
@@ -64,14 +67,16 @@ def _round(number: int, here: dict[str, list[Row]], in_force: Signal) -> Row:
         | {"judgement": judgements.get(row["id"]), "screening": screened.get(row["id"])}
         for row in proposals
     ]
-    shown = [row | {"verdict": _verdict(row)} for row in shown]
     winner = decision["winner"] if decision else None
+    shown = [row | {"verdict": _end(row, decision, undone) or _verdict(row)} for row in shown]
     return {
         "number": number,
         "decision": decision,
         "reason": detail.get("reason", ""),
         "proposals": shown,
         "dots": _dots(shown, control, winner),
+        "confirmation": detail.get("confirmation"),
+        "kept_control": detail.get("kept_control"),
     }
 
 
@@ -90,15 +95,15 @@ def _control(branches: Sequence[Row], proposals: Sequence[Row]) -> list[Row]:
     """The control's branches under the exploration that this round's arms got; a later round may share an earlier
     one's, since equal branches are run once."""
     arms = {row["id"] for row in proposals}
-    given = [row["job"].get("exploration") for row in branches if row["arm"] in arms and row["phase"] in PHASES]
-    control = [row for row in branches if row["arm"] == CONTROL and row["phase"] in PHASES]
+    given = [row["job"].get("exploration") for row in branches if row["arm"] in arms and row["phase"] in SHOWN]
+    control = [row for row in branches if row["arm"] == CONTROL and row["phase"] in SHOWN]
     return [row for row in control if row["job"].get("exploration") in given]
 
 
 def _proposal(
     row: Row, branches: Sequence[Row], control: list[Row], in_force: Signal, values: tuple[float, float]
 ) -> Row:
-    own = [branch for branch in branches if branch["arm"] == row["id"] and branch["phase"] in PHASES]
+    own = [branch for branch in branches if branch["arm"] == row["id"] and branch["phase"] in SHOWN]
     proposed = Signal.model_validate(row["signal"])
     return {
         **row["proposal"],
@@ -107,10 +112,17 @@ def _proposal(
         "problems": row["problems"],
         "notes": row["notes"],
         "diff": [diff_line(line) for line in describe_difference(in_force, proposed)],
-        "phases": [found for phase in PHASES if (found := _compare(phase, own, control))],
+        "phases": [found for phase in SHOWN if (found := _compare(phase, own, control))],
         "finals": list(_finals(own).values()),
         "chart": _chart(row["id"], own, control, values),
     }
+
+
+def _end(proposal: Row, decision: Row | None, undone: set[str]) -> str | None:
+    """What became of the winner: the gate's acceptance may be overturned, and a promotion rolled back."""
+    if proposal["id"] in undone:
+        return "rolled_back"
+    return str(decision["verdict"]) if decision and decision["winner"] == proposal["id"] else None
 
 
 def _verdict(proposal: Row) -> str:
@@ -158,15 +170,19 @@ def _interval(gains: Sequence[float]) -> tuple[float, float] | None:
     return (fmean(gains) - reach, fmean(gains) + reach)
 
 
+def _from_point(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["phase"] in PHASES]
+
+
 def _finals(rows: Sequence[Row]) -> dict[int, float]:
-    """Seed → final return at the longest horizon that the seed was run to."""
-    ordered = sorted(rows, key=lambda row: row["horizon"])
+    """Seed → final return at the longest horizon that the seed was run to from the point's snapshot."""
+    ordered = sorted(_from_point(rows), key=lambda row: row["horizon"])
     return {row["seed"]: row["result"]["final_return"] for row in ordered}
 
 
 def _curves(rows: Sequence[Row]) -> list[charts.Branch]:
-    """One curve a seed, of its longest branch."""
-    longest = {row["seed"]: row for row in sorted(rows, key=lambda row: row["horizon"])}
+    """One curve a seed, of its longest branch from the point's snapshot."""
+    longest = {row["seed"]: row for row in sorted(_from_point(rows), key=lambda row: row["horizon"])}
     return [
         charts.Branch(
             [(steps, value) for steps, value, _ in row["result"]["curve"]],

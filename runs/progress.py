@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, Self
@@ -18,7 +19,8 @@ from .story import KICK_ALONE
 from .terminal import one_line
 
 VERDICTS = ("no_difference", "not_informative", "insufficient_evidence", "no_candidate", "screened_out", "not_tried")
-Style = Literal["", "cyan", "yellow", "bold green", "dim"]
+Style = Literal["", "cyan", "yellow", "bold green", "bold red", "dim"]
+ANSWERS = {True: "yes", False: "no", None: "nobody answered before training was over"}
 
 
 class Line(NamedTuple):
@@ -29,9 +31,13 @@ class Line(NamedTuple):
     text: str
     style: Style = ""
 
+    def plain(self) -> str:
+        """Without the steps."""
+        return f"{one_line(self.label):<10} {one_line(self.text)}"
+
     def rich(self) -> Text:
         line = Text(f"{self.steps:>11,}  ", style="dim")
-        return line.append(f"{one_line(self.label):<10} {one_line(self.text)}", style=self.style)
+        return line.append(self.plain(), style=self.style)
 
 
 class Board:
@@ -41,6 +47,7 @@ class Board:
         self.progress: e.Progress | None = None
         self.doing = "starting"
         self.path = ""
+        self._node = "observe"
         self._titles = dict(KICK_ALONE)
         self._versions = {0: "as the config says"}
         self._branches = 0
@@ -53,12 +60,13 @@ class Board:
                 self.path = event.path
                 yield Line(steps, "resumed" if event.resumed else "started", event.path)
                 yield Line(steps, "provider", provider_in_words(event.provider))
+                yield from _tracing(steps, event)
             case e.Progress():
                 yield from self._moved(event)
             case e.NodeEntered():
-                self._branches = 0
+                self._branches, self._node = 0, event.node
                 self.doing = event.node.replace("_", " ") + (f", round {event.round + 1}" if event.round else "")
-            case e.NodeLeft() if event.status != "ok":
+            case e.NodeLeft() if event.status == "error":
                 yield Line(steps, event.node, f"{event.status}: {event.detail}", "yellow")
             case e.BranchFinished():
                 self._branches += 1
@@ -73,11 +81,23 @@ class Board:
                 winner = f" {event.winner}" if event.winner else ""
                 verdict = event.verdict.replace("_", " ")
                 yield Line(steps, "verdict", f"{verdict}{winner}: {in_words(event.reason, event.verdict)}")
+            case e.ApprovalNeeded():
+                self._titles[event.proposal] = event.title
+                self.doing = f"waiting for an answer to {event.id}"
+                yield from question_lines(steps, event, self.path)
+            case e.ApprovalGiven():
+                self.doing = "approve"
+                yield Line(steps, "answer", f"{event.id}: {ANSWERS[event.yes]}", "cyan")
             case e.Promoted():
                 promoted = f"v{event.version} {self._titles.get(event.proposal, event.proposal)}"
                 self._versions[event.version] = promoted
                 taken = "the winning branch's state" if event.adopted == "state" else "signal only"
                 yield Line(steps, "promotion", f"{promoted} ({taken})", "bold green")
+            case e.RolledBack():
+                self._versions[event.version] = f"v{event.version}, as before v{event.undone}"
+                title = self._titles.get(event.proposal, event.proposal)
+                yield Line(steps, "rollback", f"v{event.undone} {title} is undone by v{event.version}", "bold red")
+                yield Line(steps, "", event.reason)
             case e.RunFinished():
                 self.doing = "finished"
 
@@ -89,7 +109,7 @@ class Board:
 
     def _moved(self, event: e.Progress) -> Iterator[Line]:
         before, self.progress = self.progress, event
-        if not event.waiting:
+        if self._node == "observe" and not event.waiting:
             self.doing = "training" if event.steps_main < event.steps_budget else "finishing, then the report"
         if before is not None and before.stage != event.stage:
             yield Line(event.steps_main, "stage", f"{before.stage} → {event.stage}", "cyan")
@@ -120,7 +140,7 @@ class LiveDisplay:
 
     def show(self, event: e.Event) -> None:
         for line in self._board.apply(event):
-            self._live.console.print(line.rich())
+            self._live.console.print(line.rich(), soft_wrap=True)  # so that a long command can be copied whole
         self._live.update(panel(self._board))
 
     def close(self, status: dict[str, Any]) -> None:
@@ -155,6 +175,32 @@ class PlainDisplay:
         self._console.print(line.rich().plain, markup=False, highlight=False, soft_wrap=True)
 
 
+def question_lines(steps: int, event: e.ApprovalNeeded, path: str) -> Iterator[Line]:
+    """What a human needs to answer, and the command that answers."""
+    taken = "its branch's state and signal" if event.adopted == "state" else "the signal alone"
+    yield Line(steps, "question", f"{event.id}: promote {event.proposal} {event.title}?", "bold green")
+    yield Line(steps, "", f"why: {event.reason}")
+    yield Line(steps, "", f"gate: {event.gate}")
+    for change in event.diff:
+        yield Line(steps, "", f"signal: {change}")
+    yield Line(steps, "", f"it would replace v{event.replaces}; taken over: {taken}")
+    for option, words in (("--yes", "to promote it"), ("--no", "to decline it")):
+        yield Line(steps, "answer", f"{words}: {approve_command(path, event.id, option)}", "cyan")
+
+
+def approve_command(path: str, key: str, option: str) -> str:
+    return shlex.join(["cosignal", "approve", path, key, option])
+
+
+def _tracing(steps: int, event: e.RunStarted) -> Iterator[Line]:
+    """Whether prompts leave the machine for a tracing service, where anybody asks for it."""
+    if event.tracing:
+        yield Line(steps, "tracing", "on: prompts go to the hosted service that the environment names", "yellow")
+    elif event.tracing_ignored:
+        asked = ", ".join(event.tracing_ignored)
+        yield Line(steps, "tracing", f"off, though {asked} asks for it; llm.tracing: true would send prompts out")
+
+
 def provider_in_words(provider: str) -> str:
     return f"{provider}: plain rules, no language model" if provider == "rules" else provider
 
@@ -178,14 +224,19 @@ def ending(status: dict[str, Any]) -> str:
     """The last words: how it ended, what it cost, where to read on."""
     return (
         f"{status['state']}: sparse return {number(status['sparse_return'])}, "
-        f"success {percent(status['success_rate'])}, {_promotions(status['promotions'])}, "
+        f"success {percent(status['success_rate'])}, {_promotions(status)}, "
         f"{status['steps_main']:,} main steps, {status['steps_total']:,} in all, {status['wall_s']:.0f} s\n"
         f"report: {Path(status['path']) / 'report.html'}"
     )
 
 
-def _promotions(count: int) -> str:
-    return f"{count} promotion{'' if count == 1 else 's'}"
+def _promotions(status: dict[str, Any]) -> str:
+    counts = [_count(status[name], name[:-1]) for name in ("promotions", "rollbacks")]
+    return ", ".join(counts[: 2 if status["rollbacks"] else 1])
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def panel(board: Board) -> RenderableType:

@@ -15,12 +15,13 @@ from ..rl.signals.describe import describe_difference, describe_signal
 from ..rl.signals.signal import Signal
 from . import drawing
 from .interventions import diff_line, interventions
-from .progress import number, percent, provider_in_words
+from .progress import approve_command, number, percent, provider_in_words
 from .store import RunState, RunView, steps_of
 from .story import story
 
 ASSETS = Path(__file__).with_name("assets")
 ROLE_OF_NODE = {"critic": "critic", "generator": "generator", "rank_proposals": "ranker"}
+MARKED = ("promotion", "rollback")  # what the curves show of the signal log
 SMOOTHED = 10  # updates that the curve of training episodes is averaged over
 Row = dict[str, Any]
 
@@ -93,6 +94,7 @@ def _context(view: RunView, topology: drawing.Topology, state: RunState) -> Row:
         "run": view.info,
         "config": view.config,
         "status": status,
+        "waiting": _waiting(view),
         "provider": provider_in_words(status["provider"]),
         "rules_only": status["provider"] == "rules",
         "smoothed": SMOOTHED,
@@ -105,6 +107,12 @@ def _context(view: RunView, topology: drawing.Topology, state: RunState) -> Row:
         "nodes": nodes,
         "cost": cost(view),
     }
+
+
+def _waiting(view: RunView) -> Row | None:
+    """The question that a human has not answered yet, with the command that answers it."""
+    asked = view.waiting_for()
+    return asked and asked | {"command": approve_command(str(view.path.absolute()), asked["id"], "--yes")}
 
 
 # ---------------------------------------------------------------- curves and cost
@@ -129,7 +137,7 @@ def curve_data(view: RunView) -> Row:
         **training,
         **{key: [row[key] for row in metrics] for key in ("evaluation_return", "evaluation_success")},
         "evaluated": [index for index, row in enumerate(metrics) if row["evaluation_return"] is not None],
-        "promotions": [_promotion_mark(row, metrics, totals) for row in view.signals() if row["version"] > 0],
+        "promotions": [_mark(row, metrics, totals) for row in view.signals() if row["cause"] in MARKED],
     }
 
 
@@ -142,17 +150,24 @@ def smooth(values: Sequence[float | None]) -> list[float | None]:
     return smoothed
 
 
-def _promotion_mark(row: Row, metrics: list[Row], totals: list[int]) -> Row:
-    """Where a promotion stands on both axes: on the total one, when its branches had been paid."""
+def _mark(row: Row, metrics: list[Row], totals: list[int]) -> Row:
+    """Where a promotion or a rollback stands on both axes: on the total one, when its branches had been paid."""
     after = next((total for m, total in zip(metrics, totals, strict=True) if m["update"] > row["applied_update"]), None)
     fallback = totals[-1] if totals else row["applied_steps"]
-    return {"main": row["applied_steps"], "total": fallback if after is None else after, "label": f"v{row['version']}"}
+    total = fallback if after is None else after
+    return {"main": row["applied_steps"], "total": total, "label": f"v{row['version']}", "cause": row["cause"]}
 
 
 def _adopted_steps(view: RunView) -> dict[int, int]:
-    """Version → branch steps that became the main line with it: the length of the adopted branch since its fork."""
-    horizons = {row["result"]["end_state"]: int(row["result"]["horizon"]) for row in view.branches()}
-    return {row["version"]: horizons.get(row["adopt"], 0) for row in view.signals()}
+    """Version → branch steps that became the main line with it: the length of the adopted branch since its fork, in
+    whole updates. Under the overlap clock a state is taken over, but the line's own steps go on."""
+    trainer = view.config["trainer"]
+    update = int(trainer["envs"]) * int(trainer["rollout"])
+    length = {
+        row["result"]["end_state"]: -(-int(row["result"]["horizon"]) // update) * update for row in view.branches()
+    }
+    continues = view.config.get("clock") != "overlap"
+    return {row["version"]: length.get(row["adopt"], 0) if continues else 0 for row in view.signals()}
 
 
 def cost(view: RunView) -> Row:
@@ -193,11 +208,20 @@ def _version(row: Row, versions: Mapping[int, Signal]) -> Row:
         "version": row["version"],
         "steps": row["applied_steps"],
         "at_update": row["applied_update"],
-        "adopt": row["adopt"],
+        "taken": _taken(row),
         "stage": signal.stage,
         "lines": describe_signal(signal),
         "diff": [] if first else [diff_line(line) for line in describe_difference(before, signal)],
     }
+
+
+def _taken(row: Row) -> str:
+    """What came with a version, in words."""
+    if row["cause"] == "rollback":
+        return "policy and signal of before the promotion came back"
+    if row["cause"] == "control":
+        return "the control's state became the main line, the signal stayed"
+    return "the winning branch's state became the main line" if row["adopt"] else "the signal alone was taken over"
 
 
 # ---------------------------------------------------------------- nodes

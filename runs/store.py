@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import aiosqlite
 
-from ..errors import NotARunError
 from ..rl.locks import lock_is_held
+from .json_files import read_json
 
 Row = dict[str, Any]
 RunState = Literal["running", "waiting", "done", "failed", "stopped"]
@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS visits(
 CREATE TABLE IF NOT EXISTS calls(
     id TEXT PRIMARY KEY, role TEXT, point INTEGER, round INTEGER, attempt INTEGER, prompt_id TEXT, prompt_hash TEXT,
     messages TEXT, provider TEXT, model TEXT, raw TEXT, parsed TEXT, outcome TEXT, error TEXT, input_tokens INTEGER,
-    output_tokens INTEGER, latency_s REAL, started REAL);
+    output_tokens INTEGER, latency_s REAL, started REAL, fallback INTEGER, structured TEXT, charged_tokens INTEGER,
+    cost_usd REAL, error_class TEXT);
 CREATE TABLE IF NOT EXISTS diagnoses(point INTEGER PRIMARY KEY, diagnosis TEXT, evidence TEXT);
 CREATE TABLE IF NOT EXISTS proposals(
     id TEXT PRIMARY KEY, point INTEGER, round INTEGER, position INTEGER, proposal TEXT, signal TEXT, problems TEXT,
@@ -42,6 +43,14 @@ CREATE TABLE IF NOT EXISTS decisions(
     id TEXT PRIMARY KEY, point INTEGER, round INTEGER, verdict TEXT, winner TEXT, adopted TEXT, version INTEGER,
     detail TEXT, created_steps INTEGER);
 """
+# Columns of `calls` that runs of earlier versions do not have; they read as null there.
+LATER_COLUMNS = {
+    "fallback": "INTEGER",
+    "structured": "TEXT",
+    "charged_tokens": "INTEGER",
+    "cost_usd": "REAL",
+    "error_class": "TEXT",
+}
 JSON_COLUMNS = {
     "visits": ("detail",),
     "calls": ("messages", "parsed"),
@@ -81,6 +90,7 @@ class LoopStore:
         await connection.execute("PRAGMA journal_mode=WAL")
         await connection.execute("PRAGMA synchronous=FULL")
         await connection.executescript(SCHEMA)
+        await _add_later_columns(connection)
         connection.row_factory = sqlite3.Row
         return cls(connection)
 
@@ -132,12 +142,13 @@ class LoopStore:
         [row] = list(await self._connection.execute_fetchall(query, values))
         return int(row[0])
 
-    async def usage(self) -> tuple[int, int]:
-        """Model calls made so far, and their tokens (those that the provider counted)."""
-        tokens = "COALESCE(SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)), 0)"
-        query = f"SELECT COUNT(*), {tokens} FROM calls WHERE outcome != 'budget'"  # those were refused, not made
+    async def usage(self) -> tuple[int, int, float]:
+        """Model calls made so far, the tokens charged for them, and US dollars where a price is known."""
+        counted = "COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)"
+        sums = f"COALESCE(SUM(COALESCE(charged_tokens, {counted})), 0), COALESCE(SUM(cost_usd), 0)"
+        query = f"SELECT COUNT(*), {sums} FROM calls WHERE outcome != 'budget'"  # those were refused, not made
         [row] = list(await self._connection.execute_fetchall(query))
-        return int(row[0]), int(row[1])
+        return int(row[0]), int(row[1]), float(row[2])
 
     async def close_visits(self) -> None:
         """Mark the visits that a killed process left open; a node that runs again opens its own again."""
@@ -145,7 +156,7 @@ class LoopStore:
         await self._connection.commit()
 
     async def set(self, **values: Any) -> None:
-        """Named values of the run, as JSON: state, error, wall_s."""
+        """Named values of the run, as JSON: state, error, wall_s, waiting_for."""
         await self.write_all("run", [{"name": name, "value": json.dumps(value)} for name, value in values.items()])
 
     async def get(self, name: str, default: Any = None) -> Any:
@@ -163,6 +174,15 @@ class LoopStore:
             statement = f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_id IN ({old})"
             await self._connection.execute(statement, (thread_id, thread_id, keep))
         await self._connection.commit()
+
+
+async def _add_later_columns(connection: aiosqlite.Connection) -> None:
+    """So that the run of an earlier version can be resumed."""
+    known = {row[1] for row in await connection.execute_fetchall("PRAGMA table_info(calls)")}
+    for name, kind in LATER_COLUMNS.items():
+        if name not in known:
+            await connection.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
+    await connection.commit()
 
 
 def _encoded(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -192,8 +212,8 @@ class RunView:
 
     def __init__(self, run_dir: Path) -> None:
         self.path = Path(run_dir)
-        self.info = _read_json(self.path / "run.json")
-        self.config = _read_json(self.path / "config.json", needed=("seed", "llm", "trainer", "task"))
+        self.info = read_json(self.path / "run.json")
+        self.config = read_json(self.path / "config.json", needed=("seed", "llm", "trainer", "task"))
 
     # ------------------------------------------------------------ tables
 
@@ -203,8 +223,8 @@ class RunView:
         return [{**row["data"], "update": row["update_index"], "steps": row["steps"]} for row in rows]
 
     def signals(self) -> list[Row]:
-        """The signal log, version 0 first; `signal` is the signal as data."""
-        return self._rows("trainer.db", "signals")
+        """The signal log, version 0 first; `signal` is the signal as data, `cause` why it was put in force."""
+        return [_with_cause(row) for row in self._rows("trainer.db", "signals")]
 
     def proposals(self) -> list[Row]:
         return self._rows("loop.db", "proposals")
@@ -213,7 +233,8 @@ class RunView:
         return self._rows("loop.db", "branches")
 
     def calls(self) -> list[Row]:
-        return self._rows("loop.db", "calls")
+        """One row an attempt, oldest first: the fields of `agents.ledger.Call`."""
+        return [dict.fromkeys(LATER_COLUMNS) | row for row in self._rows("loop.db", "calls")]
 
     def decisions(self) -> list[Row]:
         return self._rows("loop.db", "decisions")
@@ -231,16 +252,22 @@ class RunView:
         return {row["name"]: row["value"] for row in self._query("trainer.db", "counters", query)}
 
     def values(self) -> Row:
-        """The loop's named values: state, error, wall_s."""
+        """The loop's named values: state, error, wall_s, waiting_for."""
         rows = self._query("loop.db", "run", "SELECT name, value FROM run")
         return {row["name"]: json.loads(row["value"]) for row in rows}
+
+    def waiting_for(self) -> Row | None:
+        """The promotion that waits for a human: the fields of the event `ApprovalNeeded`. None where none does."""
+        found: Row | None = self.values().get("waiting_for")
+        return found
 
     # ------------------------------------------------------------ status
 
     def state(self) -> RunState:
-        """`running` while a loop holds the run's lock; else what the loop wrote last, `stopped` when it was killed."""
+        """`running` while a loop holds the run's lock, `waiting` where it waits for a human; else what the loop wrote
+        last, `stopped` when it was killed."""
         if lock_is_held(self.path / "loop.lock"):
-            return "running"
+            return "running" if self.waiting_for() is None else "waiting"
         written = self.values().get("state")
         if written == "done" and self.counters().get("state") == "finished":
             return "done"
@@ -257,9 +284,10 @@ class RunView:
 
         `error`: what made the run fail, else null. `sparse_return`, `success_rate`: of the last evaluation of the main
         line; null before the first one. `llm_calls`: those that were made, not those that the budget refused.
+        `waiting_for`: id of the promotion that waits for a human, else null.
         """
-        counters, proposals, branches, decisions = self.counters(), self.proposals(), self.branches(), self.decisions()
-        signals, values = self.signals(), self.values()
+        counters, proposals, branches = self.counters(), self.proposals(), self.branches()
+        signals, values, waiting = self.signals(), self.values(), self.waiting_for()
         evaluated = [row for row in self.metrics() if row.get("evaluation_return") is not None]
         last = evaluated[-1] if evaluated else {}
         return {
@@ -275,8 +303,9 @@ class RunView:
             "signal_version": signals[-1]["version"] if signals else 0,
             "proposals": len(proposals),
             "validated": len({row["arm"] for row in branches} & {row["id"] for row in proposals}),
-            "promotions": sum(row["version"] > 0 for row in signals),
-            "rollbacks": sum(row["verdict"] == "rollback" for row in decisions),
+            "promotions": sum(row["cause"] == "promotion" for row in signals),
+            "rollbacks": sum(row["cause"] == "rollback" for row in signals),
+            "waiting_for": waiting["id"] if waiting else None,
             "llm_calls": sum(row["outcome"] != "budget" for row in self.calls()),
             "sparse_return": last.get("evaluation_return"),
             "success_rate": last.get("evaluation_success"),
@@ -304,26 +333,9 @@ class RunView:
             return [dict(row) for row in connection.execute(query)]
 
 
-def _read_json(path: Path, needed: Sequence[str] = ()) -> Row:
-    """The object in the file. Raises NotARunError where there is none, or one without the `needed` keys."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotARunError(
-            f"{str(path.parent)!r} is not a run directory (it has no {path.name}); "
-            "name one that `cosignal run` has made"
-        ) from error
-    except (OSError, ValueError) as error:  # ValueError: neither UTF-8 nor JSON
-        raise NotARunError(
-            f"{str(path)!r} must be the JSON file of a run, got {error}; restore the file or name another run"
-        ) from error
-    missing = [key for key in needed if key not in data] if isinstance(data, dict) else list(needed)
-    if missing or not isinstance(data, dict):
-        raise NotARunError(
-            f"{str(path)!r} must be the JSON object of a run, got {type(data).__name__} without {missing!r}; "
-            "name a directory that `cosignal run` has made"
-        )
-    return data
+def _with_cause(row: Row) -> Row:
+    """Runs of an earlier version knew promotions only."""
+    return {"cause": "promotion" if row["version"] else "start", **row}
 
 
 def _number(counters: Mapping[str, str], name: str) -> int:

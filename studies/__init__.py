@@ -1,23 +1,58 @@
-"""Comparisons that anyone can run again: `cosignal study NAME`."""
+"""Comparisons that anyone can run again: `cosignal study NAME`.
+
+| name | what it compares |
+|---|---|
+| two-switch | the loop with plain training, restarts and blind shaping |
+| adversary | a run whose provider means harm with plain training of the same seed |
+| gate-trials | single rounds of the gate with harmful candidates, from snapshots at several competences |
+| economy | what the ideas that make validation cheaper save |
+| stages | a loop that knows the stage of learning with loops that are told the same one for ever |
+| dip | what taking shaping away costs, with and without the exact offset of the critic |
+
+Whatever a study has finished is kept below `studies_out/cache/`, so that one that was interrupted goes on where it was.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from ..errors import ConfigError
 
-NAMES = ("two-switch",)
+# name → module of this package, its function, how many seeds (gate-trials: trials) where none are asked for
+STUDIES = {
+    "two-switch": ("two_switch", "run_two_switch", 10),
+    "adversary": ("adversary", "run_adversary", 10),
+    "gate-trials": ("gate_trials", "run_gate_trials", 72),
+    "economy": ("economy", "run_economy", 10),
+    "stages": ("stages", "run_stages", 10),
+    "dip": ("dip", "run_dip", 8),
+}
+NAMES = tuple(STUDIES)
+SEEDED = ("two-switch", "adversary", "economy", "stages")
 
 
-def run_study(name: str, seeds: int | None, arms: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
-    """Run a study on seeds 1…`seeds`; returns `name, command, commit, rows` and more as plain data.
+def run_study(
+    name: str, seeds: int | None, arms: Sequence[str], tell: Callable[[str], None], first_seed: int = 1
+) -> dict[str, Any]:
+    """Run a study on `seeds` seeds from `first_seed` on; returns `name, command, commit, rows` and more as plain data.
 
-    `arms`: which of the study's arms, all of them where empty. `tell` is called with a line of progress or of the
+    `arms`: which of the study's arms, its usual ones where empty. `tell` is called with a line of progress or of the
     result. Raises ConfigError for an unknown name or arm.
     """
-    if name != "two-switch":
+    if name not in STUDIES:
         raise ConfigError(f"study must be one of {', '.join(NAMES)}, got {name!r}; name one of them")
-    from .two_switch import run_two_switch
+    module, function, usual = STUDIES[name]
+    run: Callable[..., dict[str, Any]] = getattr(import_module(f".{module}", __package__), function)
+    if name in SEEDED:
+        from .results import example_config
 
-    return run_two_switch(seeds or 10, arms, tell)
+        return run(seeds or usual, arms, tell, example_config(first_seed))
+    if first_seed != 1:
+        raise ConfigError(f"--first-seed: {name!r} has seeds of its own, got {first_seed!r}; leave it out")
+    if name == "gate-trials":
+        return run(seeds or usual, arms, tell)
+    if arms:
+        raise ConfigError(f"--arm: the arms of 'dip' only mean something together, got {arms[0]!r}; leave it out")
+    return run(tell, seeds=seeds or usual)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from ..config import RunConfig
-from ..graphs.triggers import WRONG
 from ..rl.config import SignalConfig
 from ..rl.evaluate import Evaluator
 from ..rl.process import one_thread
 from ..rl.signals.signal import Exploration
 from ..rl.stage import window
+from ..rl.stages import STAGES
 from ..rl.training import TrainingLine
-from .outcome import SOLVED, Outcome, Point, first_solved
+from .outcome import SOLVED, Outcome, Point, first_solved, told
+from .pieces import Piece, run_pieces
+from .results import Tell
 
 FINAL_EPISODES = 100
 FINAL_SEED = 0xF17A1  # of the final evaluation in every arm; neither the gate nor the run's curve uses it
@@ -31,6 +35,34 @@ class LineArm:
     signal: SignalConfig
     when_stalled: Literal["go on", "kick", "restart"]
     budget: int
+
+
+def run_lines(arms: Sequence[LineArm], configs: Sequence[RunConfig], tell: Tell) -> list[Outcome]:
+    """Every arm on every config, arm by arm; what was run before is read."""
+    pieces = [line_piece(config, arm) for arm in arms for config in configs]
+    names = [arm.name for arm in arms for _ in configs]
+    values = run_pieces(pieces, tell)
+    return [Outcome(**{**value, "arm": name}) for name, value in zip(names, values, strict=True)]
+
+
+def line_piece(config: RunConfig, arm: LineArm) -> Piece:
+    """One seed of an arm. An arm's name does not count, nor does what only matters to a loop where nothing reacts to
+    a stall."""
+    settings = config.model_dump(mode="json", exclude={"run_dir", "llm"})
+    if arm.when_stalled == "go on":
+        settings["adaptation"] = {"enabled": False}
+    content = {
+        "config": settings,
+        "signal": arm.signal.model_dump(mode="json"),
+        "when_stalled": arm.when_stalled,
+        "budget": arm.budget,
+    }
+    return Piece("line", content, work_line, f"{arm.name} seed {config.seed}", told)
+
+
+def work_line(content: dict[str, Any], _folder: Path) -> dict[str, Any]:
+    arm = LineArm("line", SignalConfig.model_validate(content["signal"]), content["when_stalled"], content["budget"])
+    return run_line(RunConfig.model_validate(content["config"]), arm).as_dict()
 
 
 def run_line(config: RunConfig, arm: LineArm) -> Outcome:
@@ -72,7 +104,9 @@ def _stalled(line: TrainingLine, config: RunConfig, last_look: int) -> bool:
     """The loop's trigger on a line: something is wrong by the stage rule, and the patience is over."""
     now = window(line.history, line.steps_main)
     unsolved = now is None or now.success < SOLVED
-    return unsolved and line.stage()[0] in WRONG and line.steps_main - last_look >= config.adaptation.patience
+    rule = STAGES[line.stage()[0]]
+    patience = int(config.adaptation.patience * rule.patience)
+    return unsolved and rule.purpose == "repair" and line.steps_main - last_look >= patience
 
 
 def _outcome(config: RunConfig, arm: LineArm, line: TrainingLine, spent: int, points: list[Point]) -> Outcome:

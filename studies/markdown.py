@@ -14,27 +14,30 @@ COLUMNS = {
 }
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line an arm, mean [95 % interval] in each cell; below it the comparisons with their verdicts.
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] = COLUMNS, first: str = "arm") -> str:
+    """One line an arm, mean [95 % interval] in each cell; below it the rows without an arm, with their verdicts.
 
-    Steps to 90 % count an unsolved seed at its end; `c` says of how many that is so.
+    A row's id is `ARM.COLUMN`, or a name without a dot. Steps to 90 % count an unsolved seed at its end; `c` says of
+    how many that is so. A cell without a row is a dash.
     """
     by_arm: dict[str, dict[str, Mapping[str, Any]]] = {}
-    comparisons = []
+    alone = []
     for row in rows:
         arm, _, field = row["id"].partition(".")
         if field:
             by_arm.setdefault(arm, {})[field] = row
         else:
-            comparisons.append(row)
-    lines = [_line(["arm", *COLUMNS.values()]), _line(["---"] * (1 + len(COLUMNS)))]
-    lines += [_line([arm, *(_cell(cells[field]) for field in COLUMNS)]) for arm, cells in by_arm.items()]
-    for row in comparisons:
-        lines += ["", f"{row['id']}, {row['statement']}: **{row['verdict']}**, {_cell(row)}, {row['seeds']} seeds."]
+            alone.append(row)
+    lines = [_line([first, *columns.values()]), _line(["---"] * (1 + len(columns)))]
+    lines += [_line([arm, *(_cell(cells.get(field)) for field in columns)]) for arm, cells in by_arm.items()]
+    for row in alone:
+        lines += ["", f"{row['id']}, {row['statement']}: **{row['verdict']}**, {_cell(row)}, n = {row['seeds']}."]
     return "\n".join(lines)
 
 
-def _cell(row: Mapping[str, Any]) -> str:
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "–"
     low, high = row["ci95"]
     censored = f" c{row['censored']}" if row.get("censored") else ""
     return f"{_short(row['mean'])} [{_short(low)}, {_short(high)}]{censored}"

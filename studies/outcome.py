@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -40,7 +40,14 @@ class Outcome:
         return self.main_to_90 is not None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"solved": self.solved}
+        return asdict(self)
+
+
+def told(value: Mapping[str, Any]) -> str:
+    """What one seed came to, in a line; `value` as `Outcome.as_dict` has it."""
+    reached = value["main_to_90"]
+    solved = f"90 % at {reached:_} main, {value['total_to_90']:_} total" if reached is not None else "never 90 %"
+    return f"{solved}; ends at return {value['final_return']:.2f}, {value['steps_total']:_} total steps"
 
 
 def first_solved(points: Sequence[Point]) -> Point | None:

@@ -26,6 +26,16 @@ def share_ci(hits: int, of: int) -> tuple[float, tuple[float, float]]:
     return hits / of, (float(interval.low), float(interval.high))
 
 
+def rare_ci(hits: int, of: int) -> tuple[float, tuple[float, float]]:
+    """Share and its exact 95 % interval (Clopper and Pearson 1934), which holds also where nothing was hit: with 0 of n
+    it ends at 1 − 0.025^(1/n). Of no trials the share is 0 and the interval everything."""
+    if of == 0:
+        return 0.0, (0.0, 1.0)
+    low = float(stats.beta.ppf(0.025, hits, of - hits + 1)) if hits else 0.0
+    high = float(stats.beta.ppf(0.975, hits + 1, of - hits)) if hits < of else 1.0
+    return hits / of, (low, high)
+
+
 def median_censored(values: Sequence[float | None]) -> float | None:
     """Median where None means "later than everything seen"; None where the median itself is censored."""
     ordered = sorted(np.inf if v is None else v for v in values)

@@ -12,31 +12,22 @@ Arms, all on the same seeds 1…N and main-step budget (restarts: as many total 
 
 from __future__ import annotations
 
-import asyncio
-import json
-import multiprocessing
-import subprocess
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from importlib import resources
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..config import RunConfig
-from ..errors import ConfigError
 from ..rl.config import SignalConfig
 from ..rl.signals.signal import PotentialTerm
-from .lines import LineArm, run_line
+from .lines import LineArm, run_lines
 from .markdown import table
 from .outcome import Outcome
-from .runs import outcome_of, run_loop
+from .results import Row, Tell, example_config, finished, known_arms, row
+from .runs import LoopArm, run_loops
 from .statistics import mean_ci, median_censored, share_ci
 
-PARALLEL = 2  # runs at a time
-OUT = Path("studies_out/two-switch")
+NAME = "two-switch"
 ARMS = ("loop", "plain", "restarts", "shaped", "shaped_kick", "no_gate")
 RUN_ARMS = {"loop": True, "no_gate": False}  # arm → whether the gate decides
 
@@ -50,39 +41,31 @@ HAND_MADE = PotentialTerm(
 )
 
 
-def run_two_switch(seeds: int, arms: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
+def run_two_switch(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig | None = None) -> dict[str, Any]:
     """The named arms, all where none is named; results as plain data, also written to `studies_out/two-switch/`."""
-    began = time.monotonic()
-    base = RunConfig.load(Path(str(resources.files("cosignal"))) / "examples" / "two_switch.yaml")
-    base = base.model_copy(update={"run_dir": OUT / "runs"})
-    configs = [base.model_copy(update={"seed": seed}) for seed in range(1, seeds + 1)]
-    wanted = _known(arms)
-    outcomes = _lines([arm for arm in _line_arms(base) if arm.name in wanted], configs, tell)
-    for arm, gated in RUN_ARMS.items():
-        if arm in wanted:
-            outcomes += asyncio.run(_loops(arm, gated, configs, tell))
-    result: dict[str, Any] = {
-        "name": "two-switch",
-        "command": " ".join(
-            [f"cosignal study two-switch --seeds {seeds}", *(f"--arm {arm}" for arm in arms), "--json"]
-        ),
-        "commit": _commit(),
-        "rows": _rows(outcomes, seeds),
-        "outcomes": [outcome.as_dict() for outcome in outcomes],
-        "wall_s": round(time.monotonic() - began),
-    }
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "result.json").write_text(json.dumps(result, indent=1))
-    (OUT / "table.md").write_text(table(result["rows"]))
-    tell(table(result["rows"]))
-    return result
+    base = base or example_config()
+    wanted = known_arms(arms, ARMS)
+    configs = seeded(base, seeds)
+    outcomes = run_lines([arm for arm in _line_arms(base) if arm.name in wanted], configs, tell)
+    gates = {arm: gated for arm, gated in RUN_ARMS.items() if arm in wanted}
+    loops = [LoopArm(arm, _gated(config, gated)) for arm, gated in gates.items() for config in configs]
+    outcomes += [run.outcome for run in run_loops(loops, tell)]
+    rows = _rows(outcomes, seeds)
+    more = {"outcomes": [o.as_dict() for o in outcomes]}
+    return finished(NAME, seeds, arms, rows, table(rows), more, tell, base.seed)
 
 
-def _known(arms: Sequence[str]) -> tuple[str, ...]:
-    for arm in arms:
-        if arm not in ARMS:
-            raise ConfigError(f"--arm: must be one of {', '.join(ARMS)}, got {arm!r}; leave it out for all")
-    return tuple(arms) or ARMS
+def seeded(base: RunConfig, seeds: int) -> list[RunConfig]:
+    """`base` with its own seed and those that follow it."""
+    return [base.model_copy(update={"seed": seed}) for seed in range(base.seed, base.seed + seeds)]
+
+
+def plain_arm(config: RunConfig) -> LineArm:
+    return LineArm("plain", SignalConfig(), "go on", config.trainer.steps)
+
+
+def _gated(config: RunConfig, gated: bool) -> RunConfig:
+    return config.model_copy(update={"adaptation": config.adaptation.model_copy(update={"gated": gated})})
 
 
 def _line_arms(config: RunConfig) -> list[LineArm]:
@@ -90,111 +73,59 @@ def _line_arms(config: RunConfig) -> list[LineArm]:
     hand = SignalConfig(beta=0.5, terms=(HAND_MADE,))
     cap = round(steps / (1 - config.adaptation.max_share))
     return [
-        LineArm("plain", SignalConfig(), "go on", steps),
+        plain_arm(config),
         LineArm("restarts", SignalConfig(), "restart", cap),
         LineArm("shaped", hand, "go on", steps),
         LineArm("shaped_kick", hand, "kick", steps),
     ]
 
 
-def _lines(arms: list[LineArm], configs: list[RunConfig], tell: Callable[[str], None]) -> list[Outcome]:
-    outcomes = []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(PARALLEL, mp_context=context) as pool:
-        jobs = [pool.submit(run_line, config, arm) for arm in arms for config in configs]
-        for job in jobs:
-            outcomes.append(job.result())
-            tell(_told(outcomes[-1]))
-    return outcomes
-
-
-async def _loops(arm: str, gated: bool, configs: list[RunConfig], tell: Callable[[str], None]) -> list[Outcome]:
-    at_once = asyncio.Semaphore(PARALLEL)
-
-    async def one(config: RunConfig) -> Outcome:
-        adaptation = config.adaptation.model_copy(update={"gated": gated})
-        branches = config.branches.model_copy(update={"workers": 1})
-        config = config.model_copy(update={"adaptation": adaptation, "branches": branches})
-        async with at_once:
-            path = await run_loop(config)
-            outcome = await asyncio.to_thread(outcome_of, arm, config, path)
-        tell(_told(outcome))
-        return outcome
-
-    return list(await asyncio.gather(*(one(config) for config in configs)))
-
-
 # ---------------------------------------------------------------- results
 
 
-def _rows(outcomes: list[Outcome], seeds: int) -> list[dict[str, Any]]:
-    run = {outcome.arm for outcome in outcomes}
-    by_arm = {arm: sorted((o for o in outcomes if o.arm == arm), key=lambda o: o.seed) for arm in ARMS if arm in run}
-    rows = [row for arm, found in by_arm.items() for row in _arm_rows(arm, found)]
-    return rows + (_comparisons(by_arm, seeds) if {"loop", "plain"} <= run else [])
+def by_arm(outcomes: Sequence[Outcome], arms: Sequence[str]) -> dict[str, list[Outcome]]:
+    """In the order of `arms`, each by seed; arms that did not run are left out."""
+    found = {arm: sorted((o for o in outcomes if o.arm == arm), key=lambda o: o.seed) for arm in arms}
+    return {arm: those for arm, those in found.items() if those}
 
 
-def _arm_rows(arm: str, outcomes: list[Outcome]) -> list[dict[str, Any]]:
+def _rows(outcomes: list[Outcome], seeds: int) -> list[Row]:
+    arms = by_arm(outcomes, ARMS)
+    rows = [row for arm, found in arms.items() for row in arm_rows(arm, found)]
+    return rows + (_comparisons(arms, seeds) if {"loop", "plain"} <= arms.keys() else [])
+
+
+def arm_rows(arm: str, outcomes: Sequence[Outcome]) -> list[Row]:
+    """Share solved, steps to 90 % success, return at the end, all steps."""
     n = len(outcomes)
-    share, interval = share_ci(sum(o.solved for o in outcomes), n)
-    rows = [_row(f"{arm}.solved", "share of seeds that reach 90 % success", n, share, interval)]
-    for name, what in (("main", "main"), ("total", "total")):
-        reached = [getattr(o, f"{name}_to_90") for o in outcomes]
-        censored = [getattr(o, f"steps_{what}") if x is None else x for o, x in zip(outcomes, reached, strict=True)]
-        mean, interval = mean_ci(censored)
-        row = _row(
-            f"{arm}.{name}_to_90", f"{what} steps to 90 % success, unsolved seeds at their end", n, mean, interval
-        )
-        rows.append(row | {"censored": sum(x is None for x in reached), "median": median_censored(reached)})
+    rows = [
+        row(f"{arm}.solved", "share of seeds that reach 90 % success", n, *share_ci(sum(o.solved for o in outcomes), n))
+    ]
+    rows += [to_90(arm, outcomes, "main"), to_90(arm, outcomes, "total")]
     for field, what in (
         ("final_return", "sparse return at the end"),
         ("steps_total", "all environment steps of a run"),
     ):
-        mean, interval = mean_ci([getattr(o, field) for o in outcomes])
-        rows.append(_row(f"{arm}.{field}", what, n, mean, interval))
+        rows.append(row(f"{arm}.{field}", what, n, *mean_ci([getattr(o, field) for o in outcomes])))
     return rows
 
 
-def _comparisons(by_arm: dict[str, list[Outcome]], seeds: int) -> list[dict[str, Any]]:
-    loop = by_arm["loop"]
-    solved = np.mean([o.solved for o in loop])
-    target = _row(
-        "T-1", "the loop solves every seed", seeds, float(solved), share_ci(sum(o.solved for o in loop), seeds)[1]
-    )
-    rows = [target | {"verdict": "reproduced" if solved == 1 else "weaker" if solved >= 0.9 else "not reproduced"}]
-    differences = [float(a.solved) - float(b.solved) for a, b in zip(loop, by_arm["plain"], strict=True)]
-    mean, interval = mean_ci(differences)
+def to_90(arm: str, outcomes: Sequence[Outcome], what: str) -> Row:
+    """`what`: main or total steps."""
+    reached = [getattr(o, f"{what}_to_90") for o in outcomes]
+    censored = [getattr(o, f"steps_{what}") if x is None else x for o, x in zip(outcomes, reached, strict=True)]
+    statement = f"{what} steps to 90 % success, unsolved seeds at their end"
+    found = row(f"{arm}.{what}_to_90", statement, len(outcomes), *mean_ci(censored))
+    return found | {"censored": sum(x is None for x in reached), "median": median_censored(reached)}
+
+
+def _comparisons(arms: Mapping[str, Sequence[Outcome]], seeds: int) -> list[Row]:
+    loop = arms["loop"]
+    solved = float(np.mean([o.solved for o in loop]))
+    verdict = "reproduced" if solved == 1 else "weaker" if solved >= 0.9 else "not reproduced"
+    interval = share_ci(sum(o.solved for o in loop), seeds)[1]
+    rows = [row("T-1", "the loop solves every seed", seeds, solved, interval, verdict)]
+    mean, interval = mean_ci([float(a.solved) - float(b.solved) for a, b in zip(loop, arms["plain"], strict=True)])
     verdict = "reproduced" if interval[0] > 0 else "weaker" if mean > 0 else "not reproduced"
-    rows.append(
-        _row("T-2", "the loop's share solved is above plain's, paired by seed", seeds, mean, interval)
-        | {"verdict": verdict}
-    )
-    return rows
-
-
-def _row(name: str, statement: str, seeds: int, mean: float, interval: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "id": name, "statement": statement, "verdict": "measured", "seeds": seeds,
-        "mean": round(mean, 4), "ci95": [round(x, 4) for x in interval],
-    }  # fmt: skip
-
-
-def _told(outcome: Outcome) -> str:
-    solved = (
-        f"90 % at {outcome.main_to_90:_} main, {outcome.total_to_90:_} total" if outcome.main_to_90 else "never 90 %"
-    )
-    end = f"ends at return {outcome.final_return:.2f}, {outcome.steps_total:_} total steps"
-    return f"{outcome.arm} seed {outcome.seed}: {solved}; {end}"
-
-
-def _commit() -> str:
-    """Of the code that ran, with `-dirty` where it is not what was committed."""
-    where = Path(str(resources.files("cosignal")))
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=where,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or "not a checkout"
+    statement = "the loop's share solved is above plain's, paired by seed"
+    return [*rows, row("T-2", statement, seeds, mean, interval, verdict)]

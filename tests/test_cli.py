@@ -28,7 +28,7 @@ EXAMPLE = str(ROOT / "examples" / "two_switch.yaml")
 STATUS_KEYS = {
     "path", "state", "seed", "provider", "stage", "steps_main", "steps_total", "steps_budget", "signal_version",
     "proposals", "validated", "promotions", "rollbacks", "llm_calls", "sparse_return", "success_rate", "wall_s",
-    "error",
+    "error", "waiting_for",
 }  # fmt: skip
 
 runner = CliRunner()
@@ -38,7 +38,7 @@ def test_help_names_the_commands_and_loads_nothing_heavy() -> None:
     code = "import sys; from cosignal.cli import app; app(['--help'], standalone_mode=False); "
     code += "print([m for m in ('torch', 'langgraph', 'langchain_core', 'numba', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert all(command in done.stdout for command in ("run", "status", "graph", "study"))
+    assert all(command in done.stdout for command in ("run", "status", "approve", "graph", "study"))
     assert done.stdout.strip().endswith("[]")
 
 
@@ -147,6 +147,74 @@ def test_bad_usage_exits_with_2() -> None:
     assert runner.invoke(app, ["graph", "--format", "gif"]).exit_code == 2
 
 
+# ---------------------------------------------------------------- approve
+
+
+@pytest.fixture
+def waiting_run(finished_run: Path) -> Path:
+    """It waits for an answer to the accepted decision p80-r1."""
+    question = QUESTION.model_copy(update={"id": "p80-r1"}).model_dump_json()
+    with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
+        database.execute("INSERT OR REPLACE INTO run VALUES ('waiting_for', ?)", (question,))
+    return finished_run
+
+
+@pytest.mark.parametrize(
+    ("option", "words", "other"), [("--yes", "promote it", "--no"), ("--no", "decline it", "--yes")]
+)
+def test_an_answer_is_given_once(waiting_run: Path, option: str, words: str, other: str) -> None:
+    told = [runner.invoke(app, ["approve", str(waiting_run), "p80-r1", option]) for _ in range(2)]
+    assert [(result.exit_code, result.stdout) for result in told] == [
+        (0, f"p80-r1: {words}\n"),
+        (0, f"p80-r1: {words}, as it was answered before\n"),
+    ]
+    [path] = (waiting_run / "approvals").iterdir()
+    kept = json.loads(path.read_text())
+    assert (path.name, kept["id"], kept["yes"]) == ("p80-r1.json", "p80-r1", option == "--yes")
+    contradiction = runner.invoke(app, ["approve", str(waiting_run), "p80-r1", other])
+    assert (contradiction.exit_code, contradiction.stdout) == (2, "")
+    assert "the promotion must keep the answer that it has" in contradiction.stderr
+    assert json.loads(path.read_text()) == kept
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("p80-r0", "the promotion must wait for an answer, got 'p80-r0'; answer 'p80-r1', which waits"),
+        ("p81-r0", "the promotion must be a decision of this run, got 'p81-r0'; answer 'p80-r1', which waits"),
+        ("../p80-r1", "the promotion must be a decision of this run, got '../p80-r1'"),
+    ],
+)
+def test_an_answer_to_what_does_not_wait_gets_one_line(waiting_run: Path, key: str, line: str) -> None:
+    result = runner.invoke(app, ["approve", str(waiting_run), key, "--yes"])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert line in result.stderr
+    assert not (waiting_run / "approvals").exists()
+
+
+def test_where_nothing_waits_it_says_so(finished_run: Path) -> None:
+    result = runner.invoke(app, ["approve", str(finished_run), "p80-r1", "--yes"])
+    assert result.exit_code == 2
+    assert "nothing waits for an answer in this run" in result.stderr
+    result = runner.invoke(app, ["approve", "/nowhere", "p80-r1", "--yes"])
+    assert (result.exit_code, "'/nowhere' is not a run directory" in result.stderr) == (2, True)
+
+
+def test_without_an_answer_the_question_is_shown(waiting_run: Path) -> None:
+    result = runner.invoke(app, ["approve", str(waiting_run), "p80-r1"])
+    assert result.exit_code == 2
+    assert "p80-r1: promote p24-r1-0 Near the door?" in result.stdout
+    assert f"cosignal approve {waiting_run} p80-r1 --yes" in result.stdout
+    assert not (waiting_run / "approvals").exists()
+
+
+def test_an_answer_that_cannot_be_written_gets_one_line(waiting_run: Path) -> None:
+    (waiting_run / "approvals").write_text("in the way")
+    result = runner.invoke(app, ["approve", str(waiting_run), "p80-r1", "--yes"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "must be" in result.stderr
+
+
 # ---------------------------------------------------------------- graph
 
 
@@ -155,7 +223,7 @@ def test_the_graph_as_mermaid() -> None:
     assert result.exit_code == 0
     assert result.stdout.lstrip("-\n").startswith("config:")
     assert all(
-        edge in result.stdout for edge in ("validate --> decide", "decide -.-> promote", "critic_tools --> critic")
+        edge in result.stdout for edge in ("validate --> decide", "confirm -.-> promote", "critic_tools --> critic")
     )
 
 
@@ -198,6 +266,11 @@ EVENTS: list[e.Event] = [
     e.Decided(id="p24-r1", verdict="accept", winner="p24-r0-0", reason="clear"),
     e.Promoted(proposal="p24-r0-0", version=1, adopted="state", repeated=False),
 ]
+QUESTION = e.ApprovalNeeded(
+    id="p24-r1", proposal="p24-r1-0", title="Near the door", reason="it is far", terms=["potential door: -dist_door"],
+    gate="p24-r1-0: gain +1.2 over 5 seeds: accept", diff=["+ potential door: -dist_door"], replaces=2,
+    adopted="signal",
+)  # fmt: skip
 
 
 def test_the_board_follows_the_events() -> None:
@@ -235,6 +308,79 @@ def test_the_signal_on_the_panel_is_the_one_in_force() -> None:
     assert board.signal == "v1 Near [bold]the goal[/bold]"
 
 
+def test_a_question_is_shown_with_the_commands_that_answer_it() -> None:
+    board = progress.Board()
+    list(board.apply(e.RunStarted(path="/my runs/a", resumed=False, provider="rules", steps_budget=1)))
+    list(board.apply(e.NodeEntered(node="approve", point=24, round=1)))
+    assert [(line.label, line.text) for line in board.apply(QUESTION)] == [
+        ("question", "p24-r1: promote p24-r1-0 Near the door?"),
+        ("", "why: it is far"),
+        ("", "gate: p24-r1-0: gain +1.2 over 5 seeds: accept"),
+        ("", "signal: + potential door: -dist_door"),
+        ("", "it would replace v2; taken over: the signal alone"),
+        ("answer", "to promote it: cosignal approve '/my runs/a' p24-r1 --yes"),
+        ("answer", "to decline it: cosignal approve '/my runs/a' p24-r1 --no"),
+    ]
+    list(board.apply(PROGRESS.model_copy(update={"waiting": False})))  # overlap: training goes on
+    assert board.doing == "waiting for an answer to p24-r1"
+    [line] = board.apply(e.ApprovalGiven(id="p24-r1", yes=False))
+    assert (line.label, line.text) == ("answer", "p24-r1: no")
+    assert board.doing == "approve"
+    left = e.NodeLeft(node="approve", point=24, round=1, status="waiting", detail={})
+    assert list(board.apply(left)) == []
+
+
+def test_a_command_is_never_broken_into_lines() -> None:
+    written = io.StringIO()
+    with progress.LiveDisplay(Console(file=written, width=60, force_terminal=True)) as display:
+        display.show(e.RunStarted(path="/runs/" + "a" * 80, resumed=False, provider="rules", steps_budget=1))
+        display.show(QUESTION)
+    assert f"cosignal approve /runs/{'a' * 80} p24-r1 --yes" in written.getvalue()
+
+
+def test_a_rollback_is_told_with_its_arithmetic() -> None:
+    board = progress.Board()
+    for event in EVENTS:
+        list(board.apply(event))
+    event = e.RolledBack(proposal="p24-r0-0", undone=1, version=2, reason="0.2 after 1.0", repeated=False)
+    assert [(line.label, line.text) for line in board.apply(event)] == [
+        ("rollback", "v1 Near [bold]the goal[/bold] is undone by v2"),
+        ("", "0.2 after 1.0"),
+    ]
+    list(board.apply(PROGRESS.model_copy(update={"signal_version": 2})))
+    assert board.signal == "v2, as before v1"
+
+
+@pytest.mark.parametrize(
+    ("tracing", "ignored", "words"),
+    [
+        (
+            False,
+            ["LANGSMITH_TRACING"],
+            "off, though LANGSMITH_TRACING asks for it; llm.tracing: true would send prompts out",
+        ),
+        (True, [], "on: prompts go to the hosted service that the environment names"),
+        (False, [], None),
+    ],
+)
+def test_the_start_says_whether_prompts_leave_the_machine(tracing: bool, ignored: list[str], words: str | None) -> None:
+    started = e.RunStarted(
+        path="/a", resumed=False, provider="rules", steps_budget=1, tracing=tracing, tracing_ignored=ignored
+    )
+    told = {line.label: line.text for line in progress.Board().apply(started)}
+    assert told.get("tracing") == words
+
+
+def test_under_the_overlap_clock_what_a_node_does_is_shown_while_training_goes_on() -> None:
+    board = progress.Board()
+    for event in (e.NodeEntered(node="critic", point=24, round=0), PROGRESS.model_copy(update={"waiting": False})):
+        list(board.apply(event))
+    assert board.doing == "critic"
+    for event in (e.NodeEntered(node="observe", point=24, round=0), PROGRESS.model_copy(update={"waiting": False})):
+        list(board.apply(event))
+    assert board.doing == "training"
+
+
 def test_a_new_verdict_is_told_in_words() -> None:
     decided = e.Decided(
         id="p1-r0", verdict="not_seen_before", winner=None, reason="a: not_seen_before; b: no_difference"
@@ -244,12 +390,13 @@ def test_a_new_verdict_is_told_in_words() -> None:
 
 
 def test_the_last_words_of_a_run() -> None:
-    status = {"state": "done", "sparse_return": -0.001, "success_rate": None, "promotions": 1, "steps_main": 1_000,
-              "steps_total": 2_000, "wall_s": 3.4, "path": "/runs/a"}  # fmt: skip
+    status = {"state": "done", "sparse_return": -0.001, "success_rate": None, "promotions": 1, "rollbacks": 0,
+              "steps_main": 1_000, "steps_total": 2_000, "wall_s": 3.4, "path": "/runs/a"}  # fmt: skip
     assert progress.ending(status) == (
         "done: sparse return 0.00, success –, 1 promotion, 1,000 main steps, 2,000 in all, 3 s\n"
         "report: /runs/a/report.html"
     )
+    assert "2 promotions, 1 rollback, 1,000" in progress.ending(status | {"promotions": 2, "rollbacks": 1})
 
 
 @pytest.mark.parametrize("display_class", [progress.LiveDisplay, progress.PlainDisplay])

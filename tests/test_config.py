@@ -19,8 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
-
 
 def load(tmp_path: Path, text: str, *overrides: str) -> RunConfig:
     path = tmp_path / "config.yaml"
@@ -33,11 +31,6 @@ def complaint(tmp_path: Path, text: str, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text, *overrides)
     return str(caught.value).replace(f"{tmp_path / 'config.yaml'}: ", "")
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_every_example_loads(path: Path) -> None:
-    assert RunConfig.load(path).llm.default.provider == "rules"
 
 
 def test_an_empty_file_is_the_default_config(tmp_path: Path) -> None:
@@ -111,7 +104,10 @@ def test_the_hash_is_of_what_can_change_a_run(tmp_path: Path) -> None:
             "trainer: {ippo: {hidden: [64, -5]}}",
             "trainer.ippo.hidden.1: must be greater than or equal to 1, got -5; correct it",
         ),
-        ("clock: 5", "clock: must be 'lockstep', got 5; correct it, or remove it for the default 'lockstep'"),
+        (
+            "clock: 5",
+            "clock: must be 'lockstep' or 'overlap', got 5; correct it, or remove it for the default 'lockstep'",
+        ),
         (
             "gate: {looks: [5, 3]}",
             "gate.looks: must be increasing numbers of seeds from 2 on, since one seed has no spread, got [5, 3]; "

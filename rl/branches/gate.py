@@ -26,6 +26,7 @@ from scipy import stats
 from ...errors import ConfigError
 from ..ipc.messages import BranchResult, Stage
 from ..signals.signal import EventTerm, Signal
+from ..stages import STAGES
 from .config import BranchConfig
 
 JudgementVerdict = Literal["accept", "reject", "no_difference"]
@@ -84,14 +85,15 @@ class Judgement(BaseModel):
 def horizon_steps(config: BranchConfig, success: float | None, competence: float | None, stage: Stage) -> int:
     """Environment steps of a full branch; screening takes `screening_steps` of them.
 
-    auto: short where the run is competent (success rate, else the return as a share of its range, at least 0.2) and
-    rising, long otherwise, since at low competence help shows late and a potential's early dip is not yet harm.
+    auto: as the stage says (`rl.stages`): short where the run has converged, or is rising and competent (success rate,
+    else the return as a share of its range, at least 0.2), long otherwise, since at low competence help shows late and
+    a potential's early dip is not yet harm.
     """
     if config.horizon != "auto":
         return config.horizon
-    level = competence if success is None else success
-    rising = stage in ("emerging", "improving")
-    return SHORT_HORIZON if rising and level is not None and level >= LOW_COMPETENCE else LONG_HORIZON
+    rule, level = STAGES[stage].horizon, competence if success is None else success
+    competent = rule == "by competence" and level is not None and level >= LOW_COMPETENCE
+    return SHORT_HORIZON if rule == "short" or competent else LONG_HORIZON
 
 
 def screening_steps(horizon: int) -> int:
@@ -161,13 +163,17 @@ def judge(
     return_width: float,
     kind: Kind = "potential",
     horizon: int | None = None,
+    explores: bool = False,
 ) -> Judgement:
     """Judge a finalist against the control on their common seeds.
 
     accept: the lower bound of the gain is above `margin` (in sparse return; above −margin for a `removal`) and
-    success did not fall. reject: the upper bound is below −margin, or success fell (the upper bound of its change is
-    below 0). A potential at a horizon of 50 000 steps or less is not rejected for its return: it dips first. Else
-    no_difference. Raises ValueError with fewer than two common seeds.
+    success did not fall. `explores`: the round's arms, control included, were all given another exploration than the
+    one in force; a control that a kick has wrecked is easily beaten, so an acceptance then also needs the lower bound
+    of (final − `fork_return`) above −margin: what would be promoted has not lost against the run as it was.
+    reject: the upper bound of the gain is below −margin, or success fell (the upper bound of its change is below 0). A
+    potential at a horizon of 50 000 steps or less is not rejected for its return: it dips first. Else no_difference.
+    Raises ValueError with fewer than two common seeds.
     """
     seeds = sorted(candidate.finals.keys() & control.finals.keys())
     if len(seeds) < 2:
@@ -177,6 +183,8 @@ def judge(
     mean, lower, upper = (float(x) for x in gain_bounds(gains, level, sd_floor(margin)))
     early = kind == "potential" and not removal and horizon is not None and horizon <= SHORT_HORIZON
     verdict, why = _verdict(lower, upper, margin, removal=removal, fell=fell, early=early)
+    if explores and verdict == "accept" and level > 0:
+        verdict, why = _against_the_fork(candidate, seeds, fork_return, margin, level, why)
     if level == 0.0:
         verdict, why = "no_difference", "this look only continues: it has too few seeds for the level that is left"
     if verdict == "no_difference" and not is_informative([candidate, control], fork_return, return_width):
@@ -227,6 +235,18 @@ def _verdict(
     if upper < -margin:
         return "reject", f"the upper bound is below {-margin:+.3g}"
     return "no_difference", f"the lower bound does not clear {bar:+.3g}"
+
+
+def _against_the_fork(
+    candidate: Arm, seeds: list[int], fork_return: float, margin: float, level: float, why: str
+) -> tuple[JudgementVerdict, str]:
+    """Accept only where the candidate has not lost against the fork; it may still have beaten the control."""
+    gains = np.array([candidate.finals[seed] - fork_return for seed in seeds])
+    mean, lower, _ = (float(x) for x in gain_bounds(gains, level, sd_floor(margin)))
+    said = f"against the fork before the new exploration {mean:+.3f}, lower bound {lower:+.3f}"
+    if lower > -margin:
+        return "accept", f"{why}; {said}"
+    return "no_difference", f"it beats a control that the new exploration harmed: {said} is not above {-margin:+.3g}"
 
 
 def _success_change(candidate: Arm, control: Arm, seeds: list[int], level: float) -> tuple[float | None, bool]:

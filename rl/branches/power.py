@@ -3,7 +3,8 @@
 Branch returns are resampled from recorded ones, so that their zero inflation and bimodality are in the simulation:
 candidates and control of one intervention are drawn alike, screened on the first seeds, the best continued on the
 same seeds and judged at every look with the arithmetic of `gate.judge`. All candidates share one control, as they do
-in a run.
+in a run. Left out is what can only withhold an acceptance (success that falls; under a new exploration a return below
+the fork's), so that the level is measured where it is hardest to keep.
 """
 
 from __future__ import annotations

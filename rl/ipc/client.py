@@ -2,13 +2,14 @@
 
 Why nothing is lost, stale or applied twice:
 
-* *Lost.* The trainer syncs a promotion to its signal log before it answers, and every point's snapshot before it says
-  that it waits. A request that got no answer raises `TrainerGone`; the caller asks again after a restart.
-* *Applied twice.* `Promote` carries a key made of content. A repeated key is answered with `repeated=True` and changes
-  nothing, so that asking again is always safe. All other requests change nothing, or (`Release`, `Stop`) are the same
-  thing when said twice.
-* *Stale.* `Promote` names the version it was decided on (compare-and-set), `Release` the point it leaves: a past point
-  is ignored. A reply that comes after its request gave up carries an older request id and is dropped.
+* *Lost.* The trainer syncs a promotion or a rollback to its signal log before it answers, and a snapshot before it
+  names it. A request that got no answer raises `TrainerGone`; the caller asks again after a restart.
+* *Applied twice.* `Promote` and `Rollback` carry a key made of content. A repeated key is answered with
+  `repeated=True` and changes nothing, so that asking again is always safe. All other requests change nothing, or
+  (`Release`, `Stop`) are the same thing when said twice.
+* *Stale.* `Promote` and `Rollback` name the version they were decided on (compare-and-set), `Release` the point it
+  leaves: a past point is ignored. A `Look` is one instant: status, evidence and snapshot belong together. A reply that
+  comes after its request gave up carries an older request id and is dropped.
 
 Not guaranteed: that a wake-up arrives. Wake-ups (PUB/SUB) only shorten the wait between two polls.
 """
@@ -47,6 +48,8 @@ from .messages import (
     GetStatus,
     Hello,
     HelloReply,
+    Look,
+    LookReply,
     Promote,
     PromoteReply,
     Query,
@@ -54,12 +57,13 @@ from .messages import (
     Release,
     Reply,
     Request,
+    Rollback,
     Stop,
     TrainerStatus,
     Wakeup,
 )
 
-ReplyT = TypeVar("ReplyT", HelloReply, TrainerStatus, EvidenceReply, QueryReply, PromoteReply, Ack)
+ReplyT = TypeVar("ReplyT", HelloReply, TrainerStatus, EvidenceReply, LookReply, QueryReply, PromoteReply, Ack)
 
 ERRORS: dict[ErrorKind, type[CosignalError]] = {
     "protocol": ProtocolError,
@@ -171,6 +175,11 @@ class TrainerClient:
     async def evidence(self) -> Evidence:
         return (await self._ask(GetEvidence(), EvidenceReply)).evidence
 
+    async def look(self) -> LookReply:
+        """Status and evidence of one instant; `status.snapshot` names the line's state then, to fork from. It is kept
+        until two later looks were taken."""
+        return await self._ask(Look(), LookReply)
+
     async def query(
         self,
         what: Literal["metric_curve", "episode", "term_statistics", "feature_statistics"],
@@ -180,9 +189,22 @@ class TrainerClient:
         """Evidence on demand; `points`: 2..100 rows of a curve."""
         return (await self._ask(Query(what=what, name=name, points=points), QueryReply)).data
 
-    async def promote(self, key: str, base_version: int, signal: Signal, adopt: str | None = None) -> PromoteReply:
+    async def promote(
+        self,
+        key: str,
+        base_version: int,
+        signal: Signal,
+        adopt: str | None = None,
+        cause: Literal["promotion", "control"] = "promotion",
+    ) -> PromoteReply:
         """Raises VersionConflict when `base_version` is not in force, SignalError, SnapshotError."""
-        return await self._ask(Promote(key=key, base_version=base_version, signal=signal, adopt=adopt), PromoteReply)
+        request = Promote(key=key, base_version=base_version, signal=signal, adopt=adopt, cause=cause)
+        return await self._ask(request, PromoteReply)
+
+    async def rollback(self, key: str, base_version: int) -> PromoteReply:
+        """Undo the promotion of `base_version`. Raises VersionConflict when it is not in force, ProtocolError when it
+        was no promotion, SnapshotError when the state before it is gone."""
+        return await self._ask(Rollback(key=key, base_version=base_version), PromoteReply)
 
     async def release(self, update: int) -> None:
         await self._ask(Release(update=update), Ack)

@@ -2,13 +2,16 @@
 
 Why nothing is lost, stale or applied twice:
 
-* *Lost.* A request without a reply is sent again by the loop, and every request may be repeated: reads change nothing,
-  `release` of a past point is ignored, `promote` carries a key made of its content and is looked up in the signal log
-  first. The log is on disk before the reply leaves. What PUB/SUB drops is only a wake-up: the loop also asks.
-* *Stale.* A promotion names the version it was proposed against; if another one is in force it is refused, never
-  merged. Requests are served between updates only, so that nobody sees half an update.
-* *Twice.* A key that is in the log is answered with what was done then. After a crash the trainer starts from a
-  snapshot and replays the log at the same updates, so what was promoted applies exactly once on the line that counts.
+* *Lost.* A request without a reply is sent again by the loop, and every request may be repeated: reads change nothing
+  (`look` writes a snapshot of what is there anyway), `release` of a past point is ignored, `promote` and `rollback`
+  carry a key made of their content and are looked up in the signal log first. The log is on disk before the reply
+  leaves. What PUB/SUB drops is only a wake-up: the loop also asks.
+* *Stale.* A promotion names the version it was proposed against, a rollback the one it undoes; if another one is in
+  force it is refused, never merged. Requests are served between updates only, so that nobody sees half an update, and
+  under the overlap clock nothing more is served at a boundary at which the signal changed.
+* *Twice.* A key that is in the log is answered with what was done then. The line's own state is on disk before a
+  change is logged. After a crash the trainer starts from a snapshot and replays the log at the same updates, so what
+  was promoted or rolled back applies exactly once on the line that counts.
 
 It does not protect against two loops driving one trainer: the run directory's lock does.
 """
@@ -53,14 +56,13 @@ class TrainerServer:
         partial.rename(self._pointer)
 
     def poll(self, handler: Handler, timeout_ms: int) -> bool:
-        """Serve all waiting requests; wait up to `timeout_ms` for the first one. True if any was served."""
-        served = False
-        while self._router.poll(0 if served else timeout_ms):
-            identity, request_id, *body = self._router.recv_multipart()
-            reply = self._answer(handler, b"".join(body))
-            self._router.send_multipart([identity, request_id, reply.model_dump_json().encode()])
-            served = True
-        return served
+        """Serve the next request, waiting up to `timeout_ms` for one. True if there was one."""
+        if not self._router.poll(timeout_ms):
+            return False
+        identity, request_id, *body = self._router.recv_multipart()
+        reply = self._answer(handler, b"".join(body))
+        self._router.send_multipart([identity, request_id, reply.model_dump_json().encode()])
+        return True
 
     def _answer(self, handler: Handler, body: bytes) -> Reply:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,17 @@ from ...errors import SnapshotError
 from ..task import FloatArray, TaskSpec
 
 _PER_GROUP = ("features", "last_features", "events", "end_features")
+_PAIRS = ("rewarded_from", "rewarded_to", "plain_from", "plain_to")  # snapshots of older versions have none
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """`N` transitions and the last non-terminal states of `M` finished episodes. Flags are bool, or 0 and 1."""
+    """`N` transitions and the last non-terminal states of `M` finished episodes. Flags are bool, or 0 and 1.
+
+    Besides pairs of states a few steps apart in one episode: `rewarded_to` are states from which the next step brought
+    a positive team reward; on the way from `plain_from` to `plain_to`, and in the step after it, none came. Empty lists
+    where nothing was paired.
+    """
 
     features: list[FloatArray]  # [g] [N, A_g, F_g], of s
     last_features: list[FloatArray]  # [g] [N, A_g, F_g], of s′ before auto-reset
@@ -27,11 +33,15 @@ class Recorded:
     terminated: NDArray[Any]  # [N]
     end_features: list[FloatArray]  # [g] [M, A_g, F_g]
     end_success: NDArray[Any]  # [M]
+    rewarded_from: list[FloatArray] = field(default_factory=list)  # [g] [P, A_g, F_g]
+    rewarded_to: list[FloatArray] = field(default_factory=list)  # [g] [P, A_g, F_g]
+    plain_from: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, F_g]
+    plain_to: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, F_g]
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
         arrays: dict[str, NDArray[Any]] = {"terminated": self.terminated, "end_success": self.end_success}
-        for name in _PER_GROUP:
+        for name in (*_PER_GROUP, *_PAIRS):
             arrays |= {f"{name}.{g}": array for g, array in enumerate(getattr(self, name))}
         save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path)
 
@@ -46,7 +56,8 @@ class Recorded:
             ) from error
         groups = sum(key.startswith("features.") for key in arrays)
         try:
-            lists = {name: [arrays[f"{name}.{g}"] for g in range(groups)] for name in _PER_GROUP}
+            known = (*_PER_GROUP, *(name for name in _PAIRS if f"{name}.0" in arrays))
+            lists = {name: [arrays[f"{name}.{g}"] for g in range(groups)] for name in known}
             recorded = cls(**lists, terminated=arrays["terminated"], end_success=arrays["end_success"])
         except KeyError as error:
             raise SnapshotError(f"recorded transitions lack {error} in {str(path)!r}; take a new snapshot") from error
@@ -58,10 +69,13 @@ class Recorded:
     def _check_shapes(self, path: Path) -> None:
         count, ends = len(self.terminated), len(self.end_success)
         fits = all(len(x) == count for x in (*self.features, *self.last_features, *self.events))
-        if not fits or any(len(x) != ends for x in self.end_features):
+        fits &= all(len(x) == ends for x in self.end_features)
+        pairs = ((self.rewarded_from, self.rewarded_to), (self.plain_from, self.plain_to))
+        fits &= all([x.shape for x in start] == [x.shape for x in end] for start, end in pairs)
+        if not fits:
             raise SnapshotError(
-                f"recorded arrays must all have {count} transitions and {ends} ends, got others in {str(path)!r}; "
-                "take a new snapshot"
+                f"recorded arrays must all have {count} transitions and {ends} ends, and pairs two states of one "
+                f"shape, got others in {str(path)!r}; take a new snapshot"
             )
 
     def _check_task(self, path: Path, spec: TaskSpec) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from .signal import Signal, Term
+from .signal import PotentialTerm, Signal, Term
 
 
 def is_removal(signal: Signal, in_force: Signal) -> bool:
-    """True where `signal` leaves out or weakens terms, or lowers beta, and has nothing new; versions do not count.
+    """True where `signal` leaves out, weakens or anneals terms, or lowers beta, and has nothing new; versions do not
+    count.
 
     Exploration may stay or fall back to the trainer's own; a kick is something new. Weakened means the same sign and a
-    smaller size. Without terms, beta says nothing.
+    smaller size. A potential that kept its weight may begin to anneal, one that anneals may do so faster. Without
+    terms, beta says nothing.
     """
     if not signal.terms:
         return bool(in_force.terms) and _nothing_to_explore(signal, in_force)
@@ -25,6 +27,13 @@ def _nothing_to_explore(signal: Signal, in_force: Signal) -> bool:
 
 
 def _weaker(term: Term, old: Term) -> bool:
-    """Equal but for a weight between zero and the old one."""
-    same = term == old.model_copy(update={"weight": term.weight})
+    """Equal but for a weight between zero and the old one, and a potential's weight that leaves no later."""
+    less: dict[str, object] = {"weight": term.weight}
+    if isinstance(term, PotentialTerm) and isinstance(old, PotentialTerm) and _leaves_no_later(term, old):
+        less["anneal_steps"] = term.anneal_steps
+    same = term == old.model_copy(update=less)
     return same and abs(term.weight) <= abs(old.weight) and term.weight * old.weight >= 0
+
+
+def _leaves_no_later(term: PotentialTerm, old: PotentialTerm) -> bool:
+    return term.anneal_steps is not None and (old.anneal_steps is None or term.anneal_steps <= old.anneal_steps)

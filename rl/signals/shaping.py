@@ -1,7 +1,8 @@
 """Signals compiled for a task: potentials, shaping of transitions, and the frozen scale.
 
 r_i = r_team + beta · scale · Σ_k w_k F_k,i, with F = γΦ(s′) − Φ(s) for a potential (Ng, Harada, Russell 1999) and the
-decayed number of events for an event bonus. s′ is the state before auto-reset. Φ(s′) counts as zero where the episode
+decayed number of events for an event bonus. The weight of a potential with `anneal_steps` falls to zero with the age of
+its version. s′ is the state before auto-reset. Φ(s′) counts as zero where the episode
 truly terminated, and only there: at a time limit the value is bootstrapped, and zeroing Φ would pay every time-out
 |Φ|.
 """
@@ -67,7 +68,10 @@ class CompiledSignal:
         return self.signal.beta * self.signal.scale
 
     def potential(self, features: list[FloatArray]) -> list[FloatArray]:
-        """Σ_k w_k Φ_k of the potentials, without beta and scale; `features` [g] [..., A_g, F_g] → [g] [..., A_g]."""
+        """Σ_k w_k Φ_k of the potentials, without beta, scale and annealing.
+
+        `features` [g] [..., A_g, F_g] → [g] [..., A_g].
+        """
         total = [np.zeros(x.shape[:-1]) for x in features]
         for compiled in self._terms:
             if isinstance(compiled.term, PotentialTerm):
@@ -109,11 +113,12 @@ class CompiledSignal:
             if isinstance(compiled.term, PotentialTerm):
                 before, after = self._phi(compiled, features), self._phi(compiled, last_features)
                 added = [gamma * b * going_on - a for a, b in zip(before, after, strict=True)]
+                faded = fading(steps_since_start, compiled.term.anneal_steps)[..., None]
             else:
-                decay = event_decay(steps_since_start, compiled.term.decay_steps)[..., None]
-                added = [x * decay for x in self._counts(compiled.term, compiled.masks, events)]
+                added = self._counts(compiled.term, compiled.masks, events)
+                faded = fading(steps_since_start, compiled.term.decay_steps)[..., None]
             factor = strength * compiled.term.weight
-            per_term.append([(factor * x).astype(np.float32) for x in added])
+            per_term.append([(factor * (x * faded)).astype(np.float32) for x in added])
         zero = [np.zeros(x.shape[:-1], np.float32) for x in features]
         total = [sum((term[g] for term in per_term), start=zero[g]) for g in range(len(features))]
         return Shaping(total, per_term)
@@ -166,9 +171,13 @@ def _reduce(statistic: str, values: Array) -> Array:
     return np.asarray(values.min(axis=-1) if statistic == "min_mates" else values.max(axis=-1))
 
 
-def event_decay(steps_since_start: ArrayLike, decay_steps: int) -> NDArray[np.float64]:
-    """Falls linearly from 1 at the version's start to 0 after `decay_steps`, and stays there."""
-    return np.clip(1.0 - np.asarray(steps_since_start, np.float64) / decay_steps, 0.0, 1.0)
+def fading(steps_since_start: ArrayLike, over_steps: int | None) -> NDArray[np.float64]:
+    """Falls linearly from 1 at the version's start to 0 after `over_steps`, and stays there; 1 for ever without them.
+
+    The decay of event bonuses and the annealing of potentials. Shape of `steps_since_start`.
+    """
+    age = np.asarray(steps_since_start, np.float64)
+    return np.ones_like(age) if over_steps is None else np.clip(1.0 - age / over_steps, 0.0, 1.0)
 
 
 def frozen_scale(signal: Signal, spec: TaskSpec, recorded: Recorded, return_range: tuple[float, float] | None) -> float:

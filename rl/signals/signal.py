@@ -22,7 +22,8 @@ class PotentialTerm(Model):
     """Φ over features; shapes by γΦ(s′)−Φ(s) (Ng, Harada, Russell 1999), so the optimal policies stay what they are.
 
     `anneal_steps`: main environment steps over which the weight goes linearly to zero, from the version's first update;
-    the critic is offset by exactly what has left, so that nothing dips. None keeps the weight.
+    the critic is offset by exactly what has left, so that nothing dips. A term that stays in a new version goes on from
+    the weight it has left, over `anneal_steps` anew. None keeps the weight.
     """
 
     name: TermName

@@ -30,11 +30,12 @@ function layout() {
   const side = (title, domain) => ({
     title: { text: title, font: { size: 13 } }, domain, gridcolor: grid, zeroline: false, automargin: true, fixedrange: true,
   });
+  const mark = (p) => colour(p.cause === "rollback" ? "bad" : "good");
   const promotions = data.promotions.map((p) => ({
-    type: "line", x0: p[axis], x1: p[axis], yref: "paper", y0: 0, y1: 1, line: { color: colour("good"), width: 1.6, dash: "dot" },
+    type: "line", x0: p[axis], x1: p[axis], yref: "paper", y0: 0, y1: 1, line: { color: mark(p), width: 1.6, dash: "dot" },
   }));
   const labels = data.promotions.map((p) => ({
-    x: p[axis], yref: "paper", y: 1, yanchor: "bottom", text: p.label, showarrow: false, font: { color: colour("good"), size: 12 },
+    x: p[axis], yref: "paper", y: 1, yanchor: "bottom", text: p.label, showarrow: false, font: { color: mark(p), size: 12 },
   }));
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: soft, size: 12, family: getComputedStyle(document.body).fontFamily },

@@ -56,7 +56,7 @@ def test_cuts_come_in_order_and_spare_features_and_what_was_tried() -> None:
     assert not tighter["evidence"]["key_moments"]
     assert not tighter["history"][0]["curve"]  # the oldest first
     assert tighter["history"][-1]["curve"]
-    tightest = build_context(evidence(raw), history, max_chars=size(whole) - 6_700)
+    tightest = build_context(evidence(raw), history, max_chars=size(whole) - 6_650)
     assert not tightest["evidence"]["sparse"]["curve"]
     assert len(tightest["history"]) == 8
     assert len(build_context(evidence(raw), history, max_chars=size(whole) - 8_000)["history"]) < 8
@@ -116,6 +116,40 @@ def test_any_number_of_features_events_and_agents_fits(
     n_features: int, n_events: int, n_agents: int, max_chars: int
 ) -> None:
     assert size(build_context(evidence(large(n_features, n_events, n_agents)), max_chars=max_chars)) <= max_chars
+
+
+@given(st.integers(0, 60), st.integers(0, 40), st.integers(0, 30), st.integers(9_000, MAX_CHARS))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_what_is_cut_is_counted_and_later_parts_are_whole_until_earlier_ones_are_gone(
+    moments: int, rows: int, entries: int, max_chars: int
+) -> None:
+    """The order: key moments, details of the history, the curve, texts of the task, the history, features, events."""
+    raw = stuck()
+    raw["signal"]["terms"] = [{"name": "a", "kind": "potential", "expression": "-dist_goal / 17"}]
+    raw["key_moments"] = ["m" * 200] * moments
+    raw["sparse"]["curve"] = [(1000 * i, 0.5, 0.0) for i in range(rows)]
+    history = [tried(point) for point in range(entries)]
+    context = build_context(evidence(raw), history, max_chars=max_chars)
+    assert size(context) <= max_chars
+    kept, left_out = context["evidence"], context.get("left_out", {})
+    history_had = min(entries, MAX_TRIED)
+    features, events = len(raw["features"]), len(raw["events"])
+    counts = {
+        "key_moments": (len(kept["key_moments"]), moments),
+        "curve": (len(kept["sparse"]["curve"]), rows),
+        "history": (len(context["history"]), history_had),
+        "features": (len(kept["features"]), features),
+        "events": (len(kept["events"]), events),
+    }
+    for kind, (now, before) in counts.items():
+        assert left_out.get(kind, 0) == before - now
+    order = [counts[kind] for kind in ("key_moments", "curve", "history", "features")]
+    later = [counts[kind] for kind in ("curve", "history", "features", "events")]
+    for (left, _), (now, before) in zip(order, later, strict=True):
+        assert now == before or left <= 1  # one name of the features always stays
+    assert "dist_goal" in names(context, "features")  # the signal in force is built of it
+    assert kept["signal"]["terms"][0]["expression"] == "-dist_goal / 17"
+    assert kept["sparse"]["trend"] == 0.0
 
 
 def test_what_terms_are_built_of_stays_before_what_is_telling() -> None:

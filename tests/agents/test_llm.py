@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_roles import Scripted, role_model
-from cosignal.agents.config import LimitsConfig, LLMConfig, ModelConfig
+from agent_roles import Scripted, evidence, role_model, stuck
+from cosignal.agents import retry
+from cosignal.agents.config import LimitsConfig, LLMConfig, ModelConfig, PriceConfig, PromptPaths
+from cosignal.agents.context import build_context
+from cosignal.agents.critic import diagnose
 from cosignal.agents.ledger import Call, Place
 from cosignal.agents.llm import (
     Answered,
@@ -19,16 +23,21 @@ from cosignal.agents.llm import (
     build_models,
     check_models,
     json_schema,
+    model_problems,
     strip_fence,
 )
 from cosignal.agents.schemas import Diagnosis, ProposalSet
-from cosignal.errors import BudgetExhausted, ConfigError, InvalidAnswer, ProviderError
+from cosignal.errors import BudgetExhausted, ConfigError, InvalidAnswer, ModelAnswerError, ProviderError
 from cosignal.prompts import Rendered
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel, ConfigDict
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACKOFF_S", 0.001)
+
 
 PROMPT = Rendered("critic/v1", "0" * 64, "role: critic", "What is wrong?")
 GOOD = json.dumps(
@@ -122,12 +131,12 @@ async def test_tool_calls_without_tools_are_an_invalid_answer() -> None:
     assert (await ask([call, GOOD])).parsed is not None
 
 
-async def test_a_slow_provider_is_a_typed_error() -> None:
+async def test_a_slow_provider_is_asked_again_and_then_a_typed_error() -> None:
     rows: list[Call] = []
-    model = role_model("critic", [30.0], record=rows.append, timeout_s=0.01)
+    model = role_model("critic", [30.0] * 3, record=rows.append, timeout_s=0.01)
     with pytest.raises(ProviderError, match="timeout_s"):
         await model.ask(question())
-    assert [row.outcome for row in rows] == ["error"]
+    assert [(row.outcome, row.error_class) for row in rows] == [("error", "TimeoutError")] * 3
 
 
 async def test_a_failing_provider_is_a_typed_error_that_holds_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,19 +156,56 @@ async def test_the_budget_of_calls_is_hard_and_survives_a_resume() -> None:
     await model.ask(question())
     with pytest.raises(BudgetExhausted, match="calls"):
         await model.ask(question())
-    assert [row.outcome for row in rows] == ["ok", "budget"]
+    assert [(row.outcome, row.error_class) for row in rows] == [("ok", None), ("budget", "BudgetExhausted")]
     resumed = RoleModel("critic", ModelConfig(), Door(LimitsConfig(calls=5), calls=5), rows.append)
     with pytest.raises(BudgetExhausted, match="5 of 5"):
         await resumed.ask(question())
 
 
+async def test_a_budget_that_ends_within_a_question_ends_it_and_asks_no_fallback() -> None:
+    rows: list[Call] = []
+    config = ModelConfig(provider="scripted", model="s", fallback=(ModelConfig(),))
+    chat = Scripted(script=["no", GOOD])
+    model = RoleModel("critic", config, Door(LimitsConfig(calls=1)), rows.append, chat=chat)
+    with pytest.raises(BudgetExhausted):
+        await model.ask(question())
+    assert [row.outcome for row in rows] == ["invalid", "budget"]
+
+
 async def test_tokens_are_counted_and_estimated_where_a_provider_does_not_say() -> None:
-    model = role_model("critic", [GOOD], LimitsConfig(tokens=20))
+    rows: list[Call] = []
+    # a call reserves four characters a token of its prompt (26) and a thousand for its answer
+    model = role_model("critic", [GOOD], LimitsConfig(tokens=6 + 1000), rows.append)
     await model.ask(question())
     # four characters a token: system 12, user 14, answer
-    assert model.door.tokens == (12 + 14 + len(GOOD)) // 4
+    assert model.door.tokens == rows[0].charged_tokens == (12 + 14 + len(GOOD)) // 4
+    assert rows[0].cost_usd is None
     with pytest.raises(BudgetExhausted, match="tokens"):
         await model.ask(question())
+
+
+async def test_money_is_counted_where_a_price_is_known() -> None:
+    rows: list[Call] = []
+    config = ModelConfig(provider="scripted", model="s", price=PriceConfig(input=1_000, output=2_000))
+    reply = AIMessage(GOOD, usage_metadata={"input_tokens": 700, "output_tokens": 500, "total_tokens": 1200})
+    door = Door(LimitsConfig(usd=4.0))
+    model = RoleModel("critic", config, door, rows.append, chat=Scripted(script=[reply, reply]))
+    await model.ask(question())
+    assert rows[0].cost_usd == door.usd == pytest.approx(1.7)  # 0.7 + 1.0
+    await model.ask(question())  # reserves 2.006 of the 2.3 that are left
+    assert door.usd == pytest.approx(3.4)
+    with pytest.raises(BudgetExhausted, match=r"llm\.limits\.usd has no room"):
+        await model.ask(question())
+    resumed = Door(LimitsConfig(usd=4.0), 2, 2400, 4.0)
+    with pytest.raises(BudgetExhausted, match=r"llm\.limits\.usd is reached"):
+        await RoleModel("critic", config, resumed, rows.append, chat=Scripted(script=[reply])).ask(question())
+
+
+async def test_a_chat_model_of_the_users_own_is_not_called_rules() -> None:
+    rows: list[Call] = []
+    chat = Scripted(script=[GOOD])
+    await RoleModel("critic", ModelConfig(), Door(LimitsConfig()), rows.append, chat=chat).ask(question())
+    assert (rows[0].provider, rows[0].cost_usd) == ("scripted", None)
 
 
 async def test_the_door_lets_only_so_many_through_at_once() -> None:
@@ -175,24 +221,6 @@ async def test_the_door_lets_only_so_many_through_at_once() -> None:
 
     await asyncio.gather(*(visit() for _ in range(6)))
     assert (most, door.calls) == (2, 6)
-
-
-_JSONISH = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["findings", "failure", "x"]), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-@given(texts=st.tuples(*[st.text(max_size=60) | _JSONISH.map(json.dumps) | st.just(GOOD[:-9])] * 2))
-@settings(max_examples=60, deadline=None, derandomize=True)
-def test_any_text_becomes_an_object_or_a_typed_error(texts: tuple[str, str]) -> None:
-    rows: list[Call] = []
-    with suppress(InvalidAnswer):
-        assert isinstance(asyncio.run(ask(list(texts), rows)).parsed, Diagnosis)
-    assert [row.outcome for row in rows] in (["ok"], ["invalid", "repaired"], ["invalid", "invalid"])
 
 
 @pytest.mark.parametrize("text", ['{"findings": "\\ud800"}', "[" * 5_000, "NaN", ""])
@@ -215,14 +243,77 @@ def test_the_shown_schema_requires_the_tags_of_unions_and_has_no_titles() -> Non
 
 
 def test_models_are_built_late_and_checked_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    for name in ("NO_SUCH_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
     door = Door(LimitsConfig())
     broken = LLMConfig(generator=ModelConfig(provider="openai", model="m", api_key_env="NO_SUCH_KEY"))
     build_models(broken, door, lambda call: None)
-    with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
+    with pytest.raises(ConfigError, match=r"llm \(generator\): .*'NO_SUCH_KEY'.*export NO_SUCH_KEY"):
         check_models(broken)
+    check_models(broken, given=["generator"])
     with pytest.raises(ConfigError, match="needs a model"):
         check_models(LLMConfig(default=ModelConfig(provider="openai")))
     with pytest.raises(ConfigError, match="no_such_provider"):
         check_models(LLMConfig(default=ModelConfig(provider="no_such_provider", model="m")))
+    with pytest.raises(ConfigError, match=r"llm \(critic, generator, ranker\): .*'OPENAI_API_KEY'.*or name another"):
+        check_models(LLMConfig(default=ModelConfig(provider="openai", model="m")))
     check_models(LLMConfig())
+
+
+def test_every_problem_of_a_chain_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    not_installed = ModelConfig(provider="groq", model="m", base_url="http://127.0.0.1:1")
+    chain = ModelConfig(fallback=(not_installed, ModelConfig(provider="openai")))
+    config = LLMConfig(ranker=chain, prompts=PromptPaths(critic=tmp_path / "none.md"))
+    (critic, no_file), (one, no_package), (two, no_model) = model_problems(config)
+    assert (critic, one, two) == ("critic", "ranker", "ranker")
+    assert "none.md" in no_file
+    assert no_package.startswith("fallback 0: ")
+    assert "pip install langchain-groq" in no_package
+    assert no_model.startswith("fallback 1: ")
+    assert "needs a model" in no_model
+
+
+def template(tmp_path: Path, variables: str, user: str) -> Path:
+    path = tmp_path / "mine.md"
+    front = f"id: mine\nversion: v9\nrole: critic\nvariables: {variables}\noutput_schema: Diagnosis"
+    path.write_text(f"---\n{front}\n---\n## system\nrole: critic\n## user\n{user}\n", encoding="utf-8")
+    return path
+
+
+async def test_a_template_of_the_users_own_is_used_and_its_hash_is_in_the_ledger(tmp_path: Path) -> None:
+    rows: list[Call] = []
+    path = template(tmp_path, "[block]", "Mine:\n{{ block | fenced }}")
+    config = LLMConfig(prompts=PromptPaths(critic=path))
+    check_models(config)
+    models = build_models(config, Door(LimitsConfig()), rows.append)
+    await diagnose(models.critic, Place(3), build_context(evidence(stuck())))
+    assert rows[0].prompt_id == "mine"
+    assert rows[0].prompt_hash == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert rows[0].messages[1]["content"].startswith("Mine:\n```json")
+
+
+@pytest.mark.parametrize(
+    ("variables", "user", "complaint"),
+    [
+        ("[stage]", "{{ stage }}", "must declare 'block'"),
+        ("[block, secrets]", "{{ block }} {{ secrets }}", r"got \['block', 'secrets'\]"),
+        ("[block]", "{{ block | no_such_filter }}", "no valid jinja2"),
+    ],
+)
+def test_a_template_that_cannot_serve_is_refused_before_the_run(
+    tmp_path: Path, variables: str, user: str, complaint: str
+) -> None:
+    config = LLMConfig(prompts=PromptPaths(critic=template(tmp_path, variables, user)))
+    with pytest.raises(ConfigError, match=complaint):
+        check_models(config)
+    with pytest.raises(ConfigError, match=complaint):
+        build_models(config, Door(LimitsConfig()), lambda call: None)
+
+
+async def test_a_template_that_fails_on_the_data_is_a_failure_to_answer(tmp_path: Path) -> None:
+    """It ends the intervention and not the run."""
+    config = LLMConfig(prompts=PromptPaths(critic=template(tmp_path, "[block]", "{{ block.no_such_field }}")))
+    models = build_models(config, Door(LimitsConfig()), lambda call: None)
+    with pytest.raises(ModelAnswerError, match="nobody was asked"):
+        await diagnose(models.critic, Place(3), build_context(evidence(stuck())))

@@ -41,7 +41,16 @@ from hypothesis import strategies as st
         (routing.after_check, {"passed": ["p1-r0-0"]}, "rank_proposals"),
         (routing.after_rank, {"verdict": "no_answer"}, "observe"),
         (routing.after_rank, {"verdict": None}, "validate"),
-        (routing.after_decide, {"verdict": "accept"}, "promote"),
+        (routing.after_observe, {"monitoring": True, "triggered": True}, "monitor"),
+        (routing.after_observe, {"triggered": True, "removing": True}, "remove_shaping"),
+        (routing.after_monitor, {"triggered": True}, "critic"),
+        (routing.after_monitor, {"triggered": False}, "observe"),
+        (routing.after_monitor, {"finished": True}, "__end__"),
+        (routing.after_decide, {"verdict": "accept"}, "approve"),
+        (routing.after_approve, {"verdict": "accept"}, "confirm"),
+        (routing.after_approve, {"verdict": "declined"}, "observe"),
+        (routing.after_confirm, {"verdict": "accept"}, "promote"),
+        (routing.after_confirm, {"verdict": "stale"}, "observe"),
         (routing.after_decide, {"verdict": None}, "generator"),
         (routing.after_decide, {"verdict": "reject"}, "observe"),
     ],
@@ -54,6 +63,8 @@ def test_the_graph_has_the_nodes_of_the_design_and_needs_nothing_running() -> No
     drawn = build_graph(RunConfig()).get_graph()
     roles = {
         "observe",
+        "monitor",
+        "remove_shaping",
         "critic",
         "critic_tools",
         "generator",
@@ -61,6 +72,8 @@ def test_the_graph_has_the_nodes_of_the_design_and_needs_nothing_running() -> No
         "rank_proposals",
         "validate",
         "decide",
+        "approve",
+        "confirm",
         "promote",
     }
     assert set(drawn.nodes) == roles | {"__start__", "__end__"}

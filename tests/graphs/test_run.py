@@ -11,11 +11,13 @@ from typing import Any
 import cosignal
 import pytest
 from cosignal.config import RunConfig
-from cosignal.errors import ConfigError, RunLockedError, TaskImportError, TrainerGone
+from cosignal.errors import ApprovalError, ConfigError, RunLockedError, TaskImportError, TrainerGone
 from cosignal.graphs.directory import make_run, newest_unfinished, open_run
-from cosignal.graphs.events import Progress, RunFinished
-from cosignal.graphs.run import Run, _Clock, key_variables, start
+from cosignal.graphs.events import ApprovalGiven, ApprovalNeeded, Progress, RunFinished, RunStarted
+from cosignal.graphs.run import Run, _Clock, hidden_from_children, start
+from cosignal.rl.ipc.process import child_environment
 from cosignal.rl.metrics import MetricsWriter
+from cosignal.runs.approvals import given_answer
 from cosignal.runs.store import LoopStore, RunView
 
 
@@ -81,6 +83,48 @@ async def test_a_stopped_run_has_a_result(tmp_path: Path, monkeypatch: pytest.Mo
         result = await run.result()
     assert (result.state, result.path, result.promotions) == ("stopped", run.path, 0)
     assert 'class="pill stopped"' in (run.path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("on", [False, True])
+async def test_the_start_says_whether_prompts_leave_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
+    async def gone(*_: Any) -> Any:
+        raise TrainerGone("enough")
+
+    monkeypatch.setattr("cosignal.graphs.run.attach_or_start", gone)
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    async with start(config(tmp_path, llm={"tracing": on}, adaptation={"enabled": False})) as run:
+        [started] = [event async for event in run.events()]
+        with pytest.raises(TrainerGone):
+            await run.result()
+    assert isinstance(started, RunStarted)
+    assert (started.tracing, started.tracing_ignored) == (on, [] if on else ["LANGSMITH_TRACING"])
+
+
+async def test_what_waits_for_an_answer_is_known_until_it_is_given(tmp_path: Path) -> None:
+    run = Run(config(tmp_path), open_run(config(tmp_path), resume=False))
+    question = ApprovalNeeded(
+        id="p1-r0", proposal="p1-r0-0", title="t", reason="r", terms=[], gate="g", diff=[], replaces=0, adopted="signal"
+    )
+    assert run.waiting_for is None
+    store = await LoopStore.open(run.path)
+    await store.write("decisions", {"id": "p1-r0", "point": 1, "round": 0, "verdict": "accept", "detail": {}})
+    await store.set(waiting_for=question.model_dump(mode="json"))
+    run.emit(question)
+    assert run.waiting_for == question
+    with pytest.raises(ApprovalError, match="must be a decision of this run, got 'p2-r0'"):
+        await run.approve("p2-r0", True)
+    assert not run._wake_graph.is_set()
+    await run.approve("p1-r0", False)
+    assert run._wake_graph.is_set()
+    assert given_answer(run.path, "p1-r0") is False
+    with pytest.raises(ApprovalError, match="must keep the answer that it has, 'no'"):
+        await run.approve("p1-r0", True)
+    run.emit(ApprovalGiven(id="p1-r0", yes=False))
+    assert run.waiting_for is None
+    await store.close()
+    run.close()
 
 
 @pytest.fixture
@@ -215,9 +259,13 @@ def progress(steps: int) -> Progress:
     )  # fmt: skip
 
 
-def test_the_keys_of_all_roles_are_kept_from_children(tmp_path: Path) -> None:
+def test_keys_and_hosted_tracing_are_kept_from_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LANGSMITH_TRACING", "LANGCHAIN_ENDPOINT", "A", "B"):
+        monkeypatch.setenv(name, "true")
     llm = {"default": {"provider": "openai", "model": "m", "api_key_env": "A"}, "critic": {"api_key_env": "B"}}
-    assert key_variables(config(tmp_path, llm=llm)) == ["B", "A", "A"]
+    environment = child_environment(hidden_from_children(config(tmp_path, llm=llm)))
+    assert not environment.keys() & {"LANGSMITH_TRACING", "LANGCHAIN_ENDPOINT", "A", "B", "OPENAI_API_KEY"}
+    assert "PATH" in environment
 
 
 def test_the_public_names() -> None:

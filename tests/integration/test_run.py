@@ -18,15 +18,15 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The story of an undisturbed run with a promotion and a refusal, else the tests would show little."""
+    """The story of an undisturbed run in which everything happens that may, else the tests would show little."""
     config = short_config(tmp_path_factory.mktemp("reference") / "run")
     process = start_run(config)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     told = story(config)
     verdicts = {decision["verdict"] for decision in told["decisions"]}
-    assert "accept" in verdicts
-    assert verdicts & {"reject", "no_difference"}
+    assert {"accept", "no_difference", "rollback"} <= verdicts
+    assert {row["cause"] for row in told["signals"]} == {"start", "promotion", "control", "rollback"}
     return told
 
 

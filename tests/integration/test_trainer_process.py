@@ -1,4 +1,4 @@
-"""The real trainer process over real sockets: points, compare-and-set, idempotent promotion, kill -9 and replay."""
+"""The real trainer process over real sockets: both clocks, compare-and-set, idempotent changes, kill -9 and replay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from cosignal.errors import SignalError, VersionConflict
+from cosignal.errors import ProtocolError, SignalError, VersionConflict
 from cosignal.rl.branches.fork import run_branch
 from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc.client import TrainerClient
@@ -138,3 +138,42 @@ async def test_kill_nine_at_points_loses_and_repeats_nothing(tmp_path: Path) -> 
     assert logs[0] == logs[1] == [(0, "start", 0, None), (1, "eight", 8, None), (2, "twelve", 12, "branches/k")]
     updates = [u for u, _ in metrics(whole)]
     assert 15 in updates and 13 not in updates  # the adopted branch went from 12 to 15
+
+
+async def until(client: TrainerClient, update: int) -> TrainerStatus:
+    while (status := await client.status()).update < update:
+        await asyncio.sleep(0.01)
+    return status
+
+
+async def test_under_the_overlap_clock_a_killed_trainer_loses_no_promotion_and_no_rollback(tmp_path: Path) -> None:
+    """Nobody waits for anybody, so updates are as they come; what was acknowledged is there after each kill -9."""
+    config = small_config(steps=4000 * UPDATE).model_copy(update={"clock": "overlap"})
+    run_dir = run_directory(tmp_path / "run", config)
+    async with trainer(run_dir) as client:
+        await until(client, 3)
+        look = await client.look()
+        assert look.status.snapshot == f"checkpoints/update_{look.status.update:09d}"
+        assert look.evidence.steps == look.status.steps_main == look.status.update * UPDATE
+        assert (run_dir / look.status.snapshot / "state.safetensors").exists()
+        promoted = await client.promote("one", 0, SHAPED)
+        await kill(run_dir)
+    async with trainer(run_dir) as client:
+        assert await client.promote("one", 0, SHAPED) == promoted.model_copy(update={"repeated": True})
+        status = await until(client, promoted.applied_at_update + 3)
+        assert status.signal.version == 1
+        undone = await client.rollback("undo", 1)
+        assert undone.applied_at_update > promoted.applied_at_update
+        await kill(run_dir)
+    async with trainer(run_dir) as client:
+        assert await client.rollback("undo", 1) == undone.model_copy(update={"repeated": True})
+        status = await until(client, undone.applied_at_update + 2)
+        assert (status.signal.version, status.signal.terms, status.waiting_at) == (2, (), None)
+        with pytest.raises(ProtocolError, match="only a promotion can be undone, version 2"):
+            await client.rollback("again", 2)
+    log = read_signals(run_dir / "trainer.db")
+    assert [(e.version, e.key, e.cause) for e in log] == [
+        (0, "start", "start"), (1, "one", "promotion"), (2, "undo", "rollback"),
+    ]  # fmt: skip
+    rows = dict(metrics(run_dir))
+    assert json.loads(rows[undone.applied_at_update + 1])["adopted"] is True

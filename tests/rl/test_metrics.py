@@ -12,8 +12,9 @@ from cosignal.rl.signals.signal import Signal
 
 def entry(version: int, key: str) -> LoggedSignal:
     return LoggedSignal(
-        version, key, version - 1 if version else None, 4 * version, 512 * version, Signal(version=version), None
-    )
+        version, key, version - 1 if version else None, 4 * version, 512 * version, Signal(version=version), None,
+        "promotion" if version else "start",
+    )  # fmt: skip
 
 
 def test_signal_log_is_readable_by_others_when_the_call_returns(tmp_path: Path) -> None:

@@ -107,6 +107,85 @@ def test_a_potential_that_leaves_is_offset_exactly_and_changes_no_advantage() ->
     assert len(removed.offsets) == 1 and not kept.offsets
 
 
+ANNEALED = {**NEAR, "anneal_steps": 1000}  # eight updates
+
+
+def annealing_lines(updates: int) -> tuple[TrainingLine, TrainingLine]:
+    """The same line under a potential that stays, and under one that anneals, for `updates` updates."""
+    kept, annealed = trained(small_config(), 2), trained(small_config(), 2)
+    kept.apply_signal(signal(NEAR, GOAL))
+    annealed.apply_signal(signal(ANNEALED, GOAL))
+    for line in (kept, annealed):
+        for _ in range(updates):
+            line.update()
+    return kept, annealed
+
+
+def weights(line: TrainingLine) -> np.ndarray:
+    state = line.learner.state_dict()
+    return np.concatenate([state[name].ravel() for name in state if name.endswith(("weight", "bias"))])
+
+
+def test_annealing_changes_no_advantage_and_no_update() -> None:
+    """V′ = V + (w − w_now)Φ: half annealed or gone, the line learns what it learns under the potential that stays."""
+    kept, annealed = annealing_lines(5)
+    assert advantages(annealed) == pytest.approx(advantages(kept), abs=1e-5)
+    kept, annealed = annealing_lines(12)
+    assert annealed.signal_age > 1000
+    assert not any(x.any() for x in annealed.shape(annealed.collector.rollout).per_term[0])
+    assert weights(annealed) == pytest.approx(weights(kept), abs=1e-5)
+    assert [row["returns"] for row in annealed.history] == pytest.approx(
+        [row["returns"] for row in kept.history], nan_ok=True
+    )
+
+
+def test_without_the_offset_annealing_would_change_what_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosignal.rl.training.annealed_potential", lambda *_: None)
+    kept, uncorrected = annealing_lines(5)
+    assert np.abs(advantages(uncorrected) - advantages(kept)).max() > 0.05
+
+
+@pytest.mark.parametrize("then", ["goes", "stays", "stays weaker", "goes on annealing"])
+def test_replacing_a_half_annealed_potential_changes_no_advantage(then: str) -> None:
+    kept, annealed = annealing_lines(4)
+    terms = {"goes": [], "stays": [ANNEALED], "stays weaker": [{**ANNEALED, "weight": 0.1}]}
+    terms["goes on annealing"] = [{**ANNEALED, "weight": 0.488}]  # 1 − 4 · 128 / 1000: nothing is left to leave
+    annealed.apply_signal(signal(GOAL, *terms[then]))
+    assert advantages(annealed) == pytest.approx(advantages(kept), abs=1e-5)
+    left = {"goes": [0.512, 0.488], "stays": [0.512], "stays weaker": [0.512, 0.388], "goes on annealing": [0.512]}
+    assert [o.terms[0].weight for o in annealed.offsets] == pytest.approx(left[then])
+    if then == "stays":
+        assert annealed.signal.terms[1].weight == pytest.approx(0.488)
+
+
+def test_a_half_annealed_potential_goes_on_from_its_snapshot(tmp_path: Path) -> None:
+    _, line = annealing_lines(4)
+    line.apply_signal(signal(GOAL, ANNEALED))
+    line.update()
+    save_snapshot(line, tmp_path / "update_000000007")
+    copy = TrainingLine(small_config())
+    load_snapshot(copy, tmp_path / "update_000000007")
+    for _ in range(3):
+        line.update()
+        copy.update()
+    assert_same_state(line, copy)
+
+
+def test_a_state_taken_over_keeps_the_counters_and_the_age_of_the_signal(tmp_path: Path) -> None:
+    _, early = annealing_lines(4)
+    save_snapshot(early, tmp_path / "update_000000006")
+    first = advantages(early)
+    line = trained(small_config(seed=5), 9)
+    past = (line.update_index, line.steps_main, line.steps_adopted, line.history, line.best_return, line.seen_range)
+    load_snapshot(line, tmp_path / "update_000000006", going_on=True)
+    assert past == (
+        line.update_index, line.steps_main, line.steps_adopted, line.history, line.best_return, line.seen_range
+    )  # fmt: skip
+    assert line.signal_age == 4 * 128
+    assert np.array_equal(advantages(line), first)
+    assert line.signal == early.signal
+
+
 def test_scale_is_frozen_on_recorded_states_when_a_signal_comes_in() -> None:
     line = trained(small_config(), 4)
     applied = line.apply_signal(signal(NEAR, scale=None))

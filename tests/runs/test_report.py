@@ -18,6 +18,7 @@ from cosignal.runs.store import RunView, steps_of
 from cosignal.runs.story import story
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_run import add_later_events
 
 GRAPH = Topology(
     ("__start__", "observe", "critic", "critic_tools", "generator", "decide", "promote", "__end__"),
@@ -176,8 +177,22 @@ def test_the_curves_data_adds_what_was_spent_by_then(finished_run: Path) -> None
     # after it all branches are paid, and the 200,704 adopted ones are in the main line already
     assert data["total"][at[81]] == 81 * 2048 + 200_704 + 6_400 + branches - 200_704
     assert data["total"][-1] == view.steps_total()
-    assert data["promotions"] == [{"main": 163_840, "total": data["total"][at[81]], "label": "v1"}]
+    mark = {"main": 163_840, "total": data["total"][at[81]], "label": "v1", "cause": "promotion"}
+    assert data["promotions"] == [mark]
     assert data["total"] == sorted(data["total"])
+
+
+def test_a_state_that_is_taken_over_under_the_overlap_clock_adds_no_main_steps(finished_run: Path) -> None:
+    assert report._adopted_steps(RunView(finished_run)) == {0: 0, 1: 200_704}
+    config = json.loads((finished_run / "config.json").read_text())
+    (finished_run / "config.json").write_text(json.dumps(config | {"clock": "overlap"}))
+    assert report._adopted_steps(RunView(finished_run)) == {0: 0, 1: 0}
+
+
+def test_adopted_steps_are_whole_updates(finished_run: Path) -> None:
+    with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
+        database.execute("UPDATE branches SET result = json_set(result, '$.horizon', 200000) WHERE phase = 'full'")
+    assert report._adopted_steps(RunView(finished_run))[1] == 200_704  # 98 updates of 2048
 
 
 def test_the_cost_adds_up_to_the_total(finished_run: Path) -> None:
@@ -246,6 +261,82 @@ def test_a_run_that_has_just_begun_has_a_report_too(finished_run: Path) -> None:
     assert json.loads(data)["main"] == []
 
 
+# ---------------------------------------------------------------- rollback, declined, stale, control kept
+
+
+@pytest.fixture
+def eventful_run(finished_run: Path) -> Path:
+    return add_later_events(finished_run)
+
+
+def test_the_story_tells_what_became_of_a_promotion(eventful_run: Path) -> None:
+    told = {moment.kind: moment.text for moment in story(RunView(eventful_run))[8:]}
+    verdicts = [moment.text for moment in story(RunView(eventful_run))[8:] if moment.kind == "verdict"]
+    assert [text.partition(":")[0] for text in verdicts] == ["declined", "stale"]
+    assert told["control"] == "v2: the control's state is the main line, the signal stays"
+    assert told["rollback"] == (
+        "v1 (Goal and switches together) is undone by v3: sparse return 0.200 at 451584 main steps, 1.000 before "
+        "version 1: a regression, 2 of 2 running"
+    )
+
+
+def test_a_rollback_without_a_word_of_the_loop_is_told_all_the_same(eventful_run: Path) -> None:
+    """The loop was killed before it wrote it down."""
+    with closing(sqlite3.connect(eventful_run / "loop.db")) as database, database:
+        database.execute("DELETE FROM decisions WHERE verdict = 'rollback'")
+    [told] = [moment.text for moment in story(RunView(eventful_run)) if moment.kind == "rollback"]
+    assert told == "v2 is undone by v3"
+
+
+def test_interventions_say_what_became_of_the_winner(eventful_run: Path) -> None:
+    found = interventions(RunView(eventful_run))
+    assert [item["point"] for item in found] == [80, 150, 180]  # a rollback is no intervention
+    promoted, declined, stale = found
+    assert promoted["rounds"][1]["proposals"][0]["verdict"] == "rolled_back"
+    assert declined["rounds"][0]["proposals"][0]["verdict"] == "declined"
+    assert declined["rounds"][0]["kept_control"] == 2048
+    [proposal] = stale["rounds"][0]["proposals"]
+    assert proposal["verdict"] == "stale"
+    assert [row["phase"] for row in proposal["phases"]] == ["full", "confirm"]
+    full, confirm = proposal["phases"]
+    assert (full["gain"] > 1.5, confirm["gain"]) == (True, pytest.approx(0.0))
+    assert len(proposal["finals"]) == 3  # of the point's own branches
+
+
+def test_the_page_shows_it_all(eventful_run: Path) -> None:
+    page = Page(report.write_report(eventful_run, GRAPH).read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.words).split())
+    assert "8 6 tried" not in text
+    assert "1 promoted, 1 rolled back" in text
+    assert "Dotted lines mark promotions and, in red, rollbacks." in text
+    assert "Confirmation from 600,000 main steps" in text
+    assert "The control's branch became the main line: its 2,048 steps are not run again." in text
+    assert "policy and signal of before the promotion came back" in text
+    assert "→ vNone" not in text
+
+
+def test_curves_mark_promotions_and_rollbacks_and_no_kept_control(eventful_run: Path) -> None:
+    marks = report.curve_data(RunView(eventful_run))["promotions"]
+    assert [(mark["label"], mark["cause"]) for mark in marks] == [("v1", "promotion"), ("v3", "rollback")]
+
+
+def test_the_proposals_of_a_point_are_shown_against_the_signal_in_force_there(eventful_run: Path) -> None:
+    """At 150 the promoted signal was in force, whatever came of the point itself."""
+    declined = interventions(RunView(eventful_run))[1]["rounds"][0]["proposals"][0]
+    assert "- potential near_goal: -dist_goal / 14 (weight 1)" in [line["text"] for line in declined["diff"]]
+
+
+def test_a_run_that_was_stopped_while_it_waited_says_how_to_answer(finished_run: Path) -> None:
+    question = json.dumps({"id": "p80-r1", "proposal": "p80-r1-0", "title": EVIL})
+    with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
+        database.execute("INSERT OR REPLACE INTO run VALUES ('waiting_for', ?)", (question,))
+    text = report.write_report(finished_run, GRAPH).read_text(encoding="utf-8")
+    header = text[text.index("<header>") : text.index("</header>")]
+    assert "<strong>p80-r1</strong> waits for an answer" in header
+    assert f"cosignal approve {finished_run} p80-r1 --yes" in header
+    assert EVIL not in header
+
+
 # ---------------------------------------------------------------- drawings
 
 
@@ -270,6 +361,17 @@ def test_the_spine_is_straight_and_the_rest_stands_left_of_it() -> None:
     assert len({centre[name][0] for name in GRAPH.nodes if name != "critic_tools"}) == 1
     assert centre["critic_tools"][0] < centre["critic"][0]
     assert centre["critic_tools"][1] == centre["generator"][1]
+
+
+def test_no_line_of_the_loops_own_graph_runs_through_a_node() -> None:
+    """Beside the spine stands what no edge into the spine has to pass; what is skipped to is outermost."""
+    layout = arrange(report.loop_topology())
+    centre = layout.centre
+    assert layout.layer["remove_shaping"] == layout.layer["critic_tools"] == layout.layer["generator"]
+    assert centre["remove_shaping"][0] < centre["critic_tools"][0] < centre["generator"][0]
+    beside = {layout.layer[name] for name, (x, _) in centre.items() if x < centre["observe"][0]}
+    entered = {"critic", "check", "decide", "end"}  # from the left side
+    assert not beside & {layout.layer.get(name) for name in entered}
 
 
 names = st.sampled_from(["a", "b", "c", "d", "e"])

@@ -59,10 +59,25 @@ async def test_branch_steps_count_training_and_evaluation(store: LoopStore) -> N
 
 
 async def test_usage_counts_what_was_asked_and_not_what_was_refused(store: LoopStore) -> None:
-    rows = [("a", "ok", 10, 5), ("b", "invalid", None, None), ("c", "budget", None, None)]
-    for key, outcome, given, got in rows:
-        await store.write("calls", {"id": key, "outcome": outcome, "input_tokens": given, "output_tokens": got})
-    assert await store.usage() == (2, 15)
+    rows = [("a", "ok", 10, 5, 15, 0.25), ("b", "invalid", None, None, 7, None), ("c", "budget", None, None, 0, None)]
+    for key, outcome, given, got, charged, cost in rows:
+        row = {"id": key, "outcome": outcome, "input_tokens": given, "output_tokens": got}
+        await store.write("calls", {**row, "charged_tokens": charged, "cost_usd": cost})
+    assert await store.usage() == (2, 22, 0.25)
+
+
+async def test_a_run_of_an_earlier_version_opens_and_keeps_what_it_has_spent(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "loop.db")) as database, database:
+        columns = "id TEXT PRIMARY KEY, outcome TEXT, input_tokens INTEGER, output_tokens INTEGER, started REAL"
+        database.execute(f"CREATE TABLE calls({columns})")
+        database.execute("INSERT INTO calls VALUES ('a', 'ok', 10, 5, 1.0)")
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "config.json").write_text(RunConfig().resolved_json())
+    assert RunView(tmp_path).calls()[0]["cost_usd"] is None  # also before the loop opens it
+    for _ in range(2):
+        opened = await LoopStore.open(tmp_path)
+        assert await opened.usage() == (1, 15, 0.0)
+        await opened.close()
 
 
 async def test_named_values_are_json(store: LoopStore) -> None:
@@ -121,7 +136,7 @@ def run_dir(tmp_path: Path) -> Path:
     for update, (value, success) in enumerate([(None, None), (1.5, 0.25), (None, None)], start=1):
         data = {"evaluation_return": value, "evaluation_success": success, "stage": "emerging"}
         writer.metrics(update, 2048 * update, data)
-    writer.log_signal(LoggedSignal(0, "start", None, 0, 0, Signal(), None))
+    writer.log_signal(LoggedSignal(0, "start", None, 0, 0, Signal(), None, "start"))
     writer.log_signal(LoggedSignal(1, "p2-r0-0:0", 0, 2, 4096, Signal(version=1), "branches/b"))
     writer.counters(state="training", steps_main=4096, steps_evaluation=64, steps_adopted=100, stage="emerging")
     writer.close()
@@ -158,11 +173,40 @@ def test_status_has_the_documented_fields(run_dir: Path) -> None:
         "validated": 1,
         "promotions": 1,
         "rollbacks": 0,
+        "waiting_for": None,
         "llm_calls": 1,
         "sparse_return": 1.5,
         "success_rate": 0.25,
         "wall_s": 12.3,
     }
+
+
+def test_promotions_and_rollbacks_are_counted_by_their_cause(run_dir: Path) -> None:
+    writer = MetricsWriter(run_dir / "trainer.db")
+    for version, cause in ((2, "control"), (3, "rollback"), (4, "promotion")):
+        writer.log_signal(LoggedSignal(version, f"k{version}", 1, 3, 6144, Signal(version=version), None, cause))
+    writer.close()
+    status = RunView(run_dir).status()
+    assert (status["promotions"], status["rollbacks"], status["signal_version"]) == (2, 1, 4)
+
+
+def test_the_log_of_an_earlier_version_knows_promotions_only(run_dir: Path) -> None:
+    with closing(sqlite3.connect(run_dir / "trainer.db")) as database, database:
+        database.execute("ALTER TABLE signals DROP COLUMN cause")
+    view = RunView(run_dir)
+    assert [row["cause"] for row in view.signals()] == ["start", "promotion"]
+    assert view.status()["promotions"] == 1
+
+
+def test_a_run_that_waits_for_a_human_says_so(run_dir: Path) -> None:
+    with closing(sqlite3.connect(run_dir / "loop.db")) as database, database:
+        question = json.dumps({"id": "p2-r0", "title": "a"})
+        database.execute("INSERT OR REPLACE INTO run VALUES ('waiting_for', ?)", (question,))
+    view = RunView(run_dir)
+    assert (view.state(), view.status()["waiting_for"]) == ("stopped", "p2-r0")
+    with (run_dir / "loop.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert view.state() == "waiting"
 
 
 def test_metrics_signals_and_diagnoses(run_dir: Path) -> None:

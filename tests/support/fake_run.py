@@ -6,17 +6,18 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from agent_roles import Scripted, stuck
+from cosignal.agents.config import Role
 from cosignal.agents.ledger import Call
-from cosignal.agents.llm import Door, Models, RoleModel, build_models
+from cosignal.agents.llm import Door, Models, build_models
 from cosignal.config import RunConfig
 from cosignal.errors import CosignalError
 from cosignal.graphs.context import Ctx
+from cosignal.graphs.drive import open_checkpoints, run_graph
 from cosignal.graphs.events import Event
-from cosignal.graphs.run import open_checkpoints, run_graph
 from cosignal.rl.branches.pool import OnResult
 from cosignal.rl.envs import task_spec
 from cosignal.rl.ipc import messages as m
@@ -45,6 +46,7 @@ def config(**adaptation: Any) -> RunConfig:
             "branches": {"horizon": FULL, "screen_seeds": 2, "finalists": 2},
             "gate": {"looks": [3, 5], "level": 0.1},
             "adaptation": {"max_share": 0.85, "rounds": 2, "evidence_calls": 3, **settings},
+            "llm": {"limits": {"requests_per_minute": 100_000}},
         }
     )
 
@@ -75,28 +77,62 @@ def snapshot_name(point: int) -> str:
     return f"checkpoints/update_{point:09d}"
 
 
-class FakeTrainer:
-    """Stuck until a signal is promoted, then solved. Its log is what survives; `restart` forgets the rest, and puts it
-    back to the last snapshot, as a killed trainer would be."""
+class Change(NamedTuple):
+    """A line of the fake's signal log; `signal` is in force from `point` on."""
 
-    def __init__(self, run_dir: Path, steps_budget: int = 500_000, stage: m.Stage = "plateaued") -> None:
+    key: str
+    point: int
+    signal: Signal
+    adopt: str | None
+    cause: m.Cause
+
+
+class FakeTrainer:
+    """Stuck until a signal is promoted, then solved. Its changes are what survives; `restart` forgets the rest, and
+    puts it back to the last snapshot, as a killed trainer would be.
+
+    Under the overlap clock it never waits: every status that is asked of it finds it `pace` updates further on.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        steps_budget: int = 500_000,
+        stage: m.Stage = "plateaued",
+        clock: Literal["lockstep", "overlap"] = "lockstep",
+        pace: int = 1,
+    ) -> None:
         self.run_dir = run_dir
         self.steps_budget = steps_budget
         self.stage: m.Stage = stage
-        self.log: list[tuple[str, int, Signal, str | None]] = []  # key, point, signal, adopt
+        self.clock = clock
+        self.pace = pace
+        self.changes: list[Change] = []
         self.point = INTERVAL
         self.requests: list[str] = []
         self.conflict = False
-        for point in range(INTERVAL, steps_budget // UPDATE + INTERVAL, INTERVAL):
-            self._snapshot(point)
+        if clock == "lockstep":
+            for point in range(INTERVAL, steps_budget // UPDATE + INTERVAL, INTERVAL):
+                self._snapshot(point)
+
+    @property
+    def log(self) -> list[tuple[str, int, Signal, str | None]]:
+        """The promotions: key, point, signal, adopt."""
+        return [change[:4] for change in self.changes if change.cause == "promotion"]
 
     @property
     def signal(self) -> Signal:
-        return self.log[-1][2] if self.log else Signal(scale=1.0)
+        return self.changes[-1].signal if self.changes else Signal(scale=1.0)
+
+    @property
+    def in_force(self) -> Change | None:
+        """The promotion whose signal is in force, None where there is none or it was rolled back."""
+        lasting = [change for change in self.changes if change.cause != "control"]
+        return lasting[-1] if lasting and lasting[-1].cause == "promotion" else None
 
     @property
     def adopted_steps(self) -> int:
-        return sum(FULL for _, _, _, adopt in self.log if adopt)
+        return FULL * sum(change.adopt is not None for change in self.changes) if self.clock == "lockstep" else 0
 
     @property
     def steps(self) -> int:
@@ -106,57 +142,89 @@ class FakeTrainer:
     def finished(self) -> bool:
         return self.steps >= self.steps_budget
 
+    def score(self) -> float:
+        """Sparse return of an evaluation made now."""
+        return 2.8 if self.in_force else 1.0
+
     def restart(self, points_back: int = 0) -> None:
-        self.point = max(self.point - points_back * INTERVAL, INTERVAL)
+        if self.clock == "lockstep":
+            self.point = max(self.point - points_back * INTERVAL, INTERVAL)
 
     def handle(self, request: m.Request) -> m.Reply:
         self.requests.append(request.kind)
         match request:
             case m.GetStatus():
+                self.point += self.pace if self.clock == "overlap" and not self.finished else 0
                 return self._status()
             case m.GetEvidence():
                 return m.EvidenceReply(evidence=self._evidence())
+            case m.Look():
+                if self.clock == "overlap":
+                    self._snapshot(self.point)
+                status = self._status().model_copy(update={"snapshot": snapshot_name(self.point)})
+                return m.LookReply(status=status, evidence=self._evidence())
             case m.Query():
                 return m.QueryReply(data={"what": request.what, "rows": list(range(request.points))})
             case m.Promote():
-                return self._promote(request)
+                return self._change(request, request.signal, request.adopt, request.cause)
+            case m.Rollback():
+                return self._roll_back(request)
             case m.Release():
                 if request.update == self.point:
                     self.point += INTERVAL
         return m.Ack()
 
-    def _promote(self, request: m.Promote) -> m.Reply:
-        for version, (key, point, _, _) in enumerate(self.log, start=1):
-            if key == request.key:
-                return m.PromoteReply(
-                    version=version, applied_at_update=point, steps_main=point * UPDATE, repeated=True
-                )
+    def _roll_back(self, request: m.Rollback) -> m.Reply:
+        undone = max((i for i, change in enumerate(self.changes) if change.cause == "promotion"), default=None)
+        if undone is None:
+            return m.ErrorReply(error="bad_request", message="only a promotion can be undone")
+        before = self.changes[undone - 1].signal if undone else Signal(scale=1.0)
+        signal = before.model_copy(update={"version": self.signal.version + 1})
+        return self._change(request, signal, None, "rollback")
+
+    def _change(self, request: m.Promote | m.Rollback, signal: Signal, adopt: str | None, cause: m.Cause) -> m.Reply:
+        for change in self.changes:
+            if change.key == request.key:
+                return self._changed(change, repeated=True)
         if request.base_version != self.signal.version or self.conflict:
             return m.ErrorReply(error="version_conflict", message="another version is in force")
-        self.log.append((request.key, self.point, request.signal, request.adopt))
+        self.changes.append(Change(request.key, self.point, signal, adopt, cause))
+        return self._changed(self.changes[-1], repeated=False)
+
+    def _changed(self, change: Change, repeated: bool) -> m.PromoteReply:
         return m.PromoteReply(
-            version=request.signal.version,
-            applied_at_update=self.point,
-            steps_main=self.point * UPDATE,
-            repeated=False,
+            version=change.signal.version,
+            applied_at_update=change.point,
+            steps_main=change.point * UPDATE,
+            repeated=repeated,
         )
 
     def _status(self) -> m.TrainerStatus:
-        solved = bool(self.log)
+        solved, waits = self.in_force is not None, self.clock == "lockstep"
+        success = 0.95 if solved else 0.0
+        running: m.TrainerState = "waiting" if waits else "training"
         return m.TrainerStatus(
-            state="finished" if self.finished else "waiting",
+            state="finished" if self.finished else running,
             update=self.point,
             steps_main=self.steps,
             steps_evaluation=1000,
             steps_repeated=0,
             steps_adopted=self.adopted_steps,
             steps_budget=self.steps_budget,
-            waiting_at=None if self.finished else self.point,
-            snapshot=snapshot_name(self.point),
+            waiting_at=self.point if waits and not self.finished else None,
+            snapshot=snapshot_name(self.point) if waits else None,
             stage="improving" if solved else self.stage,
             signal=self.signal,
-            sparse_return=2.8 if solved else 1.0,
-            success_rate=0.95 if solved else 0.0,
+            sparse_return=self.score(),
+            success_rate=success,
+            evaluation=m.EvaluationReport(
+                steps=self.steps,
+                mean=self.score(),
+                sd=0.1,
+                episodes=32,
+                success_rate=success,
+                version=self.signal.version,
+            ),
         )
 
     def _evidence(self) -> m.Evidence:
@@ -295,14 +363,10 @@ class Session:
             spec=spec(),
             calls=calls,
             emit=self.events.append,
-            poll_s=0.001,
+            poll_s=0.0002,
         )
 
     def _models(self, door: Door, calls: list[Call]) -> Models:
-        built = build_models(self.config.llm, door, calls.append)
-        if self.scripts is None:
-            return built
-        for role in ("critic", "generator", "ranker"):
-            model: RoleModel = getattr(built, role)
-            model._chat = Scripted(script=self.scripts.get(role, []))
-        return built
+        roles: tuple[Role, ...] = ("critic", "generator", "ranker")
+        chats = {} if self.scripts is None else {role: Scripted(script=self.scripts.get(role, [])) for role in roles}
+        return build_models(self.config.llm, door, calls.append, chats)

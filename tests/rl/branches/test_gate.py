@@ -61,6 +61,8 @@ def judged(
         (None, 0.3, "improving", 50_000),
         (None, 0.1, "improving", 200_000),
         (None, None, "exploring", 200_000),
+        (0.95, None, "converged", 50_000),
+        (None, None, "converged", 50_000),
     ],
 )
 def test_horizon_follows_competence(success: float | None, competence: float | None, stage: Any, steps: int) -> None:
@@ -95,6 +97,13 @@ def test_levels_never_sum_to_more_than_the_family_level(looks: tuple[int, ...], 
     levels = look_levels(0.1, looks, finalists, rounds)
     assert sum(levels) * finalists * rounds <= 0.1 + 1e-12
     assert levels[-1] > 0
+
+
+def test_no_halving_leaves_looks_that_decide() -> None:
+    """As many finalists as candidates: each look keeps a level that four or six seeds can hold."""
+    assert look_levels(0.1, (4, 6), 4, rounds=2) == pytest.approx([0.0125 * 0.4, 0.0125 * 0.6])
+    # with eight, the part of 4 seeds is 0.0025, below 4^-4 = 0.0039: the look only continues
+    assert look_levels(0.1, (4, 6), 8, rounds=2) == pytest.approx([0.0, 0.00625 * 0.625])
 
 
 def test_looks_that_can_never_decide_are_refused() -> None:
@@ -159,6 +168,28 @@ def test_removal_needs_non_inferiority_only() -> None:
     assert "clears -0.05 (nothing is lost by removing)" in removal.explanation
     assert judged([x - 0.04 for x in same], same, removal=True).verdict == "no_difference"
     assert judged([x - 0.2 for x in same], same, removal=True).verdict == "reject"
+
+
+def test_a_control_that_a_kick_has_wrecked_is_no_yardstick() -> None:
+    """Gains of 1.5 over the control, but 0.5 below the fork at 1.0: mean −0.5, sd floored at 0.025, 5 seeds."""
+    wrecked = judged([0.5] * 5, [-1.0] * 5, explores=True)
+    assert wrecked.verdict == "no_difference"
+    lower = -0.5 - 2.131847 * 0.025 / np.sqrt(5)  # t_{0.95} with 4 degrees of freedom
+    assert f"against the fork before the new exploration -0.500, lower bound {lower:+.3f}" in wrecked.explanation
+    assert judged([0.5] * 5, [-1.0] * 5).verdict == "accept"  # under the exploration in force: the control is the run
+    assert judged([2.5] * 5, [-1.0] * 5, explores=True).verdict == "accept"
+    # just inside and just outside: the bound of (final − fork) is 0.0238 below its mean, the margin 0.05
+    assert judged([0.98] * 5, [-1.0] * 5, explores=True).verdict == "accept"
+    assert judged([0.97] * 5, [-1.0] * 5, explores=True).verdict == "no_difference"
+    # what one lucky branch lifts on average has not been shown to keep what the run had
+    assert judged([0.2, 0.2, 0.2, 0.2, 4.6], [-3.0] * 5, explores=True).verdict == "no_difference"
+
+
+def test_the_fork_only_withholds_an_acceptance() -> None:
+    for finals, control in (([0.5] * 5, [1.0] * 5), ([1.02] * 5, [1.0] * 5), ([0.2] * 5, [0.2] * 5)):
+        with_kick, without = judged(finals, control, explores=True), judged(finals, control)
+        assert (with_kick.verdict, with_kick.lower) == (without.verdict, without.lower)
+    assert judged([9.0] * 3, level=0.0, explores=True).verdict == "no_difference"
 
 
 def test_success_must_not_fall() -> None:

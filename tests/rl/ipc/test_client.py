@@ -24,6 +24,16 @@ STATUS = m.TrainerStatus(
 )  # fmt: skip
 
 
+EVIDENCE = m.Evidence(
+    task={"name": "t"}, steps=30, steps_budget=100, stage="exploring", stage_reason="", signal=Signal(),
+    sparse=m.SparseEvidence(
+        return_now=None, return_best=None, return_range=None, trend=None, spread=None, success_rate=None,
+        window_steps=10, curve=[],
+    ),
+    behaviour=[], features=[], events=[], terms=[], key_moments=[],
+)  # fmt: skip
+
+
 class Handler:
     """Answers by kind; keeps what it was asked."""
 
@@ -43,7 +53,9 @@ class Handler:
                 return STATUS
             case m.Query():
                 return m.QueryReply(data={"what": request.what})
-            case m.Promote():
+            case m.Look():
+                return m.LookReply(status=STATUS, evidence=EVIDENCE)
+            case m.Promote() | m.Rollback():
                 return m.PromoteReply(
                     version=request.base_version + 1, applied_at_update=3, steps_main=9, repeated=False
                 )
@@ -100,14 +112,19 @@ async def test_requests_and_replies_make_the_round_trip(both_ends: tuple[Trainer
     assert await client.query("metric_curve", points=7) == {"what": "metric_curve"}
     reply = await client.promote("p1:0", 0, Signal(version=1), adopt="branches/x")
     assert (reply.version, reply.repeated) == (1, False)
+    look = await client.look()
+    assert (look.status, look.evidence) == (status, EVIDENCE)
+    assert (await client.rollback("undo", 1)).version == 2
     await client.release(3)
     await client.stop()
     assert [request.kind for request in handler.asked] == [
-        "hello", "get_status", "query", "promote", "release", "stop",
+        "hello", "get_status", "query", "promote", "look", "rollback", "release", "stop",
     ]  # fmt: skip
     promote = handler.asked[3]
     assert isinstance(promote, m.Promote)
     assert (promote.key, promote.adopt, promote.signal.version) == ("p1:0", "branches/x", 1)
+    assert promote.cause == "promotion"
+    assert handler.asked[5] == m.Rollback(key="undo", base_version=1)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cosignal.errors import ExpressionError, SignalError
 from cosignal.rl.signals.recorded import Recorded
-from cosignal.rl.signals.shaping import CompiledSignal, event_decay, freeze, frozen_scale
+from cosignal.rl.signals.shaping import CompiledSignal, Shaping, fading, freeze, frozen_scale
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
 from cosignal.rl.task import TaskSpec
 from hypothesis import given
@@ -150,8 +150,19 @@ def test_steps_since_start_may_differ_by_environment(spec: TaskSpec) -> None:
     np.testing.assert_array_equal(got[1], [[1], [0.5], [0]])
 
 
-def test_event_decay() -> None:
-    np.testing.assert_array_equal(event_decay(np.array([0, 1, 3, 4, 9]), 4), [1, 0.75, 0.25, 0, 0])
+def test_fading() -> None:
+    np.testing.assert_array_equal(fading(np.array([0, 1, 3, 4, 9]), 4), [1, 0.75, 0.25, 0, 0])
+    np.testing.assert_array_equal(fading(np.array([0, 10**9]), None), [1, 1])
+
+
+def test_an_annealing_potential_weighs_less_by_the_age_of_its_version(spec: TaskSpec) -> None:
+    terms = [potential("-dist", weight=2, anneal_steps=1000), potential("-dist", name="stays", weight=1)]
+    compiled = CompiledSignal(signal(*terms), spec)
+    got = compiled.shape(**transition((4,)), steps_since_start=np.array([0, 250, 1000, 5000]))
+    # beta · scale = 1; the lifter's 2·(0.9·(−7) + 7) = 1.4 falls to nothing, and its 0.7 stays
+    np.testing.assert_allclose(got.per_term[0][1], [[1.4], [1.05], [0], [0]], rtol=1e-6)
+    np.testing.assert_allclose(got.per_term[1][1], [[0.7]] * 4, rtol=1e-6)
+    assert [x.tolist() for x in compiled.potential([SCOUTS, LIFTER])] == [[-3, -12], [-21]]  # as written, at any age
 
 
 def test_a_signal_without_terms_adds_nothing(spec: TaskSpec) -> None:
@@ -208,14 +219,24 @@ def test_zero_weights_give_zero(spec: TaskSpec, expression: str, seed: int) -> N
 
 
 @given(expressions, seeds, st.floats(0, 2), st.floats(0.001, 1000))
-def test_shaping_is_linear_in_beta_and_scale(
+def test_every_term_is_linear_in_beta_and_scale_and_the_total_is_their_sum(
     spec: TaskSpec, expression: str, seed: int, beta: float, scale: float
 ) -> None:
+    """Linear term by term only: terms are rounded to float32 before they are added, and where two of them cancel the
+    rounding is all that is left of the sum."""
+    states, events = episode(seed, 5)
     s = signal(potential(expression), EventTerm(name="e", event="found"))
-    unit = shaped(spec, s.model_copy(update={"beta": 1.0, "scale": 1.0}), seed, 5, terminated=False, gamma=0.9)
-    other = shaped(spec, s.model_copy(update={"beta": beta, "scale": scale}), seed, 5, terminated=False, gamma=0.9)
-    for a, b in zip(unit, other, strict=True):
-        np.testing.assert_allclose(b, beta * scale * a.astype(np.float64), rtol=1e-5, atol=1e-30)
+
+    def run(beta: float, scale: float) -> Shaping:
+        compiled = CompiledSignal(s.model_copy(update={"beta": beta, "scale": scale}), spec)
+        return compiled.shape([x[:-1] for x in states], [x[1:] for x in states], events, np.zeros(5, bool), 0.9)
+
+    unit, other = run(1.0, 1.0), run(beta, scale)
+    for one, same in zip(unit.per_term, other.per_term, strict=True):
+        for a, b in zip(one, same, strict=True):
+            np.testing.assert_allclose(b, beta * scale * a.astype(np.float64), rtol=1e-6, atol=1e-30)
+    for g, total in enumerate(other.total):
+        np.testing.assert_array_equal(total, other.per_term[0][g] + other.per_term[1][g])
 
 
 @given(expressions, seeds)
@@ -287,3 +308,10 @@ def test_freeze_keeps_the_scale_of_what_is_only_weakened(spec: TaskSpec, record:
     other = signal(potential("dist / 2"), scale=None)
     assert freeze(other, in_force, spec, record(), (0, 4)).scale == pytest.approx(0.8, rel=0.05)
     assert freeze(in_force, signal(), spec, record(), (0, 4)) == in_force
+
+
+def test_annealing_leaves_the_scale_alone(spec: TaskSpec, record: Callable[..., Recorded]) -> None:
+    kept, annealed = (signal(potential("dist", anneal_steps=steps), scale=None) for steps in (None, 50_000))
+    assert frozen_scale(annealed, spec, record(), (0, 4)) == frozen_scale(kept, spec, record(), (0, 4))
+    in_force = kept.model_copy(update={"scale": 0.3})
+    assert freeze(annealed, in_force, spec, record(), (0, 4)).scale == 0.3  # it only takes away

@@ -1,0 +1,74 @@
+"""How fast this machine trains: a short burst of the trainer's own code in a process like the trainer's.
+
+`python -m cosignal.doctor.speed` reads a `TrainingConfig` as JSON and prints the main steps a second as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from ..errors import TrainerGone
+from ..rl.config import TrainingConfig
+from ..rl.ipc.process import child_environment, module_command
+
+BURST_S = 2.0
+PATIENCE_S = 180.0  # importing torch and compiling a task take seconds, on a busy machine many
+
+
+def steps_per_second(config: TrainingConfig, secrets: Sequence[str] = ()) -> float:
+    """Main steps a second of one process with one thread. `secrets`: environment variables it must not see.
+
+    Raises TrainerGone with the end of what the process printed when it cannot train, or not within PATIENCE_S.
+    """
+    try:
+        done = subprocess.run(
+            module_command("cosignal.doctor.speed"),
+            input=config.model_dump_json(),
+            env=child_environment(secrets),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TrainerGone(
+            f"two updates must take less than {PATIENCE_S:g} s, these did not; lower trainer.envs or use a faster task"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        words = " ".join(error.stderr.split())[-600:]
+        raise TrainerGone(
+            f"training must work, got exit status {error.returncode}: {words}; mend what it names"
+        ) from None
+    return float(json.loads(done.stdout)["steps_per_s"])
+
+
+def measure(config: TrainingConfig) -> float:
+    """Main steps a second; the first update is not counted, since it compiles."""
+    from ..rl.training import TrainingLine
+
+    line = TrainingLine(config)
+    line.update()
+    before, began = line.steps_main, time.perf_counter()
+    while line.steps_main == before or time.perf_counter() - began < BURST_S:
+        line.update()
+    return (line.steps_main - before) / (time.perf_counter() - began)
+
+
+def main() -> None:
+    from ..rl.process import leave_with_parent, one_thread
+
+    leave_with_parent()
+    one_thread()
+    config = TrainingConfig.model_validate_json(sys.stdin.read())
+    with contextlib.redirect_stdout(sys.stderr):  # what a task of somebody else prints is no result
+        rate = measure(config)
+    sys.stdout.write(json.dumps({"steps_per_s": rate}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""monitor: is the run worse than before the last promotion? In two evaluations running: then it is rolled back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from ..errors import ProtocolError, SnapshotError, VersionConflict
+from ..rl.branches.monitor import RUNNING, Returns, regression_upper
+from ..rl.ipc.messages import EvaluationReport, PromoteReply, TrainerStatus
+from .context import Ctx
+from .events import Decided, RolledBack
+from .standing import stand_at
+from .state import State
+
+Watch = dict[str, Any]
+
+
+async def monitor(state: State, runtime: Runtime[Ctx]) -> State:
+    """Judge the newest evaluation against the last one before the promotion."""
+    ctx, watch = runtime.context, state["watch"]
+    status = TrainerStatus.model_validate(state["status"])
+    evaluation = status.evaluation
+    if watch is None or evaluation is None:
+        raise AssertionError("observe asks for monitor only where there is a promotion to watch and an evaluation")
+    if evaluation.version < watch["version"]:  # made after the decision, but before the promotion
+        watch = watch | {"before": evaluation.model_dump(mode="json"), "seen": evaluation.steps}
+        return {"monitoring": False, "watch": watch, "note": {"before": evaluation.mean}}
+    upper = regression_upper(returns(evaluation), returns(_before(watch)), ctx.config.gate.level)
+    bad = watch["bad"] + 1 if upper < -watch["margin"] else 0
+    reason = _words(watch, evaluation, upper, ctx.config.gate.level, bad)
+    if bad < RUNNING:
+        note = {"reason": reason, "regressions": bad}
+        return {"monitoring": False, "watch": watch | {"bad": bad, "seen": evaluation.steps}, "note": note}
+    return await _roll_back(ctx, state, status, reason)
+
+
+def returns(evaluation: EvaluationReport) -> Returns:
+    return Returns(evaluation.mean, evaluation.sd, evaluation.episodes)
+
+
+def _before(watch: Watch) -> EvaluationReport:
+    return EvaluationReport.model_validate(watch["before"])
+
+
+def _words(watch: Watch, now: EvaluationReport, upper: float, level: float, bad: int) -> str:
+    before, margin = _before(watch), watch["margin"]
+    verdict = f"a regression, {bad} of {RUNNING} running" if bad else "no regression"
+    return (
+        f"sparse return {now.mean:.3f} at {now.steps} main steps, {before.mean:.3f} before version {watch['version']}: "
+        f"upper bound of the change {upper:+.3f} at level {level:.3g}, bar {-margin:+.3g}: {verdict}"
+    )
+
+
+# ---------------------------------------------------------------- rollback
+
+
+async def _roll_back(ctx: Ctx, state: State, status: TrainerStatus, reason: str) -> State:
+    """Undo the promotion at the trainer; the key makes a second time harmless. Its point is done, and patience begins
+    anew. What cannot be undone is recorded, and training goes on."""
+    over: State = {"monitoring": False, "watch": None}
+    if ctx.config.clock == "lockstep":
+        await stand_at(ctx, state["point"])
+    in_force = status.signal.version  # the promoted one, or a control's end state after it
+    try:
+        reply = await ctx.client.rollback(f"rollback:{in_force}", in_force)
+    except (VersionConflict, ProtocolError, SnapshotError) as error:
+        words = f"{reason}; it could not be undone: {error}"
+        await _record(ctx, state, "conflict", words, None)
+        ctx.emit(Decided(id=rollback_id(state), verdict="conflict", winner=None, reason=words))
+        return {**over, "note": {"reason": words}}
+    await _record(ctx, state, "rollback", reason, reply)
+    ctx.emit(_event(state, reply, reason))
+    return {
+        **over,
+        "triggered": False,
+        "removing": False,
+        "done_point": state["point"],
+        "last_steps": reply.steps_main,
+        "note": {"reason": reason, "version": reply.version, "repeated": reply.repeated},
+    }
+
+
+async def _record(ctx: Ctx, state: State, verdict: str, reason: str, reply: PromoteReply | None) -> None:
+    watch = state["watch"]
+    assert watch is not None
+    row = {
+        "id": rollback_id(state),
+        "point": state["point"],
+        "round": 0,
+        "verdict": verdict,
+        "winner": watch["proposal"],
+        "adopted": None,
+        "version": reply.version if reply else None,
+        "detail": {"reason": reason, "undone": watch["version"], "judgements": [], "screened": []},
+        "created_steps": state["status"]["steps_main"],
+    }
+    await ctx.store.write("decisions", row)
+
+
+def _event(state: State, reply: PromoteReply, reason: str) -> RolledBack:
+    watch = state["watch"]
+    assert watch is not None
+    return RolledBack(
+        proposal=watch["proposal"],
+        undone=watch["version"],
+        version=reply.version,
+        reason=reason,
+        repeated=reply.repeated,
+    )
+
+
+def rollback_id(state: State) -> str:
+    return f"p{state['point']}-rollback"

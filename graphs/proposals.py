@@ -1,0 +1,39 @@
+"""A proposal as the store keeps it: who made it, where, and the signal that it would put in force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..agents.schemas import Proposal
+from ..rl.ipc.messages import TrainerStatus
+from ..rl.signals.signal import Signal
+from .state import State
+
+
+def proposal_rows(state: State, proposals: Sequence[Proposal]) -> list[dict[str, Any]]:
+    """Rows of the table `proposals` for this round, in order."""
+    return [_row(state, position, proposal) for position, proposal in enumerate(proposals)]
+
+
+def _row(state: State, position: int, proposal: Proposal) -> dict[str, Any]:
+    in_force = TrainerStatus.model_validate(state["status"])
+    signal = Signal(
+        version=in_force.signal.version + 1,
+        parent=in_force.signal.version,
+        stage=in_force.stage,
+        beta=proposal.beta,
+        terms=tuple(proposal.terms),
+        exploration=proposal.exploration,
+    )
+    return {
+        "id": f"p{state['point']}-r{state['round']}-{position}",
+        "point": state["point"],
+        "round": state["round"],
+        "position": position,
+        "proposal": proposal.model_dump(mode="json"),
+        "signal": signal.model_dump(mode="json"),
+        "problems": [],
+        "notes": [],
+        "rank": None,
+    }

@@ -1,0 +1,78 @@
+"""What recorded ways to the sparse reward say about a potential, before any branch is paid for it.
+
+A potential that helps rises on the way to a reward more than it does elsewhere. The recording holds pairs of states
+`LAG` steps apart in one episode: some end where a positive team reward follows, others have no positive reward on their
+way. Compared is Σ w_k Φ_k, meaned over the agents that have a potential.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..task import FloatArray, TaskSpec
+from .recorded import Recorded
+from .shaping import CompiledSignal
+from .signal import PotentialTerm, Signal
+
+ENOUGH = 30  # pairs of either kind
+CLEARLY_AGAINST = -3.0  # pooled standard errors
+LEAST_SPREAD = 0.05  # of the range of all rises: the floor of their pooled standard deviation
+
+
+@dataclass(frozen=True)
+class Ways:
+    """`rewarded`, `plain`: mean rise of the potential on pairs with and without a reward. `score`: their difference in
+    pooled standard errors; `pairs`: how many of either kind."""
+
+    score: float
+    rewarded: float
+    plain: float
+    pairs: tuple[int, int]
+
+    @property
+    def against(self) -> bool:
+        """Clearly falls, or rises less, on the way to the reward."""
+        return self.score < CLEARLY_AGAINST
+
+    def words(self) -> str:
+        return (
+            f"recorded ways to the reward: the potential changes by {self.rewarded:+.3g} on {self.pairs[0]} of them "
+            f"and by {self.plain:+.3g} on {self.pairs[1]} others, {self.score:+.1f} standard errors"
+        )
+
+
+def ways_to_reward(signal: Signal, spec: TaskSpec, recorded: Recorded) -> Ways | None:
+    """None where nothing can be said: no potential, or too few pairs. Event terms are not looked at."""
+    if not any(isinstance(term, PotentialTerm) for term in signal.terms):
+        return None
+    compiled = CompiledSignal(signal, spec)
+    rewarded = _rises(compiled, recorded.rewarded_from, recorded.rewarded_to)
+    plain = _rises(compiled, recorded.plain_from, recorded.plain_to)
+    if min(len(rewarded), len(plain)) < ENOUGH:
+        return None
+    means = float(rewarded.mean()), float(plain.mean())
+    return Ways(_score(rewarded, plain), *means, (len(rewarded), len(plain)))
+
+
+def _rises(compiled: CompiledSignal, start: list[FloatArray], end: list[FloatArray]) -> NDArray[np.float64]:
+    """[P]: mean over the agents with a potential of its change."""
+    if not start:
+        return np.zeros(0)
+    before, after = compiled.potential(start), compiled.potential(end)
+    masks = compiled.potential_agents()
+    changes = [(b.astype(np.float64) - a)[:, mask] for a, b, mask in zip(before, after, masks, strict=True)]
+    return np.asarray(np.concatenate(changes, axis=1).mean(axis=1))
+
+
+def _score(rewarded: NDArray[np.float64], plain: NDArray[np.float64]) -> float:
+    """Difference of means in pooled standard errors; 0 where nothing ever changes."""
+    n, m = len(rewarded), len(plain)
+    squares = np.sum((rewarded - rewarded.mean()) ** 2) + np.sum((plain - plain.mean()) ** 2)
+    spread = float(np.ptp(np.concatenate([rewarded, plain])))
+    if spread < 1e-9:
+        return 0.0
+    deviation = max(float(np.sqrt(squares / (n + m - 2))), LEAST_SPREAD * spread)
+    return float((rewarded.mean() - plain.mean()) / (deviation * np.sqrt(1 / n + 1 / m)))

@@ -1,0 +1,65 @@
+"""What every study gives back: rows, written beside a Markdown table under `studies_out/NAME/`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..config import RunConfig
+from ..errors import ConfigError
+from .pieces import commit, write_whole
+
+OUT = Path("studies_out")
+Tell = Callable[[str], None]
+Row = dict[str, Any]
+Interval = tuple[float, float]
+
+
+def example_config(seed: int = 1) -> RunConfig:
+    """The shipped Two-Switch example, with one branch worker, since two runs go on beside each other."""
+    config = RunConfig.load(Path(str(resources.files("cosignal"))) / "examples" / "two_switch.yaml")
+    branches = config.branches.model_copy(update={"workers": 1})
+    return config.model_copy(update={"seed": seed, "branches": branches})
+
+
+def known_arms(arms: Sequence[str], known: Sequence[str], usual: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The arms that were asked for, `usual` where none was. Raises ConfigError for an unknown one."""
+    for arm in arms:
+        if arm not in known:
+            raise ConfigError(f"--arm: must be one of {', '.join(known)}, got {arm!r}; leave it out for the usual ones")
+    return tuple(arms) or tuple(usual or known)
+
+
+def row(name: str, statement: str, seeds: int, mean: float, interval: Interval, verdict: str = "measured") -> Row:
+    """One measured thing. `seeds`: how many seeds, trials or interventions it is about."""
+    return {
+        "id": name, "statement": statement, "verdict": verdict, "seeds": seeds,
+        "mean": round(float(mean), 4), "ci95": [round(float(x), 4) for x in interval],
+    }  # fmt: skip
+
+
+def finished(
+    name: str,
+    seeds: int,
+    arms: Sequence[str],
+    rows: Sequence[Row],
+    table: str,
+    more: Mapping[str, Any],
+    tell: Tell,
+    first_seed: int = 1,
+) -> dict[str, Any]:
+    """The study's result as plain data, also written to `studies_out/NAME/result.json` and `table.md`."""
+    first = [f"--first-seed {first_seed}"] if first_seed != 1 else []
+    words = [f"cosignal study {name} --seeds {seeds}", *first, *(f"--arm {arm}" for arm in arms), "--json"]
+    result: dict[str, Any] = {
+        "name": name, "command": " ".join(words), "commit": commit(), "rows": list(rows), **more
+    }  # fmt: skip
+    folder = OUT / name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "result.json", json.dumps(result, indent=1))
+    write_whole(folder / "table.md", table + "\n")
+    tell(table)
+    return result

@@ -1,0 +1,92 @@
+"""What a Generator may propose at which stage, and what it is told where it went too far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from agent_roles import evidence, role_model, stuck
+from cosignal.agents.context import build_context
+from cosignal.agents.generator import misfits, propose
+from cosignal.agents.ledger import Place
+from cosignal.agents.schemas import Diagnosis, ProposalSet
+from cosignal.rl.stages import STAGES
+from fake_run import DIAGNOSIS
+
+BONUS = {"name": "bonus", "kind": "event", "event": "switch_triggered", "decay_steps": 300_000}
+NEAR = {"name": "near", "kind": "potential", "expression": "-dist_goal / 17"}
+
+
+def context(stage: str, *in_force: dict[str, Any]) -> dict[str, Any]:
+    raw = stuck() | {"stage": stage}
+    raw["signal"] = {"version": 1, "terms": list(in_force)}
+    return build_context(evidence(raw))
+
+
+def lines(stage: str, term: dict[str, Any], *in_force: dict[str, Any]) -> list[str]:
+    proposal = {"title": "t", "reason": "r", "addresses": ["plateau"], "terms": [term]}
+    return misfits(ProposalSet.model_validate({"proposals": [proposal]}), context(stage, *in_force), 4)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_event_may_be_new_only_where_the_stage_allows_it_and_no_longer_than_it_says(stage: Any) -> None:
+    rule = STAGES[stage]
+    longest = lines(stage, BONUS | {"decay_steps": rule.decay_steps})
+    longer = lines(stage, BONUS | {"decay_steps": rule.decay_steps + 1})
+    if "event" in rule.kinds:
+        assert longest == []
+        most, got = rule.decay_steps, rule.decay_steps + 1
+        assert longer == [
+            f"proposals[0]: term 'bonus': decay_steps must be at most {most} at stage {stage!r}, got {got}; lower it"
+        ]
+    else:
+        refused = f"kind 'event' is not allowed at stage {stage!r}; use one of ['potential']"
+        assert longest == longer == [f"proposals[0]: term 'bonus': {refused}"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_potential_is_annealed_no_longer_than_the_stage_says(stage: Any) -> None:
+    most = STAGES[stage].decay_steps
+    assert lines(stage, NEAR) == lines(stage, NEAR | {"anneal_steps": most}) == []
+    [line] = lines(stage, NEAR | {"anneal_steps": most + 1})
+    assert f"anneal_steps must be at most {most} at stage {stage!r}, got {most + 1}; lower it" in line
+
+
+def test_what_is_in_force_may_stay_weaker_or_leave_earlier() -> None:
+    """Whatever it is called now: without it no removal of anything else could be proposed."""
+    for changes in ({}, {"weight": 0.05}, {"name": "other"}, {"decay_steps": 1_000}):
+        assert lines("regressing", BONUS | changes, BONUS) == []
+    assert "decay_steps must be at most 300000" in lines("regressing", BONUS | {"decay_steps": 300_001}, BONUS)[0]
+    assert "is not allowed" in lines("regressing", BONUS | {"event": "goal_reached"}, BONUS)[0]
+    slow = NEAR | {"anneal_steps": 400_000}
+    assert lines("regressing", slow, slow) == []
+
+
+async def test_the_rules_propose_less_of_a_signal_with_an_event_too() -> None:
+    """While the run regresses: its terms at half the strength, which no rule about new terms may refuse."""
+    raw = stuck() | {"stage": "regressing"}
+    raw["signal"] = {"version": 1, "terms": [NEAR, BONUS], "scale": 1.0}
+    raw["terms"] = [
+        {"name": name, "kind": "potential", "per_episode": 0.1, "mean_abs": 0.1, "share": share}
+        for name, share in (("near", 0.4), ("bonus", 0.1))
+    ]
+    diagnosed = build_context(evidence(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS))
+    answer = await propose(role_model("generator"), Place(1), diagnosed, 4)
+    assert [proposal.title for proposal in answer.proposals[:3]] == [
+        "No shaping", "Half the strength", "Without the largest term",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "steps"), [("exploring", 300_000), ("plateaued", 300_000)])
+async def test_the_rules_bonus_decays_within_what_the_stage_allows(stage: str, steps: int) -> None:
+    raw = stuck() | {"stage": stage}
+    raw["features"] = []  # nothing to build a potential from
+    raw["events"][0] |= {"episodes_share": 0.5}
+    answer = await propose(
+        role_model("generator"),
+        Place(1),
+        build_context(evidence(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS)),
+        4,
+    )
+    bonuses = [term for proposal in answer.proposals for term in proposal.terms if term.kind == "event"]
+    assert {term.decay_steps for term in bonuses} == {steps}

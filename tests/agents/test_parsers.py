@@ -1,0 +1,212 @@
+"""Ten thousand generated answers on the path that every answer takes: each is a valid object or `InvalidAnswer`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from agent_roles import evidence, stuck
+from cosignal.agents.answers import MAX_ANSWER, MAX_ERROR, MAX_RAW, clean, cut, parse, printable
+from cosignal.agents.config import ModelConfig
+from cosignal.agents.context import build_context
+from cosignal.agents.critic import uncited
+from cosignal.agents.generator import misfits
+from cosignal.agents.link import Link
+from cosignal.agents.ranker import misordered
+from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
+from cosignal.errors import InvalidAnswer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage
+from pydantic import BaseModel
+
+EXAMPLES = {"diagnosis": 3_000, "proposals": 5_000, "ranking": 2_000}
+CONTEXT = build_context(evidence(stuck()))
+LINK = Link(ModelConfig(provider="somebody", model="m"))
+
+TERMS = [
+    {"name": "near", "kind": "potential", "expression": "-dist_goal / 17", "weight": 1.0, "agents": "all"},
+    {"name": "hit", "kind": "event", "event": "switch_triggered", "weight": 0.1, "decay_steps": 300_000},
+]
+VALID: dict[str, dict[str, Any]] = {
+    "diagnosis": {
+        "findings": [{"failure": "plateau", "cites": ["sparse.trend", "stage"], "explanation": "flat"}],
+        "advice": "reach the door",
+    },
+    "proposals": {
+        "proposals": [
+            {"title": "door", "reason": "r", "addresses": ["plateau"], "beta": 0.5, "terms": TERMS,
+             "exploration": {"entropy": None, "kick": 0.05}},
+        ]
+    },
+    "ranking": {"kind": "proposals", "order": ["p1-r0-1", "p1-r0-0"], "reason": "r"},
+}  # fmt: skip
+PARSERS: dict[str, tuple[type[BaseModel], Callable[[Any], list[str]]]] = {
+    "diagnosis": (Diagnosis, lambda parsed: uncited(parsed, CONTEXT)),
+    "proposals": (ProposalSet, lambda parsed: misfits(parsed, CONTEXT, 4)),
+    "ranking": (ProposalRanking, lambda parsed: misordered(parsed, ["p1-r0-0", "p1-r0-1"])),
+}
+
+# ---------------------------------------------------------------- answers
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=40)  # surrogates and control characters too
+NUMBERS = st.sampled_from([0, -1, 10**19, 10**400, -(10**5000), 1e308, float("nan"), float("inf"), -0.0, 5e-324, True])
+EXPRESSIONS = st.sampled_from(
+    ["(" * 190 + "1", "-" * 399 + "1", "1+" * 190 + "1", "dist_goal.__class__", "exp(exp(exp(99)))", "min()", "x" * 400,
+     "dist_goal ** 9", "lambda: 1", "0x_", "1e400 * dist_goal", "max(dist_goal, max_mates(dist_goal))", "", "\x00", "é"]
+)  # fmt: skip
+LEAVES = st.none() | st.booleans() | NUMBERS | ANY_TEXT | EXPRESSIONS
+NAMES = st.sampled_from(["findings", "failure", "cites", "proposals", "terms", "kind", "order", "reason", "expression"])
+SHAPES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | ANY_TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+NESTS = st.builds(
+    lambda opening, depth, middle, closes: opening * depth + middle + closes,
+    st.sampled_from(["[", '{"findings":', '{"proposals":[', '{"order":[{"a":']),
+    st.sampled_from([1, 5, 190, 2_000, 60_000]),
+    st.sampled_from(["", "1", "NaN", "null"]),
+    st.sampled_from(["", "]" * 190, "]}" * 190, "]" * 2_000]),
+)
+
+
+def paths(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places in plain data, the root apart."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from paths(value, (*path, key))
+
+
+def mutants(name: str) -> st.SearchStrategy[str]:
+    """Valid answers in which up to three places are replaced, removed, doubled or renamed."""
+    places = list(paths(VALID[name]))
+    change = st.tuples(st.sampled_from(places), st.sampled_from(["set", "set", "del", "double", "add"]), SHAPES)
+
+    def build(changes: list[tuple[tuple[Any, ...], str, Any]]) -> str:
+        answer = deepcopy(VALID[name])
+        for path, how, value in changes:
+            mutate(answer, path, how, value)
+        return json.dumps(answer, ensure_ascii=False)
+
+    return st.lists(change, max_size=3).map(build)
+
+
+def mutate(answer: Any, path: tuple[Any, ...], how: str, value: Any) -> None:
+    for key in path[:-1]:
+        if not has(answer, key):
+            return
+        answer = answer[key]
+    key = path[-1]
+    if not has(answer, key):
+        return
+    if how == "del":
+        del answer[key]
+    elif how == "double" and isinstance(answer, list):
+        answer += [answer[key]] * 9
+    elif how == "add" and isinstance(answer, dict):
+        answer[str(value)[:50]] = value
+    else:
+        answer[key] = value
+
+
+def has(data: Any, key: Any) -> bool:
+    if isinstance(data, dict):
+        return key in data
+    return isinstance(data, list) and isinstance(key, int) and key < len(data)
+
+
+def spoilt(name: str) -> st.SearchStrategy[str]:
+    """A valid text that is cut somewhere, or in which some characters are replaced."""
+    text = json.dumps(VALID[name])
+    place = st.integers(0, len(text))
+    return st.builds(lambda a, b, new: text[:a] + new + text[b:], place, place, ANY_TEXT | st.just("")) | place.map(
+        lambda end: text[:end]
+    )
+
+
+def answers(name: str) -> st.SearchStrategy[str]:
+    whole = SHAPES.map(lambda data: json.dumps(data, ensure_ascii=False))
+    plain = st.one_of(mutants(name), mutants(name), spoilt(name), whole, ANY_TEXT, NESTS)
+    return plain | plain.map(lambda text: f"```json\n{text}\n```") | plain.map(lambda text: f"Sure! {text}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _long_numbers() -> Iterator[None]:
+    """Python refuses to print integers of more than 4300 digits; servers do not."""
+    import sys
+
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    yield
+    sys.set_int_max_str_digits(before)
+
+
+def bounded(error: InvalidAnswer) -> None:
+    assert len(str(error)) < 2 * MAX_ERROR
+    assert str(error).replace("\n", "").isprintable()
+    assert len(error.raw.encode()) < 4 * (MAX_RAW + 100)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_any_answer_becomes_an_object_or_a_typed_error(name: str) -> None:
+    schema, problems = PARSERS[name]
+    seen = Counter[str]()
+
+    @settings(
+        max_examples=EXAMPLES[name], deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(answers(name))
+    def law(text: str) -> None:
+        raw = LINK._read(AIMessage(text), "prompt").text
+        try:
+            parsed = parse(raw, schema, problems)
+        except InvalidAnswer as error:  # anything else fails the test
+            seen["invalid"] += 1
+            bounded(error)
+        else:
+            seen["valid"] += 1
+            assert isinstance(parsed, schema)
+            assert schema.model_validate_json(parsed.model_dump_json()) == parsed
+            assert problems(parsed) == []
+
+    law()
+    assert seen["valid"] >= 50  # else the law is empty
+    assert seen.total() >= EXAMPLES[name]
+
+
+def test_there_are_ten_thousand() -> None:
+    assert sum(EXAMPLES.values()) == 10_000
+
+
+# ---------------------------------------------------------------- bounds, by hand
+
+
+def test_an_answer_at_the_limit_is_read_and_one_beyond_is_not() -> None:
+    text = json.dumps(VALID["ranking"])
+    assert parse(text.ljust(MAX_ANSWER), ProposalRanking).order == ["p1-r0-1", "p1-r0-0"]
+    with pytest.raises(InvalidAnswer, match="at most 200000 characters, got 200001"):
+        parse(text.ljust(MAX_ANSWER + 1), ProposalRanking)
+
+
+def test_of_many_mistakes_the_first_are_told() -> None:
+    with pytest.raises(InvalidAnswer) as caught:
+        parse('{"order": [' + "1," * 50_000 + '1], "reason": ""}', ProposalRanking)
+    assert str(caught.value).count("valid string") <= 20
+    with pytest.raises(InvalidAnswer) as caught:
+        parse(json.dumps({"\x1b" + "k" * 100_000: 1}), ProposalRanking)
+    assert len(str(caught.value)) < 500
+    assert "\x1b" not in str(caught.value) and "\\x1b" in str(caught.value)
+
+
+def test_texts_are_made_fit_to_keep() -> None:
+    assert clean("a\ud83d\ude00\ud800\x00b") == "a\U0001f600\ufffd\ufffdb"
+    assert cut("abcdef", 3) == "abc … (cut, 6 characters)"
+    assert cut("abc", 3) == "abc"
+    assert printable("a\nb\x1b[2J\u202e") == "a\nb\\x1b[2J\\u202e"

@@ -1,0 +1,78 @@
+"""What tests of the whole graph share: scripts, made-up gains, and what is left in the books."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cosignal.graphs.budget import branch_budget
+from cosignal.graphs.events import NodeEntered
+from cosignal.rl.ipc.messages import BranchJob
+from cosignal.runs.store import LoopStore
+from fake_run import DIAGNOSIS, DOOR, GOAL, MATE, Scripts, Session, proposal, proposals, ranking
+from langchain_core.messages import AIMessage
+
+POINT = 128  # the first one with 250 000 main steps behind it, in updates of 2048
+
+
+def titles(job: BranchJob) -> str:
+    [term] = job.signal.terms
+    return getattr(term, "expression", "")
+
+
+def goal_helps(job: BranchJob) -> float:
+    return 1.7 if "goal" in titles(job) else 0.0
+
+
+def first_helps(job: BranchJob) -> float:
+    return 1.7 if job.arm.endswith("-0") else 0.0
+
+
+def nothing_helps(job: BranchJob) -> float:
+    return 0.0
+
+
+def scripts(rounds: int = 1) -> Scripts:
+    """One intervention; in each round the same three ideas under another weight."""
+    generator = [proposals(DOOR, GOAL, MATE)]
+    generator += [proposals(proposal("more door", "-dist_door / 3"), proposal("the goal", "-dist_goal / 8"))]
+    rankings = [ranking(*(f"p{POINT}-r0-{i}" for i in (1, 0, 2))), ranking(f"p{POINT}-r1-0", f"p{POINT}-r1-1")]
+    return {"critic": [DIAGNOSIS], "generator": generator[:rounds], "ranker": rankings[:rounds]}
+
+
+async def tables(run_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    store = await LoopStore.open(run_dir)
+    try:
+        return {name: await store.rows(name) for name in ("diagnoses", "proposals", "branches", "decisions", "calls")}
+    finally:
+        await store.close()
+
+
+def nodes(session: Session) -> list[str]:
+    """Visited nodes without `monitor`, runs of `observe` as one."""
+    names = [event.node for event in session.events if isinstance(event, NodeEntered) and event.node != "monitor"]
+    return [name for i, name in enumerate(names) if i == 0 or (name, names[i - 1]) != ("observe", "observe")]
+
+
+async def leave_branch_steps(run_dir: Path, session: Session, left: int) -> None:
+    """As if branches before had spent all but `left` of the share."""
+    spent = branch_budget(session.config.adaptation, session.trainer.steps_budget) - left
+    result = {"steps": spent, "steps_evaluation": 0}
+    row = {"key": "before", "point": 0, "round": 0, "phase": "full", "arm": "p0-r0-0", "seed": 0, "horizon": 1}
+    store = await LoopStore.open(run_dir)
+    await store.write("branches", row | {"job": {}, "result": result})
+    await store.close()
+
+
+def queries(*ids: str) -> AIMessage:
+    calls = [{"name": "query_trainer", "args": {"what": "metric_curve"}, "id": key} for key in ids]
+    return AIMessage("", tool_calls=calls)
+
+
+def comparable(kept: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Without clocks."""
+    calls = [
+        {name: value for name, value in row.items() if name not in ("latency_s", "started")} for row in kept["calls"]
+    ]
+    branches = sorted(kept["branches"], key=lambda row: str(row["key"]))
+    return {**kept, "calls": calls, "branches": branches}
