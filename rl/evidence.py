@@ -31,7 +31,7 @@ def build_evidence(line: TrainingLine, steps_budget: int) -> Evidence:
     stage, reason = line.stage()
     groups = range(len(line.spec.groups))
     return Evidence(
-        task=task_facts(line), steps=line.steps_main, steps_budget=steps_budget, stage=stage, stage_reason=reason,  # type: ignore[arg-type]
+        task=task_facts(line), steps=line.steps_main, steps_budget=steps_budget, stage=stage, stage_reason=reason,
         signal=line.signal, sparse=_sparse(line), behaviour=[_behaviour(line, g) for g in groups],
         features=[x for g in groups for x in _features(line, g)], events=[x for g in groups for x in _events(line, g)],
         terms=_terms(line), key_moments=line.tale()["key_moments"],

@@ -189,7 +189,7 @@ class Trainer:
             steps_evaluation=main.steps_evaluation, steps_repeated=main.steps_repeated,
             steps_adopted=line.steps_adopted, steps_budget=main.config.trainer.steps,
             waiting_at=self._waiting_at(), snapshot=snapshot,
-            stage=line.stage()[0], signal=line.signal,  # type: ignore[arg-type]
+            stage=line.stage()[0], signal=line.signal,
             sparse_return=evaluation.mean if evaluation else None,
             success_rate=evaluation.success_rate if evaluation else None, evaluation=evaluation,
         )  # fmt: skip

@@ -95,7 +95,7 @@ def _keep(
     status = TrainerStatus(
         state="waiting", update=line.update_index, steps_main=line.steps_main, steps_evaluation=found.steps,
         steps_repeated=0, steps_adopted=0, steps_budget=config.trainer.steps, waiting_at=line.update_index,
-        snapshot=name, stage=line.stage()[0], signal=line.signal,  # type: ignore[arg-type]
+        snapshot=name, stage=line.stage()[0], signal=line.signal,
         sparse_return=found.mean_return, success_rate=found.success_rate,
     )  # fmt: skip
     evidence = build_evidence(line, config.trainer.steps)
