@@ -339,7 +339,7 @@ def test_a_look_that_decides_nothing_and_a_single_intervention_are_warnings() ->
         (["adaptation.max_staleness=1_100_000"], "ok", "about 1,100,000 steps while 2 workers try"),
         (["adaptation.max_staleness=1_099_999"], "warning", "confirmed once more"),
         (
-            ["branches.workers=4"],
+            ["branches.workers=4", "adaptation.max_staleness=700_000"],
             "warning",
             "about 733,333 steps while 3 workers try",
         ),  # the trainer has the fourth core
