@@ -76,7 +76,7 @@ def _is_out(tried: Json, block: Json) -> bool:
     """What the gate rejected, ever, and all of this intervention. What showed no difference earlier may help today."""
     if tried["verdict"] == "not_tried":
         return False
-    return bool(tried["verdict"] == "reject" or tried["point"] == block["point"])
+    return bool(tried["verdict"] in ("reject", "rolled_back", "declined") or tried["point"] == block["point"])
 
 
 def _drafts(block: Json, failures: list[str]) -> Iterator[Json]:

@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,17 @@ from ..agents.keys import key_variable_names
 from ..agents.ledger import Call
 from ..agents.llm import Door, build_models, check_models
 from ..config import RunConfig
-from ..errors import ConfigError, SignalError, TrainerGone
+from ..errors import ConfigError, SignalError
 from ..rl.branches.pool import Executor, WorkerPool
 from ..rl.envs import task_spec
 from ..rl.ipc.client import TrainerClient, wakeups
-from ..rl.ipc.process import TrainerProcess, attach_or_start, tail
+from ..rl.ipc.process import TrainerProcess, attach_or_start
 from ..rl.signals.shaping import CompiledSignal
 from ..rl.task import TaskSpec
 from ..runs.approvals import answer
 from ..runs.report import write_report
 from ..runs.store import LoopStore, RunState, RunView, provider
+from .beside import dies, first_of
 from .context import Ctx
 from .directory import RunDirectory, open_run
 from .drive import open_checkpoints, run_graph
@@ -141,7 +142,7 @@ class Run:
             stack.push_async_callback(store.close)
             clock = _Clock(store, began, await store.get("wall_s", 0.0))
             await store.close_visits()
-            await clock.write(state="running", error=None)
+            await clock.write(provider=self._provider(), state="running", error=None)
             self._tell_start()
             try:
                 await self._train(spec, store, clock)
@@ -178,11 +179,11 @@ class Run:
             trainer = await attach_or_start(self.path, self._directory.id, secrets)
             stack.push_async_callback(trainer.stop)
             ctx = await self._context(spec, store, trainer.client, pool)
-            await _first_of(
+            await first_of(
                 self._graph(ctx),
                 self._tick(ctx, clock),
                 self._wake(ctx, trainer),
-                _dies(trainer, self.path / "trainer.out"),
+                dies(trainer, self.path / "trainer.out"),
             )
             self.emit(await _progress(ctx))
 
@@ -234,13 +235,17 @@ class Run:
         if not isinstance(event, Progress):
             self._log.write(event.kind, **event.model_dump(mode="json", exclude={"kind"}))
 
+    def _provider(self) -> str:
+        given = {str(role): chat._llm_type for role, chat in self._chat_models.items()}
+        return provider(self.config.llm.model_dump(mode="json"), given)
+
     def _tell_start(self) -> None:
         tracing = self.config.llm.tracing
         self.emit(
             RunStarted(
                 path=str(self.path),
                 resumed=self._directory.resumed,
-                provider=provider(self.config.llm.model_dump(mode="json")),
+                provider=self._provider(),
                 steps_budget=self.config.trainer.steps,
                 tracing=tracing,
                 tracing_ignored=[] if tracing else tracing_variables(),
@@ -314,29 +319,6 @@ def _cancelled_by_sigterm() -> Any:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
-
-
-# ---------------------------------------------------------------- beside the graph
-
-
-async def _first_of(main: Coroutine[Any, Any, None], *guards: Coroutine[Any, Any, None]) -> None:
-    """Wait for `main`; a guard that raises ends it, with the guard's error. All are over when this returns."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in (main, *guards)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in sorted(done, key=tasks.index, reverse=True):  # a guard knows better why
-        task.result()
-
-
-async def _dies(trainer: TrainerProcess, output: Path) -> None:
-    """Returns never: raises TrainerGone when the trainer's process ends."""
-    await trainer.gone()
-    words = await asyncio.to_thread(tail, output)
-    raise TrainerGone(f"the trainer ended before the run did; use --resume to continue; its last words: {words}")
 
 
 async def _progress(ctx: Ctx) -> Progress:

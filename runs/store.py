@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -295,7 +295,7 @@ class RunView:
             "state": self.state(),
             "error": values.get("error"),
             "seed": self.config["seed"],
-            "provider": provider(self.config["llm"]),
+            "provider": values.get("provider") or provider(self.config["llm"]),
             "stage": counters.get("stage"),
             "steps_main": _number(counters, "steps_main"),
             "steps_total": self.steps_total(),
@@ -342,7 +342,8 @@ def _number(counters: Mapping[str, str], name: str) -> int:
     return int(counters.get(name, 0))
 
 
-def provider(llm: Mapping[str, Any]) -> str:
-    """The providers of all roles, each once: `rules`, or `openai+rules`."""
-    roles: Iterable[Mapping[str, Any]] = (llm.get(role) or llm["default"] for role in ("critic", "generator", "ranker"))
-    return "+".join(sorted({str(role["provider"]) for role in roles}))
+def provider(llm: Mapping[str, Any], given: Mapping[str, str] | None = None) -> str:
+    """The providers of all roles, each once: `rules`, or `openai+rules`. `given`: role → the kind of the chat model
+    that somebody gave it in place of the config's."""
+    roles = {role: str((llm.get(role) or llm["default"])["provider"]) for role in ("critic", "generator", "ranker")}
+    return "+".join(sorted({*(roles | dict(given or {})).values()}))

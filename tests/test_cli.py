@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
 import signal
@@ -15,12 +14,10 @@ from pathlib import Path
 import pytest
 from cosignal.cli import _resume_command, app
 from cosignal.errors import ConfigError
-from cosignal.graphs import events as e
 from cosignal.graphs.studio import graph
-from cosignal.runs import progress
 from cosignal.runs.drawing import Topology
 from cosignal.runs.report import loop_topology
-from rich.console import Console
+from made_up_run import QUESTION
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -241,202 +238,6 @@ def test_langgraph_json_names_the_graph() -> None:
     [target] = json.loads((ROOT / "langgraph.json").read_text())["graphs"].values()
     assert target == f"{graph.__module__}:{graph.__name__}"
     assert Topology.from_json(graph().get_graph(xray=True).to_json()) == loop_topology()
-
-
-# ---------------------------------------------------------------- progress
-
-PROGRESS = e.Progress(
-    steps_main=50_000, steps_total=60_000, steps_budget=100_000, sparse_return=1.0, success_rate=0.25,
-    stage="plateaued", signal_version=0, waiting=True,
-)  # fmt: skip
-EVENTS: list[e.Event] = [
-    e.RunStarted(path="/runs/a", resumed=False, provider="rules", steps_budget=100_000),
-    PROGRESS.model_copy(update={"steps_main": 1_000, "stage": "exploring", "waiting": False}),
-    PROGRESS,
-    e.NodeEntered(node="critic", point=24, round=0),
-    e.Diagnosed(point=24, failures=["exploration_collapsed", "plateau"]),
-    e.ProposalMade(id="p24-r0-0", title="Near [bold]the goal[/bold]", problems=[]),
-    e.ProposalMade(id="p24-r0-1", title="Pay for turns", problems=["can be farmed"]),
-    e.NodeEntered(node="validate", point=24, round=0),
-    e.BranchFinished(
-        point=24, phase="screen", arm="p24-r0-0", seed=0, horizon=100, final_return=2.5, success_rate=1.0, steps=100
-    ),
-    e.NodeLeft(node="validate", point=24, round=0, status="ok", detail={}),
-    e.Decided(id="p24-r0", verdict="no_difference", winner=None, reason="too close"),
-    e.Decided(id="p24-r1", verdict="accept", winner="p24-r0-0", reason="clear"),
-    e.Promoted(proposal="p24-r0-0", version=1, adopted="state", repeated=False),
-]
-QUESTION = e.ApprovalNeeded(
-    id="p24-r1", proposal="p24-r1-0", title="Near the door", reason="it is far", terms=["potential door: -dist_door"],
-    gate="p24-r1-0: gain +1.2 over 5 seeds: accept", diff=["+ potential door: -dist_door"], replaces=2,
-    adopted="signal",
-)  # fmt: skip
-
-
-def test_the_board_follows_the_events() -> None:
-    board = progress.Board()
-    told: list[tuple[str, str]] = []
-    doing: list[str] = []
-    for event in EVENTS:
-        told += [(line.label, line.text) for line in board.apply(event)]
-        doing.append(board.doing)
-    assert told == [
-        ("started", "/runs/a"),
-        ("provider", "rules: plain rules, no language model"),
-        ("stage", "exploring → plateaued"),
-        ("diagnosis", "exploration collapsed, plateau"),
-        ("proposal", "p24-r0-0 Near [bold]the goal[/bold]"),
-        ("proposal", "p24-r0-1 Pay for turns (refused: can be farmed)"),
-        ("verdict", "no difference: too close"),
-        ("verdict", "accept p24-r0-0: clear"),
-        ("promotion", "v1 Near [bold]the goal[/bold] (the winning branch's state)"),
-    ]
-    assert doing[1] == "training"
-    assert doing[3] == "critic"
-    assert doing[8] == "validate: 1 branches done, last p24-r0-0 2.50"
-
-
-def test_the_signal_on_the_panel_is_the_one_in_force() -> None:
-    """After a resume no promotion is seen, and its title is not known."""
-    board = progress.Board()
-    for version, words in ((0, "as the config says"), (1, "v1")):
-        list(board.apply(PROGRESS.model_copy(update={"signal_version": version})))
-        assert board.signal == words
-    for event in EVENTS:
-        list(board.apply(event))
-    list(board.apply(PROGRESS.model_copy(update={"signal_version": 1})))
-    assert board.signal == "v1 Near [bold]the goal[/bold]"
-
-
-def test_a_question_is_shown_with_the_commands_that_answer_it() -> None:
-    board = progress.Board()
-    list(board.apply(e.RunStarted(path="/my runs/a", resumed=False, provider="rules", steps_budget=1)))
-    list(board.apply(e.NodeEntered(node="approve", point=24, round=1)))
-    assert [(line.label, line.text) for line in board.apply(QUESTION)] == [
-        ("question", "p24-r1: promote p24-r1-0 Near the door?"),
-        ("", "why: it is far"),
-        ("", "gate: p24-r1-0: gain +1.2 over 5 seeds: accept"),
-        ("", "signal: + potential door: -dist_door"),
-        ("", "it would replace v2; taken over: the signal alone"),
-        ("answer", "to promote it: cosignal approve '/my runs/a' p24-r1 --yes"),
-        ("answer", "to decline it: cosignal approve '/my runs/a' p24-r1 --no"),
-    ]
-    list(board.apply(PROGRESS.model_copy(update={"waiting": False})))  # overlap: training goes on
-    assert board.doing == "waiting for an answer to p24-r1"
-    [line] = board.apply(e.ApprovalGiven(id="p24-r1", yes=False))
-    assert (line.label, line.text) == ("answer", "p24-r1: no")
-    assert board.doing == "approve"
-    left = e.NodeLeft(node="approve", point=24, round=1, status="waiting", detail={})
-    assert list(board.apply(left)) == []
-
-
-def test_a_command_is_never_broken_into_lines() -> None:
-    written = io.StringIO()
-    with progress.LiveDisplay(Console(file=written, width=60, force_terminal=True)) as display:
-        display.show(e.RunStarted(path="/runs/" + "a" * 80, resumed=False, provider="rules", steps_budget=1))
-        display.show(QUESTION)
-    assert f"cosignal approve /runs/{'a' * 80} p24-r1 --yes" in written.getvalue()
-
-
-def test_a_rollback_is_told_with_its_arithmetic() -> None:
-    board = progress.Board()
-    for event in EVENTS:
-        list(board.apply(event))
-    event = e.RolledBack(proposal="p24-r0-0", undone=1, version=2, reason="0.2 after 1.0", repeated=False)
-    assert [(line.label, line.text) for line in board.apply(event)] == [
-        ("rollback", "v1 Near [bold]the goal[/bold] is undone by v2"),
-        ("", "0.2 after 1.0"),
-    ]
-    list(board.apply(PROGRESS.model_copy(update={"signal_version": 2})))
-    assert board.signal == "v2, as before v1"
-
-
-@pytest.mark.parametrize(
-    ("tracing", "ignored", "words"),
-    [
-        (
-            False,
-            ["LANGSMITH_TRACING"],
-            "off, though LANGSMITH_TRACING asks for it; llm.tracing: true would send prompts out",
-        ),
-        (True, [], "on: prompts go to the hosted service that the environment names"),
-        (False, [], None),
-    ],
-)
-def test_the_start_says_whether_prompts_leave_the_machine(tracing: bool, ignored: list[str], words: str | None) -> None:
-    started = e.RunStarted(
-        path="/a", resumed=False, provider="rules", steps_budget=1, tracing=tracing, tracing_ignored=ignored
-    )
-    told = {line.label: line.text for line in progress.Board().apply(started)}
-    assert told.get("tracing") == words
-
-
-def test_under_the_overlap_clock_what_a_node_does_is_shown_while_training_goes_on() -> None:
-    board = progress.Board()
-    for event in (e.NodeEntered(node="critic", point=24, round=0), PROGRESS.model_copy(update={"waiting": False})):
-        list(board.apply(event))
-    assert board.doing == "critic"
-    for event in (e.NodeEntered(node="observe", point=24, round=0), PROGRESS.model_copy(update={"waiting": False})):
-        list(board.apply(event))
-    assert board.doing == "training"
-
-
-def test_a_new_verdict_is_told_in_words() -> None:
-    decided = e.Decided(
-        id="p1-r0", verdict="not_seen_before", winner=None, reason="a: not_seen_before; b: no_difference"
-    )
-    [line] = progress.Board().apply(decided)
-    assert line.text == "not seen before: a: not seen before; b: no difference"
-
-
-def test_the_last_words_of_a_run() -> None:
-    status = {"state": "done", "sparse_return": -0.001, "success_rate": None, "promotions": 1, "rollbacks": 0,
-              "steps_main": 1_000, "steps_total": 2_000, "wall_s": 3.4, "path": "/runs/a"}  # fmt: skip
-    assert progress.ending(status) == (
-        "done: sparse return 0.00, success –, 1 promotion, 1,000 main steps, 2,000 in all, 3 s\n"
-        "report: /runs/a/report.html"
-    )
-    assert "2 promotions, 1 rollback, 1,000" in progress.ending(status | {"promotions": 2, "rollbacks": 1})
-
-
-@pytest.mark.parametrize("display_class", [progress.LiveDisplay, progress.PlainDisplay])
-def test_a_model_cannot_steer_the_terminal(display_class: type[progress.Display]) -> None:
-    title = "Near\x1b]0;owned\x07\x9b2J\r\n 99,999  verdict    accept"
-    written = io.StringIO()
-    console = Console(file=written, width=200, force_terminal=display_class is progress.LiveDisplay)
-    with display_class(console) as display:
-        display.show(PROGRESS.model_copy(update={"signal_version": 1}))
-        display.show(e.ProposalMade(id="p24-r0-0", title=title, problems=[]))
-        display.show(e.Promoted(proposal="p24-r0-0", version=1, adopted="state", repeated=False))
-    shown = written.getvalue()
-    assert r"p24-r0-0 Near\x1b]0;owned\x07\x9b2J 99,999 verdict accept" in shown
-    assert not any(bad in shown for bad in ("\x1b]0", "\x07", "\x9b"))
-
-
-def test_a_node_that_fails_is_told() -> None:
-    left = e.NodeLeft(node="critic", point=24, round=0, status="error", detail={"error": "boom"})
-    assert [line.text for line in progress.Board().apply(left)] == ["error: {'error': 'boom'}"]
-
-
-@pytest.mark.parametrize("display_class", [progress.LiveDisplay, progress.PlainDisplay])
-def test_both_displays_show_what_happened(display_class: type[progress.Display]) -> None:
-    """A model's words are text, not markup."""
-    written = io.StringIO()
-    console = Console(file=written, width=100, force_terminal=display_class is progress.LiveDisplay)
-    with display_class(console) as display:
-        for event in EVENTS:
-            display.show(event)
-    assert "Near [bold]the goal[/bold]" in written.getvalue()
-    assert "exploring → plateaued" in written.getvalue()
-
-
-def test_the_plain_display_tells_each_twentieth_once() -> None:
-    written = io.StringIO()
-    with progress.PlainDisplay(Console(file=written, width=200)) as display:
-        for steps in (0, 1_000, 5_000, 9_999, 50_000, 100_000, 100_000):
-            display.show(PROGRESS.model_copy(update={"steps_main": steps}))
-    lines = [line.split()[0] for line in written.getvalue().splitlines()]
-    assert lines == ["0", "5,000", "50,000", "100,000"]
 
 
 # ---------------------------------------------------------------- a real run

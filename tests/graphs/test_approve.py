@@ -97,6 +97,7 @@ async def test_while_it_waits_status_says_so_and_the_trainer_stands_still(tmp_pa
     waits = RunView(tmp_path).waiting_for()
     assert waits == question.model_dump(mode="json")
     assert RunView(tmp_path).status()["waiting_for"] == KEY
+    assert RunView(tmp_path).visits()[-1]["status"] == "waiting"
     releases = run.trainer.requests.count("release")
     await asyncio.sleep(0.02)  # a hundred polls
     assert (run.trainer.point, run.trainer.requests.count("release"), task.done()) == (POINT, releases, False)

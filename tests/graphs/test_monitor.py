@@ -241,6 +241,28 @@ async def test_killed_between_rollback_and_checkpoint_it_is_not_rolled_back_twic
     assert (event.version, event.repeated) == (2, True)
 
 
+async def test_killed_before_its_rollback_it_is_rolled_back_where_it_was_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainer is found one point back, as after a crash of its own."""
+    run = session(tmp_path, BAD)
+    handle = run.trainer.handle
+
+    def killed_before_rollback(request: m.Request) -> m.Reply:
+        if isinstance(request, m.Rollback):
+            raise Killed("right before")
+        return handle(request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.trainer, "handle", killed_before_rollback)
+        with pytest.raises(Killed):
+            await run.run()
+    run.trainer.restart(points_back=1)
+    assert run.trainer.point == NEXT
+    await Session(tmp_path, run.trainer, run.pool, scripts()).run()
+    assert [change.point for change in run.trainer.changes] == [POINT, NEXT + INTERVAL]
+
+
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_effect_from_the_promotion_on_it_ends_as_if_never_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool

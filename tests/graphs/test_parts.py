@@ -21,6 +21,7 @@ from cosignal.graphs.triggers import trigger
 from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.runs.store import RunView
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -212,10 +213,16 @@ def test_resume_finds_the_newest_unfinished_run_of_the_same_config(tmp_path: Pat
     fresh.close()
 
 
-def test_a_run_that_another_process_runs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_run_that_another_process_runs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
     monkeypatch.setattr("cosignal.graphs.directory.LOCK_PATIENCE_S", 0.0)
+    monkeypatch.setattr(RunView, "waiting_for", lambda _: {"id": "p1-r0"} if waits else None)
     config = small(tmp_path)
     with lock_run(make_run(config)):
+        with pytest.raises(RunLockedError, match="another process is running"):
+            newest_unfinished(config)
         with pytest.raises(RunLockedError, match="another process is running"):
             open_run(config, resume=True)
         with pytest.raises(RunLockedError):

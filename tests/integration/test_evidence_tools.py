@@ -42,6 +42,7 @@ async def test_tools_are_answered_bounded_counted_and_visible(tmp_path: Path) ->
         result = await run.result()
     view = RunView(run.path)
     assert (result.state, critic.script) == ("done", [])
+    assert result.status["provider"] == f"rules+{critic._llm_type}"  # who answered, not who the config names
 
     asked, launched = [row["detail"]["calls"] for row in view.visits() if row["node"] == "critic_tools"]
     assert [(call["args"], call["status"]) for call in asked] == [(query, "success") for query in QUERIES]

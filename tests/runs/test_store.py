@@ -298,3 +298,4 @@ def test_the_path_in_status_is_absolute(run_dir: Path, monkeypatch: pytest.Monke
 def test_providers_of_all_roles() -> None:
     llm = {"default": {"provider": "rules"}, "critic": None, "generator": {"provider": "openai"}, "ranker": None}
     assert provider(llm) == "openai+rules"
+    assert provider(llm, {"critic": "mine", "generator": "mine", "ranker": "mine"}) == "mine"

@@ -12,7 +12,9 @@ from typing import Any
 
 from cosignal.config import RunConfig
 from cosignal.graphs.config import AdaptationConfig
+from cosignal.graphs.events import ApprovalNeeded
 from cosignal.rl.config import TrainerConfig
+from cosignal.runs.drawing import Edge, Topology
 from cosignal.runs.store import LoopStore
 
 UPDATE = 2048
@@ -27,6 +29,29 @@ CREATE TABLE signals(version INTEGER PRIMARY KEY, key TEXT UNIQUE, base_version 
     applied_steps INTEGER, signal TEXT, adopt TEXT, cause TEXT NOT NULL);
 CREATE TABLE counters(name TEXT PRIMARY KEY, value TEXT);
 """
+
+
+GRAPH = Topology(
+    ("__start__", "observe", "critic", "critic_tools", "generator", "decide", "promote", "__end__"),
+    (
+        Edge("__start__", "observe"),
+        Edge("observe", "observe", True),
+        Edge("observe", "critic", True),
+        Edge("observe", "__end__", True),
+        Edge("critic", "critic_tools", True),
+        Edge("critic_tools", "critic"),
+        Edge("critic", "generator", True),
+        Edge("generator", "decide"),
+        Edge("decide", "generator", True),
+        Edge("decide", "promote", True),
+        Edge("promote", "observe"),
+    ),
+)
+QUESTION = ApprovalNeeded(
+    id="p24-r1", proposal="p24-r1-0", title="Near the door", reason="it is far", terms=["potential door: -dist_door"],
+    gate="p24-r1-0: gain +1.2 over 5 seeds: accept", diff=["+ potential door: -dist_door"], replaces=2,
+    adopted="signal",
+)  # fmt: skip
 
 
 def build(path: Path) -> Path:
@@ -88,7 +113,7 @@ def _stage(update: int) -> str:
     return "converged"
 
 
-def _signal(version: int, terms: list[dict[str, Any]], kick: float | None = None) -> dict[str, Any]:
+def signal_row(version: int, terms: list[dict[str, Any]], kick: float | None = None) -> dict[str, Any]:
     exploration = {"entropy": None, "kick": kick}
     scale = 1.4 if terms else None
     parent = version - 1 if version else None
@@ -107,8 +132,8 @@ WINNER = [NEAR_GOAL, NEAR_SWITCH]
 def _signals() -> list[tuple[int, int, int, int, dict[str, Any], str | None]]:
     end = f"branches/full-p{POINT}-r1-0-0"
     return [
-        (0, 0, 0, 0, _signal(0, []), None),
-        (1, 0, POINT, POINT * UPDATE, _signal(1, WINNER, kick=0.05), end),
+        (0, 0, 0, 0, signal_row(0, []), None),
+        (1, 0, POINT, POINT * UPDATE, signal_row(1, WINNER, kick=0.05), end),
     ]
 
 
@@ -165,7 +190,7 @@ async def _write_round(store: LoopStore, number: int) -> None:
                     "addresses": ["subgoal_never_reached"], "terms": used,
                     "exploration": {"entropy": None, "kick": 0.05 if number else None}}  # fmt: skip
         row = {"id": proposal_id, "point": POINT, "round": number, "position": position, "proposal": proposal,
-               "signal": _signal(1, used), "problems": problems, "notes": ["Φ is higher where episodes end well"],
+               "signal": signal_row(1, used), "problems": problems, "notes": ["Φ is higher where episodes end well"],
                "rank": None if problems else position}  # fmt: skip
         await store.write("proposals", row)
         if not problems:
@@ -176,12 +201,12 @@ async def _write_round(store: LoopStore, number: int) -> None:
 
 async def _write_arm(store: LoopStore, number: int, arm: str, level: float, wins: bool, judged: bool) -> None:
     for seed in range(2):
-        await store.write("branches", _branch(number, "screen", arm, seed, 100_352, level, wins))
+        await store.write("branches", branch_row(number, "screen", arm, seed, 100_352, level, wins))
     for seed in range(3 if judged else 0):
-        await store.write("branches", _branch(number, "full", arm, seed, ADOPTED, level, wins))
+        await store.write("branches", branch_row(number, "full", arm, seed, ADOPTED, level, wins))
 
 
-def _branch(number: int, phase: str, arm: str, seed: int, horizon: int, level: float, wins: bool) -> dict[str, Any]:
+def branch_row(number: int, phase: str, arm: str, seed: int, horizon: int, level: float, wins: bool) -> dict[str, Any]:
     def value(steps: int) -> float:
         lift = 1.8 / (1 + math.exp(-(steps - 90_000 - 15_000 * seed) / 12_000)) if wins else 0.0
         return round(level + lift + 0.04 * math.sin(steps / 9_000 + seed), 3)
@@ -190,7 +215,7 @@ def _branch(number: int, phase: str, arm: str, seed: int, horizon: int, level: f
     curve = [(steps, value(steps), 0.9 if value(steps) > 2 else 0.0) for steps in CURVE if steps <= horizon]
     steps = horizon if phase == "screen" or seed == 2 else horizon // 2
     result = {"kind": "branch_result", "key": key, "arm": arm, "seed": seed, "horizon": horizon,
-              "signal": _signal(1, []), "final_return": value(horizon), "success_rate": curve[-1][2],
+              "signal": signal_row(1, []), "final_return": value(horizon), "success_rate": curve[-1][2],
               "fork_return": 1.0, "curve": curve,
               "steps": steps, "steps_evaluation": 6_400, "end_state": f"branches/{key}",
               "end_update": POINT + horizon // UPDATE, "cpu_s": 3.2}  # fmt: skip
@@ -272,60 +297,3 @@ def _call(number: int, role: str, round_number: int, started: float) -> dict[str
         "parsed": None if tool else DIAGNOSIS, "outcome": "tool_call" if tool else "ok", "error": None,
         "input_tokens": None, "output_tokens": None, "latency_s": 0.01, "started": started,
     }  # fmt: skip
-
-
-# ---------------------------------------------------------------- what came after the promotion
-
-DECLINED, STALE, ROLLED_BACK = 150, 180, 220  # updates
-
-
-def add_later_events(path: Path) -> Path:
-    """To a run that `build` has made: a promotion that a human declined, one that was stale, and a rollback."""
-    with closing(sqlite3.connect(path / "trainer.db")) as database, database:
-        for version, update, cause in ((2, DECLINED, "control"), (3, ROLLED_BACK, "rollback")):
-            adopt = "branches/kept" if cause == "control" else f"checkpoints/update_{POINT:09d}"
-            signal = json.dumps(_signal(version, WINNER if cause == "control" else []))
-            row = (version, f"key-{version}", version - 1, update, update * UPDATE + ADOPTED, signal, adopt, cause)
-            database.execute("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-    asyncio.run(_write_later(path))
-    return path
-
-
-async def _write_later(path: Path) -> None:
-    store = await LoopStore.open(path)
-    try:
-        declined = "declined by the human who was asked"
-        await _write_overturned(store, DECLINED, "declined", declined, {"kept_control": 2048, "adopt": "branches/kept"})
-        judgement = {"arm": f"p{STALE}-r0-0", "verdict": "no_difference", "explanation": "gain +0.1: no difference"}
-        why = "the run has moved 300000 main steps, adaptation.max_staleness is 200000"
-        confirmation = {"why": why, "steps_main": 600_000, "judgement": judgement}
-        await _write_overturned(store, STALE, "stale", why, {"confirmation": confirmation, "staleness": 4096})
-        reason = "sparse return 0.200 at 451584 main steps, 1.000 before version 1: a regression, 2 of 2 running"
-        row = {"id": f"p{ROLLED_BACK}-rollback", "point": ROLLED_BACK, "round": 0, "verdict": "rollback",
-               "winner": f"p{POINT}-r1-0", "adopted": None, "version": 3, "created_steps": 0,
-               "detail": {"reason": reason, "undone": 1, "judgements": [], "screened": []}}  # fmt: skip
-        await store.write("decisions", row)
-    finally:
-        await store.close()
-
-
-async def _write_overturned(store: LoopStore, point: int, verdict: str, why: str, more: dict[str, Any]) -> None:
-    arm = f"p{point}-r0-0"
-    proposal = {"title": f"Towards the door {EVIL}", "reason": "it is far", "beta": 0.5, "addresses": [],
-                "terms": [NEAR_SWITCH], "exploration": {"entropy": None, "kick": None}}  # fmt: skip
-    row = {"id": arm, "point": point, "round": 0, "position": 0, "proposal": proposal,
-           "signal": _signal(2, [NEAR_SWITCH]), "problems": [], "notes": [], "rank": 0}  # fmt: skip
-    await store.write("proposals", row)
-    for phase in ("full", "confirm") if "confirmation" in more else ("full",):
-        for name in (arm, "control"):
-            for seed in range(3):
-                branch = _branch(0, phase, name, seed, ADOPTED, 1.0, wins=name != "control" and phase == "full")
-                key = f"p{point}-{branch['key']}"
-                await store.write("branches", branch | {"key": key, "point": point})
-    judgement = {"arm": arm, "verdict": "accept", "gain": 1.8, "lower": 1.6, "upper": 2.0, "seeds": [0, 1, 2],
-                 "explanation": f"{arm}: gain +1.800 over 3 seeds: accept"}  # fmt: skip
-    reason = f"{why}; the gate had accepted: {judgement['explanation']}"
-    detail = {"judgements": [judgement], "screened": [], "reason": reason, **more}
-    decision = {"id": f"p{point}-r0", "point": point, "round": 0, "verdict": verdict, "winner": arm, "adopted": None,
-                "version": None, "detail": detail, "created_steps": point * UPDATE}  # fmt: skip
-    await store.write("decisions", decision)

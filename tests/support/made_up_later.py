@@ -1,0 +1,67 @@
+"""What may come after a made-up run's promotion: a no, a stale verdict, a kept control and a rollback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from cosignal.runs.store import LoopStore
+from made_up_run import ADOPTED, EVIL, NEAR_SWITCH, POINT, UPDATE, WINNER, branch_row, signal_row
+
+DECLINED, STALE, ROLLED_BACK = 150, 180, 220  # updates
+
+
+def add_later_events(path: Path) -> Path:
+    """To a run that `build` has made: a promotion that a human declined, one that was stale, and a rollback."""
+    with closing(sqlite3.connect(path / "trainer.db")) as database, database:
+        for version, update, cause in ((2, DECLINED, "control"), (3, ROLLED_BACK, "rollback")):
+            adopt = "branches/kept" if cause == "control" else f"checkpoints/update_{POINT:09d}"
+            signal = json.dumps(signal_row(version, WINNER if cause == "control" else []))
+            row = (version, f"key-{version}", version - 1, update, update * UPDATE + ADOPTED, signal, adopt, cause)
+            database.execute("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    asyncio.run(_write_later(path))
+    return path
+
+
+async def _write_later(path: Path) -> None:
+    store = await LoopStore.open(path)
+    try:
+        declined = "declined by the human who was asked"
+        await _write_overturned(store, DECLINED, "declined", declined, {"kept_control": 2048, "adopt": "branches/kept"})
+        judgement = {"arm": f"p{STALE}-r0-0", "verdict": "no_difference", "explanation": "gain +0.1: no difference"}
+        why = "the run has moved 300000 main steps, adaptation.max_staleness is 200000"
+        confirmation = {"why": why, "steps_main": 600_000, "judgement": judgement}
+        await _write_overturned(store, STALE, "stale", why, {"confirmation": confirmation, "staleness": 4096})
+        reason = "sparse return 0.200 at 451584 main steps, 1.000 before version 1: a regression, 2 of 2 running"
+        row = {"id": f"p{ROLLED_BACK}-rollback", "point": ROLLED_BACK, "round": 0, "verdict": "rollback",
+               "winner": f"p{POINT}-r1-0", "adopted": None, "version": 3, "created_steps": 0,
+               "detail": {"reason": reason, "undone": 1, "judgements": [], "screened": []}}  # fmt: skip
+        await store.write("decisions", row)
+    finally:
+        await store.close()
+
+
+async def _write_overturned(store: LoopStore, point: int, verdict: str, why: str, more: dict[str, Any]) -> None:
+    arm = f"p{point}-r0-0"
+    proposal = {"title": f"Towards the door {EVIL}", "reason": "it is far", "beta": 0.5, "addresses": [],
+                "terms": [NEAR_SWITCH], "exploration": {"entropy": None, "kick": None}}  # fmt: skip
+    row = {"id": arm, "point": point, "round": 0, "position": 0, "proposal": proposal,
+           "signal": signal_row(2, [NEAR_SWITCH]), "problems": [], "notes": [], "rank": 0}  # fmt: skip
+    await store.write("proposals", row)
+    for phase in ("full", "confirm") if "confirmation" in more else ("full",):
+        for name in (arm, "control"):
+            for seed in range(3):
+                branch = branch_row(0, phase, name, seed, ADOPTED, 1.0, wins=name != "control" and phase == "full")
+                key = f"p{point}-{branch['key']}"
+                await store.write("branches", branch | {"key": key, "point": point})
+    judgement = {"arm": arm, "verdict": "accept", "gain": 1.8, "lower": 1.6, "upper": 2.0, "seeds": [0, 1, 2],
+                 "explanation": f"{arm}: gain +1.800 over 3 seeds: accept"}  # fmt: skip
+    reason = f"{why}; the gate had accepted: {judgement['explanation']}"
+    detail = {"judgements": [judgement], "screened": [], "reason": reason, **more}
+    decision = {"id": f"p{point}-r0", "point": point, "round": 0, "verdict": verdict, "winner": arm, "adopted": None,
+                "version": None, "detail": detail, "created_steps": point * UPDATE}  # fmt: skip
+    await store.write("decisions", decision)
