@@ -42,26 +42,27 @@ async def _reports(ctx: Ctx, state: State, signals: list[Signal]) -> list[CheckR
     path = ctx.run_dir / snapshot_of(status) / "recorded.safetensors"
     recorded = await asyncio.to_thread(Recorded.load, path, ctx.spec)
     rejected, returns = await _rejected(ctx, state), await return_range_at(ctx, state["point"])
-    reports = []
+    never, reports = await quarantined(ctx.store), []
     for signal in signals:
-        report = await asyncio.to_thread(check_signal, signal, ctx.spec, recorded, status.signal, rejected, returns)
+        report = await asyncio.to_thread(
+            check_signal, signal, ctx.spec, recorded, status.signal, rejected, returns, never
+        )
         reports.append(report)
         rejected = rejected | {proposal_hash(signal)}
     return reports
 
 
 async def _rejected(ctx: Ctx, state: State) -> set[str]:
-    """Signals that must not come again: those in quarantine, those that the gate has rejected, and all that this
-    intervention has tried. What passed screening but whose turn never came may; and a removal that the gate has
+    """Signals that must not come again, besides those in quarantine: those that the gate has rejected, and all that
+    this intervention has tried. What passed screening but whose turn never came may; and a removal that the gate has
     rejected, of which the trigger says when it may come."""
-    out = await quarantined(ctx.store)
     if state.get("removing"):
-        return out
+        return set()
     tried: set[tuple[int, str]] = set()
     for row in await ctx.store.rows("decisions"):
         tried |= {(row["point"], arm["arm"]) for arm in arms_of(row) if _is_out(arm, row, state)}
     rows = {row["id"]: row for row in await ctx.store.rows("proposals")}
-    return out | {proposal_hash(Signal.model_validate(rows[arm]["signal"])) for _, arm in tried}
+    return {proposal_hash(Signal.model_validate(rows[arm]["signal"])) for _, arm in tried}
 
 
 def _is_out(arm: dict[str, Any], decision: dict[str, Any], state: State) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..agents.context import Tried, Verdict
 from ..agents.schemas import Proposal
-from ..rl.signals.check import proposal_hash
+from ..rl.signals.check import shape_hash
 from ..rl.signals.signal import Signal
 from ..runs.store import LoopStore
 
@@ -27,12 +27,12 @@ async def tried(store: LoopStore) -> list[Tried]:
 
 
 async def quarantined(store: LoopStore) -> set[str]:
-    """`proposal_hash` of the signals that must never come again in this run: those that were promoted and rolled back,
+    """`shape_hash` of the signals that must never come again in this run: those that were promoted and rolled back,
     and those that the human declined."""
     rows = await store.rows("decisions")
     out = {row["winner"] for row in rows if row["verdict"] in ("rollback", "declined")}
     return {
-        proposal_hash(Signal.model_validate(row["signal"])) for row in await store.rows("proposals") if row["id"] in out
+        shape_hash(Signal.model_validate(row["signal"])) for row in await store.rows("proposals") if row["id"] in out
     }
 
 

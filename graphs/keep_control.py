@@ -56,11 +56,11 @@ async def _longest(ctx: Ctx, point: int, status: TrainerStatus) -> BranchResult 
     exploration = kept_exploration(status.signal).model_dump(mode="json")
     rows = await ctx.store.rows("branches", point=point, arm=CONTROL, seed=0)
     same = [BranchResult.model_validate(row["result"]) for row in rows if row["job"]["exploration"] == exploration]
-    fit = [branch for branch in same if status.steps_main + _length(ctx, branch) <= status.steps_budget]
+    fit = [branch for branch in same if status.steps_main + branch_length(ctx, branch) <= status.steps_budget]
     return max(fit, key=lambda branch: branch.horizon, default=None)
 
 
-def _length(ctx: Ctx, branch: BranchResult) -> int:
+def branch_length(ctx: Ctx, branch: BranchResult) -> int:
     """Environment steps since the fork: the horizon in whole updates."""
     update = ctx.config.trainer.envs * ctx.config.trainer.rollout
     return -(-branch.horizon // update) * update
@@ -70,4 +70,4 @@ async def _adopt(ctx: Ctx, key: str, status: TrainerStatus, branch: BranchResult
     base = status.signal.version
     signal = status.signal.model_copy(update={"version": base + 1, "parent": base})
     reply = await ctx.client.promote(f"{key}:{base}", base, signal, adopt=branch.end_state, cause="control")
-    return Kept(_length(ctx, branch), reply.steps_main, reply.version)
+    return Kept(branch_length(ctx, branch), reply.steps_main, reply.version)

@@ -15,6 +15,7 @@ from .standing import stand_at
 from .state import State
 
 Watch = dict[str, Any]
+WATCHED = 5  # evaluations; every further one would be another chance to undo by noise what has held
 
 
 async def monitor(state: State, runtime: Runtime[Ctx]) -> State:
@@ -27,12 +28,17 @@ async def monitor(state: State, runtime: Runtime[Ctx]) -> State:
     if evaluation.version < watch["version"]:  # made after the decision, but before the promotion
         watch = watch | {"before": evaluation.model_dump(mode="json"), "seen": evaluation.steps}
         return {"monitoring": False, "watch": watch, "note": {"before": evaluation.mean}}
-    upper = regression_upper(returns(evaluation), returns(_before(watch)), ctx.config.gate.level)
+    if evaluation.steps < watch["from"]:
+        early = {"reason": f"too early: a fresh potential may dip until {watch['from']} main steps"}
+        return {"monitoring": False, "watch": watch | {"seen": evaluation.steps}, "note": early}
+    upper = regression_upper(returns(evaluation), _before(watch), ctx.config.gate.level)
     bad = watch["bad"] + 1 if upper < -watch["margin"] else 0
     reason = _words(watch, evaluation, upper, ctx.config.gate.level, bad)
     if bad < RUNNING:
-        note = {"reason": reason, "regressions": bad}
-        return {"monitoring": False, "watch": watch | {"bad": bad, "seen": evaluation.steps}, "note": note}
+        seen = {"bad": bad, "judged": watch["judged"] + 1, "seen": evaluation.steps}
+        over = not bad and seen["judged"] >= WATCHED
+        note = {"reason": reason, "regressions": bad, "over": over}
+        return {"monitoring": False, "watch": None if over else watch | seen, "note": note}
     return await _roll_back(ctx, state, status, reason)
 
 
@@ -40,8 +46,11 @@ def returns(evaluation: EvaluationReport) -> Returns:
     return Returns(evaluation.mean, evaluation.sd, evaluation.episodes)
 
 
-def _before(watch: Watch) -> EvaluationReport:
-    return EvaluationReport.model_validate(watch["before"])
+def _before(watch: Watch) -> Returns:
+    """The last evaluation before the promotion, but no more than the gate's control came to: a rollback cannot bring
+    back what the run was losing anyway."""
+    before, expected = returns(EvaluationReport.model_validate(watch["before"])), watch["expected"]
+    return before if expected is None else before._replace(mean=min(before.mean, expected))
 
 
 def _words(watch: Watch, now: EvaluationReport, upper: float, level: float, bad: int) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 from langgraph.runtime import Runtime
 
 from ..errors import VersionConflict
-from ..rl.branches.gate import choose_adopt, winning_seed
-from ..rl.ipc.messages import BranchResult, PromoteReply
+from ..rl.branches.gate import SHORT_HORIZON, choose_adopt, signal_kind, winning_seed
+from ..rl.ipc.messages import BranchResult, PromoteReply, TrainerStatus
 from ..rl.signals.signal import Signal
+from .branching import CONTROL
+from .confirm import staleness
 from .context import Ctx
 from .decide import decision_id, reason_of
 from .events import Promoted
+from .keep_control import branch_length
 from .overturn import overturn
 from .round import Round, competence, this_round
 from .standing import stand_at
@@ -43,8 +48,8 @@ async def promote(state: State, runtime: Runtime[Ctx]) -> State:
     this, promotion = await this_round(ctx, state), await promotion_of(ctx, state)
     if ctx.config.clock == "lockstep":
         await stand_at(ctx, this.point)
-    elif await _is_too_late(ctx, promotion):
-        return await overturn(ctx, state, "stale", "training was over before the promotion")
+    elif (why := await _too_late(ctx, state, promotion)) is not None:
+        return await overturn(ctx, state, "stale", why)
     try:
         reply = await ctx.client.promote(promotion.key, promotion.base_version, promotion.signal, promotion.adopt)
     except VersionConflict as error:
@@ -53,7 +58,7 @@ async def promote(state: State, runtime: Runtime[Ctx]) -> State:
     return {
         "done_point": this.point,
         "last_steps": reply.steps_main,
-        "watch": _watch(ctx, state, this, promotion, reply.version),
+        "watch": await _watch(ctx, state, this, promotion, reply),
         "note": {"version": reply.version, "adopted": promotion.adopted, "repeated": reply.repeated},
     }
 
@@ -61,8 +66,9 @@ async def promote(state: State, runtime: Runtime[Ctx]) -> State:
 async def promotion_of(ctx: Ctx, state: State) -> Promotion:
     """Of the decision that `state` has accepted, by what is in the books."""
     this, winner = await this_round(ctx, state), state["outcome"]["winner"]
-    best = await _best_branch(ctx, this, winner, "confirm" if "confirmation" in state["outcome"] else "full")
-    adopted = _adopted(ctx, this) if best else "signal"
+    branches = await _branches(ctx, this, winner, _phase(state))
+    best = branches[winning_seed({seed: r.final_return for seed, r in branches.items()})] if branches else None
+    adopted = _adopted(ctx, this, best) if best else "signal"
     return Promotion(
         winner=winner,
         base_version=this.in_force.version,
@@ -73,15 +79,23 @@ async def promotion_of(ctx: Ctx, state: State) -> Promotion:
     )
 
 
-async def _best_branch(ctx: Ctx, this: Round, winner: str, phase: str) -> BranchResult | None:
-    """The winner's branch of this phase with the best final return; none where the gate is off."""
-    rows = await ctx.store.rows("branches", point=this.point, arm=winner, phase=phase)
-    results = {row["seed"]: BranchResult.model_validate(row["result"]) for row in rows}
-    return results[winning_seed({seed: r.final_return for seed, r in results.items()})] if results else None
+def _phase(state: State) -> str:
+    return "confirm" if "confirmation" in state["outcome"] else "full"
 
 
-def _adopted(ctx: Ctx, this: Round) -> Literal["state", "signal"]:
+async def _branches(ctx: Ctx, this: Round, arm: str, phase: str) -> dict[int, BranchResult]:
+    """The arm's branches of this phase by seed; none where the gate is off."""
+    rows = await ctx.store.rows("branches", point=this.point, arm=arm, phase=phase)
+    exploration = this.exploration.model_dump(mode="json")  # the control has branches of every round
+    same = [row for row in rows if row["job"]["exploration"] == exploration]
+    return {row["seed"]: BranchResult.model_validate(row["result"]) for row in same}
+
+
+def _adopted(ctx: Ctx, this: Round, best: BranchResult) -> Literal["state", "signal"]:
+    """A state that would bring more steps than the run has left (lockstep) is not taken over."""
     status = this.status
+    if ctx.config.clock == "lockstep" and status.steps_main + branch_length(ctx, best) > status.steps_budget:
+        return "signal"
     return choose_adopt(ctx.config.gate.adopt, status.stage, status.success_rate, competence(status, this.return_range))
 
 
@@ -92,11 +106,19 @@ def _promoted(signal: Signal, this: Round) -> Signal:
     return signal.model_copy(update=update)
 
 
-async def _is_too_late(ctx: Ctx, promotion: Promotion) -> bool:
-    """Overlap: nothing is trained any more. Where the version has moved on, this may be its own promotion, asked for
-    again after a crash: the trainer knows."""
-    status = await ctx.client.status()
-    return status.state == "finished" and status.signal.version == promotion.base_version
+async def _too_late(ctx: Ctx, state: State, promotion: Promotion) -> str | None:
+    """Overlap: why the verdict that `confirm` has let pass may not be promoted any more; only a loop that was killed in
+    between comes that late. Where the version has moved on, this may be its own promotion, asked for again after a
+    crash: the trainer knows."""
+    now = await ctx.status()
+    if now.signal.version != promotion.base_version:
+        return None
+    if now.state == "finished":
+        return "training was over before the promotion"
+    then = TrainerStatus.model_validate(state["status"])
+    checked = then.model_copy(update={"steps_main": then.steps_main + state["outcome"]["staleness"]})
+    why = staleness(checked, now, ctx.config.adaptation.interval)
+    return None if why is None else f"since it was found fresh, {why}"
 
 
 async def _record(ctx: Ctx, state: State, promotion: Promotion, reply: PromoteReply) -> None:
@@ -109,17 +131,30 @@ async def _record(ctx: Ctx, state: State, promotion: Promotion, reply: PromoteRe
     )
 
 
-def _watch(ctx: Ctx, state: State, this: Round, promotion: Promotion, version: int) -> dict[str, Any] | None:
-    """What `monitor` compares the evaluations from now on with; None where there was none before."""
+async def _watch(
+    ctx: Ctx, state: State, this: Round, promotion: Promotion, reply: PromoteReply
+) -> dict[str, Any] | None:
+    """What `monitor` compares the evaluations from now on with; None where there was none before. `expected`: what the
+    gate knew that the run would come to without the promotion; less than that is no fault of the promotion. `from`: a
+    signal that came alone may dip first, as in a branch."""
     before = state.get("before")
     if before is None:
         return None
+    control = (await _branches(ctx, this, CONTROL, _phase(state))).values()
+    dips = promotion.adopt is None and signal_kind(promotion.signal) == "potential"
     return {
-        "version": version,
+        "version": reply.version,
         "proposal": promotion.winner,
         "point": this.point,
         "before": before,
+        "expected": min((x for c in control for x in (c.fork_return, _final(control))), default=None),
+        "from": reply.steps_main + (SHORT_HORIZON if dips else 0),
         "margin": ctx.config.gate.margin * this.width,
         "bad": 0,
+        "judged": 0,
         "seen": before["steps"],
     }
+
+
+def _final(branches: Collection[BranchResult]) -> float:
+    return fmean(branch.final_return for branch in branches)

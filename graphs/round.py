@@ -118,9 +118,11 @@ def cost_until(config: RunConfig, horizon: int, look: int, finalists: int = 1, c
 
 
 def cost_of_round(config: RunConfig, horizon: int, candidates: int | None = None) -> int:
-    """Branch steps of one round until the first look that can decide."""
+    """Branch steps of one round until the first look that can decide, and under the overlap clock of the confirmation
+    that a verdict may need by then."""
     first = next(look for look, level in enumerate(levels(config)) if level > 0)
-    return cost_until(config, horizon, first, candidates=candidates)
+    confirmation = 2 * config.gate.looks[-1] * horizon if config.clock == "overlap" else 0
+    return cost_until(config, horizon, first, candidates=candidates) + confirmation
 
 
 def steps_left(config: RunConfig, steps_budget: int, branch_steps: int) -> int:

@@ -26,13 +26,14 @@ from .signals.signal import Signal
 from .task import splitmix64
 
 
-def promote(main: MainLine, request: Promote) -> PromoteReply:
-    """Raises VersionConflict, SignalError, SnapshotError; then nothing has changed."""
+def promote(main: MainLine, request: Promote, over: bool = False) -> PromoteReply:
+    """`over`: training is, so that nothing may change any more. Raises VersionConflict, SignalError, SnapshotError;
+    then nothing has changed."""
     done = _done(main, request.key)
     if done is not None:
         return done
     line = main.line
-    _compare(main, request.base_version)
+    _compare(main, request.base_version, over)
     line.check_signal(request.signal)
     if request.adopt is None:
         signal = line.prepared(request.signal)
@@ -42,13 +43,13 @@ def promote(main: MainLine, request: Promote) -> PromoteReply:
     return _commit(main, request, signal, request.adopt, request.cause)
 
 
-def rollback(main: MainLine, request: Rollback) -> PromoteReply:
-    """Raises VersionConflict, SnapshotError, CosignalError when the version in force is no promotion; then nothing has
-    changed."""
+def rollback(main: MainLine, request: Rollback, over: bool = False) -> PromoteReply:
+    """`over`: as in `promote`. Raises VersionConflict, SnapshotError, CosignalError when the version in force is no
+    promotion; then nothing has changed."""
     done = _done(main, request.key)
     if done is not None:
         return done
-    _compare(main, request.base_version)
+    _compare(main, request.base_version, over)
     undone = _undone(main, request.base_version)
     if undone.cause != "promotion":
         raise CosignalError(
@@ -83,7 +84,9 @@ def _done(main: MainLine, key: str) -> PromoteReply | None:
     return None if entry is None else _reply(main, entry, repeated=True)
 
 
-def _compare(main: MainLine, base_version: int) -> None:
+def _compare(main: MainLine, base_version: int, over: bool) -> None:
+    if over:
+        raise VersionConflict("training is over, the signal in force stays; raise trainer.steps to train on")
     in_force = main.line.signal.version
     if base_version != in_force:
         raise VersionConflict(f"version {in_force} is in force, not {base_version}; propose from it")

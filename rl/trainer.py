@@ -159,9 +159,9 @@ class Trainer:
             case m.Query():
                 return m.QueryReply(data=query(main.line, request.what, request.name, request.points))
             case m.Promote():
-                return self._changed(promote(main, request))
+                return self._changed(promote(main, request, over=self.state == "finished"))
             case m.Rollback():
-                return self._changed(rollback(main, request))
+                return self._changed(rollback(main, request, over=self.state == "finished"))
             case m.Release():
                 if request.update == main.point:
                     main.point = None

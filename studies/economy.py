@@ -1,9 +1,9 @@
 """`cosignal study economy`: what the ideas that make validation cheaper are worth.
 
-The shipped Two-Switch example with the embedded rules, each arm with one of the ideas off:
+The shipped Two-Switch example with the embedded rules, each arm with one of the ideas changed:
 
-* `all`                  every idea on: the shipped settings
-* `no_recorded_screen`   candidates that recorded transitions speak against are branched all the same
+* `all`                  the shipped settings
+* `recorded_screen`      besides, candidates that recorded transitions speak against are not branched
 * `no_halving`           every screened candidate is continued to the full horizon, not the best ones only
 * `no_kept_control`      the control's branch is thrown away where nothing is accepted, and its steps are run again
 * `no_skipping`          the loop also looks when nothing is wrong: the stage is always told to be `exploring`
@@ -27,8 +27,8 @@ from .statistics import mean_ci
 from .two_switch import arm_rows, seeded
 
 NAME = "economy"
-ARMS = ("all", "no_recorded_screen", "no_halving", "no_kept_control", "no_skipping", "no_patience", "none")
-WITHIN = ("no_recorded_screen", "no_halving", "no_kept_control")  # differ from `all` in interventions only
+ARMS = ("all", "recorded_screen", "no_halving", "no_kept_control", "no_skipping", "no_patience", "none")
+WITHIN = ("recorded_screen", "no_halving", "no_kept_control")  # differ from `all` in interventions only
 COLUMNS = {
     "share": "share of steps on branches",
     "per_promotion": "branch steps a promotion",
@@ -61,10 +61,10 @@ def run_economy(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig | N
 
 
 def without(arm: str, config: RunConfig) -> RunConfig:
-    """The config with the arm's idea off."""
+    """The config with the arm's idea changed."""
     branches: dict[str, Any] = {}
-    if arm in ("no_recorded_screen", "none"):
-        branches["recorded_screen"] = False
+    if arm == "recorded_screen":
+        branches["recorded_screen"] = True
     if arm in ("no_halving", "none"):
         branches["finalists"] = config.adaptation.candidates
     if arm in ("no_kept_control", "none"):

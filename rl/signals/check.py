@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,7 +18,7 @@ from .removal import is_removal
 from .shaping import CompiledSignal, freeze
 from .signal import EventTerm, PotentialTerm, Signal, Term
 
-__all__ = ["CheckReport", "check_signal", "is_removal", "proposal_hash"]
+__all__ = ["CheckReport", "check_signal", "is_removal", "proposal_hash", "shape_hash"]
 
 TRIVIAL = 0.05  # relative difference of shaping below which two signals count as the same
 EVENT_SHARE = 0.25  # of the width of the return range: the largest bonus for one event
@@ -40,6 +42,17 @@ def proposal_hash(signal: Signal) -> str:
     return signal.model_copy(update={"scale": None}).content_hash()
 
 
+def shape_hash(signal: Signal) -> str:
+    """Of what it rewards alone: names of terms, their order, spaces, strength and exploration do not count. What is in
+    quarantine by this hash does not come back under another name."""
+    terms = [term.model_dump(mode="json", exclude={"name"}) for term in signal.terms]
+    for term in terms:
+        if "expression" in term:
+            term["expression"] = "".join(term["expression"].split())
+    content = json.dumps(sorted(json.dumps(term, sort_keys=True) for term in terms))
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
 def check_signal(
     signal: Signal,
     spec: TaskSpec,
@@ -47,10 +60,12 @@ def check_signal(
     in_force: Signal,
     rejected: set[str],
     return_range: tuple[float, float] | None = None,
+    quarantined: set[str] | None = None,
 ) -> CheckReport:
     """Everything that recorded transitions can tell; costs no environment step.
 
-    `rejected`: `proposal_hash` of signals that were rejected. `return_range`: where the task declares none, the one
+    `rejected`: `proposal_hash` of signals that were rejected. `quarantined`: `shape_hash` of signals that were promoted
+    and rolled back, or declined. `return_range`: where the task declares none, the one
     seen. A signal that only takes away is spared the questions about its potentials: they are in force already.
     """
     try:
@@ -60,7 +75,12 @@ def check_signal(
     returns = spec.return_range or return_range
     frozen = freeze(signal, in_force, spec, recorded, returns)
     fresh = [term for term in signal.terms if term not in in_force.terms]
-    problems = [*_duplicate(signal, rejected), *_farmable(fresh, spec), *_not_finite(signal, spec, recorded)]
+    problems = [
+        *_duplicate(signal, rejected),
+        *_quarantined(signal, quarantined or set()),
+        *_farmable(fresh, spec),
+        *_not_finite(signal, spec, recorded),
+    ]
     problems += _strong_events(frozen, fresh, returns)
     notes = list(_about_potentials(compiled, recorded))
     if is_removal(signal, in_force):
@@ -73,6 +93,11 @@ def check_signal(
 def _duplicate(signal: Signal, rejected: set[str]) -> Iterator[str]:
     if proposal_hash(signal) in rejected or signal.content_hash() in rejected:
         yield f"the same signal was rejected before (hash {proposal_hash(signal)!r}); propose another idea"
+
+
+def _quarantined(signal: Signal, quarantined: set[str]) -> Iterator[str]:
+    if shape_hash(signal) in quarantined:
+        yield "the same terms were promoted and rolled back, or declined (names apart); propose another idea"
 
 
 def _farmable(terms: list[Term], spec: TaskSpec) -> Iterator[str]:

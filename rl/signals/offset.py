@@ -20,12 +20,14 @@ def at_age(signal: Signal, age: int) -> Signal:
     Every potential keeps its `anneal_steps`; without one, it is what it was.
     """
     terms = tuple(
-        term.model_copy(update={"weight": term.weight * float(fading(age, term.anneal_steps))})
-        if isinstance(term, PotentialTerm) and term.anneal_steps
-        else term
+        term.model_copy(update={"weight": term.weight * float(fading(age, _over(term)))}) if _over(term) else term
         for term in signal.terms
     )
     return signal.model_copy(update={"terms": terms})
+
+
+def _over(term: Term) -> int | None:
+    return term.anneal_steps if isinstance(term, PotentialTerm) else term.decay_steps
 
 
 def annealed_potential(signal: Signal, age: int) -> Signal | None:

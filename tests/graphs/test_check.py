@@ -48,6 +48,6 @@ async def test_a_removal_that_was_declined_does_not_come_again_but_the_slower_on
     trainer = Converged(tmp_path)
     await Session(tmp_path, trainer, FakePool(tmp_path, nothing_helps), {}).run()
     [gone, faded] = [row for row in (await tables(tmp_path))["proposals"] if row["id"] != PAST]
-    assert "rejected before" in gone["problems"][0]
+    assert "promoted and rolled back, or declined" in gone["problems"][0]
     assert faded["problems"] == []
     assert [key for key, *_ in trainer.log] == ["p64-r0-1:0"]

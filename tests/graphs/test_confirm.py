@@ -179,13 +179,23 @@ async def test_a_run_that_ends_right_before_its_promotion_is_left_alone(tmp_path
     assert_stale(run, decision, "training was over before the promotion")
 
 
-async def test_a_confirmation_that_the_share_does_not_pay_for_is_stale(tmp_path: Path) -> None:
-    """The round costs 720 000 steps, a confirmation 600 000."""
+async def test_a_confirmation_that_the_share_does_not_pay_for_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round costs 720 000 steps, a confirmation 600 000. The trigger asks for both; here it asks for the first."""
+    monkeypatch.setattr("cosignal.graphs.observe.cost_of_round", lambda *_: 720_000)
     run = session(tmp_path, Pool(tmp_path, Trainer(tmp_path), {"verdict": moves(30)}))
     await leave_branch_steps(tmp_path, run, 1_300_000)
     await run.run()
     [decision] = (await tables(tmp_path))["decisions"]
     assert_stale(run, decision, "adaptation.max_share does not pay for a confirmation")
+
+
+async def test_no_round_begins_whose_confirmation_could_not_be_paid(tmp_path: Path) -> None:
+    run = session(tmp_path, Pool(tmp_path, Trainer(tmp_path), {"verdict": moves(30)}))
+    await leave_branch_steps(tmp_path, run, 1_319_999)
+    await run.run()
+    assert (await tables(tmp_path))["decisions"] == []
 
 
 async def test_the_kick_alone_is_confirmed_by_the_control_alone(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ async def run(run_dir: Path, *given: dict[str, Any], **branches: Any) -> tuple[F
     said["ranker"] = [ranking(*(f"p{POINT}-r0-{i}" for i in range(len(given))))] if len(given) > 1 else []
     session = Session(run_dir, trainer, pool, said)
     config = session.config
-    settings = BranchConfig.model_validate(config.branches.model_dump() | branches)
+    settings = BranchConfig.model_validate(config.branches.model_dump() | {"recorded_screen": True} | branches)
     adaptation = config.adaptation.model_copy(update={"rounds": 1})
     session.config = config.model_copy(update={"branches": settings, "adaptation": adaptation})
     await session.run()

@@ -113,7 +113,8 @@ def test_a_term_that_stays_goes_on_from_what_it_has_left() -> None:
     old = signal(potential(weight=2, anneal_steps=1000), EventTerm(name="e", event="found"))
     assert carried_over(old, old, 0) == old
     kept = carried_over(old, old, 600)
-    assert kept.terms == (potential(weight=0.8, anneal_steps=1000), EventTerm(name="e", event="found"))
+    fading = EventTerm(name="e", event="found", weight=0.0998)  # 600 of 300 000 steps have gone
+    assert kept.terms == (potential(weight=0.8, anneal_steps=1000), fading)
     assert carried_over(kept, old, 600) == kept  # said again, as by a replayed log
     assert carried_over(old, old, 5000).terms[0].weight == 0
 
