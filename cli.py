@@ -18,6 +18,7 @@ import typer
 
 from .errors import ApprovalError, ConfigError, CosignalError, NotARunError
 from .studies import NAMES as STUDIES
+from .studies.bench import NAMES as BENCHES
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -140,9 +141,7 @@ def study(
 
 
 @app.command()
-def bench(
-    name: Annotated[str, typer.Argument(help="Which measurement, for example overhead.")], as_json: AsJson = False
-) -> None:
+def bench(name: Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHES)}.")], as_json: AsJson = False) -> None:
     """Measure this machine."""
     from .studies.bench import run_bench
 

@@ -131,6 +131,16 @@ class Promoted(EventBase):
     repeated: bool  # it had been applied before a restart; nothing was done twice
 
 
+class ControlKept(EventBase):
+    """Nothing was accepted, and the control's end state became the main line: its steps are not run again. The signal
+    stays, under a new version."""
+
+    kind: Literal["control_kept"] = "control_kept"
+    id: str  # of the decision
+    version: int
+    steps: int
+
+
 class RolledBack(EventBase):
     """`undone`: the version that is no longer in force, `proposal`: whose it was, `version`: the new one."""
 
@@ -159,6 +169,7 @@ Event = Annotated[
     | ApprovalNeeded
     | ApprovalGiven
     | Promoted
+    | ControlKept
     | RolledBack
     | RunFinished,
     Field(discriminator="kind"),

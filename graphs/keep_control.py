@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..rl.ipc.messages import BranchResult, TrainerStatus
 from .branching import CONTROL, kept_exploration
 from .context import Ctx
+from .events import ControlKept
 from .standing import stand_at
 from .state import State
 
@@ -48,6 +49,7 @@ async def keep_control(ctx: Ctx, state: State, decision: dict[str, Any]) -> Kept
     kept = await _adopt(ctx, f"control:{decision['id']}", status, branch)
     detail = decision["detail"] | {"kept_control": kept.steps, "adopt": branch.end_state}
     await ctx.store.update("decisions", [{"id": decision["id"], "detail": detail}])
+    ctx.emit(ControlKept(id=decision["id"], version=kept.version, steps=kept.steps))
     return kept
 
 

@@ -31,7 +31,7 @@ def answer(run_dir: Path, key: str, yes: bool) -> bool:
         if _written(view.path, key, yes):
             return True
         given = given_answer(view.path, key)
-    _require(view, key, given == yes, f"keep the answer that it has, {_word(not yes)!r}")
+    _require(view, key, given == yes, f"keep the answer that it has, {_word(not yes)!r} and not {_word(yes)!r}")
     return False
 
 

@@ -78,9 +78,10 @@ class Board:
                 refused = f" (refused: {event.problems[0]})" if event.problems else ""
                 yield Line(steps, "proposal", f"{event.id} {event.title}{refused}", "dim" if refused else "")
             case e.Decided():
-                winner = f" {event.winner}" if event.winner else ""
-                verdict = event.verdict.replace("_", " ")
-                yield Line(steps, "verdict", f"{verdict}{winner}: {in_words(event.reason, event.verdict)}")
+                reason, verdict = in_words(event.reason, event.verdict), event.verdict.replace("_", " ")
+                if event.winner is None or not reason.startswith(event.winner):  # the gate's words name the winner
+                    verdict += f" {event.winner}:" if event.winner else ":"
+                yield Line(steps, "verdict", f"{verdict} {reason}")
             case e.ApprovalNeeded():
                 self._titles[event.proposal] = event.title
                 self.doing = f"waiting for an answer to {event.id}"
@@ -93,6 +94,10 @@ class Board:
                 self._versions[event.version] = promoted
                 taken = "the winning branch's state" if event.adopted == "state" else "signal only"
                 yield Line(steps, "promotion", f"{promoted} ({taken})", "bold green")
+            case e.ControlKept():
+                self._versions[event.version] = self._versions.get(event.version - 1, f"v{event.version - 1}")
+                kept = f"its {event.steps:,} steps are the main run's own; v{event.version} rewards as before"
+                yield Line(steps, "control", kept, "dim")
             case e.RolledBack():
                 self._versions[event.version] = f"v{event.version}, as before v{event.undone}"
                 title = self._titles.get(event.proposal, event.proposal)

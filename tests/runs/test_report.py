@@ -238,7 +238,7 @@ def test_a_run_that_has_just_begun_has_a_report_too(finished_run: Path) -> None:
     for name in ("trainer.db", "loop.db"):
         (finished_run / name).unlink()
     text = report.write_report(finished_run, GRAPH).read_text(encoding="utf-8")
-    assert "Nothing but training so far." in text
+    assert "Nothing was decided so far." in text
     [data] = re.findall(r'id="curve-data">(.*?)</script>', text)
     assert json.loads(data)["main"] == []
 
