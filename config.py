@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
@@ -32,9 +32,14 @@ from .runs.terminal import one_line
 # What is no date, number or truth value under its tag reaches us as Python's own error: `2020-99-99`, `!!bool maybe`.
 YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 
+# In place of the name of a variable, people write the key itself; no message repeats it.
+SECRET_KEYS = frozenset({"api_key", "api_key_env", "apikey", "key", "password", "secret", "token"})
+
 
 class RunConfig(Config):
     """Everything a run is made of. The same config and seed give the same run (`clock: lockstep`)."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # somebody may write a key where its name belongs
 
     seed: int = Field(default=1, ge=0)
     run_dir: Path = Path("runs_out")
@@ -200,7 +205,7 @@ def _line(model: type[BaseModel], key: str, details: list[ErrorDetails]) -> str:
         text = str(first["ctx"]["error"])
         return text if not key or text.startswith(key) else f"{key}: {text}"
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key, got value {first['input']!r:.60}; {_closest(model, key)}"
+        return f"{key}: unknown key{_got(key, first['input'], 'value ')}; {_closest(model, key)}"
     if first["type"] == "missing":
         return f"{key}: must be given; add it"
     if first["type"] == "union_tag_invalid":
@@ -208,7 +213,12 @@ def _line(model: type[BaseModel], key: str, details: list[ErrorDetails]) -> str:
         value = first["input"].get(kind) if isinstance(first["input"], dict) else first["input"]
         return f"{key}.{kind}: must be one of {first['ctx']['expected_tags']}, got {value!r:.60}; correct it"
     rules = dict.fromkeys(_rule(detail) for detail in details)
-    return f"{key}: must {' or '.join(rules)}, got {first['input']!r:.60}; {_default(model, key)}"
+    return f"{key}: must {' or '.join(rules)}{_got(key, first['input'])}; {_default(model, key)}"
+
+
+def _got(key: str, value: Any, begin: str = "") -> str:
+    """What stands there, but for keys where somebody may have written a secret."""
+    return "" if key.rpartition(".")[2] in SECRET_KEYS else f", got {begin}{value!r:.60}"
 
 
 def _rule(detail: ErrorDetails) -> str:

@@ -54,11 +54,19 @@ def repair_text(error: str) -> str:
 
 
 def strip_fence(text: str) -> str:
-    """Without one Markdown fence around the whole text, which many models add to JSON."""
-    text = text.strip()
+    """Without what many models add to JSON: thoughts before it (`<think>…</think>`), and a Markdown fence around it or,
+    where the text does not begin as JSON does, around the one block in it."""
+    text = _after_thoughts(text.strip())
     if text.startswith("```") and text.endswith("```") and "\n" in text:
         return text[text.index("\n") + 1 : -3].strip()
+    if text.count("```") == 2 and not text.startswith(("{", "[")):
+        return text.split("```")[1].partition("\n")[2].strip()
     return text
+
+
+def _after_thoughts(text: str) -> str:
+    thoughts, end, answer = text.partition("</think>")
+    return answer.strip() if end and thoughts.startswith("<think>") else text
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from ..rl.config import Config
 
@@ -26,12 +26,16 @@ class ModelConfig(Config):
     """`provider: rules` is the embedded default and no language model. Any other name goes to LangChain's
     `init_chat_model`. The key is named, never written: `api_key_env` is an environment variable.
 
-    `timeout_s`: of one attempt. `deadline_s`: of the whole question, with every attempt, wait, repair and fallback; a
-    fallback's own bounds its part. `retries`: further attempts after a failure that may pass, for each turn.
-    `structured`: how the answer's schema reaches the provider besides the prompt; `auto` chooses. `price`: where it is
-    not given, the table of the package genai-prices is asked, if that is installed. `fallback`: models that are asked
-    the same question, one after the other, where this one does not answer it.
+    `timeout_s`: of one attempt. `deadline_s`: of the whole question, with every attempt, wait, repair and fallback;
+    each model gets an equal part of what is left, a fallback's own bounds its part, and rules are asked in any case.
+    `retries`: further attempts after a failure that may pass, for each turn. `max_output_tokens`: of one answer,
+    thinking included; a call reserves as many of the run's budget. `structured`: how the answer's schema reaches the
+    provider besides the prompt; `auto` chooses. `price`: where it is not given, the table of the package genai-prices
+    is asked, if that is installed. `fallback`: models that are asked the same question, one after the other, where this
+    one does not answer it.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # somebody may write a key where its name belongs
 
     provider: str = "rules"
     model: str | None = None
@@ -41,6 +45,7 @@ class ModelConfig(Config):
     timeout_s: float = Field(default=60.0, gt=0)
     deadline_s: float = Field(default=300.0, gt=0)
     retries: int = Field(default=2, ge=0, le=10)
+    max_output_tokens: int = Field(default=16_000, ge=1)
     structured: Structured = "auto"
     price: PriceConfig | None = None
     fallback: tuple[ModelConfig, ...] = Field(default=(), max_length=4)
@@ -50,11 +55,14 @@ class ModelConfig(Config):
     def _holds_no_password(cls, url: str | None) -> str | None:
         if url is None:
             return url
+        # First what may hold a secret: such a value is not repeated.
+        if "@" in url:
+            raise ValueError("must hold no user or password, got one; name a variable with the key by api_key_env")
+        if "?" in url or "#" in url:
+            raise ValueError("must hold no query, got one; name a variable with the key by api_key_env")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"must be an address that starts with http:// or https://, got {url!r}; write it in full")
-        if parts.username is not None or parts.password is not None:  # the value is a secret: it is not repeated
-            raise ValueError("must hold no user or password, got one; name a variable with the key by api_key_env")
         return url
 
     @field_validator("fallback")

@@ -142,6 +142,6 @@ class Door:
             raise BudgetExhausted(f"llm.limits.{name} is reached: {taken!r} of {limit!r}; raise it to adapt further")
         if taken + more > limit:
             raise BudgetExhausted(
-                f"llm.limits.{name} has no room for a call of about {more!r}: {taken!r} of {limit!r}; "
-                "raise it to adapt further"
+                f"llm.limits.{name} has no room for a call of up to {more!r}: {taken!r} of {limit!r}; "
+                "raise it to adapt further, or lower max_output_tokens"
             )

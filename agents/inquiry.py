@@ -6,25 +6,27 @@ Every await is bounded by the deadline: the way through the door, the request, t
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Generic
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool
 
 from ..errors import BudgetExhausted, InvalidAnswer, ModelAnswerError, ProviderError
-from .answers import MAX_ANSWER, MAX_ECHO, clean, cut, parse, repair_text
+from .answers import MAX_ECHO, clean, cut, parse, repair_text
 from .config import Role, Structured
 from .door import Door, Spend, Ticket
 from .ledger import Call, Outcome
-from .link import Link, Reply
+from .link import Link, Reply, Way
 from .question import Answered, Question, T
 from .retry import AttemptFailed, Failure, retrying
 from .structured import asks_for_tools
+from .tool_calls import unreadable, usable
 
 Record = Callable[[Call], None]
+RULES_S = 60.0  # bounds the rules, which take milliseconds and are asked also where the deadline is over
 
 
 class Inquiry(Generic[T]):
@@ -41,25 +43,34 @@ class Inquiry(Generic[T]):
     async def run(self) -> Answered[T]:
         """Raises like `RoleModel.ask`."""
         end = _now() + self.links[0].config.deadline_s
-        for link in self.links:
+        for number, link in enumerate(self.links):
+            if number and _now() >= end and not link.is_rules:
+                continue
             try:
-                return await self._ask(link, min(end, _now() + link.config.deadline_s))
+                return await self._ask(link, self._end_of(number, end))
             except (ProviderError, InvalidAnswer) as error:
                 failure = error
-            if _now() >= end:
-                break
         raise failure
+
+    def _end_of(self, number: int, end: float) -> float:
+        """When model `number` must have answered: each gets an equal part of what is left, so that the ones behind it
+        have their turn; the last one gets all of it."""
+        link = self.links[number]
+        if link.is_rules:
+            return _now() + RULES_S
+        waiting = sum(not further.is_rules for further in self.links[number:])
+        return _now() + min((end - _now()) / waiting, link.config.deadline_s)
 
     # ------------------------------------------------------------ one model
 
     async def _ask(self, link: Link, end: float) -> Answered[T]:
         """The original question and, after an invalid answer, one turn to repair it."""
-        await link.ready()
+        await self._ready(link, end)
         messages = self.question.messages()
         for repairs in (False, True):
             reply, row = await self._reply(link, messages, end)
             try:
-                return self._judged(reply, row, "repaired" if repairs else "ok")
+                return self._judged(link, reply, row, "repaired" if repairs else "ok")
             except InvalidAnswer as error:
                 self._finish(row, "invalid", str(error), "InvalidAnswer")
                 failure = error
@@ -67,53 +78,59 @@ class Inquiry(Generic[T]):
                 messages = [*messages, said, HumanMessage(repair_text(str(error)))]
         raise failure
 
-    def _judged(self, reply: Reply, row: Call, good: Outcome) -> Answered[T]:
-        if self.question.tools and asks_for_tools(reply.message):
-            _require_short(reply.message)
+    async def _ready(self, link: Link, end: float) -> None:
+        try:
+            async with asyncio.timeout_at(end):
+                await link.ready()
+        except TimeoutError:
+            text = f"provider {link.config.provider!r} was not set up within llm deadline_s; raise it"
+            raise ProviderError(text) from None
+
+    def _judged(self, link: Link, reply: Reply, row: Call, good: Outcome) -> Answered[T]:
+        if self.question.tools and link.has_tools and asks_for_tools(reply.message):
+            message = usable(reply.message, self.question.turn)
             self._finish(row, "tool_call")
-            return Answered(None, reply.message, tuple(self.rows))
+            return Answered(None, message, tuple(self.rows))
+        if not reply.text.strip():
+            raise InvalidAnswer(unreadable(reply.message))
         parsed = parse(reply.text, self.question.schema, self.question.problems)
         self._finish(row.model_copy(update={"parsed": parsed.model_dump(mode="json")}), good)
         return Answered(parsed, reply.message, tuple(self.rows))
 
     async def _reply(self, link: Link, messages: list[BaseMessage], end: float) -> tuple[Reply, Call]:
-        """A reply after retries. A server that refuses the response format is asked once more without."""
-        try:
-            return await self._tried(link, messages, link.method, end)
-        except AttemptFailed as error:
-            failure = error.failure
-        if link.refuses_format(failure):
+        """A reply after retries. A server that refuses the response format is asked once more without, and then once
+        more without tools; what it answers to is remembered for the rest of the run."""
+        way: Way | None = Way(link.method, link.has_tools)
+        while way is not None:
             try:
-                reply = await self._tried(link, messages, "prompt", end)
+                reply = await self._tried(link, messages, way, end)
             except AttemptFailed as error:
                 failure = error.failure
+                way = link.simpler(way, failure, bool(self.question.tools))
             else:
-                link.method = "prompt"  # for the rest of the run
+                # Without tools at once where the chat model itself has none.
+                link.method, link.has_tools = way.method, way.tools and link.has_tools
                 return reply
         raise ProviderError(_explained(failure, end - _now()))
 
-    async def _tried(
-        self, link: Link, messages: list[BaseMessage], method: Structured, end: float
-    ) -> tuple[Reply, Call]:
+    async def _tried(self, link: Link, messages: list[BaseMessage], way: Way, end: float) -> tuple[Reply, Call]:
         layer = retrying(link.config.retries, lambda: end - _now())
-        replied: tuple[Reply, Call] = await layer(self._attempt, link, messages, method, end)
+        replied: tuple[Reply, Call] = await layer(self._attempt, link, messages, way, end)
         return replied
 
     # ------------------------------------------------------------ one attempt
 
-    async def _attempt(
-        self, link: Link, messages: list[BaseMessage], method: Structured, end: float
-    ) -> tuple[Reply, Call]:
+    async def _attempt(self, link: Link, messages: list[BaseMessage], way: Way, end: float) -> tuple[Reply, Call]:
         """Through the door and back. What fails is recorded here, what is answered by whoever judges the answer."""
         if _now() >= end:
             raise AttemptFailed(Failure(f"llm deadline_s {link.config.deadline_s!r} is over; raise it", "TimeoutError"))
-        row, ticket = self._row(link, messages, method), Ticket(link.estimate(messages))
+        row, ticket = self._row(link, messages, way.method), Ticket(link.estimate(messages))
         begin = time.perf_counter()
         try:
             async with AsyncExitStack() as stack:
                 await self._enter(stack, link, ticket, end)
                 begin = time.perf_counter()  # waiting for the door is not latency and does not count as timeout_s
-                reply, row = await self._request(link, messages, end, row, ticket)
+                reply, row = await self._request(link, messages, way, end, row, ticket)
         except AttemptFailed as error:
             row = _charged(row, link, messages, None) if error.failure.billed else row
             self._finish(_timed(row, begin), "error", str(error), error.failure.error_class)
@@ -121,6 +138,9 @@ class Inquiry(Generic[T]):
         except ModelAnswerError as error:
             outcome: Outcome = "budget" if isinstance(error, BudgetExhausted) else "error"
             self._finish(_timed(row, begin), outcome, str(error), type(error).__name__)
+            raise
+        except asyncio.CancelledError:
+            self._cut_off(_timed(row, begin), link, messages, ticket)
             raise
         return reply, _timed(row, begin)
 
@@ -136,12 +156,16 @@ class Inquiry(Generic[T]):
             raise AttemptFailed(Failure(text, "TimeoutError")) from None
 
     async def _request(
-        self, link: Link, messages: list[BaseMessage], end: float, row: Call, ticket: Ticket
+        self, link: Link, messages: list[BaseMessage], way: Way, end: float, row: Call, ticket: Ticket
     ) -> tuple[Reply, Call]:
         """The reply and its row; the ticket then says what the call took."""
         timeout_s = min(link.config.timeout_s, end - _now())
+        tools: tuple[BaseTool, ...] = self.question.tools if way.tools else ()
         try:
-            reply = await link.request(messages, self.question.schema, self.question.tools, row.structured, timeout_s)
+            reply = await link.request(messages, self.question.schema, tools, way.method, timeout_s)
+        except asyncio.CancelledError:
+            ticket.taken = _spend(*link.charge(messages, None))  # the provider has read it
+            raise
         except AttemptFailed as error:
             if error.failure.billed:
                 ticket.taken = _spend(*link.charge(messages, None))
@@ -182,6 +206,13 @@ class Inquiry(Generic[T]):
             structured=method,
         )
 
+    def _cut_off(self, row: Call, link: Link, messages: list[BaseMessage], ticket: Ticket) -> None:
+        """The run is stopped while the call is under way. The row has an id of its own: the node that asks again when
+        the run is resumed must not write over what this call took."""
+        row = row.model_copy(update={"id": f"{row.id}-cut{int(row.started * 1000)}"})
+        row = _charged(row, link, messages, None) if ticket.taken != Spend() else row
+        self._finish(row, "error", "cut off: the run was stopped", "CancelledError")
+
     def _finish(self, row: Call, outcome: Outcome, error: str | None = None, error_class: str | None = None) -> None:
         row = row.model_copy(update={"outcome": outcome, "error": error, "error_class": error_class})
         self.rows.append(row)
@@ -199,12 +230,6 @@ def _explained(failure: Failure, left: float) -> str:
         f"{failure.text}; it asks to wait {failure.retry_after_s:g} s (Retry-After) and {max(left, 0):.3g} s are left "
         "of llm deadline_s; raise it or add a fallback"
     )
-
-
-def _require_short(message: AIMessage) -> None:
-    size = len(json.dumps(message.tool_calls))
-    if size > MAX_ANSWER:
-        raise InvalidAnswer(f"the tool calls have {size} characters, at most {MAX_ANSWER} are read; shorten them")
 
 
 def _spend(tokens: int, usd: float | None) -> Spend:

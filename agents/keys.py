@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
 from .config import ROLES, LLMConfig, ModelConfig
 
 REDACTED = "***"
-MIN_SECRET = 4  # characters; shorter values stand in any text
+MIN_SECRET = 8  # characters; shorter values (`none`, `dummy`) stand in any text, and no provider's key is that short
 # The variables that provider packages read by themselves where the config names none.
 PROVIDER_VARIABLES: dict[str, tuple[str, ...]] = {
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
@@ -42,31 +42,44 @@ NEEDS_KEY = ("anthropic", "deepseek", "fireworks", "groq", "openai", "openrouter
 
 
 def variables(config: ModelConfig) -> list[str]:
-    """Environment variables from which the model of `config` may take a key, its fallbacks apart."""
+    """Environment variables with keys that a text about the model of `config` may repeat: the one that is named, and
+    those of every provider, since a chat model of the user's own may have taken any of them."""
     named = [config.api_key_env] if config.api_key_env else []
-    return [*named, *PROVIDER_VARIABLES.get(config.provider, ())]
+    return [*named, *(name for names in PROVIDER_VARIABLES.values() for name in names)]
 
 
 def key_variable_names(config: LLMConfig) -> list[str]:
-    """Environment variables with keys of any model of the run, fallbacks included, each once and in order of the
-    alphabet: what trainer and workers must not see."""
+    """Environment variables with keys: those that any model of the run names, fallbacks included, and those that any
+    provider's package reads; each once and in order of the alphabet. Trainer and workers must not see them."""
     return sorted({name for role in ROLES for link in config.chain(role) for name in variables(link)})
 
 
 class Redactor:
-    """Takes the values of environment variables out of texts; the values are read when a text is cleaned."""
+    """Takes the values of environment variables, and `values`, out of texts; the variables are read when a text is
+    cleaned."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], values: Iterable[str] = ()) -> None:
         self._names = tuple(names)
+        self._values = tuple(values)
 
     def text(self, text: str) -> str:
         """`text` with `***` for every key, also where it was escaped for JSON, a URL or Python."""
-        for written in self._written():
-            text = text.replace(written, REDACTED)
-        return text
+        return self.now()(text)
+
+    def now(self) -> Callable[[str], str]:
+        """`text` for many texts: the variables are read once."""
+        keys = self._written()
+
+        def redacted(text: str) -> str:
+            for written in keys:
+                text = text.replace(written, REDACTED)
+            return text
+
+        return redacted
 
     def _written(self) -> Sequence[str]:
-        values = [os.environ.get(name, "") for name in self._names]
+        read = [*self._values, *(os.environ.get(name, "") for name in self._names)]
+        values = [form for value in read for form in (value, value.strip())]
         forms = {
             form
             for value in values

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from ..errors import ModelAnswerError
 from .answers import MAX_ERROR, clean, map_texts, printable
@@ -24,10 +25,9 @@ from .rules import NAME as RULES
 from .structured import bind, first_method, raw_text
 
 CHARS_PER_TOKEN = 4  # where a provider does not count, and for what a call reserves
-ANSWER_TOKENS = 1_000  # what a call reserves for its answer
 MAX_TOKENS = 10**9  # of one call; a provider that counts more does not count
 MAX_NAME = 200
-REFUSED = (400, 422)  # how servers refuse a response format
+REFUSED = (400, 404, 422, 501)  # how servers refuse a response format or tools
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,28 @@ class Reply:
     output_tokens: int | None
 
 
-class Link:
-    """`position`: in the chain, 0 for the role's own model. `chat` replaces what `config` would build."""
+@dataclass(frozen=True)
+class Way:
+    """How a request is made: the schema's method, and whether tools are offered where there are some."""
 
-    def __init__(self, config: ModelConfig, position: int = 0, chat: BaseChatModel | None = None) -> None:
+    method: Structured
+    tools: bool
+
+
+class Link:
+    """`position`: in the chain, 0 for the role's own model. `chat` replaces what `config` would build. `secrets`:
+    environment variables whose values no text may hold, besides those of `config`.
+
+    `method`, `has_tools`: the way to ask that the model is known to take.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        position: int = 0,
+        chat: BaseChatModel | None = None,
+        secrets: Iterable[str] = (),
+    ) -> None:
         self.is_rules = config.provider == "rules" and (chat is None or chat._llm_type == RULES)
         if chat is not None and config.provider == "rules" and not self.is_rules:
             config = config.model_copy(update={"provider": chat._llm_type})  # who answers is not the rules
@@ -52,7 +70,8 @@ class Link:
         self.position = position
         self.method: Structured = first_method(config)
         self._chat = chat
-        self._redactor = Redactor(variables(config))
+        self.has_tools = True
+        self._redactor = Redactor({*variables(config), *secrets}, _keys_in(chat))
 
     @property
     def chat(self) -> BaseChatModel:
@@ -80,13 +99,12 @@ class Link:
             AttemptFailed: the provider failed, or did not answer within `timeout_s`.
             ModelAnswerError: raised by the chat model itself, as it is.
         """
-        runnable = bind(self.chat, method, schema, tools)
-        if self.is_rules:
-            return self._read(await runnable.ainvoke(messages), method)  # its errors are our bugs
+        if self.is_rules:  # its errors are our bugs
+            return self._read(await bind(self.chat, method, schema, tools).ainvoke(messages), method)
         clock = asyncio.timeout(timeout_s)
         try:
             async with clock:
-                message = await runnable.ainvoke(messages)
+                message = await self._bound(method, schema, tools).ainvoke(messages)
             return self._read(message, method)
         except ModelAnswerError:
             raise
@@ -94,21 +112,36 @@ class Link:
             failure = self._late(timeout_s) if clock.expired() else self._failed(error)
         raise AttemptFailed(failure)  # out here: the package's error may hold the key, so it must not be the context
 
-    def refuses_format(self, failure: Failure) -> bool:
-        """Whether the server may have refused the response format that `auto` chose."""
-        return (
-            self.config.structured == "auto"
-            and self.method == "json_schema"
-            and failure.status is not None
-            and failure.status in REFUSED
-        )
+    def _bound(
+        self, method: Structured, schema: type[BaseModel], tools: Sequence[BaseTool]
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The chat model as it is to be asked; one that takes no tools is asked without them from now on."""
+        try:
+            return bind(self.chat, method, schema, tools)
+        except NotImplementedError:  # what LangChain's base class says to `bind_tools`
+            if not tools or method == "function_calling":
+                raise
+        self.has_tools = False
+        return bind(self.chat, method, schema, ())
+
+    def simpler(self, way: Way, failure: Failure, offers_tools: bool) -> Way | None:
+        """How to ask a server that has refused a request of `way`: without the response format that `auto` chose, then
+        without tools; None where there is no simpler way, or where something else has failed."""
+        if failure.status not in REFUSED:
+            return None
+        if self.config.structured == "auto" and way.method == "json_schema":
+            return Way("prompt", way.tools)
+        if offers_tools and way.tools and way.method != "function_calling":  # there the answer itself is a tool's
+            return Way(way.method, False)
+        return None
 
     def estimate(self, messages: Sequence[BaseMessage]) -> Spend:
         """What a call may take."""
         if self.is_rules:
             return Spend()
         tokens = sum(map(_chars, messages)) // CHARS_PER_TOKEN
-        return Spend(tokens + ANSWER_TOKENS, self._cost(self.config.model, tokens, ANSWER_TOKENS) or 0.0)
+        most = self.config.max_output_tokens
+        return Spend(tokens + most, self._cost(self.config.model, tokens, most) or 0.0)
 
     def charge(self, messages: Sequence[BaseMessage], reply: Reply | None) -> tuple[int, float | None]:
         """Tokens of a call and its US dollars (None: unknown): counted by the provider, else estimated. Without a reply
@@ -144,8 +177,8 @@ class Link:
 
     def _tidied(self, message: AIMessage) -> AIMessage:
         """`message` itself where its texts are fit to keep, else a copy."""
-        content = message.model_dump()
-        tidy = map_texts(content, self._tidy)
+        content, redact = message.model_dump(), self._redactor.now()
+        tidy = map_texts(content, lambda text: clean(redact(text)))
         return message if tidy == content else AIMessage.model_validate(tidy)
 
     def _tidy(self, text: str) -> str:
@@ -156,16 +189,19 @@ class Link:
         return describe(error, f"provider {self.config.provider!r} failed: {said}")
 
     def _late(self, timeout_s: float) -> Failure:
-        name, given = "timeout_s", self.config.timeout_s
-        if timeout_s < given:
-            name, given = "deadline_s", self.config.deadline_s
-        text = (
-            f"provider {self.config.provider!r} did not answer within llm {name} {given!r}; "
-            "raise it or use a faster model"
-        )
+        given = f"llm timeout_s {self.config.timeout_s!r}"
+        if timeout_s < self.config.timeout_s:
+            given = f"the {timeout_s:.3g} s that were its part of llm deadline_s"
+        text = f"provider {self.config.provider!r} did not answer within {given}; raise it or use a faster model"
         return Failure(text, "TimeoutError", may_pass=True, billed=True)
 
 
 def _chars(message: BaseMessage) -> int:
     calls = message.tool_calls if isinstance(message, AIMessage) else []
-    return len(message.text) + (len(json.dumps(calls)) if calls else 0)
+    return len(message.text) + (len(json.dumps(calls, default=str, skipkeys=True)) if calls else 0)
+
+
+def _keys_in(chat: BaseChatModel | None) -> list[str]:
+    """The keys that a chat model of the user's own was built with."""
+    values = [getattr(chat, name, None) for name in type(chat).model_fields] if chat is not None else []
+    return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]

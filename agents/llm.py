@@ -7,6 +7,7 @@
 `retry`        which failures may pass, and the wait
 `structured`   how the schema is sent
 `answers`      the raw text is validated here, whatever the provider promises
+`tool_calls`   calls of tools as the graph can take them
 `keys`         names of keys, texts without them
 =============  ========================================================================================================
 """
@@ -27,6 +28,7 @@ from .answers import strip_fence as strip_fence
 from .config import ROLES, LLMConfig, ModelConfig, Role
 from .door import Door as Door
 from .inquiry import Inquiry, Record
+from .keys import key_variable_names
 from .link import Link
 from .providers import build_chat_model
 from .question import Answered as Answered
@@ -35,7 +37,10 @@ from .question import T
 
 
 class RoleModel:
-    """One role's chain of models. They are built at the first call; `chat` replaces the first (tests, replays)."""
+    """One role's chain of models. They are built at the first call; `chat` replaces the first (tests, replays).
+
+    `secrets`: environment variables with keys of the other roles, which no text of this one may hold either.
+    """
 
     def __init__(
         self,
@@ -45,13 +50,16 @@ class RoleModel:
         record: Record,
         template: Template | None = None,
         chat: BaseChatModel | None = None,
+        secrets: Collection[str] = (),
     ) -> None:
         self.role: Role = role
         self.config = config
         self.door = door
         self.record = record
         self.template = template or load_template(role)
-        self._links = [Link(config, 0, chat), *(Link(link, i) for i, link in enumerate(config.fallback, start=1))]
+        names = {*secrets, *key_variable_names(LLMConfig(default=config))}
+        further = (Link(link, i, secrets=names) for i, link in enumerate(config.fallback, start=1))
+        self._links = [Link(config, 0, chat, names), *further]
 
     @property
     def chat(self) -> BaseChatModel:
@@ -102,11 +110,11 @@ def build_models(
     Raises:
         ConfigError: a prompt template is broken.
     """
-    given = chats or {}
+    given, secrets = chats or {}, key_variable_names(config)
 
     def model(role: Role) -> RoleModel:
         template = _template(config, role)
-        return RoleModel(role, config.for_role(role), door, record, template, given.get(role))
+        return RoleModel(role, config.for_role(role), door, record, template, given.get(role), secrets)
 
     return Models(critic=model("critic"), generator=model("generator"), ranker=model("ranker"))
 
@@ -123,6 +131,20 @@ def check_models(config: LLMConfig, given: Collection[Role] = ()) -> None:
         roles.setdefault(problem, []).append(role)
     if roles:
         raise ConfigError("\n".join(f"llm ({', '.join(names)}): {problem}" for problem, names in roles.items()))
+
+
+def check_given(chats: Mapping[Role, BaseChatModel]) -> None:
+    """What must hold for chat models that the user has built.
+
+    Raises:
+        ConfigError: one of them retries by itself; None means its client's own number.
+    """
+    for role, chat in chats.items():
+        if (retries := getattr(chat, "max_retries", 0)) != 0:
+            raise ConfigError(
+                f"chat_models[{role!r}] retries by itself (max_retries {retries!r}), unseen by limits and ledger; "
+                "build it with max_retries=0"
+            )
 
 
 def model_problems(config: LLMConfig, given: Collection[Role] = ()) -> list[tuple[Role, str]]:

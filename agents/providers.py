@@ -9,8 +9,15 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from ..errors import ConfigError
+from .answers import printable
 from .config import ModelConfig
 from .keys import NEEDS_KEY, PROVIDER_VARIABLES, Redactor, variables
+
+# Providers whose chat model takes the bound of an answer by this name.
+TAKES_MAX_TOKENS = frozenset(
+    {"anthropic", "azure_openai", "bedrock_converse", "deepseek", "fireworks", "google_genai", "groq", "mistralai",
+     "openai", "openrouter", "perplexity", "together", "upstage", "xai"}
+)  # fmt: skip
 
 
 def build_chat_model(config: ModelConfig) -> BaseChatModel:
@@ -41,15 +48,20 @@ def _init(model: str, provider: str, settings: dict[str, Any], redactor: Redacto
     try:
         chat = init_chat_model(model, model_provider=provider, **settings)
     except ImportError as error:
-        said = redactor.text(str(error))
+        said = _one_line(redactor.text(str(error)))
         package = _package(said, provider)
         return f"llm provider {provider!r} is not installed ({said}); install it with: pip install {package}"
     except Exception as error:  # noqa: BLE001 - packages disagree on what they raise for a wrong name or key
-        said = redactor.text(str(error))
+        said = _one_line(redactor.text(str(error)))
         return f"llm provider {provider!r} cannot be set up: {said}; check provider, model and api_key_env"
     if not isinstance(chat, BaseChatModel):
         return f"llm model {model!r} gives {type(chat).__name__!r}; name a chat model"
     return chat
+
+
+def _one_line(text: str) -> str:
+    """Packages write paragraphs; whoever shows this shows rows."""
+    return printable(" ".join(text.split()))
 
 
 def _package(said: str, provider: str) -> str:
@@ -60,6 +72,8 @@ def _package(said: str, provider: str) -> str:
 def _settings(config: ModelConfig) -> dict[str, Any]:
     # One layer retries, and it is ours (`retry`): it sees the run's limits and writes a ledger row an attempt.
     settings: dict[str, Any] = {"max_retries": 0, "timeout": config.timeout_s}
+    if config.provider in TAKES_MAX_TOKENS:
+        settings["max_tokens"] = config.max_output_tokens
     if config.temperature is not None:
         settings["temperature"] = config.temperature
     if config.base_url is not None:
@@ -81,15 +95,27 @@ def _key(config: ModelConfig) -> str | None:
                 f"environment variable {config.api_key_env!r} (llm api_key_env) is not set; "
                 f"export {config.api_key_env}=<the key>"
             )
-        return key
+        return _require_plain(config.api_key_env, key)
     if config.base_url is not None:
         # Local servers take any key, and the client refuses to start without one. It must not be the provider's own:
         # that key is for the provider's address.
-        return "unused" if config.provider in NEEDS_KEY else None
-    if config.provider in NEEDS_KEY and not any(os.environ.get(name) for name in PROVIDER_VARIABLES[config.provider]):
-        name = PROVIDER_VARIABLES[config.provider][0]
+        return "unused" if config.provider in PROVIDER_VARIABLES else None
+    names = PROVIDER_VARIABLES.get(config.provider, ())
+    for name in names:
+        _require_plain(name, os.environ.get(name, ""))
+    if config.provider in NEEDS_KEY and not any(os.environ.get(name) for name in names):
+        name = names[0]
         raise ConfigError(
             f"environment variable {name!r}, which llm provider {config.provider!r} reads, is not set; "
             f"export {name}=<the key>, or name another variable by api_key_env"
         )
     return None
+
+
+def _require_plain(name: str, key: str) -> str:
+    """`key`, which goes into an HTTP header. Its value is not repeated where it cannot."""
+    if key.isascii() and not any(letter.isspace() or not letter.isprintable() for letter in key):
+        return key
+    raise ConfigError(
+        f"the key in environment variable {name!r} holds blanks, line ends or letters of no key; export it again"
+    )

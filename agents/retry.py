@@ -16,6 +16,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exp
 BACKOFF_S = 0.5  # before the first retry; doubles
 MAX_BACKOFF_S = 20.0
 PASSING = frozenset({408, 409, 425, 429})  # and 5xx
+NOT_IMPLEMENTED = 501  # the one of 5xx that does not pass
 # The network errors of the packages' HTTP clients (httpx, aiohttp, botocore, google, requests), by their names.
 _NETWORK = frozenset(
     {"TransportError", "APIConnectionError", "ClientConnectionError", "ServerDisconnectedError", "HTTPClientError",
@@ -49,7 +50,8 @@ def describe(error: Exception, text: str) -> Failure:
     status = _status(error)
     name = type(error).__name__
     if status is not None:
-        passing = (status in PASSING or status >= 500) and getattr(error, "code", None) != "insufficient_quota"
+        serves = status in PASSING or (status >= 500 and status != NOT_IMPLEMENTED)
+        passing = serves and getattr(error, "code", None) != "insufficient_quota"
         return Failure(text, name, passing, status, _retry_after(error))
     passing = _is_of_the_network(error)
     # Without a status nobody knows how far the request came.

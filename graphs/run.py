@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 from ..agents.config import Role
 from ..agents.keys import key_variable_names
 from ..agents.ledger import Call
-from ..agents.llm import Door, build_models, check_models
+from ..agents.llm import Door, build_models, check_given, check_models
 from ..config import RunConfig
 from ..errors import ConfigError, SignalError
 from ..rl.branches.pool import Executor, WorkerPool
@@ -277,7 +277,7 @@ async def start(
     Raises ConfigError for what can be known before training (task, first signal, models), RunLockedError when another
     process is at the run. What goes wrong later is raised by `Run.result`.
     """
-    spec = await asyncio.to_thread(_preflight, config, frozenset(chat_models or ()))
+    spec = await asyncio.to_thread(_preflight, config, chat_models or {})
     run = Run(config, await asyncio.to_thread(open_run, config, resume), chat_models)
     with contextlib.closing(run), _cancelled_by_sigterm():
         run.begin(spec)
@@ -292,7 +292,7 @@ def hidden_from_children(config: RunConfig) -> list[str]:
     return [*key_variable_names(config.llm), *(name for name in os.environ if name.startswith(HOSTED_TRACING))]
 
 
-def _preflight(config: RunConfig, given: frozenset[Role]) -> TaskSpec:
+def _preflight(config: RunConfig, given: Mapping[Role, BaseChatModel]) -> TaskSpec:
     """What can be known before training: task, first signal, models."""
     spec = task_spec(config.task)
     try:
@@ -301,7 +301,8 @@ def _preflight(config: RunConfig, given: frozenset[Role]) -> TaskSpec:
         raise ConfigError(f"signal.terms: {error}") from error
     if config.adaptation.enabled:
         levels(config)
-        check_models(config.llm, given)
+        check_given(given)
+        check_models(config.llm, frozenset(given))
     return spec
 
 

@@ -80,6 +80,20 @@ async def test_a_markdown_fence_is_taken_off() -> None:
     assert (await ask([f"```json\n{GOOD}\n```"])).parsed is not None
     assert strip_fence("``` \n{}\n```") == "{}"
     assert strip_fence(' {"a": "```"} ') == '{"a": "```"}'
+    assert strip_fence(' {"a": "```x```"} ') == '{"a": "```x```"}'
+
+
+async def test_thoughts_before_and_words_around_an_answer_are_taken_off() -> None:
+    for said in (f"<think>so {{x}}\n```</think>\n{GOOD}", f"Here it is:\n```json\n{GOOD}\n```\nGood luck!",
+                 f"<think>a</think>Here:\n```\n{GOOD}\n```"):  # fmt: skip
+        assert (await ask([said])).parsed is not None
+    for said in (
+        f"See\n```\n{{}}\n``` or\n```\n{GOOD}\n```",
+        f"<think>{GOOD}",
+        f"<think>a</think><think>b</think>{GOOD}",
+    ):
+        with pytest.raises(InvalidAnswer):  # which of them is the answer is not guessed
+            await ask([said, said])
 
 
 async def test_an_invalid_answer_is_repaired_once_with_its_error() -> None:
@@ -126,9 +140,23 @@ async def test_tool_calls_are_handed_back_and_the_turn_counts() -> None:
     assert rows[1].messages[3]["tool"] == "look"
 
 
-async def test_tool_calls_without_tools_are_an_invalid_answer() -> None:
-    call = AIMessage("", tool_calls=[{"name": "look", "args": {}, "id": "1", "type": "tool_call"}])
-    assert (await ask([call, GOOD])).parsed is not None
+@pytest.mark.parametrize(
+    ("said", "tools", "told"),
+    [
+        (AIMessage("", tool_calls=[{"name": "look", "args": {}, "id": "1"}]), (),
+         "no tool call is left; answer with the JSON object"),
+        (AIMessage("", invalid_tool_calls=[{"name": "look", "args": "{", "id": "1", "error": None}]), (look,),
+         "('look') are no JSON object"),
+        (AIMessage(" ", response_metadata={"finish_reason": "length"}), (), "is empty (finish_reason 'length')"),
+        (AIMessage(""), (look,), "is empty (finish_reason 'not given')"),
+    ],
+)  # fmt: skip
+async def test_a_reply_without_words_is_told_what_it_lacks(said: AIMessage, tools: Any, told: str) -> None:
+    rows: list[Call] = []
+    assert (await ask([said, GOOD], rows, tools=tools)).parsed is not None
+    assert [row.outcome for row in rows] == ["invalid", "repaired"]
+    assert told in (rows[0].error or "")
+    assert told in rows[1].messages[-1]["content"]
 
 
 async def test_a_slow_provider_is_asked_again_and_then_a_typed_error() -> None:
@@ -174,8 +202,10 @@ async def test_a_budget_that_ends_within_a_question_ends_it_and_asks_no_fallback
 
 async def test_tokens_are_counted_and_estimated_where_a_provider_does_not_say() -> None:
     rows: list[Call] = []
-    # a call reserves four characters a token of its prompt (26) and a thousand for its answer
-    model = role_model("critic", [GOOD], LimitsConfig(tokens=6 + 1000), rows.append)
+    # a call reserves four characters a token of its prompt (26) and the longest answer that is allowed
+    config = ModelConfig(provider="scripted", model="s", max_output_tokens=1000)
+    door = Door(LimitsConfig(tokens=6 + 1000))
+    model = RoleModel("critic", config, door, rows.append, chat=Scripted(script=[GOOD]))
     await model.ask(question())
     # four characters a token: system 12, user 14, answer
     assert model.door.tokens == rows[0].charged_tokens == (12 + 14 + len(GOOD)) // 4
@@ -186,7 +216,8 @@ async def test_tokens_are_counted_and_estimated_where_a_provider_does_not_say() 
 
 async def test_money_is_counted_where_a_price_is_known() -> None:
     rows: list[Call] = []
-    config = ModelConfig(provider="scripted", model="s", price=PriceConfig(input=1_000, output=2_000))
+    price = PriceConfig(input=1_000, output=2_000)
+    config = ModelConfig(provider="scripted", model="s", price=price, max_output_tokens=1000)
     reply = AIMessage(GOOD, usage_metadata={"input_tokens": 700, "output_tokens": 500, "total_tokens": 1200})
     door = Door(LimitsConfig(usd=4.0))
     model = RoleModel("critic", config, door, rows.append, chat=Scripted(script=[reply, reply]))

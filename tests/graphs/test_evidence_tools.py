@@ -37,7 +37,7 @@ async def test_a_tool_call_is_answered_and_forgotten_after_the_diagnosis(tmp_pat
     [
         ([queries("1", "2", "3", "4", "5")], 3, 2),
         ([queries("1", "2"), queries("3", "4")], 3, 1),
-        ([queries("1"), queries("same", "same", "same")], 1, 3),  # no telling which of them are within the limit
+        ([queries("1"), queries("same", "same", "same")], 3, 1),  # they get ids of their own
         ([queries("1", "2"), queries("3")], 3, 0),
     ],
 )
