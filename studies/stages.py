@@ -78,7 +78,7 @@ def _paired(arm: str, runs: Sequence[LoopRun], auto: Sequence[LoopRun]) -> list[
         values = [measure(a.outcome) - measure(b.outcome) for a, b in zip(auto, runs, strict=True)]
         mean, interval = mean_ci(values)
         statement = f"{words}, stage known minus always {arm}, paired by seed"
-        verdict = _worth(interval, more_is_better)
+        verdict = _worth(interval, more_is_better) if len(values) > 1 else "one seed shows nothing"
         rows.append(row(f"auto − {arm}: {name}", statement, len(values), mean, interval, verdict))
     return rows
 
