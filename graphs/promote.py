@@ -148,7 +148,7 @@ async def _watch(
         "point": this.point,
         "before": before,
         "expected": min((x for c in control for x in (c.fork_return, _final(control))), default=None),
-        "from": reply.steps_main + (SHORT_HORIZON if dips else 0),
+        "from": reply.steps_main + (min(SHORT_HORIZON, this.horizon) if dips else 0),
         "margin": ctx.config.gate.margin * this.width,
         "bad": 0,
         "judged": 0,

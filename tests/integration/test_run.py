@@ -18,15 +18,15 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The story of an undisturbed run in which everything happens that may, else the tests would show little."""
+    """The story of an undisturbed run with promotions, refusals and kept controls, else the tests would show little."""
     config = short_config(tmp_path_factory.mktemp("reference") / "run")
     process = start_run(config)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     told = story(config)
     verdicts = {decision["verdict"] for decision in told["decisions"]}
-    assert {"accept", "no_difference", "rollback"} <= verdicts
-    assert {row["cause"] for row in told["signals"]} == {"start", "promotion", "control", "rollback"}
+    assert {"accept", "no_difference"} <= verdicts
+    assert {row["cause"] for row in told["signals"]} == {"start", "promotion", "control"}
     return told
 
 

@@ -74,6 +74,6 @@ def test_an_unknown_study_is_named() -> None:
         run_study("two-switch", 1, ("loop", "x"), lambda line: None)
     with pytest.raises(ConfigError, match="--arm: the arms of 'dip' only mean something together, got 'keep'"):
         run_study("dip", 1, ("keep",), lambda line: None)
-    for name, arms in (("adversary", "plain, harmful"), ("gate-trials", "harmful, good"), ("economy", "all, no_rec")):
+    for name, arms in (("adversary", "plain, harmful"), ("gate-trials", "harmful, good"), ("economy", "all, recorded")):
         with pytest.raises(ConfigError, match=f"--arm: must be one of {arms}.* got 'x'"):
             run_study(name, 1, ("x",), lambda line: None)
