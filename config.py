@@ -25,8 +25,10 @@ from .graphs.budget import (
     horizon_to_plan_for,
 )
 from .graphs.config import AdaptationConfig
+from .rl.algorithms.config import IPPOConfig
 from .rl.branches.config import BranchConfig, GateConfig
-from .rl.config import Config, SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
+from .rl.config import SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
+from .rl.frozen import Config
 from .runs.terminal import one_line
 
 # What is no date, number or truth value under its tag reaches us as Python's own error: `2020-99-99`, `!!bool maybe`.
@@ -93,9 +95,14 @@ class RunConfig(Config):
         rule = f"must be at least one update, trainer.envs × trainer.rollout = {update:_} steps"
         for key, value in (("trainer.steps", self.trainer.steps), ("adaptation.interval", self.adaptation.interval)):
             _require(value >= update, key, rule, value, "raise it")
-        minibatches = self.trainer.ippo.minibatches
-        rule = f"must be at most the {update:_} samples of an update"
-        _require(minibatches <= update, "trainer.ippo.minibatches", rule, minibatches, "lower it")
+        chosen, key = self.trainer.chosen, f"trainer.{self.trainer.algorithm}"
+        if isinstance(chosen, IPPOConfig):
+            rule = f"must be at most the {update:_} samples of an update"
+            _require(chosen.minibatches <= update, f"{key}.minibatches", rule, chosen.minibatches, "lower it")
+        else:
+            rule = f"must be at least {key}.batch_size = {chosen.batch_size:_}"
+            enough = chosen.buffer_size >= chosen.batch_size
+            _require(enough, f"{key}.buffer_size", rule, chosen.buffer_size, "raise it")
         horizon = self.branches.horizon
         rule = f"must be at least two updates, {2 * update:_} steps, since screening runs half of it"
         _require(horizon == "auto" or horizon >= 2 * update, "branches.horizon", rule, horizon, "raise it or set auto")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..rl.config import Config
+from ..rl.frozen import Config
 from ..rl.ipc.messages import Stage
 
 

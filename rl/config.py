@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from .algorithms.config import IPPOConfig, MAPPOConfig, QMIXConfig, VDNConfig
+from .frozen import Config
 from .signals.signal import MAX_BETA, MAX_TERMS, Exploration, Signal, Term
-
-
-class Config(BaseModel):
-    """Base of all configs: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TaskConfig(Config):
@@ -31,21 +27,6 @@ class TaskConfig(Config):
         return self
 
 
-class IPPOConfig(Config):
-    """Independent PPO with shared parameters. Defaults after Yu et al. 2022 (official MAPPO code), with four epochs."""
-
-    lr: float = Field(default=6e-4, gt=0)
-    gamma: float = Field(default=0.99, gt=0, le=1)
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)
-    clip: float = Field(default=0.2, gt=0)
-    entropy: float = Field(default=0.01, ge=0)
-    value_coef: float = Field(default=0.5, ge=0)
-    max_grad_norm: float = Field(default=10.0, gt=0)
-    epochs: int = Field(default=4, ge=1)
-    minibatches: int = Field(default=4, ge=1)
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)  # () is a linear network
-
-
 class EvaluationConfig(Config):
     """Sparse return of the current stochastic policy on fixed seeds. The steps are counted."""
 
@@ -54,16 +35,30 @@ class EvaluationConfig(Config):
 
 
 class TrainerConfig(Config):
-    """`steps`: main environment steps (all agents act once) of the run. `rollout`: steps per environment and update."""
+    """`steps`: main environment steps (all agents act once) of the run. `rollout`: steps per environment and update.
 
-    algorithm: Literal["ippo"] = "ippo"
+    Of `ippo`, `mappo`, `vdn` and `qmix` the one that `algorithm` names counts.
+    """
+
+    algorithm: Literal["ippo", "mappo", "vdn", "qmix"] = "ippo"
     steps: int = Field(default=1_500_000, ge=1)
     envs: int = Field(default=64, ge=1)
     rollout: int = Field(default=32, ge=2)
-    device: Literal["cpu"] = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     checkpoint_every_steps: int = Field(default=100_000, ge=1)
     ippo: IPPOConfig = IPPOConfig()
+    mappo: MAPPOConfig = MAPPOConfig()
+    vdn: VDNConfig = VDNConfig()
+    qmix: QMIXConfig = QMIXConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def chosen(self) -> IPPOConfig | VDNConfig:
+        """The hyper-parameters of `algorithm`."""
+        known: dict[str, IPPOConfig | VDNConfig] = {
+            "ippo": self.ippo, "mappo": self.mappo, "vdn": self.vdn, "qmix": self.qmix
+        }  # fmt: skip
+        return known[self.algorithm]
 
 
 class SignalConfig(Config):

@@ -1,4 +1,5 @@
-"""Sparse return and success of the current stochastic policy on fixed seeds; shaping plays no part."""
+"""Sparse return and success of the current policy on fixed seeds: sampled from a stochastic one, greedily by values.
+Shaping plays no part."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .algorithms.ippo import IPPO
+from .algorithms.learner import Learner
 from .config import TaskConfig
 from .envs import make_task
 from .task import BatchedTask, splitmix64
@@ -49,14 +50,13 @@ class Evaluator:
         self.task: BatchedTask = make_task(config, episodes)
         self.seed = seed
 
-    def evaluate(self, policy: IPPO) -> Evaluation:
+    def evaluate(self, policy: Learner) -> Evaluation:
         generator = torch.Generator().manual_seed(splitmix64(self.seed) >> 1)
         step = self.task.reset(self.seed)
         returns, successes = np.zeros(self.task.num_envs), np.zeros(self.task.num_envs)
         running, steps = np.ones(self.task.num_envs, bool), 0
         while running.any() and steps < LONGEST_EPISODE * self.task.num_envs:
-            actions, _ = policy.act(step.obs, generator)
-            step = self.task.step(actions)
+            step = self.task.step(policy.act_to_evaluate(step.obs, generator))
             steps += self.task.num_envs
             returns += np.where(running, step.reward, 0.0)
             successes += running & step.success

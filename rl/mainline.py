@@ -141,10 +141,10 @@ class MainLine:
         line, row = self.line, report.row
         data = self._facts(evaluation) | {
             "train_return": row["returns"], "train_success": row["success"], "entropy": row["entropy"],
-            "no_effect": row["no_effect"], "policy_loss": [x.policy for x in report.losses],
-            "value_loss": [x.value for x in report.losses], "shaped_share": report.shaped_share,
+            "no_effect": row["no_effect"], "shaped_share": report.shaped_share,
             "terms": row["terms"], "adopted": False, "trained": True,
         }  # fmt: skip
+        data |= {name: [x.losses[name] for x in report.learned] for name in report.learned[0].losses}
         self.writer.metrics(line.update_index, line.steps_main, data)
         self.board.add(line.steps_main, data)
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .algorithms.ippo import IPPO, Batch, Losses
+from .algorithms.learner import Learned
+from .algorithms.make import make_learner
 from .config import TrainingConfig
 from .envs import make_task
 from .episodes import EpisodeTracker
@@ -16,6 +17,7 @@ from .ipc.messages import Stage
 from .recorder import TransitionRecorder
 from .rollout import Collector, Rollout
 from .signals.offset import annealed_potential, at_age, carried_over, removed_potential
+from .signals.rewards import Rewards
 from .signals.shaping import CompiledSignal, Shaping, freeze
 from .signals.signal import Exploration, Signal
 from .stage import WINDOW_STEPS, HistoryRow, stage_of, window
@@ -30,7 +32,7 @@ Arrays = dict[str, NDArray[np.generic]]
 class UpdateReport:
     """What one update did."""
 
-    losses: list[Losses]  # [g]
+    learned: list[Learned]  # [g]
     row: HistoryRow
     shaped_share: float  # of the mean absolute reward
 
@@ -45,7 +47,7 @@ class TrainingLine:
         self.config = config
         self.task = make_task(config.task, config.trainer.envs)
         self.spec = self.task.spec
-        self.learner = IPPO(config.trainer.ippo, self.spec, splitmix64(config.seed) >> 1)
+        self.learner = make_learner(config.trainer, self.spec, splitmix64(config.seed) >> 1)
         self.collector = Collector(self.task, config.trainer.rollout)
         self.episodes = EpisodeTracker(self.spec, config.trainer.envs)
         self.recorder = TransitionRecorder(self.spec)
@@ -89,31 +91,27 @@ class TrainingLine:
     def update(self) -> UpdateReport:
         """One rollout and the gradient steps on it."""
         self._tale = None
+        self.learner.explore(self.signal.exploration.entropy)
         self.step = self.collector.collect(self.learner, self.step)
-        rollout = self.collector.rollout
-        shaping = self.shape(rollout)
-        losses = self.learner.update(self._batches(rollout, shaping), self.entropy_coef)
+        rollout, rewards = self.collector.rollout, self.rewards()
+        shaping = rewards.shape(rollout)
+        learned = self.learner.learn(rollout, shaping, rewards)
         self.update_index += 1
         self.steps_main += rollout.steps
-        row = self._follow(rollout, shaping, losses)
+        row = self._follow(rollout, shaping, learned)
         shaped = float(np.mean([np.abs(x).mean() for x in shaping.total]))
-        return UpdateReport(losses, row, shaped / (shaped + row["reward_abs"]) if shaped else 0.0)
+        return UpdateReport(learned, row, shaped / (shaped + row["reward_abs"]) if shaped else 0.0)
 
-    def shape(self, rollout: Rollout) -> Shaping:
-        gamma = self.config.trainer.ippo.gamma
-        return self.compiled.shape(
-            rollout.features, rollout.last_features, rollout.events, rollout.terminated, gamma, self.signal_age
-        )
+    def rewards(self) -> Rewards:
+        """The signal in force for the next update, with what has left it."""
+        annealed = annealed_potential(self.signal, self.signal_age)
+        left = [*self.offsets, *([annealed] if annealed else [])]
+        return Rewards(self.compiled, left, self.spec, self.config.trainer.chosen.gamma, self.signal_age)
 
     @property
     def signal_age(self) -> int:
         """Main steps since the version's first update; the same for a whole update."""
         return self.steps_main - self.signal_start
-
-    @property
-    def entropy_coef(self) -> float:
-        coef = self.signal.exploration.entropy
-        return self.config.trainer.ippo.entropy if coef is None else coef
 
     # ------------------------------------------------------------ signal
 
@@ -158,31 +156,9 @@ class TrainingLine:
         self.signal = signal
         self.signal_start = self.steps_main
 
-    def _offset(self, features: list[FloatArray]) -> list[FloatArray] | None:
-        """[g] [T, E, A_g]: what the critic's output lacks since potentials were removed or annealed."""
-        total: list[FloatArray] | None = None
-        annealed = annealed_potential(self.signal, self.signal_age)
-        for signal in [*self.offsets, *([annealed] if annealed else [])]:
-            compiled = CompiledSignal(signal, self.spec)
-            part = [compiled.strength * x for x in compiled.potential(features)]
-            total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
-        return total
+    # ------------------------------------------------------------ what happened
 
-    # ------------------------------------------------------------ learning
-
-    def _batches(self, rollout: Rollout, shaping: Shaping) -> list[Batch]:
-        offset, last_offset = self._offset(rollout.features), self._offset(rollout.last_features)
-        return [
-            Batch(
-                rollout.obs[g], rollout.last_obs[g], rollout.actions[g], rollout.logp[g],
-                (rollout.reward[..., None] + shaping.total[g]).astype(np.float32), rollout.terminated, rollout.done,
-                None if offset is None else offset[g].astype(np.float32),
-                None if last_offset is None else last_offset[g].astype(np.float32),
-            )
-            for g in range(len(self.spec.groups))
-        ]  # fmt: skip
-
-    def _follow(self, rollout: Rollout, shaping: Shaping, losses: list[Losses]) -> HistoryRow:
+    def _follow(self, rollout: Rollout, shaping: Shaping, learned: list[Learned]) -> HistoryRow:
         returns, successes = self.episodes.add(rollout)
         self.recorder.add(rollout)
         self._follow_rewards(rollout)
@@ -191,7 +167,7 @@ class TrainingLine:
             "episodes": len(returns),
             "returns": float(returns.mean()) if len(returns) else None,
             "success": float(successes.mean()) if len(returns) else None,
-            "entropy": [x.entropy for x in losses],
+            "entropy": [x.entropy for x in learned],
             "no_effect": [self._share_without_effect(g) for g in range(len(self.spec.groups))],
             "actions": [
                 (np.bincount(a.ravel(), minlength=g.n_actions) / a.size).tolist()

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
+
+HUBER = 10.0  # from this error on the value loss is linear
+
+
+class Minibatch(NamedTuple):
+    """N samples of one network, in random order."""
+
+    obs: Tensor  # [N, O]
+    critic_obs: Tensor  # [N, S]
+    actions: Tensor  # [N] int64
+    logp_old: Tensor  # [N]
+    advantage: Tensor  # [N]
+    target: Tensor  # [N] of the critic's output
 
 
 def normalised(advantage: Tensor) -> Tensor:
@@ -23,7 +38,7 @@ def ppo_policy_loss(logp: Tensor, logp_old: Tensor, advantage: Tensor, clip: flo
 
 def value_loss(values: Tensor, targets: Tensor) -> Tensor:
     """Huber loss with threshold 10 (Yu et al. 2022): a squared error with a bounded gradient. All [N] → scalar."""
-    return huber_loss(values, targets, delta=10.0)
+    return huber_loss(values, targets, delta=HUBER)
 
 
 def categorical_entropy(logp_all: Tensor) -> Tensor:

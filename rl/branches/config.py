@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..config import Config
+from ..frozen import Config
 
 
 class BranchConfig(Config):

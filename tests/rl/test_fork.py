@@ -85,7 +85,10 @@ def test_the_kick_reaches_every_arm(fork: TrainingLine, tmp_path: Path) -> None:
     a, b = TrainingLine(small_config()), TrainingLine(small_config())
     load_snapshot(a, tmp_path / plain.end_state)
     load_snapshot(b, tmp_path / unkicked.end_state)
-    ratio = a.learner.networks[0].actor[-1].weight.abs().mean() / b.learner.networks[0].actor[-1].weight.abs().mean()
+    ratio = (
+        a.learner.networks[0].actor.layers[-1].weight.abs().mean()
+        / b.learner.networks[0].actor.layers[-1].weight.abs().mean()
+    )
     assert ratio < 0.9
 
 
@@ -97,7 +100,7 @@ def test_a_second_round_after_an_adopted_kick_kicks_no_arm_again(fork: TrainingL
     again = SHAPED.model_copy(update={"terms": (SHAPED.terms[0].model_copy(update={"weight": 0.5}),)})
     for arm, signal in (("control", kicked.signal), ("p2", again)):
         _enter(worker, tmp_path, job(arm, signal, 0, 1, start=kicked.end_state, fork=kicked.end_state))
-        heads = worker.learner.networks[0].actor[-1].weight.detach().clone()
+        heads = worker.learner.networks[0].actor.layers[-1].weight.detach().clone()
         load_snapshot(worker, tmp_path / kicked.end_state)
-        assert torch.equal(heads, worker.learner.networks[0].actor[-1].weight.detach())
-        assert worker.entropy_coef == 0.03
+        assert torch.equal(heads, worker.learner.networks[0].actor.layers[-1].weight.detach())
+        assert worker.signal.exploration.entropy == 0.03

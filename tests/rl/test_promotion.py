@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.branches.fork import run_branch
 from cosignal.rl.checkpoint import load_snapshot
 from cosignal.rl.config import TrainingConfig
@@ -198,8 +199,9 @@ def at_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
 def advantages(line: TrainingLine) -> np.ndarray:
     """Of the next rollout, without learning from it."""
     line.step = line.collector.collect(line.learner, line.step)
-    rollout = line.collector.rollout
-    (batch,) = line._batches(rollout, line.shape(rollout))
+    rollout, rewards = line.collector.rollout, line.rewards()
+    assert isinstance(line.learner, IPPO)
+    (batch,) = line.learner.batches(rollout, rewards.shape(rollout), rewards)
     return line.learner.advantages(0, batch)[0].numpy()
 
 

@@ -90,7 +90,7 @@ def test_the_signal_of_a_config_may_kick_at_the_start() -> None:
     kicked = kicked.model_copy(
         update={"signal": kicked.signal.model_copy(update={"exploration": Exploration(kick=0.5)})}
     )
-    one, other = (line.learner.networks[0].actor[-1].weight.detach() for line in (plain, TrainingLine(kicked)))
+    one, other = (line.learner.networks[0].actor.layers[-1].weight.detach() for line in (plain, TrainingLine(kicked)))
     assert (other == one * 0.5).all()
 
 

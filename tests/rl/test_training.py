@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cosignal.errors import SignalError, SnapshotError
+from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot
 from cosignal.rl.config import TaskConfig
 from cosignal.rl.signals.signal import Exploration, Signal
@@ -82,8 +83,9 @@ def test_a_signal_whose_weights_are_zero_changes_nothing() -> None:
 def advantages(line: TrainingLine) -> np.ndarray:
     """Of the next rollout, under the line's signal, without learning from it."""
     line.step = line.collector.collect(line.learner, line.step)
-    rollout = line.collector.rollout
-    (batch,) = line._batches(rollout, line.shape(rollout))
+    rollout, rewards = line.collector.rollout, line.rewards()
+    assert isinstance(line.learner, IPPO)
+    (batch,) = line.learner.batches(rollout, rewards.shape(rollout), rewards)
     return line.learner.advantages(0, batch)[0].numpy()
 
 
@@ -132,7 +134,7 @@ def test_annealing_changes_no_advantage_and_no_update() -> None:
     assert advantages(annealed) == pytest.approx(advantages(kept), abs=1e-5)
     kept, annealed = annealing_lines(12)
     assert annealed.signal_age > 1000
-    assert not any(x.any() for x in annealed.shape(annealed.collector.rollout).per_term[0])
+    assert not any(x.any() for x in annealed.rewards().shape(annealed.collector.rollout).per_term[0])
     assert weights(annealed) == pytest.approx(weights(kept), abs=1e-5)
     assert [row["returns"] for row in annealed.history] == pytest.approx(
         [row["returns"] for row in kept.history], nan_ok=True
@@ -207,12 +209,13 @@ def test_an_unknown_feature_is_refused_before_anything_changes() -> None:
 
 def test_exploration_kicks_once_and_keeps_the_entropy() -> None:
     line = trained(small_config(), 2)
-    head = line.learner.networks[0].actor[-1].weight.detach().clone()
+    head = line.learner.networks[0].actor.layers[-1].weight.detach().clone()
     line.explore(Exploration(entropy=0.03, kick=0.5))
-    assert np.allclose(line.learner.networks[0].actor[-1].weight.detach(), head * 0.5)
-    assert (line.entropy_coef, line.signal.exploration.kick) == (0.03, None)
+    assert np.allclose(line.learner.networks[0].actor.layers[-1].weight.detach(), head * 0.5)
+    assert line.signal.exploration == Exploration(entropy=0.03)
     line.explore(Exploration())
-    assert line.entropy_coef == 0.03
+    line.update()
+    assert line.learner.entropy_coef == 0.03
 
 
 def test_every_environment_step_is_counted() -> None:

@@ -54,7 +54,7 @@ def test_every_arm_acts_alike_in_its_first_update_and_learns_alike_only_with_the
     first, weights = {}, {}
     for arm, change in arms(1000).items():
         first[arm] = _continue(line, fork, 1, change, UPDATE)
-        weights[arm] = line.learner.state_dict()["0.actor.4.weight"]
+        weights[arm] = line.learner.state_dict()["0.actor.layers.2.weight"]
     assert first["remove"] == first["remove_uncorrected"] == first["anneal"] == first["keep"]
     assert weights["remove"] == pytest.approx(weights["keep"], abs=1e-5)
     assert weights["anneal"] == pytest.approx(weights["keep"], abs=1e-5)

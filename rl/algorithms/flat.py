@@ -1,0 +1,77 @@
+"""All parameters of a module in one buffer, so that clipping and Adam are a few passes over one tensor."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Arrays = dict[str, NDArray[np.generic]]
+BETAS, EPS = (0.9, 0.999), 1e-5  # eps of the PPO and MAPPO codes; torch's own is 1e-8
+
+
+class FlatAdam:
+    """Adam (Kingma, Ba 2015, algorithm 1) with a clipped gradient norm, on all parameters of `module` at once.
+
+    Parameters and gradients of the module become views of one buffer each: whatever writes a gradient writes into it.
+    torch's own Adam does the same, and takes four times as long for networks of this size; it is the oracle of a test.
+    """
+
+    def __init__(self, module: nn.Module, lr: float, max_grad_norm: float) -> None:
+        parameters = list(module.parameters())
+        self.lr, self.max_grad_norm = lr, max_grad_norm
+        self.parameters = torch.cat([p.detach().flatten() for p in parameters])
+        self.gradient = torch.zeros_like(self.parameters)
+        self.mean, self.square = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
+        self.steps = 0
+        start = 0
+        for parameter in parameters:
+            end = start + parameter.numel()
+            parameter.data = self.parameters[start:end].view_as(parameter)
+            parameter.grad = self.gradient[start:end].view_as(parameter)
+            start = end
+
+    def zero_grad(self) -> None:
+        self.gradient.zero_()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Clip the norm of the whole gradient and go one step."""
+        norm = float(self.gradient.norm())
+        if norm > self.max_grad_norm:
+            self.gradient.mul_(self.max_grad_norm / norm)
+        self.steps += 1
+        b1, b2 = BETAS
+        self.mean.lerp_(self.gradient, 1 - b1)
+        self.square.mul_(b2).addcmul_(self.gradient, self.gradient, value=1 - b2)
+        root = self.square.sqrt().mul_((1 - b2**self.steps) ** -0.5).add_(EPS)
+        self.parameters.addcdiv_(self.mean, root, value=-self.lr / (1 - b1**self.steps))
+
+    def state_dict(self) -> Arrays:
+        """Moments and number of steps, copied."""
+        moments = {"mean": _array(self.mean), "square": _array(self.square)}
+        return {**moments, "steps": np.array([self.steps])}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Arrays) -> None:
+        self.mean.copy_(torch.from_numpy(np.asarray(state["mean"])))
+        self.square.copy_(torch.from_numpy(np.asarray(state["square"])))
+        self.steps = int(state["steps"][0])
+
+
+def _array(tensor: Tensor) -> NDArray[np.generic]:
+    found: NDArray[np.generic] = tensor.detach().cpu().numpy().copy()
+    return found
+
+
+def weights_of(module: nn.Module) -> Arrays:
+    """Every parameter by its name, copied."""
+    return {name: _array(parameter) for name, parameter in module.named_parameters()}
+
+
+@torch.no_grad()
+def load_weights(module: nn.Module, state: Arrays) -> None:
+    """Into the parameters where they are. Raises KeyError for a missing one, RuntimeError for one that does not fit."""
+    for name, parameter in module.named_parameters():
+        parameter.copy_(torch.from_numpy(np.asarray(state[name])))

@@ -1,0 +1,63 @@
+"""What a training line asks of an algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..rollout import Rollout
+from ..signals.rewards import Rewards
+from ..signals.shaping import Shaping
+from ..task import FloatArray, IntArray
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one update did to one group. `entropy` of its policy in nats; `losses` by their names in the metrics."""
+
+    entropy: float
+    losses: dict[str, float]
+
+
+class Learner(Protocol):
+    """Networks, optimisers and random streams of one training line. One CPU thread: set by the process."""
+
+    def act(
+        self, obs: list[FloatArray], generator: torch.Generator | None = None
+    ) -> tuple[list[IntArray], list[FloatArray]]:
+        """An action of every agent, to learn from: obs [g] [E, A_g, O_g] → actions, log-probabilities [g] [E, A_g].
+
+        Random numbers come from the learner's own stream, or from `generator`, which leaves that as it is.
+        """
+        ...
+
+    def act_to_evaluate(self, obs: list[FloatArray], generator: torch.Generator) -> list[IntArray]:
+        """As the current policy is evaluated: sampled from a stochastic one, greedily by values. [g] [E, A_g]."""
+        ...
+
+    def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Learned]:
+        """All gradient steps that follow one rollout, [g]. `shaping` is the rollout's; `rewards` gives that of any
+        other transitions."""
+        ...
+
+    def explore(self, entropy: float | None) -> None:
+        """How much to explore from now on; None is what the config says. See `signal.Exploration`."""
+        ...
+
+    def kick(self, factor: float) -> None:
+        """Explore anew, once. See `signal.Exploration`."""
+        ...
+
+    def reseed(self, seed: int) -> None: ...
+
+    def state_dict(self) -> Arrays:
+        """Everything that the next update depends on as numpy arrays, copied."""
+        ...
+
+    def load_state_dict(self, state: Arrays) -> None: ...

@@ -1,0 +1,247 @@
+"""Proximal policy optimisation (Schulman et al. 2017) of many agents: IPPO and MAPPO differ in what the critic sees."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..rollout import Rollout
+from ..signals.rewards import Rewards
+from ..signals.shaping import Shaping
+from ..task import FloatArray, GroupSpec, IntArray, TaskSpec
+from .categorical import sample
+from .config import IPPOConfig
+from .flat import FlatAdam, load_weights, weights_of
+from .kernel import Kernel
+from .learner import Arrays, Learned
+from .losses import Minibatch, categorical_entropy, normalised, ppo_policy_loss, value_loss
+from .networks import ActorCritic
+from .parts import parts_of
+from .returns import gae
+from .value_norm import ValueNorm
+
+
+@dataclass
+class Batch:
+    """One rollout of one group. `ends_*`: the steps (t, e) whose next state is not row t + 1: an episode was cut there,
+    or the rollout ends. `offset`: what is added to the critic's output for potentials that were removed."""
+
+    obs: FloatArray  # [T, E, A_g, O_g]
+    critic_obs: FloatArray  # [T, E, A_g, S_g]
+    ends: tuple[NDArray[np.intp], NDArray[np.intp]]  # t [n], e [n]
+    ends_critic_obs: FloatArray  # [n, A_g, S_g] of s', before auto-reset
+    actions: IntArray  # [T, E, A_g]
+    logp: FloatArray  # [T, E, A_g]
+    rewards: FloatArray  # [T, E, A_g]
+    terminated: FloatArray  # [T, E]
+    done: FloatArray  # [T, E]
+    offset: FloatArray | None = None  # [T, E, A_g] at s
+    last_offset: FloatArray | None = None  # [T, E, A_g] at s'
+
+
+class PPO(ABC):
+    """What IPPO and MAPPO share: see `Learner` for the methods that a training line calls."""
+
+    def __init__(self, config: IPPOConfig, spec: TaskSpec, seed: int, device: str = "cpu") -> None:
+        self.config, self.spec, self.device = config, spec, torch.device(device)
+        self.entropy_coef = config.entropy
+        self.generator = torch.Generator().manual_seed(seed)
+        self.parts = parts_of(spec, config.share_parameters)
+        self.networks = [self._network(part.spec).to(self.device) for part in self.parts]
+        self.optimisers = [FlatAdam(network, config.lr, config.max_grad_norm) for network in self.networks]
+        self.kernels = [
+            Kernel(network, config.clip, config.value_coef) if self.device.type == "cpu" else None
+            for network in self.networks
+        ]
+        self.value_norms = [ValueNorm() if config.value_norm else None for _ in self.parts]
+
+    @abstractmethod
+    def critic_size(self, group: GroupSpec) -> int:
+        """S_g: width of the critic's input."""
+
+    @abstractmethod
+    def critic_inputs(self, obs: list[FloatArray]) -> list[FloatArray]:
+        """[g] [..., A_g, O_g] → [g] [..., A_g, S_g]."""
+
+    def _network(self, group: GroupSpec) -> ActorCritic:
+        sizes = group.obs_size, self.critic_size(group), group.n_actions
+        return ActorCritic(*sizes, self.config.hidden, self.generator)
+
+    # ------------------------------------------------------------ acting
+
+    @torch.no_grad()
+    def act(
+        self, obs: list[FloatArray], generator: torch.Generator | None = None
+    ) -> tuple[list[IntArray], list[FloatArray]]:
+        """Sampled from the policy."""
+        actions: list[IntArray] = [np.empty(x.shape[:-1], np.int64) for x in obs]
+        logps: list[FloatArray] = [np.empty(x.shape[:-1], np.float32) for x in obs]
+        for p, part in enumerate(self.parts):
+            logits = self._outputs(p).logits(self._tensor(obs[part.group][..., part.agents, :])).flatten(0, -2).cpu()
+            shape = actions[part.group][..., part.agents].shape
+            uniform = torch.rand(len(logits), generator=generator or self.generator)
+            action, logp = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
+            sample(logits.numpy(), uniform.numpy(), action, logp)
+            actions[part.group][..., part.agents] = action.reshape(shape)
+            logps[part.group][..., part.agents] = logp.reshape(shape)
+        return actions, logps
+
+    def _outputs(self, p: int) -> Kernel | ActorCritic:
+        return self.kernels[p] or self.networks[p]
+
+    def act_to_evaluate(self, obs: list[FloatArray], generator: torch.Generator) -> list[IntArray]:
+        return self.act(obs, generator)[0]
+
+    def explore(self, entropy: float | None) -> None:
+        self.entropy_coef = self.config.entropy if entropy is None else entropy
+
+    def kick(self, factor: float) -> None:
+        """Scale every actor head by `factor` (0..1]."""
+        for network in self.networks:
+            network.scale_actor_head(factor)
+
+    # ------------------------------------------------------------ learning
+
+    def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Learned]:
+        return self.update(self.batches(rollout, shaping, rewards))
+
+    def batches(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Batch]:
+        """What is learned from a rollout, [g]."""
+        cut = rollout.done > 0
+        cut[-1] = True
+        ends = np.nonzero(cut)
+        critic_obs = self.critic_inputs(rollout.obs)
+        ends_critic_obs = self.critic_inputs([x[ends] for x in rollout.last_obs])
+        offset, last_offset = rewards.offset(rollout.features), rewards.offset(rollout.last_features)
+        return [
+            Batch(
+                rollout.obs[g], critic_obs[g], (ends[0], ends[1]), ends_critic_obs[g], rollout.actions[g],
+                rollout.logp[g], (rollout.reward[..., None] + shaping.total[g]).astype(np.float32),
+                rollout.terminated, rollout.done,
+                None if offset is None else offset[g], None if last_offset is None else last_offset[g],
+            )
+            for g in range(len(self.spec.groups))
+        ]  # fmt: skip
+
+    def update(self, batches: list[Batch]) -> list[Learned]:
+        """`epochs` × `minibatches` gradient steps a network; mean losses [g]."""
+        found = [self._update_part(p, batches[part.group]) for p, part in enumerate(self.parts)]
+        learned = []
+        for g in range(len(self.spec.groups)):
+            mine = [losses for part, losses in zip(self.parts, found, strict=True) if part.group == g]
+            policy, value, entropy = np.mean(mine, axis=0).tolist()
+            learned.append(Learned(entropy, {"policy_loss": policy, "value_loss": value}))
+        return learned
+
+    @torch.no_grad()
+    def advantages(self, p: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(advantages, returns less the offset, which the network is to learn), each [T, E, A] of the part's agents."""
+        agents = self.parts[p].agents
+        values = self._values(p, batch.critic_obs[:, :, agents])
+        next_values = torch.empty_like(values)
+        next_values[:-1] = values[1:]
+        next_values[batch.ends] = self._values(p, batch.ends_critic_obs[:, agents])
+        offset: Tensor | float = 0.0
+        if batch.offset is not None and batch.last_offset is not None:
+            offset = self._tensor(batch.offset[:, :, agents])
+            values = values + offset
+            next_values = next_values + self._tensor(batch.last_offset[:, :, agents])
+        terminated = self._tensor(batch.terminated)[..., None].expand(values.shape)
+        done = self._tensor(batch.done)[..., None].expand(values.shape)
+        rewards = self._tensor(batch.rewards[:, :, agents])
+        advantage = gae(rewards, values, next_values, terminated, done, self.config.gamma, self.config.gae_lambda)
+        return advantage, advantage + values - offset
+
+    def _values(self, p: int, critic_obs: FloatArray) -> Tensor:
+        values, norm = self._outputs(p).values(self._tensor(critic_obs)).clone(), self.value_norms[p]
+        return values if norm is None else norm.denormalised(values)
+
+    def _update_part(self, p: int, batch: Batch) -> list[float]:
+        config, whole = self.config, self._samples(p, batch)
+        sums = np.zeros(3)
+        for _ in range(config.epochs):
+            order = torch.randperm(len(whole.obs), generator=self.generator).to(self.device)
+            for index in order.tensor_split(config.minibatches):
+                minibatch = _taken(whole, index)
+                if config.advantage_norm == "minibatch":
+                    minibatch = minibatch._replace(advantage=normalised(minibatch.advantage))
+                sums += self._gradient(p, minibatch)
+                self.optimisers[p].step()
+        found: list[float] = (sums / (config.epochs * config.minibatches)).tolist()
+        return found
+
+    def _samples(self, p: int, batch: Batch) -> Minibatch:
+        """All samples of the rollout, flat."""
+        norm = self.value_norms[p]
+        advantage, target = self.advantages(p, batch)
+        if self.config.advantage_norm == "agent":
+            advantage = (advantage - advantage.mean((0, 1))) / (advantage.std((0, 1)) + 1e-8)
+        if norm is not None:
+            norm.add(target)
+            target = norm.normalised(target)
+        agents = self.parts[p].agents
+        obs, critic_obs, actions, logp = (
+            self._tensor(x[:, :, agents]).flatten(0, 2)
+            for x in (batch.obs, batch.critic_obs, batch.actions, batch.logp)
+        )
+        critic_obs = obs if batch.critic_obs is batch.obs else critic_obs
+        return Minibatch(obs, critic_obs, actions, logp, advantage.flatten(), target.flatten())
+
+    def _gradient(self, p: int, minibatch: Minibatch) -> tuple[float, float, float]:
+        kernel = self.kernels[p]
+        if kernel is not None:
+            return kernel.gradient(minibatch, self.entropy_coef)
+        self.optimisers[p].zero_grad()
+        return autograd_gradient(self.networks[p], minibatch, self.config, self.entropy_coef)
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    # ------------------------------------------------------------ state
+
+    def reseed(self, seed: int) -> None:
+        self.generator.manual_seed(seed)
+
+    def state_dict(self) -> Arrays:
+        """Weights, Adam moments and random stream as numpy arrays, copied."""
+        state: Arrays = {"generator": self.generator.get_state().numpy().copy()}
+        for p, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
+            norm = self.value_norms[p]
+            state |= {f"{p}.{name}": value for name, value in weights_of(network).items()}
+            state |= {f"{p}.adam.{name}": value for name, value in optimiser.state_dict().items()}
+            state |= {f"{p}.value_norm": norm.state()} if norm is not None else {}
+        return state
+
+    def load_state_dict(self, state: Arrays) -> None:
+        self.generator.set_state(torch.from_numpy(np.asarray(state["generator"]).copy()))
+        for p, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
+            prefix, norm = f"{p}.adam.", self.value_norms[p]
+            load_weights(network, {name.partition(".")[2]: x for name, x in state.items() if name.startswith(f"{p}.")})
+            optimiser.load_state_dict({n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)})
+            if norm is not None:
+                norm.load_state(state[f"{p}.value_norm"])
+
+
+def autograd_gradient(
+    network: ActorCritic, batch: Minibatch, config: IPPOConfig, entropy_coef: float
+) -> tuple[float, float, float]:
+    """Adds ∂L/∂θ of one minibatch to the gradients; losses of policy and value, and the entropy in nats."""
+    logp_all = torch.log_softmax(network.logits(batch.obs), -1)
+    logp = logp_all.gather(-1, batch.actions[:, None]).squeeze(-1)
+    policy = ppo_policy_loss(logp, batch.logp_old, batch.advantage, config.clip)
+    value = value_loss(network.values(batch.critic_obs), batch.target)
+    entropy = categorical_entropy(logp_all)
+    loss = policy + config.value_coef * value - entropy_coef * entropy
+    loss.backward()  # type: ignore[no-untyped-call]
+    return policy.item(), value.item(), entropy.item()
+
+
+def _taken(whole: Minibatch, index: Tensor) -> Minibatch:
+    obs = whole.obs.index_select(0, index)
+    critic_obs = obs if whole.critic_obs is whole.obs else whole.critic_obs.index_select(0, index)
+    return Minibatch(obs, critic_obs, *(x.index_select(0, index) for x in whole[2:]))
