@@ -1,7 +1,8 @@
 """Snapshots: the whole state of a training line at an update boundary, as a directory.
 
 `state.safetensors` holds the arrays, `state.json` the plain data, `recorded.safetensors` the sample of transitions that
-proposals are checked against. Written beside its place and renamed, so that a snapshot is whole or not there.
+proposals are checked against; `replay-*.records` are links to the transitions of an off-policy learner. Written beside
+its place and renamed, so that a snapshot is whole or not there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from ..errors import SnapshotError
 from .training import Arrays, TrainingLine
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_snapshot(line: TrainingLine, directory: Path, extra: dict[str, object] | None = None) -> Path:
@@ -29,6 +30,7 @@ def save_snapshot(line: TrainingLine, directory: Path, extra: dict[str, object] 
     partial = directory.with_name(f"{directory.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     save_file(arrays, partial / "state.safetensors")
+    line.learner.link_files(partial)
     line.recorder.recorded(line.episodes).save(partial / "recorded.safetensors")
     text = json.dumps({"format": FORMAT, "task": line.spec.name, "line": meta, "extra": extra or {}})
     (partial / "state.json").write_text(text)
@@ -51,7 +53,7 @@ def load_snapshot(line: TrainingLine, directory: Path, going_on: bool = False) -
     """
     arrays, saved = read_snapshot(line, directory)
     try:
-        line.load_state_dict(arrays, saved["line"], going_on)
+        line.load_state_dict(arrays, saved["line"], going_on, directory)
     except (KeyError, RuntimeError, ValueError) as error:
         raise SnapshotError(f"snapshot {str(directory)!r} does not fit this config: {error!r}") from error
     extra: dict[str, object] = saved["extra"]

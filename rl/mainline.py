@@ -12,6 +12,7 @@ from .config import TrainingConfig
 from .evaluate import Evaluator
 from .ipc.messages import EvaluationReport, TrainerState
 from .metrics import LoggedSignal, MetricsWriter, read_counter, read_signals, trained_updates
+from .replay import REPLAY, remove_stale
 from .tensorboard import Board
 from .training import TrainingLine, UpdateReport
 
@@ -29,7 +30,8 @@ class MainLine:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text())
-        self.line = TrainingLine(self.config)
+        remove_stale(run_dir / REPLAY)
+        self.line = TrainingLine(self.config, run_dir / REPLAY)
         evaluation = self.config.trainer.evaluation
         self.evaluator = Evaluator(self.config.task, evaluation.episodes, REPORT_SEED + self.config.seed)
         self.evaluation: EvaluationReport | None = None

@@ -21,6 +21,17 @@ def parent_pid() -> int:
     return int(os.environ.get(PARENT, os.getppid()))
 
 
+def alive(pid: int) -> bool:
+    """Is there such a process, whoever owns it?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def leave_with_parent(poll_s: float = 0.5) -> None:
     """End this process when the one that started it is gone, also after a kill -9."""
     parent = parent_pid()

@@ -15,6 +15,9 @@ SCALARS = {
     "entropy": "policy/entropy",
     "policy_loss": "loss/policy",
     "value_loss": "loss/value",
+    "td_loss": "loss/td",
+    "q_mean": "policy/q_mean",
+    "epsilon": "policy/epsilon",
 }
 
 

@@ -25,7 +25,7 @@ from .ipc.server import TrainerServer
 from .logs import log_to
 from .mainline import Cost, MainLine
 from .metrics import LoggedSignal
-from .process import one_thread, parent_pid
+from .process import alive, one_thread, parent_pid
 from .promotion import promote, replay, rollback
 
 ORPHAN_WAIT_S = 30.0
@@ -127,7 +127,7 @@ class Trainer:
 
     def _heed_loop(self) -> None:
         """Leave when the loop has been gone for `ORPHAN_WAIT_S`."""
-        if _alive(self.loop_pid):
+        if alive(self.loop_pid):
             self.loop_gone_since = None
             return
         self.loop_gone_since = self.loop_gone_since or time.monotonic()
@@ -230,16 +230,6 @@ class Trainer:
     def request_stop(self, _number: int, _frame: FrameType | None) -> None:
         """SIGTERM: leave at the next update boundary, with a checkpoint."""
         self.stopping = True
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def main(run_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,15 @@ class UpdateReport:
 class TrainingLine:
     """A policy, its task, its signal and its counters; everything that a snapshot holds.
 
-    `update_index` and `steps_main` only ever rise. One step: all agents of one environment act once.
+    `update_index` and `steps_main` only ever rise. One step: all agents of one environment act once. `replay_folder`:
+    where an off-policy learner keeps its transitions, a temporary folder where it is None.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, replay_folder: Path | None = None) -> None:
         self.config = config
         self.task = make_task(config.task, config.trainer.envs)
         self.spec = self.task.spec
-        self.learner = make_learner(config.trainer, self.spec, splitmix64(config.seed) >> 1)
+        self.learner = make_learner(config.trainer, self.spec, splitmix64(config.seed) >> 1, replay_folder)
         self.collector = Collector(self.task, config.trainer.rollout)
         self.episodes = EpisodeTracker(self.spec, config.trainer.envs)
         self.recorder = TransitionRecorder(self.spec)
@@ -237,14 +239,17 @@ class TrainingLine:
         }  # fmt: skip
         return arrays, meta
 
-    def load_state_dict(self, arrays: Arrays, meta: dict[str, Any], going_on: bool = False) -> None:
+    def load_state_dict(
+        self, arrays: Arrays, meta: dict[str, Any], going_on: bool = False, directory: Path | None = None
+    ) -> None:
         """Put a state into this line. With `going_on` the line keeps its counters and its past (history, first and best
-        return, range of returns) and takes over all the rest; the signal has the age that it has in that state."""
+        return, range of returns) and takes over all the rest; the signal has the age that it has in that state.
+        `directory`: the snapshot that the state comes from, None where this line itself gave it."""
 
         def part(name: str) -> Arrays:
             return {k.removeprefix(f"{name}/"): v for k, v in arrays.items() if k.startswith(f"{name}/")}
 
-        self.learner.load_state_dict(part("learner"))
+        self.learner.load_state_dict(part("learner"), directory)
         self.task.load_state_dict(part("task"))
         self.episodes.load_state_dict(part("episodes"))
         self.recorder.load_state_dict(part("recorder"))

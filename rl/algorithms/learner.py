@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -60,4 +61,10 @@ class Learner(Protocol):
         """Everything that the next update depends on as numpy arrays, copied."""
         ...
 
-    def load_state_dict(self, state: Arrays) -> None: ...
+    def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:
+        """`directory`: the snapshot that `state` comes from, None for a state that was kept in memory."""
+        ...
+
+    def link_files(self, directory: Path) -> None:
+        """Give a snapshot the files that belong to the state and are not in its arrays."""
+        ...

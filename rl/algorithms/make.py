@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
+
+from ...errors import ConfigError
 from ..config import TrainerConfig
 from ..task import TaskSpec
 from .ippo import IPPO
 from .learner import Learner
 from .mappo import MAPPO
+from .qmix import QMIX
+from .vdn import VDN
 
 
-def make_learner(trainer: TrainerConfig, spec: TaskSpec, seed: int) -> Learner:
-    """The learner of `trainer.algorithm` with fresh weights."""
-    if trainer.algorithm == "mappo":
-        return MAPPO(trainer.mappo, spec, seed, trainer.device)
-    return IPPO(trainer.ippo, spec, seed, trainer.device)
+def make_learner(trainer: TrainerConfig, spec: TaskSpec, seed: int, replay_folder: Path | None = None) -> Learner:
+    """The learner of `trainer.algorithm` with fresh weights. `replay_folder`: where off-policy transitions go.
+
+    Raises ConfigError where `trainer.device` is not there.
+    """
+    check_device(trainer.device)
+    match trainer.algorithm:
+        case "ippo":
+            return IPPO(trainer.ippo, spec, seed, trainer.device)
+        case "mappo":
+            return MAPPO(trainer.mappo, spec, seed, trainer.device)
+        case "vdn":
+            return VDN(trainer.vdn, spec, seed, trainer.device, replay_folder)
+        case "qmix":
+            return QMIX(trainer.qmix, spec, seed, trainer.device, replay_folder)
+
+
+def check_device(device: str) -> None:
+    """Raises ConfigError where torch cannot use the device."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"trainer.device: must be one that torch {torch.__version__} can use, got {device!r}; set it to cpu, or "
+            "install a CUDA build of torch on a machine with a GPU"
+        )

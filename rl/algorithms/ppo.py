@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -217,7 +218,7 @@ class PPO(ABC):
             state |= {f"{p}.value_norm": norm.state()} if norm is not None else {}
         return state
 
-    def load_state_dict(self, state: Arrays) -> None:
+    def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:  # noqa: ARG002 all is in the arrays
         self.generator.set_state(torch.from_numpy(np.asarray(state["generator"]).copy()))
         for p, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
             prefix, norm = f"{p}.adam.", self.value_norms[p]
@@ -225,6 +226,9 @@ class PPO(ABC):
             optimiser.load_state_dict({n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)})
             if norm is not None:
                 norm.load_state(state[f"{p}.value_norm"])
+
+    def link_files(self, directory: Path) -> None:  # noqa: B027 nothing to link: all is in the arrays
+        pass
 
 
 def autograd_gradient(

@@ -30,3 +30,8 @@ def gae(
         running = delta_t[t] + keep_t[t] * running
         advantage_t[t] = running
     return advantage_t
+
+
+def td_target(r_t: Tensor, v_tp1: Tensor, terminated_t: Tensor, gamma: float) -> Tensor:
+    """One-step target r_t + γ · v_{t+1} · (1 − terminated_t), with time limits bootstrapped; all of one shape."""
+    return r_t + gamma * v_tp1 * (1 - terminated_t)

@@ -19,6 +19,7 @@ from ..config import TrainingConfig
 from ..ipc.messages import BranchJob, ErrorReply, WorkerReady, WorkerReply
 from ..logs import log_to
 from ..process import leave_with_parent, one_thread
+from ..replay import REPLAY
 from ..training import TrainingLine
 from .fork import run_branch
 
@@ -41,7 +42,8 @@ def main(run_dir: Path, address: str, index: int) -> None:
     leave_with_parent()
     one_thread()
     log_to(run_dir / f"worker-{index}.log.jsonl", process=f"worker-{index}")
-    line = TrainingLine(TrainingConfig.model_validate_json((run_dir / "training.json").read_text()))
+    config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text())
+    line = TrainingLine(config, run_dir / REPLAY)
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 500)
         socket.connect(address)

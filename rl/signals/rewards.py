@@ -15,10 +15,25 @@ from .signal import Signal
 class Transitions(Protocol):
     """What shaping is computed from: a rollout, or a sample of a replay. Arrays as in `CompiledSignal.shape`."""
 
-    features: list[FloatArray]  # [g] [..., A_g, F_g] of s
-    last_features: list[FloatArray]  # of s', before auto-reset
-    events: list[FloatArray]  # [g] [..., A_g, V_g]
-    terminated: FloatArray  # [...]
+    @property
+    def features(self) -> list[FloatArray]:
+        """[g] [..., A_g, F_g] of s."""
+        ...
+
+    @property
+    def last_features(self) -> list[FloatArray]:
+        """The same of s', before auto-reset."""
+        ...
+
+    @property
+    def events(self) -> list[FloatArray]:
+        """[g] [..., A_g, V_g]."""
+        ...
+
+    @property
+    def terminated(self) -> FloatArray:
+        """[...]"""
+        ...
 
 
 class Rewards:

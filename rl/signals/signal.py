@@ -49,8 +49,10 @@ Term = Annotated[PotentialTerm | EventTerm, Field(discriminator="kind")]
 
 
 class Exploration(Model):
-    """`entropy`: coefficient of the entropy bonus, None keeps the trainer's own. `kick`: the actor head is multiplied
-    by this once, when the signal starts (0.05 revives a collapsed policy), None for no kick."""
+    """How much the policies explore. `entropy`: coefficient of the entropy bonus; for Q-learners the least share of
+    random actions; None keeps the trainer's own. `kick`: the actor head is multiplied by this once, when the signal
+    starts (0.05 revives a collapsed policy); a Q-learner's share of random actions jumps to 1 − kick; None for no
+    kick."""
 
     entropy: float | None = Field(default=None, ge=0, le=0.5)
     kick: float | None = Field(default=None, gt=0, le=1)
