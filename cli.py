@@ -141,13 +141,26 @@ def study(
 
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHES)}.")], as_json: AsJson = False) -> None:
+def bench(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHES)}.")],
+    baseline: Annotated[bool, typer.Option("--baseline", help="Compare with the kept baseline; 1 if worse.")] = False,
+    write_baseline: Annotated[bool, typer.Option("--write-baseline", help="Keep this result as the baseline.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Measure this machine."""
+    from .studies import baseline as baselines
     from .studies.bench import run_bench
 
+    tell = _teller(as_json)
     with _clear_errors():
-        result = run_bench(name, _teller(as_json))
+        before = baselines.read(name) if baseline else None
+        result = run_bench(name, tell)
+        holds = before is None or baselines.holds(before, result, tell)
+        if write_baseline:
+            tell(f"wrote {baselines.write(baselines.baseline_of(result))}")
     typer.echo(json.dumps(result) if as_json else json.dumps(result["metrics"], indent=2))
+    if not holds:
+        raise typer.Exit(FAILED)
 
 
 @app.command()

@@ -1,13 +1,29 @@
-"""Measurements of this machine: `cosignal bench NAME`."""
+"""Measurements of this machine: `cosignal bench NAME`. docs/benchmarks.md says what each number means.
+
+| name | what it measures |
+|---|---|
+| trainer | steps per core and second: the environment, each algorithm, and a plain loop as a reference; start-up |
+| branches | snapshots, branches beside a main line, and whether the control repeats the main line bit for bit |
+| overhead | what the loop costs the trainer |
+| ipc | how long the trainer takes to answer, and what looking for a question costs it |
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from ..errors import ConfigError
 
-NAMES = ("overhead",)
+# name → module of this package, its function
+BENCHES = {
+    "trainer": ("bench_trainer", "run_trainer"),
+    "branches": ("bench_branches", "run_branches"),
+    "overhead": ("bench_overhead", "run_overhead"),
+    "ipc": ("bench_ipc", "run_ipc"),
+}
+NAMES = tuple(BENCHES)
 
 
 def run_bench(name: str, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -17,6 +33,6 @@ def run_bench(name: str, tell: Callable[[str], None]) -> dict[str, Any]:
     """
     if name not in NAMES:
         raise ConfigError(f"bench must be one of {', '.join(NAMES)}, got {name!r}; name one of them")
-    from .bench_overhead import run_overhead
-
-    return run_overhead(tell)
+    module, function = BENCHES[name]
+    run: Callable[[Callable[[str], None]], dict[str, Any]] = getattr(import_module(f".{module}", __package__), function)
+    return run(tell)
