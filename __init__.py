@@ -6,7 +6,8 @@
             print(event)
         result = await run.result()
 
-`start` and what comes with it are imported on first use, so that reading a config needs neither torch nor LangChain.
+All but the errors is imported on first use: reading a config needs neither torch nor LangChain, and `cosignal --help`
+not even a config.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .config import RunConfig
 from .errors import CosignalError
 
 if TYPE_CHECKING:
+    from .config import RunConfig
     from .graphs.loop import build_graph
     from .graphs.run import Run, RunResult, start
     from .runs.store import RunView
 
 _LAZY = {
     "Run": ".graphs.run",
+    "RunConfig": ".config",
     "RunResult": ".graphs.run",
     "RunView": ".runs.store",
     "build_graph": ".graphs.loop",
