@@ -1,0 +1,130 @@
+"""Episodes followed by whole rollouts, against the plainest way to follow them: one environment, one step at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cosignal.rl.episodes import WINDOW, EpisodeTracker
+from cosignal.rl.rollout import Rollout
+from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+GROUPS = (("scouts", 2, 3, 2), ("carrier", 1, 1, 0))  # name, agents, features, events
+
+
+def spec() -> TaskSpec:
+    groups = tuple(
+        GroupSpec(
+            name=name,
+            agents=tuple(f"{name}_{i}" for i in range(agents)),
+            obs_size=1,
+            n_actions=2,
+            features=tuple(FeatureSpec(name=f"f{i}", kind="quantity", low=-9, high=9) for i in range(features)),
+            events=tuple(EventSpec(name=f"e{i}") for i in range(events)),
+        )
+        for name, agents, features, events in GROUPS
+    )
+    return TaskSpec(name="made_up", description="", groups=groups)
+
+
+def rollout(rng: np.random.Generator, length: int, envs: int, ends: float) -> Rollout:
+    """Random numbers in float32; an episode ends at a step with probability `ends`."""
+    shape, none = (length, envs), [np.zeros(0, np.float32)]
+
+    def drawn(width: int) -> list[Any]:
+        return [rng.normal(size=(*shape, group[1], group[width])).astype(np.float32) for group in GROUPS]
+
+    done = (rng.random(shape) < ends).astype(np.float32)
+    return Rollout(
+        obs=none, last_obs=none, features=drawn(2), last_features=none,
+        events=[(x > 1).astype(np.float32) for x in drawn(3)], actions=[], logp=none,
+        reward=rng.normal(size=shape).astype(np.float32), terminated=done, done=done,
+        success=done * (rng.random(shape) < 0.5).astype(np.float32),
+    )  # fmt: skip
+
+
+class Plain:
+    """Lists of what happened so far in each environment, and the finished episodes in the order in which they ended."""
+
+    def __init__(self, envs: int) -> None:
+        self.running: list[list[Any]] = [[] for _ in range(envs)]
+        self.finished: list[dict[str, Any]] = []
+
+    def add(self, found: Rollout) -> None:
+        for t in range(len(found.reward)):
+            for env, steps in enumerate(self.running):
+                groups = [(found.features[g][t, env], found.events[g][t, env]) for g in range(len(GROUPS))]
+                steps.append((found.reward[t, env], groups))
+                if found.done[t, env]:
+                    self.finished.append(self.told(steps) | {"successes": found.success[t, env]})
+                    steps.clear()
+
+    def told(self, steps: list[Any]) -> dict[str, Any]:
+        total = np.float64(0.0)
+        for reward, _ in steps:
+            total = total + reward
+        row: dict[str, Any] = {"returns": total, "lengths": len(steps)}
+        for g in range(len(GROUPS)):
+            features = np.stack([groups[g][0] for _, groups in steps])  # [n, A, F]
+            events = np.stack([groups[g][1] for _, groups in steps])
+            happened = events.sum(1) > 0
+            row |= {
+                f"low.{g}": features.min((0, 1)), f"high.{g}": features.max((0, 1)),
+                f"start.{g}": features[0].mean(0), f"end.{g}": features[-1].mean(0),
+                f"last_state.{g}": features[-1], f"counts.{g}": events.sum(0),
+                f"first.{g}": np.where(happened.any(0), happened.argmax(0) + 1, -1),
+            }  # fmt: skip
+        return row
+
+
+def assert_same(tracker: EpisodeTracker, plain: Plain) -> None:
+    assert tracker.finished == len(plain.finished)
+    kept = plain.finished[-WINDOW:]
+    for name in tracker.ring:
+        recent = tracker.recent(name)
+        assert len(recent) == len(kept)
+        for row, expected in zip(recent, kept, strict=True):
+            np.testing.assert_array_equal(row, np.asarray(expected[name]).astype(row.dtype), err_msg=name)
+    for env, steps in enumerate(plain.running):
+        assert tracker.running["length"][env] == len(steps)
+        if steps:
+            told = plain.told(steps)
+            assert tracker.running["return"][env] == told["returns"]
+            for name in (name for name in tracker.running if "." in name):
+                np.testing.assert_array_equal(tracker.running[name][env], told[name].astype(np.float32), err_msg=name)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), length=st.integers(1, 9), envs=st.integers(1, 4), ends=st.sampled_from([0, 0.2, 1]))
+def test_rollouts_are_followed_as_the_plain_way_does(seed: int, length: int, envs: int, ends: float) -> None:
+    rng = np.random.default_rng(seed)
+    tracker, plain = EpisodeTracker(spec(), envs), Plain(envs)
+    for _ in range(4):
+        found, before = rollout(rng, length, envs, ends), len(plain.finished)
+        returns, successes = tracker.add(found)
+        plain.add(found)
+        new = plain.finished[before:]
+        assert returns.tolist() == [np.float32(row["returns"]) for row in new]
+        assert successes.tolist() == [row["successes"] for row in new]
+        assert_same(tracker, plain)
+
+
+def test_more_episodes_than_are_kept_end_in_one_rollout() -> None:
+    rng = np.random.default_rng(5)
+    tracker, plain = EpisodeTracker(spec(), 70), Plain(70)
+    for ends in (0.3, 0.9, 1.0):
+        found = rollout(rng, 10, 70, ends)
+        returns, _ = tracker.add(found)
+        plain.add(found)
+        assert_same(tracker, plain)
+    assert len(returns) == WINDOW < 700
+
+
+@pytest.mark.parametrize("name", ["return", "low.0", "first.0"])
+def test_an_ended_episode_leaves_nothing_behind(name: str) -> None:
+    tracker, fresh = EpisodeTracker(spec(), 2), EpisodeTracker(spec(), 2)
+    tracker.add(rollout(np.random.default_rng(1), 3, 2, 1.0))
+    assert tracker.running[name].tobytes() == fresh.running[name].tobytes()
