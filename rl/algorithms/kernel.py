@@ -23,6 +23,7 @@ from .losses import HUBER, Minibatch
 from .networks import MLP, ActorCritic
 
 Float = NDArray[np.float32]
+MAX_SIZES = 16
 FAST = {"contract", "arcp", "nsz"}  # fused multiply-add, and what cannot change NaN or infinity
 
 
@@ -58,62 +59,79 @@ class Kernel:
 
 
 class FastMLP:
-    """Forward and backward through tanh layers, on buffers that are as long as the longest input so far.
+    """Forward and backward through tanh layers, on buffers that are kept for the next input of as many rows.
 
     After `forward` the outputs may be overwritten by ∂L/∂outputs; `backward` goes on from there.
     """
 
     def __init__(self, network: MLP) -> None:
         self.linears = network.linears
-        self.buffers: list[tuple[Tensor, Tensor]] = []  # of every layer: its output, ∂L/∂ its output
-        self.rows = 0
+        self.weights = [(layer.weight.t(), layer.bias.detach().numpy()) for layer in network.linears]
+        self.buffers: dict[int, list[_Buffer]] = {}  # by number of rows: acting, whole rollouts, minibatches
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs] → [N, outputs]."""
-        if len(x) > self.rows:
-            self.rows = len(x)
-            widths = [layer.out_features for layer in self.linears]
-            self.buffers = [(torch.empty(self.rows, n), torch.empty(self.rows, n)) for n in widths]
-        self.inputs = [x]
-        for layer, (buffer, _) in zip(self.linears, self.buffers, strict=True):
-            output = torch.addmm(layer.bias, self.inputs[-1], layer.weight.t(), out=buffer[: len(x)])
-            if layer is not self.linears[-1]:
-                fast_tanh(output.numpy())
-            self.inputs.append(output)
+        self.inputs, self.used = [x], self._buffers(len(x))
+        for (weight, bias), buffer in zip(self.weights, self.used, strict=True):
+            torch.mm(self.inputs[-1], weight, out=buffer.output)
+            add_bias(buffer.array, bias, buffer is not self.used[-1])
+            self.inputs.append(buffer.output)
         return self.inputs.pop()
 
     def backward(self) -> None:
-        n = len(self.inputs[0])
-        delta = self.buffers[-1][0][:n]
+        delta = self.used[-1].output
         for i in reversed(range(len(self.linears))):
             layer, h = self.linears[i], self.inputs[i]
             torch.mm(delta.t(), h, out=layer.weight.grad)
             torch.sum(delta, 0, out=layer.bias.grad)
             if i:
-                below = torch.mm(delta, layer.weight, out=self.buffers[i - 1][1][:n])
+                below = torch.mm(delta, layer.weight, out=self.used[i - 1].delta)
                 delta = torch.ops.aten.tanh_backward.grad_input(below, h, grad_input=below)
+
+    def _buffers(self, rows: int) -> list[_Buffer]:
+        if rows not in self.buffers:
+            if len(self.buffers) == MAX_SIZES:  # numbers of ends vary from rollout to rollout
+                self.buffers.pop(next(iter(self.buffers)))
+            self.buffers[rows] = [_Buffer(torch.empty(rows, layer.out_features)) for layer in self.linears]
+        return self.buffers[rows]
+
+
+class _Buffer:
+    """Of one layer: its output, the same memory for numba, and ∂L/∂ its output."""
+
+    def __init__(self, output: Tensor) -> None:
+        self.output, self.array, self.delta = output, output.numpy(), torch.empty_like(output)
 
 
 # error_model: else a division may raise, and the loop is not vectorised
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", inline="always")
+def _tanh(x: np.float32) -> np.float32:
+    v = min(max(x, np.float32(-7.90531110763549805)), np.float32(7.90531110763549805))
+    s = v * v
+    p = np.float32(-2.76076847742355e-16)
+    p = p * s + np.float32(2.00018790482477e-13)
+    p = p * s + np.float32(-8.60467152213735e-11)
+    p = p * s + np.float32(5.12229709037114e-08)
+    p = p * s + np.float32(1.48572235717979e-05)
+    p = p * s + np.float32(6.37261928875436e-04)
+    p = p * s + np.float32(4.89352455891786e-03)
+    q = np.float32(1.19825839466702e-06)
+    q = q * s + np.float32(1.18534705686654e-04)
+    q = q * s + np.float32(2.26843463243900e-03)
+    q = q * s + np.float32(4.89352518554385e-03)
+    return v * p / q
+
+
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def fast_tanh(x: Float) -> None:
-    """In place: the rational function of Eigen's `ptanh`, within 3e-7 of tanh."""
-    flat = x.ravel()
-    for i in range(flat.size):
-        v = min(max(flat[i], np.float32(-7.90531110763549805)), np.float32(7.90531110763549805))
-        s = v * v
-        p = np.float32(-2.76076847742355e-16)
-        p = p * s + np.float32(2.00018790482477e-13)
-        p = p * s + np.float32(-8.60467152213735e-11)
-        p = p * s + np.float32(5.12229709037114e-08)
-        p = p * s + np.float32(1.48572235717979e-05)
-        p = p * s + np.float32(6.37261928875436e-04)
-        p = p * s + np.float32(4.89352455891786e-03)
-        q = np.float32(1.19825839466702e-06)
-        q = q * s + np.float32(1.18534705686654e-04)
-        q = q * s + np.float32(2.26843463243900e-03)
-        q = q * s + np.float32(4.89352518554385e-03)
-        flat[i] = v * p / q
+def add_bias(x: Float, bias: Float, tanh: bool) -> None:
+    """In place: x [N, n] plus bias [n], and then its tanh, by the rational function of Eigen's `ptanh`, within 3e-7."""
+    for row in range(x.shape[0]):
+        if tanh:
+            for j in range(x.shape[1]):
+                x[row, j] = _tanh(x[row, j] + bias[j])
+        else:
+            for j in range(x.shape[1]):
+                x[row, j] += bias[j]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
