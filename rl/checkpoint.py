@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +29,33 @@ def save_snapshot(line: TrainingLine, directory: Path, extra: dict[str, object] 
     if directory.exists():
         return directory
     arrays, meta = line.state_dict()
+    with written_whole(directory) as partial:
+        save_file(arrays, partial / "state.safetensors")
+        line.learner.link_files(partial)
+        line.recorder.recorded(line.episodes).save(partial / "recorded.safetensors")
+        text = json.dumps({"format": FORMAT, "task": line.spec.name, "line": meta, "extra": extra or {}})
+        (partial / "state.json").write_text(text)
+    return directory
+
+
+@contextmanager
+def written_whole(directory: Path) -> Iterator[Path]:
+    """Write files into the directory that this gives: it becomes `directory`, synced, when the block ends well.
+
+    Where somebody else has finished it first, theirs stays: the same name has the same content.
+    """
     partial = directory.with_name(f"{directory.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
-    save_file(arrays, partial / "state.safetensors")
-    line.learner.link_files(partial)
-    line.recorder.recorded(line.episodes).save(partial / "recorded.safetensors")
-    text = json.dumps({"format": FORMAT, "task": line.spec.name, "line": meta, "extra": extra or {}})
-    (partial / "state.json").write_text(text)
+    yield partial
     for path in partial.iterdir():
         _sync(path)
     try:
         partial.rename(directory)
-    except OSError:  # somebody else finished the same content first
+    except OSError:
         shutil.rmtree(partial)
         if not directory.exists():
             raise
     _sync(directory.parent)
-    return directory
 
 
 def load_snapshot(line: TrainingLine, directory: Path, going_on: bool = False) -> dict[str, object]:
