@@ -16,7 +16,7 @@ export OMP_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-wheel lint format clean
+.PHONY: help setup run test test-slow test-ray test-wheel lint format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,11 @@ test: lint  ## linter, format check, types and the test suite (what .ci/run call
 
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+# Ray is an extra, so it is installed here and not by `make setup`.
+test-ray: setup  ## the tests on a real Ray cluster of two nodes, on this machine (minutes)
+	$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e '.[dev,ray]'
+	$(BIN)/python -m pytest -m ray
 
 # Built here, installed from scratch, and run where no clone is near.
 test-wheel: setup  ## the wheel in a new environment in an empty folder: doctor and a short run (minutes, needs an index)
