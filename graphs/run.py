@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from ..agents.ledger import Call
 from ..agents.llm import Door, build_models, check_given, check_models
 from ..config import RunConfig
 from ..errors import ConfigError, SignalError
+from ..rl.branches.executors import check_executor, executor_for
 from ..rl.branches.pool import Executor, WorkerPool
 from ..rl.envs import task_spec
 from ..rl.ipc.client import TrainerClient, wakeups
@@ -173,9 +174,7 @@ class Run:
         """Trainer and workers up, graph to its end, trainer and workers down."""
         secrets = hidden_from_children(self.config)
         async with AsyncExitStack() as stack:
-            pool = WorkerPool(self.path, self.config.branches.workers, secrets=secrets)
-            if self.config.adaptation.enabled:
-                await stack.enter_async_context(pool)
+            pool = await self._executor(stack, secrets)
             trainer = await attach_or_start(self.path, self._directory.id, secrets)
             stack.push_async_callback(trainer.stop)
             ctx = await self._context(spec, store, trainer.client, pool)
@@ -186,6 +185,11 @@ class Run:
                 dies(trainer, self.path / "trainer.out"),
             )
             self.emit(await _progress(ctx))
+
+    async def _executor(self, stack: AsyncExitStack, secrets: Sequence[str]) -> Executor:
+        if not self.config.adaptation.enabled:
+            return WorkerPool(self.path, 0)  # never started: nothing branches
+        return await stack.enter_async_context(executor_for(self.config.branches, self.path, secrets))
 
     async def _context(self, spec: TaskSpec, store: LoopStore, client: TrainerClient, pool: Executor) -> Ctx:
         calls: list[Call] = []
@@ -274,8 +278,8 @@ async def start(
     `chat_models`: LangChain chat models of your own for some or all roles, in place of what `config.llm` would build;
     limits, timeouts and ledger are those of the config. The run directory does not hold them: resume with them again.
 
-    Raises ConfigError for what can be known before training (task, first signal, models), RunLockedError when another
-    process is at the run. What goes wrong later is raised by `Run.result`.
+    Raises ConfigError for what can be known before training (task, first signal, executor, models), RunLockedError when
+    another process is at the run. What goes wrong later is raised by `Run.result`.
     """
     spec = await asyncio.to_thread(_preflight, config, chat_models or {})
     run = Run(config, await asyncio.to_thread(open_run, config, resume), chat_models)
@@ -293,7 +297,7 @@ def hidden_from_children(config: RunConfig) -> list[str]:
 
 
 def _preflight(config: RunConfig, given: Mapping[Role, BaseChatModel]) -> TaskSpec:
-    """What can be known before training: task, first signal, models."""
+    """What can be known before training: task, first signal, executor, models."""
     spec = task_spec(config.task)
     try:
         CompiledSignal(config.signal.to_signal(), spec)
@@ -301,6 +305,7 @@ def _preflight(config: RunConfig, given: Mapping[Role, BaseChatModel]) -> TaskSp
         raise ConfigError(f"signal.terms: {error}") from error
     if config.adaptation.enabled:
         levels(config)
+        check_executor(config.branches)
         check_given(given)
         check_models(config.llm, frozenset(given))
     return spec

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..frozen import Config
+
+ADDRESS = r"auto|[^\s/]+:\d{1,5}"  # a Ray client address, ray://…, is none: the loop runs on a node of the cluster
 
 
 class BranchConfig(Config):
@@ -17,9 +20,12 @@ class BranchConfig(Config):
     off by default, since what leads to the next subgoal may fall while only an earlier one pays.
     `keep_control`: where nothing is accepted under the lockstep clock, the control of seed 0, which is the main run
     itself, becomes the main line, so that its steps are not run again.
+    `ray_address`: the Ray cluster that the executor `ray` joins, `auto` for the one of this machine; None starts a Ray
+    of its own here.
     """
 
-    executor: Literal["local"] = "local"
+    executor: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
     workers: int = Field(default=1, ge=1, le=64)
     horizon: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     screen_seeds: int = Field(default=2, ge=1)
@@ -27,6 +33,25 @@ class BranchConfig(Config):
     evaluation_episodes: int = Field(default=64, ge=1)
     recorded_screen: bool = False
     keep_control: bool = True
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether branches run on a cluster, so that the cores of this machine say nothing about them."""
+        return self.executor == "ray" and self.ray_address is not None
+
+    @model_validator(mode="after")
+    def _ray_can_be_joined(self) -> Self:
+        address = self.ray_address
+        if address is not None and self.executor != "ray":
+            raise ValueError(
+                f"branches.ray_address: needs branches.executor ray, got {address!r} with {self.executor!r}; "
+                "set branches.executor to ray, or remove the address"
+            )
+        if address is not None and not re.fullmatch(ADDRESS, address):
+            raise ValueError(
+                f"branches.ray_address: must be auto or HOST:PORT, got {address!r}; correct it or remove it"
+            )
+        return self
 
 
 class GateConfig(Config):

@@ -38,7 +38,7 @@ OnResult = Callable[[BranchJob, BranchResult], Awaitable[None]]
 
 
 class Executor(Protocol):
-    """Whatever runs branch jobs: `WorkerPool`, or a fake in tests."""
+    """Whatever runs branch jobs: `WorkerPool`, `RayExecutor`, or a fake in tests."""
 
     async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchResult]: ...
 
@@ -171,7 +171,7 @@ class WorkerPool:
             for _ in range(1 + MAX_RESTARTS):
                 reply = await self._attempt(worker, job)
                 if reply is not None:
-                    return _result_of(job, reply)
+                    return result_of(job, reply)
         except BaseException:
             await self._kill(worker)  # a late answer of its must not meet another job
             raise
@@ -225,7 +225,7 @@ class WorkerPool:
         """Hand every message to the worker that it comes from; one from a process that is gone is dropped."""
         while True:
             identity, raw = await self._socket.recv_multipart()
-            message = _parse(raw)
+            message = parse_reply(raw)
             if isinstance(message, WorkerReady):
                 self._introduce(identity, message.pid)
             elif identity in self._by_identity:
@@ -247,14 +247,19 @@ async def _wait_ready(worker: _Worker) -> bytes:
     return await asyncio.wait_for(asyncio.shield(worker.identity), READY_TIMEOUT_S)
 
 
-def _parse(raw: bytes) -> WorkerReply | ProtocolError:
+def parse_reply(raw: bytes) -> WorkerReply | ProtocolError:
+    """What a worker said; the error, given and not raised, where it is nothing of this protocol."""
     try:
         return WORKER_REPLY.validate_json(raw)
     except ValidationError as error:
         return ProtocolError(f"a worker's answer is not of this protocol: {raw[:200]!r} ({error.error_count()} errors)")
 
 
-def _result_of(job: BranchJob, reply: WorkerReply) -> BranchResult:
+def result_of(job: BranchJob, reply: WorkerReply) -> BranchResult:
+    """The result that a worker answered `job` with.
+
+    Raises BranchError where it answered with an error, ProtocolError where it answered something else.
+    """
     if isinstance(reply, ErrorReply):
         raise BranchError(f"branch {job.arm!r}, seed {job.seed}: {reply.message}")
     if not isinstance(reply, BranchResult) or reply.key != job.key:
