@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -115,6 +117,7 @@ class RayExecutor:
                 address = await stack.enter_async_context(local_ray(self._run_dir, len(self._places), self._secrets))
             stack.push_async_callback(asyncio.to_thread, ray.shutdown)
             await asyncio.to_thread(_connect, address)
+            _take_back_sigterm()
             training = await asyncio.to_thread((self._run_dir / "training.json").read_text)
             self._worker = _actor_class(self._secrets)
             self._arguments = (training, list(self._secrets))
@@ -247,7 +250,7 @@ def _actor_class(secrets: Sequence[str]) -> Any:
 def _connect(address: str) -> None:
     if ray.is_initialized():
         raise ConfigError("branches.executor: 'ray' needs a process that is in no Ray yet; call ray.shutdown() first")
-    _read_token()
+    _prepare_ray()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=LOG_ERRORS)
     except (RayError, OSError, RuntimeError, ValueError) as error:
@@ -257,12 +260,23 @@ def _connect(address: str) -> None:
         ) from error
 
 
-def _read_token() -> None:
-    """Ray reads mode and token once, when it is imported, which may be before `local_ray` has set them."""
+def _take_back_sigterm() -> None:
+    """Ray's library puts a handler of its own below Python's, which ends the process before the run has ended well."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        signal.siginterrupt(signal.SIGTERM, False)  # as asyncio has it
+
+
+def _prepare_ray() -> None:
+    """Two things that Ray has no public switch for."""
+    from ray._private import worker
     from ray._raylet import AuthenticationTokenLoader, Config
 
-    Config.initialize("")  # as Ray does itself where it switches tokens on
+    # Mode and token are read once, at import, which may be before `local_ray` has set them.
+    Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+    # A lost worker or node is printed to standard output, which belongs to the command line.
+    worker._worker_logs_enabled = False
 
 
 async def _answer(reference: Any) -> str:
