@@ -131,7 +131,8 @@ def cluster() -> Iterator[Cluster]:
     """One for all tests, since it takes long; its nodes inherit an environment with keys in it."""
     variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     keys = {"MY_KEY": "secret-of-mine", "SOME_API_KEY": "secret-of-some"}
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:  # its path must be short
+    # Two blocks: the folder, whose path must be short, goes last.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:  # noqa: SIM117
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**variables, **keys, "RAY_TMPDIR": folder}.items():
                 patch.setenv(name, value)
