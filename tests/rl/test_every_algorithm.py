@@ -1,0 +1,107 @@
+"""What a training line promises, whichever algorithm it trains: repeatable, restored whole, and forked bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cosignal.rl.branches.fork import run_branch
+from cosignal.rl.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.config import TrainingConfig
+from cosignal.rl.evaluate import Evaluator
+from cosignal.rl.ipc.messages import BranchJob
+from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.training import TrainingLine
+from training_lines import UPDATE, small_config, trained
+
+PPO: dict[str, Any] = {"minibatches": 2}
+Q: dict[str, Any] = {"learning_starts": UPDATE, "batch_size": 32, "buffer_size": 4 * UPDATE, "target_every": 7}
+SECTIONS = {"ippo": PPO, "mappo": PPO | {"value_norm": True}, "vdn": Q, "qmix": Q | {"share_parameters": False}}
+SHAPED = Signal.model_validate(
+    {"version": 1, "terms": [{"name": "near", "kind": "potential", "expression": "-dist_nearest_open_switch / 12"}]}
+)
+
+
+@pytest.fixture(params=SECTIONS)
+def config(request: pytest.FixtureRequest) -> TrainingConfig:
+    return small_config(algorithm=request.param, **{request.param: SECTIONS[request.param]})
+
+
+def assert_equal(one: TrainingLine, other: TrainingLine) -> None:
+    """All arrays and plain data; the files of a replay have names of their own."""
+    (arrays, meta), (other_arrays, other_meta) = one.state_dict(), other.state_dict()
+    for name in arrays.keys() - {"learner/replay.segments"}:
+        assert np.array_equal(arrays[name], other_arrays[name], equal_nan=arrays[name].dtype.kind == "f"), name
+    assert meta == other_meta
+
+
+def job(signal: Signal, seed: int) -> BranchJob:
+    end = f"branches/{len(signal.terms)}-{seed}"
+    return BranchJob(
+        key=end, fork="fork", start="fork", arm="arm", signal=signal, exploration=Exploration(), seed=seed,
+        horizon=3 * UPDATE, evaluation_seed=5, evaluation_episodes=4, end_state=end,
+    )  # fmt: skip
+
+
+def test_the_same_config_gives_the_same_run_and_another_seed_another(config: TrainingConfig) -> None:
+    assert_equal(trained(config, 5), trained(config, 5))
+    other = trained(config.model_copy(update={"seed": 2}), 5)
+    weights = next(name for name in other.learner.state_dict() if name.endswith("weight"))
+    assert not np.array_equal(trained(config, 5).learner.state_dict()[weights], other.learner.state_dict()[weights])
+
+
+def test_a_line_restored_from_disk_goes_on_as_if_nothing_had_happened(config: TrainingConfig, tmp_path: Path) -> None:
+    line = trained(config, 4)
+    save_snapshot(line, tmp_path / "snapshot")
+    for _ in range(3):
+        line.update()
+    restored = TrainingLine(config)
+    load_snapshot(restored, tmp_path / "snapshot")
+    for _ in range(3):
+        restored.update()
+    assert_equal(restored, line)
+
+
+def test_the_control_is_the_main_line_and_a_candidate_is_not(config: TrainingConfig, tmp_path: Path) -> None:
+    """The worker's line was used for a candidate in between, and the main line went on: neither shows."""
+    main, worker = trained(config, 4), TrainingLine(config)
+    save_snapshot(main, tmp_path / "fork")
+    for _ in range(3):
+        main.update()
+    results = [run_branch(worker, tmp_path, job(signal, 0)) for signal in (SHAPED, main.signal)]
+    control = TrainingLine(config)
+    load_snapshot(control, tmp_path / results[1].end_state)
+    assert_equal(control, main)
+    candidate = TrainingLine(config)
+    load_snapshot(candidate, tmp_path / results[0].end_state)
+    with pytest.raises(AssertionError):
+        assert_equal(candidate, main)
+    assert run_branch(worker, tmp_path, job(SHAPED, 3)).signal.terms == SHAPED.terms
+
+
+def test_a_state_kept_in_memory_can_be_gone_back_to(config: TrainingConfig) -> None:
+    line, other = trained(config, 3), trained(config, 5)
+    kept = line.state_dict()
+    for _ in range(2):
+        line.update()
+    assert_equal(line, other)
+    line.load_state_dict(*kept)
+    for _ in range(2):
+        line.update()
+    assert_equal(line, other)
+
+
+def test_evaluation_repeats_itself_and_touches_no_stream(config: TrainingConfig) -> None:
+    line, other = trained(config, 2), trained(config, 2)
+    evaluator = Evaluator(config.task, 6, seed=4)
+    assert evaluator.evaluate(line.learner) == evaluator.evaluate(line.learner)
+    assert_equal(line, other)
+
+
+def test_metrics_of_every_update_are_numbers(config: TrainingConfig) -> None:
+    line = trained(config, 2)
+    (learned,) = line.update().learned
+    assert 0.0 <= learned.entropy <= np.log(5) + 1e-6
+    assert all(np.isfinite(value) for value in learned.losses.values())
