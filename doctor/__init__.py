@@ -2,6 +2,7 @@
 
 =================  ====================================================================================================
 ``installation``   Python, packages, cores, sockets, a run directory that can be written
+``executor``       whether branches can run where the config wants them
 ``models``         who answers, keys, prices, prompts, tracing
 ``network``        whether the addresses of the config answer
 ``task``           what was understood of the task, and whether the first signal fits it
@@ -22,7 +23,8 @@ from ..errors import ConfigError, TrainerGone
 from ..examples import example_path
 from .arithmetic import check_arithmetic, check_speed, sums_of, wall_times
 from .check import Check, Examination, from_error, ok
-from .installation import check_cores, check_installation, check_run_dir
+from .executor import check_branches
+from .installation import check_installation, check_run_dir
 from .models import check_models, check_no_models
 from .network import check_network
 from .speed import steps_per_second
@@ -68,7 +70,7 @@ def _check_surroundings(config: RunConfig, online: bool) -> Iterator[Check]:
     if not config.adaptation.enabled:
         yield check_no_models()
         return
-    yield check_cores(config.branches.workers, config.clock == "overlap")
+    yield from check_branches(config.branches, config.clock == "overlap")
     yield from check_models(config.llm)
     yield from check_network(config.llm, online)
 

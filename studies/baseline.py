@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import ConfigError
 
-FOLDER = Path(__file__).parent / "baselines"  # of a checkout; the wheel has none
+FOLDER = Path(__file__).parent / "baselines"
 Better = Literal["higher", "lower"]
 
 

@@ -5,6 +5,7 @@
 | trainer | steps per core and second: the environment, each algorithm, and a plain loop as a reference; start-up |
 | branches | snapshots, branches beside a main line, and whether the control repeats the main line bit for bit |
 | overhead | what the loop costs the trainer |
+| scale | what 1 to 64 candidates cost |
 | ipc | how long the trainer takes to answer, and what looking for a question costs it |
 """
 
@@ -22,6 +23,7 @@ BENCHES = {
     "branches": ("bench_branches", "run_branches"),
     "overhead": ("bench_overhead", "run_overhead"),
     "ipc": ("bench_ipc", "run_ipc"),
+    "scale": ("bench_scale", "run_scale"),
 }
 NAMES = tuple(BENCHES)
 

@@ -103,7 +103,7 @@ def _ms(work: Callable[[], object]) -> float:
 async def _branch_metrics(line: TrainingLine, run_dir: Path, horizon: int, rounds: int, tell: Tell) -> dict[str, Any]:
     found: list[Round] = []
     async with WorkerPool(run_dir, WORKERS) as pool:
-        fork = _fork(line, run_dir)
+        fork = fork_of(line, run_dir)
         await pool.run([job(fork, f"warm-{worker}", line.signal, 1, 1) for worker in range(WORKERS)])
         control = job(fork, "control", line.signal, 0, horizon)
         await pool.run([control])
@@ -130,14 +130,14 @@ def metrics(rounds: Sequence[Round]) -> dict[str, Any]:
 
 async def _round(pool: WorkerPool, line: TrainingLine, run_dir: Path, horizon: int) -> Round:
     """One branch alone, all branches while the main line waits, the main line alone, and both beside each other."""
-    fork = _fork(line, run_dir)
+    fork = fork_of(line, run_dir)
     jobs = [job(fork, "control", line.signal, 0, horizon)]
     jobs += [job(fork, f"candidate-{k}", candidate(k), 0, horizon) for k in range(CANDIDATES)]
-    one_s, one_cpu_s = await _timed(pool, [job(fork, "alone", candidate(0), 1, horizon)])
-    all_s, all_cpu_s = await _timed(pool, jobs)
+    one_s, one_cpu_s = await timed(pool, [job(fork, "alone", candidate(0), 1, horizon)])
+    all_s, all_cpu_s = await timed(pool, jobs)
     end = time.perf_counter() + all_s / 2
     alone = await asyncio.to_thread(_train_while, line, lambda: time.perf_counter() < end)
-    running = asyncio.create_task(_timed(pool, jobs))
+    running = asyncio.create_task(timed(pool, jobs))
     beside = await asyncio.to_thread(_train_while, line, lambda: not running.done())
     await running
     return Round(one_s, one_cpu_s, all_s, all_cpu_s, alone, beside)
@@ -152,7 +152,7 @@ def _train_while(line: TrainingLine, condition: Callable[[], bool]) -> Spell:
     return Spell(line.steps_main - steps, time.thread_time() - cpu, time.perf_counter() - wall)
 
 
-async def _timed(pool: WorkerPool, jobs: Sequence[BranchJob]) -> tuple[float, float]:
+async def timed(pool: WorkerPool, jobs: Sequence[BranchJob]) -> tuple[float, float]:
     """Wall seconds, and CPU seconds of the workers."""
     start = time.perf_counter()
     results = await pool.run(jobs)
@@ -179,7 +179,7 @@ def job(fork: str, arm: str, signal: Signal, seed: int, horizon: int) -> BranchJ
     )  # fmt: skip
 
 
-def _fork(line: TrainingLine, run_dir: Path) -> str:
+def fork_of(line: TrainingLine, run_dir: Path) -> str:
     name = snapshot_name(line.update_index)
     save_snapshot(line, run_dir / name)
     return name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -11,16 +11,23 @@ from torch.nn.functional import linear
 
 
 class MLP(nn.Module):
-    """tanh layers: [..., inputs] → [..., outputs]. Orthogonal weights (gain √2, the last `last_gain`), zero biases.
+    """[..., inputs] → [..., outputs]; tanh between layers. Orthogonal weights (gain √2, last `last_gain`), zero biases.
 
     The initialisation is the one of "What Matters In On-Policy RL?" (Andrychowicz et al. 2021) and of the official
     MAPPO code: a small last gain makes the first policy almost uniform.
     """
 
     def __init__(
-        self, inputs: int, hidden: Sequence[int], outputs: int, last_gain: float, generator: torch.Generator
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        last_gain: float,
+        generator: torch.Generator,
+        activation: Callable[[Tensor], Tensor] = torch.tanh,
     ) -> None:
         super().__init__()
+        self.activation = activation
         sizes = [inputs, *hidden, outputs]
         self.linears = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes)]
         self.layers = nn.ModuleList(self.linears)
@@ -32,7 +39,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         *hidden, last = self.linears
         for layer in hidden:
-            x = torch.tanh(linear(x, layer.weight, layer.bias))
+            x = self.activation(linear(x, layer.weight, layer.bias))
         return linear(x, last.weight, last.bias)
 
 

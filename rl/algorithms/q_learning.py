@@ -47,7 +47,8 @@ class QLearner(ABC):
         self.generator = torch.Generator().manual_seed(seed)
         self.parts = parts_of(spec, config.share_parameters)
         agents = [
-            MLP(part.spec.obs_size, config.hidden, part.spec.n_actions, 1.0, self.generator) for part in self.parts
+            MLP(part.spec.obs_size, config.hidden, part.spec.n_actions, 1.0, self.generator, torch.relu)
+            for part in self.parts
         ]
         self.values = Values(agents, self.mixer()).to(self.device)
         self.target = deepcopy(self.values)

@@ -23,17 +23,17 @@ class Mixer(nn.Module):
     def __init__(self, n_agents: int, state_size: int, embed: int, hypernet_embed: int) -> None:
         super().__init__()
         self.n_agents, self.embed = n_agents, embed
-
-        def hypernet(hidden: int, outputs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Linear(state_size, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-
-        self.hyper_w1, self.hyper_b1 = hypernet(hypernet_embed, n_agents * embed), nn.Linear(state_size, embed)
-        self.hyper_w2, self.value = hypernet(hypernet_embed, embed), hypernet(embed, 1)
+        self.sizes = [hypernet_embed, hypernet_embed, embed, embed]
+        self.first = nn.Linear(state_size, sum(self.sizes))  # first layers of W, w, v, and all of b: one product
+        self.hyper_w1, self.hyper_w2 = nn.Linear(hypernet_embed, n_agents * embed), nn.Linear(hypernet_embed, embed)
+        self.value = nn.Linear(embed, 1)
 
     def forward(self, q: Tensor, state: Tensor) -> Tensor:
-        w1 = self.hyper_w1(state).abs().view(-1, self.n_agents, self.embed)
-        hidden = nn.functional.elu((q[:, None] @ w1).squeeze(1) + self.hyper_b1(state))
-        team: Tensor = (hidden * self.hyper_w2(state).abs()).sum(-1) + self.value(state).squeeze(-1)
+        for_w1, for_w2, for_v, b1 = self.first(state).split(self.sizes, -1)
+        w1 = self.hyper_w1(for_w1.relu()).abs().view(-1, self.n_agents, self.embed)
+        hidden = nn.functional.elu((q[:, :, None] * w1).sum(1) + b1)
+        w2, v = self.hyper_w2(for_w2.relu()).abs(), self.value(for_v.relu()).squeeze(-1)
+        team: Tensor = (hidden * w2).sum(-1) + v
         return team
 
 

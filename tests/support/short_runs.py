@@ -12,7 +12,7 @@ from cosignal import RunConfig, RunView
 
 # 100 updates of 128 steps, a pause every tenth, interventions that cost a few seconds.
 SHORT: dict[str, Any] = {
-    "seed": 7,  # its story has promotions, refusals and kept controls
+    "seed": 8,  # its story has promotions, refusals and kept controls
     "task": {"name": "two_switch", "n_max": 30},
     "trainer": {"steps": 12_800, "envs": 8, "rollout": 16, "evaluation": {"every_steps": 2_000, "episodes": 4}},
     "adaptation": {"interval": 1_280, "patience": 1_280, "candidates": 2, "max_share": 0.85, "rounds": 1},

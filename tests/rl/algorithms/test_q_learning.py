@@ -145,10 +145,10 @@ def test_the_mixer_on_hand_computed_numbers() -> None:
     with torch.no_grad():
         for parameter in mixer.parameters():
             parameter.zero_()
-        mixer.hyper_w1[-1].bias.copy_(torch.tensor([-2.0, 3.0]))  # the absolute values count: 2 and 3
-        mixer.hyper_b1.bias.fill_(-1.0)
-        mixer.hyper_w2[-1].bias.fill_(-0.5)
-        mixer.value[-1].bias.fill_(10.0)
+        mixer.hyper_w1.bias.copy_(torch.tensor([-2.0, 3.0]))  # the absolute values count: 2 and 3
+        mixer.first.bias[-1] = -1.0  # b
+        mixer.hyper_w2.bias.fill_(-0.5)
+        mixer.value.bias.fill_(10.0)
     q = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     expected = [0.5 * 4.0 + 10.0, 0.5 * (np.exp(-1.0) - 1) + 10.0]  # elu(2 + 3 − 1), elu(−1)
     assert mixer(q, torch.zeros(2, 1)).tolist() == pytest.approx(expected)
