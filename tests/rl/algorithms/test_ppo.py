@@ -1,0 +1,190 @@
+"""IPPO and MAPPO: they learn what can be learned by hand, their twins without gradients do not, and they repeat
+themselves exactly."""
+
+import numpy as np
+import pytest
+import torch
+from cosignal.rl.algorithms.config import IPPOConfig, MAPPOConfig
+from cosignal.rl.algorithms.ippo import IPPO
+from cosignal.rl.algorithms.mappo import MAPPO
+from cosignal.rl.algorithms.ppo import PPO, Batch
+from cosignal.rl.algorithms.state import ego_first, global_state, state_size
+from cosignal.rl.algorithms.value_norm import ValueNorm
+from cosignal.rl.task import GroupSpec, TaskSpec
+
+SPEC = TaskSpec(
+    name="identity", description="", groups=(GroupSpec(name="agents", agents=("a", "b"), obs_size=3, n_actions=3),)
+)
+
+
+def rollout(learner: PPO, rng: np.random.Generator, steps: int = 16, envs: int = 16) -> Batch:
+    """One-step episodes: the observation is a one-hot number, the reward 1 for an agent that answers with it."""
+    obs = np.eye(3, dtype=np.float32)[rng.integers(0, 3, size=(steps, envs, 2))]
+    actions, logps = zip(*(learner.act([obs[t]]) for t in range(steps)), strict=True)
+    action = np.stack([a[0] for a in actions])
+    ones = np.ones((steps, envs), np.float32)
+    reward = (action == obs.argmax(-1)).astype(np.float32)
+    ends, (critic_obs,) = np.nonzero(ones), learner.critic_inputs([obs])
+    logp = np.stack([x[0] for x in logps])
+    return Batch(obs, critic_obs, (ends[0], ends[1]), critic_obs[ends], action, logp, reward, ones, ones)
+
+
+def train(learner: PPO, updates: int) -> float:
+    rng = np.random.default_rng(0)
+    rewards = []
+    for _ in range(updates):
+        batch = rollout(learner, rng)
+        learner.update([batch])
+        rewards.append(float(batch.rewards.mean()))
+    return rewards[-1]
+
+
+OPTIONS = ({}, {"value_norm": True}, {"advantage_norm": "agent"}, {"share_parameters": False}, {"hidden": (8, 8, 8)})
+
+
+@pytest.mark.parametrize("kind", [IPPO, MAPPO])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_learns_identity_and_the_twin_without_a_learning_rate_does_not(
+    kind: type[PPO], options: dict[str, object]
+) -> None:
+    config = MAPPOConfig if kind is MAPPO else IPPOConfig
+    told = {"entropy": 0.0, **options}
+    assert train(kind(config.model_validate({"lr": 3e-3, **told}), SPEC, 1), 60) > 0.95
+    assert train(kind(config.model_validate({"lr": 1e-30, **told}), SPEC, 1), 60) < 0.45
+
+
+@pytest.mark.parametrize("kind", [IPPO, MAPPO])
+def test_autograd_learns_the_same(kind: type[PPO]) -> None:
+    """The path of other devices. Rounding parts the two at last, so that only what was learned is compared."""
+    learner = kind(MAPPOConfig(lr=3e-3, entropy=0.0), SPEC, 1)
+    learner.kernels = [None]
+    assert train(learner, 60) > 0.95
+
+
+def test_each_agent_of_its_own_network_learns_its_own_answer() -> None:
+    """Agents that are paid for opposite answers to the same observation need networks of their own."""
+
+    def paid_apart(shared: bool) -> float:
+        learner = IPPO(IPPOConfig(lr=3e-3, entropy=0.0, share_parameters=shared), SPEC, 1)
+        assert len(learner.networks) == (1 if shared else 2)
+        rng = np.random.default_rng(0)
+        for _ in range(60):
+            batch = rollout(learner, rng)
+            wanted = (batch.obs.argmax(-1) + np.array([0, 1])) % 3
+            batch.rewards = (batch.actions == wanted).astype(np.float32)
+            learner.update([batch])
+        return float(batch.rewards.mean())
+
+    assert paid_apart(shared=False) > 0.95
+    assert paid_apart(shared=True) < 0.7
+
+
+def test_the_state_of_an_agent_has_its_own_view_first() -> None:
+    walkers = np.arange(6, dtype=np.float32).reshape(1, 3, 2)  # three agents with two numbers each
+    pilot = np.array([[[10.0]]], np.float32)
+    spec = TaskSpec(
+        name="two_groups", description="",
+        groups=(GroupSpec(name="walkers", agents=("a", "b", "c"), obs_size=2, n_actions=2),
+                GroupSpec(name="pilot", agents=("d",), obs_size=1, n_actions=2)),
+    )  # fmt: skip
+    assert state_size(spec) == 7
+    assert global_state([walkers, pilot]).tolist() == [[0, 1, 2, 3, 4, 5, 10]]
+    first, second = ego_first([walkers, pilot])
+    assert first.tolist() == [[[0, 1, 2, 3, 4, 5, 10], [2, 3, 0, 1, 4, 5, 10], [4, 5, 0, 1, 2, 3, 10]]]
+    assert second.tolist() == [[[10, 0, 1, 2, 3, 4, 5]]]
+
+
+def test_value_norm_is_the_mean_and_deviation_of_what_it_saw() -> None:
+    norm = ValueNorm()
+    assert norm.denormalised(torch.tensor([3.0])).item() == 3.0  # nothing seen yet
+    norm.add(torch.tensor([1.0, 5.0]))
+    assert (norm.mean, norm.std) == pytest.approx((3.0, 2.0))
+    assert norm.normalised(torch.tensor([1.0, 5.0])).tolist() == pytest.approx([-1.0, 1.0])
+    assert norm.denormalised(torch.tensor([-1.0, 1.0])).tolist() == pytest.approx([1.0, 5.0])
+    other = ValueNorm()
+    other.load_state(norm.state())
+    assert (other.mean, other.std) == (norm.mean, norm.std)
+    for _ in range(2000):
+        norm.add(torch.tensor([7.0]))
+    assert (norm.mean, norm.std) == pytest.approx((7.0, 0.1), abs=1e-3)  # forgets, and never divides by less than 0.1
+
+
+def test_advantages_of_each_agent_are_normalised_apart() -> None:
+    learner = IPPO(IPPOConfig(advantage_norm="agent"), SPEC, 4)
+    batch = rollout(learner, np.random.default_rng(5))
+    batch.rewards = batch.rewards * np.array([100.0, 0.01], np.float32)
+    samples = learner._samples(0, batch).advantage.view(-1, 2)
+    assert samples.mean(0).tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+    assert samples.std(0).tolist() == pytest.approx([1.0, 1.0], abs=1e-3)
+
+
+def test_same_seed_same_weights_and_state_dict_continues_bit_for_bit() -> None:
+    first, second = IPPO(IPPOConfig(), SPEC, 7), IPPO(IPPOConfig(), SPEC, 7)
+    train(first, 3)
+    train(second, 3)
+    copy = IPPO(IPPOConfig(), SPEC, 8)
+    copy.load_state_dict(first.state_dict())
+    for learner in (first, second, copy):
+        train(learner, 2)
+    states = [learner.state_dict() for learner in (first, second, copy)]
+    for name, value in states[0].items():
+        assert np.array_equal(value, states[1][name]), name
+        assert np.array_equal(value, states[2][name]), name
+
+
+def test_another_seed_gives_other_weights() -> None:
+    one, other = IPPO(IPPOConfig(), SPEC, 1).state_dict(), IPPO(IPPOConfig(), SPEC, 2).state_dict()
+    assert not np.array_equal(one["0.actor.layers.0.weight"], other["0.actor.layers.0.weight"])
+
+
+def test_sampling_follows_the_policy() -> None:
+    learner = IPPO(IPPOConfig(), SPEC, 3)
+    with torch.no_grad():
+        learner.networks[0].actor.layers[-1].bias.copy_(torch.log(torch.tensor([0.7, 0.2, 0.1])))
+        learner.networks[0].actor.layers[-1].weight.zero_()
+    (actions,), (logps,) = learner.act([np.zeros((20_000, 2, 3), np.float32)])
+    shares = np.bincount(actions.ravel(), minlength=3) / actions.size
+    assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
+    assert np.exp(logps) == pytest.approx(np.array([0.7, 0.2, 0.1])[actions], abs=1e-5)
+
+
+def test_kick_makes_the_policy_more_uniform() -> None:
+    learner = IPPO(IPPOConfig(lr=3e-3, entropy=0.0), SPEC, 1)
+    train(learner, 40)
+    obs = [np.eye(3, dtype=np.float32)[None, :2]]
+    before = learner.networks[0].logits(torch.from_numpy(obs[0]))
+    learner.kick(0.05)
+    after = learner.networks[0].logits(torch.from_numpy(obs[0]))
+    assert torch.allclose(after, before * 0.05, atol=1e-6)
+
+
+def offset_batch(learner: IPPO, phi: float | None) -> Batch:
+    batch = rollout(learner, np.random.default_rng(5))
+    batch.terminated[:], batch.done[:] = 0, 0
+    last = np.full(batch.done.shape[1], len(batch.done) - 1)
+    batch.ends = last, np.arange(batch.done.shape[1])
+    batch.ends_critic_obs = batch.critic_obs[batch.ends]
+    if phi is not None:
+        rng = np.random.default_rng(9)
+        batch.offset = rng.normal(size=batch.rewards.shape).astype(np.float32) * phi
+        batch.last_offset = np.concatenate([batch.offset[1:], batch.offset[:1]])
+    return batch
+
+
+def test_an_offset_equal_to_the_potential_leaves_every_advantage_as_it_was() -> None:
+    """Wiewiora 2003: shaping by Φ with the critic's output at V − Φ, and no shaping at V, give the same advantages.
+
+    Here the other way round: the critic has absorbed Φ, the shaping is gone, and the offset adds Φ to its output.
+    """
+    config = IPPOConfig(gamma=0.9)
+    learner = IPPO(config, SPEC, 4)
+    batch = offset_batch(learner, 1.0)
+    assert batch.offset is not None and batch.last_offset is not None
+    shaped = Batch(**{**vars(batch), "offset": None, "last_offset": None})
+    shaped.rewards = batch.rewards + config.gamma * batch.last_offset - batch.offset
+    with_shaping, target_with = learner.advantages(0, shaped)
+    without, target_without = learner.advantages(0, batch)
+    assert torch.allclose(with_shaping, without, atol=1e-5)
+    assert torch.allclose(target_with, target_without, atol=1e-5)  # so the network need not change either
+    plain = Batch(**{**vars(batch), "offset": None, "last_offset": None})
+    assert not torch.allclose(learner.advantages(0, plain)[0], without, atol=1e-2)  # without the offset it dips
