@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,11 +31,13 @@ def short_config(folder: Path) -> Path:
 
 
 def start_run(config: Path, *options: str) -> subprocess.Popen[str]:
-    """The command line in a process and session of its own, as a terminal would start it."""
+    """The command line in a process and session of its own, as a terminal would start it: Ctrl-C is heard, also where
+    the tests themselves run in the background of a shell, which makes all below it deaf to it."""
     command = [sys.executable, "-P", "-m", "cosignal", "run", str(config), *options]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
