@@ -38,7 +38,7 @@ class FlatAdam:
     @torch.no_grad()
     def step(self) -> None:
         """Clip the norm of the whole gradient and go one step."""
-        norm = float(self.gradient.norm())
+        norm = float(torch.linalg.vector_norm(self.gradient))
         if norm > self.max_grad_norm:
             self.gradient.mul_(self.max_grad_norm / norm)
         self.steps += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,8 +168,7 @@ class PPO(ABC):
         sums = np.zeros(3)
         for _ in range(config.epochs):
             order = torch.randperm(len(whole.obs), generator=self.generator).to(self.device)
-            for index in order.tensor_split(config.minibatches):
-                minibatch = _taken(whole, index)
+            for minibatch in _minibatches(whole, order, config.minibatches):
                 if config.advantage_norm == "minibatch":
                     minibatch = minibatch._replace(advantage=normalised(minibatch.advantage))
                 sums += self._gradient(p, minibatch)
@@ -245,7 +245,9 @@ def autograd_gradient(
     return policy.item(), value.item(), entropy.item()
 
 
-def _taken(whole: Minibatch, index: Tensor) -> Minibatch:
-    obs = whole.obs.index_select(0, index)
-    critic_obs = obs if whole.critic_obs is whole.obs else whole.critic_obs.index_select(0, index)
-    return Minibatch(obs, critic_obs, *(x.index_select(0, index) for x in whole[2:]))
+def _minibatches(whole: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:
+    """All samples in this order, cut into `number` parts; they are copied once, and the parts are views."""
+    obs = whole.obs.index_select(0, order)
+    critic_obs = obs if whole.critic_obs is whole.obs else whole.critic_obs.index_select(0, order)
+    fields = obs, critic_obs, *(x.index_select(0, order) for x in whole[2:])
+    return map(Minibatch, *(x.tensor_split(number) for x in fields))
