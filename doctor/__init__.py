@@ -24,7 +24,7 @@ from ..examples import example_path
 from .arithmetic import check_arithmetic, check_speed, sums_of, wall_times
 from .check import Check, Examination, from_error, ok
 from .executor import check_branches
-from .installation import check_installation, check_run_dir
+from .installation import check_device, check_installation, check_run_dir
 from .models import check_models, check_no_models
 from .network import check_network
 from .speed import steps_per_second
@@ -55,6 +55,7 @@ def examine(
         return Examination([*checks, *from_error("config", error)], {}, readable=False)
     checks.append(ok("config", f"{path} holds"))
     checks += _check_surroundings(config, online)
+    checks += check_device(config.trainer.device)
     found, spec = check_task(config)
     checks += found
     validates = config.adaptation.enabled and config.adaptation.gated

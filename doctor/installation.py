@@ -14,8 +14,10 @@ import zmq
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from ..errors import ConfigError
+from ..rl.device import check_device as device_of_torch
 from ..rl.ipc.process import runtime_dir
-from .check import Check, ok, problem, warning
+from .check import Check, from_error, ok, problem, warning
 
 SHOWN = ("torch", "langgraph", "langchain-core", "pettingzoo", "pyzmq")  # by version, the others are counted
 MIB = 2**20
@@ -47,6 +49,16 @@ def check_cores(workers: int, overlap: bool) -> Check:
     if busy <= found:
         return ok("cores", f"{words}, one thread each")
     return warning("cores", f"{words}: they slow each other down", f"set branches.workers={max(1, found - overlap)}")
+
+
+def check_device(device: str) -> Iterator[Check]:
+    """Whether torch can use what the networks are to live on."""
+    try:
+        device_of_torch(device)
+    except ConfigError as error:
+        yield from from_error("device", error)
+    else:
+        yield ok("device", f"networks live on {device}")
 
 
 def check_run_dir(run_dir: Path) -> Iterator[Check]:

@@ -34,6 +34,7 @@ from ..config import RunConfig
 from ..errors import ConfigError, SignalError
 from ..rl.branches.executors import check_executor, executor_for
 from ..rl.branches.pool import Executor, WorkerPool
+from ..rl.device import check_device
 from ..rl.envs import task_spec
 from ..rl.ipc.client import TrainerClient, wakeups
 from ..rl.ipc.process import TrainerProcess, attach_or_start
@@ -278,8 +279,8 @@ async def start(
     `chat_models`: LangChain chat models of your own for some or all roles, in place of what `config.llm` would build;
     limits, timeouts and ledger are those of the config. The run directory does not hold them: resume with them again.
 
-    Raises ConfigError for what can be known before training (task, first signal, executor, models), RunLockedError when
-    another process is at the run. What goes wrong later is raised by `Run.result`.
+    Raises ConfigError for what can be known before training (device, task, first signal, executor, models),
+    RunLockedError when another process is at the run. What goes wrong later is raised by `Run.result`.
     """
     spec = await asyncio.to_thread(_preflight, config, chat_models or {})
     run = Run(config, await asyncio.to_thread(open_run, config, resume), chat_models)
@@ -297,7 +298,8 @@ def hidden_from_children(config: RunConfig) -> list[str]:
 
 
 def _preflight(config: RunConfig, given: Mapping[Role, BaseChatModel]) -> TaskSpec:
-    """What can be known before training: task, first signal, executor, models."""
+    """What can be known before training: device, task, first signal, executor, models."""
+    check_device(config.trainer.device)
     spec = task_spec(config.task)
     try:
         CompiledSignal(config.signal.to_signal(), spec)

@@ -6,7 +6,6 @@ import io
 import json
 import socket
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,31 +52,6 @@ def found(examination: Examination, name: str) -> list[Check]:
 def one(examination: Examination, name: str) -> Check:
     [check] = found(examination, name)
     return check
-
-
-# ---------------------------------------------------------------- where branches run
-
-
-def test_the_executor_is_named_and_a_missing_package_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert one(looked_at(), "executor").message == "local: 2 processes on this machine"
-
-    def none(name: str) -> str:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr("cosignal.rl.branches.executors.version", none)
-    check = one(looked_at("branches.executor=ray"), "executor")
-    assert (check.state, check.remedy) == ("problem", "pip install 'cosignal[ray]'")
-
-
-def test_a_cluster_that_does_not_answer_is_a_problem_and_cores_here_say_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("cosignal.rl.branches.executors._ray_version", lambda: "2.60.0")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    examination = looked_at("branches.executor=ray", f"branches.ray_address=127.0.0.1:{port}")
-    assert one(examination, "executor").state == "problem"
-    assert found(examination, "cores") == []
 
 
 # ---------------------------------------------------------------- as a whole

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from ...errors import ConfigError
 from ..config import TrainerConfig
+from ..device import check_device
 from ..task import TaskSpec
 from .ippo import IPPO
 from .learner import Learner
@@ -31,12 +29,3 @@ def make_learner(trainer: TrainerConfig, spec: TaskSpec, seed: int, replay_folde
             return VDN(trainer.vdn, spec, seed, trainer.device, replay_folder)
         case "qmix":
             return QMIX(trainer.qmix, spec, seed, trainer.device, replay_folder)
-
-
-def check_device(device: str) -> None:
-    """Raises ConfigError where torch cannot use the device."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"trainer.device: must be one that torch {torch.__version__} can use, got {device!r}; set it to cpu, or "
-            "install a CUDA build of torch on a machine with a GPU"
-        )
