@@ -115,8 +115,8 @@ class RayExecutor:
             address = self._address
             if address is None:
                 address = await stack.enter_async_context(local_ray(self._run_dir, len(self._places), self._secrets))
+            await asyncio.to_thread(_connect, address)  # before there is anything to leave: it may be another's Ray
             stack.push_async_callback(asyncio.to_thread, ray.shutdown)
-            await asyncio.to_thread(_connect, address)
             _take_back_sigterm()
             training = await asyncio.to_thread((self._run_dir / "training.json").read_text)
             self._worker = _actor_class(self._secrets)
@@ -254,6 +254,7 @@ def _connect(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=LOG_ERRORS)
     except (RayError, OSError, RuntimeError, ValueError) as error:
+        ray.shutdown()
         raise ConfigError(
             f"branches.ray_address: must be a Ray cluster that this machine belongs to, got {address!r} ({error}); "
             "start it with `ray start`, with the same versions of Python and Ray on every node"

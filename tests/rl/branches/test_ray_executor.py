@@ -41,7 +41,7 @@ pytestmark = [
 
 FORK = "checkpoints/update_000000004"
 STORE = 80 * 2**20  # bytes, about the least that Ray takes
-LONG = 1_000  # updates: some seconds
+LONG = 500  # updates: some seconds
 AT_WORK_S = 120.0  # a worker that is started anew imports torch first
 SHAPED = Signal.model_validate(
     {"version": 1, "terms": [{"name": "near", "kind": "potential", "expression": "-dist_nearest_open_switch / 12"}]}
