@@ -10,10 +10,13 @@ PARENT = "COSIGNAL_PARENT"  # environment variable: the pid of the process that 
 
 
 def one_thread() -> None:
-    """One torch thread: with two and a second busy process, throughput falls to a sixth."""
+    """One thread for torch's and numpy's products: with two and a second busy process, throughput falls to a sixth."""
+    import numpy as np  # noqa: F401 its BLAS is limited once it is loaded
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def parent_pid() -> int:

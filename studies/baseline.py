@@ -41,6 +41,7 @@ class Baseline(BaseModel):
     name: str
     config: dict[str, Any]
     device: str
+    blas: str = "unknown"
     commit: str
     metrics: dict[str, Kept]
 
@@ -85,7 +86,7 @@ def baseline_of(result: Mapping[str, Any]) -> Baseline:
         known = TOLERANCES.get(name.rpartition(".")[2])
         if known is not None and value is not None:
             metrics[name] = Kept(value=float(value), tolerance=known[0], better=known[1])
-    taken = {key: result[key] for key in ("name", "config", "device", "commit")}
+    taken = {key: result[key] for key in ("name", "config", "device", "blas", "commit")}
     return Baseline(**taken, metrics=metrics)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 from .pieces import commit
 
@@ -74,9 +75,17 @@ def ratios(ours: Sequence[Spell], theirs: Sequence[Spell]) -> list[float]:
 def bench_result(name: str, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What every benchmark gives back, as plain data."""
     return {
-        "name": name, "config": dict(config), "device": "cpu", "threads": 1, "commit": commit(),
+        "name": name, "config": dict(config), "device": "cpu", "threads": 1, "blas": blas(), "commit": commit(),
         "metrics": dict(metrics),
     }  # fmt: skip
+
+
+def blas() -> str:
+    """The products that numpy takes on this processor, as in "openblas SkylakeX"; OPENBLAS_CORETYPE may tell others."""
+    for found in threadpool_info():
+        if found["user_api"] == "blas" and "numpy" in found["filepath"]:
+            return f"{found['internal_api']} {found.get('architecture', 'unknown')}"
+    return "unknown"
 
 
 def cores() -> int:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numba import njit
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from .losses import HUBER, Minibatch
 from .networks import MLP, ActorCritic
@@ -39,18 +39,18 @@ class Kernel:
 
     @torch.no_grad()
     def logits(self, obs: Tensor) -> Tensor:
-        return self.actor.forward(obs.flatten(0, -2)).view(*obs.shape[:-1], -1)
+        return torch.from_numpy(self.actor.forward(obs.flatten(0, -2).numpy())).view(*obs.shape[:-1], -1)
 
     @torch.no_grad()
     def values(self, critic_obs: Tensor) -> Tensor:
-        return self.critic.forward(critic_obs.flatten(0, -2)).view(critic_obs.shape[:-1])
+        return torch.from_numpy(self.critic.forward(critic_obs.flatten(0, -2).numpy())).view(critic_obs.shape[:-1])
 
     @torch.no_grad()
     def gradient(self, batch: Minibatch, entropy_coef: float) -> tuple[float, float, float]:
         """Losses of policy and value, and the entropy in nats; means over the minibatch. Overwrites the gradients."""
-        logits, values = self.actor.forward(batch.obs), self.critic.forward(batch.critic_obs)
+        logits, values = self.actor.forward(batch.obs.numpy()), self.critic.forward(batch.critic_obs.numpy())
         found: tuple[float, float, float] = _head(
-            logits.numpy(), values.numpy(), batch.actions.numpy(), batch.logp_old.numpy(), batch.advantage.numpy(),
+            logits, values, batch.actions.numpy(), batch.logp_old.numpy(), batch.advantage.numpy(),
             batch.target.numpy(), self.clip, self.value_coef, entropy_coef, HUBER,
         )  # fmt: skip
         self.actor.backward()
@@ -61,46 +61,65 @@ class Kernel:
 class FastMLP:
     """Forward and backward through tanh layers, on buffers that are kept for the next input of as many rows.
 
-    After `forward` the outputs may be overwritten by ∂L/∂outputs; `backward` goes on from there.
+    After `forward` the outputs may be overwritten by ∂L/∂outputs; `backward` goes on from there. The products are
+    numpy's: its OpenBLAS is faster at these narrow matrices than torch's MKL, by a little or by half.
     """
 
     def __init__(self, network: MLP) -> None:
-        self.linears = network.linears
-        self.weights = [(layer.weight.t(), layer.bias.detach().numpy()) for layer in network.linears]
+        self.layers = [_Layer(linear) for linear in network.linears]
         self.buffers: dict[int, list[_Buffer]] = {}  # by number of rows: acting, whole rollouts, minibatches
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float) -> Float:
         """[N, inputs] → [N, outputs]."""
         self.inputs, self.used = [x], self._buffers(len(x))
-        for (weight, bias), buffer in zip(self.weights, self.used, strict=True):
-            torch.mm(self.inputs[-1], weight, out=buffer.output)
-            add_bias(buffer.array, bias, buffer is not self.used[-1])
+        for layer, buffer in zip(self.layers, self.used, strict=True):
+            np.matmul(self.inputs[-1], layer.weight.T, out=buffer.output)
+            add_bias(buffer.output, layer.bias, buffer is not self.used[-1])
             self.inputs.append(buffer.output)
         return self.inputs.pop()
 
     def backward(self) -> None:
+        """Into the parameters' gradients."""
         delta = self.used[-1].output
-        for i in reversed(range(len(self.linears))):
-            layer, h = self.linears[i], self.inputs[i]
-            torch.mm(delta.t(), h, out=layer.weight.grad)
-            torch.sum(delta, 0, out=layer.bias.grad)
+        for i in reversed(range(len(self.layers))):
+            layer, h = self.layers[i], self.inputs[i]
+            weight_grad, bias_grad = layer.gradients()
+            np.matmul(delta.T, h, out=weight_grad)
+            column_sums(delta, bias_grad)
             if i:
-                below = torch.mm(delta, layer.weight, out=self.used[i - 1].delta)
-                delta = torch.ops.aten.tanh_backward.grad_input(below, h, grad_input=below)
+                below = self.used[i - 1].delta
+                # of one column numpy makes a slow outer product
+                (np.matmul if delta.shape[1] > 1 else np.multiply)(delta, layer.weight, out=below)
+                through_tanh(below, h)
+                delta = below
 
     def _buffers(self, rows: int) -> list[_Buffer]:
         if rows not in self.buffers:
             if len(self.buffers) == MAX_SIZES:  # numbers of ends vary from rollout to rollout
                 self.buffers.pop(next(iter(self.buffers)))
-            self.buffers[rows] = [_Buffer(torch.empty(rows, layer.out_features)) for layer in self.linears]
+            self.buffers[rows] = [_Buffer(rows, len(layer.bias)) for layer in self.layers]
         return self.buffers[rows]
 
 
-class _Buffer:
-    """Of one layer: its output, the same memory for numba, and ∂L/∂ its output."""
+class _Layer:
+    """The same memory as a linear layer's parameters, and as their gradients."""
 
-    def __init__(self, output: Tensor) -> None:
-        self.output, self.array, self.delta = output, output.numpy(), torch.empty_like(output)
+    def __init__(self, linear: nn.Linear) -> None:
+        self.linear = linear
+        self.weight, self.bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
+
+    def gradients(self) -> tuple[Float, Float]:
+        weight, bias = self.linear.weight.grad, self.linear.bias.grad
+        assert weight is not None
+        assert bias is not None
+        return weight.numpy(), bias.numpy()
+
+
+class _Buffer:
+    """Of one layer: its output and ∂L/∂ its output."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        self.output, self.delta = np.empty((rows, width), np.float32), np.empty((rows, width), np.float32)
 
 
 # error_model: else a division may raise, and the loop is not vectorised
@@ -132,6 +151,23 @@ def add_bias(x: Float, bias: Float, tanh: bool) -> None:
         else:
             for j in range(x.shape[1]):
                 x[row, j] += bias[j]
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def column_sums(x: Float, out: Float) -> None:
+    """x [N, n] → out [n]; numpy's own takes four times as long for few columns."""
+    out[:] = 0
+    for row in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            out[j] += x[row, j]
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def through_tanh(delta: Float, h: Float) -> None:
+    """In place: ∂L/∂h, [N, n], becomes ∂L/∂x of h = tanh(x)."""
+    for row in range(delta.shape[0]):
+        for j in range(delta.shape[1]):
+            delta[row, j] *= np.float32(1.0) - h[row, j] * h[row, j]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 def result(ratio: float | None = 5.0, wall_ratio: float = 4.0, identical: bool = True) -> dict[str, Any]:
     sizes = {"64x32": {"ratio_to_reference": ratio, "ratio_to_reference_range": [4.0, 6.0]}}
     return {
-        "name": "made_up", "config": {"rounds": 3}, "device": "cpu", "threads": 1, "commit": "abc",
+        "name": "made_up", "config": {"rounds": 3}, "device": "cpu", "threads": 1, "blas": "openblas Haswell",
+        "commit": "abc",
         "metrics": {
             "ippo": {"train_steps_per_core_s": 30_000, "sizes": sizes},
             "wall_ratio": wall_ratio, "control_bit_identical": identical,

@@ -49,7 +49,7 @@ def test_a_control_repeats_the_main_line_and_a_candidate_does_not(tmp_path: Path
 @pytest.mark.integration
 def test_a_tiny_run_has_all_keys() -> None:
     found = run_branches(lambda line: None, horizon=2048, rounds=1, repeats=2)
-    assert set(found) == {"name", "config", "device", "threads", "commit", "metrics"}
+    assert set(found) == {"name", "config", "device", "threads", "blas", "commit", "metrics"}
     assert set(found["metrics"]) == KEYS
     assert found["metrics"]["control_bit_identical"] is True
     json.dumps(found)

@@ -30,7 +30,7 @@ def test_nobody_asks() -> None:
 @pytest.mark.integration
 def test_a_tiny_run_has_all_keys() -> None:
     found = run_ipc(lambda line: None, requests=8, polls=10, updates=1)
-    assert set(found) == {"name", "config", "device", "threads", "commit", "metrics"}
+    assert set(found) == {"name", "config", "device", "threads", "blas", "commit", "metrics"}
     assert set(found["metrics"]) == KEYS
     assert 0 < found["metrics"]["round_trip_ms_p50"] <= found["metrics"]["round_trip_ms_p99"]
     json.dumps(found)

@@ -54,7 +54,7 @@ def test_pairs_are_run_in_turned_order_and_differ_only_in_the_loop() -> None:
     assert [config.adaptation.enabled for config in asked] == [True, False, False, True, True, False]
     assert {config.clock for config in asked} == {"overlap"}
     assert len({config.seed for config in asked}) == 1
-    assert set(result) == {"name", "config", "device", "threads", "commit", "metrics"}
+    assert set(result) == {"name", "config", "device", "threads", "blas", "commit", "metrics"}
     assert (result["name"], result["config"]["steps"], result["metrics"]["calls"]) == ("overhead", 10_000, 3)
     assert said[0] == "pair 1: 0.50% of CPU seconds in the seam, rate ratio 1.0000, 1 calls"
     json.dumps(result)

@@ -58,7 +58,7 @@ def test_a_tiny_run_has_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_trainer, "startup", lambda times, tell: started)
     said: list[str] = []
     found = run_trainer(said.append, sizes=((2, 8), (4, 8)), rounds=2, round_s=0.0, starts=1)
-    assert set(found) == {"name", "config", "device", "threads", "commit", "metrics"}
+    assert set(found) == {"name", "config", "device", "threads", "blas", "commit", "metrics"}
     metrics = found["metrics"]
     assert set(metrics) == {*ALGORITHMS, "environment", "startup"}
     assert set(metrics["environment"]) == {"2", "4"}
