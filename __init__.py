@@ -21,18 +21,26 @@ if TYPE_CHECKING:
     from .config import RunConfig
     from .graphs.loop import build_graph
     from .graphs.run import Run, RunResult, start
+    from .rl.envs.own_task import Task
+    from .rl.task import EventSpec, FeatureSpec
     from .runs.store import RunView
 
 _LAZY = {
+    "EventSpec": ".rl.task",
+    "FeatureSpec": ".rl.task",
     "Run": ".graphs.run",
     "RunConfig": ".config",
     "RunResult": ".graphs.run",
     "RunView": ".runs.store",
+    "Task": ".rl.envs.own_task",
     "build_graph": ".graphs.loop",
     "start": ".graphs.run",
 }
 
-__all__ = ["CosignalError", "Run", "RunConfig", "RunResult", "RunView", "build_graph", "start"]
+__all__ = [
+    "CosignalError", "EventSpec", "FeatureSpec", "Run", "RunConfig", "RunResult", "RunView", "Task", "build_graph",
+    "start",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

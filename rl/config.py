@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ class TaskConfig(Config):
 
     name: Literal["two_switch"] | None = None
     env: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")  # "package.module:factory"
+    env_args: dict[str, Any] = Field(default_factory=dict)  # given to the factory by name
     n_max: int | None = Field(default=None, ge=1)  # time limit of an episode, in steps
     allow_agent_overlap: bool = True
     team_reward: Literal["sum", "mean"] = "sum"  # how a PettingZoo env's rewards become the team's
@@ -24,6 +25,10 @@ class TaskConfig(Config):
     def _one_of_name_and_env(self) -> TaskConfig:
         if (self.name is None) == (self.env is None):
             raise ValueError("set exactly one of task.name (a shipped task) and task.env ('package.module:factory')")
+        if self.name is not None and self.env_args:
+            raise ValueError(
+                f"task.env_args go with task.env, got {self.env_args!r} with task.name {self.name!r}; drop them"
+            )
         return self
 
 

@@ -8,14 +8,15 @@ order. Everything here is numpy and pydantic: the loop imports it without torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+ActionArray = NDArray[Any]  # int64 [..., A_g] choices, or float32 [..., A_g, k] in -1..1
 BoolArray = NDArray[np.bool_]
 
 FeatureKind = Literal["distance", "position", "count", "flag", "quantity"]
@@ -52,15 +53,39 @@ class EventSpec(Spec):
 
 
 class GroupSpec(Spec):
-    """Agents with equal spaces; they share network parameters."""
+    """Agents with equal spaces; they share network parameters.
+
+    Their actions are one of `n_actions` choices, or, where `action_bounds` has (lowest, highest) for each, that many
+    numbers at once; a policy gives those in -1..1 (`n_actions` is 0 then).
+    """
 
     name: str
     agents: tuple[str, ...]
     obs_size: int = Field(ge=1)
-    n_actions: int = Field(ge=2)
+    n_actions: int = Field(default=0, ge=0)
+    action_bounds: tuple[tuple[float, float], ...] = ()
     action_names: tuple[str, ...] = ()
     features: tuple[FeatureSpec, ...] = ()
     events: tuple[EventSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _either_choices_or_numbers(self) -> GroupSpec:
+        if (self.n_actions >= 2) == bool(self.action_bounds):
+            raise ValueError("a group needs at least 2 choices (n_actions) or the action_bounds of a Box, not both")
+        return self
+
+    @property
+    def continuous(self) -> bool:
+        return bool(self.action_bounds)
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Of one agent's action: () for a choice."""
+        return (len(self.action_bounds),) if self.continuous else ()
+
+    @property
+    def action_dtype(self) -> type[np.generic]:
+        return np.float32 if self.continuous else np.int64
 
     def feature_names(self) -> list[str]:
         return [feature.name for feature in self.features]
@@ -105,6 +130,8 @@ class Step:
     success: (
         BoolArray  # [E] true on the last step of a successful episode; all false where the task has no success test
     )
+    masks: list[BoolArray] | None = None  # [g] [E, A_g, U] actions allowed next; None: all, always, and nobody leaves
+    last_masks: list[BoolArray] | None = None  # the same in s'; an agent that has left may do its first action only
 
 
 class BatchedTask(Protocol):
@@ -121,8 +148,8 @@ class BatchedTask(Protocol):
         """Start episode 0 in every environment."""
         ...
 
-    def step(self, actions: list[IntArray]) -> Step:
-        """actions: [g] [E, A_g], each in 0..n_actions-1."""
+    def step(self, actions: list[ActionArray]) -> Step:
+        """actions: [g] [E, A_g], each in 0..n_actions-1 and allowed by the mask; or [E, A_g, k], clipped to -1..1."""
         ...
 
     def observe(self) -> Step:
@@ -139,8 +166,9 @@ class BatchedTask(Protocol):
 
     def load_state_dict(self, state: dict[str, NDArray[np.generic]]) -> None: ...
 
-    def episode_text(self, seed: int, actions: list[IntArray]) -> list[str]:
-        """Play the episode that starts from reset seed `seed` with `actions` ([g] [T, A_g]); a line of text a step."""
+    def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
+        """Play the episode that starts from reset seed `seed` with `actions` ([g] [T, A_g] or [T, A_g, k]); a line of
+        text a step."""
         ...
 
     def close(self) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from ...errors import ConfigError, TaskImportError
 from ..config import TaskConfig
 from ..task import BatchedTask, TaskSpec
+from .own_task import Task, as_task
 from .two_switch_spec import N_MAX, two_switch_spec
 
 
@@ -50,13 +51,13 @@ def task_spec(config: TaskConfig) -> TaskSpec:
 
     factory = import_factory(config)
     with _told(config.env, "the environment must reset and step"):
-        env = factory()
-        spec = read_layout(env, config.n_max).spec
-        env.close()
+        task = factory()
+        spec = read_layout(task, config.n_max).spec
+        task.env.close()
         return spec
 
 
-def import_factory(config: TaskConfig) -> Callable[[], Any]:
+def import_factory(config: TaskConfig) -> Callable[[], Task]:
     """The callable that `task.env` names; what it builds is checked at each call.
 
     Raises:
@@ -80,26 +81,25 @@ def import_factory(config: TaskConfig) -> Callable[[], Any]:
             f"task.env must be 'package.module:factory', got {config.env!r}, and module {module_name!r} has no"
             f" {attribute!r}; correct the name after the colon"
         ) from error
-    return _checked_factory(factory, config.env)
+    return _checked_factory(factory, config.env, config.env_args)
 
 
-def _checked_factory(factory: Any, name: str) -> Callable[[], Any]:
+def _checked_factory(factory: Any, name: str, arguments: Mapping[str, Any]) -> Callable[[], Task]:
     if not callable(factory):
         raise TaskImportError(
             f"task.env must name a class or a function, got {name!r}, a {type(factory).__name__}; name what builds it"
         )
 
-    def build() -> Any:
-        from pettingzoo import ParallelEnv
-
-        with _told(name, "the factory must work without arguments"):
-            env = factory()
-        if not isinstance(env, ParallelEnv):
+    def build() -> Task:
+        with _told(name, f"the factory must work {'with task.env_args' if arguments else 'without arguments'}"):
+            made = factory(**arguments)
+        try:
+            return as_task(made)
+        except TypeError as error:
             raise TaskImportError(
-                f"task.env must build a pettingzoo.ParallelEnv, got {name!r}, which builds a {type(env).__name__};"
-                " for an AECEnv use pettingzoo.utils.aec_to_parallel in the factory"
-            )
-        return env
+                f"task.env must build a pettingzoo.ParallelEnv, an AECEnv or a cosignal.Task, got {name!r}, which"
+                f" builds {error}; wrap it"
+            ) from error
 
     return build
 

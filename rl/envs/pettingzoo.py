@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, SnapshotError
-from ..task import FloatArray, IntArray, Step, episode_seed
+from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, Step, episode_seed
+from .own_task import Task, as_task
 from .pettingzoo_layout import GroupLayout, read_layout
 
-Views = tuple[list[FloatArray], list[FloatArray]]  # obs [g] [E, A_g, O_g] and features [g] [E, A_g, F_g]
+Views = tuple[list[FloatArray], list[FloatArray], list[BoolArray]]  # obs, features, masks, as in `Step`
+Row = NDArray[np.generic]  # one joint action, agents side by side: choices as int64, or float64 where any is a Box
 
 _MASK = (1 << 64) - 1
 
@@ -24,14 +26,17 @@ class PettingZooTask:
     """A `BatchedTask` over `ParallelEnv` instances.
 
     The team reward is the sum or mean of the rewards of *all* agents (a dead agent's is 0). An agent that dies before
-    the episode ends keeps its place: its rows are zero and its actions are ignored. The episode ends when no agent is
-    left; if an agent left by truncation in that last step it counts as truncated, else as terminated.
+    the episode ends keeps its place: its rows are zero, its mask allows its first action only, and its actions are
+    ignored. The episode ends when no agent is left; if an agent left by truncation in that last step it counts as
+    truncated, else as terminated.
 
     Args:
-        factory: builds one environment; called E times, and once more if `episode_text` is used.
+        factory: builds one environment, or a `Task` around one; called E times, and once more if `episode_text` is
+            used.
         num_envs: E.
         team_reward: how the agents' rewards become the team's.
         n_max: truncate after that many steps, on top of the environment's own limit; None for no such limit.
+        first_env: number of the first environment, where others of the batch live elsewhere; reset seeds depend on it.
 
     Raises:
         ConfigError: the environment cannot be batched, see `pettingzoo_layout.read_layout`.
@@ -43,26 +48,29 @@ class PettingZooTask:
         num_envs: int,
         team_reward: Literal["sum", "mean"] = "sum",
         n_max: int | None = None,
+        first_env: int = 0,
     ) -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs must be at least 1, got {num_envs!r}; raise it")
         self.num_envs, self._factory, self._team_reward, self._n_max = num_envs, factory, team_reward, n_max
-        self._envs = [factory() for _ in range(num_envs)]
-        if len({id(env) for env in self._envs}) != num_envs:
+        self._first_env = first_env
+        self._tasks = [as_task(factory()) for _ in range(num_envs)]
+        if len({id(task.env) for task in self._tasks}) != num_envs:
             raise ConfigError(
                 f"the factory must build a new environment at each call, {factory!r} gave the same one twice; "
                 "let it construct"
             )
-        layout = read_layout(self._envs[0], n_max)
+        layout = read_layout(self._tasks[0], n_max)
         self.spec, self._groups = layout.spec, layout.groups
         self._ids = [agent for group in self._groups for agent in group.ids]
-        self._starts = [group.action_start for group in self._groups for _ in group.ids]
-        self._spare: Any = None
+        self._row_dtype = np.float64 if any(group.continuous for group in self.spec.groups) else np.int64
+        self._spare: Task | None = None
         self._base_seed = 0
         self._seeds = np.zeros(num_envs, dtype=np.int64)
         self._episodes = np.zeros(num_envs, dtype=np.int64)
-        self._history: list[list[list[int]]] = [[] for _ in range(num_envs)]  # [e] [t] [A], actions since the reset
+        self._history: list[list[Row]] = [[] for _ in range(num_envs)]  # [e] [t], actions since the reset
         self._step = self._new_step()
+        self._pairs = self._paired()
         self.reset(0)
 
     def _new_step(self) -> Step:
@@ -82,7 +90,28 @@ class PettingZooTask:
             terminated=np.zeros(self.num_envs, dtype=np.bool_),
             truncated=np.zeros(self.num_envs, dtype=np.bool_),
             success=np.zeros(self.num_envs, dtype=np.bool_),
+            masks=self._new_masks(),
+            last_masks=self._new_masks(),
         )
+
+    def _new_masks(self) -> list[BoolArray]:
+        return [np.ones((self.num_envs, len(group.agents), group.n_actions), np.bool_) for group in self.spec.groups]
+
+    def _paired(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """(array of s, the same of s')."""
+        now: list[NDArray[Any]] = [array for view in self._now for array in view]
+        last: list[NDArray[Any]] = [array for view in self._last for array in view]
+        return list(zip(now, last, strict=True))
+
+    @property
+    def _now(self) -> Views:
+        assert self._step.masks is not None
+        return self._step.obs, self._step.features, self._step.masks
+
+    @property
+    def _last(self) -> Views:
+        assert self._step.last_masks is not None
+        return self._step.last_obs, self._step.last_features, self._step.last_masks
 
     def reset(self, base_seed: int) -> Step:
         """Start episode 0 in every environment."""
@@ -93,25 +122,31 @@ class PettingZooTask:
 
     def _begin(self, e: int, episode: int) -> None:
         self._episodes[e] = episode
-        self._seeds[e] = episode_seed(self._base_seed, e, episode)
+        self._seeds[e] = episode_seed(self._base_seed, self._first_env + e, episode)
         self._replay(e, [])
 
-    def _replay(self, e: int, history: list[list[int]]) -> None:
+    def _replay(self, e: int, history: list[Row]) -> None:
         """Reset environment e with its seed, act as in `history`, and show where it stands."""
-        env = self._envs[e]
+        env = self._tasks[e].env
         observations, infos = env.reset(seed=int(self._seeds[e]))
         for row in history:
             observations, _, _, _, infos = env.step(self._env_actions(env, row))
-        self._history[e] = [list(row) for row in history]
-        self._write_views((self._step.obs, self._step.features), e, observations, infos)
+        self._history[e] = list(history)
+        self._write_views(self._now, e, observations, infos)
 
-    def _env_actions(self, env: Any, row: list[int]) -> dict[Any, int]:
-        """Actions of the agents that are alive, in their own spaces. row: [A]."""
-        live = set(env.agents)
-        return {a: start + k for a, start, k in zip(self._ids, self._starts, row, strict=True) if a in live}
+    def _env_actions(self, env: Any, row: Row) -> dict[Any, Any]:
+        """Actions of the agents that are alive, in their own spaces."""
+        live, found, start = set(env.agents), {}, 0
+        for group in self._groups:
+            for agent in group.ids:
+                end = start + group.actions.width
+                if agent in live:
+                    found[agent] = group.actions.action(row[start:end])
+                start = end
+        return found
 
-    def step(self, actions: list[IntArray]) -> Step:
-        """actions: [g] [E, A_g], each in 0..n_actions-1.
+    def step(self, actions: list[ActionArray]) -> Step:
+        """actions: [g] [E, A_g], each in 0..n_actions-1; or [E, A_g, k], clipped to -1..1.
 
         Raises:
             ValueError: wrong shape, or an action out of range (nothing has changed then).
@@ -119,37 +154,45 @@ class PettingZooTask:
         """
         joint = self._checked(actions)
         for e in range(self.num_envs):
-            self._step_env(e, [int(k) for k in joint[e]])
+            self._step_env(e, joint[e])
         return self._step
 
-    def _checked(self, actions: list[IntArray]) -> IntArray:
-        """The actions side by side, [E, A]."""
+    def _checked(self, actions: list[ActionArray]) -> NDArray[np.generic]:
+        """The actions side by side, [E, …]."""
         for group, chosen in zip(self.spec.groups, actions, strict=True):
-            shape = (self.num_envs, len(group.agents))
+            shape = (self.num_envs, len(group.agents), *group.action_shape)
             if chosen.shape != shape:
                 raise ValueError(f"actions of group {group.name!r} must have shape {shape}, got {chosen.shape}")
+            if group.continuous:
+                continue
             if chosen.min() < 0 or chosen.max() >= group.n_actions:
                 raise ValueError(
                     f"actions of group {group.name!r} must be in 0..{group.n_actions - 1},"
                     f" got {chosen.min()}..{chosen.max()}; fix the policy"
                 )
-        return np.concatenate(actions, axis=1)
+        return self._rows(actions)
 
-    def _step_env(self, e: int, row: list[int]) -> None:
-        env, step = self._envs[e], self._step
+    def _rows(self, actions: list[ActionArray]) -> NDArray[np.generic]:
+        """[g] [N, A_g] or [N, A_g, k] → [N, …], a copy."""
+        flat = [x.reshape(len(x), -1) for x in actions]
+        return np.concatenate(flat, axis=1).astype(self._row_dtype)
+
+    def _step_env(self, e: int, row: Row) -> None:
+        task, step = self._tasks[e], self._step
+        env = task.env
         observations, rewards, terminations, truncations, infos = env.step(self._env_actions(env, row))
         self._history[e].append(row)
-        self._write_views((step.last_obs, step.last_features), e, observations, infos)
+        self._write_views(self._last, e, observations, infos)
         self._write_events(e, infos)
         step.reward[e] = self._team_total(rewards)
         terminated, truncated = self._ending(env, len(self._history[e]), terminations, truncations)
         step.terminated[e], step.truncated[e] = terminated, truncated
         ended = terminated or truncated
-        step.success[e] = ended and self.spec.has_success and self._succeeded(infos)
+        step.success[e] = ended and self.spec.has_success and task.success(infos)
         if ended:
             self._begin(e, int(self._episodes[e]) + 1)
         else:
-            for now, last in zip(step.obs + step.features, step.last_obs + step.last_features, strict=True):
+            for now, last in self._pairs:
                 now[e] = last[e]
 
     def _team_total(self, rewards: dict[Any, float]) -> float:
@@ -166,26 +209,36 @@ class PettingZooTask:
         by_limit = any(flag and not terminations.get(agent) for agent, flag in truncations.items())
         return not by_limit, by_limit
 
-    @staticmethod
-    def _succeeded(infos: dict[Any, Any]) -> bool:
-        return any(info.get("success", False) for info in infos.values() if isinstance(info, dict))
-
     def _write_views(self, views: Views, e: int, observations: dict[Any, Any], infos: dict[Any, Any]) -> None:
-        obs, features = views
+        obs, features, masks = views
         for g, group in enumerate(self._groups):
             for i, agent in enumerate(group.ids):
                 if agent in observations:
-                    obs[g][e, i] = observations[agent]
-                    features[g][e, i] = self._feature_row(g, group, agent, obs[g][e, i], infos)
+                    obs[g][e, i] = group.observations.flat(observations[agent])
+                    features[g][e, i] = self._feature_row(g, group, e, agent, obs[g][e, i], infos)
+                    masks[g][e, i] = self._mask(group, agent, observations, infos)
                 else:
                     obs[g][e, i] = 0
                     features[g][e, i] = 0
+                    masks[g][e, i] = np.arange(group.actions.n) == 0
 
-    def _feature_row(self, g: int, group: GroupLayout, agent: Any, obs: FloatArray, infos: dict[Any, Any]) -> Any:
+    def _mask(self, group: GroupLayout, agent: Any, observations: dict[Any, Any], infos: dict[Any, Any]) -> BoolArray:
+        n = group.actions.n
+        mask = group.observations.mask(observations[agent], infos.get(agent, {}), n)
+        if mask.shape != (n,) or (n and not mask.any()):
+            raise ConfigError(
+                f"an action mask must allow at least one of {n} actions, {self.spec.name!r} gave agent {agent!r}"
+                f" {mask.astype(int).tolist()!r}; correct it in the environment"
+            )
+        return mask
+
+    def _feature_row(
+        self, g: int, group: GroupLayout, e: int, agent: Any, obs: FloatArray, infos: dict[Any, Any]
+    ) -> Any:
         if not group.declared:
             return np.clip(obs, group.low, group.high)
         try:
-            values = infos[agent]["features"]
+            values = self._tasks[e].features(agent, infos.get(agent, {}))
             return [values[name] for name in self.spec.groups[g].feature_names()]
         except KeyError as error:
             raise ConfigError(
@@ -197,13 +250,13 @@ class PettingZooTask:
         for g, group in enumerate(self._groups):
             names = self.spec.groups[g].event_names()
             for i, agent in enumerate(group.ids):
-                counts = infos.get(agent, {}).get("events", {})
+                counts = self._tasks[e].events(agent, infos.get(agent, {}))
                 self._step.events[g][e, i] = [counts.get(name, 0) for name in names]
 
     def observe(self) -> Step:
         """The current views; reward, events and flags are zero."""
         step = self._step
-        for now, last in zip(step.obs + step.features, step.last_obs + step.last_features, strict=True):
+        for now, last in self._pairs:
             last[:] = now
         for array in (*step.events, step.reward, step.terminated, step.truncated, step.success):
             array[:] = 0
@@ -215,10 +268,11 @@ class PettingZooTask:
         self._base_seed = base_seed & _MASK
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
-        """base_seed uint64 [1], seeds and episodes and lengths int64 [E], actions int32 [E, L, A] (padded with 0),
+        """base_seed uint64 [1], seeds and episodes and lengths int64 [E], actions [E, L, …] (padded with 0),
         and what is observed now, obs_0, obs_1, … (one per group), by which a restore is checked."""
         lengths = np.array([len(history) for history in self._history], dtype=np.int64)
-        actions = np.zeros((self.num_envs, int(lengths.max()), len(self._ids)), dtype=np.int32)
+        width = sum(group.actions.width * len(group.ids) for group in self._groups)
+        actions = np.zeros((self.num_envs, int(lengths.max()), width), dtype=self._row_dtype)
         for e, history in enumerate(self._history):
             if history:
                 actions[e, : len(history)] = history
@@ -244,7 +298,7 @@ class PettingZooTask:
         for e in range(self.num_envs):
             self._seeds[e], self._episodes[e] = int(state["seeds"][e]), int(state["episodes"][e])
             if self.spec.deterministic:
-                self._replay(e, state["actions"][e, : int(state["lengths"][e])].tolist())
+                self._replay(e, list(state["actions"][e, : int(state["lengths"][e])].astype(self._row_dtype)))
             else:
                 self._begin(e, int(self._episodes[e]) + 1)
         if self.spec.deterministic:
@@ -269,35 +323,45 @@ class PettingZooTask:
                     " different; take all randomness from reset(seed), or set its attribute deterministic = False"
                 )
 
-    def episode_text(self, seed: int, actions: list[IntArray]) -> list[str]:
-        """Play the episode that starts from reset seed `seed` with `actions` ([g] [T, A_g]); a line of text a step."""
+    def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
+        """Play the episode that starts from reset seed `seed` with `actions` ([g] [T, A_g] or [T, A_g, k]); a line of
+        text a step."""
         if self._spare is None:
-            self._spare = self._factory()
-        env: Any = self._spare
+            self._spare = as_task(self._factory())
+        env = self._spare.env
         lines: list[str] = []
         env.reset(seed=seed)
-        for row in np.concatenate(actions, axis=1).tolist():
+        for row in self._rows(actions):
             _, rewards, terminations, truncations, infos = env.step(self._env_actions(env, row))
             terminated, truncated = self._ending(env, len(lines) + 1, terminations, truncations)
-            line = f"step {len(lines) + 1}: {self._happenings(env, row, rewards, infos)}"
-            ended = "success" if self._succeeded(infos) else "terminated" if terminated else "time limit"
+            line = f"step {len(lines) + 1}: {self._happenings(self._spare, row, rewards, infos)}"
+            ended = "success" if self._spare.success(infos) else "terminated" if terminated else "time limit"
             lines.append(f"{line} | {ended}" if terminated or truncated else line)
             if terminated or truncated:
                 break
         return lines
 
-    def _happenings(self, env: Any, row: list[int], rewards: dict[Any, float], infos: dict[Any, Any]) -> str:
-        acts, events = [], []
-        groups = [group for group in self.spec.groups for _ in group.agents]
-        for group, agent, action in zip(groups, self._ids, row, strict=True):
-            acts.append(f"{agent} {group.action_names[action] if group.action_names else action}")
-            counts = infos.get(agent, {}).get("events", {})
-            events += [f"{agent} {name}" for name in group.event_names() if counts.get(name, 0)]
-        state = f" -> {env.describe()}" if hasattr(env, "describe") else ""
+    def _happenings(self, task: Task, row: Row, rewards: dict[Any, float], infos: dict[Any, Any]) -> str:
+        acts, events, start = [], [], 0
+        for group, layout in zip(self.spec.groups, self._groups, strict=True):
+            for agent in layout.ids:
+                acts.append(f"{agent} {_told(group, row[start : start + layout.actions.width])}")
+                start += layout.actions.width
+                counts = task.events(agent, infos.get(agent, {}))
+                events += [f"{agent} {name}" for name in group.event_names() if counts.get(name, 0)]
+        described = task.describe()
+        state = f" -> {described}" if described else ""
         happened = ", ".join(events) or "none"
         return f"{', '.join(acts)}{state} | events: {happened} | team reward {self._team_total(rewards):+.3f}"
 
     def close(self) -> None:
         """Close every environment."""
-        for env in [*self._envs, *([] if self._spare is None else [self._spare])]:
-            env.close()
+        for task in [*self._tasks, *([] if self._spare is None else [self._spare])]:
+            task.env.close()
+
+
+def _told(group: GroupSpec, action: Row) -> str:
+    """One agent's action in words."""
+    if group.continuous:
+        return "(" + ", ".join(f"{x:+.2f}" for x in action.tolist()) + ")"
+    return group.action_names[int(action[0])] if group.action_names else str(int(action[0]))

@@ -1,8 +1,9 @@
 """What a PettingZoo `ParallelEnv` tells about itself, as a `TaskSpec`.
 
-Agents with equal spaces (and equal declared features, events and action names) form a group and share network
-parameters. If that is one group, it is called "agents", otherwise they are "group_0", "group_1", … in the order of
-`possible_agents`. An environment may say more through attributes, all optional:
+Agents with equal spaces (and equal features, events and action names) form a group and share network parameters, or
+those that the task's `groups()` names. If that is one group, it is called "agents", otherwise they are "group_0",
+"group_1", … in the order of `possible_agents`. An environment may say more through attributes, all optional, or a
+`Task` in its place:
 
     feature_specs   {agent: [FeatureSpec or its dict, …]}: values come in infos[agent]["features"], at reset too
     event_specs     {agent: [EventSpec or its dict, …]}: counts come in infos[agent]["events"] (a missing one is 0)
@@ -14,29 +15,28 @@ parameters. If that is one group, it is called "agents", otherwise they are "gro
     description     the rules in words
     describe()      the current state in a line of text
 
-Without `feature_specs` each observation component is a feature `obs_0`, `obs_1`, … with the bounds of its Box. Where
-the Box has none (or an absurd one, beyond ±1e6) the feature is bounded by ±10 and its values are clipped to that; the
-observation itself is left alone.
+Observations are what `spaces` reads. Without `feature_specs` each of their components is a feature `obs_0`, `obs_1`, …
+with the bounds of its Box. Where the Box has none (or an absurd one, beyond ±1e6) the feature is bounded by ±10 and its
+values are clipped to that; the observation itself is left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ...errors import ConfigError
 from ..task import EventSpec, FeatureSpec, FloatArray, GroupSpec, TaskSpec
+from .own_task import Task
+from .spaces import ActionSpace, ObservationSpace, read_actions, read_observations
 
 FAR = 1e6  # bounds beyond this say nothing
 OPEN_BOUND = 10.0
 PROBE_STEPS = 5
-
-Declared = TypeVar("Declared", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class GroupLayout:
     """How group g's arrays are filled from the environment's dicts."""
 
     ids: tuple[Any, ...]  # the environment's own agent ids
-    action_start: int  # of the Discrete space
-    declared: bool  # features come from infos, else from the observation, clipped to:
+    observations: ObservationSpace
+    actions: ActionSpace
+    declared: bool  # features come from the task, else from the observation, clipped to:
     low: FloatArray  # [F]
     high: FloatArray  # [F]
 
@@ -61,76 +62,75 @@ class _Agent:
     """One agent's part of the spec; two agents are alike when all but the id is equal."""
 
     id: Any
-    obs_bounds: tuple[tuple[float, float], ...]
-    n_actions: int
-    action_start: int
+    observations: ObservationSpace
+    actions: ActionSpace
     features: tuple[FeatureSpec, ...]
     events: tuple[EventSpec, ...]
     declared: bool
 
     def kind(self) -> tuple[Any, ...]:
-        return self.obs_bounds, self.n_actions, self.action_start, self.features, self.events, self.declared
+        return self.observations.bounds, self.actions, self.features, self.events, self.declared
 
 
-def read_layout(env: Any, n_max: int | None = None) -> Layout:
-    """Probe `env` (it is reset and stepped a few times).
+def read_layout(task: Task, n_max: int | None = None) -> Layout:
+    """Probe `task` (its environment is reset and stepped a few times).
 
     Args:
-        env: a `ParallelEnv`.
+        task: of one environment.
         n_max: time limit that the wrapper adds, None for none.
 
     Raises:
-        ConfigError: spaces other than 1-D Box observations and Discrete actions, or specs that do not fit.
+        ConfigError: spaces that `spaces` cannot read, specs or groups that do not fit.
     """
-    agents = [_read_agent(env, agent) for agent in getattr(env, "possible_agents", ())]
+    agents = [_read_agent(task, agent) for agent in getattr(task.env, "possible_agents", ())]
     if not agents:
-        raise ConfigError(f"an environment must name its agents, {env!s} has no possible_agents; set that attribute")
-    alike: dict[tuple[Any, ...], list[_Agent]] = {}
-    for agent in agents:
-        alike.setdefault(agent.kind(), []).append(agent)
-    names = ["agents"] if len(alike) == 1 else [f"group_{g}" for g in range(len(alike))]
-    action_names = tuple(str(name) for name in getattr(env, "action_names", ()))
-    groups = tuple(_group(name, members, action_names) for name, members in zip(names, alike.values(), strict=True))
-    layouts = tuple(_group_layout(members) for members in alike.values())
-    return Layout(_task_spec(env, groups, layouts, n_max), layouts)
-
-
-def _read_agent(env: Any, agent: Any) -> _Agent:
-    space, actions = env.observation_space(agent), env.action_space(agent)
-    if not isinstance(space, Box) or len(space.shape) != 1 or space.shape[0] < 1:
         raise ConfigError(
-            f"observations must be a 1-D Box, agent {agent!r} has {space!r}; flatten them in a wrapper"
-            " (supersuit.flatten_v0 is one)"
+            f"an environment must name its agents, {task.env!s} has no possible_agents; set that attribute"
         )
-    if not isinstance(actions, Discrete) or actions.n < 2:
-        raise ConfigError(
-            f"actions must be Discrete with at least 2 choices, agent {agent!r} has {actions!r}; map them in a wrapper"
-        )
-    bounds = tuple(zip(space.low.astype(float).tolist(), space.high.astype(float).tolist(), strict=True))
-    declared = _declared(env, "feature_specs", agent, FeatureSpec)
-    return _Agent(
-        id=agent,
-        obs_bounds=bounds,
-        n_actions=int(actions.n),
-        action_start=int(actions.start),
-        features=_observation_features(bounds) if declared is None else tuple(declared),
-        events=tuple(_declared(env, "event_specs", agent, EventSpec) or ()),
-        declared=declared is not None,
-    )
+    named = _grouped(task, agents)
+    action_names = tuple(str(name) for name in task.told("action_names", ()))
+    groups = tuple(_group(name, members, action_names) for name, members in named.items())
+    layouts = tuple(_group_layout(members) for members in named.values())
+    return Layout(_task_spec(task, groups, layouts, n_max), layouts)
 
 
-def _declared(env: Any, attribute: str, agent: Any, model: type[Declared]) -> list[Declared] | None:
-    """The specs that the environment declares for an agent, None where it has no such attribute."""
-    table = getattr(env, attribute, None)
-    if table is None:
-        return None
+def _read_agent(task: Task, agent: Any) -> _Agent:
+    observations = read_observations(agent, task.env.observation_space(agent))
+    actions = read_actions(agent, task.env.action_space(agent))
     try:
-        return [model.model_validate(item) for item in table[agent]]
+        features, events = task.feature_specs(agent), task.event_specs(agent)
     except (KeyError, TypeError, ValidationError) as error:
         raise ConfigError(
-            f"{attribute} must map every agent to a list of {model.__name__}, agent {agent!r} has a bad entry"
-            f" ({type(error).__name__}: {error}); correct it in the environment"
+            f"feature_specs and event_specs must map every agent to a list of FeatureSpec and EventSpec, agent"
+            f" {agent!r} has a bad entry ({type(error).__name__}: {error}); correct it in the environment"
         ) from error
+    found = _observation_features(observations.bounds) if features is None else tuple(features)
+    return _Agent(agent, observations, actions, found, tuple(events), features is not None)
+
+
+def _grouped(task: Task, agents: Sequence[_Agent]) -> dict[str, list[_Agent]]:
+    """Raises ConfigError where named groups leave an agent out, have one twice, or hold agents that are not alike."""
+    named = task.groups()
+    if named is None:
+        alike: dict[tuple[Any, ...], list[_Agent]] = {}
+        for agent in agents:
+            alike.setdefault(agent.kind(), []).append(agent)
+        names = ["agents"] if len(alike) == 1 else [f"group_{g}" for g in range(len(alike))]
+        return dict(zip(names, alike.values(), strict=True))
+    by_id = {agent.id: agent for agent in agents}
+    members = [agent for ids in named.values() for agent in ids]
+    if sorted(members, key=str) != sorted(by_id, key=str):
+        raise ConfigError(
+            f"groups must name every agent once, got {members!r} for {list(by_id)!r}; correct groups() of the task"
+        )
+    found = {name: [by_id[agent] for agent in ids] for name, ids in named.items() if ids}
+    for name, group in found.items():
+        if len({agent.kind() for agent in group}) > 1:
+            raise ConfigError(
+                f"agents of a group must have equal spaces, features and events, those of {name!r} differ;"
+                " split it in groups() of the task"
+            )
+    return found
 
 
 def _observation_features(bounds: Sequence[tuple[float, float]]) -> tuple[FeatureSpec, ...]:
@@ -160,9 +160,10 @@ def _group(name: str, members: list[_Agent], action_names: tuple[str, ...]) -> G
     return GroupSpec(
         name=name,
         agents=tuple(str(member.id) for member in members),
-        obs_size=len(first.obs_bounds),
-        n_actions=first.n_actions,
-        action_names=action_names if len(action_names) == first.n_actions else (),
+        obs_size=len(first.observations.bounds),
+        n_actions=first.actions.n,
+        action_bounds=first.actions.bounds,
+        action_names=action_names if len(action_names) == first.actions.n else (),
         features=first.features,
         events=first.events,
     )
@@ -172,7 +173,8 @@ def _group_layout(members: list[_Agent]) -> GroupLayout:
     first = members[0]
     return GroupLayout(
         ids=tuple(member.id for member in members),
-        action_start=first.action_start,
+        observations=first.observations,
+        actions=first.actions,
         declared=first.declared,
         low=np.array([feature.low for feature in first.features], dtype=np.float32),
         high=np.array([feature.high for feature in first.features], dtype=np.float32),
@@ -180,43 +182,47 @@ def _group_layout(members: list[_Agent]) -> GroupLayout:
 
 
 def _task_spec(
-    env: Any, groups: tuple[GroupSpec, ...], layouts: tuple[GroupLayout, ...], n_max: int | None
+    task: Task, groups: tuple[GroupSpec, ...], layouts: tuple[GroupLayout, ...], n_max: int | None
 ) -> TaskSpec:
-    name = str(getattr(env, "metadata", {}).get("name", type(env).__name__))
-    first, success = _probe(env, layouts)
-    again, _ = _probe(env, layouts)
-    own_limit = getattr(env, "max_steps", None)
-    limits = [int(limit) for limit in (own_limit, n_max) if limit is not None]
+    first, success = _probe(task, layouts)
+    again, _ = _probe(task, layouts)
+    limits = [int(limit) for limit in (task.told("max_steps"), n_max) if limit is not None]
     agents = sum(len(group.agents) for group in groups)
     return TaskSpec(
-        name=name,
-        description=str(getattr(env, "description", f"The cooperative environment {name} with {agents} agents.")),
+        name=task.name,
+        description=str(task.told("description", f"The cooperative environment {task.name} with {agents} agents.")),
         groups=groups,
-        return_range=getattr(env, "return_range", None),
+        return_range=task.told("return_range"),
         max_steps=min(limits, default=None),
-        has_success=bool(getattr(env, "has_success", success)),
-        deterministic=bool(getattr(env, "deterministic", first == again)),
+        has_success=bool(task.told("has_success", success)),
+        deterministic=bool(task.told("deterministic", first == again)),
     )
 
 
-def _probe(env: Any, layouts: tuple[GroupLayout, ...]) -> tuple[list[bytes], bool]:
+def _probe(task: Task, layouts: tuple[GroupLayout, ...]) -> tuple[list[bytes], bool]:
     """Play the first steps of the episode with seed 0: what was observed, and whether a success test was seen."""
-    starts = {agent: group.action_start for group in layouts for agent in group.ids}
+    layout_of = {agent: group for group in layouts for agent in group.ids}
+    env = task.env
     observations, infos = env.reset(seed=0)
-    seen, success = [_as_bytes(observations)], _shows_success(infos)
+    seen, success = [_as_bytes(layout_of, observations)], _shows_success(infos)
     for _ in range(PROBE_STEPS):
         if not env.agents:
             break
-        # The spaces' second action: the first is a no-op in many environments.
-        observations, rewards, _, _, infos = env.step({agent: starts[agent] + 1 for agent in env.agents})
-        seen.append(_as_bytes(observations) + _as_bytes(rewards))
+        chosen = {}
+        for agent in env.agents:
+            group = layout_of[agent]
+            mask = group.observations.mask(observations[agent], infos.get(agent, {}), group.actions.n)
+            chosen[agent] = group.actions.probe(mask)
+        observations, rewards, _, _, infos = env.step(chosen)
+        seen.append(_as_bytes(layout_of, observations) + np.array(list(rewards.values()), np.float64).tobytes())
         success = success or _shows_success(infos)
     return seen, success
 
 
-def _as_bytes(values: dict[Any, Any]) -> bytes:
-    return b"".join(np.asarray(values[agent], dtype=np.float64).tobytes() for agent in sorted(values, key=str))
+def _as_bytes(layout_of: Mapping[Any, GroupLayout], observations: Mapping[Any, Any]) -> bytes:
+    flat = [layout_of[a].observations.flat(observations[a]) for a in sorted(observations, key=str)]
+    return b"".join(np.asarray(x, dtype=np.float64).tobytes() for x in flat)
 
 
-def _shows_success(infos: dict[Any, Any]) -> bool:
+def _shows_success(infos: Mapping[Any, Any]) -> bool:
     return any("success" in info for info in infos.values() if isinstance(info, dict))
