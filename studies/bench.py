@@ -29,7 +29,7 @@ NAMES = tuple(BENCHES)
 
 
 def run_bench(name: str, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Run a benchmark; returns `name, config, device, threads, commit, metrics` as plain data.
+    """Run a benchmark; returns `name, config, device, threads, blas, commit, metrics` as plain data.
 
     `tell` is called with a line of progress. Raises ConfigError for an unknown name.
     """

@@ -32,7 +32,7 @@ from ..config import RunConfig
 from ..errors import ConfigError
 from ..graphs.run import start
 from ..runs.store import RunView
-from .pieces import commit
+from .measure import bench_result
 from .results import Interval, Tell, example_config
 
 DELAY_S = 30.0
@@ -94,18 +94,12 @@ def run_overhead(
         for pair in range(pairs):
             found.append(_pair(config, delay_s, run, turned=pair % 2 == 1))
             tell(_told(pair + 1, *found[-1]))
-    return {
-        "name": "overhead",
-        "config": {
-            "task": config.task.model_dump(mode="json"), "seed": config.seed, "clock": config.clock, "steps": steps,
-            "envs": config.trainer.envs, "rollout": config.trainer.rollout, "delay_s": delay_s,
-            "interval": config.adaptation.interval, "patience": config.adaptation.patience,
-        },
-        "device": config.trainer.device,
-        "threads": 1,
-        "commit": commit(),
-        "metrics": metrics(found),
+    taken = {
+        "task": config.task.model_dump(mode="json"), "seed": config.seed, "clock": config.clock, "steps": steps,
+        "envs": config.trainer.envs, "rollout": config.trainer.rollout, "delay_s": delay_s,
+        "interval": config.adaptation.interval, "patience": config.adaptation.patience,
     }  # fmt: skip
+    return bench_result("overhead", taken, metrics(found))
 
 
 def bench_config(steps: int, run_dir: Path) -> RunConfig:
