@@ -56,7 +56,7 @@ class Evaluator:
         returns, successes = np.zeros(self.task.num_envs), np.zeros(self.task.num_envs)
         running, steps = np.ones(self.task.num_envs, bool), 0
         while running.any() and steps < LONGEST_EPISODE * self.task.num_envs:
-            step = self.task.step(policy.act_to_evaluate(step.obs, generator))
+            step = self.task.step(policy.act_to_evaluate(step.obs, generator, masks=step.masks))
             steps += self.task.num_envs
             returns += np.where(running, step.reward, 0.0)
             successes += running & step.success

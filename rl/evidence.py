@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CosignalError
+from .actions import action_labels, entropy_at_start
 from .ipc.messages import (
     BehaviourEvidence,
     EventEvidence,
@@ -87,17 +88,15 @@ def _recent(line: TrainingLine) -> list[HistoryRow]:
 
 def _behaviour(line: TrainingLine, g: int) -> BehaviourEvidence:
     group, rows = line.spec.groups[g], _recent(line)
-    shares = np.mean([row["actions"][g] for row in rows], axis=0) if rows else np.zeros(group.n_actions)
-    names = group.action_names or tuple(str(i) for i in range(group.n_actions))
+    names = action_labels(group)
+    shares = np.mean([row["actions"][g] for row in rows], axis=0) if rows else np.zeros(len(names))
     lengths = line.episodes.recent("lengths")
     counts = line.episodes.recent(f"counts.{g}")  # [n, A_g, V_g]
     per_agent = counts.sum(-1).mean(0) if len(counts) else np.zeros(len(group.agents))
     return BehaviourEvidence(
         group=group.name,
-        entropy=round(
-            float(np.mean([row["entropy"][g] for row in rows])) if rows else float(np.log(group.n_actions)), 4
-        ),
-        entropy_max=round(float(np.log(group.n_actions)), 4),
+        entropy=round(float(np.mean([row["entropy"][g] for row in rows])) if rows else entropy_at_start(group), 4),
+        entropy_max=round(entropy_at_start(group), 4),
         no_effect_share=round(float(np.mean([row["no_effect"][g] for row in rows])) if rows else 0.0, 4),
         action_shares=[(n, round(float(s), 4)) for n, s in zip(names, shares, strict=True)],
         episode_length_mean=round(float(lengths.mean()), 2) if len(lengths) else None,

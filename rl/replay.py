@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..errors import SnapshotError
 from .process import alive
 from .rollout import Rollout
-from .task import FloatArray, IntArray, TaskSpec
+from .task import ActionArray, BoolArray, FloatArray, TaskSpec
 
 REPLAY = "replay"  # folder of a run directory, on the same file system as its snapshots
 SEGMENT_BYTES = 16 << 20
@@ -40,12 +40,16 @@ class Sample:
     features: list[FloatArray]  # [g] [N, A_g, F_g]
     last_features: list[FloatArray]
     events: list[FloatArray]  # [g] [N, A_g, V_g]
-    actions: list[IntArray]  # [g] [N, A_g]
+    actions: list[ActionArray]  # [g] [N, A_g]
     reward: FloatArray  # [N] sparse team reward
     terminated: FloatArray  # [N]
+    last_masks: list[BoolArray] | None = None  # [g] [N, A_g, U], None where the task has none
+    alive: list[BoolArray] | None = None  # [g] [N, A_g]
+    last_alive: list[BoolArray] | None = None
 
 
 PER_AGENT = ("obs", "last_obs", "features", "last_features", "events", "actions")
+MASKED = ("last_masks", "alive", "last_alive")  # of a task that has masks
 PER_TEAM = ("reward", "terminated")
 
 
@@ -56,6 +60,9 @@ def record_type(spec: TaskSpec) -> np.dtype[np.void]:
         n, sizes = len(group.agents), {"obs": group.obs_size, "features": len(group.features)}
         fields += [(f"{name}.{g}", "<f4", (n, sizes[name.removeprefix("last_")])) for name in PER_AGENT[:4]]
         fields += [(f"events.{g}", "<f4", (n, len(group.events))), (f"actions.{g}", "<i8", (n,))]
+        if spec.has_masks:
+            fields += [(f"last_masks.{g}", "?", (n, group.n_actions))]
+            fields += [(f"{name}.{g}", "?", (n,)) for name in ("alive", "last_alive")]
     return np.dtype(fields)
 
 
@@ -68,6 +75,7 @@ class Replay:
 
     def __init__(self, spec: TaskSpec, capacity: int, parent: Path | None = None) -> None:
         self.capacity, self.record = capacity, record_type(spec)
+        self.per_agent = PER_AGENT + (MASKED if spec.has_masks else ())
         self.groups = len(spec.groups)
         self.segment_size = max(SEGMENT_BYTES // self.record.itemsize, 1)
         if parent is not None:
@@ -87,7 +95,7 @@ class Replay:
         records = np.empty(rollout.reward.size, self.record)
         for name in PER_TEAM:
             records[name] = getattr(rollout, name).ravel()
-        for name in PER_AGENT:
+        for name in self.per_agent:
             for g in range(self.groups):
                 values = getattr(rollout, name)[g]
                 records[f"{name}.{g}"] = values.reshape(len(records), *values.shape[2:])
@@ -104,7 +112,7 @@ class Replay:
             mine = (index >= first) & (index < first + length)
             records[mine] = self._files[key][index[mine] - first]
         per_agent = {
-            name: [np.ascontiguousarray(records[f"{name}.{g}"]) for g in range(self.groups)] for name in PER_AGENT
+            name: [np.ascontiguousarray(records[f"{name}.{g}"]) for g in range(self.groups)] for name in self.per_agent
         }
         return Sample(**per_agent, reward=records["reward"].copy(), terminated=records["terminated"].copy())
 

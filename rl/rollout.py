@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from .task import BatchedTask, FloatArray, IntArray, Step
+from .task import ActionArray, BatchedTask, BoolArray, FloatArray, Step, TaskSpec
 
 
 class Policy(Protocol):
-    def act(self, obs: list[FloatArray]) -> tuple[list[IntArray], list[FloatArray]]:
-        """obs [g] [E, A_g, O_g] → actions, log-probabilities [g] [E, A_g]."""
+    def act(
+        self, obs: list[FloatArray], *, masks: list[BoolArray] | None = None
+    ) -> tuple[list[ActionArray], list[FloatArray]]:
+        """obs [g] [E, A_g, O_g], masks [g] [E, A_g, U] → actions, log-probabilities [g] [E, A_g]."""
         ...
 
 
@@ -25,12 +27,16 @@ class Rollout:
     features: list[FloatArray]  # [g] [T, E, A_g, F_g]
     last_features: list[FloatArray]
     events: list[FloatArray]  # [g] [T, E, A_g, V_g]
-    actions: list[IntArray]  # [g] [T, E, A_g]
+    actions: list[ActionArray]  # [g] [T, E, A_g], or [T, E, A_g, k] in a Box
     logp: list[FloatArray]  # [g] [T, E, A_g]
     reward: FloatArray  # [T, E] sparse team reward
     terminated: FloatArray  # [T, E] 0 or 1
     done: FloatArray  # [T, E] terminated or cut by a time limit
     success: FloatArray  # [T, E]
+    masks: list[BoolArray] | None = None  # [g] [T, E, A_g, U], None where the task has none
+    alive: list[BoolArray] | None = None  # [g] [T, E, A_g], None where nobody leaves early
+    last_masks: list[BoolArray] | None = None
+    last_alive: list[BoolArray] | None = None
 
     @property
     def steps(self) -> int:
@@ -50,26 +56,32 @@ class Collector:
             sizes["events"] = [len(g.events) for g in groups]
             return [np.zeros((*shape, len(g.agents), n), np.float32) for g, n in zip(groups, sizes[width], strict=True)]
 
-        def per_agent(dtype: type[np.generic]) -> list[Any]:
-            return [np.zeros((*shape, len(g.agents)), dtype) for g in groups]
-
-        flags = [np.zeros(shape, np.float32) for _ in range(4)]
+        actions: list[ActionArray] = [
+            np.zeros((*shape, len(g.agents), *g.action_shape), g.action_dtype) for g in groups
+        ]
+        logp = [np.zeros((*shape, len(g.agents)), np.float32) for g in groups]
+        reward, terminated, done, success = (np.zeros(shape, np.float32) for _ in range(4))
         self.rollout = Rollout(
             buffers("obs"), buffers("obs"), buffers("features"), buffers("features"), buffers("events"),
-            per_agent(np.int64), per_agent(np.float32), *flags,
+            actions, logp, reward, terminated, done, success,
+            *_masks(task.spec, shape), *_masks(task.spec, shape),
         )  # fmt: skip
 
     def collect(self, policy: Policy, step: Step) -> Step:
         """Fill the buffers starting from `step`; returns the step to go on from."""
         rollout = self.rollout
         for t in range(len(rollout.reward)):
-            actions, logps = policy.act(step.obs)
+            actions, logps = policy.act(step.obs, masks=step.masks)
             for g, action in enumerate(actions):
                 rollout.obs[g][t] = step.obs[g]
                 rollout.features[g][t] = step.features[g]
                 rollout.actions[g][t] = action
                 rollout.logp[g][t] = logps[g]
+            _keep(t, rollout.masks, step.masks)
+            _keep(t, rollout.alive, step.alive)
             step = self.task.step(actions)
+            _keep(t, rollout.last_masks, step.last_masks)
+            _keep(t, rollout.last_alive, step.last_alive)
             for g in range(len(actions)):
                 rollout.last_obs[g][t] = step.last_obs[g]
                 rollout.last_features[g][t] = step.last_features[g]
@@ -79,3 +91,20 @@ class Collector:
             rollout.done[t] = step.terminated | step.truncated
             rollout.success[t] = step.success
         return step
+
+
+Masks = tuple[list[BoolArray], list[BoolArray]] | tuple[None, None]
+
+
+def _masks(spec: TaskSpec, shape: tuple[int, int]) -> Masks:
+    """Room for masks and for who is alive."""
+    if not spec.has_masks:
+        return None, None
+    masks = [np.zeros((*shape, len(group.agents), group.n_actions), np.bool_) for group in spec.groups]
+    return masks, [np.zeros((*shape, len(group.agents)), np.bool_) for group in spec.groups]
+
+
+def _keep(t: int, kept: list[BoolArray] | None, now: list[BoolArray] | None) -> None:
+    """[g] [E, …] into row t of [g] [T, E, …]; nothing where the task has neither masks nor early leavers."""
+    for rows, row in zip(kept or (), now or (), strict=True):
+        rows[t] = row

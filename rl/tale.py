@@ -42,8 +42,7 @@ def _line(rollout: Rollout, spec: TaskSpec, t: int, env: int) -> str:
     said = []
     for g, group in enumerate(spec.groups):
         for i, agent in enumerate(group.agents):
-            action = int(rollout.actions[g][t, env, i])
-            name = group.action_names[action] if group.action_names else str(action)
+            name = group.action_text(rollout.actions[g][t, env, i])
             events = [event.name for v, event in enumerate(group.events) if rollout.events[g][t, env, i, v] > 0]
             said.append(f"{agent}: {name}" + (f" [{', '.join(events)}]" if events else ""))
     ending = " terminated" if rollout.terminated[t, env] else " cut by the time limit" if rollout.done[t, env] else ""

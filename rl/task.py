@@ -87,6 +87,12 @@ class GroupSpec(Spec):
     def action_dtype(self) -> type[np.generic]:
         return np.float32 if self.continuous else np.int64
 
+    def action_text(self, action: NDArray[Any]) -> str:
+        """One agent's action in words: its name, or its numbers."""
+        if self.continuous:
+            return "(" + ", ".join(f"{x:+.2f}" for x in np.ravel(action).tolist()) + ")"
+        return self.action_names[int(np.ravel(action)[0])] if self.action_names else str(int(np.ravel(action)[0]))
+
     def feature_names(self) -> list[str]:
         return [feature.name for feature in self.features]
 
@@ -95,7 +101,8 @@ class GroupSpec(Spec):
 
 
 class TaskSpec(Spec):
-    """`return_range`: declared (worst, best) undiscounted episode return, or None where it is not known."""
+    """`return_range`: declared (worst, best) undiscounted episode return, or None where it is not known. `has_masks`:
+    an action may be forbidden or an agent leave before the others, and a `Step` says so; else all may always act."""
 
     name: str
     description: str
@@ -103,6 +110,7 @@ class TaskSpec(Spec):
     return_range: tuple[float, float] | None = None
     max_steps: int | None = None
     has_success: bool = True
+    has_masks: bool = False
     deterministic: bool = True
 
     @property
@@ -130,8 +138,10 @@ class Step:
     success: (
         BoolArray  # [E] true on the last step of a successful episode; all false where the task has no success test
     )
-    masks: list[BoolArray] | None = None  # [g] [E, A_g, U] actions allowed next; None: all, always, and nobody leaves
+    masks: list[BoolArray] | None = None  # [g] [E, A_g, U] actions allowed next; None where the spec has no masks
     last_masks: list[BoolArray] | None = None  # the same in s'; an agent that has left may do its first action only
+    alive: list[BoolArray] | None = None  # [g] [E, A_g] false for an agent that has left the running episode
+    last_alive: list[BoolArray] | None = None  # the same in s'
 
 
 class BatchedTask(Protocol):

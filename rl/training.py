@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .actions import action_shares
 from .algorithms.learner import Learned
 from .algorithms.make import make_learner
 from .config import TrainingConfig
@@ -172,8 +173,8 @@ class TrainingLine:
             "entropy": [x.entropy for x in learned],
             "no_effect": [self._share_without_effect(g) for g in range(len(self.spec.groups))],
             "actions": [
-                (np.bincount(a.ravel(), minlength=g.n_actions) / a.size).tolist()
-                for a, g in zip(rollout.actions, self.spec.groups, strict=True)
+                action_shares(group, rollout.actions[g], None if rollout.alive is None else rollout.alive[g])
+                for g, group in enumerate(self.spec.groups)
             ],
             "terms": {term.name: _mean_and_abs(x) for term, x in zip(self.signal.terms, shaping.per_term, strict=True)},
             "reward_abs": float(np.abs(rollout.reward).mean()),
@@ -195,14 +196,15 @@ class TrainingLine:
 
     def _share_without_effect(self, g: int) -> float:
         """Share of agent steps that changed nothing about the agent itself: none of its own features but distances
-        (a mate's move changes those too), or its observation where it has no such features."""
+        (a mate's move changes those too), or its observation where it has no such features. Of living agents."""
         rollout, features = self.collector.rollout, self.spec.groups[g].features
         own = [f for f, spec in enumerate(features) if spec.kind != "distance"]
         if own:
             same = rollout.features[g][..., own] == rollout.last_features[g][..., own]
         else:
             same = rollout.obs[g] == rollout.last_obs[g]
-        return float(same.all(-1).mean())
+        still = same.all(-1)
+        return float(np.mean(still if rollout.alive is None else still[rollout.alive[g]]))
 
     def _follow_rewards(self, rollout: Rollout, lag: int = 5, decay: float = 0.98) -> None:
         """How much each feature changed in the `lag` steps up to a positive sparse reward, mean over agents."""

@@ -12,18 +12,21 @@ def sample(
     logits: NDArray[np.float32], uniform: NDArray[np.float32], actions: NDArray[np.int64], logp: NDArray[np.float32]
 ) -> None:
     """Draw from categorical distributions by inversion: logits [N, U] and uniform numbers [N] in [0, 1) → `actions` and
-    their log-probabilities `logp`, [N] each, written in place."""
+    their log-probabilities `logp`, [N] each, written in place. What has no weight is never drawn, whatever rounding
+    leaves over."""
     rows, n_actions = logits.shape
     weights = np.empty(n_actions, np.float32)
     for i in range(rows):
         top = logits[i].max()
-        total = np.float32(0.0)
+        total, last = np.float32(0.0), 0
         for u in range(n_actions):
             weights[u] = np.exp(logits[i, u] - top)
             total += weights[u]
+            if weights[u] > 0:
+                last = u
         left = uniform[i] * total
         chosen = 0
-        while chosen < n_actions - 1 and left >= weights[chosen]:
+        while chosen < last and left >= weights[chosen]:
             left -= weights[chosen]
             chosen += 1
         actions[i] = chosen

@@ -17,6 +17,7 @@ class IPPOConfig(Config):
     `share_parameters`: agents of a group are samples of one policy; without it every agent has networks of its own.
     `value_norm`: the critic learns targets of zero mean and unit deviation (Yu et al. 2022, section 5.1).
     `advantage_norm`: over all samples of a minibatch, or for every agent apart.
+    `log_std_init`: where actions are numbers in -1..1, the logarithm of their first standard deviation.
     """
 
     lr: float = Field(default=6e-4, gt=0)
@@ -32,6 +33,7 @@ class IPPOConfig(Config):
     share_parameters: bool = True
     value_norm: bool = False
     advantage_norm: Literal["minibatch", "agent"] = "minibatch"
+    log_std_init: float = Field(default=0.0, ge=-5, le=2)
 
 
 class MAPPOConfig(IPPOConfig):

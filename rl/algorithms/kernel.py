@@ -1,8 +1,8 @@
 """Tanh networks and the gradient of PPO's loss, written out by hand for one CPU thread.
 
-It gives what `ActorCritic` and `autograd_gradient` give, up to rounding, in half the time: no graph is built, nothing
-is allocated, tanh is a rational function, and the head is one pass over the minibatch. Autograd is its oracle in the
-tests, and the path for every other network and device.
+It gives what `CategoricalActorCritic` and `autograd_gradient` give, up to rounding, in half the time: no graph is
+built, nothing is allocated, tanh is a rational function, and the head is one pass over the minibatch. Autograd is its
+oracle in the tests, and the path for every other network and device.
 
     L = L_policy + c_v · L_value − c_e · H
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .losses import HUBER, Minibatch
-from .networks import MLP, ActorCritic
+from .networks import BLOCKED, MLP, CategoricalActorCritic
 
 Float = NDArray[np.float32]
 MAX_SIZES = 16
@@ -33,7 +33,7 @@ class Kernel:
     Buffers are kept from call to call, and every call overwrites what the last one gave; one object serves one network.
     """
 
-    def __init__(self, network: ActorCritic, clip: float, value_coef: float) -> None:
+    def __init__(self, network: CategoricalActorCritic, clip: float, value_coef: float) -> None:
         self.actor, self.critic = FastMLP(network.actor), FastMLP(network.critic)
         self.clip, self.value_coef = clip, value_coef
 
@@ -49,6 +49,8 @@ class Kernel:
     def gradient(self, batch: Minibatch, entropy_coef: float) -> tuple[float, float, float]:
         """Losses of policy and value, and the entropy in nats; means over the minibatch. Overwrites the gradients."""
         logits, values = self.actor.forward(batch.obs.numpy()), self.critic.forward(batch.critic_obs.numpy())
+        if batch.blocked is not None:
+            np.copyto(logits, BLOCKED, where=batch.blocked.numpy())
         found: tuple[float, float, float] = _head(
             logits, values, batch.actions.numpy(), batch.logp_old.numpy(), batch.advantage.numpy(),
             batch.target.numpy(), self.clip, self.value_coef, entropy_coef, HUBER,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
-from ..task import FloatArray, IntArray
+from ..task import ActionArray, BoolArray, FloatArray
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -30,15 +30,21 @@ class Learner(Protocol):
     """Networks, optimisers and random streams of one training line. One CPU thread: set by the process."""
 
     def act(
-        self, obs: list[FloatArray], generator: torch.Generator | None = None
-    ) -> tuple[list[IntArray], list[FloatArray]]:
-        """An action of every agent, to learn from: obs [g] [E, A_g, O_g] → actions, log-probabilities [g] [E, A_g].
+        self,
+        obs: list[FloatArray],
+        generator: torch.Generator | None = None,
+        masks: list[BoolArray] | None = None,
+    ) -> tuple[list[ActionArray], list[FloatArray]]:
+        """An action of every agent, to learn from: obs [g] [E, A_g, O_g], masks [g] [E, A_g, U] of what is allowed →
+        actions, log-probabilities [g] [E, A_g]; actions in a Box [g] [E, A_g, k].
 
         Random numbers come from the learner's own stream, or from `generator`, which leaves that as it is.
         """
         ...
 
-    def act_to_evaluate(self, obs: list[FloatArray], generator: torch.Generator) -> list[IntArray]:
+    def act_to_evaluate(
+        self, obs: list[FloatArray], generator: torch.Generator, masks: list[BoolArray] | None = None
+    ) -> list[ActionArray]:
         """As the current policy is evaluated: sampled from a stochastic one, greedily by values. [g] [E, A_g]."""
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -16,10 +17,11 @@ class Minibatch(NamedTuple):
 
     obs: Tensor  # [N, O]
     critic_obs: Tensor  # [N, S]
-    actions: Tensor  # [N] int64
+    actions: Tensor  # [N] int64, or [N, k]
     logp_old: Tensor  # [N]
     advantage: Tensor  # [N]
     target: Tensor  # [N] of the critic's output
+    blocked: Tensor | None = None  # [N, U] true where an action was forbidden
 
 
 def normalised(advantage: Tensor) -> Tensor:
@@ -39,6 +41,20 @@ def ppo_policy_loss(logp: Tensor, logp_old: Tensor, advantage: Tensor, clip: flo
 def value_loss(values: Tensor, targets: Tensor) -> Tensor:
     """Huber loss with threshold 10 (Yu et al. 2022): a squared error with a bounded gradient. All [N] → scalar."""
     return huber_loss(values, targets, delta=HUBER)
+
+
+def gaussian_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density of independent normal distributions. action, mean [..., k], log_std [k] → [...].
+
+    Σ_j −½ ((a_j − μ_j) / σ_j)² − log σ_j − ½ log 2π
+    """
+    z = (action - mean) * torch.exp(-log_std)
+    return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def gaussian_entropy(log_std: Tensor) -> Tensor:
+    """Differential entropy in nats, Σ_j log σ_j + ½ log 2πe. log_std [k] → scalar; it may be negative."""
+    return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
 
 
 def categorical_entropy(logp_all: Tensor) -> Tensor:

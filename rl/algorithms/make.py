@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...errors import ConfigError
 from ..config import TrainerConfig
 from ..device import check_device
 from ..task import TaskSpec
@@ -17,8 +18,13 @@ from .vdn import VDN
 def make_learner(trainer: TrainerConfig, spec: TaskSpec, seed: int, replay_folder: Path | None = None) -> Learner:
     """The learner of `trainer.algorithm` with fresh weights. `replay_folder`: where off-policy transitions go.
 
-    Raises ConfigError where `trainer.device` is not there.
+    Raises ConfigError where `trainer.device` is not there, or the algorithm cannot choose the task's kind of actions.
     """
+    if trainer.algorithm in ("vdn", "qmix") and any(group.continuous for group in spec.groups):
+        raise ConfigError(
+            f"trainer.algorithm {trainer.algorithm!r} values one choice after the other, but agents of"
+            f" {spec.name!r} choose numbers of a Box; set it to ippo or mappo, or map the numbers to choices"
+        )
     check_device(trainer.device)
     match trainer.algorithm:
         case "ippo":

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+
+from .losses import categorical_entropy, gaussian_entropy, gaussian_log_prob
+
+BLOCKED = -1e9  # logit of a forbidden action: its probability is 0 exactly, and nothing becomes infinite
 
 
 class MLP(nn.Module):
@@ -43,22 +48,21 @@ class MLP(nn.Module):
         return linear(x, last.weight, last.bias)
 
 
-class ActorCritic(nn.Module):
-    """Actor and critic of the agents that share them, apart from each other.
-
-    obs [..., O] → logits [..., U]; critic inputs [..., S] → values [...].
-    """
+class ActorCritic(nn.Module, ABC):
+    """Actor and critic of the agents that share them, apart from each other: obs [..., O] → `outputs` numbers of the
+    policy; critic inputs [..., S] → values [...]."""
 
     def __init__(
-        self, obs_size: int, critic_size: int, n_actions: int, hidden: Sequence[int], generator: torch.Generator
+        self, obs_size: int, critic_size: int, outputs: int, hidden: Sequence[int], generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.actor = MLP(obs_size, hidden, n_actions, 0.01, generator)
+        self.actor = MLP(obs_size, hidden, outputs, 0.01, generator)
         self.critic = MLP(critic_size, hidden, 1, 1.0, generator)
 
-    def logits(self, obs: Tensor) -> Tensor:
-        out: Tensor = self.actor(obs)
-        return out
+    @abstractmethod
+    def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, blocked: Tensor | None) -> tuple[Tensor, Tensor]:
+        """obs [N, O], `actions` taken there, `blocked` [N, U] true where forbidden → log-probabilities [N], and the
+        policy's mean entropy in nats."""
 
     def values(self, critic_obs: Tensor) -> Tensor:
         out: Tensor = self.critic(critic_obs).squeeze(-1)
@@ -69,3 +73,46 @@ class ActorCritic(nn.Module):
         """Multiply the last actor layer, so that the policy becomes more uniform (the exploration kick)."""
         for parameter in self.actor.layers[-1].parameters():
             parameter.mul_(factor)
+
+
+class CategoricalActorCritic(ActorCritic):
+    """Chooses one of U actions; the actor's outputs are logits."""
+
+    def logits(self, obs: Tensor) -> Tensor:
+        out: Tensor = self.actor(obs)
+        return out
+
+    def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, blocked: Tensor | None) -> tuple[Tensor, Tensor]:
+        logits = self.logits(obs)
+        logp_all = torch.log_softmax(logits if blocked is None else logits.masked_fill(blocked, BLOCKED), -1)
+        return logp_all.gather(-1, actions[:, None]).squeeze(-1), categorical_entropy(logp_all)
+
+
+class GaussianActorCritic(ActorCritic):
+    """Chooses k numbers at once, each from a normal distribution; the actor's outputs are the means. The standard
+    deviations are learned and the same in every state, as in PPO's own code (Schulman et al. 2017). What is drawn is
+    not bounded: a task clips it to -1..1."""
+
+    def __init__(
+        self, obs_size: int, critic_size: int, outputs: int, hidden: Sequence[int], generator: torch.Generator,
+        log_std_init: float,
+    ) -> None:  # fmt: skip
+        super().__init__(obs_size, critic_size, outputs, hidden, generator)
+        self.log_std_init = log_std_init
+        self.log_std = nn.Parameter(torch.full((outputs,), log_std_init))
+
+    def sample(self, obs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """obs [..., O] → actions [..., k] and their log-densities [...]."""
+        mean = self.actor(obs)
+        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        action = mean + self.log_std.exp() * noise
+        return action, gaussian_log_prob(action, mean, self.log_std)
+
+    def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, blocked: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002 nothing of a Box is forbidden
+        return gaussian_log_prob(actions, self.actor(obs), self.log_std), gaussian_entropy(self.log_std)
+
+    @torch.no_grad()
+    def scale_actor_head(self, factor: float) -> None:
+        """Means go towards the middle, standard deviations towards what they were at the start."""
+        super().scale_actor_head(factor)
+        self.log_std.copy_(self.log_std_init + factor * (self.log_std - self.log_std_init))

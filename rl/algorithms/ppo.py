@@ -15,14 +15,14 @@ from torch import Tensor
 from ..rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
-from ..task import FloatArray, GroupSpec, IntArray, TaskSpec
+from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, TaskSpec
 from .categorical import sample
 from .config import IPPOConfig
 from .flat import FlatAdam, load_weights, weights_of
 from .kernel import Kernel
 from .learner import Arrays, Learned
-from .losses import Minibatch, categorical_entropy, normalised, ppo_policy_loss, value_loss
-from .networks import ActorCritic
+from .losses import Minibatch, normalised, ppo_policy_loss, value_loss
+from .networks import BLOCKED, ActorCritic, CategoricalActorCritic, GaussianActorCritic
 from .parts import parts_of
 from .returns import gae
 from .value_norm import ValueNorm
@@ -37,13 +37,14 @@ class Batch:
     critic_obs: FloatArray  # [T, E, A_g, S_g]
     ends: tuple[NDArray[np.intp], NDArray[np.intp]]  # t [n], e [n]
     ends_critic_obs: FloatArray  # [n, A_g, S_g] of s', before auto-reset
-    actions: IntArray  # [T, E, A_g]
+    actions: ActionArray  # [T, E, A_g], or [T, E, A_g, k] in a Box
     logp: FloatArray  # [T, E, A_g]
     rewards: FloatArray  # [T, E, A_g]
     terminated: FloatArray  # [T, E]
     done: FloatArray  # [T, E]
     offset: FloatArray | None = None  # [T, E, A_g] at s
     last_offset: FloatArray | None = None  # [T, E, A_g] at s'
+    masks: BoolArray | None = None  # [T, E, A_g, U]
 
 
 class PPO(ABC):
@@ -56,10 +57,7 @@ class PPO(ABC):
         self.parts = parts_of(spec, config.share_parameters)
         self.networks = [self._network(part.spec).to(self.device) for part in self.parts]
         self.optimisers = [FlatAdam(network, config.lr, config.max_grad_norm) for network in self.networks]
-        self.kernels = [
-            Kernel(network, config.clip, config.value_coef) if self.device.type == "cpu" else None
-            for network in self.networks
-        ]
+        self.kernels = [self._kernel(network) for network in self.networks]
         self.value_norms = [ValueNorm() if config.value_norm else None for _ in self.parts]
 
     @abstractmethod
@@ -71,33 +69,71 @@ class PPO(ABC):
         """[g] [..., A_g, O_g] → [g] [..., A_g, S_g]."""
 
     def _network(self, group: GroupSpec) -> ActorCritic:
-        sizes = group.obs_size, self.critic_size(group), group.n_actions
-        return ActorCritic(*sizes, self.config.hidden, self.generator)
+        obs_size, critic_size, config = group.obs_size, self.critic_size(group), self.config
+        if group.continuous:
+            outputs = len(group.action_bounds)
+            return GaussianActorCritic(
+                obs_size, critic_size, outputs, config.hidden, self.generator, config.log_std_init
+            )
+        return CategoricalActorCritic(obs_size, critic_size, group.n_actions, config.hidden, self.generator)
+
+    def _kernel(self, network: ActorCritic) -> Kernel | None:
+        """None where autograd has to do it."""
+        if self.device.type == "cpu" and isinstance(network, CategoricalActorCritic):
+            return Kernel(network, self.config.clip, self.config.value_coef)
+        return None
 
     # ------------------------------------------------------------ acting
 
     @torch.no_grad()
     def act(
-        self, obs: list[FloatArray], generator: torch.Generator | None = None
-    ) -> tuple[list[IntArray], list[FloatArray]]:
+        self,
+        obs: list[FloatArray],
+        generator: torch.Generator | None = None,
+        masks: list[BoolArray] | None = None,
+    ) -> tuple[list[ActionArray], list[FloatArray]]:
         """Sampled from the policy."""
-        actions: list[IntArray] = [np.empty(x.shape[:-1], np.int64) for x in obs]
+        groups = self.spec.groups
+        actions: list[ActionArray] = [
+            np.empty((*x.shape[:-1], *group.action_shape), group.action_dtype)
+            for x, group in zip(obs, groups, strict=True)
+        ]
         logps: list[FloatArray] = [np.empty(x.shape[:-1], np.float32) for x in obs]
         for p, part in enumerate(self.parts):
-            logits = self._outputs(p).logits(self._tensor(obs[part.group][..., part.agents, :])).flatten(0, -2).cpu()
-            shape = actions[part.group][..., part.agents].shape
-            uniform = torch.rand(len(logits), generator=generator or self.generator)
-            action, logp = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
-            sample(logits.numpy(), uniform.numpy(), action, logp)
-            actions[part.group][..., part.agents] = action.reshape(shape)
-            logps[part.group][..., part.agents] = logp.reshape(shape)
+            g, mine = part.group, (..., part.agents)
+            blocked = None if masks is None else ~masks[g][..., part.agents, :]
+            rows = (*mine, slice(None)) if groups[g].continuous else mine
+            actions[g][rows], logps[g][mine] = self._sampled(
+                p, obs[g][..., part.agents, :], blocked, generator or self.generator
+            )
         return actions, logps
 
-    def _outputs(self, p: int) -> Kernel | ActorCritic:
-        return self.kernels[p] or self.networks[p]
+    def _sampled(
+        self, p: int, obs: FloatArray, blocked: BoolArray | None, generator: torch.Generator
+    ) -> tuple[ActionArray, FloatArray]:
+        """obs [..., O], blocked [..., U] → actions [...] or [..., k], log-probabilities [...]."""
+        network = self.networks[p]
+        if isinstance(network, GaussianActorCritic):
+            numbers, density = network.sample(self._tensor(obs), generator)
+            return numbers.cpu().numpy(), density.cpu().numpy()
+        logits = self._logits(p, obs).reshape(-1, self.parts[p].spec.n_actions)
+        if blocked is not None:
+            np.copyto(logits, BLOCKED, where=blocked.reshape(logits.shape))
+        uniform = torch.rand(len(logits), generator=generator)
+        action, logp = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
+        sample(logits, uniform.numpy(), action, logp)
+        return action.reshape(obs.shape[:-1]), logp.reshape(obs.shape[:-1])
 
-    def act_to_evaluate(self, obs: list[FloatArray], generator: torch.Generator) -> list[IntArray]:
-        return self.act(obs, generator)[0]
+    def _logits(self, p: int, obs: FloatArray) -> FloatArray:
+        kernel, network = self.kernels[p], self.networks[p]
+        assert isinstance(network, CategoricalActorCritic)
+        found: FloatArray = (kernel or network).logits(self._tensor(obs)).cpu().numpy()
+        return found
+
+    def act_to_evaluate(
+        self, obs: list[FloatArray], generator: torch.Generator, masks: list[BoolArray] | None = None
+    ) -> list[ActionArray]:
+        return self.act(obs, generator, masks)[0]
 
     def explore(self, entropy: float | None) -> None:
         self.entropy_coef = self.config.entropy if entropy is None else entropy
@@ -119,13 +155,15 @@ class PPO(ABC):
         ends = np.nonzero(cut)
         critic_obs = self.critic_inputs(rollout.obs)
         ends_critic_obs = self.critic_inputs([x[ends] for x in rollout.last_obs])
-        offset, last_offset = rewards.offset(rollout.features), rewards.offset(rollout.last_features)
+        offset = rewards.offset(rollout.features, rollout.alive)
+        last_offset = rewards.offset(rollout.last_features, rollout.last_alive)
         return [
             Batch(
                 rollout.obs[g], critic_obs[g], (ends[0], ends[1]), ends_critic_obs[g], rollout.actions[g],
                 rollout.logp[g], (rollout.reward[..., None] + shaping.total[g]).astype(np.float32),
                 rollout.terminated, rollout.done,
                 None if offset is None else offset[g], None if last_offset is None else last_offset[g],
+                None if rollout.masks is None or self.spec.groups[g].continuous else rollout.masks[g],
             )
             for g in range(len(self.spec.groups))
         ]  # fmt: skip
@@ -160,7 +198,8 @@ class PPO(ABC):
         return advantage, advantage + values - offset
 
     def _values(self, p: int, critic_obs: FloatArray) -> Tensor:
-        values, norm = self._outputs(p).values(self._tensor(critic_obs)).clone(), self.value_norms[p]
+        outputs, norm = self.kernels[p] or self.networks[p], self.value_norms[p]
+        values = outputs.values(self._tensor(critic_obs)).clone()
         return values if norm is None else norm.denormalised(values)
 
     def _update_part(self, p: int, batch: Batch) -> list[float]:
@@ -191,7 +230,8 @@ class PPO(ABC):
             for x in (batch.obs, batch.critic_obs, batch.actions, batch.logp)
         )
         critic_obs = obs if batch.critic_obs is batch.obs else critic_obs
-        return Minibatch(obs, critic_obs, actions, logp, advantage.flatten(), target.flatten())
+        blocked = None if batch.masks is None else ~self._tensor(batch.masks[:, :, agents]).flatten(0, 2)
+        return Minibatch(obs, critic_obs, actions, logp, advantage.flatten(), target.flatten(), blocked)
 
     def _gradient(self, p: int, minibatch: Minibatch) -> tuple[float, float, float]:
         kernel = self.kernels[p]
@@ -235,11 +275,9 @@ def autograd_gradient(
     network: ActorCritic, batch: Minibatch, config: IPPOConfig, entropy_coef: float
 ) -> tuple[float, float, float]:
     """Adds ∂L/∂θ of one minibatch to the gradients; losses of policy and value, and the entropy in nats."""
-    logp_all = torch.log_softmax(network.logits(batch.obs), -1)
-    logp = logp_all.gather(-1, batch.actions[:, None]).squeeze(-1)
+    logp, entropy = network.log_prob_and_entropy(batch.obs, batch.actions, batch.blocked)
     policy = ppo_policy_loss(logp, batch.logp_old, batch.advantage, config.clip)
     value = value_loss(network.values(batch.critic_obs), batch.target)
-    entropy = categorical_entropy(logp_all)
     loss = policy + config.value_coef * value - entropy_coef * entropy
     loss.backward()  # type: ignore[no-untyped-call]
     return policy.item(), value.item(), entropy.item()
@@ -249,5 +287,5 @@ def _minibatches(whole: Minibatch, order: Tensor, number: int) -> Iterator[Minib
     """All samples in this order, cut into `number` parts; they are copied once, and the parts are views."""
     obs = whole.obs.index_select(0, order)
     critic_obs = obs if whole.critic_obs is whole.obs else whole.critic_obs.index_select(0, order)
-    fields = obs, critic_obs, *(x.index_select(0, order) for x in whole[2:])
+    fields = [obs, critic_obs, *(x.index_select(0, order) for x in whole[2:] if x is not None)]
     return map(Minibatch, *(x.tensor_split(number) for x in fields))

@@ -15,12 +15,12 @@ from ..replay import Replay, Sample
 from ..rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
-from ..task import FloatArray, IntArray, TaskSpec
+from ..task import BoolArray, FloatArray, IntArray, TaskSpec
 from .config import VDNConfig
 from .flat import FlatAdam, load_weights, weights_of
 from .learner import Arrays, Learned
 from .networks import MLP
-from .parts import parts_of
+from .parts import Part, parts_of
 from .returns import td_target
 from .state import global_state
 
@@ -76,31 +76,44 @@ class QLearner(ABC):
         return min(max(falling, config.epsilon_end, self.least_epsilon), 1.0)
 
     @torch.no_grad()
-    def _greedy(self, obs: list[FloatArray]) -> list[IntArray]:
+    def _greedy(self, obs: list[FloatArray], masks: list[BoolArray] | None) -> list[IntArray]:
         """[g] [E, A_g]."""
         found: list[IntArray] = [np.empty(x.shape[:-1], np.int64) for x in obs]
         for part, network in zip(self.parts, self.values.agents, strict=True):
             mine = torch.from_numpy(obs[part.group][..., part.agents, :]).to(self.device)
-            found[part.group][..., part.agents] = network(mine).argmax(-1).cpu().numpy()
+            q = allowed(network(mine), self._mask(part, masks))
+            found[part.group][..., part.agents] = q.argmax(-1).cpu().numpy()
         return found
 
+    def _mask(self, part: Part, masks: list[BoolArray] | None) -> Tensor | None:
+        return None if masks is None else self._tensor(masks[part.group][..., part.agents, :])
+
     def act(
-        self, obs: list[FloatArray], generator: torch.Generator | None = None
+        self,
+        obs: list[FloatArray],
+        generator: torch.Generator | None = None,
+        masks: list[BoolArray] | None = None,
     ) -> tuple[list[IntArray], list[FloatArray]]:
         """ε-greedily."""
         draw, epsilon = generator or self.generator, self.epsilon
-        actions, logps = self._greedy(obs), []
+        actions, logps = self._greedy(obs, masks), []
         for g, action in enumerate(actions):
             n, greedy = self.spec.groups[g].n_actions, action.copy()
-            random = torch.randint(0, n, action.shape, generator=draw).numpy()
+            mask = np.ones((*action.shape, n), np.bool_) if masks is None else masks[g]
+            random = drawn_allowed(mask, torch.rand(action.shape, generator=draw).numpy())
             explores = torch.rand(action.shape, generator=draw).numpy() < epsilon
             action[explores] = random[explores]
-            share = epsilon / n + (1 - epsilon) * (action == greedy)
+            share = epsilon / mask.sum(-1) + (1 - epsilon) * (action == greedy)
             logps.append(np.log(np.maximum(share, 1e-12)).astype(np.float32))
         return actions, logps
 
-    def act_to_evaluate(self, obs: list[FloatArray], generator: torch.Generator) -> list[IntArray]:  # noqa: ARG002 greedy
-        return self._greedy(obs)
+    def act_to_evaluate(
+        self,
+        obs: list[FloatArray],
+        generator: torch.Generator,  # noqa: ARG002 greedy
+        masks: list[BoolArray] | None = None,
+    ) -> list[IntArray]:
+        return self._greedy(obs, masks)
 
     def explore(self, entropy: float | None) -> None:
         """ε does not fall below it."""
@@ -153,9 +166,10 @@ class QLearner(ABC):
         offset, at s and at s', so that no TD error changes when it leaves (Wiewiora 2003).
         """
         chooser = self.values if self.config.double_q else self.target
-        best = self._best(chooser, sample.last_obs)
+        best = self._best(chooser, sample.last_obs, sample.last_masks)
         next_values = self._mixed(self.target, self._q(self.target, sample.last_obs, best), sample.last_obs)
-        offset, last_offset = rewards.offset(sample.features), rewards.offset(sample.last_features)
+        offset = rewards.offset(sample.features, sample.alive)
+        last_offset = rewards.offset(sample.last_features, sample.last_alive)
         scale = self.reward_scale
         here = 0.0 if offset is None else self._tensor(_team_mean(offset)) * scale
         there = 0.0 if last_offset is None else self._tensor(_team_mean(last_offset)) * scale
@@ -187,18 +201,18 @@ class QLearner(ABC):
             columns.append(output.gather(-1, index[..., None]).squeeze(-1))
         return torch.cat(columns, -1)
 
-    def _best(self, values: Values, obs: list[FloatArray]) -> list[Tensor]:
-        """[g] [N, A_g]."""
+    def _best(self, values: Values, obs: list[FloatArray], masks: list[BoolArray] | None) -> list[Tensor]:
+        """[g] [N, A_g], among what is allowed."""
         found: list[list[Tensor]] = [[] for _ in self.spec.groups]
         for part, output in zip(self.parts, self._outputs(values, obs), strict=True):
-            found[part.group].append(output.argmax(-1))
+            found[part.group].append(allowed(output, self._mask(part, masks)).argmax(-1))
         return [torch.cat(columns, -1) for columns in found]
 
     def _mixed(self, values: Values, q: Tensor, obs: list[FloatArray]) -> Tensor:
         team: Tensor = values.mixer(q, self._tensor(global_state(obs)))
         return team
 
-    def _tensor(self, array: FloatArray | IntArray) -> Tensor:
+    def _tensor(self, array: FloatArray | IntArray | BoolArray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
     # ------------------------------------------------------------ state
@@ -234,6 +248,18 @@ class QLearner(ABC):
     def link_files(self, directory: Path) -> None:
         """Give a snapshot what its arrays do not hold."""
         self.replay.link_into(directory)
+
+
+def allowed(q: Tensor, mask: Tensor | None) -> Tensor:
+    """Values [..., U], −∞ where the mask forbids an action."""
+    return q if mask is None else q.masked_fill(~mask, -torch.inf)
+
+
+def drawn_allowed(mask: BoolArray, uniform: FloatArray) -> IntArray:
+    """One of the allowed actions, each as likely: mask [..., U], uniform numbers [...] in [0, 1) → [...]."""
+    wanted = np.minimum(uniform * mask.sum(-1), mask.sum(-1) - 1).astype(np.int64)  # rounding may reach the number
+    found: IntArray = (mask.cumsum(-1) > wanted[..., None]).argmax(-1)
+    return found
 
 
 def _team_mean(per_agent: list[FloatArray]) -> FloatArray:

@@ -27,7 +27,7 @@ def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResul
     before = line.steps_main
     while line.steps_main < fork_steps + job.horizon:
         line.update()
-    evaluator = _evaluator(line.config.task, job.evaluation_episodes, job.evaluation_seed)
+    evaluator = _evaluator(line.config.task.model_dump_json(), job.evaluation_episodes, job.evaluation_seed)
     evaluation = evaluator.evaluate(line.learner)
     save_snapshot(line, run_dir / job.end_state, {"fork_steps": fork_steps, "fork_return": fork_return})
     return BranchResult(
@@ -57,9 +57,10 @@ def _enter(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, floa
 
 
 @lru_cache(maxsize=2)
-def _evaluator(config: TaskConfig, episodes: int, seed: int) -> Evaluator:
-    """Built once a process: a worker has one thread, and building the episodes of a slow task takes long."""
-    return Evaluator(config, episodes, seed)
+def _evaluator(task: str, episodes: int, seed: int) -> Evaluator:
+    """Built once a process: a worker has one thread, and building the episodes of a slow task takes long. `task`: its
+    config as JSON, which is a key where the config is not."""
+    return Evaluator(TaskConfig.model_validate_json(task), episodes, seed)
 
 
 def _curve(line: TrainingLine, fork_steps: int) -> list[tuple[int, float, float | None]]:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, SnapshotError
-from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, Step, episode_seed
+from ..task import ActionArray, BoolArray, FloatArray, Step, episode_seed
 from .own_task import Task, as_task
 from .pettingzoo_layout import GroupLayout, read_layout
 
-Views = tuple[list[FloatArray], list[FloatArray], list[BoolArray]]  # obs, features, masks, as in `Step`
+Views = tuple[list[FloatArray], list[FloatArray], list[BoolArray], list[BoolArray]]  # obs … alive, as in `Step`
 Row = NDArray[np.generic]  # one joint action, agents side by side: choices as int64, or float64 where any is a Box
 
 _MASK = (1 << 64) - 1
@@ -26,9 +26,9 @@ class PettingZooTask:
     """A `BatchedTask` over `ParallelEnv` instances.
 
     The team reward is the sum or mean of the rewards of *all* agents (a dead agent's is 0). An agent that dies before
-    the episode ends keeps its place: its rows are zero, its mask allows its first action only, and its actions are
-    ignored. The episode ends when no agent is left; if an agent left by truncation in that last step it counts as
-    truncated, else as terminated.
+    the episode ends keeps its place: it observes zeros, its features stay as they were, its mask allows its first
+    action only, and its actions are ignored. The episode ends when no agent is left; if an agent left by truncation in
+    that last step it counts as truncated, else as terminated.
 
     Args:
         factory: builds one environment, or a `Task` around one; called E times, and once more if `episode_text` is
@@ -92,10 +92,15 @@ class PettingZooTask:
             success=np.zeros(self.num_envs, dtype=np.bool_),
             masks=self._new_masks(),
             last_masks=self._new_masks(),
+            alive=self._all_alive(),
+            last_alive=self._all_alive(),
         )
 
     def _new_masks(self) -> list[BoolArray]:
         return [np.ones((self.num_envs, len(group.agents), group.n_actions), np.bool_) for group in self.spec.groups]
+
+    def _all_alive(self) -> list[BoolArray]:
+        return [np.ones((self.num_envs, len(group.agents)), np.bool_) for group in self.spec.groups]
 
     def _paired(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """(array of s, the same of s')."""
@@ -105,13 +110,17 @@ class PettingZooTask:
 
     @property
     def _now(self) -> Views:
-        assert self._step.masks is not None
-        return self._step.obs, self._step.features, self._step.masks
+        step = self._step
+        assert step.masks is not None
+        assert step.alive is not None
+        return step.obs, step.features, step.masks, step.alive
 
     @property
     def _last(self) -> Views:
-        assert self._step.last_masks is not None
-        return self._step.last_obs, self._step.last_features, self._step.last_masks
+        step = self._step
+        assert step.last_masks is not None
+        assert step.last_alive is not None
+        return step.last_obs, step.last_features, step.last_masks, step.last_alive
 
     def reset(self, base_seed: int) -> Step:
         """Start episode 0 in every environment."""
@@ -129,6 +138,8 @@ class PettingZooTask:
         """Reset environment e with its seed, act as in `history`, and show where it stands."""
         env = self._tasks[e].env
         observations, infos = env.reset(seed=int(self._seeds[e]))
+        for features in self._step.features:  # of an agent that is not there from the start
+            features[e] = 0
         for row in history:
             observations, _, _, _, infos = env.step(self._env_actions(env, row))
         self._history[e] = list(history)
@@ -210,16 +221,16 @@ class PettingZooTask:
         return not by_limit, by_limit
 
     def _write_views(self, views: Views, e: int, observations: dict[Any, Any], infos: dict[Any, Any]) -> None:
-        obs, features, masks = views
+        obs, features, masks, alive = views
         for g, group in enumerate(self._groups):
             for i, agent in enumerate(group.ids):
-                if agent in observations:
+                alive[g][e, i] = agent in observations
+                if alive[g][e, i]:
                     obs[g][e, i] = group.observations.flat(observations[agent])
                     features[g][e, i] = self._feature_row(g, group, e, agent, obs[g][e, i], infos)
                     masks[g][e, i] = self._mask(group, agent, observations, infos)
                 else:
                     obs[g][e, i] = 0
-                    features[g][e, i] = 0
                     masks[g][e, i] = np.arange(group.actions.n) == 0
 
     def _mask(self, group: GroupLayout, agent: Any, observations: dict[Any, Any], infos: dict[Any, Any]) -> BoolArray:
@@ -345,7 +356,7 @@ class PettingZooTask:
         acts, events, start = [], [], 0
         for group, layout in zip(self.spec.groups, self._groups, strict=True):
             for agent in layout.ids:
-                acts.append(f"{agent} {_told(group, row[start : start + layout.actions.width])}")
+                acts.append(f"{agent} {group.action_text(row[start : start + layout.actions.width])}")
                 start += layout.actions.width
                 counts = task.events(agent, infos.get(agent, {}))
                 events += [f"{agent} {name}" for name in group.event_names() if counts.get(name, 0)]
@@ -358,10 +369,3 @@ class PettingZooTask:
         """Close every environment."""
         for task in [*self._tasks, *([] if self._spare is None else [self._spare])]:
             task.env.close()
-
-
-def _told(group: GroupSpec, action: Row) -> str:
-    """One agent's action in words."""
-    if group.continuous:
-        return "(" + ", ".join(f"{x:+.2f}" for x in action.tolist()) + ")"
-    return group.action_names[int(action[0])] if group.action_names else str(int(action[0]))

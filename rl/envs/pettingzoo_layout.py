@@ -195,6 +195,7 @@ def _task_spec(
         return_range=task.told("return_range"),
         max_steps=min(limits, default=None),
         has_success=bool(task.told("has_success", success)),
+        has_masks=True,  # anybody may leave early, and nobody says so before
         deterministic=bool(task.told("deterministic", first == again)),
     )
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ..task import FloatArray, TaskSpec
-from .shaping import CompiledSignal, Shaping
+from ..task import BoolArray, FloatArray, TaskSpec
+from .shaping import CompiledSignal, Shaping, of_the_living
 from .signal import Signal
 
 
@@ -35,6 +35,16 @@ class Transitions(Protocol):
         """[...]"""
         ...
 
+    @property
+    def alive(self) -> list[BoolArray] | None:
+        """[g] [..., A_g] in s; None where nobody leaves early."""
+        ...
+
+    @property
+    def last_alive(self) -> list[BoolArray] | None:
+        """The same in s'."""
+        ...
+
 
 class Rewards:
     """Fixed for one update. `left`: potentials that are in force no longer and live on in the critic's output; `age`:
@@ -49,13 +59,15 @@ class Rewards:
     def shape(self, found: Transitions) -> Shaping:
         """What the signal adds to the team reward of these transitions now, whenever they were made."""
         return self.compiled.shape(
-            found.features, found.last_features, found.events, found.terminated, self.gamma, self.age
-        )
+            found.features, found.last_features, found.events, found.terminated, self.gamma, self.age,
+            found.alive, found.last_alive,
+        )  # fmt: skip
 
-    def offset(self, features: list[FloatArray]) -> list[FloatArray] | None:
+    def offset(self, features: list[FloatArray], alive: list[BoolArray] | None = None) -> list[FloatArray] | None:
         """[g] [..., A_g]: what the critic's output lacks since potentials left or annealed; None for nothing."""
         total: list[FloatArray] | None = None
         for compiled in self.left:
-            part = [(compiled.strength * x).astype(np.float32) for x in compiled.potential(features)]
+            values = of_the_living(compiled.potential(features), alive)
+            part = [(compiled.strength * x).astype(np.float32) for x in values]
             total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
         return total

@@ -99,19 +99,23 @@ class CompiledSignal:
         terminated: NDArray[Any],
         gamma: float,
         steps_since_start: ArrayLike = 0,
+        alive: list[BoolArray] | None = None,
+        last_alive: list[BoolArray] | None = None,
     ) -> Shaping:
         """Shaping of transitions, with beta · scale · w in it.
 
         `features` of s and `last_features` of s′ before auto-reset [g] [..., A_g, F_g], `events` [g] [..., A_g, V_g],
         `terminated` [...] true or 1 at true terminations; `steps_since_start` (main environment steps since the
-        version's first update) a number or [...]. Raises SignalError where the scale is not frozen.
+        version's first update) a number or [...]. `alive` in s and `last_alive` in s′ [g] [..., A_g]: Φ is zero for an
+        agent that has left, as at the end of an episode of its own. Raises SignalError where the scale is not frozen.
         """
         strength = self.strength
         going_on = (1.0 - np.asarray(terminated, np.float64))[..., None]
         per_term: list[list[FloatArray]] = []
         for compiled in self._terms:
             if isinstance(compiled.term, PotentialTerm):
-                before, after = self._phi(compiled, features), self._phi(compiled, last_features)
+                before = of_the_living(self._phi(compiled, features), alive)
+                after = of_the_living(self._phi(compiled, last_features), last_alive)
                 added = [gamma * b * going_on - a for a, b in zip(before, after, strict=True)]
                 faded = fading(steps_since_start, compiled.term.anneal_steps)[..., None]
             else:
@@ -162,6 +166,11 @@ class CompiledSignal:
                 column = self.spec.groups[g].event_names().index(term.event)
                 counts[g] = np.where(mask, bounded(events[g][..., column]), 0.0)
         return counts
+
+
+def of_the_living(values: list[NDArray[Any]], alive: list[BoolArray] | None) -> list[NDArray[Any]]:
+    """[g] [..., A_g]: zero for agents that have left."""
+    return values if alive is None else [x * y for x, y in zip(values, alive, strict=True)]
 
 
 def _reduce(statistic: str, values: Array) -> Array:

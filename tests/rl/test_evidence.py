@@ -21,7 +21,7 @@ def idle_line() -> TrainingLine:
     """Both agents always stay: nothing ever changes, and every episode is cut after 30 steps with return −1."""
     line = TrainingLine(small_config())
 
-    def stay(obs: list[FloatArray]) -> tuple[list[IntArray], list[FloatArray]]:
+    def stay(obs: list[FloatArray], masks: object = None) -> tuple[list[IntArray], list[FloatArray]]:
         shape = obs[0].shape[:2]
         return [np.zeros(shape, np.int64)], [np.zeros(shape, np.float32)]
 

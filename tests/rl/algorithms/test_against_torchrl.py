@@ -10,7 +10,7 @@ from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.algorithms.flat import FlatAdam
 from cosignal.rl.algorithms.kernel import Kernel
 from cosignal.rl.algorithms.losses import Minibatch
-from cosignal.rl.algorithms.networks import ActorCritic
+from cosignal.rl.algorithms.networks import CategoricalActorCritic
 from cosignal.rl.algorithms.ppo import autograd_gradient
 from cosignal.rl.algorithms.qmix import Mixer
 from cosignal.rl.algorithms.returns import gae
@@ -43,7 +43,7 @@ def test_generalised_advantages() -> None:
 def test_loss_and_gradient_of_ppo() -> None:
     """The policy's part: torchrl's critic has another loss. Old log-probabilities are far enough away to be clipped."""
     draw = torch.Generator().manual_seed(2)
-    network = ActorCritic(6, 6, 5, (16, 16), draw)
+    network = CategoricalActorCritic(6, 6, 5, (16, 16), draw)
     obs, actions = torch.randn(64, 6, generator=draw), torch.randint(0, 5, (64,), generator=draw)
     advantage = torch.randn(64, generator=draw)
     now = torch.log_softmax(network.logits(obs), -1).gather(-1, actions[:, None]).squeeze(-1).detach()

@@ -8,7 +8,7 @@ from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.algorithms.flat import FlatAdam
 from cosignal.rl.algorithms.kernel import FastMLP, Kernel, add_bias
 from cosignal.rl.algorithms.losses import Minibatch
-from cosignal.rl.algorithms.networks import MLP, ActorCritic
+from cosignal.rl.algorithms.networks import MLP, CategoricalActorCritic
 from cosignal.rl.algorithms.ppo import autograd_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +34,7 @@ def test_the_kernel_gives_the_gradient_of_autograd(
     rows: int, n_actions: int, hidden: tuple[int, ...], seed: int, entropy_coef: float
 ) -> None:
     config, batch = IPPOConfig(hidden=hidden), minibatch(rows, n_actions, seed)
-    network = ActorCritic(6, 9, n_actions, hidden, torch.Generator().manual_seed(seed))
+    network = CategoricalActorCritic(6, 9, n_actions, hidden, torch.Generator().manual_seed(seed))
     flat = FlatAdam(network, 1e-3, 10.0)
     expected_losses = autograd_gradient(network, batch, config, entropy_coef)
     expected = flat.gradient.clone()
@@ -47,7 +47,7 @@ def test_the_kernel_gives_the_gradient_of_autograd(
 def test_nothing_is_lost_where_nothing_is_clipped() -> None:
     """At the old policy every ratio is 1, so that every sample pulls: by rounding it must never count as clipped."""
     batch = minibatch(512, 5, 3)
-    network = ActorCritic(6, 9, 5, (8,), torch.Generator().manual_seed(1))
+    network = CategoricalActorCritic(6, 9, 5, (8,), torch.Generator().manual_seed(1))
     logp_all = torch.log_softmax(network.logits(batch.obs), -1).detach()
     batch = batch._replace(logp_old=logp_all.gather(-1, batch.actions[:, None]).squeeze(-1))
     flat = FlatAdam(network, 1e-3, 10.0)

@@ -191,7 +191,8 @@ def test_standardised_rewards_scale_rewards_and_offsets_alike() -> None:
     now = rewards(PLAIN, left=[NEAR], gamma=0.9)
     one, other = policy.targets(sample(), now), plain.targets(sample(), now)
     future = 0.9 * plain._mixed(plain.target, plain._q(
-        plain.target, sample().last_obs, plain._best(plain.values, sample().last_obs)), sample().last_obs)  # fmt: skip
+        plain.target, sample().last_obs, plain._best(plain.values, sample().last_obs, None)),
+        sample().last_obs)  # fmt: skip
     future = future * torch.tensor([0.0, 1.0])
     assert torch.allclose(one - future, (other - future) / 2, atol=1e-5)
     assert learner(standardise_rewards=True).reward_scale == 1.0  # nothing seen, or rewards that never differ

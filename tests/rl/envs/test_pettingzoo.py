@@ -83,7 +83,7 @@ def assert_steps_equal(one: Step, other: Step) -> None:
 def test_wrapped_two_switch_equals_the_native_batch(base_seed: int, action_seed: int, overlap: bool) -> None:
     wrapped = PettingZooTask(lambda: TwoSwitchEnv(30, overlap), 3, team_reward="mean")
     native = BatchedTwoSwitch(3, 30, overlap)
-    assert wrapped.spec == native.spec
+    assert wrapped.spec == native.spec.model_copy(update={"has_masks": True})
     assert_steps_equal(wrapped.reset(base_seed), native.reset(base_seed))
     rng = np.random.default_rng(action_seed)
     for _ in range(150):
@@ -149,9 +149,14 @@ def test_an_agent_that_dies_early_leaves_zeros_and_is_not_asked() -> None:
     task.step(constant(2, 0, 1))
     last = task.step(constant(2, 0, 1))
     assert last.last_obs[0][0, 0, 0] == 2  # its last observation
+    gone = last.last_features[0][0, 0].tolist()
     after = task.step(constant(2, 0, 1))
     assert not after.last_obs[0][0, 0].any()
-    assert not after.last_features[0][0, 0].any()
+    assert after.last_features[0][0, 0].tolist() == gone  # as they were
+    assert after.last_masks is not None
+    assert after.last_alive is not None
+    assert after.last_masks[0][0].tolist() == [[True, False, False], [True, True, True]]
+    assert after.last_alive[0][0].tolist() == [False, True]
     assert after.last_obs[0][0, 1, 0] == 3
     assert after.reward[0] == -1 + 1  # walker_1 and the watcher; action 0 of a space that starts at -1 is -1
     assert not after.terminated[0]

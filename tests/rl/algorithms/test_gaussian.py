@@ -1,0 +1,121 @@
+"""Policies that choose numbers: densities against torch's own, and a task that is solved by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cosignal.errors import ConfigError
+from cosignal.rl.algorithms.config import IPPOConfig, MAPPOConfig
+from cosignal.rl.algorithms.ippo import IPPO
+from cosignal.rl.algorithms.losses import gaussian_entropy, gaussian_log_prob
+from cosignal.rl.algorithms.make import make_learner
+from cosignal.rl.algorithms.mappo import MAPPO
+from cosignal.rl.algorithms.networks import GaussianActorCritic
+from cosignal.rl.algorithms.ppo import PPO, Batch
+from cosignal.rl.config import TrainerConfig
+from cosignal.rl.task import GroupSpec, TaskSpec
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributions import Independent, Normal
+
+ARMS = GroupSpec(name="arms", agents=("a", "b"), obs_size=1, action_bounds=((0.0, 1.0), (-5.0, 5.0)))
+SWITCH = GroupSpec(name="switches", agents=("s",), obs_size=2, n_actions=3)
+SPEC = TaskSpec(name="arms", description="", groups=(ARMS,))
+BOTH = TaskSpec(name="both", description="", groups=(ARMS, SWITCH), has_masks=True)
+
+
+@given(st.integers(1, 5), st.integers(0, 2**31))
+def test_densities_and_entropy_are_those_of_torch(k: int, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    mean, action = torch.randn(7, k, generator=draw), torch.randn(7, k, generator=draw)
+    log_std = torch.randn(k, generator=draw)
+    theirs = Independent(Normal(mean, log_std.exp()), 1)  # type: ignore[no-untyped-call]
+    assert torch.allclose(gaussian_log_prob(action, mean, log_std), theirs.log_prob(action), rtol=1e-4, atol=1e-4)  # type: ignore[no-untyped-call]
+    assert torch.allclose(gaussian_entropy(log_std), theirs.entropy()[0], atol=1e-5)  # type: ignore[no-untyped-call]
+
+
+def test_hand_computed_density_and_entropy() -> None:
+    """A standard normal at 0: −½ ln 2π = −0.918939; its entropy is ½ ln 2πe = 1.418939."""
+    zero = torch.zeros(1)
+    assert gaussian_log_prob(zero, zero, zero).item() == pytest.approx(-0.918939, abs=1e-6)
+    assert gaussian_entropy(zero).item() == pytest.approx(1.418939, abs=1e-6)
+
+
+def rollout(learner: PPO, rng: np.random.Generator) -> Batch:
+    """One-step episodes: the best first number is half of what is seen, the best second its negative."""
+    obs = rng.uniform(-1, 1, (16, 16, 2, 1)).astype(np.float32)
+    found = [learner.act([obs[t]]) for t in range(16)]
+    action, logp = np.stack([a[0] for a, _ in found]), np.stack([p[0] for _, p in found])
+    error = np.clip(action, -1, 1) - np.concatenate([0.5 * obs, -obs], -1)
+    ones = np.ones((16, 16), np.float32)
+    ends, (critic_obs,) = np.nonzero(ones), learner.critic_inputs([obs])
+    reward = -(error**2).sum(-1).astype(np.float32)
+    return Batch(obs, critic_obs, (ends[0], ends[1]), critic_obs[ends], action, logp, reward, ones, ones)
+
+
+def error_after(learner: PPO, updates: int = 150) -> float:
+    """Mean distance of the policy's mean from the best numbers."""
+    rng = np.random.default_rng(0)
+    for _ in range(updates):
+        learner.update([rollout(learner, rng)])
+    seen = torch.linspace(-1, 1, 21)[:, None]
+    with torch.no_grad():
+        mean = learner.networks[0].actor(seen)
+    return float((mean - torch.cat([0.5 * seen, -seen], -1)).abs().mean())
+
+
+@pytest.mark.parametrize(("kind", "config"), [(IPPO, IPPOConfig), (MAPPO, MAPPOConfig)])
+def test_learns_the_best_numbers_and_the_twin_without_a_learning_rate_does_not(kind: Any, config: Any) -> None:
+    options: dict[str, Any] = {"entropy": 0.0, "hidden": (16,), "log_std_init": -0.7}
+    assert error_after(kind(config(lr=5e-3, **options), SPEC, 1)) < 0.1
+    assert error_after(kind(config(lr=1e-30, **options), SPEC, 1), 5) > 0.3
+
+
+def test_what_is_drawn_has_the_policys_mean_and_deviation() -> None:
+    learner = IPPO(IPPOConfig(log_std_init=-1.0), SPEC, 1)
+    network = learner.networks[0]
+    assert isinstance(network, GaussianActorCritic)
+    with torch.no_grad():
+        network.actor.layers[-1].weight.zero_()
+        network.actor.layers[-1].bias.copy_(torch.tensor([0.25, -0.5]))
+    (actions,), (logp,) = learner.act([np.zeros((20_000, 2, 1), np.float32)])
+    assert actions.dtype == np.float32
+    assert actions.mean((0, 1)) == pytest.approx([0.25, -0.5], abs=0.01)
+    assert actions.std((0, 1)) == pytest.approx(np.exp([-1.0, -1.0]), abs=0.01)
+    densities = gaussian_log_prob(torch.from_numpy(actions), torch.tensor([0.25, -0.5]), torch.tensor([-1.0, -1.0]))
+    assert np.allclose(logp, densities.numpy(), atol=1e-4)
+
+
+def test_a_kick_widens_what_had_narrowed() -> None:
+    learner = IPPO(IPPOConfig(log_std_init=0.0), SPEC, 1)
+    network = learner.networks[0]
+    assert isinstance(network, GaussianActorCritic)
+    network.log_std.data.fill_(-2.0)
+    learner.kick(0.25)
+    assert network.log_std.tolist() == [-0.5, -0.5]
+
+
+def test_groups_of_numbers_and_of_choices_learn_side_by_side_and_repeat_themselves() -> None:
+    def states() -> list[dict[str, Any]]:
+        learner, found = MAPPO(MAPPOConfig(hidden=(8,)), BOTH, 1), []
+        rng = np.random.default_rng(0)
+        for _ in range(2):
+            obs = [rng.normal(size=(4, n, o)).astype(np.float32) for n, o in ((2, 1), (1, 2))]
+            masks = [np.ones((4, 2, 0), bool), np.array([[[True, False, True]]] * 4)]
+            actions, _ = learner.act(obs, masks=masks)
+            assert [x.shape for x in actions] == [(4, 2, 2), (4, 1)]
+            assert not (actions[1] == 1).any()
+            found.append(learner.state_dict())
+        return found
+
+    for one, other in zip(states(), states(), strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("algorithm", ["vdn", "qmix"])
+def test_value_learners_refuse_numbers(algorithm: str) -> None:
+    with pytest.raises(ConfigError, match="set it to ippo or mappo"):
+        make_learner(TrainerConfig.model_validate({"algorithm": algorithm}), SPEC, 1)
