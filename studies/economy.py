@@ -10,6 +10,9 @@ The shipped Two-Switch example with the embedded rules, each arm with one of the
 * `no_patience`          the loop looks after three intervals, before a run had the time to mend itself (on request)
 * `none`                 all of them off (on request)
 
+Several changes at once are an arm too, joined by `+`: `no_patience+no_halving` shows what halving is worth in a run
+that intervenes often.
+
 A seed in which `all` never intervenes is the same run in every arm that differs in an intervention only, since the same
 config and seed give the same run; it is not run again there (`reused` counts such seeds).
 """
@@ -45,12 +48,14 @@ def run_economy(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig | N
     """The named arms, the first five where none is named, always with `all`. Results as plain data, also written to
     `studies_out/economy/`."""
     base = base or example_config()
-    wanted = known_arms(arms, ARMS, ARMS[:5])
+    for arm in arms:
+        known_arms(arm.split("+"), ARMS, ARMS)
+    wanted = arms or ARMS[:5]
     configs = seeded(base, seeds)
     runs = {"all": run_loops([LoopArm("all", config) for config in configs], tell)}
     idle = {run.outcome.seed: run for run in runs["all"] if not run.details["decisions"]}
-    reused = {arm: idle if arm in WITHIN else {} for arm in ARMS}
-    others = [arm for arm in ARMS[1:] if arm in wanted]
+    others = [arm for arm in wanted if arm != "all"]
+    reused = {arm: idle if arm in WITHIN else {} for arm in ("all", *others)}
     pieces = [LoopArm(arm, without(arm, c)) for arm in others for c in configs if c.seed not in reused[arm]]
     found = {(run.outcome.arm, run.outcome.seed): run for run in run_loops(pieces, tell)}
     for arm in others:
@@ -61,16 +66,17 @@ def run_economy(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig | N
 
 
 def without(arm: str, config: RunConfig) -> RunConfig:
-    """The config with the arm's idea changed."""
+    """The config with the arm's ideas changed."""
+    ideas = set(arm.split("+"))
     branches: dict[str, Any] = {}
-    if arm == "recorded_screen":
+    if "recorded_screen" in ideas:
         branches["recorded_screen"] = True
-    if arm in ("no_halving", "none"):
+    if ideas & {"no_halving", "none"}:
         branches["finalists"] = config.adaptation.candidates
-    if arm in ("no_kept_control", "none"):
+    if ideas & {"no_kept_control", "none"}:
         branches["keep_control"] = False
-    adaptation: dict[str, Any] = {"stage": "exploring"} if arm in ("no_skipping", "none") else {}
-    if arm in ("no_patience", "none"):
+    adaptation: dict[str, Any] = {"stage": "exploring"} if ideas & {"no_skipping", "none"} else {}
+    if ideas & {"no_patience", "none"}:
         adaptation["patience"] = 3 * config.adaptation.interval
     return config.model_copy(
         update={

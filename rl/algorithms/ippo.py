@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ..task import FloatArray, GroupSpec
 from .ppo import PPO
+from .state import view_size
 
 
 class IPPO(PPO):
-    """The critic of agent i sees what its actor sees, o_i."""
+    """The critic of agent i sees its view: what its actor sees, o_i, and where agents may leave, whether it has."""
 
     def critic_size(self, group: GroupSpec) -> int:
-        return group.obs_size
+        return view_size(self.spec, group)
 
-    def critic_inputs(self, obs: list[FloatArray]) -> list[FloatArray]:
-        return obs
+    def critic_inputs(self, seen: list[FloatArray]) -> list[FloatArray]:
+        return seen

@@ -8,7 +8,7 @@ from .state import ego_first, state_size
 
 
 class MAPPO(PPO):
-    """The critic of agent i sees an agent-specific global state: o_i, then the observations of all others in order.
+    """The critic of agent i sees an agent-specific global state: its own view, then those of all others in order.
 
     Yu et al. (section 5.2) found such a state to be better than one that is the same for all agents; with i's own view
     first, agents that share a critic can be told apart.
@@ -17,5 +17,5 @@ class MAPPO(PPO):
     def critic_size(self, group: GroupSpec) -> int:  # noqa: ARG002 the same for every group
         return state_size(self.spec)
 
-    def critic_inputs(self, obs: list[FloatArray]) -> list[FloatArray]:
-        return ego_first(obs)
+    def critic_inputs(self, seen: list[FloatArray]) -> list[FloatArray]:
+        return ego_first(seen)

@@ -25,6 +25,7 @@ from .losses import Minibatch, normalised, ppo_policy_loss, value_loss
 from .networks import BLOCKED, ActorCritic, CategoricalActorCritic, GaussianActorCritic
 from .parts import parts_of
 from .returns import gae
+from .state import views
 from .value_norm import ValueNorm
 
 
@@ -65,8 +66,8 @@ class PPO(ABC):
         """S_g: width of the critic's input."""
 
     @abstractmethod
-    def critic_inputs(self, obs: list[FloatArray]) -> list[FloatArray]:
-        """[g] [..., A_g, O_g] → [g] [..., A_g, S_g]."""
+    def critic_inputs(self, seen: list[FloatArray]) -> list[FloatArray]:
+        """Views [g] [..., A_g, V_g] → [g] [..., A_g, S_g]."""
 
     def _network(self, group: GroupSpec) -> ActorCritic:
         obs_size, critic_size, config = group.obs_size, self.critic_size(group), self.config
@@ -153,8 +154,9 @@ class PPO(ABC):
         cut = rollout.done > 0
         cut[-1] = True
         ends = np.nonzero(cut)
-        critic_obs = self.critic_inputs(rollout.obs)
-        ends_critic_obs = self.critic_inputs([x[ends] for x in rollout.last_obs])
+        last_alive = None if rollout.last_alive is None else [x[ends] for x in rollout.last_alive]
+        critic_obs = self.critic_inputs(views(self.spec, rollout.obs, rollout.alive))
+        ends_critic_obs = self.critic_inputs(views(self.spec, [x[ends] for x in rollout.last_obs], last_alive))
         offset = rewards.offset(rollout.features, rollout.alive)
         last_offset = rewards.offset(rollout.last_features, rollout.last_alive)
         return [

@@ -22,7 +22,7 @@ from .learner import Arrays, Learned
 from .networks import MLP
 from .parts import Part, parts_of
 from .returns import td_target
-from .state import global_state
+from .state import global_state, view_size, views
 
 
 class Values(nn.Module):
@@ -47,7 +47,7 @@ class QLearner(ABC):
         self.generator = torch.Generator().manual_seed(seed)
         self.parts = parts_of(spec, config.share_parameters)
         agents = [
-            MLP(part.spec.obs_size, config.hidden, part.spec.n_actions, 1.0, self.generator, torch.relu)
+            MLP(view_size(spec, part.spec), config.hidden, part.spec.n_actions, 1.0, self.generator, torch.relu)
             for part in self.parts
         ]
         self.values = Values(agents, self.mixer()).to(self.device)
@@ -79,8 +79,9 @@ class QLearner(ABC):
     def _greedy(self, obs: list[FloatArray], masks: list[BoolArray] | None) -> list[IntArray]:
         """[g] [E, A_g]."""
         found: list[IntArray] = [np.empty(x.shape[:-1], np.int64) for x in obs]
+        seen = views(self.spec, obs)  # who has left may do one thing only, whatever it is worth
         for part, network in zip(self.parts, self.values.agents, strict=True):
-            mine = torch.from_numpy(obs[part.group][..., part.agents, :]).to(self.device)
+            mine = self._tensor(seen[part.group][..., part.agents, :])
             q = allowed(network(mine), self._mask(part, masks))
             found[part.group][..., part.agents] = q.argmax(-1).cpu().numpy()
         return found
@@ -154,8 +155,8 @@ class QLearner(ABC):
 
     def q_tot(self, sample: Sample) -> Tensor:
         """[N]: the team's value of what it did."""
-        q = self._q(self.values, sample.obs, sample.actions)
-        return self._mixed(self.values, q, sample.obs)
+        seen = views(self.spec, sample.obs, sample.alive)
+        return self._mixed(self.values, self._q(self.values, seen, sample.actions), seen)
 
     @torch.no_grad()
     def targets(self, sample: Sample, rewards: Rewards) -> Tensor:
@@ -166,8 +167,9 @@ class QLearner(ABC):
         offset, at s and at s', so that no TD error changes when it leaves (Wiewiora 2003).
         """
         chooser = self.values if self.config.double_q else self.target
-        best = self._best(chooser, sample.last_obs, sample.last_masks)
-        next_values = self._mixed(self.target, self._q(self.target, sample.last_obs, best), sample.last_obs)
+        seen = views(self.spec, sample.last_obs, sample.last_alive)
+        best = self._best(chooser, seen, sample.last_masks)
+        next_values = self._mixed(self.target, self._q(self.target, seen, best), seen)
         offset = rewards.offset(sample.features, sample.alive)
         last_offset = rewards.offset(sample.last_features, sample.last_alive)
         scale = self.reward_scale
@@ -187,29 +189,29 @@ class QLearner(ABC):
         variance = squares / number - (total / number) ** 2
         return float(variance**-0.5) if variance > 1e-8 else 1.0
 
-    def _outputs(self, values: Values, obs: list[FloatArray]) -> list[Tensor]:
+    def _outputs(self, values: Values, seen: list[FloatArray]) -> list[Tensor]:
         """Of every part, [N, A, U]."""
         parts = zip(self.parts, values.agents, strict=True)
-        return [network(self._tensor(obs[part.group][:, part.agents])) for part, network in parts]
+        return [network(self._tensor(seen[part.group][:, part.agents])) for part, network in parts]
 
-    def _q(self, values: Values, obs: list[FloatArray], actions: list[Tensor] | list[IntArray]) -> Tensor:
+    def _q(self, values: Values, seen: list[FloatArray], actions: list[Tensor] | list[IntArray]) -> Tensor:
         """[N, A]: values of `actions`, which are [g] [N, A_g]."""
         columns = []
-        for part, output in zip(self.parts, self._outputs(values, obs), strict=True):
+        for part, output in zip(self.parts, self._outputs(values, seen), strict=True):
             chosen = actions[part.group][:, part.agents]
             index = chosen if isinstance(chosen, Tensor) else self._tensor(chosen)
             columns.append(output.gather(-1, index[..., None]).squeeze(-1))
         return torch.cat(columns, -1)
 
-    def _best(self, values: Values, obs: list[FloatArray], masks: list[BoolArray] | None) -> list[Tensor]:
+    def _best(self, values: Values, seen: list[FloatArray], masks: list[BoolArray] | None) -> list[Tensor]:
         """[g] [N, A_g], among what is allowed."""
         found: list[list[Tensor]] = [[] for _ in self.spec.groups]
-        for part, output in zip(self.parts, self._outputs(values, obs), strict=True):
+        for part, output in zip(self.parts, self._outputs(values, seen), strict=True):
             found[part.group].append(allowed(output, self._mask(part, masks)).argmax(-1))
         return [torch.cat(columns, -1) for columns in found]
 
-    def _mixed(self, values: Values, q: Tensor, obs: list[FloatArray]) -> Tensor:
-        team: Tensor = values.mixer(q, self._tensor(global_state(obs)))
+    def _mixed(self, values: Values, q: Tensor, seen: list[FloatArray]) -> Tensor:
+        team: Tensor = values.mixer(q, self._tensor(global_state(seen)))
         return team
 
     def _tensor(self, array: FloatArray | IntArray | BoolArray) -> Tensor:

@@ -1,4 +1,5 @@
-"""What a training line promises, whichever algorithm it trains: repeatable, restored whole, and forked bit for bit."""
+"""What a training line promises, whichever algorithm it trains and whatever actions a task has: repeatable, restored
+whole, and forked bit for bit."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cosignal.rl.actions import entropy_at_start
 from cosignal.rl.branches.fork import run_branch
 from cosignal.rl.checkpoint import load_snapshot, save_snapshot
-from cosignal.rl.config import TrainingConfig
+from cosignal.rl.config import TaskConfig, TrainingConfig
 from cosignal.rl.evaluate import Evaluator
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Exploration, Signal
@@ -19,14 +21,25 @@ from training_lines import UPDATE, small_config, trained
 PPO: dict[str, Any] = {"minibatches": 2}
 Q: dict[str, Any] = {"learning_starts": UPDATE, "batch_size": 32, "buffer_size": 4 * UPDATE, "target_every": 7}
 SECTIONS = {"ippo": PPO, "mappo": PPO | {"value_norm": True}, "vdn": Q, "qmix": Q | {"share_parameters": False}}
-SHAPED = Signal.model_validate(
-    {"version": 1, "terms": [{"name": "near", "kind": "potential", "expression": "-dist_nearest_open_switch / 12"}]}
-)
+TASKS = {
+    "two_switch": TaskConfig(name="two_switch", n_max=30),
+    "walk": TaskConfig(env="small_tasks:Walk"),  # masks, and agents that leave early
+    "glide": TaskConfig(env="small_tasks:Glide"),  # numbers as actions
+}
+CASES = [(algorithm, task) for task in TASKS for algorithm in SECTIONS if task != "glide" or "ppo" in algorithm]
 
 
-@pytest.fixture(params=SECTIONS)
+@pytest.fixture(params=CASES, ids="-".join)
 def config(request: pytest.FixtureRequest) -> TrainingConfig:
-    return small_config(algorithm=request.param, **{request.param: SECTIONS[request.param]})
+    algorithm, task = request.param
+    small = small_config(algorithm=algorithm, **{algorithm: SECTIONS[algorithm]})
+    return small.model_copy(update={"task": TASKS[task]})
+
+
+def shaped(config: TrainingConfig) -> Signal:
+    distance = "dist_nearest_open_switch / 12" if config.task.name else "dist_end / 5"
+    term = {"name": "near", "kind": "potential", "expression": f"-{distance}"}
+    return Signal.model_validate({"version": 1, "terms": [term]})
 
 
 def assert_equal(one: TrainingLine, other: TrainingLine) -> None:
@@ -70,7 +83,7 @@ def test_the_control_is_the_main_line_and_a_candidate_is_not(config: TrainingCon
     save_snapshot(main, tmp_path / "fork")
     for _ in range(3):
         main.update()
-    results = [run_branch(worker, tmp_path, job(signal, 0)) for signal in (SHAPED, main.signal)]
+    results = [run_branch(worker, tmp_path, job(signal, 0)) for signal in (shaped(config), main.signal)]
     control = TrainingLine(config)
     load_snapshot(control, tmp_path / results[1].end_state)
     assert_equal(control, main)
@@ -78,7 +91,7 @@ def test_the_control_is_the_main_line_and_a_candidate_is_not(config: TrainingCon
     load_snapshot(candidate, tmp_path / results[0].end_state)
     with pytest.raises(AssertionError):
         assert_equal(candidate, main)
-    assert run_branch(worker, tmp_path, job(SHAPED, 3)).signal.terms == SHAPED.terms
+    assert run_branch(worker, tmp_path, job(shaped(config), 3)).signal.terms == shaped(config).terms
 
 
 def test_a_state_kept_in_memory_can_be_gone_back_to(config: TrainingConfig) -> None:
@@ -103,5 +116,31 @@ def test_evaluation_repeats_itself_and_touches_no_stream(config: TrainingConfig)
 def test_metrics_of_every_update_are_numbers(config: TrainingConfig) -> None:
     line = trained(config, 2)
     (learned,) = line.update().learned
-    assert 0.0 <= learned.entropy <= np.log(5) + 1e-6
+    assert 0.0 <= learned.entropy <= entropy_at_start(line.spec.groups[0]) + 0.1
     assert all(np.isfinite(value) for value in learned.losses.values())
+
+
+SMALL_Q = {"lr": 2e-3, "epsilon_steps": 4000, "learning_starts": 256, "batch_size": 64, "target_every": 20}
+LEARN = [
+    ("ippo", "walk", {"lr": 3e-3}, 60),
+    ("mappo", "walk", {"lr": 3e-3}, 60),
+    ("vdn", "walk", SMALL_Q, 200),
+    ("qmix", "walk", SMALL_Q, 200),
+    ("ippo", "glide", {"lr": 3e-3}, 60),
+    ("mappo", "glide", {"lr": 3e-3}, 60),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "task", "options", "updates"), LEARN)
+def test_a_task_with_masks_leavers_or_numbers_is_learned_and_the_twin_without_a_learning_rate_does_not(
+    algorithm: str, task: str, options: dict[str, Any], updates: int
+) -> None:
+    """Steps of four evaluation episodes of at most 25; nobody needs more than 5 to arrive, 2 if they glide."""
+
+    def steps_needed(lr: float, updates: int) -> int:
+        config = small_config(algorithm=algorithm, **{algorithm: options | {"lr": lr}})
+        line = trained(config.model_copy(update={"task": TASKS[task]}), updates)
+        return Evaluator(line.config.task, 4, seed=1).evaluate(line.learner).steps
+
+    assert steps_needed(options["lr"], updates) <= 40
+    assert steps_needed(1e-30, 5) >= 60

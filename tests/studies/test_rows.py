@@ -136,7 +136,7 @@ def test_each_arm_has_one_idea_off() -> None:
             for name, value in economy.without(arm, shipped).model_dump()[part].items()
             if value != shipped.model_dump()[part][name]
         }
-        for arm in economy.ARMS
+        for arm in (*economy.ARMS, "no_patience+no_halving")
     }
     assert changes == {
         "all": set(),
@@ -146,6 +146,7 @@ def test_each_arm_has_one_idea_off() -> None:
         "no_skipping": {"stage"},
         "no_patience": {"patience"},
         "none": {"finalists", "keep_control", "stage", "patience"},
+        "no_patience+no_halving": {"patience", "finalists"},
     }
     for arm in economy.ARMS:  # and is a config that runs
         RunConfig.model_validate(economy.without(arm, shipped).model_dump())

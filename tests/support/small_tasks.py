@@ -1,0 +1,100 @@
+"""Small PettingZoo environments that leave early, forbid actions, or are moved by numbers. `task.env` names them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from cosignal import EventSpec, FeatureSpec
+from gymnasium.spaces import Box, Discrete
+from pettingzoo import ParallelEnv
+
+LENGTH = 5  # cells from the start to the end
+LIMIT = 25  # steps
+
+
+class Line(ParallelEnv):  # type: ignore[misc]
+    """Two walkers on a line; who arrives at its end is paid 1 and leaves. Success: both arrived in time.
+
+    Each sees where it is and how many are there. Without the number, being last looks like being first, whose value is
+    twice as high, and an independent learner then learns to wait for ever.
+    """
+
+    has_success = True
+    return_range = (0.0, 2.0)
+    max_steps = LIMIT
+
+    def __init__(self) -> None:
+        self.possible_agents = ["walker_0", "walker_1"]
+        distance = FeatureSpec(name="dist_end", kind="distance", low=0, high=LENGTH, unit="cells")
+        self.feature_specs = {key: [distance] for key in self.possible_agents}
+        self.event_specs = {key: [EventSpec(name="arrived")] for key in self.possible_agents}
+
+    def observation_space(self, agent: str) -> Box:
+        return Box(0, LENGTH, (2,))
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        rng = np.random.default_rng(seed)
+        self.agents, self.t = list(self.possible_agents), 0
+        self.at = {agent: float(rng.integers(0, 3)) for agent in self.agents}
+        return self._observed(), self._infos(set())
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        self.t += 1
+        for agent in self.agents:
+            self.at[agent] = float(np.clip(self.at[agent] + self.move(actions[agent]), 0, LENGTH))
+        arrived = {agent for agent in self.agents if self.at[agent] >= LENGTH}
+        observed, infos = self._observed(), self._infos(arrived)
+        terminated = {agent: agent in arrived for agent in self.agents}
+        truncated = {agent: self.t >= LIMIT and agent not in arrived for agent in self.agents}
+        self.agents = [agent for agent in self.agents if not terminated[agent] and not truncated[agent]]
+        return observed, {agent: float(end) for agent, end in terminated.items()}, terminated, truncated, infos
+
+    def move(self, action: Any) -> float:
+        raise NotImplementedError
+
+    def _observed(self) -> dict[str, Any]:
+        left = sum(x < LENGTH for x in self.at.values())
+        return {agent: np.array([self.at[agent], left], np.float32) for agent in self.agents}
+
+    def _infos(self, arrived: set[str]) -> dict[str, Any]:
+        done = all(x >= LENGTH for x in self.at.values())
+        return {
+            agent: {
+                "features": {"dist_end": LENGTH - self.at[agent]},
+                "events": {"arrived": agent in arrived},
+                "success": done,
+            }
+            for agent in self.agents
+        }
+
+
+class Walk(Line):
+    """By steps; there is no step off the line's start."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "walk"}
+    action_names = ("stay", "back", "forward")
+
+    def action_space(self, agent: str) -> Discrete:
+        return Discrete(3)
+
+    def move(self, action: Any) -> float:
+        return (0.0, -1.0, 1.0)[int(action)]
+
+    def _infos(self, arrived: set[str]) -> dict[str, Any]:
+        infos = super()._infos(arrived)
+        for agent, info in infos.items():
+            info["action_mask"] = [True, self.at[agent] > 0, True]
+        return infos
+
+
+class Glide(Line):
+    """By a speed in cells a step."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "glide"}
+
+    def action_space(self, agent: str) -> Box:
+        return Box(-1, 2, (1,))
+
+    def move(self, action: Any) -> float:
+        return float(action[0])
