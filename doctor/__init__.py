@@ -6,6 +6,7 @@
 ``models``         who answers, keys, prices, prompts, tracing
 ``network``        whether the addresses of the config answer
 ``task``           what was understood of the task, and whether the first signal fits it
+``play``           what random play shows of it: contract, ranges, events, rewards, determinism
 ``arithmetic``     what an intervention costs and what the gate asks for
 ``speed``          how fast this machine trains, measured for two seconds in a process of its own
 ``show``           all of it on a terminal

@@ -12,18 +12,21 @@ from ..rl.envs import task_spec
 from ..rl.signals.shaping import CompiledSignal
 from ..rl.task import FeatureSpec, GroupSpec, TaskSpec
 from .check import Check, from_error, ok, warning
+from .play import check_play
 
 NAMES_SHOWN = 12
 
 
 def check_task(config: RunConfig) -> tuple[list[Check], TaskSpec | None]:
-    """Builds the task once; None where that fails."""
+    """Builds the task and plays it at random for seconds; None where it cannot be built."""
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what somebody else's environment prints is no result
             spec = task_spec(config.task)
     except ConfigError as error:
         return list(from_error("task", error)), None
-    return [*_told(spec), *_check_signal(config, spec)], spec
+    with contextlib.redirect_stdout(sys.stderr):
+        played = list(check_play(config.task, spec))
+    return [*_told(spec), *played, *_check_signal(config, spec)], spec
 
 
 def _told(spec: TaskSpec) -> Iterator[Check]:
@@ -33,21 +36,25 @@ def _told(spec: TaskSpec) -> Iterator[Check]:
     for group in spec.groups:
         yield _group(group)
     yield _return_range(spec)
-    if not spec.deterministic:
-        rule = "seed and actions do not decide everything, so forks begin with fresh episodes"
-        yield warning("task.deterministic", rule, "seed every random number of the environment in reset(seed=…)")
 
 
 def _group(group: GroupSpec) -> Check:
-    actions = f" ({', '.join(group.action_names)})" if group.action_names else ""
     words = (
-        f"{', '.join(group.agents)}: observe {group.obs_size} numbers, {group.n_actions} actions{actions}; "
+        f"{', '.join(group.agents)}: observe {group.obs_size} numbers, {_actions(group)}; "
         f"features {_names([_feature(feature) for feature in group.features])}; events {_names(group.event_names())}"
     )
     if all(feature.name == f"obs_{k}" for k, feature in enumerate(group.features)):
         remedy = "declare feature_specs and event_specs in the environment"
         return warning(f"task.{group.name}", f"{words}; features without a meaning tell models little", remedy)
     return ok(f"task.{group.name}", words)
+
+
+def _actions(group: GroupSpec) -> str:
+    if group.continuous:
+        bounds = ", ".join(f"[{low:g}, {high:g}]" for low, high in group.action_bounds)
+        return f"choose {len(group.action_bounds)} numbers in {bounds}"
+    names = f" ({', '.join(group.action_names)})" if group.action_names else ""
+    return f"{group.n_actions} actions{names}"
 
 
 def _feature(feature: FeatureSpec) -> str:

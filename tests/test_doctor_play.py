@@ -1,0 +1,160 @@
+"""What the doctor finds out about a task by playing it at random."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from cosignal.doctor.check import Check
+from cosignal.doctor.play import check_play, play, random_actions
+from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs import make_task, task_spec
+from small_tasks import Walk
+
+
+def checks(env: str, **more: Any) -> dict[str, Check]:
+    """The worst of each name."""
+    config = TaskConfig(env=f"{__name__}:{env}" if ":" not in env else env, **more)
+    found: dict[str, Check] = {}
+    for check in check_play(config, task_spec(config)):
+        if check.name not in found or check.state != "ok":
+            found[check.name] = check
+    return found
+
+
+class Space(Walk):
+    """With the same space objects each time, as the contract asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spaces = {a: (Walk.observation_space(self, a), Walk.action_space(self, a)) for a in self.possible_agents}
+
+    def observation_space(self, agent: str) -> Any:
+        return self._spaces[agent][0]
+
+    def action_space(self, agent: str) -> Any:
+        return self._spaces[agent][1]
+
+
+def test_a_sound_task_is_told_in_numbers() -> None:
+    found = checks("Space")
+    assert {check.state for check in found.values()} == {"ok"}
+    assert "parallel_api_test passes" in found["task.contract"].message
+    assert "episodes of random play, 8,000 steps: " in found["task.episodes"].message
+    assert "% successful" in found["task.episodes"].message
+    assert "dist_end 0…5" in found["task.agents.features"].message
+    assert "never seen: none" in found["task.agents.events"].message
+    assert "the same 2,000 steps twice" in found["task.deterministic"].message
+
+
+def test_numbers_are_exact_on_a_task_that_is_counted_by_hand() -> None:
+    """Walkers that cannot arrive: 25 steps an episode, all cut, nothing paid."""
+    task = make_task(TaskConfig(env="small_tasks:Walk", n_max=2), 4)
+    played = play(task, 10, 60.0)
+    assert (played.steps, played.lengths, played.cut, played.successes) == (40, [2] * 20, 20, 0)
+    assert (played.rewarded, played.returns) == (0, [0.0] * 20)
+
+
+def test_random_actions_are_allowed_ones() -> None:
+    task = make_task(TaskConfig(env="small_tasks:Walk"), 64)
+    rng, step = np.random.default_rng(0), task.reset(0)
+    assert step.masks is not None
+    drawn = np.stack([random_actions(task.spec, step, rng)[0] for _ in range(50)])
+    assert np.take_along_axis(step.masks[0][None].repeat(50, 0), drawn[..., None], -1).all()
+    assert set(np.unique(drawn)) == {0, 1, 2}
+    numbers = random_actions(make_task(TaskConfig(env="small_tasks:Glide"), 1).spec, step, rng)[0]
+    assert numbers.shape == (64, 2, 1)
+    assert np.abs(numbers).max() <= 1
+
+
+class Nan(Space):
+    def _observed(self) -> dict[str, Any]:
+        return {agent: x * (np.nan if self.t == 7 else 1) for agent, x in super()._observed().items()}
+
+
+class Wide(Space):
+    def _infos(self, arrived: set[str]) -> dict[str, Any]:
+        infos = super()._infos(arrived)
+        for info in infos.values():
+            info["features"]["dist_end"] += 1
+        return infos
+
+
+class Still(Space):
+    def _infos(self, arrived: set[str]) -> dict[str, Any]:
+        return {agent: info | {"features": {"dist_end": 2.0}} for agent, info in super()._infos(arrived).items()}
+
+
+class Late(Space):
+    """Not what the seed says from the tenth step on."""
+
+    chance: ClassVar[Any] = np.random.default_rng()
+
+    def _observed(self) -> dict[str, Any]:
+        noise = self.chance.normal() if self.t > 9 else 0.0
+        return {agent: x + np.float32(noise) for agent, x in super()._observed().items()}
+
+
+class Fragile(Space):
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        if self.t == 12:
+            raise ZeroDivisionError("too far")
+        return super().step(actions)
+
+
+class Shared(Space):
+    """Pays each the team's reward."""
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        observed, rewards, *rest = super().step(actions)
+        return (observed, dict.fromkeys(rewards, sum(rewards.values())), *rest)
+
+
+class Unpaid(Space):
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        observed, rewards, *rest = super().step(actions)
+        return (observed, dict.fromkeys(rewards, 0.0), *rest)
+
+
+@pytest.mark.parametrize(
+    ("env", "name", "state", "words"),
+    [
+        ("Nan", "task.finite", "problem", "must be finite numbers"),
+        ("Wide", "task.agents.features", "problem", "outside were dist_end 1…6 (declared 0…5)"),
+        ("Still", "task.agents.features", "warning", "never changed tell nothing yet: dist_end"),
+        ("Late", "task.deterministic", "problem", "step 10 of random play differed"),
+        ("Unpaid", "task.reward", "warning", "no reward but 0 in 8,000 steps"),
+        ("small_tasks:Walk", "task.contract", "warning", "should return the exact same space object"),
+    ],
+)
+def test_what_is_wrong_is_named_with_a_remedy(env: str, name: str, state: str, words: str) -> None:
+    check = checks(env)[name]
+    assert check.state == state, check
+    assert words in check.message
+    assert check.remedy
+
+
+def test_a_team_reward_that_each_is_paid_is_noticed_unless_the_mean_is_taken() -> None:
+    check = checks("Shared")["task.team_reward"]
+    assert "all agents were paid the same" in check.message
+    assert "task.team_reward" not in checks("Shared", team_reward="mean")
+    assert "task.team_reward" not in checks("Space")
+
+
+def test_a_task_that_raises_in_play_is_a_problem() -> None:
+    found = checks("Fragile")
+    assert found["task.contract"].state == "warning"
+    assert found["task.play"].state == "problem"
+    assert "it raised ZeroDivisionError: too far" in found["task.play"].message
+
+
+def test_no_end_is_a_warning() -> None:
+    found = checks("Forever")["task.episodes"]
+    assert (found.state, found.remedy) == ("warning", "set task.n_max, or a time limit in the environment")
+
+
+class Forever(Space):
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        self.t = 0
+        return super().step(dict.fromkeys(actions, 0))
