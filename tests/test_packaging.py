@@ -57,7 +57,7 @@ def test_every_constraint_is_one_exact_version() -> None:
     names = {name.lower().replace("_", "-") for name in pins}
     extras = chain.from_iterable(PROJECT["project"]["optional-dependencies"].values())
     for requirement in [*PROJECT["project"]["dependencies"], *extras]:
-        name = requirement.split(">")[0].split("<")[0]
+        name = re.split(r"[<>\[]", requirement)[0]
         assert name in names, f"{requirement!r} has no pin in constraints.txt"
 
 
