@@ -1,0 +1,259 @@
+"""Pistonball with a sparse reward and a few numbers to observe, never pixels.
+
+The physics is that of `pettingzoo.butterfly.pistonball_v6`, which `pip install 'cosignal[pistonball]'` brings; reward
+and observation are those of LCA (Lin et al., arXiv 2502.03723): 1 when the ball is at the left wall, -0.1 a step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from pettingzoo import ParallelEnv
+
+from ..task import EventSpec, FeatureSpec, FloatArray
+from .arguments import require_at_least
+from .own_task import Infos, Task
+
+PENALTY = 0.1
+RADIUS, WIDTH, TOP = 40, 40, 64  # of the ball, of a piston, highest piston: pixels
+LEFT = 80  # x of the ball's centre where it touches the left wall
+FLOOR = 491  # y of the upper end of a piston at height 0
+BALL_Y = (80, 446)  # of the ball's centre, between the ceiling and a piston at height 0
+FASTEST, SPIN = 300.0, 20.0  # features are cut off here
+
+_RULES = """\
+A ball of radius {radius} drops onto {pistons} pistons between two walls. Lengths are pixels: x runs to the
+right, y downwards; piston i covers {width} pixels around x = {first} + {width} i, from piston_0 at the left.
+Pistons start at random heights from 0 to 28, the ball near the right wall, turning at a random speed.
+Actions: down, stay, up, by 4; heights stay within 0 to {top}. In each step the pistons move one after the other from
+left to right, and the ball moves for 1/20 of a second after each of them.
+The episode ends with success when the ball reaches the left wall, and without at the time limit of {n_max} steps.
+Team reward: -{penalty} in every step, and 1 for success.
+Each piston observes the ball's place, velocity and turning speed, and the heights of all pistons."""
+
+EVENTS = (
+    EventSpec(name="moved_up", description="The piston moved up.", repeatable=True),
+    EventSpec(name="moved_down", description="The piston moved down.", repeatable=True),
+)
+
+
+class PistonballEnv(ParallelEnv):  # type: ignore[misc]
+    """Agents `piston_0`, …; observations float32 [7 + 2 pistons], actions 0 down, 1 stay, 2 up.
+
+    The team's reward is paid in equal shares, so it is the *sum* over agents; upstream and LCA pay it to each agent.
+    The observation of piston i: where the ball is ((x - its x)/100, (x - 80)/100, (y - 400)/50), the ball's velocity/
+    300 (x, y) and turning speed/20, its own height/64, all heights/64, and a one-hot of i.
+
+    Args:
+        pistons: at least 2.
+        n_max: time limit of an episode in steps, then truncation.
+    """
+
+    def __init__(self, pistons: int = 5, n_max: int = 125) -> None:
+        require_at_least(2, pistons=pistons)
+        require_at_least(1, n_max=n_max)
+        self.metadata = {"name": "pistonball", "render_modes": [], "is_parallelizable": True}
+        self.render_mode = None
+        self.table = _table(pistons, n_max)
+        self.n_max, self.clock, self.solved = n_max, 0, False
+        self.possible_agents = list(self.table.possible_agents)
+        self.agents: list[str] = []
+        self._centres = LEFT - WIDTH / 2 + WIDTH * np.arange(pistons)
+        self._space = Box(-np.inf, np.inf, (7 + 2 * pistons,), np.float32)
+        self._choices = Discrete(3)
+        self.ball: tuple[float, ...] = ()  # x, y, velocity in x and y, turning speed; pixels, radians, seconds
+        self.heights: list[int] = []  # pixels, 0..64, by piston
+
+    def observation_space(self, agent: str) -> Box:  # noqa: ARG002
+        return self._space
+
+    def action_space(self, agent: str) -> Discrete:  # noqa: ARG002
+        return self._choices
+
+    def centre(self, agent: str) -> float:
+        """x of the middle of the piston."""
+        return float(self._centres[self.possible_agents.index(agent)])
+
+    def _look(self) -> dict[str, FloatArray]:
+        """Read the table, and what each piston observes of it."""
+        ball, n = self.table.ball, len(self.possible_agents)
+        self.ball = (*ball.position, *ball.velocity, ball.angular_velocity)
+        self.heights = [FLOOR - int(piston.position[1]) for piston in self.table.pistonList]
+        rows = np.empty((n, 7 + 2 * n), np.float32)
+        rows[:, 0] = (self.ball[0] - self._centres) / 100
+        rows[:, 1:6] = self._ball_row()
+        rows[:, 6] = np.array(self.heights) / TOP
+        rows[:, 7 : 7 + n] = rows[:, 6]
+        rows[:, 7 + n :] = np.eye(n)
+        return dict(zip(self.possible_agents, rows, strict=True))
+
+    def _ball_row(self) -> list[float]:
+        x, y, vx, vy, spin = self.ball
+        return [(x - LEFT) / 100, (y - 400) / 50, vx / 300, vy / 300, spin / 20]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, FloatArray], dict[str, dict[str, Any]]]:
+        """Start an episode. Without a seed the random stream goes on."""
+        self.table.reset(seed=seed, options=options)
+        self.agents, self.clock, self.solved = list(self.possible_agents), 0, False
+        return self._look(), {agent: {} for agent in self.agents}
+
+    def step(
+        self, actions: dict[str, int]
+    ) -> tuple[dict[str, FloatArray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+        """One joint step.
+
+        Raises:
+            ValueError: the episode is over.
+        """
+        if not self.agents:
+            raise ValueError(f"step needs a running episode, the last one ended at step {self.clock}; call reset")
+        before, members = self.heights, self.agents
+        for agent in members:
+            self.table.step(int(actions[agent]))
+        observations = self._look()
+        self.clock += 1
+        self.solved = bool(self.table.terminate)
+        truncated = not self.solved and self.clock >= self.n_max
+        if self.solved or truncated:
+            self.agents = []
+        events = [_moves(now - then) for now, then in zip(self.heights, before, strict=True)]
+        return (
+            observations,
+            dict.fromkeys(members, (float(self.solved) - PENALTY) / len(members)),
+            dict.fromkeys(members, self.solved),
+            dict.fromkeys(members, truncated),
+            {agent: {"events": counts} for agent, counts in zip(members, events, strict=True)},
+        )
+
+    def state(self) -> FloatArray:
+        """[5 + pistons]: the ball and the heights, scaled as in the observations."""
+        return np.array([*self._ball_row(), *(height / TOP for height in self.heights)], np.float32)
+
+    def close(self) -> None:
+        """Nothing is open. Upstream would shut down pygame for every other environment of the process."""
+
+
+def _moves(pixels: int) -> dict[str, int]:
+    return {"moved_up": int(pixels > 0), "moved_down": int(pixels < 0)}
+
+
+def _table(pistons: int, n_max: int) -> Any:
+    """Upstream's environment, drawing nothing: that is thirty times as fast. pygame prints no greeting."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from pettingzoo.butterfly.pistonball.pistonball import raw_env
+
+    table = raw_env(n_pistons=pistons, continuous=False, max_cycles=n_max)
+    table.draw_background = table.observe = _nothing
+    return table
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+class PistonballTask(Task):
+    """Five pistons bring a ball to the left wall.
+
+    Args:
+        pistons: at least 2.
+        n_max: time limit of an episode in steps.
+
+    Raises:
+        ValueError: an argument is too small.
+    """
+
+    has_success = True
+    deterministic = True
+    action_names = ("down", "stay", "up")
+
+    def __init__(self, *, pistons: int = 5, n_max: int = 125) -> None:
+        super().__init__(PistonballEnv(pistons, n_max))
+        self.max_steps = n_max
+        self.return_range = (-PENALTY * n_max, 1 - PENALTY)
+        self.description = _RULES.format(
+            radius=RADIUS, pistons=pistons, width=WIDTH, first=LEFT - WIDTH // 2, top=TOP, n_max=n_max, penalty=PENALTY
+        )
+
+    def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
+        return _features(len(self.env.possible_agents))
+
+    def event_specs(self, agent: Any) -> Sequence[EventSpec]:  # noqa: ARG002
+        return EVENTS
+
+    def features(self, agent: Any, info: Mapping[str, Any]) -> Mapping[str, float]:  # noqa: ARG002
+        env = self.env
+        heights = env.heights
+        x, y, vx, vy, spin = env.ball
+        x = _cut(x, LEFT, WIDTH * len(heights))
+        offset = x - env.centre(agent)
+        return {
+            "dist_wall": x - LEFT,
+            "dist_ball": abs(offset),
+            "ball_offset": offset,
+            "ball_y": _cut(y, *BALL_Y),
+            "ball_vx": _cut(vx, -FASTEST, FASTEST),
+            "ball_vy": _cut(vy, -FASTEST, FASTEST),
+            "ball_spin": _cut(spin, -SPIN, SPIN),
+            "height": heights[env.possible_agents.index(agent)],
+            "mean_height": sum(heights) / len(heights),
+        }
+
+    def success(self, infos: Infos) -> bool:  # noqa: ARG002
+        return bool(self.env.solved)
+
+    def describe(self) -> str:
+        x, y, vx, vy, _ = self.env.ball
+        return f"ball at ({x:.0f},{y:.0f}) moving ({vx:+.0f},{vy:+.0f}) a second; heights {self.env.heights}"
+
+
+def _cut(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
+
+
+def _features(pistons: int) -> tuple[FeatureSpec, ...]:
+    """The same bounds for every piston. The ball is pressed into walls and pistons by a few pixels: that is cut off."""
+    far = WIDTH * (pistons - 1) - WIDTH / 2  # from the ball at one wall to the middle of the piston at the other
+    speed = f"cut off at ±{FASTEST:g}."
+    return (
+        FeatureSpec(
+            name="dist_wall", kind="distance", low=0, high=WIDTH * pistons - LEFT, unit="pixels",
+            description="From the ball to the left wall.",
+        ),
+        FeatureSpec(
+            name="dist_ball", kind="distance", low=0, high=far, unit="pixels",
+            description="Horizontal distance from the middle of the piston to the ball's centre.",
+        ),
+        FeatureSpec(
+            name="ball_offset", kind="quantity", low=-far, high=far, unit="pixels",
+            description="x of the ball's centre minus x of the middle of the piston.",
+        ),
+        FeatureSpec(
+            name="ball_y", kind="position", low=BALL_Y[0], high=BALL_Y[1], unit="pixels",
+            description="y of the ball's centre, downwards.",
+        ),
+        FeatureSpec(
+            name="ball_vx", kind="quantity", low=-FASTEST, high=FASTEST, unit="pixels/s",
+            description=f"Velocity of the ball to the right, {speed}",
+        ),
+        FeatureSpec(
+            name="ball_vy", kind="quantity", low=-FASTEST, high=FASTEST, unit="pixels/s",
+            description=f"Velocity of the ball downwards, {speed}",
+        ),
+        FeatureSpec(
+            name="ball_spin", kind="quantity", low=-SPIN, high=SPIN, unit="rad/s",
+            description=f"Turning speed of the ball, cut off at ±{SPIN:g}.",
+        ),
+        FeatureSpec(
+            name="height", kind="quantity", low=0, high=TOP, unit="pixels", description="Height of the piston."
+        ),
+        FeatureSpec(
+            name="mean_height", kind="quantity", low=0, high=TOP, unit="pixels",
+            description="Mean height of all pistons.",
+        ),
+    )  # fmt: skip
