@@ -8,15 +8,18 @@ from pydantic import Field, model_validator
 
 from .algorithms.config import IPPOConfig, MAPPOConfig, QMIXConfig, VDNConfig
 from .frozen import Config
+from .shipped import EXTRAS, ShippedName
 from .signals.signal import MAX_BETA, MAX_TERMS, Exploration, Signal, Term
 
 
 class TaskConfig(Config):
     """A shipped task by `name`, or any PettingZoo `ParallelEnv` by `env`."""
 
-    name: Literal["two_switch"] | None = None
+    name: ShippedName | None = None
     env: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")  # "package.module:factory"
-    env_args: dict[str, Any] = Field(default_factory=dict)  # given to the factory by name
+    env_args: dict[str, Any] = Field(
+        default_factory=dict
+    )  # given by name to the factory, or to a shipped task of an extra
     n_max: int | None = Field(default=None, ge=1)  # time limit of an episode, in steps
     allow_agent_overlap: bool = True
     team_reward: Literal["sum", "mean"] = "sum"  # how a PettingZoo env's rewards become the team's
@@ -25,9 +28,10 @@ class TaskConfig(Config):
     def _one_of_name_and_env(self) -> TaskConfig:
         if (self.name is None) == (self.env is None):
             raise ValueError("set exactly one of task.name (a shipped task) and task.env ('package.module:factory')")
-        if self.name is not None and self.env_args:
+        if self.name is not None and self.name not in EXTRAS and self.env_args:
             raise ValueError(
-                f"task.env_args go with task.env, got {self.env_args!r} with task.name {self.name!r}; drop them"
+                f"task.env_args go with task.env or one of {', '.join(EXTRAS)}, got {self.env_args!r} with"
+                f" task.name {self.name!r}; drop them"
             )
         return self
 

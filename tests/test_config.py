@@ -101,6 +101,11 @@ def test_the_hash_is_of_what_can_change_a_run(tmp_path: Path) -> None:
             "task: set exactly one of task.name (a shipped task) and task.env ('package.module:factory')",
         ),
         (
+            "task: {name: two_switch, env_args: {size: 8}}",
+            "task.env_args go with task.env or one of lbf, rware, mpe_spread, mpe_speaker_listener, pistonball, "
+            "got {'size': 8} with task.name 'two_switch'; drop them",
+        ),
+        (
             "trainer: {ippo: {hidden: [64, -5]}}",
             "trainer.ippo.hidden.1: must be greater than or equal to 1, got -5; correct it",
         ),
@@ -202,7 +207,8 @@ def test_wrong_overrides(tmp_path: Path, override: str, message: str) -> None:
 def test_the_config_imports_neither_torch_nor_langchain() -> None:
     code = "import sys, cosignal.config; print(*sorted(m.split('.')[0] for m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {"torch", "langchain", "langchain_core", "langgraph", "numba", "scipy", "zmq"}.isdisjoint(loaded)
+    heavy = {"torch", "langchain", "langchain_core", "langgraph", "numba", "scipy", "zmq", "pettingzoo", "gymnasium"}
+    assert heavy.isdisjoint(loaded)
 
 
 # ---------------------------------------------------------------- what an intervention costs

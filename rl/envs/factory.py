@@ -12,6 +12,7 @@ from typing import Any
 
 from ...errors import ConfigError, TaskImportError
 from ..config import TaskConfig
+from ..shipped import EXTRAS
 from ..task import BatchedTask, TaskSpec
 from .own_task import Task, as_task
 from .two_switch_spec import N_MAX, two_switch_spec
@@ -27,71 +28,85 @@ def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
         TaskImportError: the environment cannot be imported or built.
         ConfigError: it can, but not be trained on.
     """
-    if config.env is None:
+    if config.name == "two_switch":
         from .two_switch_batch import BatchedTwoSwitch
 
         return BatchedTwoSwitch(num_envs, config.n_max or N_MAX, config.allow_agent_overlap)
     from .pettingzoo import PettingZooTask
 
-    factory = import_factory(config)
-    with _told(config.env, "the environment must reset and step"):
+    factory = task_factory(config)
+    with _told(config, "the environment must reset and step"):
+        if config.name is not None:
+            return PettingZooTask(factory, num_envs)
         return PettingZooTask(factory, num_envs, config.team_reward, config.n_max)
 
 
 def task_spec(config: TaskConfig) -> TaskSpec:
-    """What may be said about the task; for a PettingZoo environment one instance is built, probed and closed.
+    """What may be said about the task; where it is not the native one, an instance is built, probed and closed.
 
     Raises:
         TaskImportError: the environment cannot be imported or built.
         ConfigError: it can, but not be trained on.
     """
-    if config.env is None:
+    if config.name == "two_switch":
         return two_switch_spec(config.n_max or N_MAX, config.allow_agent_overlap)
     from .pettingzoo_layout import read_layout
 
-    factory = import_factory(config)
-    with _told(config.env, "the environment must reset and step"):
+    factory = task_factory(config)
+    with _told(config, "the environment must reset and step"):
         task = factory()
         spec = read_layout(task, config.n_max).spec
         task.env.close()
         return spec
 
 
-def import_factory(config: TaskConfig) -> Callable[[], Task]:
-    """The callable that `task.env` names; what it builds is checked at each call.
+def task_factory(config: TaskConfig) -> Callable[[], Task]:
+    """The callable that `task.env` or the shipped task names; what it builds is checked at each call.
 
     Raises:
         TaskImportError: the module or attribute is missing, or importing it fails.
-        ConfigError: an option of `task` that only a shipped task has.
+        ConfigError: an option of `task` that only Two-Switch has.
     """
-    if config.env is None:
-        raise ConfigError("task.env must name an environment here, got None; set it to 'package.module:factory'")
     if not config.allow_agent_overlap:
         raise ConfigError(
-            "task.allow_agent_overlap is an option of the shipped tasks, got False with"
-            f" task.env {config.env!r}; leave it out and let your factory set it"
+            f"task.allow_agent_overlap is an option of two_switch, got False with {_key(config)}"
+            f" {_name(config)!r}; leave it out, and let your factory set what it needs"
         )
-    module_name, _, attribute = config.env.partition(":")
-    with _told(config.env, f"its module {module_name!r} must be importable"), _current_directory_importable():
+    if config.name is None:
+        return _checked_factory(import_factory(config), config, config.env_args)
+    limit = {} if config.n_max is None else {"n_max": config.n_max}
+    return _checked_factory(import_factory(config), config, config.env_args | limit)
+
+
+def import_factory(config: TaskConfig) -> Any:
+    """What `task.env`, or the table of shipped tasks, names.
+
+    Raises:
+        TaskImportError: the module or attribute is missing, or importing it fails.
+    """
+    path = config.env if config.name is None else EXTRAS[config.name].factory
+    module_name, _, attribute = str(path).partition(":")
+    with _told(config, f"its module {module_name!r} must be importable"), _current_directory_importable():
         module = importlib.import_module(module_name)
     try:
-        factory = reduce(getattr, attribute.split("."), module)
+        return reduce(getattr, attribute.split("."), module)
     except AttributeError as error:
         raise TaskImportError(
-            f"task.env must be 'package.module:factory', got {config.env!r}, and module {module_name!r} has no"
+            f"task.env must be 'package.module:factory', got {path!r}, and module {module_name!r} has no"
             f" {attribute!r}; correct the name after the colon"
         ) from error
-    return _checked_factory(factory, config.env, config.env_args)
 
 
-def _checked_factory(factory: Any, name: str, arguments: Mapping[str, Any]) -> Callable[[], Task]:
+def _checked_factory(factory: Any, config: TaskConfig, arguments: Mapping[str, Any]) -> Callable[[], Task]:
+    name = _name(config)
     if not callable(factory):
         raise TaskImportError(
             f"task.env must name a class or a function, got {name!r}, a {type(factory).__name__}; name what builds it"
         )
 
     def build() -> Task:
-        with _told(name, f"the factory must work {'with task.env_args' if arguments else 'without arguments'}"):
+        given = f"with task.env_args {arguments!r}" if arguments else "without arguments"
+        with _told(config, f"the factory must work {given}"):
             made = factory(**arguments)
         try:
             return as_task(made)
@@ -104,8 +119,16 @@ def _checked_factory(factory: Any, name: str, arguments: Mapping[str, Any]) -> C
     return build
 
 
+def _key(config: TaskConfig) -> str:
+    return "task.env" if config.name is None else "task.name"
+
+
+def _name(config: TaskConfig) -> str:
+    return str(config.env if config.name is None else config.name)
+
+
 @contextmanager
-def _told(name: str, rule: str) -> Iterator[None]:
+def _told(config: TaskConfig, rule: str) -> Iterator[None]:
     """Whatever other people's code raises becomes a `TaskImportError` that says where."""
     try:
         yield
@@ -113,9 +136,17 @@ def _told(name: str, rule: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise TaskImportError(
-            f"task.env: {rule}, got {name!r}, which raised {type(error).__name__}: {error};"
-            f" install it, start from the directory that holds it (now {Path.cwd()}), or mend it"
+            f"{_key(config)}: {rule}, got {_name(config)!r}, which raised {type(error).__name__}: {error};"
+            f" {_remedy(config, error)}"
         ) from error
+
+
+def _remedy(config: TaskConfig, error: Exception) -> str:
+    if config.name is None:
+        return f"install it, start from the directory that holds it (now {Path.cwd()}), or mend it"
+    if isinstance(error, ModuleNotFoundError):
+        return f"pip install 'cosignal[{EXTRAS[config.name].extra}]'"
+    return "correct task.env_args"
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from cosignal.errors import ConfigError, TaskImportError
@@ -12,6 +14,7 @@ from cosignal.rl.config import TaskConfig
 from cosignal.rl.envs import make_task, task_spec
 from cosignal.rl.envs.pettingzoo import PettingZooTask
 from cosignal.rl.envs.two_switch_batch import BatchedTwoSwitch
+from cosignal.rl.shipped import EXTRAS, ShippedName
 
 TWO_SWITCH = "cosignal.rl.envs.two_switch:TwoSwitchEnv"
 
@@ -80,6 +83,44 @@ def test_what_cannot_be_built_is_told_in_one_line(
         assert "\n" not in str(told.value)
 
 
-def test_options_of_shipped_tasks_are_refused_for_others() -> None:
+def test_options_of_two_switch_are_refused_for_others() -> None:
     with pytest.raises(ConfigError, match="allow_agent_overlap"):
         task_spec(TaskConfig(env=TWO_SWITCH, allow_agent_overlap=False))
+    with pytest.raises(ConfigError, match="allow_agent_overlap is an option of two_switch, got False with task.name"):
+        task_spec(TaskConfig(name="lbf", allow_agent_overlap=False))
+
+
+def test_a_shipped_task_takes_arguments() -> None:
+    config = TaskConfig(name="lbf", env_args={"players": 3, "n_max": 7})
+    assert (len(task_spec(config).agents), task_spec(config).max_steps) == (3, 7)
+    assert task_spec(config.model_copy(update={"n_max": 5})).max_steps == 5
+    with pytest.raises(TaskImportError, match="'player': 3.*got 'lbf', which raised TypeError.*correct task.env_args"):
+        task_spec(TaskConfig(name="lbf", env_args={"player": 3}))
+    with pytest.raises(TaskImportError, match="ValueError: foods must be at least 1, got 0"):
+        make_task(TaskConfig(name="lbf", env_args={"foods": 0}), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("lbf", "lbforaging"),
+        ("rware", "rware"),
+        ("mpe_spread", "mpe2"),
+        ("mpe_speaker_listener", "mpe2"),
+        ("pistonball", "pymunk"),
+    ],
+)
+def test_a_missing_package_is_told_with_its_extra(name: ShippedName, package: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from cosignal.rl.config import TaskConfig;"
+        f"from cosignal.rl.envs import task_spec; task_spec(TaskConfig(name={name!r}))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert "TaskImportError: task.name: " in told
+    assert told.strip().endswith(f"; pip install 'cosignal[{EXTRAS[name].extra}]'")
+
+
+def test_the_table_of_shipped_tasks_is_whole() -> None:
+    assert {"two_switch", *EXTRAS} == set(get_args(ShippedName))
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert {extra.extra for extra in EXTRAS.values()} <= set(project["project"]["optional-dependencies"])

@@ -1,0 +1,28 @@
+"""Tasks that come with cosignal, by the name that `task.name` takes. Imports nothing, since the config reads it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+ShippedName = Literal["two_switch", "lbf", "rware", "mpe_spread", "mpe_speaker_listener", "pistonball"]
+
+
+class Extra(NamedTuple):
+    """A task around an environment of a third-party package.
+
+    `factory`: "module:class" of a `Task`; its arguments have defaults, and one of them is `n_max`. The *sum* of the
+    agents' rewards is the team's.
+    `extra`: of pip, which installs that package.
+    """
+
+    factory: str
+    extra: str
+
+
+EXTRAS = {
+    "lbf": Extra("cosignal.rl.envs.lbf:ForagingTask", "lbf"),
+    "rware": Extra("cosignal.rl.envs.warehouse:WarehouseTask", "rware"),
+    "mpe_spread": Extra("cosignal.rl.envs.mpe:SpreadTask", "mpe"),
+    "mpe_speaker_listener": Extra("cosignal.rl.envs.mpe:SpeakerListenerTask", "mpe"),
+    "pistonball": Extra("cosignal.rl.envs.pistonball:PistonballTask", "pistonball"),
+}
