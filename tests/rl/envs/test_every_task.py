@@ -13,6 +13,7 @@ from cosignal.rl.envs.factory import task_factory
 from cosignal.rl.envs.pettingzoo import PettingZooTask
 from cosignal.rl.shipped import EXTRAS, ShippedName
 from cosignal.rl.task import ActionArray, BatchedTask, Step, TaskSpec, episode_seed
+from pettingzoo_tests import parallel_api_test, parallel_seed_test
 
 NAMES = get_args(ShippedName)
 LIMIT = 9
@@ -143,12 +144,11 @@ def test_a_restored_task_continues_bit_for_bit(config: TaskConfig) -> None:
     one.close(), other.close()
 
 
-@pytest.mark.filterwarnings("ignore:The old environment creation API")  # of pettingzoo.test's own imports
 @pytest.mark.parametrize("name", EXTRAS)
-def test_the_environment_passes_pettingzoos_own_test(name: ShippedName, capsys: pytest.CaptureFixture[str]) -> None:
-    from pettingzoo.test import parallel_api_test
-
-    parallel_api_test(task_factory(TaskConfig(name=name))().env, num_cycles=60)
+def test_the_environment_passes_pettingzoos_own_tests(name: ShippedName, capsys: pytest.CaptureFixture[str]) -> None:
+    build = task_factory(TaskConfig(name=name))
+    parallel_api_test(build().env, num_cycles=60)
+    parallel_seed_test(lambda: build().env, num_cycles=20)
     assert "Passed" in capsys.readouterr().out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cosignal.rl.envs.two_switch import TwoSwitchEnv
-from pettingzoo.test import parallel_api_test, parallel_seed_test
+from pettingzoo_tests import parallel_api_test, parallel_seed_test
 
 
 @pytest.mark.parametrize("overlap", [True, False])
