@@ -31,7 +31,8 @@ right, y downwards; piston i covers {width} pixels around x = {first} + {width} 
 Pistons start at random heights from 0 to 28, the ball near the right wall, turning at a random speed.
 Actions: down, stay, up, by 4; heights stay within 0 to {top}. In each step the pistons move one after the other from
 left to right, and the ball moves for 1/20 of a second after each of them.
-The episode ends with success when the ball reaches the left wall, and without at the time limit of {n_max} steps.
+The episode ends with success when the ball is at the left wall or would be there 1/20 of a second later at its present
+velocity, and without at the time limit of {n_max} steps.
 Team reward: -{penalty} in every step, and 1 for success.
 Each piston observes the ball's place, velocity and turning speed, and the heights of all pistons."""
 
