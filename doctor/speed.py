@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from ..errors import TrainerGone
 from ..rl.config import TrainingConfig
-from ..rl.ipc.process import child_environment, module_command
+from ..rl.process import child_environment, module_command
 
 BURST_S = 2.0
 PATIENCE_S = 180.0  # importing torch and compiling a task take seconds, on a busy machine many

@@ -1,12 +1,32 @@
-"""What every compute process does first."""
+"""How compute processes are started, and what every one of them does first."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 PARENT = "COSIGNAL_PARENT"  # environment variable: the pid of the process that starts a child
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def child_environment(secrets: Sequence[str] = ()) -> dict[str, str]:
+    """Our environment for a child: no variable named in `secrets` or like *_API_KEY, one thread, our import path."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in secrets and not name.endswith("_API_KEY")
+    }
+    environment.update(dict.fromkeys(ONE_THREAD, "1"))
+    environment[PARENT] = str(os.getpid())
+    environment["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    return environment
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """`python -m module`, with our import path and nothing put in front of it (-P)."""
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def one_thread() -> None:

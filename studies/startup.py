@@ -18,7 +18,8 @@ from typing import Any
 
 from ..errors import TrainerGone
 from ..rl.config import SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
-from ..rl.ipc.process import attach_or_start, child_environment
+from ..rl.ipc.process import attach_or_start
+from ..rl.process import child_environment
 from .measure import median, span
 from .results import Tell
 

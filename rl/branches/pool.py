@@ -26,7 +26,8 @@ from pydantic import ValidationError
 
 from ...errors import BranchError, ProtocolError
 from ..ipc.messages import WORKER_REPLY, BranchJob, BranchResult, ErrorReply, WorkerReady, WorkerReply
-from ..ipc.process import end_child, module_command, runtime_dir, start_child, tail
+from ..ipc.process import end_child, runtime_dir, start_child, tail
+from ..process import module_command
 from ..signals.signal import Exploration, Signal
 
 MAX_RESTARTS = 3  # per job

@@ -31,7 +31,7 @@ from ray.exceptions import RayError
 
 from ...errors import BranchError, ConfigError, SnapshotError
 from ..ipc.messages import PROTOCOL, BranchJob, BranchResult
-from ..ipc.process import ONE_THREAD
+from ..process import ONE_THREAD
 from .pool import MAX_RESTARTS, READY_TIMEOUT_S, OnResult, parse_reply, result_of
 from .ray_node import local_ray
 from .shipping import Files, pack, unpack

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,11 +21,10 @@ from pydantic import BaseModel
 
 from ...errors import ProtocolError, SeamError, TrainerGone
 from ..locks import lock_is_held
-from ..process import PARENT
+from ..process import child_environment, module_command
 from .client import TrainerClient, ZmqChannel
 from .messages import HelloReply
 
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 RUNTIME_PREFIX = "cosignal-"
 MAX_SOCKET_PATH = 107  # bytes, of sockaddr_un
 START_TIMEOUT_S = 180.0  # importing torch takes seconds, on a busy machine many
@@ -44,22 +42,6 @@ class Pointer(BaseModel):
 
 
 # ---------------------------------------------------------------- children
-
-
-def child_environment(secrets: Sequence[str] = ()) -> dict[str, str]:
-    """Our environment for a child: no variable named in `secrets` or like *_API_KEY, one thread, our import path."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in secrets and not name.endswith("_API_KEY")
-    }
-    environment.update(dict.fromkeys(ONE_THREAD, "1"))
-    environment[PARENT] = str(os.getpid())
-    environment["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    return environment
-
-
-def module_command(module: str, *arguments: str) -> list[str]:
-    """`python -m module`, with our import path and nothing put in front of it (-P)."""
-    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def runtime_dir() -> Path:

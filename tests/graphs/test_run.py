@@ -15,8 +15,8 @@ from cosignal.errors import ApprovalError, ConfigError, RunLockedError, TaskImpo
 from cosignal.graphs.directory import make_run, newest_unfinished, open_run
 from cosignal.graphs.events import ApprovalGiven, ApprovalNeeded, Progress, RunFinished, RunStarted
 from cosignal.graphs.run import Run, _Clock, hidden_from_children, start
-from cosignal.rl.ipc.process import child_environment
 from cosignal.rl.metrics import MetricsWriter
+from cosignal.rl.process import child_environment
 from cosignal.runs.approvals import given_answer
 from cosignal.runs.store import LoopStore, RunView
 

@@ -14,13 +14,13 @@ from cosignal.errors import ProtocolError, TrainerGone
 from cosignal.rl.ipc.process import (
     MAX_SOCKET_PATH,
     attach_or_start,
-    child_environment,
     end_child,
     runtime_dir,
     start_child,
     tail,
 )
 from cosignal.rl.locks import lock_is_held
+from cosignal.rl.process import child_environment
 
 TRAINER = """
 import fcntl, json, os, sys, zmq
