@@ -14,6 +14,7 @@ CosignalError
 │   └── VersionConflict      compare-and-set failed: another signal is in force
 ├── BranchError              a branch could not be run
 ├── SnapshotError            a snapshot is missing or does not fit
+├── EnvironmentLost          an environment crashes or hangs again and again
 └── ModelAnswerError         a model's answer that is no schema object (data: routed by the graph)
     ├── InvalidAnswer        not JSON, or JSON of the wrong shape
     ├── ProviderError        the provider did not answer
@@ -76,6 +77,10 @@ class BranchError(CosignalError):
 
 class SnapshotError(CosignalError):
     """A snapshot is missing, incomplete, or of another task or network."""
+
+
+class EnvironmentLost(CosignalError):
+    """An environment that was restarted again and again and never finished a step, or a process that hosts some."""
 
 
 class ModelAnswerError(CosignalError):

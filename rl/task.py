@@ -142,6 +142,34 @@ class Step:
     last_masks: list[BoolArray] | None = None  # the same in s'; an agent that has left may do its first action only
     alive: list[BoolArray] | None = None  # [g] [E, A_g] false for an agent that has left the running episode
     last_alive: list[BoolArray] | None = None  # the same in s'
+    # [E] the episode was cut since its environment crashed or hung: truncated is true as well, reward 0, s' = s, and
+    # the episode counts for nothing; None: that cannot happen
+    lost: BoolArray | None = None
+
+
+def new_step(spec: TaskSpec, num_envs: int) -> Step:
+    """Zeros, all actions allowed, everybody alive."""
+    agents = [len(group.agents) for group in spec.groups]
+
+    def zeros(sizes: list[int]) -> list[FloatArray]:
+        return [np.zeros((num_envs, a, n), np.float32) for a, n in zip(agents, sizes, strict=True)]
+
+    def flags() -> BoolArray:
+        return np.zeros(num_envs, np.bool_)
+
+    def masks() -> list[BoolArray]:
+        return [np.ones((num_envs, a, group.n_actions), np.bool_) for a, group in zip(agents, spec.groups, strict=True)]
+
+    def alive() -> list[BoolArray]:
+        return [np.ones((num_envs, a), np.bool_) for a in agents]
+
+    obs, features = [group.obs_size for group in spec.groups], [len(group.features) for group in spec.groups]
+    return Step(
+        obs=zeros(obs), features=zeros(features), last_obs=zeros(obs), last_features=zeros(features),
+        events=zeros([len(group.events) for group in spec.groups]), reward=np.zeros(num_envs, np.float32),
+        terminated=flags(), truncated=flags(), success=flags(), masks=masks(), last_masks=masks(),
+        alive=alive(), last_alive=alive(), lost=flags(),
+    )  # fmt: skip
 
 
 class BatchedTask(Protocol):

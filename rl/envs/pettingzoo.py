@@ -1,18 +1,24 @@
 """Any PettingZoo `ParallelEnv` as a batch: E instances, stepped one after the other in this process.
 
 `pettingzoo_layout` says how agents are grouped and where features, events and success come from.
+
+An environment that raises anything but a ConfigError is built anew, and its episode is lost (`Step.lost`); the next one
+has the next number. A reset that raises is tried again so, and nothing is lost that had been played. One that hangs, or
+takes its process with it, is not noticed here: `process_task` does that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from ...errors import ConfigError, SnapshotError
-from ..task import ActionArray, BoolArray, FloatArray, Step, episode_seed
+from ...errors import ConfigError, CosignalError, EnvironmentLost, SnapshotError
+from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec, episode_seed, new_step
 from .own_task import Task, as_task
 from .pettingzoo_layout import GroupLayout, read_layout
 
@@ -20,6 +26,12 @@ Views = tuple[list[FloatArray], list[FloatArray], list[BoolArray], list[BoolArra
 Row = NDArray[np.generic]  # one joint action, agents side by side: choices as int64, or float64 where any is a Box
 
 _MASK = (1 << 64) - 1
+MAX_LOSSES = 10  # in a row, without a finished step between them
+
+
+def log_loss(env: int, words: str) -> None:
+    """Environment number `env` of the batch is restarted, and why."""
+    structlog.get_logger().warning("environment restarted", env=env, error=words)
 
 
 class PettingZooTask:
@@ -37,9 +49,11 @@ class PettingZooTask:
         team_reward: how the agents' rewards become the team's.
         n_max: truncate after that many steps, on top of the environment's own limit; None for no such limit.
         first_env: number of the first environment, where others of the batch live elsewhere; reset seeds depend on it.
+        on_loss: is told the number of an environment that raised, and what.
 
     Raises:
         ConfigError: the environment cannot be batched, see `pettingzoo_layout.read_layout`.
+        EnvironmentLost: from any method that plays, when an environment raises MAX_LOSSES times in a row.
     """
 
     def __init__(
@@ -49,11 +63,12 @@ class PettingZooTask:
         team_reward: Literal["sum", "mean"] = "sum",
         n_max: int | None = None,
         first_env: int = 0,
+        on_loss: Callable[[int, str], None] = log_loss,
     ) -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs must be at least 1, got {num_envs!r}; raise it")
         self.num_envs, self._factory, self._team_reward, self._n_max = num_envs, factory, team_reward, n_max
-        self._first_env = first_env
+        self._first_env, self._on_loss = first_env, on_loss
         self._tasks = [as_task(factory()) for _ in range(num_envs)]
         if len({id(task.env) for task in self._tasks}) != num_envs:
             raise ConfigError(
@@ -68,39 +83,11 @@ class PettingZooTask:
         self._base_seed = 0
         self._seeds = np.zeros(num_envs, dtype=np.int64)
         self._episodes = np.zeros(num_envs, dtype=np.int64)
+        self._losses = [0] * num_envs  # [e] in a row
         self._history: list[list[Row]] = [[] for _ in range(num_envs)]  # [e] [t], actions since the reset
-        self._step = self._new_step()
+        self._step = new_step(self.spec, num_envs)
         self._pairs = self._paired()
         self.reset(0)
-
-    def _new_step(self) -> Step:
-        def zeros(sizes: list[int]) -> list[FloatArray]:
-            agents = [len(group.agents) for group in self.spec.groups]
-            return [np.zeros((self.num_envs, a, n), dtype=np.float32) for a, n in zip(agents, sizes, strict=True)]
-
-        obs = [group.obs_size for group in self.spec.groups]
-        features = [len(group.features) for group in self.spec.groups]
-        return Step(
-            obs=zeros(obs),
-            features=zeros(features),
-            last_obs=zeros(obs),
-            last_features=zeros(features),
-            events=zeros([len(group.events) for group in self.spec.groups]),
-            reward=np.zeros(self.num_envs, dtype=np.float32),
-            terminated=np.zeros(self.num_envs, dtype=np.bool_),
-            truncated=np.zeros(self.num_envs, dtype=np.bool_),
-            success=np.zeros(self.num_envs, dtype=np.bool_),
-            masks=self._new_masks(),
-            last_masks=self._new_masks(),
-            alive=self._all_alive(),
-            last_alive=self._all_alive(),
-        )
-
-    def _new_masks(self) -> list[BoolArray]:
-        return [np.ones((self.num_envs, len(group.agents), group.n_actions), np.bool_) for group in self.spec.groups]
-
-    def _all_alive(self) -> list[BoolArray]:
-        return [np.ones((self.num_envs, len(group.agents)), np.bool_) for group in self.spec.groups]
 
     def _paired(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """(array of s, the same of s')."""
@@ -122,17 +109,55 @@ class PettingZooTask:
         assert step.last_alive is not None
         return step.last_obs, step.last_features, step.last_masks, step.last_alive
 
+    @property
+    def episodes(self) -> NDArray[np.int64]:
+        """[E]: numbers of the running episodes."""
+        return self._episodes
+
     def reset(self, base_seed: int) -> Step:
         """Start episode 0 in every environment."""
+        return self.begin(base_seed, [0] * self.num_envs)
+
+    def begin(self, base_seed: int, episodes: Sequence[int]) -> Step:
+        """Start episode number `episodes[e]` in environment e."""
         self._base_seed = base_seed & _MASK
-        for e in range(self.num_envs):
-            self._begin(e, 0)
+        for e, episode in enumerate(episodes):
+            self._begin(e, episode)
         return self.observe()
 
     def _begin(self, e: int, episode: int) -> None:
-        self._episodes[e] = episode
-        self._seeds[e] = episode_seed(self._base_seed, self._first_env + e, episode)
-        self._replay(e, [])
+        """Where the reset raises, the next episode is tried: this seed may be what does it."""
+        while True:
+            self._episodes[e] = episode
+            self._seeds[e] = episode_seed(self._base_seed, self._first_env + e, episode)
+            if self._replayed(e, []):
+                return
+            episode += 1
+
+    def _replayed(self, e: int, history: list[Row]) -> bool:
+        """`_replay`; where the environment raises it is rebuilt, and the answer is False."""
+        try:
+            self._replay(e, history)
+        except CosignalError:
+            raise
+        except Exception as error:  # noqa: BLE001 other people's code
+            self._rebuild(e, error)
+            return False
+        return True
+
+    def _rebuild(self, e: int, error: Exception) -> None:
+        """A new instance in the place of one that raised."""
+        env, words = self._first_env + e, f"{type(error).__name__}: {error}"
+        self._on_loss(env, words)
+        self._losses[e] += 1
+        if self._losses[e] >= MAX_LOSSES:
+            raise EnvironmentLost(
+                f"an environment may raise in {MAX_LOSSES - 1} steps or resets in a row, number {env} of"
+                f" {self.spec.name!r} did once more: {words}; mend it, or make its factory give one that works"
+            ) from error
+        with suppress(Exception):  # it may be in any state
+            self._tasks[e].env.close()
+        self._tasks[e] = as_task(self._factory())
 
     def _replay(self, e: int, history: list[Row]) -> None:
         """Reset environment e with its seed, act as in `history`, and show where it stands."""
@@ -163,25 +188,13 @@ class PettingZooTask:
             ValueError: wrong shape, or an action out of range (nothing has changed then).
             ConfigError: the environment does not give a feature that it declares.
         """
-        joint = self._checked(actions)
+        check_actions(self.spec, self.num_envs, actions)
+        joint = self._rows(actions)
+        assert self._step.lost is not None
+        self._step.lost[:] = False
         for e in range(self.num_envs):
             self._step_env(e, joint[e])
         return self._step
-
-    def _checked(self, actions: list[ActionArray]) -> NDArray[np.generic]:
-        """The actions side by side, [E, …]."""
-        for group, chosen in zip(self.spec.groups, actions, strict=True):
-            shape = (self.num_envs, len(group.agents), *group.action_shape)
-            if chosen.shape != shape:
-                raise ValueError(f"actions of group {group.name!r} must have shape {shape}, got {chosen.shape}")
-            if group.continuous:
-                continue
-            if chosen.min() < 0 or chosen.max() >= group.n_actions:
-                raise ValueError(
-                    f"actions of group {group.name!r} must be in 0..{group.n_actions - 1},"
-                    f" got {chosen.min()}..{chosen.max()}; fix the policy"
-                )
-        return self._rows(actions)
 
     def _rows(self, actions: list[ActionArray]) -> NDArray[np.generic]:
         """[g] [N, A_g] or [N, A_g, k] → [N, …], a copy."""
@@ -189,6 +202,35 @@ class PettingZooTask:
         return np.concatenate(flat, axis=1).astype(self._row_dtype)
 
     def _step_env(self, e: int, row: Row) -> None:
+        try:
+            ended = self._play(e, row)
+        except CosignalError:
+            raise
+        except Exception as error:  # noqa: BLE001 other people's code
+            self._lose(e)
+            self._rebuild(e, error)
+            ended = True
+        else:
+            self._losses[e] = 0
+        if ended:
+            self._begin(e, int(self._episodes[e]) + 1)
+        else:
+            for now, last in self._pairs:
+                now[e] = last[e]
+
+    def _lose(self, e: int) -> None:
+        """The step that an environment did not finish."""
+        step = self._step
+        for now, last in self._pairs:
+            last[e] = now[e]
+        for array in (*step.events, step.reward, step.terminated, step.success):
+            array[e] = 0
+        step.truncated[e] = True
+        assert step.lost is not None
+        step.lost[e] = True
+
+    def _play(self, e: int, row: Row) -> bool:
+        """One step of environment e, without what follows an episode; whether it has ended."""
         task, step = self._tasks[e], self._step
         env = task.env
         observations, rewards, terminations, truncations, infos = env.step(self._env_actions(env, row))
@@ -200,11 +242,7 @@ class PettingZooTask:
         step.terminated[e], step.truncated[e] = terminated, truncated
         ended = terminated or truncated
         step.success[e] = ended and self.spec.has_success and task.success(infos)
-        if ended:
-            self._begin(e, int(self._episodes[e]) + 1)
-        else:
-            for now, last in self._pairs:
-                now[e] = last[e]
+        return ended
 
     def _team_total(self, rewards: dict[Any, float]) -> float:
         total = sum(float(rewards.get(agent, 0.0)) for agent in self._ids)
@@ -269,7 +307,8 @@ class PettingZooTask:
         step = self._step
         for now, last in self._pairs:
             last[:] = now
-        for array in (*step.events, step.reward, step.terminated, step.truncated, step.success):
+        assert step.lost is not None
+        for array in (*step.events, step.reward, step.terminated, step.truncated, step.success, step.lost):
             array[:] = 0
         return step
 
@@ -298,8 +337,8 @@ class PettingZooTask:
         return state
 
     def load_state_dict(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """Reset every environment with its seed and play its actions again. A task that is not deterministic starts a
-        fresh episode in every environment instead.
+        """Reset every environment with its seed and play its actions again, on a new instance where one raises. A task
+        that is not deterministic starts a fresh episode in every environment instead.
 
         Raises:
             SnapshotError: arrays are missing or of another task or number of environments, or the replay differs.
@@ -309,7 +348,9 @@ class PettingZooTask:
         for e in range(self.num_envs):
             self._seeds[e], self._episodes[e] = int(state["seeds"][e]), int(state["episodes"][e])
             if self.spec.deterministic:
-                self._replay(e, list(state["actions"][e, : int(state["lengths"][e])].astype(self._row_dtype)))
+                history = list(state["actions"][e, : int(state["lengths"][e])].astype(self._row_dtype))
+                while not self._replayed(e, history):
+                    pass  # a new instance may get through
             else:
                 self._begin(e, int(self._episodes[e]) + 1)
         if self.spec.deterministic:
@@ -369,3 +410,18 @@ class PettingZooTask:
         """Close every environment."""
         for task in [*self._tasks, *([] if self._spare is None else [self._spare])]:
             task.env.close()
+
+
+def check_actions(spec: TaskSpec, num_envs: int, actions: list[ActionArray]) -> None:
+    """Raises ValueError where actions have a wrong shape, or a choice is out of range."""
+    for group, chosen in zip(spec.groups, actions, strict=True):
+        shape = (num_envs, len(group.agents), *group.action_shape)
+        if chosen.shape != shape:
+            raise ValueError(f"actions of group {group.name!r} must have shape {shape}, got {chosen.shape}")
+        if group.continuous:
+            continue
+        if chosen.min() < 0 or chosen.max() >= group.n_actions:
+            raise ValueError(
+                f"actions of group {group.name!r} must be in 0..{group.n_actions - 1},"
+                f" got {chosen.min()}..{chosen.max()}; fix the policy"
+            )
