@@ -17,12 +17,12 @@ class TaskConfig(Config):
 
     name: ShippedName | None = None
     env: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")  # "package.module:factory"
-    env_args: dict[str, Any] = Field(
-        default_factory=dict
-    )  # given by name to the factory, or to a shipped task of an extra
+    env_args: dict[str, Any] = Field(default_factory=dict)  # given by name to the factory, or to a shipped task
     n_max: int | None = Field(default=None, ge=1)  # time limit of an episode, in steps
     allow_agent_overlap: bool = True
     team_reward: Literal["sum", "mean"] = "sum"  # how a PettingZoo env's rewards become the team's
+    workers: int = Field(default=0, ge=0)  # processes that a PettingZoo env's copies are divided over; 0: the trainer's
+    step_timeout_s: float = Field(default=60.0, gt=0)  # for one joint step of all copies in one of these processes
 
     @model_validator(mode="after")
     def _one_of_name_and_env(self) -> TaskConfig:
@@ -32,6 +32,11 @@ class TaskConfig(Config):
             raise ValueError(
                 f"task.env_args go with task.env or one of {', '.join(EXTRAS)}, got {self.env_args!r} with"
                 f" task.name {self.name!r}; drop them"
+            )
+        if self.name == "two_switch" and self.workers:
+            raise ValueError(
+                f"task.workers are for environments of PettingZoo, got {self.workers!r} with task.name {self.name!r},"
+                " whose environments are compiled into one batch; drop it"
             )
         return self
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, TaskImportError
 from ..config import TaskConfig
@@ -17,12 +17,16 @@ from ..task import BatchedTask, TaskSpec
 from .own_task import Task, as_task
 from .two_switch_spec import N_MAX, two_switch_spec
 
+if TYPE_CHECKING:
+    from .pettingzoo import PettingZooTask
+
 
 def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
     """The task of `config`, `num_envs` environments at once.
 
     `team_reward` says how the rewards of a PettingZoo environment become the team's; a shipped task has one anyway.
-    `n_max` overrides a shipped task's time limit, and cuts the episodes of a PettingZoo environment.
+    `n_max` overrides a shipped task's time limit, and cuts the episodes of a PettingZoo environment. `workers` says
+    how many processes its environments are divided over.
 
     Raises:
         TaskImportError: the environment cannot be imported or built.
@@ -32,13 +36,29 @@ def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
         from .two_switch_batch import BatchedTwoSwitch
 
         return BatchedTwoSwitch(num_envs, config.n_max or N_MAX, config.allow_agent_overlap)
-    from .pettingzoo import PettingZooTask
+    if config.workers:
+        from .process_task import ProcessTask
+
+        with _told(config, "the environment must reset and step in a process of its own"):
+            return ProcessTask(config, num_envs)
+    return wrapped_task(config, num_envs)
+
+
+def wrapped_task(
+    config: TaskConfig, num_envs: int, first_env: int = 0, on_loss: Callable[[int, str], None] | None = None
+) -> PettingZooTask:
+    """PettingZoo environments `first_env`… of a batch, in this process; `on_loss` hears of those that raise, else the
+    log does.
+
+    Raises TaskImportError and ConfigError as `make_task` does.
+    """
+    from .pettingzoo import PettingZooTask, log_loss
 
     factory = task_factory(config)
     with _told(config, "the environment must reset and step"):
-        if config.name is not None:
-            return PettingZooTask(factory, num_envs)
-        return PettingZooTask(factory, num_envs, config.team_reward, config.n_max)
+        if config.name is not None:  # a shipped task has its own limit and sums what its agents are paid
+            return PettingZooTask(factory, num_envs, first_env=first_env, on_loss=on_loss or log_loss)
+        return PettingZooTask(factory, num_envs, config.team_reward, config.n_max, first_env, on_loss or log_loss)
 
 
 def task_spec(config: TaskConfig) -> TaskSpec:
