@@ -53,18 +53,22 @@ class EpisodeTracker:
         return min(self.finished, WINDOW)
 
     def add(self, rollout: Rollout) -> tuple[FloatArray, FloatArray]:
-        """Follow one rollout; gives (returns, successes) of the last `WINDOW` episodes that ended in it."""
+        """Follow one rollout; gives (returns, successes) of the last `WINDOW` episodes that ended in it, without those
+        that were lost."""
         parts = Stretches(rollout.done)
+        ended = parts.ended
+        if rollout.lost is not None:
+            ended = ended[rollout.lost[parts.last[ended], parts.env[ended]] == 0]
         values = self._totals(rollout, parts)
         for g in range(len(self.spec.groups)):
             values |= self._of_group(g, rollout, parts, values["lengths"])
-        slots = np.arange(self.finished, self.finished + len(parts.ended))[-WINDOW:] % WINDOW
+        slots = np.arange(self.finished, self.finished + len(ended))[-WINDOW:] % WINDOW
         for name, ring in self.ring.items():
-            ring[slots] = values[name][parts.ended[-WINDOW:]]
+            ring[slots] = values[name][ended[-WINDOW:]]
         for name, running in self.running.items():
             running[:] = values[_RING_OF.get(name, name)][parts.newest]
             running[parts.over[parts.newest]] = _empty(name)
-        self.finished += len(parts.ended)
+        self.finished += len(ended)
         return self.ring["returns"][slots].astype(np.float32), self.ring["successes"][slots].astype(np.float32)
 
     def forget_running(self) -> None:

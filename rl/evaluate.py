@@ -43,6 +43,7 @@ class Evaluation:
 class Evaluator:
     """`episodes` fixed episodes of a task, named by `seed`; neither touches nor reads a training stream.
 
+    In the place of an episode that is lost (`Step.lost`) the next one of its environment counts.
     An episode that nothing ends counts as it stands after LONGEST_EPISODE steps.
     """
 
@@ -60,5 +61,9 @@ class Evaluator:
             steps += self.task.num_envs
             returns += np.where(running, step.reward, 0.0)
             successes += running & step.success
-            running &= ~(step.terminated | step.truncated)
+            ended = step.terminated | step.truncated
+            if step.lost is not None:
+                returns[running & step.lost] = 0.0
+                ended &= ~step.lost
+            running &= ~ended
         return Evaluation(returns.tolist(), successes.tolist(), steps, self.task.spec.has_success)

@@ -128,7 +128,7 @@ class MainLine:
         self.writer.counters(
             state=state, update=self.line.update_index, steps_main=self.line.steps_main, stage=self.line.stage()[0],
             steps_evaluation=self.steps_evaluation, steps_repeated=self.steps_repeated,
-            steps_adopted=self.line.steps_adopted, **more,
+            steps_adopted=self.line.steps_adopted, episodes_lost=self.line.episodes_lost, **more,
         )  # fmt: skip
 
     def _evaluate(self) -> None:
@@ -155,6 +155,7 @@ class MainLine:
         return {
             "steps_main": self.line.steps_main, "stage": self.line.stage()[0],
             "signal_version": self.line.signal.version, "steps_evaluation": self.steps_evaluation,
+            "episodes_lost": self.line.episodes_lost,
             "evaluation_return": evaluation.mean if evaluation else None,
             "evaluation_success": evaluation.success_rate if evaluation else None,
         }  # fmt: skip

@@ -49,6 +49,8 @@ class TransitionRecorder:
         steps, envs = rollout.reward.shape
         rng = np.random.default_rng(self.count)
         chosen = rng.choice(steps * envs, size=min(PER_UPDATE, steps * envs), replace=False)
+        if rollout.lost is not None:
+            chosen = chosen[rollout.lost.ravel()[chosen] == 0]
         t, e = np.divmod(chosen, envs)
         slots = (self.count + np.arange(len(chosen))) % CAPACITY
         self.ring["terminated"][slots] = rollout.terminated[t, e]

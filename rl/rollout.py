@@ -37,6 +37,7 @@ class Rollout:
     alive: list[BoolArray] | None = None  # [g] [T, E, A_g], None where nobody leaves early
     last_masks: list[BoolArray] | None = None
     last_alive: list[BoolArray] | None = None
+    lost: FloatArray | None = None  # [T, E] cut by a crash, see `Step.lost`; None: that cannot have happened
 
     @property
     def steps(self) -> int:
@@ -66,10 +67,12 @@ class Collector:
             actions, logp, reward, terminated, done, success,
             *_masks(task.spec, shape), *_masks(task.spec, shape),
         )  # fmt: skip
+        self.rollout.lost = np.zeros(shape, np.float32)
 
     def collect(self, policy: Policy, step: Step) -> Step:
         """Fill the buffers starting from `step`; returns the step to go on from."""
-        rollout = self.rollout
+        rollout, lost = self.rollout, self.rollout.lost
+        assert lost is not None
         for t in range(len(rollout.reward)):
             actions, logps = policy.act(step.obs, masks=step.masks)
             for g, action in enumerate(actions):
@@ -90,6 +93,7 @@ class Collector:
             rollout.terminated[t] = step.terminated
             rollout.done[t] = step.terminated | step.truncated
             rollout.success[t] = step.success
+            lost[t] = 0 if step.lost is None else step.lost
         return step
 
 

@@ -15,6 +15,7 @@ SCALARS = {
     "entropy": "policy/entropy",
     "policy_loss": "loss/policy",
     "value_loss": "loss/value",
+    "episodes_lost": "task/episodes_lost",
     "td_loss": "loss/td",
     "q_mean": "policy/q_mean",
     "epsilon": "policy/epsilon",

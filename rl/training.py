@@ -58,6 +58,7 @@ class TrainingLine:
         self.update_index = 0
         self.steps_main = 0
         self.steps_adopted = 0
+        self.episodes_lost = 0  # of this line's own updates, see `Step.lost`
         self.history: list[HistoryRow] = []
         self.start_return: float | None = None
         self.best_return: float | None = None  # of the windows so far
@@ -163,6 +164,7 @@ class TrainingLine:
 
     def _follow(self, rollout: Rollout, shaping: Shaping, learned: list[Learned]) -> HistoryRow:
         returns, successes = self.episodes.add(rollout)
+        self.episodes_lost += 0 if rollout.lost is None else int(rollout.lost.sum())
         self.recorder.add(rollout)
         self._follow_rewards(rollout)
         row: HistoryRow = {
@@ -234,6 +236,7 @@ class TrainingLine:
         arrays = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
         meta: dict[str, object] = {
             "update_index": self.update_index, "steps_main": self.steps_main, "steps_adopted": self.steps_adopted,
+            "episodes_lost": self.episodes_lost,
             "history": self.history, "best_return": self.best_return, "start_return": self.start_return,
             "seen_range": self.seen_range,
             "signal": self.signal.model_dump(mode="json"), "signal_start": self.signal_start,
@@ -270,6 +273,7 @@ class TrainingLine:
     def _load_past(self, meta: dict[str, Any]) -> None:
         for name in ("update_index", "steps_main", "steps_adopted", "history", "start_return", "best_return"):
             setattr(self, name, meta[name])
+        self.episodes_lost = meta.get("episodes_lost", 0)  # snapshots of older versions have none
         seen = meta["seen_range"]
         self.seen_range = (seen[0], seen[1]) if seen else None
 

@@ -283,7 +283,8 @@ class RunView:
         """Where the run stands, the fields of `cosignal status --json`.
 
         `error`: what made the run fail, else null. `sparse_return`, `success_rate`: of the last evaluation of the main
-        line; null before the first one. `llm_calls`: those that were made, not those that the budget refused.
+        line; null before the first one. `episodes_lost`: training episodes of the main line that were cut since their
+        environment crashed or hung. `llm_calls`: those that were made, not those that the budget refused.
         `waiting_for`: id of the promotion that waits for a human, else null.
         """
         counters, proposals, branches = self.counters(), self.proposals(), self.branches()
@@ -309,6 +310,7 @@ class RunView:
             "llm_calls": sum(row["outcome"] != "budget" for row in self.calls()),
             "sparse_return": last.get("evaluation_return"),
             "success_rate": last.get("evaluation_success"),
+            "episodes_lost": _number(counters, "episodes_lost"),
             "wall_s": round(float(values.get("wall_s", 0.0)), 1),
         }
 

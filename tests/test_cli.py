@@ -25,7 +25,7 @@ EXAMPLE = str(ROOT / "examples" / "two_switch.yaml")
 STATUS_KEYS = {
     "path", "state", "seed", "provider", "stage", "steps_main", "steps_total", "steps_budget", "signal_version",
     "proposals", "validated", "promotions", "rollbacks", "llm_calls", "sparse_return", "success_rate", "wall_s",
-    "error", "waiting_for",
+    "error", "waiting_for", "episodes_lost",
 }  # fmt: skip
 
 runner = CliRunner()

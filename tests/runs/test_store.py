@@ -138,7 +138,9 @@ def run_dir(tmp_path: Path) -> Path:
         writer.metrics(update, 2048 * update, data)
     writer.log_signal(LoggedSignal(0, "start", None, 0, 0, Signal(), None, "start"))
     writer.log_signal(LoggedSignal(1, "p2-r0-0:0", 0, 2, 4096, Signal(version=1), "branches/b"))
-    writer.counters(state="training", steps_main=4096, steps_evaluation=64, steps_adopted=100, stage="emerging")
+    writer.counters(
+        state="training", steps_main=4096, steps_evaluation=64, steps_adopted=100, episodes_lost=2, stage="emerging"
+    )
     writer.close()
     asyncio.run(_loop_tables(path))
     return path
@@ -177,6 +179,7 @@ def test_status_has_the_documented_fields(run_dir: Path) -> None:
         "llm_calls": 1,
         "sparse_return": 1.5,
         "success_rate": 0.25,
+        "episodes_lost": 2,
         "wall_s": 12.3,
     }
 
