@@ -91,7 +91,7 @@ class Replay:
         return min(self.count, self.capacity)
 
     def add(self, rollout: Rollout) -> None:
-        """Append a rollout, [T, E] in the order of time."""
+        """Append a rollout, [T, E] in the order of time, without steps that an environment did not finish."""
         records = np.empty(rollout.reward.size, self.record)
         for name in PER_TEAM:
             records[name] = getattr(rollout, name).ravel()
@@ -99,6 +99,8 @@ class Replay:
             for g in range(self.groups):
                 values = getattr(rollout, name)[g]
                 records[f"{name}.{g}"] = values.reshape(len(records), *values.shape[2:])
+        if rollout.lost is not None:
+            records = records[rollout.lost.ravel() == 0]
         while len(records):
             records = records[self._append(records) :]
         self._forget()
@@ -137,7 +139,7 @@ class Replay:
 
     def _forget(self) -> None:
         """Let go of segments that lie wholly before the last `capacity` transitions."""
-        while self._segments[0][1] + self._segments[0][2] <= self.count - self.capacity:
+        while self._segments and self._segments[0][1] + self._segments[0][2] <= self.count - self.capacity:
             key, _, _ = self._segments.pop(0)
             del self._files[key]
             (self.folder / _file_name(key)).unlink(missing_ok=True)

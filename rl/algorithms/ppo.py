@@ -46,6 +46,7 @@ class Batch:
     offset: FloatArray | None = None  # [T, E, A_g] at s
     last_offset: FloatArray | None = None  # [T, E, A_g] at s'
     masks: BoolArray | None = None  # [T, E, A_g, U]
+    lost: FloatArray | None = None  # [T, E] steps that an environment did not finish; nothing is learned from them
 
 
 class PPO(ABC):
@@ -151,7 +152,8 @@ class PPO(ABC):
 
     def batches(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Batch]:
         """What is learned from a rollout, [g]."""
-        cut = rollout.done > 0
+        done = _cut_before_lost(rollout)
+        cut = done > 0
         cut[-1] = True
         ends = np.nonzero(cut)
         last_alive = None if rollout.last_alive is None else [x[ends] for x in rollout.last_alive]
@@ -163,9 +165,10 @@ class PPO(ABC):
             Batch(
                 rollout.obs[g], critic_obs[g], (ends[0], ends[1]), ends_critic_obs[g], rollout.actions[g],
                 rollout.logp[g], (rollout.reward[..., None] + shaping.total[g]).astype(np.float32),
-                rollout.terminated, rollout.done,
+                rollout.terminated, done,
                 None if offset is None else offset[g], None if last_offset is None else last_offset[g],
                 None if rollout.masks is None or self.spec.groups[g].continuous else rollout.masks[g],
+                rollout.lost,
             )
             for g in range(len(self.spec.groups))
         ]  # fmt: skip
@@ -206,9 +209,11 @@ class PPO(ABC):
 
     def _update_part(self, p: int, batch: Batch) -> list[float]:
         config, whole = self.config, self._samples(p, batch)
-        sums = np.zeros(3)
+        sums, kept = np.zeros(3), _kept(batch, len(whole.obs))
+        if len(kept) < config.minibatches:
+            return [0.0, 0.0, 0.0]
         for _ in range(config.epochs):
-            order = torch.randperm(len(whole.obs), generator=self.generator).to(self.device)
+            order = kept[torch.randperm(len(kept), generator=self.generator)].to(self.device)
             for minibatch in _minibatches(whole, order, config.minibatches):
                 if config.advantage_norm == "minibatch":
                     minibatch = minibatch._replace(advantage=normalised(minibatch.advantage))
@@ -222,9 +227,10 @@ class PPO(ABC):
         norm = self.value_norms[p]
         advantage, target = self.advantages(p, batch)
         if self.config.advantage_norm == "agent":
-            advantage = (advantage - advantage.mean((0, 1))) / (advantage.std((0, 1)) + 1e-8)
+            counted = _counted(batch, advantage)
+            advantage = (advantage - counted.mean((0, 1))) / (counted.std((0, 1)) + 1e-8)
         if norm is not None:
-            norm.add(target)
+            norm.add(_counted(batch, target))
             target = norm.normalised(target)
         agents = self.parts[p].agents
         obs, critic_obs, actions, logp = (
@@ -283,6 +289,30 @@ def autograd_gradient(
     loss = policy + config.value_coef * value - entropy_coef * entropy
     loss.backward()  # type: ignore[no-untyped-call]
     return policy.item(), value.item(), entropy.item()
+
+
+def _cut_before_lost(rollout: Rollout) -> FloatArray:
+    """[T, E] `done`, and 1 at the steps before a lost one: their episode goes on, but nothing is known of it."""
+    if rollout.lost is None or not rollout.lost.any():
+        return rollout.done
+    done = rollout.done.copy()
+    done[:-1] = np.maximum(done[:-1], rollout.lost[1:])
+    return done
+
+
+def _counted(batch: Batch, values: Tensor) -> Tensor:
+    """[T, E, A] → the same, or [1, n, A] of the steps that were finished."""
+    if batch.lost is None or not batch.lost.any():
+        return values
+    return values[torch.from_numpy(batch.lost == 0).to(values.device)][None]
+
+
+def _kept(batch: Batch, samples: int) -> Tensor:
+    """Indices of the flat samples to learn from."""
+    if batch.lost is None:
+        return torch.arange(samples)
+    agents = samples // batch.lost.size
+    return torch.from_numpy(np.flatnonzero(np.repeat(batch.lost.ravel() == 0, agents)))
 
 
 def _minibatches(whole: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:

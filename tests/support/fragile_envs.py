@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from cosignal import Task
+from cosignal.rl.envs.two_switch import TwoSwitchEnv
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import ParallelEnv
 
@@ -104,3 +105,17 @@ class FragileTask(Task):
 
     def success(self, infos: Any) -> bool:
         return bool(self.env.rng.integers(2))
+
+
+class Tired(TwoSwitchEnv):
+    """Raises in the third step of an episode whose seed can be divided by 3, but for the probes' seed 0."""
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.asked, self.tired = 0, bool(seed) and (seed or 0) % 3 == 0
+        return super().reset(seed, options)
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        self.asked += 1
+        if self.tired and self.asked == 3:
+            raise RuntimeError("tired")
+        return super().step(actions)
