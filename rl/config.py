@@ -100,3 +100,9 @@ class TrainingConfig(Config):
     signal: SignalConfig
     pause_every_steps: int | None
     margin: float  # share of the return range
+
+    def for_branches(self) -> TrainingConfig:
+        """Branch workers run beside each other already: where environments have processes, those of a worker share one,
+        which can be started again when it crashes or hangs."""
+        task = self.task.model_copy(update={"workers": min(self.task.workers, 1)})
+        return self.model_copy(update={"task": task})

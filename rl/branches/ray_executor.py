@@ -52,7 +52,7 @@ class RayWorker:
         for name in [name for name in os.environ if name in secrets or name.endswith("_API_KEY")]:
             del os.environ[name]
         one_thread()
-        self._line = TrainingLine(TrainingConfig.model_validate_json(training))
+        self._line = TrainingLine(TrainingConfig.model_validate_json(training).for_branches())
 
     def ready(self) -> str:
         return own_version()

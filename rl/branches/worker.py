@@ -43,7 +43,7 @@ def main(run_dir: Path, address: str, index: int) -> None:
     one_thread()
     log_to(run_dir / f"worker-{index}.log.jsonl", process=f"worker-{index}")
     config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text())
-    line = TrainingLine(config, run_dir / REPLAY)
+    line = TrainingLine(config.for_branches(), run_dir / REPLAY)
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 500)
         socket.connect(address)
