@@ -28,7 +28,7 @@ from ..process import leave_with_parent
 from .factory import wrapped_task
 from .process_block import Block, copy_rows
 
-LAST_WORD_S = 5.0  # after the parent's patience has ended
+LAST_WORD_S = 2.0  # after the parent's patience has ended
 Message = dict[str, Any]
 Arrays = dict[str, NDArray[np.generic]]
 

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cosignal.rl.branches.fork import _enter, run_branch
 from cosignal.rl.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.config import TaskConfig
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training import TrainingLine
@@ -104,3 +106,22 @@ def test_a_second_round_after_an_adopted_kick_kicks_no_arm_again(fork: TrainingL
         load_snapshot(worker, tmp_path / kicked.end_state)
         assert torch.equal(heads, worker.learner.networks[0].actor.layers[-1].weight.detach())
         assert worker.signal.exploration.entropy == 0.03
+
+
+def test_a_branch_worker_has_one_process_of_environments_and_continues_the_main_run(tmp_path: Path) -> None:
+    """Environments raise on the way, in both."""
+    task = TaskConfig(env="fragile_envs:Tired", n_max=8, team_reward="mean", workers=2)
+    config = small_config(envs=3).model_copy(update={"task": task})
+    assert config.for_branches().task.workers == 1
+    assert small_config().for_branches() == small_config()
+    line, worker = trained(config, 1), TrainingLine(config.for_branches())
+    save_snapshot(line, tmp_path / "fork")
+    load_snapshot(worker, tmp_path / "fork")
+    for both in (line, worker):
+        both.update()
+        both.task.close()
+    assert line.episodes_lost > 0
+    assert line.learner.state_dict().keys() == worker.learner.state_dict().keys()
+    for name, array in line.learner.state_dict().items():
+        assert np.array_equal(array, worker.learner.state_dict()[name]), name
+    assert (line.episodes_lost, line.history) == (worker.episodes_lost, worker.history)
