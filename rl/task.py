@@ -148,7 +148,7 @@ class Step:
 
 
 def new_step(spec: TaskSpec, num_envs: int) -> Step:
-    """Zeros, all actions allowed, everybody alive."""
+    """Zeros; all actions allowed and everybody alive, where the spec has masks."""
     agents = [len(group.agents) for group in spec.groups]
 
     def zeros(sizes: list[int]) -> list[FloatArray]:
@@ -157,11 +157,13 @@ def new_step(spec: TaskSpec, num_envs: int) -> Step:
     def flags() -> BoolArray:
         return np.zeros(num_envs, np.bool_)
 
-    def masks() -> list[BoolArray]:
+    def masks() -> list[BoolArray] | None:
+        if not spec.has_masks:
+            return None
         return [np.ones((num_envs, a, group.n_actions), np.bool_) for a, group in zip(agents, spec.groups, strict=True)]
 
-    def alive() -> list[BoolArray]:
-        return [np.ones((num_envs, a), np.bool_) for a in agents]
+    def alive() -> list[BoolArray] | None:
+        return [np.ones((num_envs, a), np.bool_) for a in agents] if spec.has_masks else None
 
     obs, features = [group.obs_size for group in spec.groups], [len(group.features) for group in spec.groups]
     return Step(

@@ -83,6 +83,7 @@ class ForagingTask(Task):
 
     return_range = (0.0, 1.0)
     has_success = True
+    has_masks = False
     deterministic = True
     action_names = ("none", "north", "south", "west", "east", "load")
 

@@ -210,6 +210,7 @@ class SpreadTask(Task):
 
     return_range = (0.0, 1.0)
     has_success = True
+    has_masks = False
     deterministic = True
     action_names = MOVES
 
@@ -318,6 +319,7 @@ class SpeakerListenerTask(Task):
 
     return_range = (0.0, 1.0)
     has_success = True
+    has_masks = False
     deterministic = True
     action_names = MOVES  # of the listener; the speaker's three have none
 

@@ -21,6 +21,8 @@ class Task:
         return_range: (worst, best) undiscounted episode return of the team's reward.
         max_steps: time limit of an episode in steps.
         has_success: whether `success` is a test. The probe looks for "success" in infos.
+        has_masks: whether actions may be forbidden or agents leave before the others; True where nobody says. False is
+            a promise, which spares the networks what they need for it.
         deterministic: whether seed and actions decide everything.
         action_names: names of the choices, for agents with that many.
     """
@@ -29,6 +31,7 @@ class Task:
     return_range: tuple[float, float] | None = None
     max_steps: int | None = None
     has_success: bool | None = None
+    has_masks: bool | None = None
     deterministic: bool | None = None
     action_names: Sequence[str] | None = None
 

@@ -86,28 +86,24 @@ class PettingZooTask:
         self._losses = [0] * num_envs  # [e] in a row
         self._history: list[list[Row]] = [[] for _ in range(num_envs)]  # [e] [t], actions since the reset
         self._step = new_step(self.spec, num_envs)
-        self._pairs = self._paired()
+        self._now, self._last = self._views()
+        self._pairs = self._paired()  # (array of s, the same of s')
         self.reset(0)
 
+    def _views(self) -> tuple[Views, Views]:
+        """What is written of s and of s'. Masks are written also where the spec has none, and nobody reads them."""
+        step, masked = self._step, self._step
+        if not self.spec.has_masks:
+            masked = new_step(self.spec.model_copy(update={"has_masks": True}), self.num_envs)
+        assert masked.masks is not None and masked.last_masks is not None  # noqa: PT018 a type checker cannot know
+        assert masked.alive is not None and masked.last_alive is not None  # noqa: PT018
+        now = step.obs, step.features, masked.masks, masked.alive
+        return now, (step.last_obs, step.last_features, masked.last_masks, masked.last_alive)
+
     def _paired(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """(array of s, the same of s')."""
         now: list[NDArray[Any]] = [array for view in self._now for array in view]
         last: list[NDArray[Any]] = [array for view in self._last for array in view]
         return list(zip(now, last, strict=True))
-
-    @property
-    def _now(self) -> Views:
-        step = self._step
-        assert step.masks is not None
-        assert step.alive is not None
-        return step.obs, step.features, step.masks, step.alive
-
-    @property
-    def _last(self) -> Views:
-        step = self._step
-        assert step.last_masks is not None
-        assert step.last_alive is not None
-        return step.last_obs, step.last_features, step.last_masks, step.last_alive
 
     @property
     def episodes(self) -> NDArray[np.int64]:
@@ -167,6 +163,8 @@ class PettingZooTask:
             features[e] = 0
         for row in history:
             observations, _, _, _, infos = env.step(self._env_actions(env, row))
+            if len(env.agents) < len(observations):  # the last that is seen of somebody, whose features stay
+                self._write_views(self._now, e, observations, infos)
         self._history[e] = list(history)
         self._write_views(self._now, e, observations, infos)
 
@@ -268,8 +266,16 @@ class PettingZooTask:
                     features[g][e, i] = self._feature_row(g, group, e, agent, obs[g][e, i], infos)
                     masks[g][e, i] = self._mask(group, agent, observations, infos)
                 else:
+                    self._check_leaving(agent)
                     obs[g][e, i] = 0
                     masks[g][e, i] = np.arange(group.actions.n) == 0
+
+    def _check_leaving(self, agent: Any) -> None:
+        if not self.spec.has_masks:
+            raise ConfigError(
+                f"{self.spec.name!r} has declared has_masks = False, which says that nobody leaves before the others;"
+                f" agent {agent!r} did; take the declaration out"
+            )
 
     def _mask(self, group: GroupLayout, agent: Any, observations: dict[Any, Any], infos: dict[Any, Any]) -> BoolArray:
         n = group.actions.n
@@ -387,10 +393,11 @@ class PettingZooTask:
             _, rewards, terminations, truncations, infos = env.step(self._env_actions(env, row))
             terminated, truncated = self._ending(env, len(lines) + 1, terminations, truncations)
             line = f"step {len(lines) + 1}: {self._happenings(self._spare, row, rewards, infos)}"
-            ended = "success" if self._spare.success(infos) else "terminated" if terminated else "time limit"
-            lines.append(f"{line} | {ended}" if terminated or truncated else line)
             if terminated or truncated:
-                break
+                succeeded = self.spec.has_success and self._spare.success(infos)
+                ended = "success" if succeeded else "terminated" if terminated else "time limit"
+                return [*lines, f"{line} | {ended}"]
+            lines.append(line)
         return lines
 
     def _happenings(self, task: Task, row: Row, rewards: dict[Any, float], infos: dict[Any, Any]) -> str:

@@ -8,6 +8,7 @@ those that the task's `groups()` names. If that is one group, it is called "agen
     feature_specs   {agent: [FeatureSpec or its dict, …]}: values come in infos[agent]["features"], at reset too
     event_specs     {agent: [EventSpec or its dict, …]}: counts come in infos[agent]["events"] (a missing one is 0)
     action_names    [str, …] for all agents
+    has_masks       False: no action is ever forbidden and nobody leaves before the others (else: it may be so)
     has_success     whether infos[agent]["success"] is a success test (else: whether the key is seen in a short probe)
     deterministic   whether seed and actions decide everything (else: tried in a short probe)
     return_range    (worst, best) undiscounted episode return of the team's reward
@@ -195,7 +196,7 @@ def _task_spec(
         return_range=task.told("return_range"),
         max_steps=min(limits, default=None),
         has_success=bool(task.told("has_success", success)),
-        has_masks=True,  # anybody may leave early, and nobody says so before
+        has_masks=bool(task.told("has_masks", True)),  # anybody may leave early, and an environment cannot be asked
         deterministic=bool(task.told("deterministic", first == again)),
     )
 

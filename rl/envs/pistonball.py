@@ -170,6 +170,7 @@ class PistonballTask(Task):
     """
 
     has_success = True
+    has_masks = False
     deterministic = True
     action_names = ("down", "stay", "up")
 

@@ -69,6 +69,7 @@ class ProcessTask:
         return [
             pair
             for last in names
+            if getattr(self._step, last) is not None
             for pair in zip(getattr(self._step, last.removeprefix("last_")), getattr(self._step, last), strict=True)
         ]
 

@@ -35,6 +35,7 @@ class TwoSwitchEnv(ParallelEnv):  # type: ignore[misc]
     metadata: ClassVar[dict[str, Any]] = {"name": "two_switch", "render_modes": [], "is_parallelizable": True}
     return_range = (-1.0, 4.0)
     has_success = True
+    has_masks = False
     deterministic = True
     action_names = ACTION_NAMES
 

@@ -81,6 +81,7 @@ class WarehouseTask(Task):
     """
 
     has_success = False
+    has_masks = False
     deterministic = True
     action_names = ("none", "forward", "left", "right", "load")
 

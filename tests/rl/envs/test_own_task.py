@@ -14,6 +14,7 @@ from cosignal.rl.envs.pettingzoo import PettingZooTask
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils import AgentSelector
+from small_tasks import Walk
 
 
 class Lift(ParallelEnv):  # type: ignore[misc]
@@ -217,3 +218,47 @@ def test_what_is_no_environment_is_told() -> None:
         as_task({})
     with pytest.raises(TypeError, match="is_parallelizable"):
         as_task(OneAfterTheOther())
+
+
+def test_a_task_without_a_success_test_is_not_asked_for_it() -> None:
+    class Never(LiftTask):
+        has_success = False
+
+        def success(self, infos: Any) -> bool:
+            raise AssertionError("asked")
+
+    task = PettingZooTask(Never, 1)
+    steps = np.array([[1, 0]] * 4)
+    lines = task.episode_text(0, [steps, np.zeros((4, 1, 2), np.float32)])
+    assert lines[-1].endswith("| terminated")
+    for _ in range(4):
+        task.step(actions([1, 0], [0, 0]))
+
+
+def test_a_task_restored_after_somebody_left_shows_what_was_last_seen_of_it() -> None:
+    one, other = (PettingZooTask(Walk, 3) for _ in range(2))
+    rng, left = np.random.default_rng(0), False
+    for _ in range(60):
+        step = one.step([np.where(rng.random((3, 2)) < 0.6, 2, 0)])
+        assert step.alive is not None
+        left |= bool((~step.alive[0]).any())
+        other.load_state_dict(one.state_dict())
+        seen = other.observe()
+        assert seen.alive is not None
+        assert np.array_equal(seen.features[0], step.features[0])
+        assert np.array_equal(seen.alive[0], step.alive[0])
+    assert left
+
+
+def test_a_promise_that_nobody_leaves_spares_masks_and_is_held_against_who_breaks_it() -> None:
+    class Promised(Walk):
+        has_masks = False
+
+    task = PettingZooTask(Promised, 1)
+    assert not task.spec.has_masks
+    assert task.observe().masks is None
+    assert task.observe().alive is None
+    task._tasks[0].env.at["walker_0"] = 4.0
+    task.step([np.array([[2, 0]])])
+    with pytest.raises(ConfigError, match="agent 'walker_0' did; take the declaration out"):
+        task.step([np.array([[2, 0]])])
