@@ -21,6 +21,7 @@ class TaskConfig(Config):
     n_max: int | None = Field(default=None, ge=1)  # time limit of an episode, in steps
     allow_agent_overlap: bool = True
     team_reward: Literal["sum", "mean"] = "sum"  # how a PettingZoo env's rewards become the team's
+    agent_ids: bool = True  # agents of a group of a PettingZoo env observe which of them they are
     workers: int = Field(default=0, ge=0)  # processes that a PettingZoo env's copies are divided over; 0: the trainer's
     step_timeout_s: float = Field(default=60.0, gt=0)  # for one joint step of all copies in one of these processes
 

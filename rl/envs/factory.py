@@ -58,7 +58,9 @@ def wrapped_task(
     with _told(config, "the environment must reset and step"):
         if config.name is not None:  # a shipped task has its own limit and sums what its agents are paid
             return PettingZooTask(factory, num_envs, first_env=first_env, on_loss=on_loss or log_loss)
-        return PettingZooTask(factory, num_envs, config.team_reward, config.n_max, first_env, on_loss or log_loss)
+        return PettingZooTask(
+            factory, num_envs, config.team_reward, config.n_max, first_env, on_loss or log_loss, config.agent_ids
+        )
 
 
 def task_spec(config: TaskConfig) -> TaskSpec:
@@ -75,7 +77,7 @@ def task_spec(config: TaskConfig) -> TaskSpec:
     factory = task_factory(config)
     with _told(config, "the environment must reset and step"):
         task = factory()
-        spec = read_layout(task, config.n_max).spec
+        spec = read_layout(task, config.n_max, config.name is None and config.agent_ids).spec
         task.env.close()
         return spec
 

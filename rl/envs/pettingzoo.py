@@ -50,6 +50,7 @@ class PettingZooTask:
         n_max: truncate after that many steps, on top of the environment's own limit; None for no such limit.
         first_env: number of the first environment, where others of the batch live elsewhere; reset seeds depend on it.
         on_loss: is told the number of an environment that raised, and what.
+        agent_ids: whether agents of a group observe which of them they are, see `pettingzoo_layout.read_layout`.
 
     Raises:
         ConfigError: the environment cannot be batched, see `pettingzoo_layout.read_layout`.
@@ -64,6 +65,7 @@ class PettingZooTask:
         n_max: int | None = None,
         first_env: int = 0,
         on_loss: Callable[[int, str], None] = log_loss,
+        agent_ids: bool = False,
     ) -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs must be at least 1, got {num_envs!r}; raise it")
@@ -75,7 +77,7 @@ class PettingZooTask:
                 f"the factory must build a new environment at each call, {factory!r} gave the same one twice; "
                 "let it construct"
             )
-        layout = read_layout(self._tasks[0], n_max)
+        layout = read_layout(self._tasks[0], n_max, agent_ids)
         self.spec, self._groups = layout.spec, layout.groups
         self._ids = [agent for group in self._groups for agent in group.ids]
         self._row_dtype = np.float64 if any(group.continuous for group in self.spec.groups) else np.int64
@@ -262,8 +264,10 @@ class PettingZooTask:
             for i, agent in enumerate(group.ids):
                 alive[g][e, i] = agent in observations
                 if alive[g][e, i]:
-                    obs[g][e, i] = group.observations.flat(observations[agent])
-                    features[g][e, i] = self._feature_row(g, group, e, agent, obs[g][e, i], infos)
+                    size = len(group.observations.bounds)
+                    obs[g][e, i, :size] = group.observations.flat(observations[agent])
+                    obs[g][e, i, size:] = group.identity[i]
+                    features[g][e, i] = self._feature_row(g, group, e, agent, obs[g][e, i, :size], infos)
                     masks[g][e, i] = self._mask(group, agent, observations, infos)
                 else:
                     self._check_leaving(agent)

@@ -50,6 +50,7 @@ class GroupLayout:
     declared: bool  # features come from the task, else from the observation, clipped to:
     low: FloatArray  # [F]
     high: FloatArray  # [F]
+    identity: FloatArray  # [A_g, I] written behind each agent's observation; I may be 0
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,14 @@ class _Agent:
         return self.observations.bounds, self.actions, self.features, self.events, self.declared
 
 
-def read_layout(task: Task, n_max: int | None = None) -> Layout:
+def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -> Layout:
     """Probe `task` (its environment is reset and stepped a few times).
 
     Args:
         task: of one environment.
         n_max: time limit that the wrapper adds, None for none.
+        agent_ids: whether an agent of a larger group observes its place in it, one-hot, behind what it sees. Agents
+            that share a policy and see alike would else act alike.
 
     Raises:
         ConfigError: spaces that `spaces` cannot read, specs or groups that do not fit.
@@ -90,8 +93,11 @@ def read_layout(task: Task, n_max: int | None = None) -> Layout:
         )
     named = _grouped(task, agents)
     action_names = tuple(str(name) for name in task.told("action_names", ()))
-    groups = tuple(_group(name, members, action_names) for name, members in named.items())
-    layouts = tuple(_group_layout(members) for members in named.values())
+    layouts = tuple(_group_layout(members, agent_ids) for members in named.values())
+    groups = tuple(
+        _group(name, members, action_names, layout.identity.shape[1])
+        for (name, members), layout in zip(named.items(), layouts, strict=True)
+    )
     return Layout(_task_spec(task, groups, layouts, n_max), layouts)
 
 
@@ -156,12 +162,12 @@ def _finite_bounds(low: float, high: float) -> tuple[float, float]:
     return low, high
 
 
-def _group(name: str, members: list[_Agent], action_names: tuple[str, ...]) -> GroupSpec:
+def _group(name: str, members: list[_Agent], action_names: tuple[str, ...], identity: int) -> GroupSpec:
     first = members[0]
     return GroupSpec(
         name=name,
         agents=tuple(str(member.id) for member in members),
-        obs_size=len(first.observations.bounds),
+        obs_size=len(first.observations.bounds) + identity,
         n_actions=first.actions.n,
         action_bounds=first.actions.bounds,
         action_names=action_names if len(action_names) == first.actions.n else (),
@@ -170,13 +176,14 @@ def _group(name: str, members: list[_Agent], action_names: tuple[str, ...]) -> G
     )
 
 
-def _group_layout(members: list[_Agent]) -> GroupLayout:
-    first = members[0]
+def _group_layout(members: list[_Agent], agent_ids: bool) -> GroupLayout:
+    first, number = members[0], len(members)
     return GroupLayout(
         ids=tuple(member.id for member in members),
         observations=first.observations,
         actions=first.actions,
         declared=first.declared,
+        identity=np.eye(number, number if agent_ids and number > 1 else 0, dtype=np.float32),
         low=np.array([feature.low for feature in first.features], dtype=np.float32),
         high=np.array([feature.high for feature in first.features], dtype=np.float32),
     )

@@ -1,7 +1,8 @@
 """Two-Switch as a PettingZoo `ParallelEnv`: two agents must trigger two switches before a door opens to the goal.
 
 The game is that of LCA (Lin et al., arXiv 2502.03723), rebuilt from its description. To train on it through the generic
-wrapper instead of the native batch: `task: {env: "cosignal.rl.envs.two_switch:TwoSwitchEnv", team_reward: mean}`.
+wrapper instead of the native batch, set `task.env` to "cosignal.rl.envs.two_switch:TwoSwitchEnv", `team_reward` to
+mean and `agent_ids` to false.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ Q: dict[str, Any] = {"learning_starts": UPDATE, "batch_size": 32, "buffer_size":
 SECTIONS = {"ippo": PPO, "mappo": PPO | {"value_norm": True}, "vdn": Q, "qmix": Q | {"share_parameters": False}}
 TASKS = {
     "two_switch": TaskConfig(name="two_switch", n_max=30),
-    "walk": TaskConfig(env="small_tasks:Walk"),  # masks, and agents that leave early
+    "walk": TaskConfig(env="small_tasks:Walk", agent_ids=False),  # masks, and agents that leave early
     "glide": TaskConfig(env="small_tasks:Glide"),  # numbers as actions
 }
 CASES = [(algorithm, task) for task in TASKS for algorithm in SECTIONS if task != "glide" or "ppo" in algorithm]

@@ -29,7 +29,7 @@ def test_same_seed_same_run_and_another_seed_another_run() -> None:
 
 def test_a_wrapped_task_gives_the_same_curves_as_the_batch() -> None:
     wrapped = small_config().model_copy(
-        update={"task": TaskConfig(env="cosignal.rl.envs.two_switch:TwoSwitchEnv", team_reward="mean")}
+        update={"task": TaskConfig(env="cosignal.rl.envs.two_switch:TwoSwitchEnv", team_reward="mean", agent_ids=False)}
     )
     batch = small_config().model_copy(update={"task": TaskConfig(name="two_switch")})
     native, other = trained(batch, 8), trained(wrapped, 8)

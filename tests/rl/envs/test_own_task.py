@@ -262,3 +262,16 @@ def test_a_promise_that_nobody_leaves_spares_masks_and_is_held_against_who_break
     task.step([np.array([[2, 0]])])
     with pytest.raises(ConfigError, match="agent 'walker_0' did; take the declaration out"):
         task.step([np.array([[2, 0]])])
+
+
+def test_agents_of_a_group_see_which_of_them_they_are() -> None:
+    """Behind what they observe; not in a group of one, and not as features."""
+    task = PettingZooTask(LiftTask, 2, agent_ids=True)
+    assert [group.obs_size for group in task.spec.groups] == [3, 1]
+    task.step([np.array([[1, 0]] * 2), np.zeros((2, 1, 2), np.float32)])
+    assert task.observe().obs[0][1].tolist() == [[1, 1, 0], [1, 0, 1]]
+    walk = PettingZooTask(Walk, 1, agent_ids=True)
+    for _ in range(6):
+        step = walk.step([np.array([[2, 0]])])
+    assert step.obs[0][0, 0].tolist() == [0, 0, 0, 0]  # one that has left shows nothing
+    assert step.obs[0][0, 1, 2:].tolist() == [0, 1]
