@@ -72,6 +72,7 @@ TOLERANCES: dict[str, tuple[float, Better]] = {
     "wall_ratio": (0.4, "lower"),
     "cpu_ratio": (0.25, "lower"),
     "main_slowdown_cpu": (0.25, "lower"),
+    "wrapper_share": (0.5, "lower"),
     "overhead_fraction": (1.0, "lower"),
     "rate_ratio": (0.05, "higher"),
     "round_trip_to_echo": (1.0, "lower"),

@@ -6,6 +6,7 @@
 | branches | snapshots, branches beside a main line, and whether the control repeats the main line bit for bit |
 | overhead | what the loop costs the trainer |
 | scale | what 1 to 64 candidates cost |
+| tasks | steps of every shipped task through the wrapper, and bare |
 | ipc | how long the trainer takes to answer, and what looking for a question costs it |
 """
 
@@ -23,6 +24,7 @@ BENCHES = {
     "branches": ("bench_branches", "run_branches"),
     "overhead": ("bench_overhead", "run_overhead"),
     "ipc": ("bench_ipc", "run_ipc"),
+    "tasks": ("bench_tasks", "run_tasks"),
     "scale": ("bench_scale", "run_scale"),
 }
 NAMES = tuple(BENCHES)

@@ -271,10 +271,13 @@ def test_keys_and_hosted_tracing_are_kept_from_children(tmp_path: Path, monkeypa
 def test_the_public_names() -> None:
     assert sorted(cosignal.__all__) == [
         "CosignalError",
+        "EventSpec",
+        "FeatureSpec",
         "Run",
         "RunConfig",
         "RunResult",
         "RunView",
+        "Task",
         "build_graph",
         "start",
     ]
