@@ -93,14 +93,10 @@ class PettingZooTask:
         self.reset(0)
 
     def _views(self) -> tuple[Views, Views]:
-        """What is written of s and of s'. Masks are written also where the spec has none, and nobody reads them."""
-        step, masked = self._step, self._step
-        if not self.spec.has_masks:
-            masked = new_step(self.spec.model_copy(update={"has_masks": True}), self.num_envs)
-        assert masked.masks is not None and masked.last_masks is not None  # noqa: PT018 a type checker cannot know
-        assert masked.alive is not None and masked.last_alive is not None  # noqa: PT018
-        now = step.obs, step.features, masked.masks, masked.alive
-        return now, (step.last_obs, step.last_features, masked.last_masks, masked.last_alive)
+        """What is written of s and of s'; no masks where the spec has none."""
+        step = self._step
+        now = step.obs, step.features, step.masks or [], step.alive or []
+        return now, (step.last_obs, step.last_features, step.last_masks or [], step.last_alive or [])
 
     def _paired(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         now: list[NDArray[Any]] = [array for view in self._now for array in view]
@@ -172,12 +168,12 @@ class PettingZooTask:
 
     def _env_actions(self, env: Any, row: Row) -> dict[Any, Any]:
         """Actions of the agents that are alive, in their own spaces."""
-        live, found, start = set(env.agents), {}, 0
+        live, found, start, numbers = set(env.agents), {}, 0, row.tolist()
         for group in self._groups:
             for agent in group.ids:
                 end = start + group.actions.width
                 if agent in live:
-                    found[agent] = group.actions.action(row[start:end])
+                    found[agent] = group.actions.action(numbers[start:end])
                 start = end
         return found
 
@@ -262,17 +258,18 @@ class PettingZooTask:
         obs, features, masks, alive = views
         for g, group in enumerate(self._groups):
             for i, agent in enumerate(group.ids):
-                alive[g][e, i] = agent in observations
-                if alive[g][e, i]:
+                there = agent in observations
+                if self.spec.has_masks:
+                    alive[g][e, i] = there
+                    masks[g][e, i] = self._mask(group, agent, observations, infos) if there else group.first_only
+                if there:
                     size = len(group.observations.bounds)
                     obs[g][e, i, :size] = group.observations.flat(observations[agent])
                     obs[g][e, i, size:] = group.identity[i]
-                    features[g][e, i] = self._feature_row(g, group, e, agent, obs[g][e, i, :size], infos)
-                    masks[g][e, i] = self._mask(group, agent, observations, infos)
+                    features[g][e, i] = self._feature_row(group, e, agent, obs[g][e, i, :size], infos)
                 else:
                     self._check_leaving(agent)
                     obs[g][e, i] = 0
-                    masks[g][e, i] = np.arange(group.actions.n) == 0
 
     def _check_leaving(self, agent: Any) -> None:
         if not self.spec.has_masks:
@@ -281,9 +278,14 @@ class PettingZooTask:
                 f" agent {agent!r} did; take the declaration out"
             )
 
-    def _mask(self, group: GroupLayout, agent: Any, observations: dict[Any, Any], infos: dict[Any, Any]) -> BoolArray:
+    def _mask(
+        self, group: GroupLayout, agent: Any, observations: dict[Any, Any], infos: dict[Any, Any]
+    ) -> BoolArray | bool:
+        """True where all is allowed."""
         n = group.actions.n
-        mask = group.observations.mask(observations[agent], infos.get(agent, {}), n)
+        mask = group.observations.mask(observations[agent], infos.get(agent, {}))
+        if mask is None:
+            return True
         if mask.shape != (n,) or (n and not mask.any()):
             raise ConfigError(
                 f"an action mask must allow at least one of {n} actions, {self.spec.name!r} gave agent {agent!r}"
@@ -291,14 +293,12 @@ class PettingZooTask:
             )
         return mask
 
-    def _feature_row(
-        self, g: int, group: GroupLayout, e: int, agent: Any, obs: FloatArray, infos: dict[Any, Any]
-    ) -> Any:
+    def _feature_row(self, group: GroupLayout, e: int, agent: Any, obs: FloatArray, infos: dict[Any, Any]) -> Any:
         if not group.declared:
-            return np.clip(obs, group.low, group.high)
+            return np.minimum(np.maximum(obs, group.low), group.high) if group.clipped else obs
         try:
             values = self._tasks[e].features(agent, infos.get(agent, {}))
-            return [values[name] for name in self.spec.groups[g].feature_names()]
+            return [values[name] for name in group.features]
         except KeyError as error:
             raise ConfigError(
                 f"an environment gives the features of its feature_specs in infos[agent]['features'] at reset and at"
@@ -306,11 +306,10 @@ class PettingZooTask:
             ) from error
 
     def _write_events(self, e: int, infos: dict[Any, Any]) -> None:
-        for g, group in enumerate(self._groups):
-            names = self.spec.groups[g].event_names()
-            for i, agent in enumerate(group.ids):
+        for events, group in zip(self._step.events, self._groups, strict=True):
+            for i, agent in enumerate(group.ids if group.events else ()):
                 counts = self._tasks[e].events(agent, infos.get(agent, {}))
-                self._step.events[g][e, i] = [counts.get(name, 0) for name in names]
+                events[e, i] = [counts.get(name, 0) for name in group.events]
 
     def observe(self) -> Step:
         """The current views; reward, events and flags are zero."""

@@ -31,7 +31,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ...errors import ConfigError
-from ..task import EventSpec, FeatureSpec, FloatArray, GroupSpec, TaskSpec
+from ..task import BoolArray, EventSpec, FeatureSpec, FloatArray, GroupSpec, TaskSpec
 from .own_task import Task
 from .spaces import ActionSpace, ObservationSpace, read_actions, read_observations
 
@@ -47,9 +47,13 @@ class GroupLayout:
     ids: tuple[Any, ...]  # the environment's own agent ids
     observations: ObservationSpace
     actions: ActionSpace
-    declared: bool  # features come from the task, else from the observation, clipped to:
+    declared: bool  # features come from the task, else from the observation
+    clipped: bool  # to the following, where the observation's own bounds are wider
     low: FloatArray  # [F]
     high: FloatArray  # [F]
+    features: tuple[str, ...]  # names
+    events: tuple[str, ...]
+    first_only: BoolArray  # [U] the mask of who has left
     identity: FloatArray  # [A_g, I] written behind each agent's observation; I may be 0
 
 
@@ -183,6 +187,10 @@ def _group_layout(members: list[_Agent], agent_ids: bool) -> GroupLayout:
         observations=first.observations,
         actions=first.actions,
         declared=first.declared,
+        clipped=[(x.low, x.high) for x in first.features] != list(first.observations.bounds),
+        features=tuple(feature.name for feature in first.features),
+        events=tuple(event.name for event in first.events),
+        first_only=np.arange(first.actions.n) == 0,
         identity=np.eye(number, number if agent_ids and number > 1 else 0, dtype=np.float32),
         low=np.array([feature.low for feature in first.features], dtype=np.float32),
         high=np.array([feature.high for feature in first.features], dtype=np.float32),
@@ -220,7 +228,7 @@ def _probe(task: Task, layouts: tuple[GroupLayout, ...]) -> tuple[list[bytes], b
         chosen = {}
         for agent in env.agents:
             group = layout_of[agent]
-            mask = group.observations.mask(observations[agent], infos.get(agent, {}), group.actions.n)
+            mask = group.observations.mask(observations[agent], infos.get(agent, {}))
             chosen[agent] = group.actions.probe(mask)
         observations, rewards, _, _, infos = env.step(chosen)
         seen.append(_as_bytes(layout_of, observations) + np.array(list(rewards.values()), np.float64).tobytes())

@@ -7,13 +7,12 @@ where there is one; or a bounded Box.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, flatten, flatten_space
-from numpy.typing import NDArray
 
 from ...errors import ConfigError
 from ..task import BoolArray
@@ -36,10 +35,10 @@ class ObservationSpace:
             return inner if len(self.space.shape) == 1 else np.ravel(inner)
         return flatten(self.space, inner)
 
-    def mask(self, observed: Any, info: Mapping[str, Any], n_actions: int) -> BoolArray:
-        """[U] of what is allowed; all where nobody says."""
+    def mask(self, observed: Any, info: Mapping[str, Any]) -> BoolArray | None:
+        """[U] of what is allowed; None where nobody says, so that all is."""
         told = observed.get(MASK) if self.masked else info.get(MASK)
-        return np.ones(n_actions, np.bool_) if told is None else np.asarray(told).astype(np.bool_)
+        return None if told is None else np.asarray(told).astype(np.bool_)
 
 
 @dataclass(frozen=True)
@@ -57,18 +56,18 @@ class ActionSpace:
         """Numbers that say one action."""
         return len(self.bounds) or 1
 
-    def action(self, row: NDArray[np.generic]) -> Any:
+    def action(self, row: Sequence[float]) -> Any:
         """What the environment takes, from one row [width]: the number of a choice, or numbers in -1..1 (clipped)."""
         if not self.bounds:
             return self.start + int(row[0])
         low, high = np.array(self.bounds).T
         return (low + (high - low) * (np.clip(row, -1.0, 1.0) + 1) / 2).reshape(self.shape).astype(self.dtype)
 
-    def probe(self, mask: BoolArray) -> Any:
+    def probe(self, mask: BoolArray | None) -> Any:
         """Some action that may be taken; the first is a no-op in many environments, so the second is preferred."""
         if self.bounds:
-            return self.action(np.full(self.width, 0.5))
-        allowed = np.flatnonzero(mask)
+            return self.action([0.5] * self.width)
+        allowed = np.arange(self.n) if mask is None else np.flatnonzero(mask)
         return self.start + int(allowed[min(1, len(allowed) - 1)])
 
 
