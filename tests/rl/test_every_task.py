@@ -1,0 +1,48 @@
+"""Every shipped task is trained by both families of algorithms, and goes on from a snapshot as if never left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from cosignal.rl.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.config import TaskConfig, TrainingConfig
+from cosignal.rl.evaluate import Evaluator
+from cosignal.rl.evidence import build_evidence
+from cosignal.rl.shipped import ShippedName
+from cosignal.rl.training import TrainingLine
+from training_lines import small_config, trained
+
+SMALL: dict[str, dict[str, Any]] = {
+    "ippo": {"minibatches": 2},
+    "qmix": {"learning_starts": 16, "batch_size": 16, "buffer_size": 256, "target_every": 3},
+}
+CASES = [(task, algorithm) for task in get_args(ShippedName) for algorithm in SMALL]
+
+
+@pytest.fixture(params=CASES, ids="-".join)
+def config(request: pytest.FixtureRequest) -> TrainingConfig:
+    task, algorithm = request.param
+    small = small_config(algorithm=algorithm, envs=2, rollout=16, **{algorithm: SMALL[algorithm]})
+    return small.model_copy(update={"task": TaskConfig.model_validate({"name": task, "n_max": 10})})
+
+
+def test_a_task_is_trained_and_restored_and_gives_evidence(config: TrainingConfig, tmp_path: Path) -> None:
+    line = trained(config, 2)
+    save_snapshot(line, tmp_path / "snapshot")
+    for _ in range(2):
+        report = line.update()
+        assert all(np.isfinite(value) for learned in report.learned for value in learned.losses.values())
+    restored = TrainingLine(config)
+    load_snapshot(restored, tmp_path / "snapshot")
+    for _ in range(2):
+        restored.update()
+    arrays, others = line.state_dict()[0], restored.state_dict()[0]
+    for name in arrays.keys() - {"learner/replay.segments"}:  # files have names of their own
+        assert np.array_equal(arrays[name], others[name], equal_nan=arrays[name].dtype.kind == "f"), name
+    evidence = build_evidence(line, 10_000)
+    assert evidence.model_dump_json()
+    assert len(line.tale()["episode"]) == 10 or line.spec.name == "pistonball"
+    assert Evaluator(config.task, 1, seed=1).evaluate(line.learner).steps <= 10
