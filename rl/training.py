@@ -198,10 +198,11 @@ class TrainingLine:
 
     def _share_without_effect(self, g: int) -> float:
         """Share of agent steps that changed nothing about the agent itself: none of its own features but distances
-        (a mate's move changes those too), or its observation where it has no such features. Of living agents."""
+        (a mate's move changes those too), or nothing that it observes where no feature says where it is. Of living
+        agents."""
         rollout, features = self.collector.rollout, self.spec.groups[g].features
         own = [f for f, spec in enumerate(features) if spec.kind != "distance"]
-        if own:
+        if any(spec.kind == "position" for spec in features):
             same = rollout.features[g][..., own] == rollout.last_features[g][..., own]
         else:
             same = rollout.obs[g] == rollout.last_obs[g]

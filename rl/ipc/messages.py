@@ -211,7 +211,8 @@ class SparseEvidence(Wire):
 
 class BehaviourEvidence(Wire):
     """`entropy` of the policy in nats, `entropy_max` of a uniform one. `no_effect_share`: share of agent steps
-    that changed nothing about the agent itself (its own features but distances). `action_shares`: [name, share] in
+    that changed nothing about the agent itself (its own features but distances; without a position among them, what
+    it observes). `action_shares`: [name, share] in
     the action order of the group.
     """
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from cosignal.errors import CosignalError
+from cosignal.rl.config import TaskConfig
 from cosignal.rl.evidence import build_evidence, query
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.task import FloatArray, IntArray
@@ -78,3 +79,17 @@ def test_queries() -> None:
     assert feature["kind"] == "distance"
     with pytest.raises(CosignalError, match="feature must be one of .* got 'nonsense'"):
         query(line, "feature_statistics", "nonsense", 2)
+
+
+@pytest.mark.parametrize(("action", "share"), [(0, 1.0), (2, 0.0)])
+def test_without_a_position_what_is_observed_tells_whether_a_step_did_something(action: int, share: float) -> None:
+    """Walkers that stay, or go on; their only feature is a distance, so that what they observe decides."""
+    line = TrainingLine(small_config(rollout=2).model_copy(update={"task": TaskConfig(env="small_tasks:Walk")}))
+
+    def act(obs: list[FloatArray], masks: object = None) -> tuple[list[IntArray], list[FloatArray]]:
+        shape = obs[0].shape[:2]
+        return [np.full(shape, action)], [np.zeros(shape, np.float32)]
+
+    line.learner.act = act  # type: ignore[method-assign, assignment]
+    line.update()
+    assert line.history[-1]["no_effect"] == [share]
