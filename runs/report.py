@@ -187,6 +187,7 @@ def cost(view: RunView) -> Row:
         "parts": [{"kind": k, "what": w, "steps": s, "share": s / total if total else 0.0} for k, w, s in parts],
         "adopted": adopted,
         "repeated": count["steps_repeated"],
+        "lost": int(counters.get("episodes_lost", "0")),
     }
 
 

@@ -177,6 +177,14 @@ def test_adopted_steps_are_whole_updates(finished_run: Path) -> None:
     assert report._adopted_steps(RunView(finished_run))[1] == 200_704  # 98 updates of 2048
 
 
+@pytest.mark.parametrize(("number", "told"), [("0", False), ("12", True)])
+def test_lost_episodes_are_told_where_there_are_any(finished_run: Path, number: str, told: bool) -> None:
+    with closing(sqlite3.connect(finished_run / "trainer.db")) as database, database:
+        database.execute("INSERT INTO counters VALUES ('episodes_lost', ?)", (number,))
+    text = report.write_report(finished_run, GRAPH).read_text(encoding="utf-8")
+    assert ("12 training episodes were cut since their environment crashed or hung" in text) is told
+
+
 def test_the_cost_adds_up_to_the_total(finished_run: Path) -> None:
     view = RunView(finished_run)
     cost = report.cost(view)
