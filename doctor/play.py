@@ -44,6 +44,7 @@ class Played:
     lengths: list[int] = field(default_factory=list)
     successes: int = 0
     cut: int = 0  # by a time limit
+    lost: int = 0  # since the environment raised
 
 
 def check_play(config: TaskConfig, spec: TaskSpec) -> Iterator[Check]:
@@ -113,6 +114,10 @@ def _count(played: Played, step: Step, returns: NDArray[np.float64], lengths: ND
     played.steps += len(returns)
     played.rewarded += int((step.reward != 0).sum())
     for e in np.flatnonzero(step.terminated | step.truncated):
+        if step.lost is not None and step.lost[e]:
+            played.lost += 1
+            returns[e] = lengths[e] = 0
+            continue
         played.returns.append(float(returns[e]))
         played.lengths.append(int(lengths[e]))
         played.successes += bool(step.success[e])
@@ -124,6 +129,9 @@ def _count(played: Played, step: Step, returns: NDArray[np.float64], lengths: ND
 
 
 def told(played: Played, spec: TaskSpec) -> Iterator[Check]:
+    if played.lost:
+        rule = f"the environment raised in {played.lost} episodes of random play; it is built anew each time"
+        yield problem("task.crashes", rule, "mend it: the log above, or trainer.log.jsonl of a run, names the error")
     yield _episodes(played, spec)
     yield _rewards(played)
     if not played.finite:
@@ -246,15 +254,13 @@ def _shared_pay(config: TaskConfig) -> Iterator[Check]:
     task = task_factory(config)()
     if len(task.env.possible_agents) < 2 or config.team_reward == "mean":
         return
-    paid, alike = 0, True
+    paid, alike, agents = 0, True, len(task.env.possible_agents)
     with contextlib.redirect_stdout(io.StringIO()):
         for rewards in _raw_rewards(task.env):
-            paid += any(rewards)
+            paid += len(rewards) > 1 and any(rewards)
             alike &= len(set(rewards)) <= 1
     if paid and alike:
-        rule = (
-            f"in random play all agents were paid the same, and the team's reward is their sum: {len(rewards)} times it"
-        )
+        rule = f"in random play all agents were paid the same, and the team's reward is their sum: {agents} times it"
         yield warning(
             "task.team_reward", rule, "set task.team_reward to mean if it is the team's reward that each is paid"
         )

@@ -33,9 +33,9 @@ def _shares(choices: ActionArray, number: int) -> list[float]:
     return found
 
 
-def entropy_at_start(group: GroupSpec) -> float:
-    """Of a policy that knows nothing, in nats: uniform over the choices, or normal with a deviation of half the range
+def entropy_at_start(group: GroupSpec, log_std_init: float = 0.0) -> float:
+    """Of a policy that knows nothing, in nats: uniform over the choices, or normal with the first standard deviation
     (an entropy of numbers may grow above that, and fall below zero)."""
     if group.continuous:
-        return len(group.action_bounds) * 0.5 * math.log(2 * math.pi * math.e)
+        return len(group.action_bounds) * (log_std_init + 0.5 * math.log(2 * math.pi * math.e))
     return math.log(group.n_actions)

@@ -104,6 +104,8 @@ class TrainingConfig(Config):
 
     def for_branches(self) -> TrainingConfig:
         """Branch workers run beside each other already: where environments have processes, those of a worker share one,
-        which can be started again when it crashes or hangs."""
-        task = self.task.model_copy(update={"workers": min(self.task.workers, 1)})
+        which can be started again when it crashes or hangs. It steps as many copies as all of them together, and has
+        the time of all of them."""
+        timeout_s = self.task.step_timeout_s * max(self.task.workers, 1)
+        task = self.task.model_copy(update={"workers": min(self.task.workers, 1), "step_timeout_s": timeout_s})
         return self.model_copy(update={"task": task})

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import CosignalError
 from .actions import action_labels, entropy_at_start
+from .algorithms.config import IPPOConfig
 from .ipc.messages import (
     BehaviourEvidence,
     EventEvidence,
@@ -89,14 +90,16 @@ def _recent(line: TrainingLine) -> list[HistoryRow]:
 def _behaviour(line: TrainingLine, g: int) -> BehaviourEvidence:
     group, rows = line.spec.groups[g], _recent(line)
     names = action_labels(group)
+    chosen = line.config.trainer.chosen
+    at_start = entropy_at_start(group, chosen.log_std_init if isinstance(chosen, IPPOConfig) else 0.0)
     shares = np.mean([row["actions"][g] for row in rows], axis=0) if rows else np.zeros(len(names))
     lengths = line.episodes.recent("lengths")
     counts = line.episodes.recent(f"counts.{g}")  # [n, A_g, V_g]
     per_agent = counts.sum(-1).mean(0) if len(counts) else np.zeros(len(group.agents))
     return BehaviourEvidence(
         group=group.name,
-        entropy=round(float(np.mean([row["entropy"][g] for row in rows])) if rows else entropy_at_start(group), 4),
-        entropy_max=round(entropy_at_start(group), 4),
+        entropy=round(float(np.mean([row["entropy"][g] for row in rows])) if rows else at_start, 4),
+        entropy_max=round(at_start, 4),
         no_effect_share=round(float(np.mean([row["no_effect"][g] for row in rows])) if rows else 0.0, 4),
         action_shares=[(n, round(float(s), 4)) for n, s in zip(names, shares, strict=True)],
         episode_length_mean=round(float(lengths.mean()), 2) if len(lengths) else None,

@@ -206,8 +206,8 @@ class TrainingLine:
             same = rollout.features[g][..., own] == rollout.last_features[g][..., own]
         else:
             same = rollout.obs[g] == rollout.last_obs[g]
-        still = same.all(-1)
-        return float(np.mean(still if rollout.alive is None else still[rollout.alive[g]]))
+        still = same.all(-1) if rollout.alive is None else same.all(-1)[rollout.alive[g]]
+        return float(still.mean()) if still.size else 0.0  # a whole group may have left
 
     def _follow_rewards(self, rollout: Rollout, lag: int = 5, decay: float = 0.98) -> None:
         """How much each feature changed in the `lag` steps up to a positive sparse reward, mean over agents."""

@@ -158,3 +158,22 @@ class Forever(Space):
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         self.t = 0
         return super().step(dict.fromkeys(actions, 0))
+
+
+class Sometimes(Space):
+    """Raises at times, and never in the first of its episodes."""
+
+    played = 0
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        Sometimes.played += 1
+        if Sometimes.played > 2_000 and self.t == 8 and self.at["walker_0"] > 2:
+            raise RuntimeError("now and then")
+        return super().step(actions)
+
+
+def test_crashes_now_and_then_are_counted_and_are_no_time_limit() -> None:
+    Sometimes.played = 0
+    found = checks("Sometimes", team_reward="mean")
+    assert found["task.crashes"].state == "problem"
+    assert "episodes of random play; it is built anew each time" in found["task.crashes"].message

@@ -33,7 +33,7 @@ class IPPOConfig(Config):
     share_parameters: bool = True
     value_norm: bool = False
     advantage_norm: Literal["minibatch", "agent"] = "minibatch"
-    log_std_init: float = Field(default=0.0, ge=-5, le=2)
+    log_std_init: float = Field(default=0.0, ge=-5, le=1)
 
 
 class MAPPOConfig(IPPOConfig):

@@ -51,8 +51,11 @@ class Kernel:
         logits, values = self.actor.forward(batch.obs.numpy()), self.critic.forward(batch.critic_obs.numpy())
         if batch.blocked is not None:
             np.copyto(logits, BLOCKED, where=batch.blocked.numpy())
+        acting, advantage = len(values), batch.advantage
+        if batch.acting is not None:
+            acting, advantage = max(int(batch.acting.sum()), 1), advantage * batch.acting
         found: tuple[float, float, float] = _head(
-            logits, values, batch.actions.numpy(), batch.logp_old.numpy(), batch.advantage.numpy(),
+            logits, values, acting, batch.actions.numpy(), batch.logp_old.numpy(), advantage.numpy(),
             batch.target.numpy(), self.clip, self.value_coef, entropy_coef, HUBER,
         )  # fmt: skip
         self.actor.backward()
@@ -174,10 +177,12 @@ def through_tanh(delta: Float, h: Float) -> None:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _head(
-    logits: Float, values: Float, actions: NDArray[np.int64], logp_old: Float, advantage: Float, target: Float,
-    clip: float, value_coef: float, entropy_coef: float, huber: float,
+    logits: Float, values: Float, acting: int, actions: NDArray[np.int64], logp_old: Float, advantage: Float,
+    target: Float, clip: float, value_coef: float, entropy_coef: float, huber: float,
 ) -> tuple[float, float, float]:  # fmt: skip
-    """Losses; `logits` [N, U] and `values` [N, 1] are overwritten by the loss's gradient with respect to them."""
+    """Losses. Means of policy and entropy are over `acting` rows: of an agent that has left one action is allowed, so
+    that its row adds nothing where its advantage is 0. `logits` [N, U] and `values` [N, 1] are overwritten by the
+    loss's gradient with respect to them."""
     rows, n_actions = logits.shape
     policy, value, entropy = 0.0, 0.0, 0.0
     low, high = np.float32(1 - clip), np.float32(1 + clip)
@@ -203,9 +208,9 @@ def _head(
         entropy += h
         for u in range(n_actions):
             chosen = 1.0 if u == actions[i] else 0.0
-            row[u] = (entropy_coef * p[u] * (row[u] + h) - slope * (chosen - p[u])) / rows
+            row[u] = (entropy_coef * p[u] * (row[u] + h) - slope * (chosen - p[u])) / acting
         error = values[i, 0] - target[i]
         bounded = min(max(error, -huber), huber)
         value += bounded * (error - 0.5 * bounded)
         values[i, 0] = value_coef * bounded / rows
-    return policy / rows, value / rows, entropy / rows
+    return policy / acting, value / rows, entropy / acting

@@ -22,11 +22,15 @@ class Minibatch(NamedTuple):
     advantage: Tensor  # [N]
     target: Tensor  # [N] of the critic's output
     blocked: Tensor | None = None  # [N, U] true where an action was forbidden
+    acting: Tensor | None = None  # [N] false of an agent that had left: the critic learns from it, the policy does not
 
 
-def normalised(advantage: Tensor) -> Tensor:
-    """Zero mean, unit standard deviation over the minibatch."""
-    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+def normalised(advantage: Tensor, acting: Tensor | None = None) -> Tensor:
+    """Zero mean, unit standard deviation over the minibatch, or over those of it who act."""
+    counted = advantage if acting is None else advantage[acting]
+    if len(counted) < 2:
+        return advantage - counted.mean() if len(counted) else advantage
+    return (advantage - counted.mean()) / (counted.std() + 1e-8)
 
 
 def ppo_policy_loss(logp: Tensor, logp_old: Tensor, advantage: Tensor, clip: float) -> Tensor:

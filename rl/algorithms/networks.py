@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 
 from .losses import categorical_entropy, gaussian_entropy, gaussian_log_prob
 
+MAX_LOG_STD = 1.0
 BLOCKED = -1e9  # logit of a forbidden action: its probability is 0 exactly, and nothing becomes infinite
 
 
@@ -90,8 +91,8 @@ class CategoricalActorCritic(ActorCritic):
 
 class GaussianActorCritic(ActorCritic):
     """Chooses k numbers at once, each from a normal distribution; the actor's outputs are the means. The standard
-    deviations are learned and the same in every state, as in PPO's own code (Schulman et al. 2017). What is drawn is
-    not bounded: a task clips it to -1..1."""
+    deviations are learned and the same in every state, as in PPO's own code (Schulman et al. 2017), up to e: beyond it
+    nearly all that is drawn would be clipped. What is drawn is not bounded: a task clips it to -1..1."""
 
     def __init__(
         self, obs_size: int, critic_size: int, outputs: int, hidden: Sequence[int], generator: torch.Generator,
@@ -105,14 +106,18 @@ class GaussianActorCritic(ActorCritic):
         """obs [..., O] → actions [..., k] and their log-densities [...]."""
         mean = self.actor(obs)
         noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-        action = mean + self.log_std.exp() * noise
-        return action, gaussian_log_prob(action, mean, self.log_std)
+        action = mean + self.spread().exp() * noise
+        return action, gaussian_log_prob(action, mean, self.spread())
+
+    def spread(self) -> Tensor:
+        """[k]: logarithms of the standard deviations."""
+        return self.log_std.clamp(max=MAX_LOG_STD)
 
     def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, blocked: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002 nothing of a Box is forbidden
-        return gaussian_log_prob(actions, self.actor(obs), self.log_std), gaussian_entropy(self.log_std)
+        return gaussian_log_prob(actions, self.actor(obs), self.spread()), gaussian_entropy(self.spread())
 
     @torch.no_grad()
     def scale_actor_head(self, factor: float) -> None:
         """Means go towards the middle, standard deviations towards what they were at the start."""
         super().scale_actor_head(factor)
-        self.log_std.copy_(self.log_std_init + factor * (self.log_std - self.log_std_init))
+        self.log_std.copy_(self.log_std_init + factor * (self.spread() - self.log_std_init))

@@ -46,6 +46,7 @@ class Batch:
     offset: FloatArray | None = None  # [T, E, A_g] at s
     last_offset: FloatArray | None = None  # [T, E, A_g] at s'
     masks: BoolArray | None = None  # [T, E, A_g, U]
+    alive: BoolArray | None = None  # [T, E, A_g]
     lost: FloatArray | None = None  # [T, E] steps that an environment did not finish; nothing is learned from them
 
 
@@ -168,7 +169,7 @@ class PPO(ABC):
                 rollout.terminated, done,
                 None if offset is None else offset[g], None if last_offset is None else last_offset[g],
                 None if rollout.masks is None or self.spec.groups[g].continuous else rollout.masks[g],
-                rollout.lost,
+                None if rollout.alive is None else rollout.alive[g], rollout.lost,
             )
             for g in range(len(self.spec.groups))
         ]  # fmt: skip
@@ -208,18 +209,19 @@ class PPO(ABC):
         return values if norm is None else norm.denormalised(values)
 
     def _update_part(self, p: int, batch: Batch) -> list[float]:
-        config, whole = self.config, self._samples(p, batch)
-        sums, kept = np.zeros(3), _kept(batch, len(whole.obs))
-        if len(kept) < config.minibatches:
+        config, kept = self.config, _kept(batch, self.parts[p].n_agents)
+        number = min(config.minibatches, len(kept) // 2)  # of at least two samples, which have a deviation
+        if not number:
             return [0.0, 0.0, 0.0]
+        whole, sums = self._samples(p, batch), np.zeros(3)
         for _ in range(config.epochs):
             order = kept[torch.randperm(len(kept), generator=self.generator)].to(self.device)
-            for minibatch in _minibatches(whole, order, config.minibatches):
+            for minibatch in _minibatches(whole, order, number):
                 if config.advantage_norm == "minibatch":
-                    minibatch = minibatch._replace(advantage=normalised(minibatch.advantage))
+                    minibatch = minibatch._replace(advantage=normalised(minibatch.advantage, minibatch.acting))
                 sums += self._gradient(p, minibatch)
                 self.optimisers[p].step()
-        found: list[float] = (sums / (config.epochs * config.minibatches)).tolist()
+        found: list[float] = (sums / (config.epochs * number)).tolist()
         return found
 
     def _samples(self, p: int, batch: Batch) -> Minibatch:
@@ -239,7 +241,8 @@ class PPO(ABC):
         )
         critic_obs = obs if batch.critic_obs is batch.obs else critic_obs
         blocked = None if batch.masks is None else ~self._tensor(batch.masks[:, :, agents]).flatten(0, 2)
-        return Minibatch(obs, critic_obs, actions, logp, advantage.flatten(), target.flatten(), blocked)
+        acting = None if batch.alive is None else self._tensor(batch.alive[:, :, agents]).flatten(0, 2)
+        return Minibatch(obs, critic_obs, actions, logp, advantage.flatten(), target.flatten(), blocked, acting)
 
     def _gradient(self, p: int, minibatch: Minibatch) -> tuple[float, float, float]:
         kernel = self.kernels[p]
@@ -283,12 +286,21 @@ def autograd_gradient(
     network: ActorCritic, batch: Minibatch, config: IPPOConfig, entropy_coef: float
 ) -> tuple[float, float, float]:
     """Adds ∂L/∂θ of one minibatch to the gradients; losses of policy and value, and the entropy in nats."""
-    logp, entropy = network.log_prob_and_entropy(batch.obs, batch.actions, batch.blocked)
-    policy = ppo_policy_loss(logp, batch.logp_old, batch.advantage, config.clip)
+    policy, entropy = policy_loss_and_entropy(network, batch, config.clip)
     value = value_loss(network.values(batch.critic_obs), batch.target)
     loss = policy + config.value_coef * value - entropy_coef * entropy
     loss.backward()  # type: ignore[no-untyped-call]
     return policy.item(), value.item(), entropy.item()
+
+
+def policy_loss_and_entropy(network: ActorCritic, batch: Minibatch, clip: float) -> tuple[Tensor, Tensor]:
+    """Means over those who act; zero where nobody does."""
+    acting = slice(None) if batch.acting is None else batch.acting
+    obs, actions, blocked = batch.obs[acting], batch.actions[acting], batch.blocked
+    if not len(obs):
+        return batch.obs.new_zeros(()), batch.obs.new_zeros(())
+    logp, entropy = network.log_prob_and_entropy(obs, actions, None if blocked is None else blocked[acting])
+    return ppo_policy_loss(logp, batch.logp_old[acting], batch.advantage[acting], clip), entropy
 
 
 def _cut_before_lost(rollout: Rollout) -> FloatArray:
@@ -307,17 +319,18 @@ def _counted(batch: Batch, values: Tensor) -> Tensor:
     return values[torch.from_numpy(batch.lost == 0).to(values.device)][None]
 
 
-def _kept(batch: Batch, samples: int) -> Tensor:
-    """Indices of the flat samples to learn from."""
+def _kept(batch: Batch, agents: int) -> Tensor:
+    """Indices of the flat samples to learn from, of so many agents."""
     if batch.lost is None:
-        return torch.arange(samples)
-    agents = samples // batch.lost.size
+        return torch.arange(batch.done.size * agents)
     return torch.from_numpy(np.flatnonzero(np.repeat(batch.lost.ravel() == 0, agents)))
 
 
 def _minibatches(whole: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:
     """All samples in this order, cut into `number` parts; they are copied once, and the parts are views."""
-    obs = whole.obs.index_select(0, order)
-    critic_obs = obs if whole.critic_obs is whole.obs else whole.critic_obs.index_select(0, order)
-    fields = [obs, critic_obs, *(x.index_select(0, order) for x in whole[2:] if x is not None)]
-    return map(Minibatch, *(x.tensor_split(number) for x in fields))
+    given = {name: x for name, x in whole._asdict().items() if x is not None}
+    parts = {name: x.index_select(0, order).tensor_split(number) for name, x in given.items() if name != "critic_obs"}
+    same = whole.critic_obs is whole.obs
+    parts["critic_obs"] = parts["obs"] if same else whole.critic_obs.index_select(0, order).tensor_split(number)
+    for i in range(number):
+        yield Minibatch(**{name: x[i] for name, x in parts.items()})

@@ -77,7 +77,8 @@ class Task:
         return found
 
     def events(self, agent: Any, info: Mapping[str, Any]) -> Mapping[str, int]:  # noqa: ARG002
-        """How often by name in the last step; a missing one is 0. Also asked about an agent that has just left."""
+        """How often by name in the last step, of an agent that acted in it (it may have left with it); a missing one is
+        0. Like `features` it must depend on the environment's state alone: neither is asked in every replayed step."""
         found: Mapping[str, int] = info.get("events", {})
         return found
 

@@ -9,7 +9,7 @@ takes its process with it, is not noticed here: `process_task` does that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -159,12 +159,14 @@ class PettingZooTask:
         observations, infos = env.reset(seed=int(self._seeds[e]))
         for features in self._step.features:  # of an agent that is not there from the start
             features[e] = 0
+        self._write_views(self._now, e, set(env.agents), observations, infos)
         for row in history:
             observations, _, _, _, infos = env.step(self._env_actions(env, row))
-            if len(env.agents) < len(observations):  # the last that is seen of somebody, whose features stay
-                self._write_views(self._now, e, observations, infos)
+            if self.spec.has_masks:  # of somebody who leaves the last features stay
+                self._write_views(self._now, e, set(env.agents), observations, infos)
         self._history[e] = list(history)
-        self._write_views(self._now, e, observations, infos)
+        if history and not self.spec.has_masks:
+            self._write_views(self._now, e, set(env.agents), observations, infos)
 
     def _env_actions(self, env: Any, row: Row) -> dict[Any, Any]:
         """Actions of the agents that are alive, in their own spaces."""
@@ -228,11 +230,13 @@ class PettingZooTask:
     def _play(self, e: int, row: Row) -> bool:
         """One step of environment e, without what follows an episode; whether it has ended."""
         task, step = self._tasks[e], self._step
-        env = task.env
+        env, acted = task.env, set(task.env.agents)
         observations, rewards, terminations, truncations, infos = env.step(self._env_actions(env, row))
         self._history[e].append(row)
-        self._write_views(self._last, e, observations, infos)
-        self._write_events(e, infos)
+        for now, last in zip(step.features, step.last_features, strict=True):  # they stay for who is not there
+            last[e] = now[e]
+        self._write_views(self._last, e, set(env.agents) or acted, observations, infos)
+        self._write_events(e, acted, infos)
         step.reward[e] = self._team_total(rewards)
         terminated, truncated = self._ending(env, len(self._history[e]), terminations, truncations)
         step.terminated[e], step.truncated[e] = terminated, truncated
@@ -254,14 +258,18 @@ class PettingZooTask:
         by_limit = any(flag and not terminations.get(agent) for agent, flag in truncations.items())
         return not by_limit, by_limit
 
-    def _write_views(self, views: Views, e: int, observations: dict[Any, Any], infos: dict[Any, Any]) -> None:
+    def _write_views(
+        self, views: Views, e: int, going: set[Any], observations: dict[Any, Any], infos: dict[Any, Any]
+    ) -> None:
+        """`going`: who acts next, or in the last state of an episode who acted in its last step."""
         obs, features, masks, alive = views
+        env = self._tasks[e].env
         for g, group in enumerate(self._groups):
             for i, agent in enumerate(group.ids):
-                there = agent in observations
+                there = agent in going and agent in observations
                 if self.spec.has_masks:
                     alive[g][e, i] = there
-                    masks[g][e, i] = self._mask(group, agent, observations, infos) if there else group.first_only
+                    masks[g][e, i] = self._mask(env, group, agent, observations, infos) if there else group.first_only
                 if there:
                     size = len(group.observations.bounds)
                     obs[g][e, i, :size] = group.observations.flat(observations[agent])
@@ -279,13 +287,15 @@ class PettingZooTask:
             )
 
     def _mask(
-        self, group: GroupLayout, agent: Any, observations: dict[Any, Any], infos: dict[Any, Any]
+        self, env: Any, group: GroupLayout, agent: Any, observations: dict[Any, Any], infos: dict[Any, Any]
     ) -> BoolArray | bool:
         """True where all is allowed."""
         n = group.actions.n
         mask = group.observations.mask(observations[agent], infos.get(agent, {}))
         if mask is None:
             return True
+        if mask.shape == (n,) and not mask.any() and agent not in env.agents:  # it has just ended, and acts no more
+            return group.first_only
         if mask.shape != (n,) or (n and not mask.any()):
             raise ConfigError(
                 f"an action mask must allow at least one of {n} actions, {self.spec.name!r} gave agent {agent!r}"
@@ -305,11 +315,21 @@ class PettingZooTask:
                 f" each step, {self.spec.name!r} gave agent {agent!r} no {error}; add it there"
             ) from error
 
-    def _write_events(self, e: int, infos: dict[Any, Any]) -> None:
+    def _write_events(self, e: int, acted: set[Any], infos: dict[Any, Any]) -> None:
         for events, group in zip(self._step.events, self._groups, strict=True):
             for i, agent in enumerate(group.ids if group.events else ()):
-                counts = self._tasks[e].events(agent, infos.get(agent, {}))
+                counts = self._counts(self._tasks[e], acted, agent, infos)
                 events[e, i] = [counts.get(name, 0) for name in group.events]
+
+    def _counts(self, task: Task, acted: set[Any], agent: Any, infos: dict[Any, Any]) -> Mapping[str, int]:
+        """Events of one agent in the last step; none of who did not act in it."""
+        try:
+            return task.events(agent, infos.get(agent, {})) if agent in acted else {}
+        except KeyError as error:
+            raise ConfigError(
+                f"the events of a task must be there after each step of an agent, {self.spec.name!r} gave agent"
+                f" {agent!r} no {error}; add it in the environment, or leave it out of what events() returns"
+            ) from error
 
     def observe(self) -> Step:
         """The current views; reward, events and flags are zero."""
@@ -393,9 +413,10 @@ class PettingZooTask:
         lines: list[str] = []
         env.reset(seed=seed)
         for row in self._rows(actions):
+            acted = set(env.agents)
             _, rewards, terminations, truncations, infos = env.step(self._env_actions(env, row))
             terminated, truncated = self._ending(env, len(lines) + 1, terminations, truncations)
-            line = f"step {len(lines) + 1}: {self._happenings(self._spare, row, rewards, infos)}"
+            line = f"step {len(lines) + 1}: {self._happenings(self._spare, acted, row, rewards, infos)}"
             if terminated or truncated:
                 succeeded = self.spec.has_success and self._spare.success(infos)
                 ended = "success" if succeeded else "terminated" if terminated else "time limit"
@@ -403,13 +424,15 @@ class PettingZooTask:
             lines.append(line)
         return lines
 
-    def _happenings(self, task: Task, row: Row, rewards: dict[Any, float], infos: dict[Any, Any]) -> str:
+    def _happenings(
+        self, task: Task, acted: set[Any], row: Row, rewards: dict[Any, float], infos: dict[Any, Any]
+    ) -> str:
         acts, events, start = [], [], 0
         for group, layout in zip(self.spec.groups, self._groups, strict=True):
             for agent in layout.ids:
                 acts.append(f"{agent} {group.action_text(row[start : start + layout.actions.width])}")
                 start += layout.actions.width
-                counts = task.events(agent, infos.get(agent, {}))
+                counts = self._counts(task, acted, agent, infos)
                 events += [f"{agent} {name}" for name in group.event_names() if counts.get(name, 0)]
         described = task.describe()
         state = f" -> {described}" if described else ""

@@ -75,7 +75,8 @@ class _Agent:
     declared: bool
 
     def kind(self) -> tuple[Any, ...]:
-        return self.observations.bounds, self.actions, self.features, self.events, self.declared
+        space = type(self.observations.space).__name__, str(self.observations.space), self.observations.masked
+        return space, self.observations.bounds, self.actions, self.features, self.events, self.declared
 
 
 def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -> Layout:
@@ -229,6 +230,11 @@ def _probe(task: Task, layouts: tuple[GroupLayout, ...]) -> tuple[list[bytes], b
         for agent in env.agents:
             group = layout_of[agent]
             mask = group.observations.mask(observations[agent], infos.get(agent, {}))
+            if mask is not None and task.told("has_masks") is False:
+                raise ConfigError(
+                    f"{task.name!r} has declared has_masks = False, but gave agent {agent!r} an action mask;"
+                    " take the declaration out"
+                )
             chosen[agent] = group.actions.probe(mask)
         observations, rewards, _, _, infos = env.step(chosen)
         seen.append(_as_bytes(layout_of, observations) + np.array(list(rewards.values()), np.float64).tobytes())

@@ -68,6 +68,10 @@ class ActionSpace:
         if self.bounds:
             return self.action([0.5] * self.width)
         allowed = np.arange(self.n) if mask is None else np.flatnonzero(mask)
+        if not len(allowed):
+            raise ConfigError(
+                f"an action mask must allow at least one of {self.n} actions, got none; correct it in the environment"
+            )
         return self.start + int(allowed[min(1, len(allowed) - 1)])
 
 

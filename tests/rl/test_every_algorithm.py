@@ -120,12 +120,19 @@ def test_metrics_of_every_update_are_numbers(config: TrainingConfig) -> None:
     assert all(np.isfinite(value) for value in learned.losses.values())
 
 
-SMALL_Q = {"lr": 2e-3, "epsilon_steps": 4000, "learning_starts": 256, "batch_size": 64, "target_every": 20}
+SMALL_Q = {
+    "gamma": 0.8,
+    "lr": 2e-3,
+    "epsilon_steps": 4000,
+    "learning_starts": 256,
+    "batch_size": 64,
+    "target_every": 20,
+}
 LEARN = [
     ("ippo", "walk", {"lr": 3e-3}, 60),
     ("mappo", "walk", {"lr": 3e-3}, 60),
-    ("vdn", "walk", SMALL_Q, 200),
-    ("qmix", "walk", SMALL_Q, 200),
+    ("vdn", "walk", SMALL_Q, 100),
+    ("qmix", "walk", SMALL_Q, 100),
     ("ippo", "glide", {"lr": 3e-3}, 60),
     ("mappo", "glide", {"lr": 3e-3}, 60),
 ]

@@ -9,12 +9,13 @@ import pytest
 import torch
 from cosignal.errors import ConfigError
 from cosignal.rl.algorithms.config import IPPOConfig, MAPPOConfig
+from cosignal.rl.algorithms.flat import FlatAdam
 from cosignal.rl.algorithms.ippo import IPPO
-from cosignal.rl.algorithms.losses import gaussian_entropy, gaussian_log_prob
+from cosignal.rl.algorithms.losses import Minibatch, gaussian_entropy, gaussian_log_prob
 from cosignal.rl.algorithms.make import make_learner
 from cosignal.rl.algorithms.mappo import MAPPO
 from cosignal.rl.algorithms.networks import GaussianActorCritic
-from cosignal.rl.algorithms.ppo import PPO, Batch
+from cosignal.rl.algorithms.ppo import PPO, Batch, autograd_gradient
 from cosignal.rl.config import TrainerConfig
 from cosignal.rl.task import GroupSpec, TaskSpec
 from hypothesis import given
@@ -119,3 +120,43 @@ def test_groups_of_numbers_and_of_choices_learn_side_by_side_and_repeat_themselv
 def test_value_learners_refuse_numbers(algorithm: str) -> None:
     with pytest.raises(ConfigError, match="set it to ippo or mappo"):
         make_learner(TrainerConfig.model_validate({"algorithm": algorithm}), SPEC, 1)
+
+
+def test_an_agent_that_has_left_pulls_on_no_policy_of_numbers() -> None:
+    network = GaussianActorCritic(1, 1, 2, (4,), torch.Generator().manual_seed(1), 0.0)
+    flat = FlatAdam(network, 1e-3, 10.0)
+    zeros, gone = torch.zeros(5), torch.zeros(5, dtype=torch.bool)
+    batch = Minibatch(torch.zeros(5, 1), torch.zeros(5, 1), torch.ones(5, 2), zeros, zeros + 7, zeros + 1, None, gone)
+    flat.zero_grad()
+    policy, value, entropy = autograd_gradient(network, batch, IPPOConfig(), 0.5)
+    assert (policy, entropy) == (0.0, 0.0)
+    assert value > 0
+    assert network.log_std.grad is not None
+    assert float(network.log_std.grad.abs().max()) == 0.0
+    assert all(float(p.grad.abs().max()) == 0.0 for p in network.actor.parameters() if p.grad is not None)
+
+
+def test_deviations_stay_where_numbers_still_differ() -> None:
+    """An entropy bonus alone would widen them for ever, until all that is drawn is clipped."""
+    learner = IPPO(IPPOConfig(entropy=0.5, lr=3e-2), SPEC, 1)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        batch = rollout(learner, rng)
+        batch.rewards = np.zeros_like(batch.rewards)
+        learner.update([batch])
+    (actions,), _ = learner.act([np.zeros((5_000, 2, 1), np.float32)])
+    assert actions.std() == pytest.approx(np.e, rel=0.1)
+
+
+def test_the_smallest_rollout_leaves_numbers_behind() -> None:
+    learner = IPPO(IPPOConfig(minibatches=4), SPEC, 1)
+    obs = np.zeros((1, 2, 2, 1), np.float32)
+    (action,), (logp,) = learner.act([obs[0]])
+    ones = np.ones((1, 2), np.float32)
+    ends = np.nonzero(ones)
+    reward = np.zeros((1, 2, 2), np.float32)
+    learned = learner.update(
+        [Batch(obs, obs, (ends[0], ends[1]), obs[ends], action[None], logp[None], reward, ones, ones)]
+    )
+    assert all(np.isfinite(value) for value in learned[0].losses.values())
+    assert all(np.isfinite(value).all() for value in learner.state_dict().values())

@@ -12,7 +12,7 @@ from cosignal.rl.algorithms.config import IPPOConfig, MAPPOConfig, QMIXConfig, V
 from cosignal.rl.algorithms.flat import FlatAdam
 from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.algorithms.kernel import Kernel
-from cosignal.rl.algorithms.losses import Minibatch
+from cosignal.rl.algorithms.losses import Minibatch, normalised
 from cosignal.rl.algorithms.mappo import MAPPO
 from cosignal.rl.algorithms.networks import BLOCKED, CategoricalActorCritic
 from cosignal.rl.algorithms.ppo import autograd_gradient
@@ -185,3 +185,34 @@ def test_a_potential_ends_with_the_agent() -> None:
     offset = left.offset([x], [alive])
     assert offset is not None
     assert offset[0].tolist() == [[0.5, 0.5], [0.5, 0.5], [0.0, 0.5]]
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_policy_and_entropy_are_means_over_those_who_act(seed: int) -> None:
+    """Kernel and autograd agree, and who has left changes no number of the policy."""
+    rng, draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    acting = torch.from_numpy(np.arange(30) < 20)
+    mask = np.ones((30, 4), bool)
+    mask[20:, 1:] = False
+    actions = torch.from_numpy(drawn_allowed(mask, rng.random(30, np.float32)))
+    obs, logp = torch.randn(30, 3, generator=draw), -torch.rand(30, generator=draw) * acting
+    advantage, target = torch.randn(30, generator=draw), torch.randn(30, generator=draw)
+    batch = Minibatch(obs, obs, actions, logp, advantage, target, torch.from_numpy(~mask), acting)
+    network = CategoricalActorCritic(3, 3, 4, (8,), draw)
+    flat = FlatAdam(network, 1e-3, 10.0)
+    policy, _, entropy = autograd_gradient(network, batch, IPPOConfig(), 0.05)
+    expected = flat.gradient.clone()
+    found = Kernel(network, 0.2, 0.5).gradient(batch, 0.05)
+    assert (found[0], found[2]) == pytest.approx((policy, entropy), rel=1e-4, abs=1e-5)
+    assert torch.allclose(flat.gradient, expected, rtol=1e-3, atol=3e-6)
+    alone = Minibatch(*(x[:20] for x in batch[:7]))  # type: ignore[index]
+    assert autograd_gradient(network, alone, IPPOConfig(), 0.05)[::2] == pytest.approx((policy, entropy), rel=1e-5)
+
+
+def test_advantages_are_normalised_over_those_who_act() -> None:
+    advantage, acting = torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False])
+    assert normalised(advantage, acting)[:2].tolist() == pytest.approx([-0.70710677, 0.70710677])
+    one = torch.tensor([True, False, False])
+    assert torch.isfinite(normalised(advantage, one)).all()
+    assert torch.isfinite(normalised(advantage, ~acting & one)).all()

@@ -129,7 +129,7 @@ def test_a_mask_that_allows_nothing_is_told() -> None:
             observations, infos = super()._views()
             return observations, infos | {"pusher_0": {"action_mask": [0, 0, 0]}}
 
-    with pytest.raises((ConfigError, IndexError)):
+    with pytest.raises(ConfigError, match="must allow at least one of 3 actions"):
         PettingZooTask(Stuck, 1)
 
 
@@ -248,20 +248,6 @@ def test_a_task_restored_after_somebody_left_shows_what_was_last_seen_of_it() ->
         assert np.array_equal(seen.features[0], step.features[0])
         assert np.array_equal(seen.alive[0], step.alive[0])
     assert left
-
-
-def test_a_promise_that_nobody_leaves_spares_masks_and_is_held_against_who_breaks_it() -> None:
-    class Promised(Walk):
-        has_masks = False
-
-    task = PettingZooTask(Promised, 1)
-    assert not task.spec.has_masks
-    assert task.observe().masks is None
-    assert task.observe().alive is None
-    task._tasks[0].env.at["walker_0"] = 4.0
-    task.step([np.array([[2, 0]])])
-    with pytest.raises(ConfigError, match="agent 'walker_0' did; take the declaration out"):
-        task.step([np.array([[2, 0]])])
 
 
 def test_agents_of_a_group_see_which_of_them_they_are() -> None:

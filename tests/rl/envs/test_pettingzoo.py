@@ -150,9 +150,10 @@ def test_an_agent_that_dies_early_leaves_zeros_and_is_not_asked() -> None:
     env = task._tasks[0].env
     env.received.clear()
     task.step(constant(2, 0, 1))
+    gone = task.observe().features[0][0, 0].tolist()
     last = task.step(constant(2, 0, 1))
-    assert last.last_obs[0][0, 0, 0] == 2  # its last observation
-    gone = last.last_features[0][0, 0].tolist()
+    assert not last.last_obs[0][0, 0].any()  # it has left with this step
+    assert last.last_features[0][0, 0].tolist() == gone
     after = task.step(constant(2, 0, 1))
     assert not after.last_obs[0][0, 0].any()
     assert after.last_features[0][0, 0].tolist() == gone  # as they were
@@ -319,7 +320,7 @@ def test_declared_features_events_and_success_come_from_infos() -> None:
     assert task.spec.return_range == (-4.0, 4.0)
     first = task.step(constant(0, 0, 0))
     assert first.events[0][0, :, 0].tolist() == [1, 0]
-    assert first.features[0][0, :, 0].tolist() == [1, 1]
+    assert first.features[0][0, :, 0].tolist() == [0, 1]  # of who has left they stay as they were
     second = task.step(constant(0, 0, 0))
     assert second.events[0][0, :, 0].tolist() == [0, 1]
     assert second.events[1][0, 0].tolist() == [1]
