@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..rl.config import TaskConfig
 from ..rl.envs import make_task
-from ..rl.envs.factory import task_factory
+from ..rl.envs.imported import task_factory
 from ..rl.task import ActionArray, BatchedTask, GroupSpec, Step, TaskSpec
 from .check import Check, from_error, ok, problem, warning
 

@@ -20,7 +20,7 @@ from ..doctor.play import random_actions
 from ..errors import TaskImportError
 from ..rl.config import TaskConfig
 from ..rl.envs import make_task
-from ..rl.envs.factory import task_factory
+from ..rl.envs.imported import task_factory
 from ..rl.process import one_thread
 from ..rl.shipped import EXTRAS
 from .measure import Spell, alternating, bench_result, median, rate, span

@@ -25,7 +25,7 @@ from safetensors.numpy import load, save
 from ...errors import CosignalError
 from ..config import TaskConfig
 from ..process import leave_with_parent
-from .factory import wrapped_task
+from .imported import wrapped_task
 from .process_block import Block, copy_rows
 
 LAST_WORD_S = 2.0  # after the parent's patience has ended

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cosignal.rl.config import TaskConfig
 from cosignal.rl.envs import make_task, task_spec
-from cosignal.rl.envs.factory import task_factory
+from cosignal.rl.envs.imported import task_factory
 from cosignal.rl.envs.pettingzoo import PettingZooTask
 from cosignal.rl.shipped import EXTRAS, ShippedName
 from cosignal.rl.task import ActionArray, BatchedTask, Step, TaskSpec, episode_seed
