@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from ..errors import TrainerGone
 from ..rl.config import TrainingConfig
+from ..rl.ipc.process import our_words
 from ..rl.process import child_environment, module_command
 
 BURST_S = 2.0
@@ -40,9 +41,12 @@ def steps_per_second(config: TrainingConfig, secrets: Sequence[str] = ()) -> flo
             f"two updates must take less than {PATIENCE_S:g} s, these did not; lower trainer.envs or use a faster task"
         ) from error
     except subprocess.CalledProcessError as error:
-        words = " ".join(error.stderr.split())[-600:]
+        words = our_words(error.stderr)
+        if words != error.stderr:  # an error of ours has its remedy
+            raise TrainerGone(" ".join(words.split())) from None
         raise TrainerGone(
-            f"training must work, got exit status {error.returncode}: {words}; mend what it names"
+            f"training must work, got exit status {error.returncode}: {' '.join(words.split())[-600:]}; "
+            "mend what it names"
         ) from None
     return float(json.loads(done.stdout)["steps_per_s"])
 

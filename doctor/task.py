@@ -30,7 +30,7 @@ def check_task(config: RunConfig) -> tuple[list[Check], TaskSpec | None]:
 
 
 def _told(spec: TaskSpec) -> Iterator[Check]:
-    limit = "no time limit" if spec.max_steps is None else f"at most {spec.max_steps:,} steps an episode"
+    limit = "no time limit declared" if spec.max_steps is None else f"at most {spec.max_steps:,} steps an episode"
     success = "has a success test" if spec.has_success else "no success test: the gate looks at sparse return alone"
     yield ok("task", f"{spec.name}: {len(spec.agents)} agents in {_count(spec.groups, 'group')}, {limit}, {success}")
     for group in spec.groups:

@@ -120,8 +120,10 @@ def in_our_words(config: TaskConfig, rule: str) -> Iterator[None]:
 
 
 def _remedy(config: TaskConfig, error: Exception) -> str:
+    if config.name is None and isinstance(error, ImportError):
+        return f"install it, or start from the directory that holds it (now {Path.cwd()})"
     if config.name is None:
-        return f"install it, start from the directory that holds it (now {Path.cwd()}), or mend it"
+        return "mend it in the environment"
     if isinstance(error, ModuleNotFoundError):
         return f"pip install 'cosignal[{EXTRAS[config.name].extra}]'"
     return "correct task.env_args"

@@ -20,7 +20,8 @@ class Task:
         description: the rules in words, without advice.
         return_range: (worst, best) undiscounted episode return of the team's reward.
         max_steps: time limit of an episode in steps.
-        has_success: whether `success` is a test. The probe looks for "success" in infos.
+        has_success: whether `success` is a test. It is where a subclass has its own; else the probe looks for "success"
+            in infos.
         has_masks: whether actions may be forbidden or agents leave before the others; True where nobody says. False is
             a promise, which spares the networks what they need for it.
         deterministic: whether seed and actions decide everything.

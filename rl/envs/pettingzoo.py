@@ -81,6 +81,7 @@ class PettingZooTask:
         self.spec, self._groups = layout.spec, layout.groups
         self._ids = [agent for group in self._groups for agent in group.ids]
         self._row_dtype = np.float64 if any(group.continuous for group in self.spec.groups) else np.int64
+        self._event_names = {name for group in self._groups for name in group.events}
         self._spare: Task | None = None
         self._base_seed = 0
         self._seeds = np.zeros(num_envs, dtype=np.int64)
@@ -184,7 +185,8 @@ class PettingZooTask:
 
         Raises:
             ValueError: wrong shape, or an action out of range (nothing has changed then).
-            ConfigError: the environment does not give a feature that it declares.
+            ConfigError: the environment does not give a feature that it declares, an observation is not of its space's
+                shape, or something is not a finite number.
         """
         check_actions(self.spec, self.num_envs, actions)
         joint = self._rows(actions)
@@ -192,7 +194,27 @@ class PettingZooTask:
         self._step.lost[:] = False
         for e in range(self.num_envs):
             self._step_env(e, joint[e])
+        self._check_numbers()
         return self._step
+
+    def _check_numbers(self) -> None:
+        """What is not a finite number would spoil every weight without a word."""
+        step = self._step
+        told = {"observes": step.last_obs, "has features": step.last_features}
+        for what, arrays in told.items():
+            for g, array in enumerate(arrays):
+                if not np.isfinite(array).all():
+                    e, i, k = np.argwhere(~np.isfinite(array))[0].tolist()
+                    raise ConfigError(
+                        f"numbers must be finite, agent {self.spec.groups[g].agents[i]!r} of {self.spec.name!r} {what}"
+                        f" {array[e, i].tolist()!r} in step {len(self._history[e])} of the episode with reset seed"
+                        f" {self._seeds[e]} (number {k} is not); mend the environment"
+                    )
+        if not np.isfinite(step.reward).all():
+            raise ConfigError(
+                f"rewards must be finite numbers, {self.spec.name!r} paid {step.reward.tolist()!r} in {self.num_envs}"
+                " environments; mend the environment"
+            )
 
     def _rows(self, actions: list[ActionArray]) -> NDArray[np.generic]:
         """[g] [N, A_g] or [N, A_g, k] → [N, …], a copy."""
@@ -271,8 +293,13 @@ class PettingZooTask:
                     alive[g][e, i] = there
                     masks[g][e, i] = self._mask(env, group, agent, observations, infos) if there else group.first_only
                 if there:
-                    size = len(group.observations.bounds)
-                    obs[g][e, i, :size] = group.observations.flat(observations[agent])
+                    size, row = len(group.observations.bounds), group.observations.flat(observations[agent])
+                    if np.shape(row) != (size,):
+                        raise ConfigError(
+                            f"an observation must have the shape of its space, agent {agent!r} of {self.spec.name!r}"
+                            f" observes {np.shape(row)}, its space says {(size,)}; correct one of them"
+                        )
+                    obs[g][e, i, :size] = row
                     obs[g][e, i, size:] = group.identity[i]
                     features[g][e, i] = self._feature_row(group, e, agent, obs[g][e, i, :size], infos)
                 else:
@@ -296,7 +323,12 @@ class PettingZooTask:
             return True
         if mask.shape == (n,) and not mask.any() and agent not in env.agents:  # it has just ended, and acts no more
             return group.first_only
-        if mask.shape != (n,) or (n and not mask.any()):
+        if mask.shape != (n,):
+            raise ConfigError(
+                f"an action mask must have an entry for each of {n} actions, {self.spec.name!r} gave agent {agent!r}"
+                f" {mask.astype(int).tolist()!r}; correct it in the environment"
+            )
+        if n and not mask.any():
             raise ConfigError(
                 f"an action mask must allow at least one of {n} actions, {self.spec.name!r} gave agent {agent!r}"
                 f" {mask.astype(int).tolist()!r}; correct it in the environment"
@@ -311,8 +343,8 @@ class PettingZooTask:
             return [values[name] for name in group.features]
         except KeyError as error:
             raise ConfigError(
-                f"an environment gives the features of its feature_specs in infos[agent]['features'] at reset and at"
-                f" each step, {self.spec.name!r} gave agent {agent!r} no {error}; add it there"
+                f"the features of feature_specs must be there at reset and at each step, in infos[agent]['features'] or"
+                f" from features() of a Task; {self.spec.name!r} gave agent {agent!r} no {error}; add it there"
             ) from error
 
     def _write_events(self, e: int, acted: set[Any], infos: dict[Any, Any]) -> None:
@@ -323,13 +355,21 @@ class PettingZooTask:
 
     def _counts(self, task: Task, acted: set[Any], agent: Any, infos: dict[Any, Any]) -> Mapping[str, int]:
         """Events of one agent in the last step; none of who did not act in it."""
+        if agent not in acted:
+            return {}
         try:
-            return task.events(agent, infos.get(agent, {})) if agent in acted else {}
+            counts = task.events(agent, infos.get(agent, {}))
         except KeyError as error:
             raise ConfigError(
                 f"the events of a task must be there after each step of an agent, {self.spec.name!r} gave agent"
                 f" {agent!r} no {error}; add it in the environment, or leave it out of what events() returns"
             ) from error
+        if not counts.keys() <= self._event_names:
+            raise ConfigError(
+                f"events must be named in event_specs, {self.spec.name!r} gave agent {agent!r}"
+                f" {sorted(counts.keys() - self._event_names)!r}; correct the name, or declare it"
+            )
+        return counts
 
     def observe(self) -> Step:
         """The current views; reward, events and flags are zero."""

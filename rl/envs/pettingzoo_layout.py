@@ -9,7 +9,8 @@ those that the task's `groups()` names. If that is one group, it is called "agen
     event_specs     {agent: [EventSpec or its dict, …]}: counts come in infos[agent]["events"] (a missing one is 0)
     action_names    [str, …] for all agents
     has_masks       False: no action is ever forbidden and nobody leaves before the others (else: it may be so)
-    has_success     whether infos[agent]["success"] is a success test (else: whether the key is seen in a short probe)
+    has_success     whether infos[agent]["success"] is a success test (else: whether the key is seen in a short probe
+                    of at most 300 steps, or a `Task` has a `success` of its own)
     deterministic   whether seed and actions decide everything (else: tried in a short probe)
     return_range    (worst, best) undiscounted episode return of the team's reward
     max_steps       time limit in steps
@@ -38,6 +39,7 @@ from .spaces import ActionSpace, ObservationSpace, read_actions, read_observatio
 FAR = 1e6  # bounds beyond this say nothing
 OPEN_BOUND = 10.0
 PROBE_STEPS = 5
+LONG_PROBE = 300  # where nobody says whether there is a success test: its key may come with an episode's end only
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,16 @@ def _read_agent(task: Task, agent: Any) -> _Agent:
     except (KeyError, TypeError, ValidationError) as error:
         raise ConfigError(
             f"feature_specs and event_specs must map every agent to a list of FeatureSpec and EventSpec, agent"
-            f" {agent!r} has a bad entry ({type(error).__name__}: {error}); correct it in the environment"
+            f" {agent!r} has a bad entry ({_in_a_line(error)}); correct it in the environment"
         ) from error
     found = _observation_features(observations.bounds) if features is None else tuple(features)
     return _Agent(agent, observations, actions, found, tuple(events), features is not None)
+
+
+def _in_a_line(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    return ", ".join(f"{'.'.join(map(str, x['loc']))}: {x['msg']}, got {x['input']!r}" for x in error.errors())
 
 
 def _grouped(task: Task, agents: Sequence[_Agent]) -> dict[str, list[_Agent]]:
@@ -211,7 +219,7 @@ def _task_spec(
         groups=groups,
         return_range=task.told("return_range"),
         max_steps=min(limits, default=None),
-        has_success=bool(task.told("has_success", success)),
+        has_success=bool(task.told("has_success", success or type(task).success is not Task.success)),
         has_masks=bool(task.told("has_masks", True)),  # anybody may leave early, and an environment cannot be asked
         deterministic=bool(task.told("deterministic", first == again)),
     )
@@ -223,8 +231,8 @@ def _probe(task: Task, layouts: tuple[GroupLayout, ...]) -> tuple[list[bytes], b
     env = task.env
     observations, infos = env.reset(seed=0)
     seen, success = [_as_bytes(layout_of, observations)], _shows_success(infos)
-    for _ in range(PROBE_STEPS):
-        if not env.agents:
+    for t in range(PROBE_STEPS if success or task.told("has_success") is not None else LONG_PROBE):
+        if not env.agents or (t >= PROBE_STEPS and success):
             break
         chosen = {}
         for agent in env.agents:

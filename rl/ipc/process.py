@@ -56,7 +56,13 @@ def runtime_dir() -> Path:
 def tail(path: Path, characters: int = 1500) -> str:
     """The end of what a child printed."""
     text = path.read_text(errors="replace") if path.exists() else ""
-    return text[-characters:].strip() or "(it printed nothing)"
+    return our_words(text[-characters:]).strip() or "(it printed nothing)"
+
+
+def our_words(text: str) -> str:
+    """Of a traceback that ends with one of our errors, which say all that is to be said, only that error's message."""
+    start = text.rfind("\ncosignal.errors.")
+    return text if start < 0 else text[start:].partition(": ")[2]
 
 
 async def start_child(command: Sequence[str], output: Path, secrets: Sequence[str]) -> asyncio.subprocess.Process:

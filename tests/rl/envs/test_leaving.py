@@ -194,3 +194,58 @@ def test_a_group_that_is_gone_for_a_whole_rollout_leaves_numbers_behind() -> Non
         assert np.isfinite(line.history[-1]["entropy"]).all()
     evidence = build_evidence(line, MARGIN_BUDGET)
     assert type(evidence).model_validate_json(evidence.model_dump_json()) == evidence
+
+
+class Odd(Leaver):
+    """`what` goes wrong in the fourth step."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(20, 20)
+        self.what = what
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        observed, rewards, *rest = super().step(actions)
+        if self.t == 4:
+            observed["a"] = {"nan": observed["a"] * np.nan, "short": observed["a"][:1]}.get(self.what, observed["a"])
+            rewards["b"] = np.inf if self.what == "pay" else 0.0
+        return (observed, rewards, *rest)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("nan", r"agent 'a' of 'leaver' observes \[nan, nan\] in step 4 of the episode with reset seed \d+ \(number 0"),
+        ("short", r"agent 'a' of 'leaver' observes \(1,\), its space says \(2,\)"),
+        ("pay", r"rewards must be finite numbers, 'leaver' paid \[inf\]"),
+    ],
+)
+def test_what_would_spoil_every_weight_ends_with_its_place(what: str, words: str) -> None:
+    task = PettingZooTask(lambda: Odd(what), 1)
+    with pytest.raises(ConfigError, match=words):
+        steps(task, 4)
+
+
+def test_an_event_under_an_undeclared_name_is_told() -> None:
+    class Typo(LeaverTask):
+        def events(self, agent: Any, info: Mapping[str, Any]) -> Mapping[str, int]:
+            return {"actd": 1}
+
+    with pytest.raises(ConfigError, match=r"gave agent 'a' \['actd'\]; correct the name"):
+        steps(PettingZooTask(Typo, 1), 1)
+
+
+def test_a_success_test_is_found_at_an_episodes_end_and_in_a_task_of_ones_own() -> None:
+    class AtTheEnd(Leaver):
+        def _told(self, agents: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+            observed, infos = super()._told(agents)
+            return observed, infos if self.agents else {
+                agent: info | {"success": True} for agent, info in infos.items()
+            }
+
+    class Own(LeaverTask):
+        def success(self, infos: Any) -> bool:
+            return True
+
+    assert not PettingZooTask(lambda: Leaver(9, 30), 1).spec.has_success
+    assert PettingZooTask(lambda: AtTheEnd(9, 30), 1).spec.has_success
+    assert PettingZooTask(Own, 1).spec.has_success

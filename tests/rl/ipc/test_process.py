@@ -15,6 +15,7 @@ from cosignal.rl.ipc.process import (
     MAX_SOCKET_PATH,
     attach_or_start,
     end_child,
+    our_words,
     runtime_dir,
     start_child,
     tail,
@@ -135,3 +136,10 @@ def test_the_tail_of_an_output(tmp_path: Path) -> None:
     assert tail(path) == "(it printed nothing)"
     path.write_text("x" * 100 + "end")
     assert tail(path, 5) == "xxend"
+
+
+def test_of_a_traceback_with_an_error_of_ours_its_message_is_enough() -> None:
+    ours = "Traceback (most recent call last):\n  File …\ncosignal.errors.ConfigError: a rule, a value; a remedy\n"
+    assert our_words(ours).strip() == "a rule, a value; a remedy"
+    other = "Traceback (most recent call last):\n  File …\nValueError: x\n"
+    assert our_words(other) == other
