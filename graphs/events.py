@@ -28,7 +28,8 @@ class RunStarted(EventBase):
 
 
 class Progress(EventBase):
-    """`steps_total`: main, evaluation and branch steps. `sparse_return`, `success_rate`: of the last evaluation."""
+    """`steps_total`: main, evaluation and branch steps. `sparse_return`, `success_rate`: of the last evaluation,
+    which was at `evaluated_at` main steps."""
 
     kind: Literal["progress"] = "progress"
     steps_main: int
@@ -36,6 +37,7 @@ class Progress(EventBase):
     steps_budget: int
     sparse_return: float | None
     success_rate: float | None
+    evaluated_at: int | None = None
     stage: Stage
     signal_version: int
     waiting: bool  # the trainer stands at an adaptation point

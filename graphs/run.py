@@ -338,6 +338,7 @@ async def _progress(ctx: Ctx) -> Progress:
         steps_budget=status.steps_budget,
         sparse_return=status.sparse_return,
         success_rate=status.success_rate,
+        evaluated_at=status.evaluation.steps if status.evaluation else None,
         stage=status.stage,
         signal_version=status.signal.version,
         waiting=status.waiting_at is not None,

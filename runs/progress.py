@@ -218,9 +218,12 @@ def in_words(reason: str, verdict: str) -> str:
 
 
 def summary(progress: e.Progress) -> str:
-    """The numbers of one moment in a line."""
+    """The numbers of one moment in a line; an older evaluation with the main steps at which it was."""
+    at = progress.evaluated_at
+    older = "" if at is None or at == progress.steps_main else f" (at {at:,})"
     return (
-        f"return {number(progress.sparse_return)}, success {percent(progress.success_rate)}, stage {progress.stage}, "
+        f"return {number(progress.sparse_return)}, success {percent(progress.success_rate)}{older}, "
+        f"stage {progress.stage}, "
         f"signal v{progress.signal_version}, total steps {progress.steps_total:,}"
     )
 

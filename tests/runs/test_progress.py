@@ -197,3 +197,11 @@ def test_the_plain_display_tells_each_twentieth_once() -> None:
             display.show(PROGRESS.model_copy(update={"steps_main": steps}))
     lines = [line.split()[0] for line in written.getvalue().splitlines()]
     assert lines == ["0", "5,000", "50,000", "100,000"]
+
+
+def test_an_older_evaluation_is_told_with_its_steps() -> None:
+    assert "(at" not in progress.summary(PROGRESS)
+    at = PROGRESS.model_copy(update={"evaluated_at": PROGRESS.steps_main})
+    assert progress.summary(at) == progress.summary(PROGRESS)
+    older = PROGRESS.model_copy(update={"evaluated_at": 1_000})
+    assert " (at 1,000), stage " in progress.summary(older)
