@@ -247,7 +247,7 @@ async def test_a_lost_node_costs_only_the_branches_that_ran_on_it(
         assert len(sent) == len(todo) + 1, "of what ran on the other node, nothing is run again"
         assert len(await ray_executor.run(jobs(4))) == 4  # the node that is left goes on
         cluster.replace()  # sets a signal handler, so it needs this thread
-        again = asyncio.create_task(ray_executor.run([job("p1", SHAPED, seed, LONG) for seed in (2, 3)]))
+        again = asyncio.create_task(ray_executor.run([job("p1", SHAPED, seed, 50 * LONG) for seed in (2, 3)]))
         await until_at_work(2)  # the new node is used
         again.cancel()
         with pytest.raises(asyncio.CancelledError):
