@@ -230,10 +230,12 @@ def summary(progress: e.Progress) -> str:
 
 def ending(status: dict[str, Any]) -> str:
     """The last words: how it ended, what it cost, where to read on."""
+    lost = status.get("episodes_lost") or 0
+    cut = f"{lost:,} episodes were lost to crashes, see trainer.log.jsonl\n" if lost else ""
     return (
         f"{status['state']}: sparse return {number(status['sparse_return'])}, "
         f"success {percent(status['success_rate'])}, {_promotions(status)}, "
-        f"{status['steps_main']:,} main steps, {status['steps_total']:,} in all, {status['wall_s']:.0f} s\n"
+        f"{status['steps_main']:,} main steps, {status['steps_total']:,} in all, {status['wall_s']:.0f} s\n{cut}"
         f"report: {Path(status['path']) / 'report.html'}"
     )
 

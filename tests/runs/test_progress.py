@@ -156,6 +156,7 @@ def test_the_last_words_of_a_run() -> None:
         "done: sparse return 0.00, success –, 1 promotion, 1,000 main steps, 2,000 in all, 3 s\n"
         "report: /runs/a/report.html"
     )
+    assert "\n1,200 episodes were lost to crashes, see" in progress.ending(status | {"episodes_lost": 1_200})
     assert "2 promotions, 1 rollback, 1,000" in progress.ending(status | {"promotions": 2, "rollbacks": 1})
 
 
