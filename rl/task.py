@@ -7,6 +7,7 @@ order. Everything here is numpy and pydantic: the loop imports it without torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -172,6 +173,17 @@ def new_step(spec: TaskSpec, num_envs: int) -> Step:
         terminated=flags(), truncated=flags(), success=flags(), masks=masks(), last_masks=masks(),
         alive=alive(), last_alive=alive(), lost=flags(),
     )  # fmt: skip
+
+
+def unmoved(step: Step, pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Step:
+    """`step` as it is before anybody moves: `pairs` (array of s, the same of s') are made alike, all else is zero."""
+    for now, last in pairs:
+        last[:] = now
+    for array in (*step.events, step.reward, step.terminated, step.truncated, step.success):
+        array[:] = 0
+    if step.lost is not None:
+        step.lost[:] = False
+    return step
 
 
 class BatchedTask(Protocol):

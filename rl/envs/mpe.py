@@ -7,6 +7,7 @@ step in which the goal is met, which ends the episode.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from math import dist
 from typing import Any
@@ -49,7 +50,7 @@ The speaker observes which landmark is the target. The listener observes its vel
 to it, and the symbol of the step before."""
 
 
-class SparseEnv(ParallelEnv):  # type: ignore[misc]
+class SparseEnv(ParallelEnv, ABC):  # type: ignore[misc]
     """An environment of mpe2 that pays 1 when its goal is met, in equal shares to the agents, so that the *sum* is 1.
 
     `infos[agent]` holds "events" after a step: how many things an agent is near that it was not near before.
@@ -80,13 +81,13 @@ class SparseEnv(ParallelEnv):  # type: ignore[misc]
     def body(self, agent: str) -> Any:
         return self.world.agents[self.possible_agents.index(agent)]
 
+    @abstractmethod
     def near(self, agent: str) -> dict[str, set[int]]:
         """By event: numbers of the things that the agent is near."""
-        raise NotImplementedError
 
+    @abstractmethod
     def solved(self) -> bool:
         """Whether the goal is met in the current state, by `nearby`."""
-        raise NotImplementedError
 
     def _look(self) -> None:
         self.nearby = {agent: self.near(agent) for agent in self.possible_agents}

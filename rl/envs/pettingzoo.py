@@ -18,7 +18,7 @@ import structlog
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, CosignalError, EnvironmentLost, SnapshotError
-from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec, episode_seed, new_step
+from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec, episode_seed, new_step, unmoved
 from .own_task import Task, as_task
 from .pettingzoo_layout import GroupLayout, read_layout
 
@@ -373,13 +373,7 @@ class PettingZooTask:
 
     def observe(self) -> Step:
         """The current views; reward, events and flags are zero."""
-        step = self._step
-        for now, last in self._pairs:
-            last[:] = now
-        assert step.lost is not None
-        for array in (*step.events, step.reward, step.terminated, step.truncated, step.success, step.lost):
-            array[:] = 0
-        return step
+        return unmoved(self._step, self._pairs)
 
     def reseed(self, base_seed: int) -> None:
         """New seeds for the episodes to come. The running episodes go on as they are: their random numbers belong to

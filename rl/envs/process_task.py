@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...errors import CosignalError, EnvironmentLost, SnapshotError
 from ..config import TaskConfig
-from ..task import ActionArray, Step, new_step
+from ..task import ActionArray, Step, new_step, unmoved
 from .pettingzoo import MAX_LOSSES, check_actions, log_loss
 from .process_block import copy_rows
 from .process_child import Child, Reply, end_all
@@ -124,13 +124,7 @@ class ProcessTask:
 
     def observe(self) -> Step:
         """The current views; reward, events and flags are zero."""
-        step = self._step
-        for now, last in self._pairs:
-            last[:] = now
-        assert step.lost is not None
-        for array in (*step.events, step.reward, step.terminated, step.truncated, step.success, step.lost):
-            array[:] = 0
-        return step
+        return unmoved(self._step, self._pairs)
 
     def reseed(self, base_seed: int) -> None:
         """New seeds for the episodes to come, see `PettingZooTask.reseed`."""

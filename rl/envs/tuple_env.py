@@ -6,6 +6,7 @@ without one, and the limit is kept here: reaching it is truncation.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from .arguments import require_at_least
 Counts = list[dict[str, int]]  # by agent number: how often each event happened
 
 
-class TupleEnv(ParallelEnv):  # type: ignore[misc]
+class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
     """Agents are `agent_0`, `agent_1`, …; `infos[agent]` holds "events" after a step.
 
     Args:
@@ -84,13 +85,13 @@ class TupleEnv(ParallelEnv):  # type: ignore[misc]
             self._by_agent([{"events": counts} for counts in events]),
         )
 
+    @abstractmethod
     def before(self, choices: list[int]) -> Any:
         """What `happened` must know of the state in which the agents make these choices."""
-        raise NotImplementedError
 
+    @abstractmethod
     def happened(self, before: Any, rewards: Sequence[float]) -> Counts:
         """The events of the step that has just been made."""
-        raise NotImplementedError
 
     def close(self) -> None:
         self.inner.close()
