@@ -46,18 +46,21 @@ class EventSpec(Spec):
     """Something that one agent may do in a step (0 or more times).
 
     `repeatable`: it can be done any number of times in an episode without progress, so a bonus on it can be farmed.
+    `reward`: what the team is paid each time somebody does it; 0 where it is not paid for, or nobody says.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
     description: str = ""
     repeatable: bool = False
+    reward: float = 0.0
 
 
 class GroupSpec(Spec):
     """Agents with equal spaces; they share network parameters.
 
     Their actions are one of `n_actions` choices, or, where `action_bounds` has (lowest, highest) for each, that many
-    numbers at once; a policy gives those in -1..1 (`n_actions` is 0 then).
+    numbers at once; a policy gives those in -1..1 (`n_actions` is 0 then). `stay`: the choice of not acting, None where
+    there is none or nobody says.
     """
 
     name: str
@@ -66,6 +69,7 @@ class GroupSpec(Spec):
     n_actions: int = Field(default=0, ge=0)
     action_bounds: tuple[tuple[float, float], ...] = ()
     action_names: tuple[str, ...] = ()
+    stay: int | None = Field(default=None, ge=0)
     features: tuple[FeatureSpec, ...] = ()
     events: tuple[EventSpec, ...] = ()
 

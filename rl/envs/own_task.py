@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..preferences.heuristic import Heuristic
 from ..task import EventSpec, FeatureSpec
 
 Infos = Mapping[Any, Mapping[str, Any]]  # by agent, as `reset` and `step` of a ParallelEnv give them
@@ -26,6 +27,9 @@ class Task:
             a promise, which spares the networks what they need for it.
         deterministic: whether seed and actions decide everything.
         action_names: names of the choices, for agents with that many.
+        stay: number of the choice of not acting.
+        heuristic: a hand-written judge of single agents' moves, see `rl.preferences.heuristic`.
+        key_steps: what brings the team its rewards, in the order of a successful episode, a line each.
     """
 
     description: str | None = None
@@ -35,6 +39,9 @@ class Task:
     has_masks: bool | None = None
     deterministic: bool | None = None
     action_names: Sequence[str] | None = None
+    stay: int | None = None
+    heuristic: Heuristic[Any] | None = None
+    key_steps: Sequence[str] = ()
 
     def __init__(self, env: Any) -> None:
         self.env = env
@@ -91,6 +98,11 @@ class Task:
         """The current state in a line of text; empty where there is none."""
         describe = self._of_env("describe")
         return "" if describe is None else str(describe())
+
+    def viewpoint(self, agent: Any) -> str:
+        """The current state in words from one living agent's side, itself as "you"; what a model ranks."""
+        named = self.describe()
+        return f"You are {agent}. {named}" if named else f"You are {agent}."
 
 
 def as_task(made: Any) -> Task:

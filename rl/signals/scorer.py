@@ -1,0 +1,132 @@
+"""A fitted scorer σ(o): how good a state is from one agent's side (LCA, Lin et al., arXiv 2502.03723, section 4).
+
+It is data: an ensemble of small ReLU networks in one safetensors file, named by its content. It is evaluated here with
+numpy; `rl.preferences.fit` makes it with torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ...errors import SignalError
+from ..task import FloatArray
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """`M` networks for observations of `O` numbers; their mean is the score.
+
+    `weights[l]` [M, in, out] and `biases[l]` [M, out]; the last layer has one output. `unit`: the score is divided by
+    it (the standard deviation of σ(o') − σ(o) over the pairs it was fitted to). `anchor`: subtracted first (the highest
+    σ there), so that scores are at most about 0 and a true termination, where a potential counts as zero, pays.
+    """
+
+    weights: tuple[FloatArray, ...]
+    biases: tuple[FloatArray, ...]
+    unit: float = 1.0
+    anchor: float = 0.0
+
+    @property
+    def obs_size(self) -> int:
+        return int(self.weights[0].shape[1])
+
+    def members(self, obs: FloatArray) -> FloatArray:
+        """[..., O] → [M, ...]: what each network says, anchored and in units.
+
+        Raises SignalError where observations have another size.
+        """
+        if obs.shape[-1] != self.obs_size:
+            raise SignalError(
+                f"a scorer of {self.obs_size} observed numbers got {obs.shape[-1]}; fit one for this task"
+            )
+        x = obs.reshape(1, -1, obs.shape[-1])
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = x @ weight + bias[:, None]
+            if i < len(self.weights) - 1:
+                x = np.maximum(x, 0)
+        scores = (x[..., 0] - np.float32(self.anchor)) / np.float32(self.unit)
+        return np.asarray(scores.reshape(len(x), *obs.shape[:-1]), np.float32)
+
+    def score(self, obs: FloatArray) -> FloatArray:
+        """[..., O] → [...]"""
+        return np.asarray(self.members(obs).mean(0), np.float32)
+
+    def disagreement(self, obs: FloatArray, last_obs: FloatArray) -> FloatArray:
+        """[P, O] twice → [P]: standard deviation over the networks of the score's change."""
+        return np.asarray((self.members(last_obs) - self.members(obs)).std(0), np.float32)
+
+    # ------------------------------------------------------------ as bytes
+
+    def to_bytes(self) -> bytes:
+        """One safetensors file; equal scorers give equal bytes."""
+        arrays: dict[str, NDArray[np.generic]] = {"scale": np.array([self.unit, self.anchor], np.float64)}
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            arrays |= {f"weight.{i}": np.ascontiguousarray(weight), f"bias.{i}": np.ascontiguousarray(bias)}
+        return save(arrays)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Scorer:
+        """Raises SignalError where it is no scorer."""
+        try:
+            arrays = load(content)
+            layers = sum(name.startswith("weight.") for name in arrays)
+            unit, anchor = arrays["scale"].tolist()
+            return cls(
+                tuple(arrays[f"weight.{i}"] for i in range(layers)), tuple(arrays[f"bias.{i}"] for i in range(layers)),
+                unit, anchor,
+            )  # fmt: skip
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise SignalError(
+                f"a scorer must be a safetensors file of its own, got another ({error}); fit it anew"
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """Of its content, 16 hex digits."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
+
+
+class Scorers:
+    """The scorers of a run: files by name in one folder, read once. What a name stands for never changes."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._known: dict[str, Scorer] = {}
+
+    def add(self, scorer: Scorer) -> str:
+        """Its name, under which it is on disk where there is a folder."""
+        name = scorer.name
+        self._known[name] = scorer
+        if self.folder is not None and not self._path(self.folder, name).exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = self.folder / f"{name}.partial"
+            partial.write_bytes(scorer.to_bytes())
+            partial.replace(self._path(self.folder, name))
+        return name
+
+    def get(self, name: str) -> Scorer:
+        """Raises SignalError where there is none of that name."""
+        if name not in self._known:
+            self._known[name] = self._read(name)
+        return self._known[name]
+
+    def _read(self, name: str) -> Scorer:
+        try:
+            if self.folder is None:
+                raise FileNotFoundError(name)
+            return Scorer.from_bytes(self._path(self.folder, name).read_bytes())
+        except OSError as error:
+            raise SignalError(
+                f"a learned term needs its scorer, {name!r} is not in {str(self.folder)!r}; fit it, or drop the term"
+            ) from error
+
+    @staticmethod
+    def _path(folder: Path, name: str) -> Path:
+        return folder / f"{name}.safetensors"
