@@ -29,6 +29,7 @@ from .rl.algorithms.config import IPPOConfig
 from .rl.branches.config import BranchConfig, GateConfig
 from .rl.config import SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
 from .rl.frozen import Config
+from .rl.signals.signal import LearnedTerm
 from .runs.terminal import one_line
 
 # What is no date, number or truth value under its tag reaches us as Python's own error: `2020-99-99`, `!!bool maybe`.
@@ -87,6 +88,7 @@ class RunConfig(Config):
             signal=self.signal,
             pause_every_steps=self.adaptation.interval if self.adaptation.enabled else None,
             margin=self.gate.margin,
+            record_obs=any(isinstance(term, LearnedTerm) for term in self.signal.terms),
         )
 
     @model_validator(mode="after")

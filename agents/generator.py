@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ExpressionError
 from ..rl.signals.expression import parse_expression
-from ..rl.signals.signal import PotentialTerm, Term
+from ..rl.signals.signal import EventTerm, LearnedTerm, PotentialTerm, Term
 from ..rl.stages import STAGES
 from .ledger import Place
 from .llm import Question, RoleModel, json_schema
@@ -63,6 +63,8 @@ def _term_misfits(term: Term, evidence: dict[str, Any]) -> list[str]:
         return not_now
     if isinstance(term, PotentialTerm):
         return _expression_misfits(term.expression, [feature["name"] for feature in evidence["features"]])
+    if isinstance(term, LearnedTerm):
+        return []  # only those in force may be named, see `_not_at_this_stage`
     events = {event["name"]: event["repeatable"] for event in evidence["events"]}
     if term.event not in events:
         return [f"{term.event!r} is no event; use one of {list(events)!r}"]
@@ -78,7 +80,7 @@ def _not_at_this_stage(term: Term, evidence: dict[str, Any]) -> list[str]:
     old = next((row for row in evidence["signal"]["terms"] if _ingredient(row) == _ingredient(new)), None)
     if old is None and term.kind not in rule.kinds:
         return [f"kind {term.kind!r} is not allowed at stage {stage!r}; use one of {list(rule.kinds)!r}"]
-    name = "anneal_steps" if isinstance(term, PotentialTerm) else "decay_steps"
+    name = "decay_steps" if isinstance(term, EventTerm) else "anneal_steps"
     steps, most = new[name], max(rule.decay_steps, (old or {}).get(name) or 0)
     if steps is not None and steps > most:
         return [f"{name} must be at most {most} at stage {stage!r}, got {steps!r}; lower it"]
@@ -87,7 +89,7 @@ def _not_at_this_stage(term: Term, evidence: dict[str, Any]) -> list[str]:
 
 def _ingredient(term: dict[str, Any]) -> tuple[Any, ...]:
     """What a term is made of, without name, weight and duration."""
-    return tuple(term.get(key) for key in ("kind", "expression", "event", "agents"))
+    return tuple(term.get(key) for key in ("kind", "expression", "event", "scorer", "form", "agents"))
 
 
 def _expression_misfits(expression: str, features: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from ..config import RunConfig
 from ..errors import ConfigError, SignalError
 from ..rl.envs import task_spec
+from ..rl.signals.scorer import Scorers
 from ..rl.signals.shaping import CompiledSignal
 from ..rl.task import FeatureSpec, GroupSpec, TaskSpec
 from .check import Check, from_error, ok, warning
@@ -77,7 +78,7 @@ def _return_range(spec: TaskSpec) -> Check:
 def _check_signal(config: RunConfig, spec: TaskSpec) -> Iterator[Check]:
     signal = config.signal.to_signal()
     try:
-        CompiledSignal(signal, spec)
+        CompiledSignal(signal, spec, Scorers(config.signal.scorers))
     except SignalError as error:
         yield from from_error("signal.terms", error)
         return

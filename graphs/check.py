@@ -45,7 +45,7 @@ async def _reports(ctx: Ctx, state: State, signals: list[Signal]) -> list[CheckR
     never, reports = await quarantined(ctx.store), []
     for signal in signals:
         report = await asyncio.to_thread(
-            check_signal, signal, ctx.spec, recorded, status.signal, rejected, returns, never
+            check_signal, signal, ctx.spec, recorded, status.signal, rejected, returns, never, ctx.scorers
         )
         reports.append(report)
         rejected = rejected | {proposal_hash(signal)}

@@ -13,6 +13,7 @@ from ..config import RunConfig
 from ..rl.branches.pool import Executor
 from ..rl.ipc.client import TrainerClient
 from ..rl.ipc.messages import LookReply, TrainerStatus
+from ..rl.signals.scorer import Scorers
 from ..rl.task import TaskSpec, splitmix64
 from ..runs.store import LoopStore
 from .events import Event
@@ -38,6 +39,7 @@ class Ctx:
     spec: TaskSpec
     calls: list[Call]
     emit: Callable[[Event], None]
+    scorers: Scorers = field(default_factory=Scorers)
     poll_s: float = POLL_S
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -14,6 +14,7 @@ from typing import IO
 
 from ..config import RunConfig
 from ..errors import ConfigError, NotARunError, RunLockedError
+from ..rl.signals.scorer import FOLDER, copy_scorers
 from ..runs.store import RunView
 
 LOCK_PATIENCE_S = 1.0  # who reads a run's state takes the lock for an instant
@@ -65,6 +66,8 @@ def make_run(config: RunConfig) -> Path:
         (path / folder).mkdir()
     _write(path / "config.json", config.resolved_json())
     _write(path / "training.json", config.training().model_dump_json(indent=2))
+    if config.signal.scorers is not None:
+        copy_scorers(config.signal.to_signal(), config.signal.scorers, path / FOLDER)
     info = {"id": name, "created": now.isoformat(), "config_hash": config.config_hash(), "version": _version()}
     _write(path / "run.json", json.dumps(info, indent=2))
     return path

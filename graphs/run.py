@@ -38,6 +38,7 @@ from ..rl.device import check_device
 from ..rl.envs import task_spec
 from ..rl.ipc.client import TrainerClient, wakeups
 from ..rl.ipc.process import TrainerProcess, attach_or_start
+from ..rl.signals.scorer import FOLDER, Scorers
 from ..rl.signals.shaping import CompiledSignal
 from ..rl.task import TaskSpec
 from ..runs.approvals import answer
@@ -204,6 +205,7 @@ class Run:
             store=store,
             models=models,
             spec=spec,
+            scorers=Scorers(self.path / FOLDER),
             calls=calls,
             emit=self.emit,
             wake=self._wake_graph,
@@ -302,7 +304,7 @@ def _preflight(config: RunConfig, given: Mapping[Role, BaseChatModel]) -> TaskSp
     check_device(config.trainer.device)
     spec = task_spec(config.task)
     try:
-        CompiledSignal(config.signal.to_signal(), spec)
+        CompiledSignal(config.signal.to_signal(), spec, Scorers(config.signal.scorers))
     except SignalError as error:
         raise ConfigError(f"signal.terms: {error}") from error
     if config.adaptation.enabled:

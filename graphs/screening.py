@@ -32,7 +32,7 @@ async def screen_recorded(ctx: Ctx, this: Round) -> tuple[Round, list[dict[str, 
 
 def _ways(ctx: Ctx, this: Round, arm: str, recorded: Recorded) -> Ways | None:
     signal = this.signals[arm]
-    return None if is_removal(signal, this.in_force) else ways_to_reward(signal, ctx.spec, recorded)
+    return None if is_removal(signal, this.in_force) else ways_to_reward(signal, ctx.spec, recorded, ctx.scorers)
 
 
 def _row(arm: str, ways: Ways) -> dict[str, Any]:

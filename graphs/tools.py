@@ -77,7 +77,7 @@ async def launch_branches(
     ctx: Ctx = runtime.context
     status = TrainerStatus.model_validate(state["status"])
     signal = status.signal if terms is None else Signal(beta=beta, terms=tuple(terms))
-    CompiledSignal(signal, ctx.spec)  # the model reads what is wrong with it
+    CompiledSignal(signal, ctx.spec, ctx.scorers)  # the model reads what is wrong with it
     jobs = probe_jobs(ctx, status, signal, Exploration(entropy=entropy, kick=kick), steps)
     async with ctx.probing:  # calls of one message run beside each other: each must see what the others have spent
         await _afford(ctx, status, state["point"], jobs)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..rl.ipc.messages import Stage, TrainerStatus
-from ..rl.signals.signal import PotentialTerm, Signal
+from ..rl.signals.signal import Signal, fades_over
 from ..rl.stages import STAGES, StageRule
 
 SOLVED = 0.9
@@ -59,4 +59,4 @@ def _nothing_to_do(status: TrainerStatus, rule: StageRule, wait: int, refused: i
 
 def stays(signal: Signal) -> bool:
     """Whether any shaping stays until it is taken away: event bonuses and annealed potentials fade by themselves."""
-    return any(isinstance(term, PotentialTerm) and term.anneal_steps is None for term in signal.terms)
+    return any(fades_over(term) is None for term in signal.terms)

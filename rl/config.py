@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from .algorithms.config import IPPOConfig, MAPPOConfig, QMIXConfig, VDNConfig
 from .frozen import Config
+from .reward_view import RewardView
 from .shipped import EXTRAS, ShippedName
 from .signals.signal import MAX_BETA, MAX_TERMS, Exploration, Signal, Term
 
@@ -52,6 +54,7 @@ class EvaluationConfig(Config):
 class TrainerConfig(Config):
     """`steps`: main environment steps (all agents act once) of the run. `rollout`: steps per environment and update.
 
+    `reward`: whom the task's reward is paid to while learning, see `reward_view`; what is evaluated is the team's.
     Of `ippo`, `mappo`, `vdn` and `qmix` the one that `algorithm` names counts.
     """
 
@@ -60,6 +63,7 @@ class TrainerConfig(Config):
     envs: int = Field(default=64, ge=1)
     rollout: int = Field(default=32, ge=2)
     device: Literal["cpu", "cuda"] = "cpu"
+    reward: RewardView = "team"
     checkpoint_every_steps: int = Field(default=100_000, ge=1)
     ippo: IPPOConfig = IPPOConfig()
     mappo: MAPPOConfig = MAPPOConfig()
@@ -77,11 +81,13 @@ class TrainerConfig(Config):
 
 
 class SignalConfig(Config):
-    """The signal a run starts with; `terms: []` is the plain sparse reward."""
+    """The signal a run starts with; `terms: []` is the plain sparse reward. `scorers`: folder of the scorers that its
+    learned terms name, `scorers` of another run directory; they are copied into the run's own."""
 
     beta: float = Field(default=0.5, ge=0, le=MAX_BETA)
     terms: tuple[Term, ...] = Field(default=(), max_length=MAX_TERMS)
     exploration: Exploration = Exploration()
+    scorers: Path | None = None
 
     def to_signal(self) -> Signal:
         return Signal(beta=self.beta, terms=self.terms, exploration=self.exploration)
@@ -91,7 +97,8 @@ class TrainingConfig(Config):
     """What the trainer process and the branch workers need of a run; the loop writes it to `training.json`.
 
     `pause_every_steps`: distance of adaptation points in main steps, None where nothing adapts; a trainer under the
-    overlap clock never pauses.
+    overlap clock never pauses. `record_obs`: observations are kept with the sample of transitions, which learned terms
+    are checked on.
     """
 
     seed: int
@@ -101,6 +108,7 @@ class TrainingConfig(Config):
     signal: SignalConfig
     pause_every_steps: int | None
     margin: float  # share of the return range
+    record_obs: bool = False
 
     def for_branches(self) -> TrainingConfig:
         """Branch workers run beside each other already: where environments have processes, those of a worker share one,

@@ -25,11 +25,12 @@ class EpisodeTracker:
     Rings: `returns` undiscounted sparse return, `successes` 0/1, `lengths` steps; per group
     `low`, `high`, `start`, `end` [WINDOW, F_g] of each feature over the episode (low and high over all agents, start
     and end the mean over agents, `end` at the last non-terminal state), `counts` [WINDOW, A_g, V_g] of events,
-    `first` [WINDOW, V_g] the step at which an event first happened (-1 never).
+    `first` [WINDOW, V_g] the step at which an event first happened (-1 never). `with_obs`: `last_obs` too, what was
+    observed in the last non-terminal state.
     """
 
-    def __init__(self, spec: TaskSpec, num_envs: int) -> None:
-        self.spec = spec
+    def __init__(self, spec: TaskSpec, num_envs: int, with_obs: bool = False) -> None:
+        self.spec, self.with_obs = spec, with_obs
         self.finished = 0
         running, ring = {}, {}
         running["return"], running["length"] = np.zeros(num_envs), np.zeros(num_envs)
@@ -47,6 +48,8 @@ class EpisodeTracker:
                 ring[f"{name}.{g}"] = np.zeros((WINDOW, *shape), np.float32)
             ring[f"end.{g}"] = np.zeros((WINDOW, len(group.features)), np.float32)
             ring[f"last_state.{g}"] = np.zeros((WINDOW, len(group.agents), len(group.features)), np.float32)
+            if with_obs:
+                ring[f"last_obs.{g}"] = np.zeros((WINDOW, len(group.agents), group.obs_size), np.float32)
         self.running, self.ring = running, ring
 
     def __len__(self) -> int:
@@ -108,6 +111,8 @@ class EpisodeTracker:
             "counts": self._carried_on(f"counts.{g}", np.add, parts, rollout.events[g]),
             "first": self._first_steps(g, rollout.events[g], parts, lengths),
         }  # fmt: skip
+        if self.with_obs:
+            found["last_obs"] = rollout.obs[g][parts.last, parts.env]
         return {f"{name}.{g}": value for name, value in found.items()}
 
     def _carried_on(self, name: str, operation: np.ufunc, parts: Stretches, steps: NDArray[Any]) -> NDArray[Any]:

@@ -18,7 +18,6 @@ from .ipc.messages import (
     SparseEvidence,
     TermEvidence,
 )
-from .signals.shaping import CompiledSignal
 from .stage import WINDOW_STEPS, HistoryRow, window
 from .task import FeatureSpec
 from .training import TrainingLine
@@ -214,7 +213,7 @@ def _potentials(line: TrainingLine) -> dict[str, list[float]]:
     recorded = line.recorder.recorded(line.episodes)
     if not len(recorded.terminated):
         return {}
-    values = CompiledSignal(line.signal, line.spec).potential(recorded.features)
+    values = line.compiled.potential(recorded.features, recorded.obs)
     strength = line.signal.beta * (line.signal.scale or 1.0)
     flat = np.concatenate([x.ravel() for x in values]) * strength
     return {"in_force": [round(float(x), 4) for x in (flat.mean(), flat.min(), flat.max())]}

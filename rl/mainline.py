@@ -13,6 +13,7 @@ from .evaluate import Evaluator
 from .ipc.messages import EvaluationReport, TrainerState
 from .metrics import LoggedSignal, MetricsWriter, read_counter, read_signals, trained_updates
 from .replay import REPLAY, remove_stale
+from .signals.scorer import FOLDER, Scorers
 from .tensorboard import Board
 from .training import TrainingLine, UpdateReport
 
@@ -31,7 +32,7 @@ class MainLine:
         self.run_dir = run_dir
         self.config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text())
         remove_stale(run_dir / REPLAY)
-        self.line = TrainingLine(self.config, run_dir / REPLAY)
+        self.line = TrainingLine(self.config, run_dir / REPLAY, Scorers(run_dir / FOLDER))
         evaluation = self.config.trainer.evaluation
         self.evaluator = Evaluator(self.config.task, evaluation.episodes, REPORT_SEED + self.config.seed)
         self.evaluation: EvaluationReport | None = None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .episodes import EpisodeTracker
 from .rollout import Rollout
 from .signals.recorded import Recorded
-from .task import TaskSpec
+from .task import GroupSpec, TaskSpec
 
 CAPACITY = 4096  # transitions kept
 PER_UPDATE = 32  # taken from each rollout, so that the sample reaches 128 updates back
@@ -22,25 +22,25 @@ Arrays = dict[str, NDArray[np.generic]]
 
 class TransitionRecorder:
     """Rings of transitions and of pairs of states, drawn with random streams of their own, so that recording never
-    changes training."""
+    changes training. `with_obs`: what agents observe is kept too, which learned terms are computed from."""
 
-    def __init__(self, spec: TaskSpec) -> None:
+    def __init__(self, spec: TaskSpec, with_obs: bool = False) -> None:
         self.spec = spec
+        self.views = ("features", "obs") if with_obs else ("features",)
         self.count = 0
         self.ring: dict[str, NDArray[np.float32]] = {"terminated": np.zeros(CAPACITY, np.float32)}
         for g, group in enumerate(spec.groups):
             agents = len(group.agents)
-            for name, size in (
-                ("features", len(group.features)),
-                ("last_features", len(group.features)),
-                ("events", len(group.events)),
-            ):
-                self.ring[f"{name}.{g}"] = np.zeros((CAPACITY, agents, size), np.float32)
+            self.ring[f"events.{g}"] = np.zeros((CAPACITY, agents, len(group.events)), np.float32)
+            for view in self.views:
+                for name in (view, f"last_{view}"):
+                    self.ring[f"{name}.{g}"] = np.zeros((CAPACITY, agents, _width(group, view)), np.float32)
         self.paired = dict.fromkeys(KINDS, 0)
         self.pairs: dict[str, NDArray[np.float32]] = {
-            f"{kind}_{end}.{g}": np.zeros((PAIRS, len(group.agents), len(group.features)), np.float32)
+            f"{kind}_{end}{_SUFFIX[view]}.{g}": np.zeros((PAIRS, len(group.agents), _width(group, view)), np.float32)
             for kind in KINDS
             for end in ("from", "to")
+            for view in self.views
             for g, group in enumerate(spec.groups)
         }
 
@@ -55,9 +55,10 @@ class TransitionRecorder:
         slots = (self.count + np.arange(len(chosen))) % CAPACITY
         self.ring["terminated"][slots] = rollout.terminated[t, e]
         for g in range(len(self.spec.groups)):
-            self.ring[f"features.{g}"][slots] = rollout.features[g][t, e]
-            self.ring[f"last_features.{g}"][slots] = rollout.last_features[g][t, e]
             self.ring[f"events.{g}"][slots] = rollout.events[g][t, e]
+            for view in self.views:
+                for name in (view, f"last_{view}"):
+                    self.ring[f"{name}.{g}"][slots] = getattr(rollout, name)[g][t, e]
         self.count += len(chosen)
 
     def _add_pairs(self, rollout: Rollout) -> None:
@@ -69,9 +70,10 @@ class TransitionRecorder:
             chosen = rng.choice(len(t), size=min(most, len(t)), replace=False) if len(t) else np.zeros(0, np.int64)
             t, e, most = t[chosen], e[chosen], len(chosen)
             slots = (self.paired[kind] + np.arange(len(chosen))) % PAIRS
-            for g, features in enumerate(rollout.features):
-                self.pairs[f"{kind}_from.{g}"][slots] = features[t, e]
-                self.pairs[f"{kind}_to.{g}"][slots] = features[t + LAG, e]
+            for view in self.views:
+                for g, seen in enumerate(getattr(rollout, view)):
+                    self.pairs[f"{kind}_from{_SUFFIX[view]}.{g}"][slots] = seen[t, e]
+                    self.pairs[f"{kind}_to{_SUFFIX[view]}.{g}"][slots] = seen[t + LAG, e]
             self.paired[kind] += len(chosen)
 
     def recorded(self, episodes: EpisodeTracker) -> Recorded:
@@ -80,10 +82,22 @@ class TransitionRecorder:
         groups = range(len(self.spec.groups))
         kept_pairs = {kind: min(self.paired[kind], PAIRS) for kind in KINDS}
         pairs = {
-            f"{kind}_{end}": [self.pairs[f"{kind}_{end}.{g}"][: kept_pairs[kind]] for g in groups]
+            f"{kind}_{end}{_SUFFIX[view]}": [
+                self.pairs[f"{kind}_{end}{_SUFFIX[view]}.{g}"][: kept_pairs[kind]] for g in groups
+            ]
             for kind in KINDS
             for end in ("from", "to")
+            for view in self.views
         }
+        with_obs = (
+            {
+                "obs": [self.ring[f"obs.{g}"][kept] for g in groups],
+                "last_obs": [self.ring[f"last_obs.{g}"][kept] for g in groups],
+                "end_obs": [episodes.recent(f"last_obs.{g}").astype(np.float32) for g in groups],
+            }
+            if "obs" in self.views
+            else {}
+        )
         return Recorded(
             features=[self.ring[f"features.{g}"][kept] for g in groups],
             last_features=[self.ring[f"last_features.{g}"][kept] for g in groups],
@@ -92,6 +106,7 @@ class TransitionRecorder:
             end_features=[episodes.recent(f"last_state.{g}").astype(np.float32) for g in groups],
             end_success=episodes.recent("successes").astype(np.float32),
             **pairs,
+            **with_obs,
         )
 
     def state_dict(self) -> Arrays:
@@ -106,6 +121,13 @@ class TransitionRecorder:
         self.paired = {kind: int(number) for kind, number in zip(KINDS, paired, strict=True)}
         for key in self.pairs:
             self.pairs[key] = state[key].copy() if key in state else np.zeros_like(self.pairs[key])  # type: ignore[assignment]
+
+
+_SUFFIX = {"features": "", "obs": "_obs"}
+
+
+def _width(group: GroupSpec, view: str) -> int:
+    return group.obs_size if view == "obs" else len(group.features)
 
 
 def ways(rollout: Rollout) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

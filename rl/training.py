@@ -17,9 +17,11 @@ from .envs import make_task
 from .episodes import EpisodeTracker
 from .ipc.messages import Stage
 from .recorder import TransitionRecorder
+from .reward_view import check_reward_view
 from .rollout import Collector, Rollout
 from .signals.offset import annealed_potential, at_age, carried_over, removed_potential
 from .signals.rewards import Rewards
+from .signals.scorer import Scorers
 from .signals.shaping import CompiledSignal, Shaping, freeze
 from .signals.signal import Exploration, Signal
 from .stage import WINDOW_STEPS, HistoryRow, stage_of, window
@@ -43,17 +45,20 @@ class TrainingLine:
     """A policy, its task, its signal and its counters; everything that a snapshot holds.
 
     `update_index` and `steps_main` only ever rise. One step: all agents of one environment act once. `replay_folder`:
-    where an off-policy learner keeps its transitions, a temporary folder where it is None.
+    where an off-policy learner keeps its transitions, a temporary folder where it is None. `scorers`: of learned terms.
     """
 
-    def __init__(self, config: TrainingConfig, replay_folder: Path | None = None) -> None:
-        self.config = config
+    def __init__(
+        self, config: TrainingConfig, replay_folder: Path | None = None, scorers: Scorers | None = None
+    ) -> None:
+        self.config, self.scorers = config, scorers or Scorers()
         self.task = make_task(config.task, config.trainer.envs)
         self.spec = self.task.spec
         self.learner = make_learner(config.trainer, self.spec, splitmix64(config.seed) >> 1, replay_folder)
         self.collector = Collector(self.task, config.trainer.rollout)
-        self.episodes = EpisodeTracker(self.spec, config.trainer.envs)
-        self.recorder = TransitionRecorder(self.spec)
+        check_reward_view(config.trainer.reward, self.spec)
+        self.episodes = EpisodeTracker(self.spec, config.trainer.envs, config.record_obs)
+        self.recorder = TransitionRecorder(self.spec, config.record_obs)
         self.before_reward = [np.zeros((2, len(g.features))) for g in self.spec.groups]  # decayed sum, decayed count
         self.update_index = 0
         self.steps_main = 0
@@ -66,7 +71,7 @@ class TrainingLine:
         self.offsets: list[Signal] = []  # potentials that were removed and live on in the critic's output
         self.signal = Signal()
         self.signal_start = 0
-        self.compiled = CompiledSignal(self.signal.model_copy(update={"scale": 1.0}), self.spec)
+        self.compiled = self._compiled(self.signal.model_copy(update={"scale": 1.0}))
         self._set_signal(self._frozen(config.signal.to_signal()))
         self.explore(config.signal.exploration)
         self._tale: Tale | None = {"key_moments": [], "episode": []}
@@ -103,14 +108,18 @@ class TrainingLine:
         self.update_index += 1
         self.steps_main += rollout.steps
         row = self._follow(rollout, shaping, learned)
-        shaped = float(np.mean([np.abs(x).mean() for x in shaping.total]))
+        shaped = float(np.mean([np.abs(x).mean() for x in shaping.of_terms()]))
         return UpdateReport(learned, row, shaped / (shaped + row["reward_abs"]) if shaped else 0.0)
 
     def rewards(self) -> Rewards:
         """The signal in force for the next update, with what has left it."""
         annealed = annealed_potential(self.signal, self.signal_age)
         left = [*self.offsets, *([annealed] if annealed else [])]
-        return Rewards(self.compiled, left, self.spec, self.config.trainer.chosen.gamma, self.signal_age)
+        trainer, compiled = self.config.trainer, [self._compiled(signal) for signal in left]
+        return Rewards(self.compiled, compiled, trainer.chosen.gamma, self.signal_age, trainer.reward)
+
+    def _compiled(self, signal: Signal) -> CompiledSignal:
+        return CompiledSignal(signal, self.spec, self.scorers)
 
     @property
     def signal_age(self) -> int:
@@ -136,7 +145,7 @@ class TrainingLine:
 
     def check_signal(self, signal: Signal) -> None:
         """Raises SignalError when the signal does not fit this task."""
-        CompiledSignal(signal.model_copy(update={"scale": signal.scale or 1.0}), self.spec)
+        self._compiled(signal.model_copy(update={"scale": signal.scale or 1.0}))
 
     def explore(self, exploration: Exploration) -> None:
         """Exploration settings given now: a kick acts once, an entropy coefficient stays, None changes nothing."""
@@ -153,10 +162,10 @@ class TrainingLine:
 
     def _frozen(self, signal: Signal) -> Signal:
         recorded = self.recorder.recorded(self.episodes)
-        return freeze(signal, self.signal, self.spec, recorded, self.return_range)
+        return freeze(signal, self.signal, self.spec, recorded, self.return_range, self.scorers)
 
     def _set_signal(self, signal: Signal) -> None:
-        self.compiled = CompiledSignal(signal, self.spec)
+        self.compiled = self._compiled(signal)
         self.signal = signal
         self.signal_start = self.steps_main
 
@@ -264,7 +273,7 @@ class TrainingLine:
             self._load_past(meta)
         self.signal_start = self.steps_main - (meta["steps_main"] - meta["signal_start"])
         self.signal = Signal.model_validate(meta["signal"])
-        self.compiled = CompiledSignal(self.signal, self.spec)
+        self.compiled = self._compiled(self.signal)
         self.offsets = [Signal.model_validate(x) for x in meta["offsets"]]
         if not self.spec.deterministic:  # such a task begins fresh episodes, so nothing of the old ones may go on
             self.episodes.forget_running()

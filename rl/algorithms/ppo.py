@@ -160,8 +160,8 @@ class PPO(ABC):
         last_alive = None if rollout.last_alive is None else [x[ends] for x in rollout.last_alive]
         critic_obs = self.critic_inputs(views(self.spec, rollout.obs, rollout.alive))
         ends_critic_obs = self.critic_inputs(views(self.spec, [x[ends] for x in rollout.last_obs], last_alive))
-        offset = rewards.offset(rollout.features, rollout.alive)
-        last_offset = rewards.offset(rollout.last_features, rollout.last_alive)
+        offset = rewards.offset(rollout.features, rollout.alive, rollout.obs)
+        last_offset = rewards.offset(rollout.last_features, rollout.last_alive, rollout.last_obs)
         return [
             Batch(
                 rollout.obs[g], critic_obs[g], (ends[0], ends[1]), ends_critic_obs[g], rollout.actions[g],

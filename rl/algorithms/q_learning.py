@@ -170,8 +170,8 @@ class QLearner(ABC):
         seen = views(self.spec, sample.last_obs, sample.last_alive)
         best = self._best(chooser, seen, sample.last_masks)
         next_values = self._mixed(self.target, self._q(self.target, seen, best), seen)
-        offset = rewards.offset(sample.features, sample.alive)
-        last_offset = rewards.offset(sample.last_features, sample.last_alive)
+        offset = rewards.offset(sample.features, sample.alive, sample.obs)
+        last_offset = rewards.offset(sample.last_features, sample.last_alive, sample.last_obs)
         scale = self.reward_scale
         here = 0.0 if offset is None else self._tensor(_team_mean(offset)) * scale
         there = 0.0 if last_offset is None else self._tensor(_team_mean(last_offset)) * scale

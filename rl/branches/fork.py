@@ -10,6 +10,7 @@ from ..checkpoint import load_snapshot, save_snapshot
 from ..config import TaskConfig
 from ..evaluate import Evaluator
 from ..ipc.messages import BranchJob, BranchResult
+from ..signals.scorer import FOLDER
 from ..signals.signal import Exploration
 from ..stage import window
 from ..training import TrainingLine
@@ -23,6 +24,7 @@ def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResul
     `line` is a worker's own and is overwritten. Raises SnapshotError or SignalError.
     """
     cpu = time.process_time()
+    line.scorers.folder = run_dir / FOLDER  # a worker on another machine gets a folder with each job
     fork_steps, fork_return = _enter(line, run_dir, job)
     before = line.steps_main
     while line.steps_main < fork_steps + job.horizon:

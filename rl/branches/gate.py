@@ -25,7 +25,7 @@ from scipy import stats
 
 from ...errors import ConfigError
 from ..ipc.messages import BranchResult, Stage
-from ..signals.signal import EventTerm, Signal
+from ..signals.signal import Signal, is_potential
 from ..stages import STAGES
 from .config import BranchConfig
 
@@ -148,8 +148,8 @@ def sd_floor(margin: float) -> float:
 
 
 def signal_kind(signal: Signal) -> Kind:
-    """Whether any event bonus is in it (which changes what is optimal), or potentials alone (which do not)."""
-    return "event" if any(isinstance(term, EventTerm) for term in signal.terms) else "potential"
+    """Whether anything is in it that changes what is optimal, or potentials alone (which do not)."""
+    return "potential" if all(map(is_potential, signal.terms)) else "event"
 
 
 def judge(

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import SnapshotError
 from ..checkpoint import written_whole
+from ..signals.scorer import FOLDER
 
 Files = dict[str, bytes]  # name relative to the run directory → content
 
@@ -54,9 +55,11 @@ def size(files: Files) -> int:
 
 
 def _needed(run_dir: Path, snapshot: str) -> Iterator[str]:
-    """Names of the files in the snapshot's directory. Whatever else a snapshot comes to name belongs here."""
-    for path in sorted((run_dir / snapshot).iterdir()):
-        yield f"{snapshot}/{path.name}"
+    """Names of the files in the snapshot's directory, and of all scorers: few and small, and a job's signal may name
+    any of them. Whatever else a snapshot comes to name belongs here."""
+    for folder in (snapshot, FOLDER):
+        if folder == snapshot or (run_dir / folder).exists():
+            yield from (f"{folder}/{path.name}" for path in sorted((run_dir / folder).iterdir()))
 
 
 def _check_inside(name: str) -> None:

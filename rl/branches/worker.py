@@ -20,6 +20,7 @@ from ..ipc.messages import BranchJob, ErrorReply, WorkerReady, WorkerReply
 from ..logs import log_to
 from ..process import leave_with_parent, one_thread
 from ..replay import REPLAY
+from ..signals.scorer import FOLDER, Scorers
 from ..training import TrainingLine
 from .fork import run_branch
 
@@ -43,7 +44,7 @@ def main(run_dir: Path, address: str, index: int) -> None:
     one_thread()
     log_to(run_dir / f"worker-{index}.log.jsonl", process=f"worker-{index}")
     config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text())
-    line = TrainingLine(config.for_branches(), run_dir / REPLAY)
+    line = TrainingLine(config.for_branches(), run_dir / REPLAY, Scorers(run_dir / FOLDER))
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 500)
         socket.connect(address)

@@ -15,8 +15,9 @@ from ..task import FloatArray, TaskSpec
 from .expression import MAX_RESULT, parse_expression
 from .recorded import Recorded
 from .removal import is_removal
+from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal, freeze
-from .signal import EventTerm, PotentialTerm, Signal, Term
+from .signal import EventTerm, LearnedTerm, PotentialTerm, Signal, Term
 
 __all__ = ["CheckReport", "check_signal", "is_removal", "proposal_hash", "shape_hash"]
 
@@ -61,6 +62,7 @@ def check_signal(
     rejected: set[str],
     return_range: tuple[float, float] | None = None,
     quarantined: set[str] | None = None,
+    scorers: Scorers = NO_SCORERS,
 ) -> CheckReport:
     """Everything that recorded transitions can tell; costs no environment step.
 
@@ -69,11 +71,11 @@ def check_signal(
     seen. A signal that only takes away is spared the questions about its potentials: they are in force already.
     """
     try:
-        compiled = CompiledSignal(signal, spec)
+        compiled, kept = CompiledSignal(signal, spec, scorers), CompiledSignal(in_force, spec, scorers)
     except SignalError as error:
         return CheckReport([str(error)], [])
     returns = spec.return_range or return_range
-    frozen = freeze(signal, in_force, spec, recorded, returns)
+    frozen = freeze(signal, in_force, spec, recorded, returns, scorers)
     fresh = [term for term in signal.terms if term not in in_force.terms]
     problems = [
         *_duplicate(signal, rejected),
@@ -85,7 +87,8 @@ def check_signal(
     notes = list(_about_potentials(compiled, recorded))
     if is_removal(signal, in_force):
         return CheckReport(problems, [*notes, "only takes away from the signal in force: judged by non-inferiority"])
-    problems += _no_change(frozen, freeze(in_force, in_force, spec, recorded, returns), spec, recorded)
+    old = freeze(in_force, in_force, spec, recorded, returns, scorers)
+    problems += _no_change(compiled.at_scale(frozen.scale), kept.at_scale(old.scale), recorded)
     against, about = _ends(compiled, spec, recorded)
     return CheckReport(problems + against, notes + about)
 
@@ -138,9 +141,11 @@ def _not_finite(signal: Signal, spec: TaskSpec, recorded: Recorded) -> Iterator[
 
 def _about_potentials(compiled: CompiledSignal, recorded: Recorded) -> Iterator[str]:
     for k, term in enumerate(compiled.signal.terms):
-        if not isinstance(term, PotentialTerm) or not len(recorded.terminated):
+        if isinstance(term, LearnedTerm) and term.form == "difference":
+            yield f"learned term {term.name!r} in its difference form is no potential: it may change what is optimal"
+        if isinstance(term, EventTerm) or not len(recorded.terminated):
             continue
-        values = compiled.term_potential(k, recorded.features)
+        values = compiled.term_potential(k, recorded.features, recorded.obs)
         clipped = np.mean(np.concatenate([np.abs(x).ravel() for x in values]) >= MAX_RESULT)
         if clipped > 0:
             yield f"potential {term.name!r} is clipped at ±{MAX_RESULT:g} for {clipped:.0%} of recorded states"
@@ -151,15 +156,16 @@ def _about_potentials(compiled: CompiledSignal, recorded: Recorded) -> Iterator[
 # ------------------------------------------------------------ different from the signal in force
 
 
-def _no_change(frozen: Signal, in_force: Signal, spec: TaskSpec, recorded: Recorded) -> Iterator[str]:
-    """Potentials count as the same when they differ by a constant, event bonuses when they pay the same."""
+def _no_change(new: CompiledSignal, old: CompiledSignal, recorded: Recorded) -> Iterator[str]:
+    """Potentials count as the same when they differ by a constant, event bonuses when they pay the same. Both have
+    their scale."""
+    frozen, in_force = new.signal, old.signal
     if (frozen.beta, frozen.terms) == (in_force.beta, in_force.terms):
         also = "" if frozen.exploration == in_force.exploration else " but for exploration, which every arm is given"
         yield f"the signal is the one in force (version {in_force.version}){also}; change a term, a weight or beta"
         return
     if not len(recorded.terminated):
         return
-    new, old = CompiledSignal(frozen, spec), CompiledSignal(in_force, spec)
     potentials = [_potentials(c, recorded) for c in (new, old)]
     bonuses = [_bonuses(c, recorded) for c in (new, old)]
     difference = max(_relative(_spread, *potentials), _relative(_size, *bonuses))
@@ -172,18 +178,13 @@ def _no_change(frozen: Signal, in_force: Signal, spec: TaskSpec, recorded: Recor
 
 def _potentials(compiled: CompiledSignal, recorded: Recorded) -> list[FloatArray]:
     """[g] [N, A_g]: beta · scale · Σ w_k Φ_k."""
-    return [(compiled.strength * x).astype(np.float32) for x in compiled.potential(recorded.features)]
+    heights = compiled.heights(recorded.features, recorded.obs)
+    return [(compiled.strength * x).astype(np.float32) for x in heights]
 
 
 def _bonuses(compiled: CompiledSignal, recorded: Recorded) -> list[FloatArray]:
     """[g] [N, A_g]: event bonuses before any decay."""
-    r = recorded
-    shaping = compiled.shape(r.features, r.last_features, r.events, r.terminated, gamma=1.0)
-    total = [np.zeros(x.shape[:-1], np.float32) for x in r.features]
-    for term, values in zip(compiled.signal.terms, shaping.per_term, strict=True):
-        if isinstance(term, EventTerm):
-            total = [a + b for a, b in zip(total, values, strict=True)]
-    return total
+    return [(compiled.strength * x).astype(np.float32) for x in compiled.bonuses(recorded.events)]
 
 
 def _spread(values: list[FloatArray]) -> float:
@@ -220,7 +221,7 @@ def _ends(compiled: CompiledSignal, spec: TaskSpec, recorded: Recorded) -> tuple
     if not spec.has_success or not success.any() or success.all():
         why = "the task has no success test" if not spec.has_success else "episodes of both outcomes are needed"
         return [], [f"potential at the ends of episodes: not applicable ({why})"]
-    values = compiled.potential(recorded.end_features)
+    values = compiled.heights(recorded.end_features, recorded.end_obs)
     phi = np.concatenate([x[:, mask] for x, mask in zip(values, masks, strict=True)], axis=1).mean(axis=1)
     good, bad = phi[success].astype(np.float64), phi[~success].astype(np.float64)
     means = f"mean {good.mean():.3g} of {len(good)} successful, {bad.mean():.3g} of {len(bad)} failed"

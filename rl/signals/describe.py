@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .signal import PotentialTerm, Signal, Term
+from .signal import LearnedTerm, PotentialTerm, Signal, Term
 
 
 def describe_term(term: Term) -> str:
@@ -11,6 +11,9 @@ def describe_term(term: Term) -> str:
     whom = "" if agents == "all" else f", for {agents}"
     if isinstance(term, PotentialTerm):
         return f"potential {term.name}: {term.expression} (weight {term.weight:g}{whom})"
+    if isinstance(term, LearnedTerm):
+        paper = ", difference form" if term.form == "difference" else ""
+        return f"learned {term.name}: scorer {term.scorer} (weight {term.weight:g}{whom}{paper})"
     return f"event {term.name}: each {term.event} (weight {term.weight:g}, decays over {term.decay_steps} steps{whom})"
 
 

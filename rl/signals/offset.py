@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import isclose
 
 from .shaping import fading
-from .signal import PotentialTerm, Signal, Term
+from .signal import LearnedTerm, PotentialTerm, Signal, Term, fades_over, is_potential
 
 Key = tuple[str, str]
 
@@ -20,14 +20,12 @@ def at_age(signal: Signal, age: int) -> Signal:
     Every potential keeps its `anneal_steps`; without one, it is what it was.
     """
     terms = tuple(
-        term.model_copy(update={"weight": term.weight * float(fading(age, _over(term)))}) if _over(term) else term
+        term.model_copy(update={"weight": term.weight * float(fading(age, fades_over(term)))})
+        if fades_over(term)
+        else term
         for term in signal.terms
     )
     return signal.model_copy(update={"terms": terms})
-
-
-def _over(term: Term) -> int | None:
-    return term.anneal_steps if isinstance(term, PotentialTerm) else term.decay_steps
 
 
 def annealed_potential(signal: Signal, age: int) -> Signal | None:
@@ -41,13 +39,11 @@ def removed_potential(old: Signal, new: Signal) -> Signal | None:
     Both are taken at the weights that are written in them. A term that stays but weakens leaves with the difference;
     one that grows or enters is not in it. Raises ValueError when the new signal has potentials and no frozen scale.
     """
-    if new.scale is None and any(isinstance(term, PotentialTerm) for term in new.terms):
+    if new.scale is None and any(map(is_potential, new.terms)):
         raise ValueError("removed_potential needs the new signal's scale; freeze it first")
     kept = _strengths(new)
-    leaving: list[PotentialTerm] = []
-    for term in old.terms:
-        if not isinstance(term, PotentialTerm):
-            continue
+    leaving: list[PotentialTerm | LearnedTerm] = []
+    for term in filter(is_potential, old.terms):
         had, left = _strength(old, term), kept.get(_key(term), 0.0)
         has = min(max(left, 0.0), had) if had > 0 else max(min(left, 0.0), had)
         kept[_key(term)] = left - has  # for another old term with the same Φ
@@ -76,11 +72,11 @@ def _limited(term: Term, began: Term, left: Term) -> Term:
     return left if same and between else term
 
 
-def _key(term: PotentialTerm) -> Key:
-    return term.expression, repr(term.agents)
+def _key(term: PotentialTerm | LearnedTerm) -> Key:
+    return term.expression if isinstance(term, PotentialTerm) else term.scorer, repr(term.agents)
 
 
-def _strength(signal: Signal, term: PotentialTerm) -> float:
+def _strength(signal: Signal, term: Term) -> float:
     """beta · scale · weight."""
     return signal.beta * (signal.scale or 1.0) * term.weight
 
@@ -88,7 +84,6 @@ def _strength(signal: Signal, term: PotentialTerm) -> float:
 def _strengths(signal: Signal) -> dict[Key, float]:
     """Φ → the strength of all potentials that are it."""
     strengths: dict[Key, float] = {}
-    for term in signal.terms:
-        if isinstance(term, PotentialTerm):
-            strengths[_key(term)] = strengths.get(_key(term), 0.0) + _strength(signal, term)
+    for term in filter(is_potential, signal.terms):
+        strengths[_key(term)] = strengths.get(_key(term), 0.0) + _strength(signal, term)
     return strengths

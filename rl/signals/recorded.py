@@ -16,6 +16,7 @@ from ..task import FloatArray, TaskSpec
 
 _PER_GROUP = ("features", "last_features", "events", "end_features")
 _PAIRS = ("rewarded_from", "rewarded_to", "plain_from", "plain_to")  # snapshots of older versions have none
+_OBS = ("obs", "last_obs", "end_obs", *(f"{name}_obs" for name in _PAIRS))  # of a run that keeps them
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Recorded:
 
     Besides pairs of states a few steps apart in one episode: `rewarded_to` are states from which the next step brought
     a positive team reward; on the way from `plain_from` to `plain_to`, and in the step after it, none came. Empty lists
-    where nothing was paired.
+    where nothing was paired. `obs` and the other observations are of the same states, for learned terms; empty lists in
+    a run that keeps none.
     """
 
     features: list[FloatArray]  # [g] [N, A_g, F_g], of s
@@ -37,11 +39,18 @@ class Recorded:
     rewarded_to: list[FloatArray] = field(default_factory=list)  # [g] [P, A_g, F_g]
     plain_from: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, F_g]
     plain_to: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, F_g]
+    obs: list[FloatArray] = field(default_factory=list)  # [g] [N, A_g, O_g], of s
+    last_obs: list[FloatArray] = field(default_factory=list)  # [g] [N, A_g, O_g], of s′
+    end_obs: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, O_g]
+    rewarded_from_obs: list[FloatArray] = field(default_factory=list)  # [g] [P, A_g, O_g]
+    rewarded_to_obs: list[FloatArray] = field(default_factory=list)
+    plain_from_obs: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, O_g]
+    plain_to_obs: list[FloatArray] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
         arrays: dict[str, NDArray[Any]] = {"terminated": self.terminated, "end_success": self.end_success}
-        for name in (*_PER_GROUP, *_PAIRS):
+        for name in (*_PER_GROUP, *_PAIRS, *_OBS):
             arrays |= {f"{name}.{g}": array for g, array in enumerate(getattr(self, name))}
         save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path)
 
@@ -56,7 +65,7 @@ class Recorded:
             ) from error
         groups = sum(key.startswith("features.") for key in arrays)
         try:
-            known = (*_PER_GROUP, *(name for name in _PAIRS if f"{name}.0" in arrays))
+            known = (*_PER_GROUP, *(name for name in (*_PAIRS, *_OBS) if f"{name}.0" in arrays))
             lists = {name: [arrays[f"{name}.{g}"] for g in range(groups)] for name in known}
             recorded = cls(**lists, terminated=arrays["terminated"], end_success=arrays["end_success"])
         except KeyError as error:
@@ -68,8 +77,9 @@ class Recorded:
 
     def _check_shapes(self, path: Path) -> None:
         count, ends = len(self.terminated), len(self.end_success)
-        fits = all(len(x) == count for x in (*self.features, *self.last_features, *self.events))
-        fits &= all(len(x) == ends for x in self.end_features)
+        per_state = (*self.features, *self.last_features, *self.events, *self.obs, *self.last_obs)
+        fits = all(len(x) == count for x in per_state)
+        fits &= all(len(x) == ends for x in (*self.end_features, *self.end_obs))
         pairs = ((self.rewarded_from, self.rewarded_to), (self.plain_from, self.plain_to))
         fits &= all([x.shape for x in start] == [x.shape for x in end] for start, end in pairs)
         if not fits:

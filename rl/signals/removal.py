@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .signal import PotentialTerm, Signal, Term
+from .signal import EventTerm, LearnedTerm, PotentialTerm, Signal, Term
 
 
 def is_removal(signal: Signal, in_force: Signal) -> bool:
@@ -29,11 +29,11 @@ def _nothing_to_explore(signal: Signal, in_force: Signal) -> bool:
 def _weaker(term: Term, old: Term) -> bool:
     """Equal but for a weight between zero and the old one, and a potential's weight that leaves no later."""
     less: dict[str, object] = {"weight": term.weight}
-    if isinstance(term, PotentialTerm) and isinstance(old, PotentialTerm) and _leaves_no_later(term, old):
+    if not isinstance(term, EventTerm) and not isinstance(old, EventTerm) and _leaves_no_later(term, old):
         less["anneal_steps"] = term.anneal_steps
     same = term == old.model_copy(update=less)
     return same and abs(term.weight) <= abs(old.weight) and term.weight * old.weight >= 0
 
 
-def _leaves_no_later(term: PotentialTerm, old: PotentialTerm) -> bool:
+def _leaves_no_later(term: PotentialTerm | LearnedTerm, old: PotentialTerm | LearnedTerm) -> bool:
     return term.anneal_steps is not None and (old.anneal_steps is None or term.anneal_steps <= old.anneal_steps)

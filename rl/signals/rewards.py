@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ..task import BoolArray, FloatArray, TaskSpec
+from ..reward_view import RewardView, added_individually
+from ..task import ActionArray, BoolArray, FloatArray
 from .shaping import CompiledSignal, Shaping, of_the_living
-from .signal import Signal
 
 
 class Transitions(Protocol):
@@ -28,6 +28,21 @@ class Transitions(Protocol):
     @property
     def events(self) -> list[FloatArray]:
         """[g] [..., A_g, V_g]."""
+        ...
+
+    @property
+    def obs(self) -> list[FloatArray]:
+        """[g] [..., A_g, O_g] of s."""
+        ...
+
+    @property
+    def last_obs(self) -> list[FloatArray]:
+        """The same of s', before auto-reset."""
+        ...
+
+    @property
+    def actions(self) -> list[ActionArray]:
+        """[g] [..., A_g]."""
         ...
 
     @property
@@ -51,23 +66,35 @@ class Rewards:
     main steps since the version's first update."""
 
     def __init__(
-        self, compiled: CompiledSignal, left: Sequence[Signal], spec: TaskSpec, gamma: float, age: int
+        self,
+        compiled: CompiledSignal,
+        left: Sequence[CompiledSignal],
+        gamma: float,
+        age: int,
+        paid: RewardView = "team",
     ) -> None:
-        self.compiled, self.gamma, self.age = compiled, gamma, age
-        self.left = [CompiledSignal(signal, spec) for signal in left]
+        self.compiled, self.left, self.gamma, self.age, self.paid = compiled, left, gamma, age, paid
 
     def shape(self, found: Transitions) -> Shaping:
-        """What the signal adds to the team reward of these transitions now, whenever they were made."""
-        return self.compiled.shape(
+        """What is added to the team reward of these transitions now, whenever they were made: by the signal, and by the
+        reward view."""
+        shaping = self.compiled.shape(
             found.features, found.last_features, found.events, found.terminated, self.gamma, self.age,
-            found.alive, found.last_alive,
+            found.alive, found.last_alive, found.obs, found.last_obs, found.actions,
         )  # fmt: skip
+        if self.paid == "team":
+            return shaping
+        individual = added_individually(self.paid, found.events, self.compiled.spec)
+        total = [a + b for a, b in zip(shaping.total, individual, strict=True)]
+        return Shaping(total, shaping.per_term)
 
-    def offset(self, features: list[FloatArray], alive: list[BoolArray] | None = None) -> list[FloatArray] | None:
+    def offset(
+        self, features: list[FloatArray], alive: list[BoolArray] | None, obs: list[FloatArray]
+    ) -> list[FloatArray] | None:
         """[g] [..., A_g]: what the critic's output lacks since potentials left or annealed; None for nothing."""
         total: list[FloatArray] | None = None
         for compiled in self.left:
-            values = of_the_living(compiled.potential(features), alive)
+            values = of_the_living(compiled.potential(features, obs), alive)
             part = [(compiled.strength * x).astype(np.float32) for x in values]
             total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
         return total

@@ -17,6 +17,7 @@ from safetensors.numpy import load, save
 
 from ...errors import SignalError
 from ..task import FloatArray
+from .signal import LearnedTerm, Signal
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,15 @@ class Scorers:
     @staticmethod
     def _path(folder: Path, name: str) -> Path:
         return folder / f"{name}.safetensors"
+
+
+def copy_scorers(signal: Signal, source: Path, target: Path) -> None:
+    """Those that the signal names, from one folder into another. Raises SignalError for a missing one."""
+    known, new = Scorers(source), Scorers(target)
+    for term in signal.terms:
+        if isinstance(term, LearnedTerm):
+            new.add(known.get(term.scorer))
+
+
+FOLDER = "scorers"  # of a run directory
+NO_SCORERS = Scorers()  # of a signal without learned terms

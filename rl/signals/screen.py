@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ..task import FloatArray, TaskSpec
 from .recorded import Recorded
+from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal
-from .signal import PotentialTerm, Signal
+from .signal import EventTerm, Signal
 
 ENOUGH = 30  # pairs of either kind
 CLEARLY_AGAINST = -3.0  # pooled standard errors
@@ -44,24 +45,27 @@ class Ways:
         )
 
 
-def ways_to_reward(signal: Signal, spec: TaskSpec, recorded: Recorded) -> Ways | None:
+def ways_to_reward(signal: Signal, spec: TaskSpec, recorded: Recorded, scorers: Scorers = NO_SCORERS) -> Ways | None:
     """None where nothing can be said: no potential, or too few pairs. Event terms are not looked at."""
-    if not any(isinstance(term, PotentialTerm) for term in signal.terms):
+    if all(isinstance(term, EventTerm) for term in signal.terms):
         return None
-    compiled = CompiledSignal(signal, spec)
-    rewarded = _rises(compiled, recorded.rewarded_from, recorded.rewarded_to)
-    plain = _rises(compiled, recorded.plain_from, recorded.plain_to)
+    compiled, r = CompiledSignal(signal, spec, scorers), recorded
+    rewarded = _rises(compiled, (r.rewarded_from, r.rewarded_from_obs), (r.rewarded_to, r.rewarded_to_obs))
+    plain = _rises(compiled, (r.plain_from, r.plain_from_obs), (r.plain_to, r.plain_to_obs))
     if min(len(rewarded), len(plain)) < ENOUGH:
         return None
     means = float(rewarded.mean()), float(plain.mean())
     return Ways(_score(rewarded, plain), *means, (len(rewarded), len(plain)))
 
 
-def _rises(compiled: CompiledSignal, start: list[FloatArray], end: list[FloatArray]) -> NDArray[np.float64]:
+States = tuple[list[FloatArray], list[FloatArray]]  # features, observations
+
+
+def _rises(compiled: CompiledSignal, start: States, end: States) -> NDArray[np.float64]:
     """[P]: mean over the agents with a potential of its change."""
-    if not start:
+    if not start[0]:
         return np.zeros(0)
-    before, after = compiled.potential(start), compiled.potential(end)
+    before, after = compiled.heights(*start), compiled.heights(*end)
     masks = compiled.potential_agents()
     changes = [(b.astype(np.float64) - a)[:, mask] for a, b, mask in zip(before, after, masks, strict=True)]
     return np.asarray(np.concatenate(changes, axis=1).mean(axis=1))

@@ -9,10 +9,25 @@ import numpy as np
 from ...errors import SignalError
 from ..task import BoolArray, TaskSpec
 from .expression import Expression
-from .signal import PotentialTerm, Term
+from .signal import EventTerm, LearnedTerm, PotentialTerm, Term
 
 
-def term_masks(term: Term, expression: Expression | None, spec: TaskSpec) -> list[BoolArray]:
+def learned_masks(term: LearnedTerm, obs_size: int, spec: TaskSpec) -> list[BoolArray]:
+    """[g] [A_g]: true where the term applies; those agents must observe as many numbers as its scorer takes.
+
+    Raises SignalError where they do not, or are not there.
+    """
+    chosen = _chosen(term, spec)
+    for group, mask in zip(spec.groups, chosen, strict=True):
+        if mask.any() and group.obs_size != obs_size:
+            raise SignalError(
+                f"term {term.name!r}: scorer {term.scorer!r} takes {obs_size} observed numbers, agents of "
+                f"{group.name!r} observe {group.obs_size}; name the agents that it was fitted for"
+            )
+    return chosen
+
+
+def term_masks(term: PotentialTerm | EventTerm, expression: Expression | None, spec: TaskSpec) -> list[BoolArray]:
     """[g] [A_g]: true where the term applies.
 
     "all" means every agent whose group has the features (or the event) that the term reads, and there must be one.
@@ -38,12 +53,12 @@ def term_masks(term: Term, expression: Expression | None, spec: TaskSpec) -> lis
     return chosen
 
 
-def _offered(term: Term, spec: TaskSpec, g: int) -> list[str]:
+def _offered(term: PotentialTerm | EventTerm, spec: TaskSpec, g: int) -> list[str]:
     group = spec.groups[g]
     return group.feature_names() if isinstance(term, PotentialTerm) else group.event_names()
 
 
-def _needed(term: Term, expression: Expression | None, spec: TaskSpec) -> set[str]:
+def _needed(term: PotentialTerm | EventTerm, expression: Expression | None, spec: TaskSpec) -> set[str]:
     """Names that an agent itself must have; raises SignalError where a name exists in no group."""
     known = {name for g in range(len(spec.groups)) for name in _offered(term, spec, g)}
     if isinstance(term, PotentialTerm):

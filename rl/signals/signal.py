@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -45,7 +45,35 @@ class EventTerm(Model):
     decay_steps: int = Field(default=300_000, ge=1_000)  # main environment steps, from the version's first update
 
 
-Term = Annotated[PotentialTerm | EventTerm, Field(discriminator="kind")]
+class LearnedTerm(Model):
+    """A scorer σ that was fitted to rankings of state pairs (LCA, Lin et al., arXiv 2502.03723), as a term.
+
+    `scorer`: its name in the run's folder of scorers, 16 hex digits of its content. `form`: *potential* shapes by
+    γσ(s′)−σ(s), anchored so that σ is about 0 at best; *difference* is the paper's Eq. 4, σ(s′)−σ(s) and zero for an
+    agent that stays, which is no potential and may change what is optimal. `agents`: a group's name, or names of agents
+    that observe what the scorer was fitted to. `anneal_steps` as of a potential.
+    """
+
+    name: TermName
+    kind: Literal["learned"] = "learned"
+    scorer: str = Field(pattern=r"^[0-9a-f]{16}$")
+    form: Literal["potential", "difference"] = "potential"
+    weight: float = Field(default=1.0, ge=-10, le=10)
+    agents: str | list[str]
+    anneal_steps: int | None = Field(default=None, ge=1_000)
+
+
+Term = Annotated[PotentialTerm | EventTerm | LearnedTerm, Field(discriminator="kind")]
+
+
+def is_potential(term: Term) -> TypeGuard[PotentialTerm | LearnedTerm]:
+    """Whether it shapes by γΦ(s′)−Φ(s), which changes no optimum."""
+    return isinstance(term, PotentialTerm) or (isinstance(term, LearnedTerm) and term.form == "potential")
+
+
+def fades_over(term: Term) -> int | None:
+    """Main steps over which it goes to zero, None for a term that stays."""
+    return term.decay_steps if isinstance(term, EventTerm) else term.anneal_steps
 
 
 class Exploration(Model):

@@ -95,7 +95,7 @@ def test_ppo_learns_nothing_from_a_step_that_was_not_finished(algorithm: str) ->
         rollout.actions[0][7, 2] = action
         learner = make_learner(config.trainer, line.spec, 5, None)
         signal = CompiledSignal(Signal(scale=1.0), line.spec)
-        rewards = Rewards(signal, [], line.spec, 0.99, 0)
+        rewards = Rewards(signal, [], 0.99, 0)
         learner.learn(rollout, rewards.shape(rollout), rewards)
         weights.append(learner.state_dict())
     for name, value in weights[0].items():

@@ -141,7 +141,7 @@ def test_learns_the_best_allowed_action_and_the_twin_without_a_learning_rate_doe
     def share_of_best(lr: float) -> float:
         learner, rng = LEARNERS[name](lr=lr, hidden=(16,), **options), np.random.default_rng(0)
         for _ in range(60):
-            found, rewards = rollout(learner, rng), Rewards(signal, [], SPEC, 0.99, age=0)
+            found, rewards = rollout(learner, rng), Rewards(signal, [], 0.99, age=0)
             learner.learn(found, rewards.shape(found), rewards)
         obs, mask = found.obs[0][0], found.masks[0][0]  # type: ignore[index]
         (actions,) = learner.act_to_evaluate([obs], torch.Generator().manual_seed(0), masks=[mask])
@@ -165,7 +165,7 @@ def test_targets_look_at_allowed_actions_only() -> None:
         [obs], [obs], [x], [x], [none], [np.zeros((1, 2), np.int64)], np.array([10.0], np.float32),
         np.zeros(1, np.float32), last_masks=[mask], alive=[np.array([[True, True]])], last_alive=[alive],
     )  # fmt: skip
-    rewards = Rewards(CompiledSignal(Signal(scale=1.0), SPEC), [], SPEC, 0.5, age=0)
+    rewards = Rewards(CompiledSignal(Signal(scale=1.0), SPEC), [], 0.5, age=0)
     assert isinstance(policy, QLearner)
     assert policy.targets(found, rewards).tolist() == [10.0 + 0.5 * (3.0 + 1.0)]
 
@@ -181,8 +181,8 @@ def test_a_potential_ends_with_the_agent() -> None:
     events, no = np.zeros((3, 2, 0), np.float32), np.zeros(3)
     shaped = signal.shape([x], [x], [events], no, 0.9, alive=[alive], last_alive=[last_alive])
     assert shaped.total[0] == pytest.approx(np.array([[-0.05, -0.05], [-0.5, -0.05], [0.0, -0.05]]), abs=1e-7)
-    left = Rewards(signal, [signal.signal], SPEC, 0.9, age=0)
-    offset = left.offset([x], [alive])
+    left = Rewards(signal, [signal], 0.9, age=0)
+    offset = left.offset([x], [alive], [x])
     assert offset is not None
     assert offset[0].tolist() == [[0.5, 0.5], [0.5, 0.5], [0.0, 0.5]]
 

@@ -29,7 +29,7 @@ NEAR = Signal(beta=1.0, scale=1.0, terms=(PotentialTerm(name="near", expression=
 
 
 def rewards(signal: Signal = PLAIN, left: list[Signal] | None = None, gamma: float = 0.9) -> Rewards:
-    return Rewards(CompiledSignal(signal, SPEC), left or [], SPEC, gamma, age=0)
+    return Rewards(CompiledSignal(signal, SPEC), [CompiledSignal(x, SPEC) for x in left or []], gamma, age=0)
 
 
 def learner(kind: type[QLearner] = VDN, **changes: Any) -> QLearner:

@@ -1,0 +1,254 @@
+"""Learned terms: scorers in the signal, in both forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cosignal.errors import ConfigError, SignalError
+from cosignal.rl.branches.fork import run_branch
+from cosignal.rl.branches.gate import signal_kind
+from cosignal.rl.branches.shipping import pack
+from cosignal.rl.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.algorithms.config import VDNConfig
+from cosignal.rl.config import TaskConfig, TrainingConfig
+from cosignal.rl.ipc.messages import BranchJob
+from cosignal.rl.reward_view import added_individually
+from cosignal.rl.signals.check import check_signal
+from cosignal.rl.signals.describe import describe_term
+from cosignal.rl.signals.offset import annealed_potential, removed_potential
+from cosignal.rl.signals.recorded import Recorded
+from cosignal.rl.signals.removal import is_removal
+from cosignal.rl.signals.scorer import FOLDER, Scorer, Scorers
+from cosignal.rl.signals.screen import ways_to_reward
+from cosignal.rl.signals.shaping import CompiledSignal, frozen_scale
+from cosignal.rl.signals.signal import Exploration, LearnedTerm, PotentialTerm, Signal
+from cosignal.rl.task import EventSpec, TaskSpec
+from cosignal.rl.training import TrainingLine
+from training_lines import assert_same_state, small_config
+
+# σ = x₀ − 2 x₁ of what is observed, computed by hand in the tests.
+LINEAR = Scorer((np.array([[[1.0], [-2.0], [0.0]]], np.float32),), (np.zeros((1, 1), np.float32),))
+SCORERS = Scorers()
+NAME = SCORERS.add(LINEAR)
+
+FEATURES = [np.zeros((1, 2, 2), np.float32), np.zeros((1, 1, 2), np.float32)]
+EVENTS = [np.zeros((1, 2, 2), np.float32), np.zeros((1, 1, 1), np.float32)]
+OBS = [np.array([[[1, 0, 5], [3, 1, 5]]], np.float32), np.zeros((1, 1, 3), np.float32)]  # σ = 1, 1
+LAST_OBS = [np.array([[[2, 0, 9], [5, 0, 9]]], np.float32), np.zeros((1, 1, 3), np.float32)]  # σ = 2, 5
+ACTIONS = [np.array([[1, 0]]), np.array([[1]])]
+
+
+def learned(**more: Any) -> LearnedTerm:
+    return LearnedTerm(**{"name": "sigma", "scorer": NAME, "agents": "scouts", **more})
+
+
+def signal(*terms: Any, **more: Any) -> Signal:
+    return Signal(**{"beta": 0.5, "scale": 2.0, "terms": terms, **more})
+
+
+def shaped(spec: TaskSpec, term: LearnedTerm, terminated: float = 0.0, age: int = 0) -> list[float]:
+    compiled = CompiledSignal(signal(term), spec, SCORERS)
+    found = compiled.shape(
+        FEATURES, FEATURES, EVENTS, np.array([terminated]), 0.9, age, obs=OBS, last_obs=LAST_OBS, actions=ACTIONS
+    )
+    return [*found.total[0].ravel().tolist(), *found.total[1].ravel().tolist()]
+
+
+def test_a_potential_form_shapes_like_any_potential(spec: TaskSpec) -> None:
+    assert shaped(spec, learned(weight=2.0)) == pytest.approx([2 * (0.9 * 2 - 1), 2 * (0.9 * 5 - 1), 0])
+    assert shaped(spec, learned(), terminated=1.0) == pytest.approx([-1, -1, 0])
+
+
+def test_the_difference_form_is_equation_4_and_nothing_where_an_agent_stays(spec: TaskSpec) -> None:
+    with_stay = spec.model_copy(update={"groups": tuple(g.model_copy(update={"stay": 0}) for g in spec.groups)})
+    assert shaped(spec, learned(form="difference")) == pytest.approx([1, 4, 0])
+    assert shaped(with_stay, learned(form="difference")) == pytest.approx([1, 0, 0])
+    assert shaped(with_stay, learned(form="difference"), terminated=1.0) == pytest.approx([1, 0, 0])  # no zero at ends
+
+
+def test_it_anneals(spec: TaskSpec) -> None:
+    assert shaped(spec, learned(form="difference", anneal_steps=4_000), age=1_000) == pytest.approx([0.75, 3, 0])
+
+
+def test_what_it_needs_is_asked_for(spec: TaskSpec) -> None:
+    with pytest.raises(SignalError, match="0123456789abcdef"):
+        CompiledSignal(signal(learned(scorer="0123456789abcdef")), spec, SCORERS)
+    with pytest.raises(SignalError, match="no agent is called 'nobody'"):
+        CompiledSignal(signal(learned(agents=["nobody"])), spec, SCORERS)
+    wide = spec.model_copy(update={"groups": (spec.groups[0].model_copy(update={"obs_size": 4}), spec.groups[1])})
+    with pytest.raises(SignalError, match="takes 3 observed numbers, agents of 'scouts' observe 4"):
+        CompiledSignal(signal(learned()), wide, SCORERS)
+    compiled = CompiledSignal(signal(learned(form="difference")), spec, SCORERS)
+    with pytest.raises(SignalError, match="were not recorded"):
+        compiled.potential(FEATURES) and compiled.heights(FEATURES)
+    with pytest.raises(SignalError, match="actions, got none"):
+        compiled.shape(FEATURES, FEATURES, EVENTS, np.zeros(1), 0.9, obs=OBS, last_obs=LAST_OBS)
+
+
+def test_only_a_potential_leaves_an_offset(spec: TaskSpec) -> None:
+    """What is no potential was never absorbed as one."""
+    left = removed_potential(signal(learned(weight=3)), signal())
+    assert left is not None
+    assert CompiledSignal(left, spec, SCORERS).potential(FEATURES, OBS)[0].tolist() == [[3, 3]]
+    assert removed_potential(signal(learned(form="difference")), signal()) is None
+    annealed = annealed_potential(signal(learned(weight=2, anneal_steps=4_000)), 1_000)
+    assert annealed is not None
+    assert annealed.terms[0].weight == pytest.approx(0.5)
+    assert removed_potential(signal(learned()), signal(PotentialTerm(name="sigma", expression="dist"))) is not None
+
+
+def test_removal_and_kind(spec: TaskSpec) -> None:
+    assert is_removal(signal(learned(anneal_steps=9_000)), signal(learned()))
+    assert not is_removal(signal(learned()), signal())
+    assert signal_kind(signal(learned())) == "potential"
+    assert signal_kind(signal(learned(form="difference"))) == "event"  # it may change what is optimal
+    assert describe_term(learned(form="difference")) == (
+        f"learned sigma: scorer {NAME} (weight 1, for scouts, difference form)"
+    )
+
+
+# ------------------------------------------------------------ on recorded transitions
+
+
+@pytest.fixture
+def recorded(record: Callable[..., Recorded]) -> Recorded:
+    """With observations at random; those of ways to the reward rise by one, others stay."""
+    rng, plain = np.random.default_rng(0), record()
+
+    def obs(count: int) -> list[np.ndarray]:
+        return [rng.normal(size=(count, agents, 3)).astype(np.float32) for agents in (2, 1)]
+
+    def features(count: int) -> list[np.ndarray]:
+        return [np.zeros((count, agents, 2), np.float32) for agents in (2, 1)]
+
+    start = obs(40)
+    risen = [x + np.array([1, 0, 0], np.float32) for x in start]
+    pairs = {f"{kind}_{end}": features(40) for kind in ("rewarded", "plain") for end in ("from", "to")}
+    return replace(
+        plain, **pairs, obs=obs(200), last_obs=obs(200), end_obs=obs(20),
+        rewarded_from_obs=start, rewarded_to_obs=risen, plain_from_obs=start, plain_to_obs=start,
+    )  # fmt: skip
+
+
+def test_scale_check_and_screen_read_observations(spec: TaskSpec, recorded: Recorded) -> None:
+    candidate = signal(learned(), scale=None)
+    scores = np.concatenate([LINEAR.score(x[0]).ravel() for x in (recorded.obs, recorded.last_obs)])
+    low, high = np.percentile(scores.astype(np.float64), [0.5, 99.5])
+    assert frozen_scale(candidate, spec, recorded, (-1, 3), SCORERS) == pytest.approx(4 / (high - low), rel=1e-5)
+    report = check_signal(candidate, spec, recorded, Signal(), set(), scorers=SCORERS)
+    assert report.problems == []
+    difference = check_signal(
+        signal(learned(form="difference"), scale=None), spec, recorded, Signal(), set(), scorers=SCORERS
+    )
+    assert difference.problems == []
+    assert any("no potential" in note for note in difference.notes)
+    ways = ways_to_reward(candidate, spec, recorded, SCORERS)
+    assert ways is not None
+    assert (ways.rewarded, ways.plain) == pytest.approx((1, 0), abs=1e-6)
+
+
+def test_an_unknown_scorer_is_a_problem_of_the_proposal(spec: TaskSpec, recorded: Recorded) -> None:
+    report = check_signal(signal(learned(), scale=None), spec, recorded, Signal(), set())
+    assert len(report.problems) == 1
+    assert NAME in report.problems[0]
+
+
+def test_recorded_observations_survive_a_file(spec: TaskSpec, recorded: Recorded, tmp_path: Path) -> None:
+    recorded.save(tmp_path / "recorded.safetensors")
+    again = Recorded.load(tmp_path / "recorded.safetensors", spec)
+    assert all(np.array_equal(a, b) for a, b in zip(recorded.end_obs, again.end_obs, strict=True))
+
+
+# ------------------------------------------------------------ in training
+
+
+def two_switch_scorer() -> Scorer:
+    rng = np.random.default_rng(0)
+    return Scorer((rng.normal(size=(2, 20, 1)).astype(np.float32),), (np.zeros((2, 1), np.float32),))
+
+
+def line_in(run_dir: Path, config: TrainingConfig) -> TrainingLine:
+    return TrainingLine(config, scorers=Scorers(run_dir / FOLDER))
+
+
+@pytest.mark.parametrize("form", ["potential", "difference"])
+def test_a_line_learns_from_it_and_goes_on_from_a_snapshot_bit_for_bit(tmp_path: Path, form: str) -> None:
+    config = small_config().model_copy(update={"record_obs": True})
+    name = Scorers(tmp_path / FOLDER).add(two_switch_scorer())
+    line, twin = line_in(tmp_path, config), line_in(tmp_path, config)
+    for each in (line, twin):
+        each.update()
+        each.apply_signal(Signal(terms=(LearnedTerm(name="sigma", scorer=name, agents="agents", form=form),)))  # type: ignore[arg-type]
+        each.update()
+    assert line.history[-1]["terms"]["sigma"][1] > 0
+    save_snapshot(line, tmp_path / "snap")
+    restored = line_in(tmp_path, config)
+    load_snapshot(restored, tmp_path / "snap")
+    for each in (restored, twin):
+        each.update()
+        each.apply_signal(Signal())  # a potential leaves an offset, also across the snapshot
+        each.update()
+    assert_same_state(restored, twin)
+    assert bool(twin.offsets) == (form == "potential")
+
+
+def test_a_q_learner_computes_it_when_transitions_are_sampled(tmp_path: Path) -> None:
+    config = small_config(algorithm="vdn", vdn=VDNConfig(batch_size=32, learning_starts=0))
+    name, weights = Scorers(tmp_path / FOLDER).add(two_switch_scorer()), []
+    for strength in (0.0, 1.0):
+        line = line_in(tmp_path, config)
+        term = LearnedTerm(name="sigma", scorer=name, agents="agents", form="difference")
+        line.apply_signal(Signal(beta=strength, scale=1.0, terms=(term,)))
+        line.update()
+        weights.append(np.concatenate([np.ravel(x) for k, x in line.learner.state_dict().items() if "weight" in k]))
+    assert np.isfinite(weights[1]).all()
+    assert not np.array_equal(*weights)
+
+
+def test_a_branch_finds_its_scorer_in_the_folder_that_its_job_comes_with(tmp_path: Path) -> None:
+    config = small_config().model_copy(update={"record_obs": True})
+    name = Scorers(tmp_path / FOLDER).add(two_switch_scorer())
+    line = line_in(tmp_path, config)
+    line.update()
+    save_snapshot(line, tmp_path / "snap")
+    term = LearnedTerm(name="sigma", scorer=name, agents="agents")
+    job = BranchJob(
+        key="k", arm="p", fork="snap", start="snap", signal=Signal(version=1, terms=(term,)), seed=1, horizon=256,
+        exploration=Exploration(), evaluation_episodes=2, evaluation_seed=1, end_state="branches/k",
+    )  # fmt: skip
+    (tmp_path / "branches").mkdir()
+    assert run_branch(TrainingLine(config), tmp_path, job).signal.terms == (term,)  # a worker without a folder
+    assert f"{FOLDER}/{name}.safetensors" in pack(tmp_path, "snap")
+
+
+# ------------------------------------------------------------ whom the task's reward is paid to
+
+
+def test_reward_views_by_hand(spec: TaskSpec) -> None:
+    paid = (EventSpec(name="found", reward=2.0), EventSpec(name="turned", repeatable=True))
+    groups = (
+        spec.groups[0].model_copy(update={"events": paid}),
+        spec.groups[1].model_copy(update={"events": (EventSpec(name="lifted", reward=1.0),)}),
+    )
+    events = [np.array([[[1, 7], [0, 3]]], np.float32), np.array([[[1]]], np.float32)]
+    paying = spec.model_copy(update={"groups": groups})
+    found = {
+        view: [x.ravel().tolist() for x in added_individually(view, events, paying)]
+        for view in ("team", "individual", "team_and_individual")
+    }
+    assert found == {
+        "team": [[0, 0], [0]],
+        "individual": [[-1, -3], [-2]],  # 3 were paid: each keeps its own 2, 0, 1
+        "team_and_individual": [[2, 0], [1]],
+    }
+
+
+def test_a_reward_view_needs_paid_events() -> None:
+    task = TaskConfig(env="small_tasks:Walk")
+    with pytest.raises(ConfigError, match="needs events that say what they are paid"):
+        TrainingLine(small_config(reward="individual").model_copy(update={"task": task}))
