@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from cosignal.errors import ConfigError, SignalError
+from cosignal.rl.algorithms.config import VDNConfig
 from cosignal.rl.branches.fork import run_branch
 from cosignal.rl.branches.gate import signal_kind
 from cosignal.rl.branches.shipping import pack
 from cosignal.rl.checkpoint import load_snapshot, save_snapshot
-from cosignal.rl.algorithms.config import VDNConfig
 from cosignal.rl.config import TaskConfig, TrainingConfig
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.reward_view import added_individually
