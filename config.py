@@ -24,7 +24,7 @@ from .graphs.budget import (
     explain_shortage,
     horizon_to_plan_for,
 )
-from .graphs.config import AdaptationConfig
+from .graphs.config import AdaptationConfig, PreferenceConfig
 from .rl.algorithms.config import IPPOConfig
 from .rl.branches.config import BranchConfig, GateConfig
 from .rl.config import SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
@@ -51,6 +51,7 @@ class RunConfig(Config):
     trainer: TrainerConfig = TrainerConfig()
     signal: SignalConfig = SignalConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
+    preferences: PreferenceConfig = PreferenceConfig()
     branches: BranchConfig = BranchConfig()
     gate: GateConfig = GateConfig()
     llm: LLMConfig = LLMConfig()
@@ -88,7 +89,8 @@ class RunConfig(Config):
             signal=self.signal,
             pause_every_steps=self.adaptation.interval if self.adaptation.enabled else None,
             margin=self.gate.margin,
-            record_obs=any(isinstance(term, LearnedTerm) for term in self.signal.terms),
+            record_obs=self.preferences.ranker != "none"
+            or any(isinstance(term, LearnedTerm) for term in self.signal.terms),
         )
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ CosignalError
 ├── BranchError              a branch could not be run
 ├── SnapshotError            a snapshot is missing or does not fit
 ├── EnvironmentLost          an environment crashes or hangs again and again
+├── PreferenceError          pairs that cannot be collected, ranked, read or fitted to
 └── ModelAnswerError         a model's answer that is no schema object (data: routed by the graph)
     ├── InvalidAnswer        not JSON, or JSON of the wrong shape
     ├── ProviderError        the provider did not answer
@@ -81,6 +82,10 @@ class SnapshotError(CosignalError):
 
 class EnvironmentLost(CosignalError):
     """An environment that was restarted again and again and never finished a step, or a process that hosts some."""
+
+
+class PreferenceError(CosignalError):
+    """Pairs of states that cannot be collected, ranked, read or fitted to."""
 
 
 class ModelAnswerError(CosignalError):

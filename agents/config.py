@@ -30,9 +30,10 @@ class ModelConfig(Config):
     each model gets an equal part of what is left, a fallback's own bounds its part, and rules are asked in any case.
     `retries`: further attempts after a failure that may pass, for each turn. `max_output_tokens`: of one answer,
     thinking included; a call reserves as many of the run's budget. `structured`: how the answer's schema reaches the
-    provider besides the prompt; `auto` chooses. `price`: where it is not given, the table of the package genai-prices
-    is asked, if that is installed. `fallback`: models that are asked the same question, one after the other, where this
-    one does not answer it.
+    provider besides the prompt; `auto` chooses. `logprobs`: the provider is asked for the probabilities of what it
+    writes, from which the Ranker takes its votes on moves. `price`: where it is not given, the table of the package
+    genai-prices is asked, if that is installed. `fallback`: models that are asked the same question, one after the
+    other, where this one does not answer it.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)  # somebody may write a key where its name belongs
@@ -47,6 +48,7 @@ class ModelConfig(Config):
     retries: int = Field(default=2, ge=0, le=10)
     max_output_tokens: int = Field(default=16_000, ge=1)
     structured: Structured = "auto"
+    logprobs: bool = False
     price: PriceConfig | None = None
     fallback: tuple[ModelConfig, ...] = Field(default=(), max_length=4)
 

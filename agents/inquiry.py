@@ -184,7 +184,7 @@ class Inquiry(Generic[T]):
     def _row(self, link: Link, messages: list[BaseMessage], method: Structured) -> Call:
         place, attempt = self.question.place, len(self.rows)
         return Call(
-            id=f"p{place.point}-r{place.round}-{self.role}-t{self.question.turn}-a{attempt}",
+            id=f"p{place.point}-r{place.round}-{self.role}{place.part}-t{self.question.turn}-a{attempt}",
             role=self.role,
             point=place.point,
             round=place.round,

@@ -14,10 +14,12 @@ Outcome = Literal["ok", "repaired", "tool_call", "invalid", "error", "budget"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a call is made. `point`: update index of the adaptation point. `round`: the Generator's round."""
+    """Where a call is made. `point`: update index of the adaptation point. `round`: the Generator's round. `part`: of
+    what one node asks in many calls, ends the call's name."""
 
     point: int
     round: int = 0
+    part: str = ""
 
 
 class Call(BaseModel):

@@ -35,6 +35,8 @@ from .question import Answered as Answered
 from .question import Question as Question
 from .question import T
 
+TRANSITIONS = "transitions-v1"  # version of the Ranker's template for its question on single moves
+
 
 class RoleModel:
     """One role's chain of models. They are built at the first call; `chat` replaces the first (tests, replays).
@@ -94,11 +96,12 @@ class RoleModel:
 
 @dataclass(frozen=True)
 class Models:
-    """The three roles' models of a run."""
+    """The three roles' models of a run; the Ranker's with a template for each of its two questions."""
 
     critic: RoleModel
     generator: RoleModel
     ranker: RoleModel
+    transition_ranker: RoleModel
 
 
 def build_models(
@@ -112,11 +115,11 @@ def build_models(
     """
     given, secrets = chats or {}, key_variable_names(config)
 
-    def model(role: Role) -> RoleModel:
-        template = _template(config, role)
+    def model(role: Role, template: Template) -> RoleModel:
         return RoleModel(role, config.for_role(role), door, record, template, given.get(role), secrets)
 
-    return Models(critic=model("critic"), generator=model("generator"), ranker=model("ranker"))
+    own = {role: model(role, _template(config, role)) for role in ROLES}
+    return Models(**own, transition_ranker=model("ranker", load_template("ranker", TRANSITIONS)))
 
 
 def check_models(config: LLMConfig, given: Collection[Role] = ()) -> None:

@@ -19,6 +19,8 @@ TAKES_MAX_TOKENS = frozenset(
      "openai", "openrouter", "perplexity", "together", "upstage", "xai"}
 )  # fmt: skip
 
+TOP_LOGPROBS = 5
+
 
 def build_chat_model(config: ModelConfig) -> BaseChatModel:
     """The chat model of `config`; contacts nobody.
@@ -76,6 +78,8 @@ def _settings(config: ModelConfig) -> dict[str, Any]:
         settings["max_tokens"] = config.max_output_tokens
     if config.temperature is not None:
         settings["temperature"] = config.temperature
+    if config.logprobs:
+        settings |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     if config.base_url is not None:
         settings["base_url"] = config.base_url
     if config.provider == "openai":

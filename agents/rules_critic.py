@@ -12,6 +12,7 @@ Json = dict[str, Any]
 FEW_EPISODES = 20
 LOW_SUCCESS = 0.1
 FLAT_TREND = 0.03  # of the return's range, per 100k steps
+UNCLEAR_SPREAD = 0.05  # of the return's range
 MAX_FINDINGS = 4
 
 
@@ -38,6 +39,7 @@ def _findings(evidence: Json) -> list[Json]:
     found = [*_regression(evidence), *_no_exploration(evidence), *_never_reached(evidence), *_wrong_order(evidence)]
     found += [*_lazy(evidence), *_waiting(evidence), *_shaping(evidence)]
     found += _plateau(evidence) if not found else []
+    found += _unclear_credit(evidence) if found else []
     return found or [_finding("insufficient_evidence", [], "No failure of the taxonomy shows in the evidence.")]
 
 
@@ -150,6 +152,18 @@ def _plateau(evidence: Json) -> list[Json]:
     return [_finding("plateau", ["sparse.trend", "sparse.return_now"], text)]
 
 
+def _unclear_credit(evidence: Json) -> list[Json]:
+    """Several agents, a team reward that varies, and no progress: something is earned, and nobody learns by whom."""
+    sparse, agents = evidence["sparse"], sum(len(item["events_per_agent"]) for item in evidence["behaviour"])
+    if agents < 2 or sparse["trend"] is None or sparse["spread"] is None or not _unsuccessful(evidence, below=0.5):
+        return []
+    size = value_range(sparse)
+    if abs(sparse["trend"]) > FLAT_TREND * size or sparse["spread"] < UNCLEAR_SPREAD * size:
+        return []
+    text = f"{agents} agents share a reward that varies by {sparse['spread']} and does not grow."
+    return [_finding("unclear_credit", ["sparse.spread", "sparse.trend"], text)]
+
+
 def _episodes(evidence: Json) -> float:
     """Episodes in the last window, from its steps and their length; 0 where none ended."""
     lengths = [item["episode_length_mean"] for item in evidence["behaviour"] if item["episode_length_mean"]]
@@ -191,5 +205,6 @@ _ADVICE = {
     "waiting_on_each_other": "Reward the idle agents' own next distance.",
     "shaping_dominates": "Weaken or remove terms.",
     "plateau": "Point the signal at what separates successes from failures.",
+    "unclear_credit": "Rank what single agents do, from each one's side.",
     "regression": "Weaken or remove what came last.",
 }

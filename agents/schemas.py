@@ -24,7 +24,20 @@ class Failure(StrEnum):
     PLATEAU = "plateau"
     REGRESSION = "regression"
     SHARED_PARAMETER_CONFLICT = "shared_parameter_conflict"
+    UNCLEAR_CREDIT = "unclear_credit"
     INSUFFICIENT_EVIDENCE = "insufficient_evidence"
+
+
+# Failures that say: the team's reward does not tell which agent earned it. Then single agents' moves are ranked.
+OF_CREDIT = frozenset(
+    {
+        Failure.LAZY_AGENT,
+        Failure.SAME_TARGET,
+        Failure.WAITING_ON_EACH_OTHER,
+        Failure.SHARED_PARAMETER_CONFLICT,
+        Failure.UNCLEAR_CREDIT,
+    }
+)
 
 
 class Answer(BaseModel):
@@ -67,6 +80,21 @@ class ProposalSet(Answer):
     """The Generator's answer: up to K proposals, each a different idea."""
 
     proposals: list[Proposal] = Field(min_length=1, max_length=8)
+
+
+class TransitionVote(Answer):
+    """On one move: the reason first, so that it is thought before it is decided. `prefer`: 1 where the state after the
+    move is better for the team, 0 where the one before it was, null for neither."""
+
+    id: str = Field(max_length=20)
+    reason: str = Field(default="", max_length=600)
+    prefer: Literal[0, 1] | None
+
+
+class TransitionVotes(Answer):
+    """The Ranker's answer on moves: each id exactly once."""
+
+    items: list[TransitionVote] = Field(min_length=1, max_length=100)
 
 
 class ProposalRanking(Answer):

@@ -67,6 +67,17 @@ class Diagnosed(EventBase):
     failures: list[str]  # most important first
 
 
+class TransitionsRanked(EventBase):
+    """Single agents' moves were ranked and scorers fitted. `ranker`: who ranked, an oracle named as such. `steps`:
+    environment steps that were played for it. `groups`: by the group's number, the scorer and how well it fits."""
+
+    kind: Literal["transitions_ranked"] = "transitions_ranked"
+    point: int
+    ranker: str
+    steps: int
+    groups: dict[str, dict[str, Any]]
+
+
 class ProposalMade(EventBase):
     kind: Literal["proposal_made"] = "proposal_made"
     id: str
@@ -165,6 +176,7 @@ Event = Annotated[
     | NodeEntered
     | NodeLeft
     | Diagnosed
+    | TransitionsRanked
     | ProposalMade
     | BranchFinished
     | Decided

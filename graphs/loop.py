@@ -16,6 +16,7 @@ from .decide import decide
 from .monitor import monitor
 from .observe import observe
 from .promote import promote
+from .rank_transitions import rank_transitions
 from .remove import remove_shaping
 from .roles import critic, generator, rank_proposals
 from .routing import (
@@ -45,6 +46,7 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
     graph.add_node("remove_shaping", remove_shaping)
     graph.add_node("critic", critic)
     graph.add_node("critic_tools", critic_tools())
+    graph.add_node("rank_transitions", rank_transitions)
     graph.add_node("generator", generator)
     graph.add_node("check", check)
     graph.add_node("rank_proposals", rank_proposals)
@@ -60,6 +62,7 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
     graph.add_edge("remove_shaping", "check")
     graph.add_conditional_edges("critic", after_critic)
     graph.add_edge("critic_tools", "critic")
+    graph.add_edge("rank_transitions", "generator")
     graph.add_conditional_edges("generator", after_generator)
     graph.add_conditional_edges("check", after_check)
     graph.add_conditional_edges("rank_proposals", after_rank)
@@ -75,7 +78,7 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
 def step_limit(config: RunConfig) -> int:
     """More steps than a run of this config can take: two a point, and at most one intervention at each."""
     points = config.trainer.steps // config.adaptation.interval + 2
-    intervention = 2 * config.adaptation.evidence_calls + 1 + 5 * config.adaptation.rounds + 3
+    intervention = 2 * config.adaptation.evidence_calls + 2 + 5 * config.adaptation.rounds + 3
     return points * (2 + intervention)
 
 

@@ -18,6 +18,7 @@ from ..errors import TrainerGone
 from ..rl.ipc.messages import TrainerStatus
 from ..rl.stages import STAGES
 from .context import Ctx
+from .preferences import left_data
 from .remove import REMOVALS, refused_removal
 from .round import cost_of_round, horizon_at, steps_left
 from .state import State
@@ -137,6 +138,9 @@ async def _intervene(ctx: Ctx, state: State, decision: Trigger) -> State:
         "messages": [RemoveMessage(id=REMOVE_ALL_MESSAGES)],
         "calls_left": ctx.config.adaptation.evidence_calls,
         "diagnosis": None,
+        "ranking": False,
+        "left_data": await left_data(ctx, look.status),
+        "learned": None,
         "verdict": None,
         "note": {"reason": decision.reason, "stage": look.status.stage},
     }

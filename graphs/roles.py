@@ -14,7 +14,7 @@ from ..agents.critic import diagnose
 from ..agents.generator import propose
 from ..agents.ledger import Place
 from ..agents.ranker import rank
-from ..agents.schemas import Diagnosis, Failure, Proposal, ProposalRanking, ProposalSet
+from ..agents.schemas import OF_CREDIT, Diagnosis, Failure, Proposal, ProposalRanking, ProposalSet
 from ..errors import BudgetExhausted, ModelAnswerError
 from ..rl.ipc.messages import TrainerStatus
 from .branching import round_exploration
@@ -48,16 +48,26 @@ async def critic(state: State, runtime: Runtime[Ctx]) -> State:
     if set(failures) == {Failure.INSUFFICIENT_EVIDENCE.value}:
         reason = answer.findings[0].explanation or "the evidence shows no failure"
         return {**await _over(ctx, state, "insufficient_evidence", reason), "diagnosis": diagnosis}
-    return {"diagnosis": diagnosis, "note": {"failures": failures}}
+    ranking = ctx.config.preferences.ranker != "none" and bool(state.get("left_data") or _of_credit(answer))
+    return {"diagnosis": diagnosis, "ranking": ranking, "note": {"failures": failures}}
+
+
+def _of_credit(diagnosis: Diagnosis) -> bool:
+    return any(finding.failure in OF_CREDIT for finding in diagnosis.findings)
 
 
 async def generator(state: State, runtime: Runtime[Ctx]) -> State:
-    """Up to `adaptation.candidates` proposals; what the rounds before have shown is in the history."""
-    ctx = runtime.context
-    answer = await _answer(ctx, _ask_generator(ctx, state))
-    if isinstance(answer, ModelAnswerError):
-        return await _no_answer(ctx, state, answer)
-    rows = proposal_rows(state, answer.proposals)
+    """Up to `adaptation.candidates` proposals; what the rounds before have shown is in the history. One that was fitted
+    to rankings comes first in the first round, in the place of a model's."""
+    ctx, learned = runtime.context, state.get("learned") if state["round"] == 0 else None
+    fitted = [] if learned is None else [Proposal.model_validate(learned)]
+    proposals = list(fitted)
+    if len(fitted) < ctx.config.adaptation.candidates:
+        answer = await _answer(ctx, _ask_generator(ctx, state, ctx.config.adaptation.candidates - len(fitted)))
+        if isinstance(answer, ModelAnswerError):
+            return await _no_answer(ctx, state, answer)
+        proposals += answer.proposals
+    rows = proposal_rows(state, proposals)
     await ctx.store.write_all("proposals", rows)
     ids = [row["id"] for row in rows]
     return {"proposals": ids, "passed": [], "ranked": [], "note": {"proposals": ids}}
@@ -90,10 +100,9 @@ async def _ask_critic(ctx: Ctx, state: State) -> Diagnosis | AIMessage:
     return await diagnose(ctx.models.critic, Place(state["point"]), context, state.get("messages", []), TOOLS, left)
 
 
-async def _ask_generator(ctx: Ctx, state: State) -> ProposalSet:
+async def _ask_generator(ctx: Ctx, state: State, k: int) -> ProposalSet:
     context = await _diagnosed(ctx, state)
-    place = Place(state["point"], state["round"])
-    return await propose(ctx.models.generator, place, context, ctx.config.adaptation.candidates)
+    return await propose(ctx.models.generator, Place(state["point"], state["round"]), context, k)
 
 
 async def _ask_ranker(ctx: Ctx, state: State, proposals: dict[str, Proposal]) -> ProposalRanking:

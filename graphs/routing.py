@@ -23,11 +23,14 @@ def after_monitor(state: State) -> AfterPoint:
     return "remove_shaping" if state.get("removing") else "critic"
 
 
-def after_critic(state: State) -> Literal["critic_tools", "generator", "observe"]:
-    """Without an answer, or without a failure in it, the intervention is over; a tool call is answered first."""
+def after_critic(state: State) -> Literal["critic_tools", "rank_transitions", "generator", "observe"]:
+    """Without an answer, or without a failure in it, the intervention is over; a tool call is answered first. Where
+    credit is unclear, or the policy has left what a scorer in force was fitted to, agents' moves are ranked."""
     if state.get("verdict") is not None:
         return "observe"
-    return "critic_tools" if state.get("diagnosis") is None else "generator"
+    if state.get("diagnosis") is None:
+        return "critic_tools"
+    return "rank_transitions" if state.get("ranking") else "generator"
 
 
 def after_generator(state: State) -> Literal["check", "observe"]:

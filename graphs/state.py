@@ -56,6 +56,9 @@ class State(TypedDict, total=False):
     messages: Annotated[list[BaseMessage], add_messages]  # the Critic's tool calls and their answers
     calls_left: int  # tool calls of the Critic; below 0: that many of its last message are over the limit
     diagnosis: dict[str, Any] | None
+    ranking: bool  # single agents' moves are to be ranked at this point
+    left_data: list[str]  # names of scorers in force whose pairs the policy has left
+    learned: dict[str, Any] | None  # the Proposal that was fitted to rankings at this point
 
     round: int
     proposals: list[str]  # ids of this round, in the Generator's order

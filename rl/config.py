@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from .algorithms.config import IPPOConfig, MAPPOConfig, QMIXConfig, VDNConfig
 from .frozen import Config
 from .reward_view import RewardView
-from .shipped import EXTRAS, ShippedName
+from .shipped import EXTRAS, NATIVE, ShippedName
 from .signals.signal import MAX_BETA, MAX_TERMS, Exploration, Signal, Term
 
 
@@ -36,7 +36,7 @@ class TaskConfig(Config):
                 f"task.env_args go with task.env or one of {', '.join(EXTRAS)}, got {self.env_args!r} with"
                 f" task.name {self.name!r}; drop them"
             )
-        if self.name == "two_switch" and self.workers:
+        if self.name in NATIVE and self.workers:
             raise ValueError(
                 f"task.workers are for environments of PettingZoo, got {self.workers!r} with task.name {self.name!r},"
                 " whose environments are compiled into one batch; drop it"

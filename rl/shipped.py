@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-ShippedName = Literal["two_switch", "lbf", "rware", "mpe_spread", "mpe_speaker_listener", "pistonball"]
+ShippedName = Literal["two_switch", "victim_rubble", "lbf", "rware", "mpe_spread", "mpe_speaker_listener", "pistonball"]
 
 
 class Extra(NamedTuple):
@@ -18,6 +18,8 @@ class Extra(NamedTuple):
     factory: str
     extra: str
 
+
+NATIVE = ("two_switch", "victim_rubble")  # compiled into one batch, not environments of PettingZoo
 
 EXTRAS = {
     "lbf": Extra("cosignal.rl.envs.lbf:ForagingTask", "lbf"),

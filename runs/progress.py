@@ -73,6 +73,8 @@ class Board:
                 self.doing = f"validate: {self._branches} branches done, last {event.arm} {event.final_return:.2f}"
             case e.Diagnosed():
                 yield Line(steps, "diagnosis", ", ".join(event.failures).replace("_", " "), "yellow")
+            case e.TransitionsRanked():
+                yield Line(steps, "ranking", f"moves ranked by {event.ranker}", "yellow")
             case e.ProposalMade():
                 self._titles[event.id] = event.title
                 refused = f" (refused: {event.problems[0]})" if event.problems else ""

@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS proposals(
 CREATE TABLE IF NOT EXISTS branches(
     key TEXT PRIMARY KEY, point INTEGER, round INTEGER, phase TEXT, arm TEXT, seed INTEGER, horizon INTEGER, job TEXT,
     result TEXT);
+CREATE TABLE IF NOT EXISTS rankings(point INTEGER PRIMARY KEY, ranker TEXT, steps INTEGER, detail TEXT);
 CREATE TABLE IF NOT EXISTS decisions(
     id TEXT PRIMARY KEY, point INTEGER, round INTEGER, verdict TEXT, winner TEXT, adopted TEXT, version INTEGER,
     detail TEXT, created_steps INTEGER);
@@ -57,6 +58,7 @@ JSON_COLUMNS = {
     "diagnoses": ("diagnosis", "evidence"),
     "proposals": ("proposal", "signal", "problems", "notes"),
     "branches": ("job", "result"),
+    "rankings": ("detail",),
     "decisions": ("detail",),
     "metrics": ("data",),
     "signals": ("signal",),
@@ -67,6 +69,7 @@ ORDER = {
     "diagnoses": "point",
     "proposals": "point, round, position",
     "branches": "point, round, rowid",
+    "rankings": "point",
     "decisions": "point, round",
     "metrics": "update_index",
     "signals": "version",
@@ -132,15 +135,18 @@ class LoopStore:
         return [_decoded(table, dict(row)) for row in found]
 
     async def branch_steps(self, before: tuple[int, int] | None = None) -> int:
-        """Environment steps of branches, their evaluation included: of all, or of those that the loop had run when it
-        began to validate at `before` = (point, round)."""
+        """Environment steps of branches, their evaluation included, and of pairs that were played for a Ranker: of all,
+        or of those that the loop had run when it began to validate at `before` = (point, round)."""
         steps = "COALESCE(SUM(json_extract(result, '$.steps') + json_extract(result, '$.steps_evaluation')), 0)"
         query, values = f"SELECT {steps} FROM branches", tuple[int, ...]()
         if before is not None:
             query += " WHERE (point, round) < (?, ?) OR (phase = 'probe' AND point <= ?)"
             values = (*before, before[0])
         [row] = list(await self._connection.execute_fetchall(query, values))
-        return int(row[0])
+        last = (1 << 62) if before is None else before[0]
+        ranked = "SELECT COALESCE(SUM(steps), 0) FROM rankings WHERE point <= ?"
+        [pairs] = list(await self._connection.execute_fetchall(ranked, (last,)))
+        return int(row[0]) + int(pairs[0])
 
     async def usage(self) -> tuple[int, int, float]:
         """Model calls made so far, the tokens charged for them, and US dollars where a price is known."""
@@ -232,6 +238,10 @@ class RunView:
     def branches(self) -> list[Row]:
         return self._rows("loop.db", "branches")
 
+    def rankings(self) -> list[Row]:
+        """What was ranked at each point, and the scorers that came of it."""
+        return self._rows("loop.db", "rankings")
+
     def calls(self) -> list[Row]:
         """One row an attempt, oldest first: the fields of `agents.ledger.Call`."""
         return [dict.fromkeys(LATER_COLUMNS) | row for row in self._rows("loop.db", "calls")]
@@ -274,10 +284,12 @@ class RunView:
         return "failed" if written == "failed" else "stopped"
 
     def steps_total(self) -> int:
-        """Environment steps of everything: main line, its evaluation, branches; adopted branch steps once."""
+        """Environment steps of everything: main line, its evaluation, branches, pairs that were played to be ranked;
+        adopted branch steps once."""
         counters = self.counters()
         main = _number(counters, "steps_main") + _number(counters, "steps_evaluation")
-        return main + sum(steps_of(row) for row in self.branches()) - _number(counters, "steps_adopted")
+        others = sum(map(steps_of, self.branches())) + sum(row["steps"] for row in self.rankings())
+        return int(main + others - _number(counters, "steps_adopted"))
 
     def status(self) -> Row:
         """Where the run stands, the fields of `cosignal status --json`.

@@ -17,7 +17,8 @@ import numpy as np
 
 from ..rl.config import SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
 from ..rl.envs import make_task
-from ..rl.envs.two_switch import Infos, TwoSwitchEnv
+from ..rl.envs.grid_env import Infos
+from ..rl.envs.two_switch import TwoSwitchEnv
 from ..rl.process import one_thread
 from ..rl.training import TrainingLine
 from .measure import Spell, alternating, bench_result, median, rate, ratios, span, wall_rate

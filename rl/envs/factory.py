@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..config import TaskConfig
 from ..task import BatchedTask, TaskSpec
+from . import two_switch_spec, victim_rubble_spec
 from .imported import in_our_words, task_factory, wrapped_task
-from .two_switch_spec import N_MAX, two_switch_spec
+from .own_task import Task
 
 
 def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
@@ -19,10 +22,15 @@ def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
         TaskImportError: the environment cannot be imported or built.
         ConfigError: it can, but not be trained on.
     """
-    if config.name == "two_switch":
-        from .two_switch_batch import BatchedTwoSwitch
+    match config.name:
+        case "two_switch":
+            from .two_switch_batch import BatchedTwoSwitch
 
-        return BatchedTwoSwitch(num_envs, config.n_max or N_MAX, config.allow_agent_overlap)
+            return BatchedTwoSwitch(num_envs, config.n_max or two_switch_spec.N_MAX, config.allow_agent_overlap)
+        case "victim_rubble":
+            from .victim_rubble_batch import BatchedVictimRubble
+
+            return BatchedVictimRubble(num_envs, config.n_max or victim_rubble_spec.N_MAX, config.allow_agent_overlap)
     if config.workers:
         from .process_task import ProcessTask
 
@@ -32,14 +40,18 @@ def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
 
 
 def task_spec(config: TaskConfig) -> TaskSpec:
-    """What may be said about the task; where it is not the native one, an instance is built, probed and closed.
+    """What may be said about the task; where it is not a native one, an instance is built, probed and closed.
 
     Raises:
         TaskImportError: the environment cannot be imported or built.
         ConfigError: it can, but not be trained on.
     """
-    if config.name == "two_switch":
-        return two_switch_spec(config.n_max or N_MAX, config.allow_agent_overlap)
+    match config.name:
+        case "two_switch":
+            return two_switch_spec.two_switch_spec(config.n_max or two_switch_spec.N_MAX, config.allow_agent_overlap)
+        case "victim_rubble":
+            n_max = config.n_max or victim_rubble_spec.N_MAX
+            return victim_rubble_spec.victim_rubble_spec(n_max, config.allow_agent_overlap)
     from .pettingzoo_layout import read_layout
 
     factory = task_factory(config)
@@ -48,3 +60,22 @@ def task_spec(config: TaskConfig) -> TaskSpec:
         spec = read_layout(task, config.n_max, config.name is None and config.agent_ids).spec
         task.env.close()
         return spec
+
+
+def plain_task_factory(config: TaskConfig) -> Callable[[], Task]:
+    """What builds the task's environments one by one, with all that a `Task` says: of a native task its plain twin,
+    which observes the same numbers.
+
+    Raises:
+        TaskImportError: the environment cannot be imported.
+    """
+    match config.name:
+        case "two_switch":
+            from .two_switch import TwoSwitchTask
+
+            return lambda: TwoSwitchTask(config.n_max or two_switch_spec.N_MAX, config.allow_agent_overlap)
+        case "victim_rubble":
+            from .victim_rubble import VictimRubbleTask
+
+            return lambda: VictimRubbleTask(config.n_max or victim_rubble_spec.N_MAX, config.allow_agent_overlap)
+    return task_factory(config)

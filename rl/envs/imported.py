@@ -47,7 +47,7 @@ def task_factory(config: TaskConfig) -> Callable[[], Task]:
     """
     if not config.allow_agent_overlap:
         raise ConfigError(
-            f"task.allow_agent_overlap is an option of two_switch, got False with {_key(config)}"
+            f"task.allow_agent_overlap is an option of two_switch and victim_rubble, got False with {_key(config)}"
             f" {_name(config)!r}; leave it out, and let your factory set what it needs"
         )
     if config.name is None:

@@ -82,6 +82,7 @@ class PettingZooTask:
         self._ids = [agent for group in self._groups for agent in group.ids]
         self._row_dtype = np.float64 if any(group.continuous for group in self.spec.groups) else np.int64
         self._event_names = {name for group in self._groups for name in group.events}
+        self.witness: Callable[[int, Task], None] | None = None  # is shown environment e in s', before it is reset
         self._spare: Task | None = None
         self._base_seed = 0
         self._seeds = np.zeros(num_envs, dtype=np.int64)
@@ -103,6 +104,16 @@ class PettingZooTask:
         now: list[NDArray[Any]] = [array for view in self._now for array in view]
         last: list[NDArray[Any]] = [array for view in self._last for array in view]
         return list(zip(now, last, strict=True))
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        """[E]: what follows each environment."""
+        return self._tasks
+
+    @property
+    def agent_ids(self) -> list[list[Any]]:
+        """[g] [A_g]: the environments' own names of the agents."""
+        return [list(group.ids) for group in self._groups]
 
     @property
     def episodes(self) -> NDArray[np.int64]:
@@ -257,6 +268,8 @@ class PettingZooTask:
         self._history[e].append(row)
         for now, last in zip(step.features, step.last_features, strict=True):  # they stay for who is not there
             last[e] = now[e]
+        if self.witness is not None:
+            self.witness(e, task)
         self._write_views(self._last, e, set(env.agents) or acted, observations, infos)
         self._write_events(e, acted, infos)
         step.reward[e] = self._team_total(rewards)

@@ -102,7 +102,7 @@ def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -
     action_names = tuple(str(name) for name in task.told("action_names", ()))
     layouts = tuple(_group_layout(members, agent_ids) for members in named.values())
     groups = tuple(
-        _group(name, members, action_names, layout.identity.shape[1])
+        _group(name, members, action_names, task.told("stay"), layout.identity.shape[1])
         for (name, members), layout in zip(named.items(), layouts, strict=True)
     )
     return Layout(_task_spec(task, groups, layouts, n_max), layouts)
@@ -175,7 +175,9 @@ def _finite_bounds(low: float, high: float) -> tuple[float, float]:
     return low, high
 
 
-def _group(name: str, members: list[_Agent], action_names: tuple[str, ...], identity: int) -> GroupSpec:
+def _group(
+    name: str, members: list[_Agent], action_names: tuple[str, ...], stay: int | None, identity: int
+) -> GroupSpec:
     first = members[0]
     return GroupSpec(
         name=name,
@@ -184,6 +186,7 @@ def _group(name: str, members: list[_Agent], action_names: tuple[str, ...], iden
         n_actions=first.actions.n,
         action_bounds=first.actions.bounds,
         action_names=action_names if len(action_names) == first.actions.n else (),
+        stay=stay,
         features=first.features,
         events=first.events,
     )

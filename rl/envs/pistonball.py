@@ -17,9 +17,10 @@ from pettingzoo import ParallelEnv
 from ..task import EventSpec, FeatureSpec, FloatArray
 from .arguments import require_at_least
 from .own_task import Infos, Task
+from .pistonball_heuristic import STAY, TOP, PistonballHeuristic
 
 PENALTY = 0.1
-RADIUS, WIDTH, TOP = 40, 40, 64  # of the ball, of a piston, highest piston: pixels
+RADIUS, WIDTH = 40, 40  # of the ball, of a piston: pixels
 LEFT = 80  # x of the ball's centre where it touches the left wall
 FLOOR = 491  # y of the upper end of a piston at height 0
 BALL_Y = (80, 446)  # of the ball's centre, between the ceiling and a piston at height 0
@@ -173,6 +174,8 @@ class PistonballTask(Task):
     has_masks = False
     deterministic = True
     action_names = ("down", "stay", "up")
+    stay = STAY
+    heuristic = PistonballHeuristic()
 
     def __init__(self, *, pistons: int = 5, n_max: int = 125) -> None:
         super().__init__(PistonballEnv(pistons, n_max))
@@ -208,6 +211,19 @@ class PistonballTask(Task):
 
     def success(self, infos: Infos) -> bool:  # noqa: ARG002
         return bool(self.env.solved)
+
+    def viewpoint(self, agent: Any) -> str:
+        env, (x, y, vx, vy, _) = self.env, self.env.ball
+        i = env.possible_agents.index(agent)
+        mates = ", ".join(
+            f"{name} at x {env.centre(name):.0f} height {env.heights[j]}"
+            for j, name in enumerate(env.possible_agents)
+            if j != i
+        )
+        return (
+            f"You are {agent} at x {env.centre(agent):.0f}, height {env.heights[i]}. Ball at ({x:.0f},{y:.0f}) moving"
+            f" ({vx:+.0f},{vy:+.0f}) a second. Your teammates: {mates}."
+        )
 
     def describe(self) -> str:
         x, y, vx, vy, _ = self.env.ball

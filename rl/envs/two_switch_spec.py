@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from ..task import EventSpec, FeatureKind, FeatureSpec, GroupSpec, TaskSpec
+from .grid import ACTION_NAMES, AGENTS, STAY
 from .two_switch_map import (
-    ACTION_NAMES,
-    AGENTS,
     FEATURE_NAMES,
     MAP,
     OBS_SIZE,
@@ -18,6 +17,7 @@ from .two_switch_map import (
 )
 
 N_MAX = 100
+RETURN_RANGE = (-1.0, 4.0)
 
 _RULES = """\
 Two agents, green and orange, move on a 9x9 grid. x runs from 0 to 8 to the right, y from 0 to 8 downwards.
@@ -34,15 +34,17 @@ Team reward: 1 for each triggered switch, 1 for reaching the goal cell (once), 1
 Each agent observes both poses, both switches and the goal position."""
 
 EVENTS = (
-    EventSpec(name="switch_triggered", description="The agent triggered a switch that had not been triggered."),
-    EventSpec(name="goal_reached", description="The agent was the first to step on the goal cell."),
+    EventSpec(
+        name="switch_triggered", description="The agent triggered a switch that had not been triggered.", reward=1
+    ),
+    EventSpec(name="goal_reached", description="The agent was the first to step on the goal cell.", reward=1),
 )
 
 
 def description(n_max: int, allow_agent_overlap: bool) -> str:
     """The rules in words, without advice."""
     overlap = "Agents may share a cell." if allow_agent_overlap else "A cell holds one agent, who blocks the other."
-    return _RULES.format(n_max=n_max, overlap=overlap, grid="\n".join(MAP))
+    return _RULES.format(n_max=n_max, overlap=overlap, grid="\n".join(MAP.rows))
 
 
 def _bounds(allow_agent_overlap: bool) -> dict[str, tuple[float, float]]:
@@ -109,6 +111,7 @@ def two_switch_spec(n_max: int = N_MAX, allow_agent_overlap: bool = True) -> Tas
         obs_size=OBS_SIZE,
         n_actions=len(ACTION_NAMES),
         action_names=ACTION_NAMES,
+        stay=STAY,
         features=features(allow_agent_overlap),
         events=EVENTS,
     )
@@ -116,6 +119,6 @@ def two_switch_spec(n_max: int = N_MAX, allow_agent_overlap: bool = True) -> Tas
         name="two_switch",
         description=description(n_max, allow_agent_overlap),
         groups=(group,),
-        return_range=(-1.0, 4.0),
+        return_range=RETURN_RANGE,
         max_steps=n_max,
     )

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...errors import SignalError
 from ..task import ActionArray, BoolArray, FloatArray, TaskSpec
 from .expression import Array, Expression, bounded, parse_expression
+from .forms import difference, potential_shaping
 from .recorded import Recorded
 from .removal import is_removal
 from .scorer import NO_SCORERS, Scorer, Scorers
@@ -153,7 +154,7 @@ class CompiledSignal:
         [g] [..., A_g] are read by learned terms. Raises SignalError where the scale is not frozen.
         """
         strength = self.strength
-        going_on = (1.0 - np.asarray(terminated, np.float64))[..., None]
+        ended = np.asarray(terminated)[..., None]
         per_term: list[list[FloatArray]] = []
         for compiled in self._terms:
             faded = fading(steps_since_start, fades_over(compiled.term))[..., None]
@@ -163,9 +164,9 @@ class CompiledSignal:
                 before = of_the_living(self._phi(compiled, features, obs), alive)
                 after = of_the_living(self._phi(compiled, last_features, last_obs), last_alive)
                 if is_potential(compiled.term):
-                    added = [gamma * b * going_on - a for a, b in zip(before, after, strict=True)]
+                    added = [potential_shaping(a, b, gamma, ended) for a, b in zip(before, after, strict=True)]
                 else:
-                    added = difference(before, after, self._moved(actions))
+                    added = list(map(difference, before, after, self._moved(actions)))
             factor = strength * compiled.term.weight
             per_term.append([(factor * (x * faded)).astype(np.float32) for x in added])
         zero = [np.zeros(x.shape[:-1], np.float32) for x in features]
@@ -238,13 +239,6 @@ class CompiledSignal:
                 column = self.spec.groups[g].event_names().index(term.event)
                 counts[g] = np.where(mask, bounded(events[g][..., column]), 0.0)
         return counts
-
-
-def difference(
-    before: list[NDArray[Any]], after: list[NDArray[Any]], moved: list[BoolArray]
-) -> list[NDArray[np.float64]]:
-    """σ(s′) − σ(s), zero for an agent that stays (Lin et al., arXiv 2502.03723, Eq. 4). All [g] [..., A_g]."""
-    return [(b - a) * acted for a, b, acted in zip(before, after, moved, strict=True)]
 
 
 def of_the_living(values: list[NDArray[Any]], alive: list[BoolArray] | None) -> list[NDArray[Any]]:

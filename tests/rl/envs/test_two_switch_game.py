@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cosignal.rl.envs.two_switch_game import Pose, TwoSwitchGame, play
-from cosignal.rl.envs.two_switch_map import FORWARD, INTERACT, START_CELLS, STAY, TURN_LEFT, TURN_RIGHT
+from cosignal.rl.envs.grid import FORWARD, INTERACT, STAY, TURN_LEFT, TURN_RIGHT, Pose
+from cosignal.rl.envs.grid_game import play
+from cosignal.rl.envs.two_switch_game import TwoSwitchGame
+from cosignal.rl.envs.two_switch_map import START_CELLS
 
 EAST, SOUTH, WEST, NORTH = range(4)
 

@@ -1,9 +1,9 @@
-"""The compiled step of Two-Switch: E environments in one call, without allocation and without the GIL.
+"""The compiled step of a grid game of two agents: E environments in one call, without allocation and without the GIL.
 
-Only look-ups and copies: what an action does and what an agent sees are rows of `two_switch_map.Tables`. Random numbers
-are one SplitMix64 stream per episode, started at the episode's reset seed, so that the plain Python game
-(`two_switch_game.TwoSwitchGame`) draws the same ones: four at reset (cell of green, cell of orange, heading of green,
-heading of orange) and one at each step (who acts first).
+Only look-ups and copies: what an action does and what an agent sees are rows of `grid.Tables`. Random numbers are one
+SplitMix64 stream per episode, started at the episode's reset seed, so that the plain Python game (`grid_game.GridGame`)
+draws the same ones: four at reset (cell of the first agent, cell of the second, heading of the first, heading of the
+second) and one at each step (who acts first).
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# Columns of `state` [E, 7]; green's and orange's numbers lie side by side.
+# Columns of `state` [E, 7]; the two agents' numbers lie side by side.
 POSE, OWN, FLAGS, CLOCK, EPISODE = 0, 2, 4, 5, 6
 STATE_COLUMNS = 7
 # Columns of `streams` [E, 2]: the state of the running episode's stream; the hash that episode seeds come from.
 STREAM, ENV_HASH = 0, 1
 # Rows of `ended` [3, E].
 TERMINATED, TRUNCATED, SUCCESS = 0, 1, 2
-SWITCH_TRIGGERED, GOAL_REACHED = 0, 1  # columns of `events` [E, 2, 2]
-# Equal to those of `two_switch_map` (a test compares). They are repeated here because numba's cache on disk is renewed
-# when this file changes, but not when an imported one does.
-ALL_TRIGGERED, WIDTH, N_ACTIONS = 3, 9, 5
-DIST_MATE, OWN_TRIGGERED = 5, 10  # the features that no row of the tables holds
+HANDLED, GOAL_REACHED = 0, 1  # columns of `events` [E, 2, V]; the second only where there is a goal
+POSE_SIZE = 6  # numbers of one pose in an observation: the agent's own first, then its mate's
+N_ACTIONS = 5
+# Columns of `rules` [6]: what a game adds to its tables. -1 where it has no goal cell, or does not end with all flags.
+WIDTH, DIST_MATE, OWN_HANDLED, GOAL_CELL, ALL_FLAGS, OVERLAP = 0, 1, 2, 3, 4, 5
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -47,56 +47,59 @@ def start_episode(e, state, streams, start_poses):  # type: ignore[no-untyped-de
     """Reset environment e to the start of episode `state[e, EPISODE]`. start_poses: [cells], heading 0."""
     streams[e, STREAM] = mix(streams[e, ENV_HASH] ^ np.uint64(state[e, EPISODE])) >> np.uint64(33)
     cells = np.uint64(len(start_poses))
-    green = np.int64(draw(streams, e) % cells)
-    orange = np.int64(draw(streams, e) % (cells - np.uint64(1)))
-    if orange >= green:
-        orange += 1
-    state[e, POSE] = start_poses[green] + np.int64(draw(streams, e) >> np.uint64(62))
-    state[e, POSE + 1] = start_poses[orange] + np.int64(draw(streams, e) >> np.uint64(62))
+    first = np.int64(draw(streams, e) % cells)
+    second = np.int64(draw(streams, e) % (cells - np.uint64(1)))
+    if second >= first:
+        second += 1
+    state[e, POSE] = start_poses[first] + np.int64(draw(streams, e) >> np.uint64(62))
+    state[e, POSE + 1] = start_poses[second] + np.int64(draw(streams, e) >> np.uint64(62))
     state[e, OWN] = state[e, OWN + 1] = 0
     state[e, FLAGS] = state[e, CLOCK] = 0
 
 
 @njit(nogil=True, cache=True, inline="always")
-def write_view(e, state, obs_table, feature_table, obs, features):  # type: ignore[no-untyped-def]
-    """Fill rows e of obs [E, 2, 20] and features [E, 2, 12] from the state."""
-    flags = state[e, FLAGS]
+def write_view(e, state, obs_table, feature_table, rules, obs, features):  # type: ignore[no-untyped-def]
+    """Fill rows e of obs [E, 2, O] and features [E, 2, K] from the state."""
+    flags, width = state[e, FLAGS], rules[WIDTH]
     cell_0, cell_1 = state[e, POSE] >> 2, state[e, POSE + 1] >> 2
-    apart = abs(cell_0 // WIDTH - cell_1 // WIDTH) + abs(cell_0 % WIDTH - cell_1 % WIDTH)
+    apart = abs(cell_0 // width - cell_1 // width) + abs(cell_0 % width - cell_1 % width)
     for i in range(2):
         pose, mate = state[e, POSE + i], state[e, POSE + 1 - i]
-        for k in range(6):
-            obs[e, i, k] = obs_table[flags, pose, k]
-            obs[e, i, 6 + k] = obs_table[flags, mate, k]
-        for k in range(12, 20):
-            obs[e, i, k] = obs_table[flags, pose, k]
-        for k in range(12):
-            features[e, i, k] = feature_table[flags, pose, k]
-        features[e, i, DIST_MATE] = apart
-        features[e, i, OWN_TRIGGERED] = state[e, OWN + i]
+        for k in range(POSE_SIZE):
+            obs[e, i, k] = obs_table[i, flags, pose, k]
+            obs[e, i, POSE_SIZE + k] = obs_table[i, flags, mate, k]
+        for k in range(2 * POSE_SIZE, obs.shape[2]):
+            obs[e, i, k] = obs_table[i, flags, pose, k]
+        for k in range(features.shape[2]):
+            features[e, i, k] = feature_table[i, flags, pose, k]
+        features[e, i, rules[DIST_MATE]] = apart
+        features[e, i, rules[OWN_HANDLED]] = state[e, OWN + i]
 
 
 @njit(nogil=True, cache=True, inline="always")
-def act(e, first, actions, state, next_pose, trigger, goal_cell, overlap, events):  # type: ignore[no-untyped-def]
+def act(e, first, actions, state, next_pose, trigger, rules, events):  # type: ignore[no-untyped-def]
     """Both agents act, `first` before the other; fills events and returns how many happened and whether one is home."""
     count = 0
     home = False
-    events[e, 0, 0] = events[e, 0, 1] = events[e, 1, 0] = events[e, 1, 1] = 0.0
+    for i in range(2):
+        for v in range(events.shape[2]):
+            events[e, i, v] = 0.0
     for turn in range(2):
         i = first if turn == 0 else 1 - first
         action, pose = actions[e, i], state[e, POSE + i]
         flags = state[e, FLAGS]
-        bit = trigger[pose, action] & ~flags
+        bit = trigger[i, pose, action] & ~flags
         if bit != 0:
             state[e, FLAGS] = flags | bit
             state[e, OWN + i] += 1
-            events[e, i, SWITCH_TRIGGERED] = 1.0
+            events[e, i, HANDLED] = 1.0
             count += 1
-        target = next_pose[np.int64(flags == ALL_TRIGGERED), pose, action]
-        if not overlap and target >> 2 != pose >> 2 and target >> 2 == state[e, POSE + 1 - i] >> 2:
+        target = next_pose[flags, pose, action]
+        blocked = rules[OVERLAP] == 0 and target >> 2 != pose >> 2 and target >> 2 == state[e, POSE + 1 - i] >> 2
+        if blocked:
             target = pose
         state[e, POSE + i] = target
-        if target >> 2 == goal_cell and not home:
+        if target >> 2 == rules[GOAL_CELL] and not home:
             home = True
             events[e, i, GOAL_REACHED] = 1.0
             count += 1
@@ -123,6 +126,8 @@ def step_all(  # type: ignore[no-untyped-def]
     start_poses,
     obs_table,
     feature_table,
+    rules,
+    n_max,
     obs,
     features,
     last_obs,
@@ -130,11 +135,8 @@ def step_all(  # type: ignore[no-untyped-def]
     events,
     reward,
     ended,
-    goal_cell,
-    n_max,
-    overlap,
 ):
-    """One joint step of all environments with auto-reset; see `two_switch_batch` for shapes.
+    """One joint step of all environments with auto-reset; see `grid_batch` for shapes.
 
     Returns -1, or the index of the first environment with an action out of range (nothing has been changed then).
     """
@@ -143,17 +145,18 @@ def step_all(  # type: ignore[no-untyped-def]
         return bad
     for e in range(state.shape[0]):
         first = np.int64(draw(streams, e) >> np.uint64(63))
-        count, home = act(e, first, actions, state, next_pose, trigger, goal_cell, overlap, events)
+        count, home = act(e, first, actions, state, next_pose, trigger, rules, events)
+        done = home or state[e, FLAGS] == rules[ALL_FLAGS]
         state[e, CLOCK] += 1
-        late = state[e, CLOCK] >= n_max and not home
-        reward[e] = count + np.int64(home) - 1.0 / n_max
-        ended[TERMINATED, e] = ended[SUCCESS, e] = home
+        late = state[e, CLOCK] >= n_max and not done
+        reward[e] = count + np.int64(done) - 1.0 / n_max
+        ended[TERMINATED, e] = ended[SUCCESS, e] = done
         ended[TRUNCATED, e] = late
-        write_view(e, state, obs_table, feature_table, last_obs, last_features)
-        if home or late:
+        write_view(e, state, obs_table, feature_table, rules, last_obs, last_features)
+        if done or late:
             state[e, EPISODE] += 1
             start_episode(e, state, streams, start_poses)
-            write_view(e, state, obs_table, feature_table, obs, features)
+            write_view(e, state, obs_table, feature_table, rules, obs, features)
         else:
             obs[e] = last_obs[e]
             features[e] = last_features[e]
@@ -168,7 +171,7 @@ def start_all(state, streams, start_poses):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def view_all(state, obs_table, feature_table, obs, features):  # type: ignore[no-untyped-def]
+def view_all(state, obs_table, feature_table, rules, obs, features):  # type: ignore[no-untyped-def]
     """Fill obs and features of every environment from the state."""
     for e in range(state.shape[0]):
-        write_view(e, state, obs_table, feature_table, obs, features)
+        write_view(e, state, obs_table, feature_table, rules, obs, features)

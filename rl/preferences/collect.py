@@ -1,0 +1,186 @@
+"""Playing a task to collect pairs of states that single agents' moves connect (LCA, Lin et al., arXiv 2502.03723).
+
+What is played is the task's environments one by one: for a native task its plain twin, which observes the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...errors import PreferenceError
+from ..config import TaskConfig
+from ..envs.factory import plain_task_factory, task_spec
+from ..envs.own_task import Task
+from ..envs.pettingzoo import PettingZooTask
+from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec
+from .pairs import NOT_JUDGED, Pairs
+
+ENVS = 8
+SHARE = 0.25  # of the moves that may be taken, so that pairs spread over many episodes
+LONGEST = 1_000_000  # environment steps
+
+
+class Act(Protocol):
+    """A policy: obs [g] [E, A_g, O_g], masks [g] [E, A_g, U] or None → actions [g] [E, A_g]."""
+
+    def __call__(self, obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]: ...
+
+
+@dataclass(frozen=True)
+class Collected:
+    """`pairs` [g]; `steps`: environment steps that were played (all agents acting once in one environment is one)."""
+
+    pairs: list[Pairs]
+    steps: int
+
+
+def collect_pairs(
+    config: TaskConfig,
+    counts: Sequence[int],
+    seed: int,
+    act: Act | None = None,
+    *,
+    episode_steps: int | None = 200,
+    share_random: float = 0.5,
+    keep_ties: bool = True,
+) -> Collected:
+    """`counts[g]` pairs of agents of group g, drawn at random from all moves but those of staying.
+
+    `act`: the policy that plays; None for LCA's data policy, in which each agent acts uniformly at random with
+    probability `share_random` and by the task's heuristic else. Episodes are cut after `episode_steps`. `keep_ties`:
+    whether moves that the heuristic has no preference about are kept. The same arguments give the same pairs.
+
+    Raises:
+        PreferenceError: agents choose numbers of a Box, the data policy needs a heuristic that the task does not have,
+            or the pairs do not come within LONGEST steps.
+        TaskImportError, ConfigError: the task cannot be built.
+    """
+    spec = task_spec(config)
+    if any(group.continuous for group in spec.groups):
+        raise PreferenceError(
+            f"pairs are collected of agents that choose, those of {spec.name!r} give numbers of a Box; "
+            "map the numbers to choices"
+        )
+    play = _Play(config, spec, seed, episode_steps, keep_ties)
+    policy = act or play.data_policy(share_random)
+    while not play.enough(counts):
+        play.step(policy)
+    return Collected(
+        [moves.pairs(g, count) for g, (moves, count) in enumerate(zip(play.moves, counts, strict=True))], play.steps
+    )
+
+
+@dataclass
+class _Moves:
+    """Of one group, as they are found."""
+
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def pairs(self, group: int, count: int) -> Pairs:
+        obs, last_obs, agent, action, label, before, after = zip(*self.rows[:count], strict=True)
+        return Pairs(
+            group, np.stack(obs), np.stack(last_obs), np.array(agent), np.array(action), np.array(label),
+            list(before), list(after),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A move that is about to be made, and what was before it."""
+
+    g: int
+    i: int
+    agent: Any
+    action: int
+    obs: FloatArray
+    state: Any
+    text: str
+
+
+class _Play:
+    def __init__(
+        self, config: TaskConfig, spec: TaskSpec, seed: int, episode_steps: int | None, keep_ties: bool
+    ) -> None:
+        self.spec, self.keep_ties, self.rng = spec, keep_ties, np.random.default_rng(seed)
+        with_ids = config.name is None and config.agent_ids
+        limits = [limit for limit in (config.n_max, episode_steps) if limit is not None]
+        factory, limit = plain_task_factory(config), min(limits, default=None)
+        self.batch = PettingZooTask(factory, ENVS, config.team_reward, limit, agent_ids=with_ids)
+        self.batch.witness = self._after
+        self.moves = [_Moves() for _ in spec.groups]
+        self.steps = 0
+        self.now: Step = self.batch.reset(seed)
+        self._chosen: dict[int, list[_Chosen]] = {}
+        self._seen: list[tuple[int, _Chosen, int, str]] = []
+
+    def enough(self, counts: Sequence[int]) -> bool:
+        if self.steps > LONGEST:
+            raise PreferenceError(
+                f"{counts!r} pairs must come within {LONGEST} steps of {self.spec.name!r}, got "
+                f"{[len(moves.rows) for moves in self.moves]!r}; ask for fewer, or let its agents do more than stay"
+            )
+        return all(len(moves.rows) >= count for moves, count in zip(self.moves, counts, strict=True))
+
+    def data_policy(self, share_random: float) -> Act:
+        """Raises PreferenceError where the task has no heuristic to follow."""
+        if self.batch.tasks[0].heuristic is None:
+            raise PreferenceError(
+                f"the data policy needs the task's heuristic, {self.spec.name!r} has none; give a policy, or write one"
+            )
+
+        def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:  # noqa: ARG001 it sees more
+            return [self._mixed(g, share_random) for g in range(len(self.spec.groups))]
+
+        return act
+
+    def _mixed(self, g: int, share_random: float) -> ActionArray:
+        """[E, A_g]."""
+        group, ids = self.spec.groups[g], self.batch.agent_ids[g]
+        actions = self.rng.integers(0, group.n_actions, (self.batch.num_envs, len(ids)))
+        skilled = self.rng.random(actions.shape) >= share_random
+        for e, i in zip(*np.nonzero(skilled), strict=True):
+            task = self.batch.tasks[e]
+            assert task.heuristic is not None
+            actions[e, i] = task.heuristic.act(ids[i], task.heuristic.state(task.env))
+        return actions
+
+    def step(self, policy: Act) -> None:
+        """One joint step of all environments; some of its moves are kept."""
+        actions = policy(self.now.obs, self.now.masks)
+        self._chosen = {e: self._choose(e, task, actions) for e, task in enumerate(self.batch.tasks)}
+        self._seen = []
+        self.now = self.batch.step(actions)
+        self.steps += self.batch.num_envs
+        for e, move, label, after in self._seen:
+            if self.now.lost is not None and self.now.lost[e]:
+                continue
+            last_obs = self.now.last_obs[move.g][e, move.i].copy()
+            row = (move.obs, last_obs, move.i, move.action, label, move.text, after)
+            self.moves[move.g].rows.append(row)
+
+    def _choose(self, e: int, task: Task, actions: list[ActionArray]) -> list[_Chosen]:
+        chosen = []
+        for g, group in enumerate(self.spec.groups):
+            drawn = self.rng.random(len(group.agents)) < SHARE
+            for i, agent in enumerate(self.batch.agent_ids[g]):
+                alive = self.now.alive is None or self.now.alive[g][e, i]
+                action = int(actions[g][e, i])
+                if drawn[i] and alive and action != group.stay:
+                    state = None if task.heuristic is None else task.heuristic.state(task.env)
+                    obs = self.now.obs[g][e, i].copy()
+                    chosen.append(_Chosen(g, i, agent, action, obs, state, task.viewpoint(agent)))
+        return chosen
+
+    def _after(self, e: int, task: Task) -> None:
+        """Environment e stands in s'."""
+        for move in self._chosen.get(e, ()):
+            label = NOT_JUDGED
+            if task.heuristic is not None:
+                after = task.heuristic.state(task.env)
+                label = task.heuristic.prefers(move.agent, move.state, move.action, after)
+            if label or self.keep_ties:
+                self._seen.append((e, move, label, task.viewpoint(move.agent)))
