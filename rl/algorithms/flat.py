@@ -18,9 +18,9 @@ class FlatAdam:
     torch's own Adam does the same, and takes four times as long for networks of this size; it is the oracle of a test.
     """
 
-    def __init__(self, module: nn.Module, lr: float, max_grad_norm: float) -> None:
+    def __init__(self, module: nn.Module, lr: float, max_grad_norm: float, eps: float = EPS) -> None:
         parameters = list(module.parameters())
-        self.lr, self.max_grad_norm = lr, max_grad_norm
+        self.lr, self.max_grad_norm, self.eps = lr, max_grad_norm, eps
         self.parameters = torch.cat([p.detach().flatten() for p in parameters])
         self.gradient = torch.zeros_like(self.parameters)
         self.mean, self.square = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
@@ -45,7 +45,7 @@ class FlatAdam:
         b1, b2 = BETAS
         self.mean.lerp_(self.gradient, 1 - b1)
         self.square.mul_(b2).addcmul_(self.gradient, self.gradient, value=1 - b2)
-        root = self.square.sqrt().mul_((1 - b2**self.steps) ** -0.5).add_(EPS)
+        root = self.square.sqrt().mul_((1 - b2**self.steps) ** -0.5).add_(self.eps)
         self.parameters.addcdiv_(self.mean, root, value=-self.lr / (1 - b1**self.steps))
 
     def state_dict(self) -> Arrays:
@@ -75,3 +75,16 @@ def load_weights(module: nn.Module, state: Arrays) -> None:
     """Into the parameters where they are. Raises KeyError for a missing one, RuntimeError for one that does not fit."""
     for name, parameter in module.named_parameters():
         parameter.copy_(torch.from_numpy(np.asarray(state[name])))
+
+
+def state_of(prefix: str, module: nn.Module, optimiser: FlatAdam) -> Arrays:
+    """Weights and moments by name, copied; every name begins with the prefix."""
+    state = {f"{prefix}{name}": value for name, value in weights_of(module).items()}
+    return state | {f"{prefix}adam.{name}": value for name, value in optimiser.state_dict().items()}
+
+
+def load_trained(prefix: str, module: nn.Module, optimiser: FlatAdam, state: Arrays) -> None:
+    """What `state_of` gave, among other arrays."""
+    mine = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+    load_weights(module, mine)
+    optimiser.load_state_dict({n.removeprefix("adam."): x for n, x in mine.items() if n.startswith("adam.")})

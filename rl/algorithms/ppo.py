@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..signals.shaping import Shaping
 from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, TaskSpec
 from .categorical import sample
 from .config import IPPOConfig
-from .flat import FlatAdam, load_weights, weights_of
+from .flat import FlatAdam, load_trained, state_of
 from .kernel import Kernel
 from .learner import Arrays, Learned
 from .losses import Minibatch, normalised, ppo_policy_loss, value_loss
@@ -184,14 +185,18 @@ class PPO(ABC):
             learned.append(Learned(entropy, {"policy_loss": policy, "value_loss": value}))
         return learned
 
-    @torch.no_grad()
     def advantages(self, p: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """(advantages, returns less the offset, which the network is to learn), each [T, E, A] of the part's agents."""
+        return self._advantages(p, batch, partial(self._values, p))
+
+    @torch.no_grad()
+    def _advantages(self, p: int, batch: Batch, critic: Callable[[FloatArray], Tensor]) -> tuple[Tensor, Tensor]:
+        """As `advantages`, by a critic's values [...] of its inputs [..., S]."""
         agents = self.parts[p].agents
-        values = self._values(p, batch.critic_obs[:, :, agents])
+        values = critic(batch.critic_obs[:, :, agents])
         next_values = torch.empty_like(values)
         next_values[:-1] = values[1:]
-        next_values[batch.ends] = self._values(p, batch.ends_critic_obs[:, agents])
+        next_values[batch.ends] = critic(batch.ends_critic_obs[:, agents])
         offset: Tensor | float = 0.0
         if batch.offset is not None and batch.last_offset is not None:
             offset = self._tensor(batch.offset[:, :, agents])
@@ -209,17 +214,15 @@ class PPO(ABC):
         return values if norm is None else norm.denormalised(values)
 
     def _update_part(self, p: int, batch: Batch) -> list[float]:
-        config, kept = self.config, _kept(batch, self.parts[p].n_agents)
+        config, kept = self.config, kept_samples(batch, self.parts[p].n_agents)
         number = min(config.minibatches, len(kept) // 2)  # of at least two samples, which have a deviation
         if not number:
             return [0.0, 0.0, 0.0]
         whole, sums = self._samples(p, batch), np.zeros(3)
         for _ in range(config.epochs):
             order = kept[torch.randperm(len(kept), generator=self.generator)].to(self.device)
-            for minibatch in _minibatches(whole, order, number):
-                if config.advantage_norm == "minibatch":
-                    minibatch = minibatch._replace(advantage=normalised(minibatch.advantage, minibatch.acting))
-                sums += self._gradient(p, minibatch)
+            for minibatch in minibatches_of(whole, order, number):
+                sums += self._gradient(p, self._normalised(minibatch))
                 self.optimisers[p].step()
         found: list[float] = (sums / (config.epochs * number)).tolist()
         return found
@@ -228,12 +231,13 @@ class PPO(ABC):
         """All samples of the rollout, flat."""
         norm = self.value_norms[p]
         advantage, target = self.advantages(p, batch)
-        if self.config.advantage_norm == "agent":
-            counted = _counted(batch, advantage)
-            advantage = (advantage - counted.mean((0, 1))) / (counted.std((0, 1)) + 1e-8)
         if norm is not None:
-            norm.add(_counted(batch, target))
+            norm.add(counted(batch, target))
             target = norm.normalised(target)
+        return self._flat(p, batch, self._normalised_by_agent(batch, advantage), target)
+
+    def _flat(self, p: int, batch: Batch, advantage: Tensor, target: Tensor) -> Minibatch:
+        """The rollout with these advantages and targets [T, E, A] of the part's agents."""
         agents = self.parts[p].agents
         obs, critic_obs, actions, logp = (
             self._tensor(x[:, :, agents]).flatten(0, 2)
@@ -243,6 +247,19 @@ class PPO(ABC):
         blocked = None if batch.masks is None else ~self._tensor(batch.masks[:, :, agents]).flatten(0, 2)
         acting = None if batch.alive is None else self._tensor(batch.alive[:, :, agents]).flatten(0, 2)
         return Minibatch(obs, critic_obs, actions, logp, advantage.flatten(), target.flatten(), blocked, acting)
+
+    def _normalised_by_agent(self, batch: Batch, advantage: Tensor) -> Tensor:
+        """[T, E, A] → [T, E, A], unchanged where minibatches are normalised."""
+        if self.config.advantage_norm != "agent":
+            return advantage
+        of_agents = counted(batch, advantage)
+        return (advantage - of_agents.mean((0, 1))) / (of_agents.std((0, 1)) + 1e-8)
+
+    def _normalised(self, minibatch: Minibatch) -> Minibatch:
+        """Unchanged where the advantages of agents are normalised apart."""
+        if self.config.advantage_norm != "minibatch":
+            return minibatch
+        return minibatch._replace(advantage=normalised(minibatch.advantage, minibatch.acting))
 
     def _gradient(self, p: int, minibatch: Minibatch) -> tuple[float, float, float]:
         kernel = self.kernels[p]
@@ -264,17 +281,15 @@ class PPO(ABC):
         state: Arrays = {"generator": self.generator.get_state().numpy().copy()}
         for p, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
             norm = self.value_norms[p]
-            state |= {f"{p}.{name}": value for name, value in weights_of(network).items()}
-            state |= {f"{p}.adam.{name}": value for name, value in optimiser.state_dict().items()}
+            state |= state_of(f"{p}.", network, optimiser)
             state |= {f"{p}.value_norm": norm.state()} if norm is not None else {}
         return state
 
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:  # noqa: ARG002 all is in the arrays
         self.generator.set_state(torch.from_numpy(np.asarray(state["generator"]).copy()))
         for p, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
-            prefix, norm = f"{p}.adam.", self.value_norms[p]
-            load_weights(network, {name.partition(".")[2]: x for name, x in state.items() if name.startswith(f"{p}.")})
-            optimiser.load_state_dict({n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)})
+            norm = self.value_norms[p]
+            load_trained(f"{p}.", network, optimiser, state)
             if norm is not None:
                 norm.load_state(state[f"{p}.value_norm"])
 
@@ -312,21 +327,21 @@ def _cut_before_lost(rollout: Rollout) -> FloatArray:
     return done
 
 
-def _counted(batch: Batch, values: Tensor) -> Tensor:
+def counted(batch: Batch, values: Tensor) -> Tensor:
     """[T, E, A] → the same, or [1, n, A] of the steps that were finished."""
     if batch.lost is None or not batch.lost.any():
         return values
     return values[torch.from_numpy(batch.lost == 0).to(values.device)][None]
 
 
-def _kept(batch: Batch, agents: int) -> Tensor:
+def kept_samples(batch: Batch, agents: int) -> Tensor:
     """Indices of the flat samples to learn from, of so many agents."""
     if batch.lost is None:
         return torch.arange(batch.done.size * agents)
     return torch.from_numpy(np.flatnonzero(np.repeat(batch.lost.ravel() == 0, agents)))
 
 
-def _minibatches(whole: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:
+def minibatches_of(whole: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:
     """All samples in this order, cut into `number` parts; they are copied once, and the parts are views."""
     given = {name: x for name, x in whole._asdict().items() if x is not None}
     parts = {name: x.index_select(0, order).tensor_split(number) for name, x in given.items() if name != "critic_obs"}
