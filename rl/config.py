@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from .algorithms.config import IPPOConfig, MAPPOConfig, QMIXConfig, VDNConfig
+from .algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
 from .frozen import Config
 from .reward_view import RewardView
 from .shipped import EXTRAS, NATIVE, ShippedName
@@ -55,10 +55,10 @@ class TrainerConfig(Config):
     """`steps`: main environment steps (all agents act once) of the run. `rollout`: steps per environment and update.
 
     `reward`: whom the task's reward is paid to while learning, see `reward_view`; what is evaluated is the team's.
-    Of `ippo`, `mappo`, `vdn` and `qmix` the one that `algorithm` names counts.
+    Of `ippo`, `mappo`, `liir`, `vdn` and `qmix` the one that `algorithm` names counts.
     """
 
-    algorithm: Literal["ippo", "mappo", "vdn", "qmix"] = "ippo"
+    algorithm: Literal["ippo", "mappo", "liir", "vdn", "qmix"] = "ippo"
     steps: int = Field(default=1_500_000, ge=1)
     envs: int = Field(default=64, ge=1)
     rollout: int = Field(default=32, ge=2)
@@ -67,6 +67,7 @@ class TrainerConfig(Config):
     checkpoint_every_steps: int = Field(default=100_000, ge=1)
     ippo: IPPOConfig = IPPOConfig()
     mappo: MAPPOConfig = MAPPOConfig()
+    liir: LIIRConfig = LIIRConfig()
     vdn: VDNConfig = VDNConfig()
     qmix: QMIXConfig = QMIXConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -75,7 +76,7 @@ class TrainerConfig(Config):
     def chosen(self) -> IPPOConfig | VDNConfig:
         """The hyper-parameters of `algorithm`."""
         known: dict[str, IPPOConfig | VDNConfig] = {
-            "ippo": self.ippo, "mappo": self.mappo, "vdn": self.vdn, "qmix": self.qmix
+            "ippo": self.ippo, "mappo": self.mappo, "liir": self.liir, "vdn": self.vdn, "qmix": self.qmix
         }  # fmt: skip
         return known[self.algorithm]
 

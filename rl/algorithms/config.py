@@ -40,6 +40,20 @@ class MAPPOConfig(IPPOConfig):
     """PPO with a central critic. Defaults as for IPPO, so that the two differ in what the critic sees."""
 
 
+class LIIRConfig(MAPPOConfig):
+    """LIIR (Du et al. 2019). Defaults as for MAPPO; those of what it adds after the official code (yalidu/liir), with
+    the layers of our other networks.
+
+    `intrinsic_weight`: λ of the intrinsic rewards, which lie in -10..10, beside the task's; with 0 this is MAPPO.
+    `intrinsic_lr`: of the network that gives them; one step a rollout. `lr` is also α of the policy's step that its
+    gradient goes through.
+    """
+
+    intrinsic_weight: float = Field(default=0.01, ge=0)
+    intrinsic_lr: float = Field(default=5e-4, gt=0)
+    intrinsic_hidden: Layers = (64, 64)
+
+
 class VDNConfig(Config):
     """Value decomposition networks. Defaults after EPyMARL (Papoudakis et al. 2021), with feed-forward networks.
 

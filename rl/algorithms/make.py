@@ -10,6 +10,7 @@ from ..device import check_device
 from ..task import TaskSpec
 from .ippo import IPPO
 from .learner import Learner
+from .liir import LIIR
 from .mappo import MAPPO
 from .qmix import QMIX
 from .vdn import VDN
@@ -23,7 +24,7 @@ def make_learner(trainer: TrainerConfig, spec: TaskSpec, seed: int, replay_folde
     if trainer.algorithm in ("vdn", "qmix") and any(group.continuous for group in spec.groups):
         raise ConfigError(
             f"trainer.algorithm {trainer.algorithm!r} values one choice after the other, but agents of"
-            f" {spec.name!r} choose numbers of a Box; set it to ippo or mappo, or map the numbers to choices"
+            f" {spec.name!r} choose numbers of a Box; set it to ippo, mappo or liir, or map the numbers to choices"
         )
     check_device(trainer.device)
     match trainer.algorithm:
@@ -31,6 +32,8 @@ def make_learner(trainer: TrainerConfig, spec: TaskSpec, seed: int, replay_folde
             return IPPO(trainer.ippo, spec, seed, trainer.device)
         case "mappo":
             return MAPPO(trainer.mappo, spec, seed, trainer.device)
+        case "liir":
+            return LIIR(trainer.liir, spec, seed, trainer.device)
         case "vdn":
             return VDN(trainer.vdn, spec, seed, trainer.device, replay_folder)
         case "qmix":

@@ -20,13 +20,24 @@ from training_lines import UPDATE, small_config, trained
 
 PPO: dict[str, Any] = {"minibatches": 2}
 Q: dict[str, Any] = {"learning_starts": UPDATE, "batch_size": 32, "buffer_size": 4 * UPDATE, "target_every": 7}
-SECTIONS = {"ippo": PPO, "mappo": PPO | {"value_norm": True}, "vdn": Q, "qmix": Q | {"share_parameters": False}}
+SECTIONS = {
+    "ippo": PPO,
+    "mappo": PPO | {"value_norm": True},
+    "liir": PPO | {"value_norm": True, "share_parameters": False, "advantage_norm": "agent", "intrinsic_weight": 0.5},
+    "vdn": Q,
+    "qmix": Q | {"share_parameters": False},
+}
 TASKS = {
     "two_switch": TaskConfig(name="two_switch", n_max=30),
     "walk": TaskConfig(env="small_tasks:Walk", agent_ids=False),  # masks, and agents that leave early
     "glide": TaskConfig(env="small_tasks:Glide"),  # numbers as actions
 }
-CASES = [(algorithm, task) for task in TASKS for algorithm in SECTIONS if task != "glide" or "ppo" in algorithm]
+CASES = [
+    (algorithm, task)
+    for task in TASKS
+    for algorithm in SECTIONS
+    if task != "glide" or SECTIONS[algorithm].items() >= PPO.items()
+]
 
 
 @pytest.fixture(params=CASES, ids="-".join)
@@ -131,10 +142,12 @@ SMALL_Q = {
 LEARN = [
     ("ippo", "walk", {"lr": 3e-3}, 60),
     ("mappo", "walk", {"lr": 3e-3}, 60),
+    ("liir", "walk", {"lr": 3e-3}, 60),
     ("vdn", "walk", SMALL_Q, 100),
     ("qmix", "walk", SMALL_Q, 100),
     ("ippo", "glide", {"lr": 3e-3}, 60),
     ("mappo", "glide", {"lr": 3e-3}, 60),
+    ("liir", "glide", {"lr": 3e-3}, 60),
 ]
 
 

@@ -80,7 +80,7 @@ def test_nothing_is_recorded_of_a_step_that_was_not_finished(tmp_path: Path) -> 
     assert replay.count == LENGTH
 
 
-@pytest.mark.parametrize("algorithm", ["ippo", "mappo"])
+@pytest.mark.parametrize("algorithm", ["ippo", "mappo", "liir"])
 def test_ppo_learns_nothing_from_a_step_that_was_not_finished(algorithm: str) -> None:
     """What the lost step holds changes nothing, bit for bit, and the step before it is bootstrapped from its s'."""
     config = small_config(algorithm=algorithm)

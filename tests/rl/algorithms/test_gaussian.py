@@ -118,7 +118,7 @@ def test_groups_of_numbers_and_of_choices_learn_side_by_side_and_repeat_themselv
 
 @pytest.mark.parametrize("algorithm", ["vdn", "qmix"])
 def test_value_learners_refuse_numbers(algorithm: str) -> None:
-    with pytest.raises(ConfigError, match="set it to ippo or mappo"):
+    with pytest.raises(ConfigError, match="set it to ippo, mappo or liir"):
         make_learner(TrainerConfig.model_validate({"algorithm": algorithm}), SPEC, 1)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from cosignal.rl.algorithms.categorical import sample
-from cosignal.rl.algorithms.config import IPPOConfig, MAPPOConfig, QMIXConfig, VDNConfig
+from cosignal.rl.algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
 from cosignal.rl.algorithms.flat import FlatAdam
 from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.algorithms.kernel import Kernel
+from cosignal.rl.algorithms.liir import LIIR
 from cosignal.rl.algorithms.losses import Minibatch, normalised
 from cosignal.rl.algorithms.mappo import MAPPO
 from cosignal.rl.algorithms.networks import BLOCKED, CategoricalActorCritic
@@ -34,6 +35,7 @@ SPEC = TaskSpec(name="masked", description="", groups=(GROUP,), has_masks=True)
 LEARNERS = {
     "ippo": lambda **x: IPPO(IPPOConfig(**x), SPEC, 1),
     "mappo": lambda **x: MAPPO(MAPPOConfig(**x), SPEC, 1),
+    "liir": lambda **x: LIIR(LIIRConfig(**x), SPEC, 1),
     "vdn": lambda **x: VDN(VDNConfig(**x), SPEC, 1),
     "qmix": lambda **x: QMIX(QMIXConfig(**x), SPEC, 1),
 }
@@ -129,6 +131,7 @@ def rollout(learner: Any, rng: np.random.Generator) -> Rollout:
     [
         ("ippo", {"entropy": 0.0}),
         ("mappo", {"entropy": 0.0}),
+        ("liir", {"entropy": 0.0}),
         ("vdn", {"epsilon_steps": 5000, "learning_starts": 0, "batch_size": 64, "target_every": 20}),
         ("qmix", {"epsilon_steps": 5000, "learning_starts": 0, "batch_size": 64, "target_every": 20}),
     ],

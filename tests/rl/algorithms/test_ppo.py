@@ -4,8 +4,9 @@ themselves exactly."""
 import numpy as np
 import pytest
 import torch
-from cosignal.rl.algorithms.config import IPPOConfig, MAPPOConfig
+from cosignal.rl.algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig
 from cosignal.rl.algorithms.ippo import IPPO
+from cosignal.rl.algorithms.liir import LIIR
 from cosignal.rl.algorithms.mappo import MAPPO
 from cosignal.rl.algorithms.ppo import PPO, Batch
 from cosignal.rl.algorithms.state import ego_first, global_state, state_size
@@ -42,12 +43,15 @@ def train(learner: PPO, updates: int) -> float:
 OPTIONS = ({}, {"value_norm": True}, {"advantage_norm": "agent"}, {"share_parameters": False}, {"hidden": (8, 8, 8)})
 
 
-@pytest.mark.parametrize("kind", [IPPO, MAPPO])
+CONFIGS = {IPPO: IPPOConfig, MAPPO: MAPPOConfig, LIIR: LIIRConfig}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_learns_identity_and_the_twin_without_a_learning_rate_does_not(
     kind: type[PPO], options: dict[str, object]
 ) -> None:
-    config = MAPPOConfig if kind is MAPPO else IPPOConfig
+    config: type[IPPOConfig] = CONFIGS[kind]
     told = {"entropy": 0.0, **options}
     assert train(kind(config.model_validate({"lr": 3e-3, **told}), SPEC, 1), 60) > 0.95
     assert train(kind(config.model_validate({"lr": 1e-30, **told}), SPEC, 1), 60) < 0.45
