@@ -1,0 +1,59 @@
+"""Pairs from play: labels, determinism, and observations that are those of the batch that trains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cosignal.errors import PreferenceError
+from cosignal.rl.config import TaskConfig
+from cosignal.rl.preferences.collect import collect_pairs
+from cosignal.rl.preferences.key_steps import key_steps
+from cosignal.rl.preferences.pairs import NOT_JUDGED
+from cosignal.rl.task import ActionArray, BoolArray, FloatArray
+
+TWO_SWITCH = TaskConfig(name="two_switch")
+
+
+@pytest.mark.parametrize(
+    ("name", "better", "worse"),
+    [("two_switch", (0.62, 0.70), (0.14, 0.20)), ("victim_rubble", (0.54, 0.70), (0.08, 0.20))],
+)
+def test_the_mix_of_labels_is_the_published_one(
+    name: str, better: tuple[float, float], worse: tuple[float, float]
+) -> None:
+    config = TaskConfig.model_validate({"name": name})
+    counts = [1500] if name == "two_switch" else [1000, 1000]
+    for pairs in collect_pairs(config, counts, 1).pairs:
+        assert better[0] < (pairs.label == 1).mean() < better[1]
+        assert worse[0] < (pairs.label == -1).mean() < worse[1]
+        assert (pairs.action != 0).all()  # nobody stays
+
+
+def test_the_same_arguments_give_the_same_pairs() -> None:
+    one, other, third = (collect_pairs(TWO_SWITCH, [60], seed) for seed in (4, 4, 5))
+    assert (one.pairs[0].ids(), one.steps, one.pairs[0].before) == (
+        other.pairs[0].ids(),
+        other.steps,
+        other.pairs[0].before,
+    )
+    assert one.pairs[0].ids() != third.pairs[0].ids()
+
+
+def test_a_policy_is_followed_and_what_nobody_judges_is_said() -> None:
+    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
+        return [np.full(x.shape[:-1], 1) for x in obs]
+
+    [pairs] = collect_pairs(TWO_SWITCH, [50], 1, act).pairs
+    assert set(pairs.action.tolist()) == {1}
+    walk = TaskConfig(env="small_tasks:Walk")
+    assert (collect_pairs(walk, [20], 1, act).pairs[0].label == NOT_JUDGED).all()
+    with pytest.raises(PreferenceError, match="needs the task's heuristic"):
+        collect_pairs(walk, [20], 1)
+
+
+def test_key_steps_are_the_rewarded_moments_in_order() -> None:
+    told, steps = key_steps(TWO_SWITCH, 1)
+    assert len(told) == 3
+    assert "triggered a switch" in told[0]
+    assert "goal" in told[2]
+    assert steps > 0
