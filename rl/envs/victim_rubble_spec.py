@@ -32,8 +32,8 @@ Actions: stay, turn_left, turn_right, forward (one cell ahead), interact (with t
 step, one after the other in random order.
 When green faces a victim and interacts, it is healed; when orange faces rubble and interacts, it is cleared. Either is
 gone then, and its cell can be walked on. Walls, victims and rubble block.
-The episode ends with success when both victims are healed and all rubble is cleared, and without at the time limit of
-{n_max} steps.
+The episode ends with success when both victims are healed and all rubble is cleared, and without at the
+time limit of {n_max} steps.
 {overlap}
 Team reward: 1 for each healed victim, 1 for each cleared piece of rubble, 1 for success, -1/{n_max} in each step.
 Each agent observes both poses, what has been handled, and where everything is."""

@@ -21,7 +21,7 @@ async def test_a_checkpoint_revives_listed_types_only(tmp_path: Path) -> None:
     async with open_checkpoints(tmp_path) as checkpoints:
         kept = checkpoints.serde.dumps_typed({"blocked": place, "listed": AIMessage("hi")})
         back = checkpoints.serde.loads_typed(kept)
-    assert back == {"blocked": {"point": 1, "round": 2}, "listed": AIMessage("hi")}
+    assert back == {"blocked": {"point": 1, "round": 2, "part": ""}, "listed": AIMessage("hi")}
     assert JsonPlusSerializer().loads_typed(kept)["blocked"] == place  # what the list is there for
 
 

@@ -68,6 +68,7 @@ def test_the_graph_has_the_nodes_of_the_design_and_needs_nothing_running() -> No
         "remove_shaping",
         "critic",
         "critic_tools",
+        "rank_transitions",
         "generator",
         "check",
         "rank_proposals",

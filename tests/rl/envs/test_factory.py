@@ -14,7 +14,7 @@ from cosignal.rl.config import TaskConfig
 from cosignal.rl.envs import make_task, task_spec
 from cosignal.rl.envs.pettingzoo import PettingZooTask
 from cosignal.rl.envs.two_switch_batch import BatchedTwoSwitch
-from cosignal.rl.shipped import EXTRAS, ShippedName
+from cosignal.rl.shipped import EXTRAS, NATIVE, ShippedName
 
 TWO_SWITCH = "cosignal.rl.envs.two_switch:TwoSwitchEnv"
 
@@ -86,7 +86,9 @@ def test_what_cannot_be_built_is_told_in_one_line(
 def test_options_of_two_switch_are_refused_for_others() -> None:
     with pytest.raises(ConfigError, match="allow_agent_overlap"):
         task_spec(TaskConfig(env=TWO_SWITCH, allow_agent_overlap=False))
-    with pytest.raises(ConfigError, match="allow_agent_overlap is an option of two_switch, got False with task.name"):
+    with pytest.raises(
+        ConfigError, match="allow_agent_overlap is an option of two_switch and victim_rubble, got with task.name"
+    ):
         task_spec(TaskConfig(name="lbf", allow_agent_overlap=False))
 
 
@@ -121,6 +123,6 @@ def test_a_missing_package_is_told_with_its_extra(name: ShippedName, package: st
 
 
 def test_the_table_of_shipped_tasks_is_whole() -> None:
-    assert {"two_switch", *EXTRAS} == set(get_args(ShippedName))
+    assert {*NATIVE, *EXTRAS} == set(get_args(ShippedName))
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
     assert {extra.extra for extra in EXTRAS.values()} <= set(project["project"]["optional-dependencies"])
