@@ -3,7 +3,7 @@
 A template is YAML front matter (`id`, `version`, `role`, `variables`, `output_schema`) and a body with the parts
 `## system` and `## user`. It is rendered by a sandboxed jinja2 from plain data only; the variables it declares must be
 the ones it uses. `{{ block | fenced }}` writes plain data as one fenced JSON block, `{{ schema | inline }}` as JSON
-text, both in the order of the data.
+text, both in the order of the data; `{{ text | quoted }}` writes a text of many lines as one fenced block.
 """
 
 from __future__ import annotations
@@ -107,6 +107,11 @@ def fenced(value: Any) -> str:
     return "```json\n" + inline(value).replace("`", "\\u0060") + "\n```"
 
 
+def quoted(text: str) -> str:
+    """A text as one fenced block, as it is but for backticks, so that it cannot close the fence."""
+    return "```text\n" + text.replace("`", "'") + "\n```"
+
+
 def inline(value: Any) -> str:
     """Plain data as JSON on one line."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -114,7 +119,7 @@ def inline(value: Any) -> str:
 
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(fenced=fenced, inline=inline)
+    environment.filters.update(fenced=fenced, inline=inline, quoted=quoted)
     environment.globals.clear()  # `range` and friends: templates get the declared variables and nothing else
     return environment
 
