@@ -15,7 +15,8 @@ Nothing is imported here, so that `cosignal.agents.config` and `cosignal.agents.
 ``critic``         ``await diagnose(model, place, context, conversation, tools, calls_left)`` ->
                    ``Diagnosis``, or ``AIMessage`` with tool calls
 ``generator``      ``await propose(model, place, context, k)`` -> ``ProposalSet``
-``ranker``         ``await rank(model, place, context, proposals)`` -> ``ProposalRanking``
+``ranker``         ``await rank(model, place, context, proposals)`` -> ``ProposalRanking``; on single moves:
+                   ``transition_ranker``, ``rank_transitions(model, place, setting, items, …)``, and ``soft_votes``
 ``rules``          ``RulesChatModel``, the embedded default: a chat model that is plain rules and no language model
 =================  ====================================================================================================
 """

@@ -15,6 +15,12 @@ ROLES: tuple[Role, ...] = get_args(Role)
 Structured = Literal["auto", "json_schema", "function_calling", "json_mode", "prompt"]
 
 
+def can_rank_transitions(provider: str) -> bool:
+    """Whether a provider may be asked about single agents' moves. The embedded rules are no language model and do not
+    read states in words: where they are all there is, moves are ranked by the task's heuristic or not at all."""
+    return provider != "rules"
+
+
 class PriceConfig(Config):
     """US dollars per million tokens."""
 

@@ -21,11 +21,11 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-from ..errors import ConfigError, ModelAnswerError
+from ..errors import ConfigError, ModelAnswerError, ProviderError
 from ..prompts import Rendered, Template, load_template, render
 from .answers import json_schema as json_schema
 from .answers import strip_fence as strip_fence
-from .config import ROLES, LLMConfig, ModelConfig, Role
+from .config import ROLES, LLMConfig, ModelConfig, Role, can_rank_transitions
 from .door import Door as Door
 from .inquiry import Inquiry, Record
 from .keys import key_variable_names
@@ -36,6 +36,10 @@ from .question import Question as Question
 from .question import T
 
 TRANSITIONS = "transitions-v1"  # version of the Ranker's template for its question on single moves
+NEEDS_MODEL = (
+    "ranking moves needs a language model, got provider 'rules', which is none; name a model by llm.ranker, or set "
+    "preferences.ranker to task_heuristic where the task has one, else to none"
+)
 
 
 class RoleModel:
@@ -87,11 +91,15 @@ class RoleModel:
 
         Raises:
             InvalidAnswer: also the repaired answer is not of the schema; carries the raw text.
-            ProviderError: the provider failed or took too long.
+            ProviderError: the provider failed or took too long, or only the embedded rules are there for a question
+                that they cannot answer.
             BudgetExhausted: the run's calls, tokens or money are used up.
             ConfigError: the chat model cannot be built.
         """
-        return await Inquiry(self.role, question, self._links, self.door, self.record).run()
+        links = [link for link in self._links if question.by_rules or not link.is_rules]
+        if not links:
+            raise ProviderError(f"nobody was asked: {NEEDS_MODEL}")
+        return await Inquiry(self.role, question, links, self.door, self.record).run()
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,17 @@ def check_models(config: LLMConfig, given: Collection[Role] = ()) -> None:
         roles.setdefault(problem, []).append(role)
     if roles:
         raise ConfigError("\n".join(f"llm ({', '.join(names)}): {problem}" for problem, names in roles.items()))
+
+
+def check_can_rank(config: LLMConfig, given: Collection[Role] = ()) -> None:
+    """What must hold where a model is to rank single agents' moves. Contacts and imports nobody.
+
+    Raises:
+        ConfigError: the Ranker's chain has no language model, and none is `given`.
+    """
+    able = any(can_rank_transitions(link.provider) for link in config.chain("ranker"))
+    if not able and "ranker" not in given:
+        raise ConfigError(f"llm (ranker): {NEEDS_MODEL}")
 
 
 def check_given(chats: Mapping[Role, BaseChatModel]) -> None:

@@ -19,7 +19,9 @@ TAKES_MAX_TOKENS = frozenset(
      "openai", "openrouter", "perplexity", "together", "upstage", "xai"}
 )  # fmt: skip
 
-TOP_LOGPROBS = 5
+# Providers whose chat model takes `logprobs` and `top_logprobs` and answers with them as OpenAI does.
+TAKES_LOGPROBS = frozenset({"azure_openai", "deepseek", "openai", "together", "upstage", "xai"})
+TOP_LOGPROBS = 5  # the most that every one of them takes
 
 
 def build_chat_model(config: ModelConfig) -> BaseChatModel:
@@ -79,6 +81,7 @@ def _settings(config: ModelConfig) -> dict[str, Any]:
     if config.temperature is not None:
         settings["temperature"] = config.temperature
     if config.logprobs:
+        _require_logprobs(config.provider)
         settings |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     if config.base_url is not None:
         settings["base_url"] = config.base_url
@@ -114,6 +117,14 @@ def _key(config: ModelConfig) -> str | None:
             f"export {name}=<the key>, or name another variable by api_key_env"
         )
     return None
+
+
+def _require_logprobs(provider: str) -> None:
+    if provider not in TAKES_LOGPROBS:
+        raise ConfigError(
+            f"llm logprobs must be false but for the providers {', '.join(sorted(TAKES_LOGPROBS))}, got true for "
+            f"{provider!r}; set it to false, and preferences.queries to 2 or more"
+        )
 
 
 def _require_plain(name: str, key: str) -> str:

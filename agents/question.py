@@ -30,6 +30,7 @@ class Question(Generic[T]):
     """What is asked. `conversation` follows the prompt: the model's tool calls and the tools' answers so far.
 
     `problems`: semantic checks on a parsed answer; each returned line is shown to the model in the repair turn.
+    `by_rules`: whether the embedded rules can answer it; where they cannot, they are left out of the chain.
     """
 
     place: Place
@@ -38,6 +39,7 @@ class Question(Generic[T]):
     conversation: tuple[BaseMessage, ...] = ()
     tools: tuple[BaseTool, ...] = ()
     problems: Callable[[T], list[str]] | None = None
+    by_rules: bool = True
 
     @property
     def turn(self) -> int:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..errors import ProviderError
 from .rules_facts import kinds_of_agents, never_reached
 
 Json = dict[str, Any]
 
 
 def ranking(block: Json) -> Json:
-    """The answer of schema `ProposalRanking`. Ties keep the Generator's order."""
+    """The answer of schema `ProposalRanking`. Ties keep the Generator's order.
+
+    Raises:
+        ProviderError: the block holds no proposals but single agents' moves; rules cannot read those.
+    """
+    if "proposals" not in block:
+        raise ProviderError(
+            f"provider 'rules' is no language model and ranks proposals only, got a block with {list(block)!r}; "
+            "name a model by llm.ranker"
+        )
     scored = [(score(proposal, block), proposal["id"]) for proposal in block["proposals"]]
     best_first = sorted(scored, key=lambda pair: -pair[0])
     listed = ", ".join(f"{identity}: {value:.2f}" for value, identity in best_first)

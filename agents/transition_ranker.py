@@ -1,30 +1,31 @@
 """The Ranker on transitions: which of two states is better, from one agent's side (LCA, Lin et al., arXiv 2502.03723).
 
 A vote is 1 where the state after an agent's own move is better for the team, 0 where the one before is, 0.5 for
-neither. Where the provider gives log-probabilities, one query gives P(1) / (P(0) + P(1)) instead.
+neither. Where the provider gives log-probabilities, one query gives a fraction instead (`soft_votes`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
-import re
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from langchain_core.messages import AIMessage
 
-from ..errors import BudgetExhausted, ModelAnswerError
+from ..errors import BudgetExhausted, ModelAnswerError, PromptTooLong
 from ..prompts import Rendered
 from ..rl.preferences.answers import RecordedAnswer
+from .context import MAX_CHARS
 from .ledger import Place
 from .llm import Question, RoleModel, json_schema
 from .schemas import TransitionVotes
+from .soft_votes import soft_votes
 
 Asked = tuple[str, str, int]  # pair, agent, query
+HOPELESS = 5  # failed requests, none answered so far, after which the rest is not made
 
 
 @dataclass(frozen=True)
@@ -66,37 +67,57 @@ async def rank_transitions(
     queries: int,
     batch: int,
     known: Collection[Asked] = (),
-) -> AsyncIterator[list[RecordedAnswer]]:
+) -> AsyncGenerator[list[RecordedAnswer], None]:
     """The votes of one request after the other, as they come; requests run beside each other.
 
-    Every move is asked about `queries` times, `batch` moves in one request, in another order each time. Requests whose
-    answers are all `known` are not made. A request that fails leaves its moves without that vote.
+    Every move is asked about `queries` times, `batch` moves in one request, in another order each time; a move that is
+    in `items` twice is asked about once. Requests whose answers are all `known` are not made. A request that fails
+    leaves its moves without that vote.
 
     Raises:
-        BudgetExhausted: calls, tokens or money are used up; what was answered before has been given.
-        ModelAnswerError: no request was answered; it is what the last one failed of.
+        BudgetExhausted: calls, tokens or money are used up; what was answered, and what was under way, has been given.
+        ModelAnswerError: no request was answered, and all were made or `HOPELESS` of them; it is what the last one
+            failed of. `ProviderError` where the model is the embedded rules.
     """
-    batches = [b for b in _batches(items, queries, batch) if not {_key(x, b.query) for x in b.items} <= set(known)]
-    tasks = [asyncio.create_task(_ask(model, place, setting, b)) for b in batches]
-    failure: ModelAnswerError | None = None
-    answered = len(batches) < -(-len(items) // batch) * queries
-    try:
-        for task in asyncio.as_completed(tasks):
-            try:
-                votes = await task
-            except BudgetExhausted:
-                raise
-            except ModelAnswerError as error:
-                failure = error
+    every, seen = _batches(_distinct(items), queries, batch), set(known)
+    ahead = deque(b for b in every if not {_key(item, b.query) for item in b.items} <= seen)
+    answered, failed, failure = len(ahead) < len(every), 0, None
+    async with aclosing(_outcomes(model, place, setting, ahead)) as outcomes:
+        async for outcome in outcomes:
+            if not isinstance(outcome, ModelAnswerError):
+                answered = True
+                yield outcome
                 continue
-            answered = True
-            yield votes
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    if failure is not None and not answered:
+            failed += 1
+            if not isinstance(failure, BudgetExhausted):
+                failure = outcome
+            if isinstance(failure, BudgetExhausted) or (failed >= HOPELESS and not answered):
+                ahead.clear()  # what is under way is waited for: it is paid for
+    if isinstance(failure, BudgetExhausted) or (failure and not answered):
         raise failure
+
+
+async def _outcomes(
+    model: RoleModel, place: Place, setting: RankSetting, ahead: deque[_Batch]
+) -> AsyncGenerator[list[RecordedAnswer] | ModelAnswerError, None]:
+    """Of each batch that is `ahead`. As many are asked at a time as the run's limits let through: a question's deadline
+    begins when it is put, so that hundreds put at once would end in line."""
+    running: set[asyncio.Task[list[RecordedAnswer] | ModelAnswerError]] = set()
+    try:
+        while ahead or running:
+            while ahead and len(running) < model.door.limits.concurrency:
+                running.add(asyncio.create_task(_outcome(model, place, setting, ahead.popleft())))
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _distinct(items: Sequence[RankItem]) -> list[RankItem]:
+    return list({(item.pair, item.agent): item for item in items}.values())
 
 
 def _key(item: RankItem, query: int) -> Asked:
@@ -113,12 +134,25 @@ def _batches(items: Sequence[RankItem], queries: int, size: int) -> list[_Batch]
     return found
 
 
+async def _outcome(
+    model: RoleModel, place: Place, setting: RankSetting, batch: _Batch
+) -> list[RecordedAnswer] | ModelAnswerError:
+    try:
+        return await _ask(model, place, setting, batch)
+    except ModelAnswerError as error:
+        return error
+
+
 async def _ask(model: RoleModel, place: Place, setting: RankSetting, batch: _Batch) -> list[RecordedAnswer]:
     prompt = prompt_of(model, setting, batch.items)
     ids = [f"m{k}" for k in range(len(batch.items))]
     part = f"-q{batch.query}-b{batch.number}-{batch.items[0].agent}"
     question = Question(
-        Place(place.point, place.round, part), prompt, TransitionVotes, problems=lambda votes: misvoted(votes, ids)
+        Place(place.point, place.round, part),
+        prompt,
+        TransitionVotes,
+        problems=lambda votes: misvoted(votes, ids),
+        by_rules=False,
     )
     answered = await model.ask(question)
     assert answered.parsed is not None  # no tools are offered
@@ -132,7 +166,14 @@ async def _ask(model: RoleModel, place: Place, setting: RankSetting, batch: _Bat
 
 
 def prompt_of(model: RoleModel, setting: RankSetting, items: Sequence[RankItem]) -> Rendered:
-    """Raises ModelAnswerError where the template fails on this data."""
+    """Raises PromptTooLong where the texts of the moves are too long for one request, ModelAnswerError where the
+    template fails on this data."""
+    length = sum(len(item.before) + len(item.action) + len(item.after) for item in items)
+    if length > MAX_CHARS:
+        raise PromptTooLong(
+            f"the moves of one request have at most {MAX_CHARS} characters, got {length} for {len(items)}; "
+            "lower preferences.batch, or shorten the task's viewpoint"
+        )
     moves = [
         {"id": f"m{k}", "agent": item.agent, "before": item.before, "action": item.action, "after": item.after}
         for k, item in enumerate(items)
@@ -154,42 +195,3 @@ def misvoted(votes: TransitionVotes, ids: Sequence[str]) -> list[str]:
     if sorted(named) == sorted(ids):
         return []
     return [f"items are about {named!r}; they must name each of {list(ids)!r} exactly once"]
-
-
-# ---------------------------------------------------------------- log-probabilities
-
-_ANSWERED = re.compile(r'"prefer"\s*:\s*$')
-
-
-def soft_votes(message: AIMessage, votes: TransitionVotes) -> dict[str, float]:
-    """By id: P(1) / (P(0) + P(1)) of the token that answers, where the provider says it for every item; else the hard
-    votes."""
-    hard = {item.id: 0.5 if item.prefer is None else float(item.prefer) for item in votes.items}
-    content = (message.response_metadata.get("logprobs") or {}).get("content") or []
-    found = _probabilities(content)
-    if len(found) != len(votes.items):
-        return hard
-    return {
-        item.id: hard[item.id] if item.prefer is None or share is None else share
-        for item, share in zip(votes.items, found, strict=True)
-    }
-
-
-def _probabilities(tokens: Sequence[dict[str, Any]]) -> list[float | None]:
-    """One for each token that follows a `"prefer":`, in order; None where it is neither 0 nor 1."""
-    text, found = "", []
-    for token in tokens:
-        if _ANSWERED.search(text) and str(token["token"]).strip():
-            found.append(_share(token))
-        text += str(token["token"])
-    return found
-
-
-def _share(token: dict[str, Any]) -> float | None:
-    chances = {"0": 0.0, "1": 0.0}
-    for other in [*(token.get("top_logprobs") or [token])]:
-        answer = str(other["token"]).strip(" :\n")
-        if answer in chances:
-            chances[answer] += math.exp(float(other["logprob"]))
-    total = sum(chances.values())
-    return chances["1"] / total if total > 0 else None

@@ -91,6 +91,26 @@ def says(content: str | None, **more: Any) -> Behaviour:
     return lambda handler: handler.reply(200, completion({"content": content}, **more))
 
 
+def says_tokens(*tokens: tuple[str, Mapping[str, float]], **logprobs: Any) -> Behaviour:
+    """An answer made of these tokens, each with the log-probabilities of the likely ones at its place; `logprobs`
+    replaces parts of what is said about them."""
+    content = "".join(text for text, _ in tokens)
+    said = [
+        {
+            "token": text,
+            "logprob": likely.get(text, -0.01),
+            "bytes": list(text.encode()),
+            "top_logprobs": [{"token": other, "logprob": p, "bytes": None} for other, p in likely.items()],
+        }
+        for text, likely in tokens
+    ]
+    choice = {
+        "index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content},
+        "logprobs": {"content": said, "refusal": None} | logprobs,
+    }  # fmt: skip
+    return says(content, choices=[choice])
+
+
 def sends(body: bytes, status: int = 200) -> Behaviour:
     """This body, whatever it is."""
     return lambda handler: handler.reply(status, body)
