@@ -111,9 +111,9 @@ async def left_data(ctx: Ctx, status: TrainerStatus) -> list[str]:
         for row in await ctx.store.rows("rankings")
         for g, group in row["detail"]["groups"].items()
     }
-    return [
-        term.scorer for term in terms if term.scorer in usual and _has_left(ctx, term, recorded, *usual[term.scorer])
-    ]
+    known = [term for term in terms if term.scorer in usual]
+    left = await asyncio.to_thread(lambda: [_has_left(ctx, term, recorded, *usual[term.scorer]) for term in known])
+    return [term.scorer for term, has_left in zip(known, left, strict=True) if has_left]
 
 
 def _has_left(ctx: Ctx, term: LearnedTerm, recorded: Recorded, g: int, usual: float) -> bool:

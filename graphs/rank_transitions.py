@@ -6,7 +6,9 @@ itself, and a scorer in force is never changed in place.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 
 from langgraph.runtime import Runtime
@@ -69,11 +71,11 @@ def ranker_name(ctx: Ctx) -> str:
 async def _vote(ctx: Ctx, point: int, collected: Collected) -> None:
     """Answers for every pair and query that has none yet."""
     path = answers_path(ctx, point)
-    known = {(answer.pair, answer.agent, answer.query) for answer in read_answers(path)}
+    known = {(a.pair, a.agent, a.query) for a in await asyncio.to_thread(read_answers, path)}
     for group in collected.pairs:
         if ctx.config.preferences.ranker == ORACLE:
-            answers = _oracle(ctx, point, group)
-            append_answers(path, [a for a in answers if (a.pair, a.agent, a.query) not in known])
+            answers = [a for a in _oracle(ctx, point, group) if (a.pair, a.agent, a.query) not in known]
+            await asyncio.to_thread(append_answers, path, answers)
         else:
             await _ask(ctx, point, group, known, collected.key_steps)
 
@@ -99,12 +101,17 @@ async def _ask(ctx: Ctx, point: int, pairs: Pairs, known: set[tuple[str, str, in
         )
     ]
     told = RankSetting(ctx.spec.description, ctx.spec.agents, key_steps)
+    asked = ask_about(
+        ctx.models.transition_ranker, Place(point), told, items,
+        queries=preferences.queries, batch=preferences.batch, known=known,
+    )  # fmt: skip
     try:
-        async for answers in ask_about(
-            ctx.models.transition_ranker, Place(point), told, items,
-            queries=preferences.queries, batch=preferences.batch, known=known,
-        ):  # fmt: skip
-            append_answers(answers_path(ctx, point), answers)
+        async with aclosing(asked):
+            async for answers in asked:
+                await (
+                    ctx.write_calls()
+                )  # first: what was paid must be known before its answer keeps it from being asked
+                await asyncio.to_thread(append_answers, answers_path(ctx, point), answers)
     finally:
         await ctx.write_calls()
 

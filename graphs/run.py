@@ -29,13 +29,14 @@ from pydantic import BaseModel, ConfigDict
 from ..agents.config import Role
 from ..agents.keys import key_variable_names
 from ..agents.ledger import Call
-from ..agents.llm import Door, build_models, check_given, check_models
+from ..agents.llm import Door, build_models, check_can_rank, check_given, check_models
 from ..config import RunConfig
 from ..errors import ConfigError, SignalError
 from ..rl.branches.executors import check_executor, executor_for
 from ..rl.branches.pool import Executor, WorkerPool
 from ..rl.device import check_device
 from ..rl.envs import task_spec
+from ..rl.envs.factory import plain_task_factory
 from ..rl.ipc.client import TrainerClient, wakeups
 from ..rl.ipc.process import TrainerProcess, attach_or_start
 from ..rl.signals.scorer import FOLDER, Scorers
@@ -312,7 +313,23 @@ def _preflight(config: RunConfig, given: Mapping[Role, BaseChatModel]) -> TaskSp
         check_executor(config.branches)
         check_given(given)
         check_models(config.llm, frozenset(given))
+        _check_ranker(config, frozenset(given))
     return spec
+
+
+def _check_ranker(config: RunConfig, given: frozenset[Role]) -> None:
+    """Whoever is to rank single agents' moves can."""
+    ranker = config.preferences.ranker
+    if ranker == "model":
+        check_can_rank(config.llm, given)
+    if ranker == "task_heuristic":
+        task = plain_task_factory(config.task)()
+        task.env.close()
+        if task.heuristic is None:
+            raise ConfigError(
+                f"preferences.ranker 'task_heuristic' needs a task that carries a heuristic, {task.name!r} has none; "
+                "set it to model or none, or write one"
+            )
 
 
 @contextlib.contextmanager

@@ -106,11 +106,16 @@ def _without_cycles(topology: Topology) -> list[tuple[str, str]]:
 
 
 def sunk(topology: Topology, layer: Mapping[str, int], straight: Collection[str]) -> dict[str, int]:
-    """The layers with the nodes beside the spine right above what follows them."""
+    """The layers with the nodes beside the spine as low above what follows them as may be, but out of the way of edges
+    that run along the left side into and out of the spine."""
     forward, low = _without_cycles(topology), dict(layer)
+    skips = [(a, b) for a, b in forward if a in straight and b in straight and layer[b] - layer[a] > 1]
+    in_the_way = {layer[end] for skip in skips for end in skip}
     for node in sorted(set(topology.nodes) - set(straight), key=lambda n: (-layer[n], n)):
         following = [low[target] for source, target in forward if source == node and target != END]
-        low[node] = min(following, default=low[node] + 1) - 1
+        lowest = min(following, default=low[node] + 1) - 1
+        free = [row for row in range(layer[node], lowest + 1) if row not in in_the_way]
+        low[node] = max(free, default=lowest)
     return low
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from ..task import EventSpec, FeatureKind, FeatureSpec, GroupSpec, TaskSpec
+from ..task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 from .grid import ACTION_NAMES, AGENTS, STAY
+from .grid_spec import Meaning, feature_specs
 from .two_switch_map import (
     FEATURE_NAMES,
     MAP,
@@ -70,7 +71,7 @@ def _bounds(allow_agent_overlap: bool) -> dict[str, tuple[float, float]]:
     }
 
 
-_MEANING: dict[str, tuple[FeatureKind, str, str]] = {
+_MEANING: dict[str, Meaning] = {
     "dist_nearest_open_switch": (
         "distance",
         "actions",
@@ -93,13 +94,7 @@ _MEANING: dict[str, tuple[FeatureKind, str, str]] = {
 @cache
 def features(allow_agent_overlap: bool = True) -> tuple[FeatureSpec, ...]:
     """The feature specs of each agent, in the order of the feature arrays."""
-    bounds = _bounds(allow_agent_overlap)
-    specs = []
-    for name in FEATURE_NAMES:
-        kind, unit, text = _MEANING[name]
-        low, high = bounds[name]
-        specs.append(FeatureSpec(name=name, kind=kind, low=low, high=high, unit=unit, description=text))
-    return tuple(specs)
+    return feature_specs(FEATURE_NAMES, _MEANING, _bounds(allow_agent_overlap))
 
 
 @cache

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from ..task import EventSpec, FeatureKind, FeatureSpec, GroupSpec, TaskSpec
+from ..task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 from .grid import ACTION_NAMES, AGENTS, STAY
+from .grid_spec import Meaning, feature_specs
 from .victim_rubble_map import (
     BY_ROLE,
     FEATURE_NAMES,
@@ -52,13 +53,13 @@ def description(n_max: int, allow_agent_overlap: bool) -> str:
 _NAMES = ("the free victim", "the blocked victim", "the rubble at (8,1)", "the rubble at (9,2)", "the rubble at (6,5)")
 
 
-def _meaning(k: int) -> tuple[FeatureKind, str, str]:
+def _meaning(k: int) -> Meaning:
     done = "healed" if k in VICTIMS else "cleared"
     text = f"Fewest actions in which an agent here would handle {_NAMES[k]}, were nothing in the way; 0 once {done}."
     return "distance", "actions", text
 
 
-_OTHERS: dict[str, tuple[FeatureKind, str, str]] = {
+_OTHERS: dict[str, Meaning] = {
     "dist_mate": ("distance", "cells", "Manhattan distance between the two agents."),
     "x": ("position", "cells", "Column of the agent."),
     "y": ("position", "cells", "Row of the agent."),
@@ -90,14 +91,8 @@ def _reachable(distances: list[int]) -> int:
 @cache
 def features(agent: int, allow_agent_overlap: bool = True) -> tuple[FeatureSpec, ...]:
     """The feature specs of an agent, in the order of the feature arrays."""
-    bounds, meaning = _bounds(agent, allow_agent_overlap), dict(_OTHERS)
-    meaning |= {FEATURE_NAMES[k]: _meaning(k) for k in range(len(THINGS))}
-    specs = []
-    for name in FEATURE_NAMES:
-        kind, unit, text = meaning[name]
-        low, high = bounds[name]
-        specs.append(FeatureSpec(name=name, kind=kind, low=low, high=high, unit=unit, description=text))
-    return tuple(specs)
+    meaning = _OTHERS | {FEATURE_NAMES[k]: _meaning(k) for k in range(len(THINGS))}
+    return feature_specs(FEATURE_NAMES, meaning, _bounds(agent, allow_agent_overlap))
 
 
 @cache

@@ -36,10 +36,10 @@ def test_no_line_of_the_loops_own_graph_runs_through_a_node() -> None:
     """Beside the spine stands what no edge into the spine has to pass; what is skipped to is outermost."""
     layout = arrange(report.loop_topology())
     centre = layout.centre
-    assert layout.layer["critic_tools"] == layout.layer["rank_transitions"] == layout.layer["generator"] - 1
-    assert centre["critic_tools"][0] < centre["rank_transitions"][0]
+    assert layout.layer["remove_shaping"] == layout.layer["critic_tools"] == layout.layer["rank_transitions"]
+    assert centre["remove_shaping"][0] < centre["critic_tools"][0] < centre["rank_transitions"][0]
     beside = {layout.layer[name] for name, (x, _) in centre.items() if x < centre["observe"][0]}
-    entered = {"critic", "check", "decide", "end"}  # from the left side
+    entered = {"critic", "generator", "check", "decide", "end"}  # from the left side
     assert not beside & {layout.layer.get(name) for name in entered}
 
 

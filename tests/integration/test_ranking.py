@@ -1,0 +1,97 @@
+"""A whole run in which credit is unclear: pairs are played, ranked, fitted to, and what comes of it is tried."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cosignal
+import pytest
+from agent_roles import Scripted
+from cosignal import RunConfig, RunView
+from cosignal.errors import ConfigError
+from cosignal.graphs.events import Event
+from cosignal.rl.preferences.answers import read_answers
+from cosignal.rl.signals.scorer import Scorers
+from langchain_core.messages import BaseMessage
+from short_runs import SHORT
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+UNCLEAR = json.dumps(
+    {"findings": [{"failure": "unclear_credit", "cites": ["sparse.spread"], "explanation": "Who earned it?"}]}
+)
+
+
+def config(folder: Path, **preferences: Any) -> RunConfig:
+    adaptation = {**SHORT["adaptation"], "patience": 2_560, "max_share": 0.9}
+    settings = {"pairs": 60, "scorer": {"max_epochs": 5}, **preferences}
+    return RunConfig.model_validate({**SHORT, "run_dir": folder, "adaptation": adaptation, "preferences": settings})
+
+
+async def played(config: RunConfig, **chats: Any) -> tuple[RunView, list[Event]]:
+    critic = Scripted(script=[UNCLEAR] * 40)
+    async with cosignal.start(config, chat_models={"critic": critic, **chats}) as run:
+        events = [event async for event in run.events()]
+        await run.result()
+    return RunView(run.path), events
+
+
+async def test_an_oracles_votes_become_a_learned_term_that_the_gate_judges(tmp_path: Path) -> None:
+    view, events = await played(config(tmp_path, ranker="task_heuristic", accuracy=0.8, queries=2))
+    first = view.rankings()[0]
+    assert "oracle" in first["ranker"]
+    group = first["detail"]["groups"]["0"]
+    assert group["pairs"] == 60
+    assert first["steps"] > 0
+    assert Scorers(view.path / "scorers").get(group["scorer"]).obs_size == 20
+    offered = next(row for row in view.proposals() if row["point"] == first["point"])
+    assert [term["kind"] for term in offered["proposal"]["terms"]][-1] == "learned"
+    assert offered["problems"] == []
+    assert offered["id"] in {row["arm"] for row in view.branches()}
+    assert {event.kind for event in events} >= {"transitions_ranked", "proposal_made"}
+    status = view.status()
+    without = view.steps_total() - sum(row["steps"] for row in view.rankings())
+    assert status["steps_total"] == view.steps_total() > without  # what was played to be ranked is counted
+    answers = read_answers(view.path / "preferences" / f"update_{first['point']:09d}" / "answers.jsonl")
+    asked = {(answer.pair, answer.query) for answer in answers}  # a move may be drawn twice
+    assert asked == {(answer.pair, query) for answer in answers for query in (0, 1)}
+    assert len(answers) == 120
+
+
+class Ranking(Scripted):
+    """Prefers every state after a move, and keeps the order of proposals."""
+
+    async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Any:
+        block = json.loads(re.findall(r"```json\n(.*?)\n```", messages[1].text, re.DOTALL)[-1])
+        if "moves" in block:
+            answer = {"items": [{"id": move["id"], "reason": "r", "prefer": 1} for move in block["moves"]]}
+        else:
+            answer = {"kind": "proposals", "order": [item["id"] for item in block["proposals"]], "reason": "r"}
+        self.script = [json.dumps(answer)]
+        return await super()._agenerate(messages, *args, **kwargs)
+
+
+async def test_a_models_votes_are_asked_for_and_its_calls_are_in_the_ledger(tmp_path: Path) -> None:
+    ranker = Ranking(script=[])
+    limits = {"calls": 10_000, "tokens": 100_000_000, "requests_per_minute": 100_000}
+    settings = config(tmp_path, ranker="model", batch=30).model_dump(mode="json") | {"llm": {"limits": limits}}
+    view, _ = await played(RunConfig.model_validate(settings), ranker=ranker)
+    first = view.rankings()[0]
+    assert first["detail"]["groups"]["0"]["pairs"] == 60
+    assert len(first["detail"]["key_steps"]) >= 3  # of random play without a time limit
+    moves = [call for call in view.calls() if call["prompt_id"] == "ranker/transitions-v1"]
+    assert len({call["id"] for call in moves}) == len(moves) >= 2
+
+
+async def test_who_cannot_rank_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="llm \\(ranker\\)"):
+        async with cosignal.start(config(tmp_path, ranker="model")):
+            pass
+    plain = config(tmp_path, ranker="task_heuristic").model_dump(mode="json")
+    plain["task"] = {"env": "small_tasks:Walk"}
+    with pytest.raises(ConfigError, match="needs a task that carries a heuristic"):
+        async with cosignal.start(RunConfig.model_validate(plain)):
+            pass
