@@ -28,6 +28,7 @@ def interventions(view: RunView) -> list[Row]:
     undone = {row["winner"] for row in view.decisions() if row["verdict"] == "rollback"}
     tables = {"proposals": view.proposals(), "branches": view.branches(), "decisions": decisions}
     diagnoses = {row["point"]: row for row in view.diagnoses()}
+    rankings = {row["point"]: row for row in view.rankings()}
     steps_at = {row["update"]: row["steps"] for row in view.metrics()}
     points = sorted(diagnoses.keys() | {row["point"] for rows in tables.values() for row in rows})
     return [
@@ -36,6 +37,7 @@ def interventions(view: RunView) -> list[Row]:
             "steps": steps_at.get(point),
             "diagnosis": diagnoses[point]["diagnosis"] if point in diagnoses else None,
             "rounds": _rounds(point, tables, _in_force(view.signals(), point), undone),
+            "ranking": rankings.get(point),
             "branch_steps": sum(steps_of(row) for row in tables["branches"] if row["point"] == point),
         }
         for point in points

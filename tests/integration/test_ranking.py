@@ -52,6 +52,9 @@ async def test_an_oracles_votes_become_a_learned_term_that_the_gate_judges(tmp_p
     assert offered["problems"] == []
     assert offered["id"] in {row["arm"] for row in view.branches()}
     assert {event.kind for event in events} >= {"transitions_ranked", "proposal_made"}
+    page = (view.path / "report.html").read_text(encoding="utf-8")
+    assert "an oracle, no model" in page
+    assert group["scorer"] in page
     status = view.status()
     without = view.steps_total() - sum(row["steps"] for row in view.rankings())
     assert status["steps_total"] == view.steps_total() > without  # what was played to be ranked is counted
