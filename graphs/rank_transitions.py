@@ -129,7 +129,7 @@ def offered(
         name = ctx.spec.groups[int(g)].name
         form = ctx.config.preferences.form
         terms.append(LearnedTerm(name=f"ranked_{g}", scorer=group["scorer"], form=form, agents=name))
-        fits.append(f"{name}: {group['pairs']} pairs, {_share(group['accuracy'])} of held-out votes")
+        fits.append(f"{name}: {group['pairs']} pairs, {_right_on(group['accuracy'])}")
     addresses = [finding.failure for finding in diagnosis.findings if finding.failure in OF_CREDIT]
     return Proposal(
         title="What the Ranker prefers",
@@ -140,5 +140,7 @@ def offered(
     )
 
 
-def _share(accuracy: float | None) -> str:
-    return "no preference in" if accuracy is None else f"{accuracy:.0%}"
+def _right_on(accuracy: float | None) -> str:
+    if accuracy is None:
+        return "no preference among the votes kept apart"
+    return f"right on {accuracy:.0%} of the votes kept apart"

@@ -182,6 +182,8 @@ def cost(view: RunView) -> Row:
         ("branches", "branches that were tried and dropped, with their evaluation", branches - adopted),
         ("evaluation", "evaluation of the main line", count["steps_evaluation"]),
     ]
+    if ranked := sum(row["steps"] for row in view.rankings()):
+        parts.append(("pairs", "play from which single agents' moves were ranked", ranked))
     return {
         "total": total,
         "parts": [{"kind": k, "what": w, "steps": s, "share": s / total if total else 0.0} for k, w, s in parts],

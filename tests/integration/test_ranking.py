@@ -15,6 +15,7 @@ from cosignal.errors import ConfigError
 from cosignal.graphs.events import Event
 from cosignal.rl.preferences.answers import read_answers
 from cosignal.rl.signals.scorer import Scorers
+from cosignal.runs.report import cost
 from langchain_core.messages import BaseMessage
 from short_runs import SHORT
 
@@ -55,6 +56,8 @@ async def test_an_oracles_votes_become_a_learned_term_that_the_gate_judges(tmp_p
     page = (view.path / "report.html").read_text(encoding="utf-8")
     assert "an oracle, no model" in page
     assert group["scorer"] in page
+    spent = cost(view)
+    assert sum(part["steps"] for part in spent["parts"]) == spent["total"]
     status = view.status()
     without = view.steps_total() - sum(row["steps"] for row in view.rankings())
     assert status["steps_total"] == view.steps_total() > without  # what was played to be ranked is counted
