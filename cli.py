@@ -127,15 +127,19 @@ def study(
         int | None,
         typer.Option(min=1, help="How many seeds (gate-trials: trials); the study's own number when left out."),
     ] = None,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first of them; they follow each other.")] = 1,
+    first_seed: Annotated[
+        int | None, typer.Option(min=0, help="The first of them; they follow each other. 1 without it (lca: 11).")
+    ] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only this arm; may be given again. All without it.")] = None,
+    figure: Annotated[list[int] | None, typer.Option(help="lca: only this figure, 3 to 6; may be given again.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="lca: only this task; may be given again.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a comparison; says what it measured, with intervals."""
     from .studies import run_study
 
     with _clear_errors():
-        result = run_study(name, seeds, arm or (), _teller(as_json), first_seed)
+        result = run_study(name, seeds, arm or (), _teller(as_json), first_seed, figure or (), task or ())
     if as_json:
         typer.echo(json.dumps(result))
 

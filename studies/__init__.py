@@ -7,6 +7,7 @@
 | gate-trials | single rounds of the gate with harmful candidates, from snapshots at several competences |
 | economy | what the ideas that make validation cheaper save |
 | stages | a loop that knows the stage of learning with loops that are told the same one for ever |
+| lca | the figures of LCA, a paper this builds on, that need no hosted model |
 | dip | what taking shaping away costs, with and without the exact offset of the critic |
 
 Whatever a study has finished is kept below `studies_out/cache/`, so that one that was interrupted goes on where it was.
@@ -14,7 +15,7 @@ Whatever a study has finished is kept below `studies_out/cache/`, so that one th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -28,31 +29,53 @@ STUDIES = {
     "economy": ("economy", "run_economy", 10),
     "stages": ("stages", "run_stages", 10),
     "dip": ("dip", "run_dip", 8),
+    "lca": ("lca", "run_lca", 5),
 }
 NAMES = tuple(STUDIES)
 SEEDED = ("two-switch", "adversary", "economy", "stages")
 
 
 def run_study(
-    name: str, seeds: int | None, arms: Sequence[str], tell: Callable[[str], None], first_seed: int = 1
+    name: str,
+    seeds: int | None,
+    arms: Sequence[str],
+    tell: Callable[[str], None],
+    first_seed: int | None = None,
+    figures: Sequence[int] = (),
+    tasks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a study on `seeds` seeds from `first_seed` on; returns `name, command, commit, rows` and more as plain data.
 
-    `arms`: which of the study's arms, its usual ones where empty. `tell` is called with a line of progress or of the
-    result. Raises ConfigError for an unknown name or arm.
+    `arms`: which of the study's arms, its usual ones where empty. `figures`, `tasks`: of the study lca. `tell` is
+    called with a line of progress or of the result. Raises ConfigError for an unknown name or arm, or an option that
+    the study does not have.
     """
     if name not in STUDIES:
         raise ConfigError(f"study must be one of {', '.join(NAMES)}, got {name!r}; name one of them")
     module, function, usual = STUDIES[name]
     run: Callable[..., dict[str, Any]] = getattr(import_module(f".{module}", __package__), function)
+    if name == "lca":
+        _refuse(name, {"--arm": arms})
+        return run(
+            seeds or usual,
+            tell,
+            **({} if first_seed is None else {"first_seed": first_seed}),
+            figures=figures,
+            tasks=tasks,
+        )
+    _refuse(name, {"--figure": figures, "--task": tasks})
     if name in SEEDED:
         from .results import example_config
 
-        return run(seeds or usual, arms, tell, example_config(first_seed))
-    if first_seed != 1:
-        raise ConfigError(f"--first-seed: {name!r} has seeds of its own, got {first_seed!r}; leave it out")
+        return run(seeds or usual, arms, tell, example_config(1 if first_seed is None else first_seed))
+    _refuse(name, {"--first-seed": () if first_seed in (None, 1) else (first_seed,)})
     if name == "gate-trials":
         return run(seeds or usual, arms, tell)
-    if arms:
-        raise ConfigError(f"--arm: the arms of 'dip' only mean something together, got {arms[0]!r}; leave it out")
+    _refuse(name, {"--arm": arms})
     return run(tell, seeds=seeds or usual)
+
+
+def _refuse(name: str, options: Mapping[str, Sequence[Any]]) -> None:
+    for option, values in options.items():
+        if values:
+            raise ConfigError(f"{option}: the study {name!r} has no such option, got {values[0]!r}; leave it out")

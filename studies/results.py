@@ -50,10 +50,19 @@ def finished(
     more: Mapping[str, Any],
     tell: Tell,
     first_seed: int = 1,
+    options: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The study's result as plain data, also written to `studies_out/NAME/result.json` and `table.md`."""
+    """The study's result as plain data, also written to `studies_out/NAME/result.json` and `table.md`. `options`: of
+    its command, besides those that every study has."""
     first = [f"--first-seed {first_seed}"] if first_seed != 1 else []
-    words = [f"cosignal study {name} --seeds {seeds}", *first, *(f"--arm {arm}" for arm in arms), "--json"]
+    words = [
+        f"cosignal study {name}",
+        *options,
+        f"--seeds {seeds}",
+        *first,
+        *(f"--arm {arm}" for arm in arms),
+        "--json",
+    ]
     result: dict[str, Any] = {
         "name": name, "command": " ".join(words), "commit": commit(), "rows": list(rows), **more
     }  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import PreferenceError
 from ..config import TaskConfig
@@ -20,6 +21,7 @@ from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec
 from .pairs import NOT_JUDGED, Pairs
 
 ENVS = 8
+CHANGE = 0.01  # probability a step that an agent's share of random actions is drawn anew
 SHARE = 0.25  # of the moves that may be taken, so that pairs spread over many episodes
 LONGEST = 1_000_000  # environment steps
 
@@ -45,14 +47,17 @@ def collect_pairs(
     act: Act | None = None,
     *,
     episode_steps: int | None = 200,
-    share_random: float = 0.5,
+    share_random: tuple[float, float] = (0.0, 1.0),
     keep_ties: bool = True,
 ) -> Collected:
     """`counts[g]` pairs of agents of group g, drawn at random from all moves but those of staying.
 
-    `act`: the policy that plays; None for LCA's data policy, in which each agent acts uniformly at random with
-    probability `share_random` and by the task's heuristic else. Episodes are cut after `episode_steps`. `keep_ties`:
-    whether moves that the heuristic has no preference about are kept. The same arguments give the same pairs.
+    `act`: the policy that plays; None for a data policy in which an agent acts uniformly at random in a share of its
+    steps and by the task's heuristic in the others. Each agent's share is drawn uniformly in `share_random`, and anew
+    from time to time: where all are half skilled all the time, hardly anything is done in another order than the
+    heuristic's, and a scorer pays whatever it likes for what it has not seen. Episodes are cut after `episode_steps`.
+    `keep_ties`: whether moves that the heuristic has no preference about are kept. The same arguments give the same
+    pairs.
 
     Raises:
         PreferenceError: agents choose numbers of a Box, the data policy needs a heuristic that the task does not have,
@@ -125,20 +130,25 @@ class _Play:
             )
         return all(len(moves.rows) >= count for moves, count in zip(self.moves, counts, strict=True))
 
-    def data_policy(self, share_random: float) -> Act:
+    def data_policy(self, share_random: tuple[float, float]) -> Act:
         """Raises PreferenceError where the task has no heuristic to follow."""
         if self.batch.tasks[0].heuristic is None:
             raise PreferenceError(
                 f"the data policy needs the task's heuristic, {self.spec.name!r} has none; give a policy, or write one"
             )
 
+        shares = [self.rng.uniform(*share_random, (ENVS, len(group.agents))) for group in self.spec.groups]
+
         def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:  # noqa: ARG001 it sees more
-            return [self._mixed(g, share_random) for g in range(len(self.spec.groups))]
+            for share in shares:
+                changes = self.rng.random(share.shape) < CHANGE
+                share[changes] = self.rng.uniform(*share_random, int(changes.sum()))
+            return [self._mixed(g, share) for g, share in enumerate(shares)]
 
         return act
 
-    def _mixed(self, g: int, share_random: float) -> ActionArray:
-        """[E, A_g]."""
+    def _mixed(self, g: int, share_random: NDArray[np.float64]) -> ActionArray:
+        """[E, A_g]; so is the share."""
         group, ids = self.spec.groups[g], self.batch.agent_ids[g]
         actions = self.rng.integers(0, group.n_actions, (self.batch.num_envs, len(ids)))
         skilled = self.rng.random(actions.shape) >= share_random

@@ -26,8 +26,8 @@ class ScorerConfig(Config):
     lr: float = Field(default=1e-3, gt=0)
     batch: int = Field(default=256, ge=1)
     max_epochs: int = Field(default=200, ge=1)
-    patience: int = Field(default=10, ge=1)
+    patience: int = Field(default=20, ge=1)
     held_out: float = Field(default=0.1, gt=0, lt=1)
-    members: int = Field(default=3, ge=1, le=16)
+    members: int = Field(default=5, ge=1, le=16)
     normalise: bool = True
     least_unit: float = Field(default=0.25, gt=0)

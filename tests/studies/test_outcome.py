@@ -67,12 +67,12 @@ def test_a_table_has_a_line_an_arm_and_the_comparisons_below() -> None:
 
 
 def test_an_unknown_study_is_named() -> None:
-    names = "two-switch, adversary, gate-trials, economy, stages, dip"
+    names = "two-switch, adversary, gate-trials, economy, stages, dip, lca"
     with pytest.raises(ConfigError, match=f"must be one of {names}, got 'nonsense'"):
         run_study("nonsense", 1, (), lambda line: None)
     with pytest.raises(ConfigError, match="--arm: must be one of loop, plain, .* got 'x'"):
         run_study("two-switch", 1, ("loop", "x"), lambda line: None)
-    with pytest.raises(ConfigError, match="--arm: the arms of 'dip' only mean something together, got 'keep'"):
+    with pytest.raises(ConfigError, match="--arm: the study 'dip' has no such option, got 'keep'"):
         run_study("dip", 1, ("keep",), lambda line: None)
     for name, arms in (("adversary", "plain, harmful"), ("gate-trials", "harmful, good"), ("economy", "all, recorded")):
         with pytest.raises(ConfigError, match=f"--arm: must be one of {arms}.* got 'x'"):

@@ -51,7 +51,7 @@ def test_a_known_order_is_recovered() -> None:
     assert on_fresh(found.scorer) >= 0.97
     assert found.agreement is not None and found.agreement >= 0.95
     assert found.accuracy == found.agreement  # clean votes are the labels
-    assert len(found.epochs) == 3
+    assert len(found.epochs) == ScorerConfig().members
 
 
 def test_four_better_votes_beat_one_worse() -> None:
