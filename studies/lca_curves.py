@@ -31,7 +31,7 @@ HALF_WAY = 0.5
 
 @dataclass(frozen=True)
 class Curve:
-    """Of one seed, after each update in which an episode had ended: `steps` [n], and of the last episodes of training
+    """Of one seed, after each update from the first full window on: `steps` [n], and of the last episodes of training
     (`LcaTask.window`) the mean metric return `returns` [n] and the share of successes `successes` [n].
 
     `agreement`: of each group's scorer with true labels on pairs kept apart. `final_return`, `final_success`: of
@@ -97,7 +97,7 @@ def train_curve(task: LcaTask, arm: LcaArm, seed: int) -> Curve:
     points = list[tuple[int, float, float]]()
     while line.steps_main < task.steps:
         line.update()
-        if len(line.episodes):
+        if len(line.episodes) >= task.window:
             points.append(_point(line, task))
     final = Evaluator(line.config.task, FINAL_EPISODES, FINAL_SEED).evaluate(line.learner)
     success = final.success_rate or 0.0
