@@ -12,7 +12,7 @@ Json = dict[str, Any]
 FEW_EPISODES = 20
 LOW_SUCCESS = 0.1
 FLAT_TREND = 0.03  # of the return's range, per 100k steps
-UNCLEAR_SPREAD = 0.05  # of the return's range
+EARNED = 0.05  # of the return's range, above its lower end
 MAX_FINDINGS = 4
 
 
@@ -153,15 +153,17 @@ def _plateau(evidence: Json) -> list[Json]:
 
 
 def _unclear_credit(evidence: Json) -> list[Json]:
-    """Several agents, a team reward that varies, and no progress: something is earned, and nobody learns by whom."""
+    """Several agents, something is earned, and no progress: nobody learns by whom."""
     sparse, agents = evidence["sparse"], sum(len(item["events_per_agent"]) for item in evidence["behaviour"])
-    if agents < 2 or sparse["trend"] is None or sparse["spread"] is None or not _unsuccessful(evidence, below=0.5):
+    if agents < 2 or sparse["trend"] is None or not _unsuccessful(evidence, below=0.5):
         return []
     size = value_range(sparse)
-    if abs(sparse["trend"]) > FLAT_TREND * size or sparse["spread"] < UNCLEAR_SPREAD * size:
+    low = sparse["return_range"][0] if sparse["return_range"] else 0.0
+    grows = abs(sparse["trend"]) > FLAT_TREND * size and evidence["stage"] != "plateaued"
+    if grows or sparse["return_now"] < low + EARNED * size:
         return []
-    text = f"{agents} agents share a reward that varies by {sparse['spread']} and does not grow."
-    return [_finding("unclear_credit", ["sparse.spread", "sparse.trend"], text)]
+    text = f"{agents} agents share a return of {sparse['return_now']}, and it does not grow."
+    return [_finding("unclear_credit", ["sparse.return_now", "sparse.trend"], text)]
 
 
 def _episodes(evidence: Json) -> float:

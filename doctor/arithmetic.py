@@ -13,6 +13,8 @@ from ..rl.branches.gate import SHORT_HORIZON, gain_bounds, look_levels, sd_floor
 from .check import Check, ok, warning
 from .installation import cores
 
+TOKENS_A_MOVE = 450  # of prompt and answer, by arithmetic: ten moves of Victim-Rubble are some 4,000 with the rules
+
 
 def sums_of(config: RunConfig, return_range: tuple[float, float] | None) -> dict[str, Any]:
     """Plain data: steps, interventions and levels. Steps are environment steps; evaluation comes on top.
@@ -81,6 +83,8 @@ def check_arithmetic(config: RunConfig, sums: dict[str, Any]) -> Iterator[Check]
     yield from _gate(config, sums)
     if config.clock == "overlap":
         yield _staleness(config, sums)
+    if config.preferences.ranker == "model":
+        yield _ranking(config)
 
 
 def _cost_in_words(config: RunConfig, sums: dict[str, Any]) -> str:
@@ -134,6 +138,20 @@ def _staleness(config: RunConfig, sums: dict[str, Any]) -> Check:
         rule = f"{words}, beyond adaptation.max_staleness {allowed:,}: verdicts are confirmed once more, at a price"
         return warning("overlap", rule, "use more workers, a shorter branches.horizon or a larger max_staleness")
     return ok("overlap", f"{words}, within adaptation.max_staleness {allowed:,}")
+
+
+def _ranking(config: RunConfig) -> Check:
+    """What is asked of a model each time that moves are ranked; a limit that is reached ends adaptation."""
+    preferences, limits = config.preferences, config.llm.limits
+    requests = -(-preferences.pairs * preferences.queries // preferences.batch)
+    tokens = preferences.pairs * preferences.queries * TOKENS_A_MOVE
+    words = (
+        f"{preferences.pairs:,} pairs × {preferences.queries} votes for each group of agents and each time: "
+        f"{requests:,} requests, about {tokens:,} tokens; llm.limits allow {limits.calls:,} and {limits.tokens:,} a run"
+    )
+    if requests <= limits.calls / 2 and tokens <= limits.tokens / 2:
+        return ok("preferences", words)
+    return warning("preferences", words, "raise llm.limits.calls and llm.limits.tokens, or lower preferences.pairs")
 
 
 def _workers(config: RunConfig) -> str:

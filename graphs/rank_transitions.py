@@ -30,6 +30,7 @@ from .preferences import Collected, answers_path, collected_pairs, fitted_scorer
 from .state import State
 
 ORACLE = "task_heuristic"
+TITLE = "What the Ranker prefers"  # of the proposal that scorers make
 NO_PROMPT = "0" * 16  # of answers that no prompt asked for
 BETA = 0.5
 
@@ -132,7 +133,7 @@ def offered(
         fits.append(f"{name}: {group['pairs']} pairs, {_right_on(group['accuracy'])}")
     addresses = [finding.failure for finding in diagnosis.findings if finding.failure in OF_CREDIT]
     return Proposal(
-        title="What the Ranker prefers",
+        title=TITLE,
         reason=f"Scorers fitted to single agents' moves, ranked by {ranker}. {'; '.join(fits)}."[:600],
         addresses=addresses[:4] or [Failure.UNCLEAR_CREDIT],
         beta=in_force.beta if in_force.terms else BETA,

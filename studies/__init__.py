@@ -8,6 +8,7 @@
 | economy | what the ideas that make validation cheaper save |
 | stages | a loop that knows the stage of learning with loops that are told the same one for ever |
 | lca | the figures of LCA, a paper this builds on, that need no hosted model |
+| union | ranking moves (LCA) and validated adaptation together, and either alone |
 | dip | what taking shaping away costs, with and without the exact offset of the critic |
 
 Whatever a study has finished is kept below `studies_out/cache/`, so that one that was interrupted goes on where it was.
@@ -30,9 +31,10 @@ STUDIES = {
     "stages": ("stages", "run_stages", 10),
     "dip": ("dip", "run_dip", 8),
     "lca": ("lca", "run_lca", 5),
+    "union": ("union", "run_union", 5),
 }
 NAMES = tuple(STUDIES)
-SEEDED = ("two-switch", "adversary", "economy", "stages")
+SEEDED = ("two-switch", "adversary", "economy", "stages", "union")
 
 
 def run_study(

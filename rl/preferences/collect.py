@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import PreferenceError
 from ..config import TaskConfig
@@ -52,10 +51,10 @@ def collect_pairs(
 ) -> Collected:
     """`counts[g]` pairs of agents of group g, drawn at random from all moves but those of staying.
 
-    `act`: the policy that plays; None for a data policy in which an agent acts uniformly at random in a share of its
-    steps and by the task's heuristic in the others. Each agent's share is drawn uniformly in `share_random`, and anew
-    from time to time: where all are half skilled all the time, hardly anything is done in another order than the
-    heuristic's, and a scorer pays whatever it likes for what it has not seen. Episodes are cut after `episode_steps`.
+    `act`: the policy that plays; None for the task's heuristic. Each agent acts uniformly at random in a share of its
+    steps, which is drawn uniformly in `share_random` and anew from time to time: where all are equally skilled all the
+    time, hardly anything is done in another order than usual, and a scorer pays whatever it likes for what it has not
+    seen. Episodes are cut after `episode_steps`.
     `keep_ties`: whether moves that the heuristic has no preference about are kept. The same arguments give the same
     pairs.
 
@@ -71,7 +70,7 @@ def collect_pairs(
             "map the numbers to choices"
         )
     play = _Play(config, spec, seed, episode_steps, keep_ties)
-    policy = act or play.data_policy(share_random)
+    policy = play.of_every_skill(act or play.heuristic_policy(), share_random)
     while not play.enough(counts):
         play.step(policy)
     return Collected(
@@ -130,33 +129,48 @@ class _Play:
             )
         return all(len(moves.rows) >= count for moves, count in zip(self.moves, counts, strict=True))
 
-    def data_policy(self, share_random: tuple[float, float]) -> Act:
+    def heuristic_policy(self) -> Act:
         """Raises PreferenceError where the task has no heuristic to follow."""
         if self.batch.tasks[0].heuristic is None:
             raise PreferenceError(
                 f"the data policy needs the task's heuristic, {self.spec.name!r} has none; give a policy, or write one"
             )
 
-        shares = [self.rng.uniform(*share_random, (ENVS, len(group.agents))) for group in self.spec.groups]
-
         def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:  # noqa: ARG001 it sees more
-            for share in shares:
-                changes = self.rng.random(share.shape) < CHANGE
-                share[changes] = self.rng.uniform(*share_random, int(changes.sum()))
-            return [self._mixed(g, share) for g, share in enumerate(shares)]
+            return [self._greedy(g) for g in range(len(self.spec.groups))]
 
         return act
 
-    def _mixed(self, g: int, share_random: NDArray[np.float64]) -> ActionArray:
-        """[E, A_g]; so is the share."""
-        group, ids = self.spec.groups[g], self.batch.agent_ids[g]
-        actions = self.rng.integers(0, group.n_actions, (self.batch.num_envs, len(ids)))
-        skilled = self.rng.random(actions.shape) >= share_random
-        for e, i in zip(*np.nonzero(skilled), strict=True):
-            task = self.batch.tasks[e]
+    def _greedy(self, g: int) -> ActionArray:
+        """[E, A_g]."""
+        ids = self.batch.agent_ids[g]
+        actions = np.zeros((self.batch.num_envs, len(ids)), np.int64)
+        for e, task in enumerate(self.batch.tasks):
             assert task.heuristic is not None
-            actions[e, i] = task.heuristic.act(ids[i], task.heuristic.state(task.env))
+            state = task.heuristic.state(task.env)
+            actions[e] = [task.heuristic.act(agent, state) for agent in ids]
         return actions
+
+    def of_every_skill(self, policy: Act, share_random: tuple[float, float]) -> Act:
+        """The policy, but that each agent acts at random in a share of its steps, see `collect_pairs`."""
+        shares = [self.rng.uniform(*share_random, (self.batch.num_envs, len(g.agents))) for g in self.spec.groups]
+
+        def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
+            found = []
+            for g, (actions, share) in enumerate(zip(policy(obs, masks), shares, strict=True)):
+                changes = self.rng.random(share.shape) < CHANGE
+                share[changes] = self.rng.uniform(*share_random, int(changes.sum()))
+                at_random = self.rng.random(share.shape) < share
+                found.append(np.where(at_random, self._random(g, None if masks is None else masks[g]), actions))
+            return found
+
+        return act
+
+    def _random(self, g: int, mask: BoolArray | None) -> ActionArray:
+        """[E, A_g], of the allowed actions."""
+        group = self.spec.groups[g]
+        drawn = self.rng.random((self.batch.num_envs, len(group.agents), group.n_actions))
+        return np.asarray((drawn if mask is None else np.where(mask, drawn, -1.0)).argmax(-1))
 
     def step(self, policy: Act) -> None:
         """One joint step of all environments; some of its moves are kept."""

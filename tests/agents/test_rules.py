@@ -31,7 +31,8 @@ Json = dict[str, Any]
 
 async def test_a_stuck_run_is_a_collapse_with_an_unreached_goal() -> None:
     diagnosis = await critic(stuck())
-    assert failures(diagnosis) == [Failure.EXPLORATION_COLLAPSED, Failure.SUBGOAL_NEVER_REACHED]
+    credit = Failure.UNCLEAR_CREDIT  # two agents share what both switches are paid, and it does not grow
+    assert failures(diagnosis) == [Failure.EXPLORATION_COLLAPSED, Failure.SUBGOAL_NEVER_REACHED, credit]
     assert "behaviour.agents.no_effect_share" in diagnosis.findings[0].cites
     assert diagnosis.findings[1].cites[0] == "features.dist_goal.reached_low_share"
 

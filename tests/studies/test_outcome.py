@@ -67,7 +67,7 @@ def test_a_table_has_a_line_an_arm_and_the_comparisons_below() -> None:
 
 
 def test_an_unknown_study_is_named() -> None:
-    names = "two-switch, adversary, gate-trials, economy, stages, dip, lca"
+    names = "two-switch, adversary, gate-trials, economy, stages, dip, lca, union"
     with pytest.raises(ConfigError, match=f"must be one of {names}, got 'nonsense'"):
         run_study("nonsense", 1, (), lambda line: None)
     with pytest.raises(ConfigError, match="--arm: must be one of loop, plain, .* got 'x'"):
