@@ -43,7 +43,7 @@ def test_a_policy_is_followed_and_what_nobody_judges_is_said() -> None:
     def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
         return [np.full(x.shape[:-1], 1) for x in obs]
 
-    [pairs] = collect_pairs(TWO_SWITCH, [50], 1, act).pairs
+    [pairs] = collect_pairs(TWO_SWITCH, [50], 1, act, share_random=(0.0, 0.0)).pairs
     assert set(pairs.action.tolist()) == {1}
     walk = TaskConfig(env="small_tasks:Walk")
     assert (collect_pairs(walk, [20], 1, act).pairs[0].label == NOT_JUDGED).all()
@@ -57,3 +57,28 @@ def test_key_steps_are_the_rewarded_moments_in_order() -> None:
     assert "triggered a switch" in told[0]
     assert "goal" in told[2]
     assert steps > 0
+
+
+def test_agents_act_at_random_in_the_share_of_steps_that_is_asked_for() -> None:
+    """The policy always turns left, which is action 1; a random move is one of five, and staying makes no pair."""
+
+    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
+        return [np.ones(obs[0].shape[:2], np.int64)]
+
+    [half] = collect_pairs(TWO_SWITCH, [4000], 1, act, share_random=(0.5, 0.5)).pairs
+    left = 0.5 + 0.5 / 5
+    assert (half.action == 1).mean() == pytest.approx(left / (left + 0.5 * 3 / 5), abs=0.03)
+    [mixed] = collect_pairs(TWO_SWITCH, [4000], 1, act).pairs  # the same on average
+    assert (mixed.action == 1).mean() == pytest.approx(left / (left + 0.5 * 3 / 5), abs=0.06)
+
+
+def test_random_actions_are_allowed_ones() -> None:
+    """Walkers that go forward but when they act at random; there is no step back from the line's start."""
+
+    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
+        assert masks is not None
+        return [np.full(o.shape[:2], 2) for o in obs]
+
+    [pairs] = collect_pairs(TaskConfig(env="small_tasks:Walk"), [300], 3, act, share_random=(1.0, 1.0)).pairs
+    back = pairs.action == 1
+    assert back.any() and (pairs.obs[back, 0] > 0).all()
