@@ -85,7 +85,7 @@ def task_config(base: RunConfig) -> RunConfig:
 def _ranked(arm: str, config: RunConfig) -> RunConfig:
     if arm == "loop":
         return config
-    preferences = {"ranker": "task_heuristic", "accuracy": ACCURACY[arm]}
+    preferences = {"ranker": "task_heuristic", "accuracy": ACCURACY[arm], "pairs": TASK.counts[0]}
     return config.model_copy(update={"preferences": config.preferences.model_copy(update=preferences)})
 
 

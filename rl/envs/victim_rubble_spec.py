@@ -9,6 +9,7 @@ from .grid import ACTION_NAMES, AGENTS, STAY
 from .grid_spec import Meaning, feature_specs
 from .victim_rubble_map import (
     BY_ROLE,
+    CHAMBERS,
     FEATURE_NAMES,
     MAP,
     OBS_SIZE,
@@ -28,7 +29,8 @@ Two agents, green the medic and orange the engineer, move on a grid of 13 by 7 c
 right, y from 0 to 6 downwards.
 {grid}
 '#' is wall, '.' floor, v and V victims at (1,1) and (11,1), P, Q and r pieces of rubble at (8,1), (9,2) and (6,5).
-Both agents start on random floor cells of the middle room (x from 4 to 6, y from 1 to 5) with random headings.
+Rooms: {chambers}. Passages between them: (3,2), (3,4), (7,1), (10,2).
+Both agents start on random floor cells of Chamber3 with random headings: east (x grows), south (y grows), west, north.
 Actions: stay, turn_left, turn_right, forward (one cell ahead), interact (with the faced cell). Both agents act in every
 step, one after the other in random order.
 When green faces a victim and interacts, it is healed; when orange faces rubble and interacts, it is cleared. Either is
@@ -47,7 +49,8 @@ EVENTS = {AGENTS[0]: (HEALED,), AGENTS[1]: (CLEARED,)}
 def description(n_max: int, allow_agent_overlap: bool) -> str:
     """The rules in words, without advice."""
     overlap = "Agents may share a cell." if allow_agent_overlap else "A cell holds one agent, who blocks the other."
-    return _RULES.format(n_max=n_max, overlap=overlap, grid="\n".join(MAP.rows))
+    rooms = (f"Chamber{n} x {a}-{b}, y {c}-{d}" for n, (a, b, c, d) in enumerate(CHAMBERS, start=1))
+    return _RULES.format(n_max=n_max, overlap=overlap, grid="\n".join(MAP.rows), chambers="; ".join(rooms))
 
 
 _NAMES = ("the free victim", "the blocked victim", "the rubble at (8,1)", "the rubble at (9,2)", "the rubble at (6,5)")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(300)
 def tiny() -> RunConfig:
     settings = {**SHORT, "seed": 3, "task": {"name": "victim_rubble", "n_max": 30}}
     settings["trainer"] = {**SHORT["trainer"], "steps": 3_840}
-    settings["preferences"] = {"pairs": 50, "scorer": {"max_epochs": 3, "members": 2}}
+    settings["preferences"] = {"scorer": {"max_epochs": 3, "members": 2}}
     return RunConfig.model_validate(settings)
 
 
