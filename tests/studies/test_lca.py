@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from cosignal.errors import ConfigError
 from cosignal.studies import lca, lca_arms, lca_laws, lca_rollout, pieces, run_study
 from cosignal.studies.lca_arms import ENTROPY, FIGURES, TASKS, LcaArm, arms_of, training_config
 from cosignal.studies.lca_curves import Curve, half_way, train_curve
 from cosignal.studies.lca_laws import law_rows
 from cosignal.studies.lca_rows import STATEMENTS, Found, Part, above, below, judged, rows_of, verdict_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TWO_SWITCH = TASKS["two_switch"]
 
@@ -28,14 +28,6 @@ def curve(*returns: float, success: float = 0.0, seed: int = 1) -> Curve:
 
 def found(**arms: list[Curve]) -> Found:
     return Found(TWO_SWITCH, arms)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ------------------------------------------------------------ numbers of a curve

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,16 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranked_moves import made_up_pairs, two_switch_pairs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FRESH = made_up_pairs(4000, 99)
 SHORT = ScorerConfig(hidden=(8,), max_epochs=3, members=2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def fitted(pairs: Pairs, queries: int = 1, accuracy: float = 1.0, seed: int = 0, **config: Any) -> Fitted:
