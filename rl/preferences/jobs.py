@@ -14,8 +14,8 @@ RESULT, ANSWERS = "result.json", "answers.jsonl"
 
 
 class CollectJob(Config):
-    """Play the policy of `snapshot`, with agents that act at random in a share of their steps (see `collect_pairs`), and
-    write `counts` pairs by group to `out`; all below `run_dir`. `key_steps`: what the team must do is looked for in
+    """Play the policy of `snapshot`, with agents that act at random in a share of their steps (see `collect_pairs`),
+    and write `counts` pairs by group to `out`; all below `run_dir`. `key_steps`: what the team must do is looked for in
     random play, for the prompt."""
 
     kind: Literal["collect"] = "collect"
