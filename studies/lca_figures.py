@@ -33,6 +33,8 @@ def draw_curves(task: LcaTask, figure: int, arms: Sequence[LcaArm], curves: Curv
         axes.fill_between(steps[seen], (mean - sd)[seen], (mean + sd)[seen], color=colour, alpha=0.12, linewidth=0)
     axes.axhline(task.optimum, color="0.4", linewidth=0.8, linestyle=":", label="optimum")
     axes.set(xlim=(0, task.steps), ylim=task.axis, xlabel="environment steps", ylabel="return")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.locator_params(axis="x", nbins=6)
     seeds = len(next(iter(curves.values())))
     axes.set_title(f"{task.title}, figure {figure}: mean and standard deviation of {seeds} seeds", fontsize=10)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
