@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import ConfigError
 from .lca_arms import FIGURES, FIRST_SEED, TASKS, arms_of, tasks_of
 from .lca_curves import run_curves
-from .lca_figures import draw_curves, draw_rollout
+from .lca_figures import draw_curves, draw_rollout, pyplot
 from .lca_laws import law_rows
 from .lca_rollout import rollout_rows
 from .lca_rows import Found, measures, rows_of
@@ -45,6 +45,7 @@ def run_lca(
     exist, or where matplotlib is missing.
     """
     _check(figures, tasks)
+    pyplot()  # where it is missing, that is said now and not after an hour
     numbers = range(first_seed, first_seed + seeds)
     rows, tables, drawn = list[Row](), list[str](), list[str]()
     for figure in figures or FIGURES:

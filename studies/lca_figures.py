@@ -16,11 +16,8 @@ POINTS = 200
 
 
 def draw_curves(task: LcaTask, figure: int, arms: Sequence[LcaArm], curves: Curves, path: Path) -> None:
-    """One line an arm, with the standard deviation over seeds around it.
-
-    Raises ConfigError where matplotlib is not installed (extra `studies`).
-    """
-    plt = _pyplot()
+    """One line an arm, with the standard deviation over seeds around it."""
+    plt = pyplot()
     steps = np.linspace(0, task.steps, POINTS)
     drawing, axes = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
     for number, arm in enumerate(arms):
@@ -44,7 +41,7 @@ def draw_curves(task: LcaTask, figure: int, arms: Sequence[LcaArm], curves: Curv
 
 def draw_rollout(rewards: Mapping[str, Sequence[float]], path: Path) -> None:
     """Figure 6: what each step of one episode pays; one row a kind of reward."""
-    plt = _pyplot()
+    plt = pyplot()
     drawing, rows = plt.subplots(len(rewards), 1, figsize=(7.2, 1.7 * len(rewards)), layout="constrained", sharex=True)
     for axes, (label, values) in zip(rows, rewards.items(), strict=True):
         steps = np.arange(1, len(values) + 1)
@@ -57,7 +54,8 @@ def draw_rollout(rewards: Mapping[str, Sequence[float]], path: Path) -> None:
     _save(drawing, path)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib's, drawing to files. Raises ConfigError where it is not installed (extra `studies`)."""
     try:
         import matplotlib as mpl
     except ImportError as error:
@@ -73,4 +71,4 @@ def _pyplot() -> Any:
 def _save(drawing: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=130)
-    _pyplot().close(drawing)
+    pyplot().close(drawing)

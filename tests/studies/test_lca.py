@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,3 +178,10 @@ def test_what_does_not_exist_is_named() -> None:
 def test_the_laws_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lca_laws, "PAIRS", 500)
     assert {row["id"]: row["verdict"] for row in law_rows([1])} == dict.fromkeys(("T-1", "T-2", "T-3"), "reproduced")
+
+
+def test_a_missing_matplotlib_is_told_before_anything_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(lca, "run_curves", None)
+    with pytest.raises(ConfigError, match=r"need matplotlib, it is not installed; pip install 'cosignal\[studies\]'"):
+        run_study("lca", 1, (), print)
