@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ def tiny() -> RunConfig:
 def test_every_arm_runs_on_the_same_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pieces, "PARALLEL", 0)
-    monkeypatch.setattr(rules_critic, "FLAT_TREND", 99.0)  # credit is unclear from the first look on
-    monkeypatch.setattr(rules_critic, "EARNED", -99.0)
+    unclear = rules_critic._finding("unclear_credit", ["sparse.return_now"], "Who earned it?")
+    monkeypatch.setattr(rules_critic, "_findings", lambda evidence: [unclear])
+    monkeypatch.setattr(union, "TASK", replace(union.TASK, counts=(60, 60)))
     result = run_union(1, (), lambda line: None, tiny())
     rows = {row["id"]: row for row in result["rows"]}
     assert {o["arm"] for o in result["outcomes"]} == {"plain", "lca"}
