@@ -17,7 +17,6 @@ from ..rl.preferences.config import ScorerConfig
 from ..rl.preferences.fit import Fitted, fit_scorer
 from ..rl.preferences.votes import confidence, oracle_votes
 from ..rl.process import one_thread
-from ..rl.signals.scorer import Scorers
 from ..rl.signals.signal import LearnedTerm, Signal
 from ..rl.training import TrainingLine
 from .lca_arms import LcaArm, LcaTask, training_config
@@ -120,18 +119,24 @@ def _point(line: TrainingLine, task: LcaTask) -> tuple[int, float, float]:
 
 def new_line(task: LcaTask, arm: LcaArm, seed: int) -> tuple[TrainingLine, list[Fitted], int]:
     """A line that is paid as the arm says; its scorers, and the steps that their pairs took."""
-    scorers = Scorers()
-    line = TrainingLine(training_config(task, arm, seed), scorers=scorers)
+    line = TrainingLine(training_config(task, arm, seed))
     if not arm.queries:
         return line, [], 0
     fitted, steps = fit_scorers(task, arm, seed)
+    pay_by(line, fitted)
+    return line, fitted, steps
+
+
+def pay_by(line: TrainingLine, fitted: Sequence[Fitted]) -> None:
+    """Put scorers in force, one a group, in the paper's form. They are in units of their own: one good move is worth
+    about 1, beside the team's reward as the task gives it."""
     terms = [
-        LearnedTerm(name=f"scorer_{group.name}", scorer=scorers.add(fit.scorer), agents=group.name, form="difference")
+        LearnedTerm(
+            name=f"scorer_{group.name}", scorer=line.scorers.add(fit.scorer), agents=group.name, form="difference"
+        )
         for group, fit in zip(line.spec.groups, fitted, strict=True)
     ]
-    # in units of the scorer: one good move is worth about 1, beside the team's reward as the task gives it
     line.apply_signal(Signal(beta=1.0, scale=1.0, terms=tuple(terms)))
-    return line, fitted, steps
 
 
 def fit_scorers(task: LcaTask, arm: LcaArm, seed: int) -> tuple[list[Fitted], int]:

@@ -24,11 +24,9 @@ from ..config import RunConfig
 from ..graphs.rank_transitions import TITLE
 from ..rl.evaluate import Evaluator
 from ..rl.process import one_thread
-from ..rl.signals.scorer import Scorers
-from ..rl.signals.signal import LearnedTerm, Signal
 from ..rl.training import TrainingLine
 from .lca_arms import TASKS, LcaArm, LcaTask
-from .lca_curves import fit_scorers
+from .lca_curves import fit_scorers, pay_by
 from .lines import FINAL_EPISODES, FINAL_SEED, run_lines
 from .markdown import table
 from .outcome import Outcome, Point, first_solved, told
@@ -115,14 +113,9 @@ def work_lca(content: dict[str, Any], _folder: Path) -> dict[str, Any]:
 
 def train_lca(config: RunConfig, task: LcaTask, accuracy: float) -> Outcome:
     """Scorers, then a line that is paid by them from its first step on. Total steps count what was played for pairs."""
-    scorers = Scorers()
-    line = TrainingLine(config.training(), scorers=scorers)
+    line = TrainingLine(config.training())
     fits, played = fit_scorers(task, LcaArm("lca", "LCA", queries=1, accuracy=accuracy), config.seed)
-    terms = [
-        LearnedTerm(name=f"scorer_{group.name}", scorer=scorers.add(fit.scorer), agents=group.name, form="difference")
-        for group, fit in zip(line.spec.groups, fits, strict=True)
-    ]
-    line.apply_signal(Signal(beta=1.0, scale=1.0, terms=tuple(terms)))
+    pay_by(line, fits)
     points = list[Point]()
     while line.steps_main < config.trainer.steps:
         success = line.update().row["success"]
