@@ -109,9 +109,8 @@ async def _ask(ctx: Ctx, point: int, pairs: Pairs, known: set[tuple[str, str, in
     try:
         async with aclosing(asked):
             async for answers in asked:
-                await (
-                    ctx.write_calls()
-                )  # first: what was paid must be known before its answer keeps it from being asked
+                # first, for what was paid must be known before its answer keeps it from being asked
+                await ctx.write_calls()
                 await asyncio.to_thread(append_answers, answers_path(ctx, point), answers)
     finally:
         await ctx.write_calls()
