@@ -141,17 +141,23 @@ def _staleness(config: RunConfig, sums: dict[str, Any]) -> Check:
 
 
 def _ranking(config: RunConfig) -> Check:
-    """What is asked of a model each time that moves are ranked; a limit that is reached ends adaptation."""
+    """What is asked of a model in each intervention that ranks moves; a limit that is reached ends adaptation."""
     preferences, limits = config.preferences, config.llm.limits
-    requests = -(-preferences.pairs * preferences.queries // preferences.batch)
-    tokens = preferences.pairs * preferences.queries * TOKENS_A_MOVE
+    votes = preferences.pairs * preferences.queries * preferences.rounds
+    requests = -(-preferences.pairs // preferences.batch) * preferences.queries * preferences.rounds
+    tokens = votes * TOKENS_A_MOVE
     words = (
-        f"{preferences.pairs:,} pairs × {preferences.queries} votes for each group of agents and each time: "
-        f"{requests:,} requests, about {tokens:,} tokens; llm.limits allow {limits.calls:,} and {limits.tokens:,} a run"
+        f"{preferences.pairs:,} pairs × {preferences.queries} votes × {preferences.rounds} rounds for each group of "
+        f"agents: {requests:,} requests, about {tokens:,} tokens; "
+        f"llm.limits allow {limits.calls:,} and {limits.tokens:,} a run"
     )
     if requests <= limits.calls / 2 and tokens <= limits.tokens / 2:
         return ok("preferences", words)
-    return warning("preferences", words, "raise llm.limits.calls and llm.limits.tokens, or lower preferences.pairs")
+    return warning(
+        "preferences",
+        words,
+        "raise llm.limits.calls and llm.limits.tokens, or lower preferences.pairs or preferences.rounds",
+    )
 
 
 def _workers(config: RunConfig) -> str:

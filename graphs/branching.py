@@ -12,7 +12,7 @@ from .context import Ctx
 from .events import BranchFinished
 
 CONTROL = "control"
-Phase = Literal["screen", "full", "probe", "confirm"]
+Phase = Literal["screen", "full", "probe", "confirm", "rehearsal"]
 
 
 def kept_exploration(signal: Signal) -> Exploration:

@@ -20,6 +20,11 @@ class PreferenceConfig(Config):
     for each group of agents and each time. `queries`: votes on each pair. `batch`: pairs in one request to a model.
     `form`: of the learned terms, see `LearnedTerm`. `left_data`: share of recorded states on which the ensemble must
     disagree as on few of its own pairs, for its data to count as left behind.
+
+    `rounds`: how often moves are ranked in one intervention. Before each time but the first, a fork of the run is
+    trained for `rehearsal` environment steps on what was fitted so far, and its moves are ranked: a policy that does
+    not solve a task knows little of the way there (as DAgger asks where the learner is: Ross et al. 2011). The steps
+    are paid from the budget of branches; where it does not pay for them beside the branches, fewer rounds are held.
     """
 
     ranker: Literal["none", "model", "task_heuristic"] = "none"
@@ -29,6 +34,8 @@ class PreferenceConfig(Config):
     batch: int = Field(default=10, ge=1, le=100)
     form: Literal["potential", "difference"] = "potential"
     left_data: float = Field(default=0.25, gt=0, le=1)
+    rounds: int = Field(default=4, ge=1, le=10)
+    rehearsal: int = Field(default=50_000, ge=1)
     scorer: ScorerConfig = ScorerConfig()
 
 

@@ -69,12 +69,14 @@ class Diagnosed(EventBase):
 
 class TransitionsRanked(EventBase):
     """Single agents' moves were ranked and scorers fitted. `ranker`: who ranked, an oracle named as such. `steps`:
-    environment steps that were played for it. `groups`: by the group's number, the scorer and how well it fits."""
+    environment steps that were played for it, rehearsals apart. `rounds`: how often moves were ranked. `groups`: by
+    the group's number, the scorer and how well it fits."""
 
     kind: Literal["transitions_ranked"] = "transitions_ranked"
     point: int
     ranker: str
     steps: int
+    rounds: int
     groups: dict[str, dict[str, Any]]
 
 

@@ -1,9 +1,10 @@
 """Pairs, votes and scorers of a run, as the loop gets them: from processes of their own, files below the run directory.
 
-    preferences/update_000000016/    what was collected at the point of update 16
-        pairs.safetensors texts.json                the pairs
-        answers.jsonl                               who said what about them
-        collect.result.json fit.result.json         what the processes said, written last
+    preferences/update_000000016/round_0/    what was collected at the point of update 16, first of the run's policy
+        pairs.safetensors texts.json                        the pairs
+        answers.jsonl                                       who said what about them
+        collect.result.json fit.result.json                 what the processes said, written last
+                               round_1/      then of a rehearsal
 
 Everything is under a name made of the point, and what is there is not done again: a killed loop goes on.
 """
@@ -31,16 +32,36 @@ from .branching import snapshot_of
 from .context import Ctx
 
 FOLDER = "preferences"
-CHOICE = 3  # times as many pairs are played as are ranked, where an ensemble can say which it disagrees on
+PLAYED = 12  # times as many moves are played as are ranked
+CHOICE = 3  # times as many are looked at, where an ensemble can say which it disagrees on
 _PAIR_SEED = 0x9A12
 
+Groups = dict[str, dict[str, Any]]  # by the group's number: its scorer, and how well it fits
 
-def folder_of(point: int) -> str:
-    return f"{FOLDER}/update_{point:09d}"
+
+class Session(NamedTuple):
+    """One time of ranking: number `round` at the adaptation point `point`, moves of the policy in `snapshot`."""
+
+    point: int
+    round: int
+    snapshot: str
+
+    @property
+    def folder(self) -> str:
+        """Below the run directory."""
+        return folder_of(self.point, self.round)
+
+    def seed(self, run_seed: int, purpose: int) -> int:
+        """Another for every run, point, round and purpose."""
+        return splitmix64(splitmix64(splitmix64(purpose ^ run_seed) ^ self.point) ^ self.round) >> 33
+
+
+def folder_of(point: int, round_: int) -> str:
+    return f"{FOLDER}/update_{point:09d}/round_{round_}"
 
 
 class Collected(NamedTuple):
-    """`pairs` [g] of the policy as it is at the point; `steps`: environment steps that were played for them.
+    """`pairs` [g]; `steps`: environment steps that were played for them.
     `key_steps`: what the team must do, in words, where a model ranks."""
 
     pairs: list[Pairs]
@@ -48,18 +69,18 @@ class Collected(NamedTuple):
     key_steps: list[str]
 
 
-async def collected_pairs(ctx: Ctx, point: int, status: TrainerStatus) -> Collected:
-    """Where the run has fitted an ensemble before, those come first that it disagrees on."""
-    folder, known = folder_of(point), await known_scorers(ctx)
-    counts = [ctx.config.preferences.pairs * (CHOICE if known else 1) for _ in ctx.spec.groups]
-    seed = splitmix64(splitmix64(_PAIR_SEED ^ ctx.config.seed) ^ point) >> 33
+async def collected_pairs(ctx: Ctx, session: Session, known: Groups) -> Collected:
+    """Where an ensemble was fitted before (`known`), those come first that it disagrees on."""
+    choice = CHOICE if known else 1
+    counts = [ctx.config.preferences.pairs * choice for _ in ctx.spec.groups]
     told = await _key_steps(ctx)
     job = CollectJob(
-        run_dir=ctx.run_dir, snapshot=snapshot_of(status), counts=counts, seed=seed, out=f"{folder}/played",
+        run_dir=ctx.run_dir, snapshot=session.snapshot, counts=counts, spread=PLAYED // choice,
+        seed=session.seed(ctx.config.seed, _PAIR_SEED), out=f"{session.folder}/played",
         key_steps=told is None and ctx.config.preferences.ranker == "model",
     )  # fmt: skip
     done = await _done(ctx, job)
-    pairs = await asyncio.to_thread(_chosen, ctx, folder, known)
+    pairs = await asyncio.to_thread(_chosen, ctx, session.folder, known)
     return Collected(pairs, int(done["steps"]), done["key_steps"] if told is None else told)
 
 
@@ -70,8 +91,8 @@ async def _key_steps(ctx: Ctx) -> list[str] | None:
     return found
 
 
-def _chosen(ctx: Ctx, folder: str, known: dict[str, dict[str, Any]]) -> list[Pairs]:
-    """What is ranked of what was played; written as the point's pairs."""
+def _chosen(ctx: Ctx, folder: str, known: Groups) -> list[Pairs]:
+    """What is ranked of what was played; written as the session's pairs."""
     played, most = load_pairs(ctx.run_dir / folder / "played"), ctx.config.preferences.pairs
     pairs = [p if str(p.group) not in known else _most_disputed(ctx, p, known[str(p.group)], most) for p in played]
     save_pairs(pairs, ctx.run_dir / folder)
@@ -83,19 +104,23 @@ def _most_disputed(ctx: Ctx, pairs: Pairs, known: dict[str, Any], most: int) -> 
     return pairs.taken(np.argsort(-disagreement, kind="stable")[:most])
 
 
-async def fitted_scorers(ctx: Ctx, point: int) -> dict[str, dict[str, Any]]:
-    """By the group's number: the scorer that was fitted to all pairs of the run so far, and how well it fits."""
-    earlier = [row["point"] for row in await ctx.store.rows("rankings") if row["point"] < point]
-    folders = [folder_of(p) for p in [*earlier, point]]
-    preferences = ctx.config.preferences
-    job = FitJob(run_dir=ctx.run_dir, folders=folders, scorer=preferences.scorer, seed=point, out=folder_of(point))
+async def fitted_scorers(ctx: Ctx, session: Session) -> Groups:
+    """The scorers that were fitted to all pairs of the run so far, and how well they fit."""
+    earlier = [row for row in await ctx.store.rows("rankings") if row["point"] < session.point]
+    before = [(row["point"], k) for row in earlier for k in range(row["detail"]["rounds"])]
+    here = [(session.point, k) for k in range(session.round + 1)]
+    job = FitJob(
+        run_dir=ctx.run_dir, folders=[folder_of(*each) for each in [*before, *here]],
+        scorer=ctx.config.preferences.scorer, seed=session.point, out=session.folder,
+    )  # fmt: skip
     return await _done(ctx, job)
 
 
-async def known_scorers(ctx: Ctx) -> dict[str, dict[str, Any]]:
-    """By the group's number: the last that the run has fitted; none before the first."""
-    fitted = [row["detail"]["groups"] for row in await ctx.store.rows("rankings") if row["detail"]["groups"]]
-    found: dict[str, dict[str, Any]] = fitted[-1] if fitted else {}
+async def known_scorers(ctx: Ctx, point: int) -> Groups:
+    """The last that the run fitted at an earlier point; none before the first."""
+    rows = [row for row in await ctx.store.rows("rankings") if row["point"] < point]
+    fitted = [row["detail"]["groups"] for row in rows if row["detail"]["groups"]]
+    found: Groups = fitted[-1] if fitted else {}
     return found
 
 
@@ -158,5 +183,5 @@ async def _run(ctx: Ctx, folder: Path, kind: str) -> None:
         raise PreferenceError(f"{kind} ended with status {code}: {await asyncio.to_thread(tail, output)}")
 
 
-def answers_path(ctx: Ctx, point: int) -> Path:
-    return ctx.run_dir / folder_of(point) / ANSWERS
+def answers_path(ctx: Ctx, session: Session) -> Path:
+    return ctx.run_dir / session.folder / ANSWERS

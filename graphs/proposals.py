@@ -16,16 +16,20 @@ def proposal_rows(state: State, proposals: Sequence[Proposal]) -> list[dict[str,
     return [_row(state, position, proposal) for position, proposal in enumerate(proposals)]
 
 
-def _row(state: State, position: int, proposal: Proposal) -> dict[str, Any]:
-    in_force = TrainerStatus.model_validate(state["status"])
-    signal = Signal(
-        version=in_force.signal.version + 1,
-        parent=in_force.signal.version,
-        stage=in_force.stage,
+def signal_of(proposal: Proposal, status: TrainerStatus) -> Signal:
+    """What the proposal would put in force after the signal of `status`."""
+    return Signal(
+        version=status.signal.version + 1,
+        parent=status.signal.version,
+        stage=status.stage,
         beta=proposal.beta,
         terms=tuple(proposal.terms),
         exploration=proposal.exploration,
     )
+
+
+def _row(state: State, position: int, proposal: Proposal) -> dict[str, Any]:
+    signal = signal_of(proposal, TrainerStatus.model_validate(state["status"]))
     return {
         "id": f"p{state['point']}-r{state['round']}-{position}",
         "point": state["point"],

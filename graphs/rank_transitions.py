@@ -1,5 +1,6 @@
 """rank_transitions: where credit is unclear, rank single agents' moves and fit a scorer to the rankings (LCA).
 
+Moves of the policy as it is come first, then those of rehearsals: forks that are trained on what was fitted so far.
 What comes of it is one more proposal: check, branches and gate treat it like any other. It is never put in force by
 itself, and a scorer in force is never changed in place.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any
 
 from langgraph.runtime import Runtime
@@ -22,39 +24,89 @@ from ..rl.ipc.messages import TrainerStatus
 from ..rl.preferences.answers import RecordedAnswer, append_answers, read_answers
 from ..rl.preferences.pairs import Pairs
 from ..rl.preferences.votes import oracle_votes
-from ..rl.signals.signal import LearnedTerm, Signal, Term
-from ..rl.task import splitmix64
+from ..rl.signals.signal import Exploration, LearnedTerm, Term
+from .branching import snapshot_of
 from .context import Ctx
 from .events import TransitionsRanked
-from .preferences import Collected, answers_path, collected_pairs, fitted_scorers
+from .preferences import Groups, Session, answers_path, collected_pairs, fitted_scorers, known_scorers
+from .proposals import signal_of
+from .rehearsal import KICK, rehearsed
 from .state import State
 
 ORACLE = "task_heuristic"
 TITLE = "What the Ranker prefers"  # of the proposal that scorers make
 NO_PROMPT = "0" * 16  # of answers that no prompt asked for
-BETA = 0.5
+# Scores are scaled so that crossing their range over recorded states is worth the range of returns. What a stuck policy
+# has recorded spans little of the way to the goal, and a tenth of LCA's own strength was measured not to move it.
+BETA = 2.0
+_VOTE_SEED = 0x707E
+
+
+@dataclass
+class _Ranking:
+    """What the rounds of one intervention have come to, as the table `rankings` has it. `steps`: that were played."""
+
+    point: int
+    ranker: str
+    rounds: int = 0
+    steps: int = 0
+    key_steps: list[str] = field(default_factory=list)
+    groups: Groups = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        detail = {"groups": self.groups, "key_steps": self.key_steps, "rounds": self.rounds}
+        return {"point": self.point, "ranker": self.ranker, "steps": self.steps, "detail": detail}
+
+    def event(self) -> TransitionsRanked:
+        return TransitionsRanked(
+            point=self.point, ranker=self.ranker, steps=self.steps, rounds=self.rounds, groups=self.groups
+        )
 
 
 async def rank_transitions(state: State, runtime: Runtime[Ctx]) -> State:
-    """Pairs of the current policy, votes on them, scorers, and the proposal that they make. Where the Ranker fails, the
-    intervention goes on without it."""
-    ctx, point, status = runtime.context, state["point"], TrainerStatus.model_validate(state["status"])
-    ranker = ranker_name(ctx)
+    """Pairs, votes on them, scorers, and the proposal that they make. Where the Ranker fails, the intervention goes on
+    with what it had come to before, which may be nothing."""
+    ctx, ranking = runtime.context, _Ranking(state["point"], ranker_name(runtime.context))
+    note: dict[str, Any] = {"ranker": ranking.ranker}
     try:
-        collected = await collected_pairs(ctx, point, status)
-        detail = {"groups": {}, "key_steps": collected.key_steps}
-        row = {"point": point, "ranker": ranker, "steps": collected.steps, "detail": detail}
-        await ctx.store.write("rankings", row)
-        await _vote(ctx, point, collected)
-        groups = await fitted_scorers(ctx, point)
+        await _rank(ctx, state, ranking)
     except BudgetExhausted as error:
-        return {"learned": None, "adaptation_over": True, "note": {"ranker": ranker, "error": str(error)[:500]}}
+        return {"learned": None, "adaptation_over": True, "note": note | {"error": str(error)[:500]}}
     except (ModelAnswerError, PreferenceError) as error:
-        return {"learned": None, "note": {"ranker": ranker, "error": str(error)[:500]}}
-    await ctx.store.update("rankings", [{"point": point, "detail": detail | {"groups": groups}}])
-    ctx.emit(TransitionsRanked(point=point, ranker=ranker, steps=collected.steps, groups=groups))
-    proposal = offered(ctx, status.signal, Diagnosis.model_validate(state["diagnosis"]), groups, ranker)
-    return {"learned": proposal.model_dump(mode="json"), "note": {"ranker": ranker, "groups": groups}}
+        note["error"] = str(error)[:500]
+    note |= {"rounds": ranking.rounds, "groups": ranking.groups}
+    if not ranking.groups:
+        return {"learned": None, "note": note}
+    ctx.emit(ranking.event())
+    return {"learned": _offered(ctx, state, ranking).model_dump(mode="json"), "note": note}
+
+
+async def _rank(ctx: Ctx, state: State, ranking: _Ranking) -> None:
+    """As many rounds as the config asks for and the budget of branches pays."""
+    status = TrainerStatus.model_validate(state["status"])
+    start: str | None = snapshot_of(status)
+    known = await known_scorers(ctx, ranking.point)
+    while start is not None:
+        session = Session(ranking.point, ranking.rounds, start)
+        known = await _hold(ctx, session, ranking, known)
+        if ranking.rounds == ctx.config.preferences.rounds:
+            return
+        signal = signal_of(_offered(ctx, state, ranking), status)
+        start = await rehearsed(ctx, ranking.point, ranking.rounds, status, start, signal)
+
+
+async def _hold(ctx: Ctx, session: Session, ranking: _Ranking, known: Groups) -> Groups:
+    """One session of ranking; the scorers that are fitted after it. What it played is counted before it is ranked."""
+    collected = await collected_pairs(ctx, session, known)
+    ranking.steps += collected.steps
+    ranking.key_steps = collected.key_steps
+    await ctx.store.write("rankings", ranking.row())
+    for pairs in collected.pairs:
+        await _vote(ctx, session, pairs, collected.key_steps)
+    ranking.groups = await fitted_scorers(ctx, session)
+    ranking.rounds += 1
+    await ctx.store.write("rankings", ranking.row())
+    return ranking.groups
 
 
 def ranker_name(ctx: Ctx) -> str:
@@ -69,21 +121,20 @@ def ranker_name(ctx: Ctx) -> str:
 # ---------------------------------------------------------------- votes
 
 
-async def _vote(ctx: Ctx, point: int, collected: Collected) -> None:
+async def _vote(ctx: Ctx, session: Session, pairs: Pairs, key_steps: Sequence[str]) -> None:
     """Answers for every pair and query that has none yet."""
-    path = answers_path(ctx, point)
+    path = answers_path(ctx, session)
     known = {(a.pair, a.agent, a.query) for a in await asyncio.to_thread(read_answers, path)}
-    for group in collected.pairs:
-        if ctx.config.preferences.ranker == ORACLE:
-            answers = [a for a in _oracle(ctx, point, group) if (a.pair, a.agent, a.query) not in known]
-            await asyncio.to_thread(append_answers, path, answers)
-        else:
-            await _ask(ctx, point, group, known, collected.key_steps)
+    if ctx.config.preferences.ranker != ORACLE:
+        await _ask(ctx, session, pairs, known, key_steps)
+        return
+    answers = [a for a in _oracle(ctx, session, pairs) if (a.pair, a.agent, a.query) not in known]
+    await asyncio.to_thread(append_answers, path, answers)
 
 
-def _oracle(ctx: Ctx, point: int, pairs: Pairs) -> list[RecordedAnswer]:
+def _oracle(ctx: Ctx, session: Session, pairs: Pairs) -> list[RecordedAnswer]:
     preferences, agents = ctx.config.preferences, ctx.spec.groups[pairs.group].agents
-    seed = splitmix64(splitmix64(ctx.config.seed) ^ point) >> 33
+    seed = session.seed(ctx.config.seed, _VOTE_SEED)
     votes = oracle_votes(pairs.label, preferences.queries, preferences.accuracy, seed)
     return [
         RecordedAnswer(pair=pair, agent=agents[i], query=query, prompt=NO_PROMPT, vote=float(vote), model=ORACLE)
@@ -92,7 +143,9 @@ def _oracle(ctx: Ctx, point: int, pairs: Pairs) -> list[RecordedAnswer]:
     ]
 
 
-async def _ask(ctx: Ctx, point: int, pairs: Pairs, known: set[tuple[str, str, int]], key_steps: Sequence[str]) -> None:
+async def _ask(
+    ctx: Ctx, session: Session, pairs: Pairs, known: set[tuple[str, str, int]], key_steps: Sequence[str]
+) -> None:
     """What a model says is written as it comes, so that no answer that was paid for is lost."""
     group, preferences = ctx.spec.groups[pairs.group], ctx.config.preferences
     items = [
@@ -103,7 +156,7 @@ async def _ask(ctx: Ctx, point: int, pairs: Pairs, known: set[tuple[str, str, in
     ]
     told = RankSetting(ctx.spec.description, ctx.spec.agents, key_steps)
     asked = ask_about(
-        ctx.models.transition_ranker, Place(point), told, items,
+        ctx.models.transition_ranker, Place(session.point), told, items,
         queries=preferences.queries, batch=preferences.batch, known=known,
     )  # fmt: skip
     try:
@@ -111,7 +164,7 @@ async def _ask(ctx: Ctx, point: int, pairs: Pairs, known: set[tuple[str, str, in
             async for answers in asked:
                 # first, for what was paid must be known before its answer keeps it from being asked
                 await ctx.write_calls()
-                await asyncio.to_thread(append_answers, answers_path(ctx, point), answers)
+                await asyncio.to_thread(append_answers, answers_path(ctx, session), answers)
     finally:
         await ctx.write_calls()
 
@@ -119,13 +172,14 @@ async def _ask(ctx: Ctx, point: int, pairs: Pairs, known: set[tuple[str, str, in
 # ---------------------------------------------------------------- the proposal
 
 
-def offered(
-    ctx: Ctx, in_force: Signal, diagnosis: Diagnosis, groups: dict[str, dict[str, Any]], ranker: str
-) -> Proposal:
-    """The scorers as terms beside those in force, in the place of older ones."""
+def _offered(ctx: Ctx, state: State, ranking: _Ranking) -> Proposal:
+    """The scorers as terms beside those in force, in the place of older ones. What was stuck gets the kick that the
+    rehearsals had; a policy that has only left a scorer's data does not need it."""
+    in_force = TrainerStatus.model_validate(state["status"]).signal
+    diagnosis = Diagnosis.model_validate(state["diagnosis"])
     terms: list[Term] = [term for term in in_force.terms if not isinstance(term, LearnedTerm)]
     fits = []
-    for g, group in groups.items():
+    for g, group in ranking.groups.items():
         name = ctx.spec.groups[int(g)].name
         form = ctx.config.preferences.form
         terms.append(LearnedTerm(name=f"ranked_{g}", scorer=group["scorer"], form=form, agents=name))
@@ -133,10 +187,11 @@ def offered(
     addresses = [finding.failure for finding in diagnosis.findings if finding.failure in OF_CREDIT]
     return Proposal(
         title=TITLE,
-        reason=f"Scorers fitted to single agents' moves, ranked by {ranker}. {'; '.join(fits)}."[:600],
+        reason=f"Scorers fitted to single agents' moves, ranked by {ranking.ranker}. {'; '.join(fits)}."[:600],
         addresses=addresses[:4] or [Failure.UNCLEAR_CREDIT],
         beta=in_force.beta if in_force.terms else BETA,
         terms=terms[-8:],
+        exploration=Exploration() if state.get("left_data") else Exploration(kick=KICK),
     )
 
 

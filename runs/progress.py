@@ -74,7 +74,8 @@ class Board:
             case e.Diagnosed():
                 yield Line(steps, "diagnosis", ", ".join(event.failures).replace("_", " "), "yellow")
             case e.TransitionsRanked():
-                yield Line(steps, "ranking", f"moves ranked by {event.ranker}", "yellow")
+                times = "once" if event.rounds == 1 else f"{event.rounds} times"
+                yield Line(steps, "ranking", f"moves ranked {times} by {event.ranker}", "yellow")
             case e.ProposalMade():
                 self._titles[event.id] = event.title
                 refused = f" (refused: {event.problems[0]})" if event.problems else ""

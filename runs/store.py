@@ -140,7 +140,7 @@ class LoopStore:
         steps = "COALESCE(SUM(json_extract(result, '$.steps') + json_extract(result, '$.steps_evaluation')), 0)"
         query, values = f"SELECT {steps} FROM branches", tuple[int, ...]()
         if before is not None:
-            query += " WHERE (point, round) < (?, ?) OR (phase = 'probe' AND point <= ?)"
+            query += " WHERE (point, round) < (?, ?) OR (phase IN ('probe', 'rehearsal') AND point <= ?)"
             values = (*before, before[0])
         [row] = list(await self._connection.execute_fetchall(query, values))
         last = (1 << 62) if before is None else before[0]

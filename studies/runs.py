@@ -14,6 +14,7 @@ from ..graphs.run import start
 from ..rl.checkpoint import load_snapshot, newest_snapshot
 from ..rl.evaluate import Evaluator
 from ..rl.process import one_thread
+from ..rl.signals.scorer import FOLDER, Scorers
 from ..rl.training import TrainingLine
 from ..runs.store import RunView, steps_of
 from .lines import FINAL_EPISODES, FINAL_SEED
@@ -104,7 +105,7 @@ def outcome_of(arm: str, config: RunConfig, path: Path) -> Outcome:
     view = RunView(path)
     solved = first_solved(points_of(view))
     status = view.status()
-    line = TrainingLine(config.training())
+    line = TrainingLine(config.training(), scorers=Scorers(path / FOLDER))
     newest = newest_snapshot(path / "checkpoints")
     if newest is None:
         raise FileNotFoundError(f"a finished run has a snapshot, {str(path)!r} has none")

@@ -5,8 +5,8 @@ Victim-Rubble, where plain IPPO settles for what each agent can do by itself. Ar
 * `plain`   IPPO on the sparse reward
 * `lca`     scorers fitted before the first step to the task's heuristic, in force for ever, without any branch
 * `loop`    the rules propose, the gate decides; nobody ranks moves
-* `union`   besides, where credit is unclear moves of the current policy are ranked, and what is fitted to the rankings
-            is offered to the gate as one proposal more
+* `union`   besides, where credit is unclear moves of the current policy and of its rehearsals are ranked, and what is
+            fitted to the rankings is offered to the gate as one proposal more; nobody plays the heuristic
 
 `lca_noisy` and `union_noisy` (on request) are told the truth about seven moves of ten.
 
@@ -39,6 +39,7 @@ from .two_switch import arm_rows, plain_arm
 NAME = "union"
 ARMS = ("plain", "lca", "loop", "union", "lca_noisy", "union_noisy")
 TASK = TASKS["victim_rubble"]
+RANKED = {"ranker": "task_heuristic", "pairs": 1_000, "rounds": 6}
 ACCURACY = {"lca": 1.0, "lca_noisy": 0.7, "union": 1.0, "union_noisy": 0.7}
 COLUMNS = {
     "solved": "share solved", "main_to_90": "main steps to 90 %", "total_to_90": "total steps to 90 %",
@@ -83,7 +84,7 @@ def task_config(base: RunConfig) -> RunConfig:
 def _ranked(arm: str, config: RunConfig) -> RunConfig:
     if arm == "loop":
         return config
-    preferences = {"ranker": "task_heuristic", "accuracy": ACCURACY[arm], "pairs": TASK.counts[0]}
+    preferences = RANKED | {"accuracy": ACCURACY[arm]}
     return config.model_copy(update={"preferences": config.preferences.model_copy(update=preferences)})
 
 

@@ -436,8 +436,9 @@ def test_the_command_prints_one_json_object_and_exits_with_the_verdict(monkeypat
 @pytest.mark.parametrize(
     ("more", "state"),
     [
-        ([], "warning"),  # 100 requests and 450,000 tokens a group; the default limits are 200 and 500,000
-        (["preferences.pairs=200"], "ok"),
+        ([], "warning"),  # 400 requests and 1,800,000 tokens a group; the default limits are 200 and 500,000
+        (["preferences.pairs=100"], "ok"),
+        (["preferences.pairs=400", "preferences.rounds=1"], "ok"),
         (["llm.limits.calls=1000", "llm.limits.tokens=10_000_000"], "ok"),
         (["llm.limits.calls=1000", "llm.limits.tokens=10_000_000", "preferences.queries=16"], "warning"),
     ],
@@ -445,5 +446,5 @@ def test_the_command_prints_one_json_object_and_exits_with_the_verdict(monkeypat
 def test_what_ranking_asks_of_a_model_is_compared_with_its_limits(more: list[str], state: str) -> None:
     check = one(looked_at("preferences.ranker=model", *more), "preferences")
     assert check.state == state
-    assert "for each group of agents and each time" in check.message
+    assert "rounds for each group of agents" in check.message
     assert not [c for c in looked_at(*more).checks if c.name == "preferences"]

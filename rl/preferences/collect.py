@@ -48,6 +48,7 @@ def collect_pairs(
     episode_steps: int | None = 200,
     share_random: tuple[float, float] = (0.0, 1.0),
     keep_ties: bool = True,
+    spread: int = 1,
 ) -> Collected:
     """`counts[g]` pairs of agents of group g, drawn at random from all moves but those of staying.
 
@@ -55,8 +56,9 @@ def collect_pairs(
     steps, which is drawn uniformly in `share_random` and anew from time to time: where all are equally skilled all the
     time, hardly anything is done in another order than usual, and a scorer pays whatever it likes for what it has not
     seen. Episodes are cut after `episode_steps`.
-    `keep_ties`: whether moves that the heuristic has no preference about are kept. The same arguments give the same
-    pairs.
+    `keep_ties`: whether moves that the heuristic has no preference about are kept. `spread`: times as many moves are
+    played as are kept, and from 2 on a move that was seen before is kept only where others do not suffice: a policy
+    that is stuck makes few moves over and over. The same arguments give the same pairs.
 
     Raises:
         PreferenceError: agents choose numbers of a Box, the data policy needs a heuristic that the task does not have,
@@ -71,8 +73,11 @@ def collect_pairs(
         )
     play = _Play(config, spec, seed, episode_steps, keep_ties)
     policy = play.of_every_skill(act or play.heuristic_policy(), share_random)
-    while not play.enough(counts):
+    while not play.enough([count * spread for count in counts]):
         play.step(policy)
+    if spread > 1:
+        for moves in play.moves:
+            moves.mix(play.rng)
     return Collected(
         [moves.pairs(g, count) for g, (moves, count) in enumerate(zip(play.moves, counts, strict=True))], play.steps
     )
@@ -83,6 +88,14 @@ class _Moves:
     """Of one group, as they are found."""
 
     rows: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def mix(self, rng: np.random.Generator) -> None:
+        """In random order, but those that are like an earlier one (the same observation and action) last."""
+        mixed = [self.rows[i] for i in rng.permutation(len(self.rows))]
+        moves = np.array([hash((row[0].tobytes(), row[3])) for row in mixed])
+        first = np.zeros(len(mixed), bool)
+        first[np.unique(moves, return_index=True)[1]] = True
+        self.rows = [mixed[i] for i in (*np.flatnonzero(first), *np.flatnonzero(~first))]
 
     def pairs(self, group: int, count: int) -> Pairs:
         obs, last_obs, agent, action, label, before, after = zip(*self.rows[:count], strict=True)

@@ -15,13 +15,14 @@ RESULT, ANSWERS = "result.json", "answers.jsonl"
 
 class CollectJob(Config):
     """Play the policy of `snapshot`, with agents that act at random in a share of their steps (see `collect_pairs`),
-    and write `counts` pairs by group to `out`; all below `run_dir`. `key_steps`: what the team must do is looked for in
-    random play, for the prompt."""
+    and write `counts` pairs by group to `out`; all below `run_dir`. `spread`: as `collect_pairs` has it. `key_steps`:
+    what the team must do is looked for in random play, for the prompt."""
 
     kind: Literal["collect"] = "collect"
     run_dir: Path
     snapshot: str
     counts: list[int]
+    spread: int = 1
     key_steps: bool = False
     seed: int
     out: str

@@ -43,7 +43,7 @@ def collect(job: CollectJob) -> dict[str, Any]:
     def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
         return line.learner.act(obs, generator, masks)[0]
 
-    collected = collect_pairs(config.task, job.counts, job.seed, act, episode_steps=None)
+    collected = collect_pairs(config.task, job.counts, job.seed, act, episode_steps=None, spread=job.spread)
     save_pairs(collected.pairs, job.run_dir / job.out)
     told, steps = key_steps(config.task, job.seed) if job.key_steps else ([], 0)
     return {"steps": collected.steps + steps, "key_steps": told, "pairs": [len(pairs) for pairs in collected.pairs]}

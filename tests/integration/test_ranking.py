@@ -28,7 +28,7 @@ UNCLEAR = json.dumps(
 
 def config(folder: Path, **preferences: Any) -> RunConfig:
     adaptation = {**SHORT["adaptation"], "patience": 2_560, "max_share": 0.9}
-    settings = {"pairs": 60, "scorer": {"max_epochs": 5}, **preferences}
+    settings = {"pairs": 60, "rounds": 1, "scorer": {"max_epochs": 5}, **preferences}
     return RunConfig.model_validate({**SHORT, "run_dir": folder, "adaptation": adaptation, "preferences": settings})
 
 
@@ -61,10 +61,37 @@ async def test_an_oracles_votes_become_a_learned_term_that_the_gate_judges(tmp_p
     status = view.status()
     without = view.steps_total() - sum(row["steps"] for row in view.rankings())
     assert status["steps_total"] == view.steps_total() > without  # what was played to be ranked is counted
-    answers = read_answers(view.path / "preferences" / f"update_{first['point']:09d}" / "answers.jsonl")
+    answers = read_answers(view.path / "preferences" / f"update_{first['point']:09d}" / "round_0" / "answers.jsonl")
     asked = {(answer.pair, answer.query) for answer in answers}  # a move may be drawn twice
     assert asked == {(answer.pair, query) for answer in answers for query in (0, 1)}
     assert len(answers) == 120
+
+
+async def test_what_was_fitted_is_rehearsed_and_the_moves_of_the_rehearsal_are_ranked(tmp_path: Path) -> None:
+    settings = config(tmp_path, ranker="task_heuristic", rounds=3, rehearsal=512)
+    view, events = await played(settings)
+    first = view.rankings()[0]
+    assert first["detail"]["rounds"] == 3
+    assert first["detail"]["groups"]["0"]["pairs"] == 180  # of all three rounds
+    rehearsals = [row for row in view.branches() if row["phase"] == "rehearsal" and row["point"] == first["point"]]
+    assert [(row["horizon"], row["seed"]) for row in rehearsals] == [(512, 1), (512, 2)]
+    forks = [row["job"]["fork"] for row in rehearsals]
+    assert forks[1] == rehearsals[0]["job"]["end_state"]  # the second goes on from the first
+    scorers = [row["job"]["signal"]["terms"][-1]["scorer"] for row in rehearsals]
+    assert len({*scorers, first["detail"]["groups"]["0"]["scorer"]}) == 3
+    folders = [view.path / "preferences" / f"update_{first['point']:09d}" / f"round_{k}" for k in range(3)]
+    policies = [json.loads((folder / "played" / "collect.json").read_text())["snapshot"] for folder in folders]
+    assert policies[1:] == [row["job"]["end_state"] for row in rehearsals]
+    assert next(event for event in events if event.kind == "transitions_ranked").rounds == 3
+    spent = cost(view)
+    assert sum(part["steps"] for part in spent["parts"]) == spent["total"]
+
+
+async def test_the_branches_come_first_where_the_budget_does_not_pay_for_rehearsals(tmp_path: Path) -> None:
+    settings = config(tmp_path, ranker="task_heuristic", rounds=3, rehearsal=1_000_000)
+    view, _ = await played(settings)
+    assert view.rankings()[0]["detail"]["rounds"] == 1
+    assert {row["phase"] for row in view.branches()} == {"screen", "full"}
 
 
 class Ranking(Scripted):

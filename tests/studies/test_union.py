@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 def tiny() -> RunConfig:
     settings = {**SHORT, "seed": 3, "task": {"name": "victim_rubble", "n_max": 30}}
     settings["trainer"] = {**SHORT["trainer"], "steps": 3_840}
-    settings["preferences"] = {"scorer": {"max_epochs": 3, "members": 2}}
+    settings["preferences"] = {"scorer": {"max_epochs": 3, "members": 2}, "rehearsal": 256}
     return RunConfig.model_validate(settings)
 
 
@@ -31,6 +31,7 @@ def test_every_arm_runs_on_the_same_seed(tmp_path: Path, monkeypatch: pytest.Mon
     unclear = rules_critic._finding("unclear_credit", ["sparse.return_now"], "Who earned it?")
     monkeypatch.setattr(rules_critic, "_findings", lambda evidence: [unclear])
     monkeypatch.setattr(union, "TASK", replace(union.TASK, counts=(60, 60)))
+    monkeypatch.setattr(union, "RANKED", union.RANKED | {"pairs": 60, "rounds": 2})
     result = run_union(1, (), lambda line: None, tiny())
     rows = {row["id"]: row for row in result["rows"]}
     assert {o["arm"] for o in result["outcomes"]} == {"plain", "lca"}

@@ -82,3 +82,19 @@ def test_random_actions_are_allowed_ones() -> None:
     [pairs] = collect_pairs(TaskConfig(env="small_tasks:Walk"), [300], 3, act, share_random=(1.0, 1.0)).pairs
     back = pairs.action == 1
     assert back.any() and (pairs.obs[back, 0] > 0).all()
+
+
+def test_spread_out_a_move_is_kept_once_where_others_suffice() -> None:
+    """A policy that is stuck in a corner makes the same few moves over and over."""
+
+    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
+        return [np.full(x.shape[:-1], 3) for x in obs]  # straight on, into the wall
+
+    def known(spread: int, count: int = 100) -> int:
+        found = collect_pairs(TWO_SWITCH, [count], 1, act, share_random=(0.0, 0.2), spread=spread).pairs[0]
+        assert len(found) == count
+        return len({(row.tobytes(), action) for row, action in zip(found.obs, found.action.tolist(), strict=True)})
+
+    assert known(1) < 80
+    assert known(12) == 100
+    assert known(2, 1500) < 1500  # there are not as many: the rest was seen before
