@@ -104,6 +104,20 @@ def approve(
 
 
 @app.command()
+def view(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUNS]...", help="Run directories, or folders of runs: runs_out.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+) -> None:
+    """Look at runs in a browser: prompts, answers, branches, curves; live while a run is running."""
+    from .runs.page import serve
+
+    with _clear_errors():
+        serve(paths or [Path("runs_out")], port, lambda address: typer.echo(f"{address}\nCtrl-C ends it.", err=True))
+
+
+@app.command()
 def graph(
     form: Annotated[GraphFormat, typer.Option("--format", help="mermaid is text, html one self-contained page.")] = (
         GraphFormat.mermaid

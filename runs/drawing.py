@@ -8,7 +8,7 @@ are in the way. Edges that go back run along the right side, edges that jump ove
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ SIDE = 34  # room for the first edge that runs beside the nodes
 TRACK = 12  # and for each further one
 END = "__end__"
 TERMINALS = {"__start__": "start", END: "end"}
+NOTHING: Mapping[str, str] = {}
 
 
 class Edge(NamedTuple):
@@ -160,18 +161,27 @@ def _sides(topology: Topology, layer: Mapping[str, int]) -> tuple[float, float]:
     return SIDE + TRACK * kinds.count("skip"), SIDE + TRACK * kinds.count("back")
 
 
-def svg(topology: Topology, visits: Mapping[str, int] | None = None, links: Sequence[str] = (), title: str = "") -> str:
-    """The drawing. `visits` puts a count on each node; the nodes in `links` link to `#node-<name>`.
+def svg(
+    topology: Topology,
+    visits: Mapping[str, int] | None = None,
+    links: Mapping[str, str] = NOTHING,
+    title: str = "",
+    states: Mapping[str, str] = NOTHING,
+) -> str:
+    """The drawing. `visits` puts a count on each node; `links`: node → where a click leads; `states`: node → a CSS
+    class of its own.
 
     All text is escaped. Classes: `node`, `tool`, `terminal`, `quiet` (not visited), `edge`, `conditional`, `count`.
     """
     layout = arrange(topology)
     body = [_edge(edge, path) for edge, path in _paths(topology, layout)]
-    body += [_node(node, layout.centre[node], visits, node in links) for node in topology.nodes]
+    for node in topology.nodes:
+        drawn = _node(node, layout.centre[node], visits, states.get(node, ""))
+        body.append(_linked(node, drawn, visits, links[node]) if node in links else drawn)
     label = escape(title or "The graph")
     return (
         f'<svg class="graph" role="img" aria-label="{label}" viewBox="0 0 {layout.width:.0f} {layout.height:.0f}" '
-        f'style="max-width:{layout.width:.0f}px" xmlns="http://www.w3.org/2000/svg">'
+        f'width="{layout.width:.0f}" xmlns="http://www.w3.org/2000/svg">'
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>' + "".join(body) + "</svg>"
     )
@@ -242,19 +252,21 @@ def _edge(edge: Edge, path: str) -> str:
     return f'<path class="{kind}" d="{path}" marker-end="url(#arrow)"><title>{tip}</title></path>'
 
 
-def _node(name: str, centre: tuple[float, float], visits: Mapping[str, int] | None, linked: bool) -> str:
+def _linked(name: str, drawn: str, visits: Mapping[str, int] | None, target: str) -> str:
+    tip = escape(f"{name}: {(visits or {}).get(name, 0)} visits")
+    return f'<a href="{escape(target)}" aria-label="{tip}">{drawn}</a>'
+
+
+def _node(name: str, centre: tuple[float, float], visits: Mapping[str, int] | None, state: str) -> str:
     x, y = centre[0] - NODE_W / 2, centre[1] - NODE_H / 2
     terminal = name in TERMINALS
     count = 0 if visits is None else visits.get(name, 0)
     kind = "node" + (" terminal" if terminal else "") + (" quiet" if visits is not None and not count else "")
+    kind += f" {escape(state)}" if state else ""
     box = f'<rect x="{x:.0f}" y="{y:.0f}" width="{NODE_W}" height="{NODE_H}" rx="{NODE_H / 2 if terminal else 9:.0f}"/>'
     text = escape(TERMINALS.get(name, name.replace("_", " ")))
     label = f'<text x="{centre[0]:.0f}" y="{centre[1] + 5:.0f}">{text}</text>'
-    drawn = f'<g class="{kind}">{box}{label}{_badge(x + NODE_W, y, count) if count else ""}</g>'
-    if not linked:
-        return drawn
-    tip = escape(f"{name}: {count} visits")
-    return f'<a href="#node-{escape(name)}" aria-label="{tip}">{drawn}</a>'
+    return f'<g class="{kind}">{box}{label}{_badge(x + NODE_W, y, count) if count else ""}</g>'
 
 
 def _badge(x: float, y: float, count: int) -> str:

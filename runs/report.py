@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..rl.signals.describe import describe_difference, describe_signal
@@ -57,8 +57,13 @@ def loop_topology() -> drawing.Topology:
 
 
 def _environment() -> Environment:
+    return page_environment(PackageLoader(__package__, "assets"))
+
+
+def page_environment(loader: BaseLoader) -> Environment:
+    """Templates that escape everything, with the filters of report and pages."""
     environment = Environment(
-        loader=PackageLoader(__package__, "assets"),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -86,7 +91,7 @@ def _context(view: RunView, topology: drawing.Topology, state: RunState) -> Row:
     from plotly.offline import get_plotlyjs
 
     status, visits = view.status() | {"state": state}, view.visits()
-    nodes = _nodes(topology, visits, view.calls())
+    nodes = node_visits(topology, visits, view.calls())
     return {
         "css": _asset("report.css"),
         "js": _asset("report.js"),
@@ -94,7 +99,7 @@ def _context(view: RunView, topology: drawing.Topology, state: RunState) -> Row:
         "run": view.info,
         "config": view.config,
         "status": status,
-        "waiting": _waiting(view),
+        "waiting": question(view),
         "provider": provider_in_words(status["provider"]),
         "rules_only": status["provider"] == "rules",
         "smoothed": SMOOTHED,
@@ -103,13 +108,17 @@ def _context(view: RunView, topology: drawing.Topology, state: RunState) -> Row:
         "moments": story(view),
         "signals": signal_history(view),
         "interventions": interventions(view),
-        "graph": Markup(drawing.svg(topology, {n["name"]: n["count"] for n in nodes}, [n["name"] for n in nodes])),
+        "graph": Markup(
+            drawing.svg(
+                topology, {n["name"]: n["count"] for n in nodes}, {n["name"]: f"#node-{n['name']}" for n in nodes}
+            )
+        ),
         "nodes": nodes,
         "cost": cost(view),
     }
 
 
-def _waiting(view: RunView) -> Row | None:
+def question(view: RunView) -> Row | None:
     """The question that a human has not answered yet, with the command that answers it."""
     asked = view.waiting_for()
     return asked and asked | {"command": approve_command(str(view.path.absolute()), asked["id"], "--yes")}
@@ -230,7 +239,7 @@ def _taken(row: Row) -> str:
 # ---------------------------------------------------------------- nodes
 
 
-def _nodes(topology: drawing.Topology, visits: list[Row], calls: list[Row]) -> list[Row]:
+def node_visits(topology: drawing.Topology, visits: list[Row], calls: list[Row]) -> list[Row]:
     """Each node of the graph with its visits, and the model calls made during them."""
     names = [name for name in topology.nodes if name not in drawing.TERMINALS]
     return [_node(name, [visit for visit in visits if visit["node"] == name], calls) for name in names]

@@ -61,7 +61,7 @@ def test_any_graph_is_drawn_inside_its_box_and_without_overlaps(edges: list[tupl
 
 def test_names_are_escaped_and_counts_shown() -> None:
     topology = Topology(("<b>", "plain"), (Edge("<b>", "plain"),))
-    drawn = svg(topology, {"plain": 12}, ["plain"])
+    drawn = svg(topology, {"plain": 12}, {"plain": "#node-plain"})
     assert "<b>" not in drawn
     assert '<a href="#node-plain"' in drawn
     assert ">12<" in drawn

@@ -138,7 +138,7 @@ def test_every_node_of_the_graph_opens_its_visits(page: Page) -> None:
 
 def test_prompts_and_answers_stand_in_the_visit_that_made_the_call(finished_run: Path) -> None:
     view = RunView(finished_run)
-    nodes = {node["name"]: node for node in report._nodes(GRAPH, view.visits(), view.calls())}
+    nodes = {node["name"]: node for node in report.node_visits(GRAPH, view.visits(), view.calls())}
     assert nodes["critic"]["count"] == 2
     assert [len(visit["calls"]) for visit in nodes["critic"]["visits"]] == [1, 1]
     assert nodes["critic"]["stray"] == []

@@ -1,0 +1,40 @@
+"""One episode, step by step, with what every term of a signal paid in it. Imports no torch."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlayedStep(_Frozen):
+    """`text`: the task's own line about the step. `actions`: agent → action in words. `events`: agent → what it did.
+    `reward`: sparse team reward. `terms`: term → agent → what it was paid, beta, scale and weight in it."""
+
+    text: str
+    actions: dict[str, str]
+    events: dict[str, list[str]]
+    reward: float
+    terms: dict[str, dict[str, float]]
+
+
+class PlayedEpisode(_Frozen):
+    """`snapshot`: whose policy played, as a directory below the run's. `version`: of the signal whose terms are shown,
+    which was in force there. `sparse_return`: undiscounted. `success`: None where the task has no success test.
+    `ended`: terminated, time limit, or that it was cut here."""
+
+    snapshot: str
+    steps_main: int
+    seed: int
+    version: int
+    sparse_return: float
+    success: bool | None
+    ended: str
+    steps: list[PlayedStep]
+
+    def paid(self) -> dict[str, float]:
+        """Term → what all agents were paid by it in the whole episode."""
+        names = self.steps[0].terms if self.steps else {}
+        return {name: sum(sum(step.terms[name].values()) for step in self.steps) for name in names}

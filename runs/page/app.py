@@ -1,0 +1,153 @@
+"""The ASGI application: one address for each thing that can be looked at, all of them read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ...errors import NotARunError
+from .. import drawing
+from ..report import ASSETS, loop_topology, page_environment
+from ..store import RunView
+from . import content
+from .access import Guard
+from .episodes import EpisodeError, Episodes, snapshots
+from .live import changes
+from .shelf import Shelf
+
+HERE = Path(__file__).parent
+Row = dict[str, Any]
+
+
+def create_app(paths: Sequence[Path], token: str, port: int | None = None) -> Starlette:
+    """The pages of all runs at or below `paths`, for whoever has `token`; see `access.Guard`.
+
+    Raises NotARunError where a path is no folder.
+    """
+    pages = Pages(Shelf(paths))
+    return Starlette(
+        routes=pages.routes(),
+        middleware=[Middleware(Guard, token=token, port=port)],
+        exception_handlers={NotARunError: pages.missing, EpisodeError: pages.failed, 404: pages.missing},
+    )
+
+
+@lru_cache(maxsize=1)
+def topology() -> drawing.Topology:
+    """Importing LangGraph takes a second: once."""
+    return loop_topology()
+
+
+class Pages:
+    """`shelf`: the runs. Sync endpoints run in Starlette's threads, since they read databases."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf, self.episodes = shelf, Episodes()
+        self.templates = _environment()
+
+    def routes(self) -> list[Route | Mount]:
+        one = "/runs/{name}"
+        return [
+            Route("/", self.listed),
+            Route("/compare", self.compared),
+            Route("/compare/curves.json", self.compared_curves),
+            Route(one, self.of_run("overview.html.j2", lambda view, _: content.overview(view, topology()))),
+            Route(f"{one}/curves.json", self.curves),
+            Route(f"{one}/changes", self.changes),
+            Route(f"{one}/nodes/{{key}}", self.of_run("node.html.j2", _node)),
+            Route(f"{one}/calls/{{key}}", self.of_run("call.html.j2", content.call)),
+            Route(f"{one}/proposals/{{key}}", self.of_run("proposal.html.j2", content.proposal)),
+            Route(f"{one}/episode", self.episode),
+            Route("/static/plotly.js", _plotly),
+            Mount("/static/report", StaticFiles(directory=ASSETS)),
+            Mount("/static", StaticFiles(directory=HERE / "static")),
+        ]
+
+    # ------------------------------------------------------------ pages
+
+    def listed(self, _: Request) -> Response:
+        return self._page("runs.html.j2", {"runs": content.listed(self.shelf.runs())})
+
+    def of_run(self, template: str, find: Callable[[RunView, str], Row]) -> Callable[[Request], Response]:
+        """The page of one thing of a run: `find` gets the view and the address's key."""
+
+        def page(request: Request) -> Response:
+            view = self.shelf.view(request.path_params["name"])
+            found = find(view, request.path_params.get("key", ""))
+            return self._page(template, {"run": content.head(view), **found})
+
+        return page
+
+    def compared(self, request: Request) -> Response:
+        one, other = self._pair(request)
+        return self._page("compare.html.j2", content.compared(one, other))
+
+    async def episode(self, request: Request) -> Response:
+        """The page itself, and with a snapshot in the address the episode that its policy plays."""
+        view = self.shelf.view(request.path_params["name"])
+        found, asked = snapshots(view.path), request.query_params.get("snapshot")
+        seed = _whole_number(request.query_params.get("seed", "0"))
+        played = None if asked is None else await self.episodes.played(view.path, asked, seed)
+        told = {"run": content.head(view), "snapshots": found, "asked": asked, "seed": seed, "played": played}
+        return self._page("episode.html.j2", told)
+
+    def missing(self, request: Request, error: Exception) -> Response:
+        words = str(error) if isinstance(error, NotARunError) else f"there is no page at {request.url.path}"
+        return self._page("problem.html.j2", {"words": words}, 404)
+
+    def failed(self, _: Request, error: Exception) -> Response:
+        return self._page("problem.html.j2", {"words": str(error)}, 422)
+
+    # ------------------------------------------------------------ data
+
+    def curves(self, request: Request) -> Response:
+        return JSONResponse(content.curves(self.shelf.view(request.path_params["name"])))
+
+    def compared_curves(self, request: Request) -> Response:
+        return JSONResponse([content.curves(view) | {"name": view.path.name} for view in self._pair(request)])
+
+    def changes(self, request: Request) -> Response:
+        view = self.shelf.view(request.path_params["name"])
+        return StreamingResponse(changes(view.path), media_type="text/event-stream")
+
+    # ------------------------------------------------------------ parts
+
+    def _pair(self, request: Request) -> tuple[RunView, RunView]:
+        names = request.query_params.getlist("run")
+        if len(names) != 2:
+            raise NotARunError(f"two runs are compared, got {len(names)}; tick two in the list of runs")
+        return self.shelf.view(names[0]), self.shelf.view(names[1])
+
+    def _page(self, template: str, context: Row, status: int = 200) -> Response:
+        return HTMLResponse(self.templates.get_template(template).render(context), status)
+
+
+def _environment() -> Environment:
+    return page_environment(PackageLoader(__package__, "templates"))
+
+
+def _node(view: RunView, key: str) -> Row:
+    return content.node(view, topology(), key)
+
+
+def _plotly(_: Request) -> Response:
+    from plotly.offline import get_plotlyjs
+
+    headers = {"Cache-Control": "max-age=86400"}
+    return Response(get_plotlyjs(), media_type="text/javascript", headers=headers)
+
+
+def _whole_number(text: str) -> int:
+    if not (text.isdecimal() and len(text) <= 9):
+        raise NotARunError(f"a seed is a whole number from 0 to 999999999, got {text[:20]!r}; give one")
+    return int(text)

@@ -1,0 +1,284 @@
+"""The pages of `cosignal view`, through ASGI: who may read, what is on them, and that no model's word is markup."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import made_up_run
+import pytest
+from cosignal import RunView
+from cosignal.errors import ConfigError, NotARunError
+from cosignal.runs.page import app as pages
+from cosignal.runs.page import content, create_app, live, server
+from cosignal.runs.page.gate_sums import gate_sums
+from cosignal.runs.page.shelf import Shelf
+from httpx import ASGITransport, AsyncClient
+
+TOKEN = "a-token"
+OWN = f"p{made_up_run.POINT}-r1-0"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs")
+    made_up_run.build(path / "one")
+    made_up_run.build(path / "two")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _small_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "topology", lambda: made_up_run.GRAPH)
+
+
+@asynccontextmanager
+async def client(folder: Path, *, token: str | None = TOKEN, host: str = "localhost") -> AsyncIterator[AsyncClient]:
+    transport = ASGITransport(create_app([folder], TOKEN))
+    async with AsyncClient(transport=transport, base_url=f"http://{host}") as found:
+        if token is not None:
+            found.cookies.set("cosignal_0", token)
+        yield found
+
+
+def addresses(run: str = "one") -> list[str]:
+    call = f"p{made_up_run.POINT}-r0-critic-1-0"
+    return [
+        "/", f"/runs/{run}", f"/runs/{run}/nodes/observe", f"/runs/{run}/nodes/critic", f"/runs/{run}/calls/{call}",
+        f"/runs/{run}/proposals/{OWN}", f"/runs/{run}/proposals/p{made_up_run.POINT}-r0-3", f"/runs/{run}/episode",
+        "/compare?run=one&run=two",
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- who may read
+
+
+async def test_without_the_token_nothing_is_told(folder: Path) -> None:
+    for token in (None, "", "a-tokem"):
+        async with client(folder, token=token) as found:
+            for address in [*addresses(), "/runs/one/curves.json", "/static/page.js"]:
+                answer = await found.get(address)
+                assert (answer.status_code, "one" in answer.text) == (403, False)
+
+
+async def test_the_token_of_the_address_becomes_a_cookie_and_leaves_the_address(folder: Path) -> None:
+    async with client(folder, token=None) as found:
+        answer = await found.get(f"/compare?run=one&run=two&token={TOKEN}")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/compare?run=one&run=two")
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert (await found.get("/")).status_code == 200
+
+
+async def test_another_host_name_is_refused_even_with_the_token(folder: Path) -> None:
+    async with client(folder, host="evil.example") as found:
+        assert (await found.get(f"/?token={TOKEN}")).status_code == 400
+
+
+async def test_a_form_of_another_page_is_refused(folder: Path) -> None:
+    async with client(folder) as found:
+        for headers in ({}, {"origin": "http://evil.example"}, {"origin": "null"}):
+            assert (await found.post("/runs/one", headers=headers)).status_code == 403
+        assert (await found.post("/runs/one", headers={"origin": "http://localhost"})).status_code == 405
+
+
+async def test_every_answer_forbids_scripts_and_requests_elsewhere(folder: Path) -> None:
+    async with client(folder) as found:
+        for address in [*addresses(), "/static/page.js", "/nowhere"]:
+            policy = (await found.get(address)).headers["content-security-policy"]
+            assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+            assert "unsafe" not in policy
+
+
+# ---------------------------------------------------------------- what is on them
+
+
+async def test_every_page_and_what_it_refers_to_is_there(folder: Path) -> None:
+    async with client(folder) as found:
+        for address in addresses():
+            page = await found.get(address)
+            assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+            for target in re.findall(r'(?:href|src|data-curves|data-compare)="([^"#][^"]*)"', page.text):
+                if not target.startswith("data:"):
+                    answer = await found.get(target.replace("&amp;", "&"))
+                    assert answer.status_code == 200, (address, target)
+
+
+async def test_no_page_has_a_script_or_a_style_of_its_own(folder: Path) -> None:
+    async with client(folder) as found:
+        for address in addresses():
+            page = (await found.get(address)).text
+            assert not re.findall(r"<script(?! src=)|<style|\sstyle=|\son[a-z]+=|javascript:", page)
+
+
+async def test_what_is_not_there_is_said(folder: Path) -> None:
+    async with client(folder) as found:
+        for address, words in {
+            "/runs/none": "no run is called", "/runs/one/calls/x": "has no call", "/runs/one/nodes/x": "has no node",
+            "/runs/one/proposals/x": "has no proposal", "/elsewhere": "there is no page",
+            "/compare?run=one": "two runs",
+            "/runs/one/episode?snapshot=../..": "has no snapshot", "/runs/one/episode?seed=x": "a seed is",
+        }.items():  # fmt: skip
+            answer = await found.get(address)
+            assert answer.status_code in (404, 422)
+            assert words in answer.text
+
+
+async def test_the_page_of_a_call_shows_what_was_asked_answered_and_cited(folder: Path) -> None:
+    async with client(folder) as found:
+        page = (await found.get(f"/runs/one/calls/p{made_up_run.POINT}-r0-critic-1-0")).text
+    for words in ("You are the critic.", "critic/v1", "behaviour.agents.no_effect_share", "no price known", "0.01 s"):
+        assert words in page
+
+
+async def test_the_page_of_a_proposal_shows_diff_branches_and_sums(folder: Path) -> None:
+    async with client(folder) as found:
+        page = (await found.get(f"/runs/one/proposals/{OWN}")).text
+    assert "+ potential near_goal" in page
+    assert "full horizon" in page
+    assert "Student&#39;s t with 2 degrees of freedom" in page or "Student's t with 2 degrees of freedom" in page
+
+
+def test_the_gates_sums_by_hand() -> None:
+    """Gains 1, 2, 3: mean 2, deviation 1; t(0.05, 2) = 2.920, so the bounds lie 2.920 / √3 = 1.686 from it."""
+    branches = [
+        {"arm": arm, "seed": seed, "horizon": horizon, "result": {"final_return": value}}
+        for arm, horizon, values in (("c", 9, (1, 1, 1)), ("control", 9, (0, 0, 0)), ("c", 20, (1.5, 3, 4.5)),
+                                     ("control", 20, (0.5, 1, 1.5)))
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    judgement = {"arm": "c", "seeds": [0, 1, 2], "margin": 0.1, "removal": False, "level": 0.05}
+    sums = gate_sums(judgement, branches)
+    assert [row["gain"] for row in sums["seeds"]] == [1, 2, 3]
+    assert (sums["mean"], sums["deviation"], sums["floored"], sums["bar"]) == (2, 1, False, 0.1)
+    assert (sums["t"], sums["reach"]) == (pytest.approx(2.920, abs=1e-3), pytest.approx(1.686, abs=1e-3))
+    even = gate_sums({**judgement, "removal": True, "level": 0.0, "margin": 4.0}, branches)
+    assert (even["deviation"], even["floored"], even["bar"], even["t"]) == (2.0, True, -4.0, None)
+
+
+def test_evidence_is_found_by_the_key_that_a_finding_cites() -> None:
+    features = [{"name": "a", "x": 1}, {"name": "b", "x": 2}]
+    evidence = {"stage": "plateaued", "sparse": {"trend": 0.5}, "features": features,
+                "behaviour": [{"group": "agents", "entropy": [1, 2]}]}  # fmt: skip
+    keys = ("stage", "sparse.trend", "features.b.x", "behaviour.agents.entropy", "features.c.x", "sparse.trend.deep")
+    assert [content.evidence_value(evidence, key) for key in keys] == ["plateaued", 0.5, 2, [1, 2], None, None]
+
+
+def test_what_terms_pay_is_shown_while_they_are_in_force() -> None:
+    rows: list[dict[str, Any]] = [{"steps": 10, "terms": {}}, {"steps": 20, "terms": {"a": [-0.5, 1.0]}}, {"steps": 30}]
+    rows.append({"steps": 40, "terms": {"a": [0.5, 2.0], "b": [0.0, 0.1]}})
+    assert content.term_curves(rows) == [
+        {"name": "a", "steps": [20, 40], "mean": [-0.5, 0.0], "size": [1.0, 1.5]},
+        {"name": "b", "steps": [40], "mean": [0.0], "size": [0.1]},
+    ]
+
+
+def test_stages_are_bands_that_leave_no_gap(folder: Path) -> None:
+    bands = content.curves(RunView(folder / "one"))["stages"]
+    assert [band["stage"] for band in bands] == ["exploring", "improving", "plateaued", "improving", "converged"]
+    assert bands[0]["from"] == 0
+    assert all(one["to"] == other["from"] for one, other in pairwise(bands))
+
+
+def test_only_keys_that_differ_are_compared(folder: Path) -> None:
+    one, other = RunView(folder / "one"), RunView(folder / "two")
+    other.config = json.loads(json.dumps(one.config)) | {"seed": 7, "new": {"a": 1}}
+    assert content.compared(one, other)["differences"] == [
+        {"key": "seed", "one": one.config["seed"], "other": 7},
+        {"key": "new", "one": None, "other": {"a": 1}},
+    ]
+
+
+# ---------------------------------------------------------------- nothing of a model's is markup
+
+PROBE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>'\"><b>"
+
+
+def poisoned(folder: Path) -> Path:
+    """A made-up run in whose every text, those that models give and all others, the probe stands."""
+    path = made_up_run.build(folder / "bad")
+    with closing(sqlite3.connect(path / "loop.db")) as database, database:
+        for table in ("calls", "diagnoses", "proposals", "decisions", "visits"):
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            rows = database.execute(f"SELECT rowid, * FROM {table}").fetchall()
+            for number, *values in rows:
+                for column, value in zip(columns, values, strict=True):
+                    if isinstance(value, str) and column not in KEPT:
+                        database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (_bad(value), number))
+    return path
+
+
+# names that the pages go by, and words that the reader's own code chooses among
+KEPT = {"id", "role", "task_id", "node", "phase", "arm", "key", "verdict", "winner"}
+KEPT_KEYS = {"kind", "arm", "verdict", "version", "stage", "agents", "expression", "event", "name"}
+
+
+def _bad(text: str) -> str:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return text + PROBE
+    return json.dumps(_worse(data))
+
+
+def _worse(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: value if key in KEPT_KEYS else _worse(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_worse(item) for item in data]
+    return data + PROBE if isinstance(data, str) else data
+
+
+async def test_a_script_in_any_field_is_text_on_every_page(tmp_path: Path) -> None:
+    view = RunView(await asyncio.to_thread(poisoned, tmp_path))
+    every = [f"/runs/bad/calls/{call['id']}" for call in view.calls()]
+    every += [f"/runs/bad/proposals/{row['id']}" for row in view.proposals()]
+    every += [f"/runs/bad/nodes/{name}" for name in made_up_run.GRAPH.nodes if not name.startswith("__")]
+    shown = 0
+    async with client(tmp_path) as found:
+        for address in ["/", "/runs/bad", *every]:
+            page = await found.get(address)
+            assert page.status_code == 200, address
+            for tag in ("<script>", "<img", "<b>"):
+                assert tag not in page.text, (address, tag)
+            shown += page.text.count("&lt;script&gt;")
+    assert shown > 100
+
+
+# ---------------------------------------------------------------- live
+
+
+async def test_a_page_is_told_when_its_run_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = await asyncio.to_thread(made_up_run.build, tmp_path / "one")
+    monkeypatch.setattr(live, "LOOK_S", 0.01)
+    stream = live.changes(path)
+    assert await anext(stream) == b"event: changed\ndata: \n\n"
+    assert (await anext(stream)).startswith(b": ")
+    with closing(sqlite3.connect(path / "loop.db")) as database, database:
+        database.execute("UPDATE run SET value = '\"failed\"' WHERE name = 'state'")
+    while await anext(stream) != b"event: changed\ndata: \n\n":
+        pass  # the fixture's time limit ends a stream that never tells
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+def test_runs_are_found_in_folders_and_by_themselves(folder: Path, tmp_path: Path) -> None:
+    assert set(Shelf([folder]).runs()) == {"one", "two"}
+    assert set(Shelf([folder / "one"]).runs()) == {"one"}
+    assert Shelf([tmp_path]).runs() == {}
+    with pytest.raises(NotARunError, match="no folder at"):
+        Shelf([tmp_path / "nowhere"])
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with closing(server._listen(0)) as taken:
+        taken.listen()
+        with pytest.raises(ConfigError, match="must be free"):
+            server.serve([tmp_path], taken.getsockname()[1], lambda _: None)
