@@ -16,7 +16,7 @@ export OMP_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-ray test-wheel lint format clean
+.PHONY: help setup run test test-slow test-ray test-page test-wheel lint format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,14 @@ test-slow: setup  ## the tests that take minutes
 test-ray: setup  ## the tests on a real Ray cluster of two nodes, on this machine (minutes)
 	$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e '.[dev,ray]'
 	$(BIN)/python -m pytest -m ray
+
+# The browser is the system's, or what Playwright can fetch.
+test-page: setup  ## the pages of `cosignal view` in a real headless Chromium (a minute)
+	$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e '.[dev,page-tests]'
+	@test -n "$$CHROMIUM" || command -v chromium chromium-browser google-chrome >/dev/null || \
+	  $(BIN)/python -m playwright install chromium || { echo "make test-page needs Chromium, found none and none" \
+	  "could be fetched; install it (apt-get install chromium) or name it: CHROMIUM=/path/to/chrome make test-page"; exit 1; }
+	$(BIN)/python -m pytest -m page
 
 # Built here, installed from scratch, and run where no clone is near.
 test-wheel: setup  ## the wheel in a new environment in an empty folder: doctor and a short run (minutes, needs an index)

@@ -1,0 +1,48 @@
+"""A made-up run in whose every text markup stands, for tests that it stays text."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import made_up_run
+
+PROBE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>'\"><b>"
+
+
+def poisoned(folder: Path) -> Path:
+    """A made-up run in whose every text, those that models give and all others, the probe stands."""
+    path = made_up_run.build(folder / "bad")
+    with closing(sqlite3.connect(path / "loop.db")) as database, database:
+        for table in ("calls", "diagnoses", "proposals", "decisions", "visits"):
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            rows = database.execute(f"SELECT rowid, * FROM {table}").fetchall()
+            for number, *values in rows:
+                for column, value in zip(columns, values, strict=True):
+                    if isinstance(value, str) and column not in KEPT:
+                        database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (_bad(value), number))
+    return path
+
+
+# names that the pages go by, and words that the reader's own code chooses among
+KEPT = {"id", "role", "task_id", "node", "phase", "arm", "key", "verdict", "winner"}
+KEPT_KEYS = {"kind", "arm", "verdict", "version", "stage", "agents", "expression", "event", "name"}
+
+
+def _bad(text: str) -> str:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return text + PROBE
+    return json.dumps(_worse(data))
+
+
+def _worse(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: value if key in KEPT_KEYS else _worse(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_worse(item) for item in data]
+    return data + PROBE if isinstance(data, str) else data
