@@ -8,6 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 TORCH  := torch==2.13.0
+CHROMIUM ?= $(shell for b in chromium chromium-browser google-chrome; do command -v $$b && break; done)
 CONFIG ?= examples/two_switch.yaml
 SHORT  := --set run_dir=two_switch-runs --set trainer.steps=700_000 --set branches.horizon=100_000
 
@@ -51,10 +52,9 @@ test-ray: setup  ## the tests on a real Ray cluster of two nodes, on this machin
 # The browser is the system's, or what Playwright can fetch.
 test-page: setup  ## the pages of `cosignal view` in a real headless Chromium (a minute)
 	$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e '.[dev,page-tests]'
-	@test -n "$$CHROMIUM" || command -v chromium chromium-browser google-chrome >/dev/null || \
-	  $(BIN)/python -m playwright install chromium || { echo "make test-page needs Chromium, found none and none" \
+	@test -n "$(CHROMIUM)" || $(BIN)/python -m playwright install chromium || { echo "make test-page needs Chromium, found none and none" \
 	  "could be fetched; install it (apt-get install chromium) or name it: CHROMIUM=/path/to/chrome make test-page"; exit 1; }
-	$(BIN)/python -m pytest -m page
+	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m page
 
 # Built here, installed from scratch, and run where no clone is near.
 test-wheel: setup  ## the wheel in a new environment in an empty folder: doctor and a short run (minutes, needs an index)

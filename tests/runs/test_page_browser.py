@@ -24,7 +24,6 @@ from short_runs import SHORT
 
 pytestmark = [pytest.mark.page, pytest.mark.timeout(180)]
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE = {"width": 375, "height": 667}
 OWN = f"p{made_up_run.POINT}-r1-0"
 ONE_STYLE = "Applying inline style violates"  # Plotly's, of maps that nobody draws here: the policy holds
@@ -83,10 +82,10 @@ class Seen:
 async def seen(address: str) -> AsyncIterator[Seen]:
     from playwright.async_api import async_playwright
 
-    known = [os.environ.get("CHROMIUM"), *map(shutil.which, BROWSERS)]
-    browser_path = next((path for path in known if path), None)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM") or None, args=["--no-sandbox"]
+        )
         found = Seen(await browser.new_page(), address)
         yield found
         assert found.strangers() == []
