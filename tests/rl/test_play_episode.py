@@ -1,0 +1,72 @@
+"""An episode that is shown: the one that evaluation would play, with what the terms pay in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cosignal import RunConfig
+from cosignal.rl.checkpoint import save_snapshot
+from cosignal.rl.evaluate import Evaluator
+from cosignal.rl.play_episode import play_episode
+from cosignal.rl.played_episode import PlayedEpisode
+from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
+from cosignal.rl.training import TrainingLine
+
+TERMS = (
+    PotentialTerm(name="door", expression="-dist_door", weight=1.0),
+    EventTerm(name="switch", event="switch_triggered", weight=0.1, decay_steps=1_000_000),
+)
+
+
+def line(**task: object) -> TrainingLine:
+    settings = {"seed": 3, "task": {"name": "two_switch", "n_max": 60, **task}, "trainer": {"envs": 4, "rollout": 16}}
+    config = RunConfig.model_validate({**settings, "adaptation": {"enabled": False}})
+    found = TrainingLine(config.training())
+    found.apply_signal(Signal(beta=0.5, scale=2.0, terms=TERMS))
+    return found
+
+
+def test_it_is_the_episode_that_evaluation_plays() -> None:
+    policy = line()
+    for seed in (0, 1, 2):
+        played = play_episode(policy, "s", seed)
+        evaluation = Evaluator(policy.config.task, 1, seed).evaluate(policy.learner)
+        assert played.sparse_return == pytest.approx(evaluation.returns[0], abs=1e-6)
+        assert played.success == bool(evaluation.successes[0])
+        assert len(played.steps) == evaluation.steps
+    assert play_episode(policy, "s", 2) == played
+
+
+def test_every_step_says_who_did_what_and_what_each_term_paid() -> None:
+    policy = line()
+    gamma = policy.config.trainer.chosen.gamma
+    played = play_episode(policy, "s", 1)
+    agents = set(policy.spec.agents)
+    assert [step.text.split(":")[0] for step in played.steps] == [f"step {i + 1}" for i in range(len(played.steps))]
+    assert (played.version, played.ended, len(played.steps)) == (policy.signal.version, "time limit", 60)
+    for step in played.steps:
+        assert set(step.actions) == set(step.events) == set(step.terms["door"]) == agents
+        for agent, events in step.events.items():  # beta · scale · weight for each trigger
+            assert step.terms["switch"][agent] == pytest.approx(0.1 * events.count("switch_triggered"))
+    # who does not move at distance d is paid 2 · 0.5 · (γ·(−d) − (−d)) = (1 − γ) d, whole numbers of steps
+    rests = [step.terms["door"][a] / (1 - gamma) for step in played.steps for a in agents if step.actions[a] == "stay"]
+    assert rests
+    assert all(abs(x - round(x)) < 0.02 and x > 0 for x in rests)
+    assert played.paid()["door"] == pytest.approx(sum(sum(step.terms["door"].values()) for step in played.steps))
+
+
+@pytest.mark.integration
+def test_a_process_of_its_own_prints_it_and_says_what_is_missing(tmp_path: Path) -> None:
+    policy = line()
+    (tmp_path / "training.json").write_text(policy.config.model_dump_json())
+    save_snapshot(policy, tmp_path / "checkpoints" / "update_000000000")
+    command = [sys.executable, "-m", "cosignal.rl.play_episode", str(tmp_path)]
+    told = subprocess.run([*command, "checkpoints/update_000000000", "1"], capture_output=True, text=True, check=True)
+    played = PlayedEpisode.model_validate_json(told.stdout)
+    assert played == play_episode(policy, "checkpoints/update_000000000", 1)
+    failed = subprocess.run([*command, "checkpoints/none", "1"], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "no usable snapshot" in failed.stderr
