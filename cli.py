@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import ApprovalError, ConfigError, CosignalError, NotARunError
+from .errors import ApprovalError, ConfigError, CosignalError, NotARunError, ReplayError
 from .studies import NAMES as STUDIES
 from .studies.bench import NAMES as BENCHES
 
 if TYPE_CHECKING:
+    from .agents.replayed import Replay, RoleReplay
     from .config import RunConfig
+    from .graphs.replay import Changes
     from .runs.progress import Display
 
 FAILED, BAD_INPUT = 1, 2
-BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError)
+BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ReplayError)
 
 app = typer.Typer(
     help="Redesign the learning signal of a cooperative multi-agent RL run while it trains.",
@@ -37,6 +39,12 @@ app = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line, and nothing else on stdout.")]
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key; may be given again.")]
+
+
+class RoleName(StrEnum):
+    critic = "critic"
+    generator = "generator"
+    ranker = "ranker"
 
 
 class GraphFormat(StrEnum):
@@ -118,6 +126,35 @@ def graph(
         else:
             _write(output, text)
             typer.echo(f"wrote {output}", err=True)
+
+
+@app.command()
+def replay(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    call: Annotated[str | None, typer.Argument(metavar="CALL", help="Id of a row of its table `calls`.")] = None,
+    role: Annotated[RoleName | None, typer.Option("--all", help="Every question of this role, summed up.")] = None,
+    prompt: Annotated[Path | None, typer.Option(help="Ask with this template, as llm.prompts names one.")] = None,
+    model: Annotated[str | None, typer.Option(help="Ask this model of the role's provider.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a recorded call again, with another prompt or model; shows the difference. The run stays as it is."""
+    if (call is None) == (role is None):
+        raise typer.BadParameter("name either one CALL, or a role by --all")
+    from rich.console import Console
+
+    from .graphs.replay import Changes
+    from .runs.replays import show
+
+    with _clear_errors():
+        found, kept = asyncio.run(_replay(path, call, role, Changes(prompt, model, overrides or []), as_json))
+    if as_json:
+        typer.echo(json.dumps({"file": str(kept), **found.model_dump(mode="json")}))
+    else:
+        show(found, Console())
+        typer.echo(f"wrote {kept}")
+    if not found.answered:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -245,6 +282,29 @@ def _display(as_json: bool) -> Display:
 def _resume_command(config: Path, overrides: list[str] | None) -> str:
     sets = [word for override in overrides or [] for word in ("--set", override)]
     return shlex.join(["cosignal", "run", str(config), *sets, "--resume"])
+
+
+# ---------------------------------------------------------------- replaying
+
+
+async def _replay(
+    path: Path, call: str | None, role: RoleName | None, changes: Changes, as_json: bool
+) -> tuple[Replay | RoleReplay, Path]:
+    """What came of it, and the file in which that is kept."""
+    from rich.console import Console
+
+    from .graphs.replay import replay_call, replay_role
+    from .runs.replays import call_line, new_name, show_lines, write_replay
+
+    console = Console(stderr=as_json)
+    if call is not None:
+        name = new_name(call)
+        found: Replay | RoleReplay = await replay_call(path, call, changes)
+    else:
+        assert role is not None
+        name = new_name(f"all-{role.value}")
+        found = await replay_role(path, role.value, changes, lambda one: show_lines(iter([call_line(one)]), console))
+    return found, write_replay(path, name, found)
 
 
 # ---------------------------------------------------------------- drawing
