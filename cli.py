@@ -21,8 +21,10 @@ from .studies import NAMES as STUDIES
 from .studies.bench import NAMES as BENCHES
 
 if TYPE_CHECKING:
+    from .agents.config import Role
     from .agents.replayed import Replay, RoleReplay
     from .config import RunConfig
+    from .graphs.events import Event
     from .graphs.replay import Changes
     from .runs.progress import Display
 
@@ -136,18 +138,27 @@ def replay(
     prompt: Annotated[Path | None, typer.Option(help="Ask with this template, as llm.prompts names one.")] = None,
     model: Annotated[str | None, typer.Option(help="Ask this model of the role's provider.")] = None,
     overrides: Overrides = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Of the generator: try the new proposals on branches of the snapshot.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a recorded call again, with another prompt or model; shows the difference. The run stays as it is."""
     if (call is None) == (role is None):
         raise typer.BadParameter("name either one CALL, or a role by --all")
+    if role is not None and validate:
+        raise typer.BadParameter("--validate goes with one CALL")
     from rich.console import Console
 
     from .graphs.replay import Changes
     from .runs.replays import show
 
+    changes = Changes(prompt, model, overrides or [])
     with _clear_errors():
-        found, kept = asyncio.run(_replay(path, call, role, Changes(prompt, model, overrides or []), as_json))
+        if role is not None:
+            found, kept = asyncio.run(_replay_role(path, role.value, changes, as_json))
+        else:
+            found, kept = asyncio.run(_replay_call(path, str(call), changes, validate, as_json))
     if as_json:
         typer.echo(json.dumps({"file": str(kept), **found.model_dump(mode="json")}))
     else:
@@ -287,24 +298,31 @@ def _resume_command(config: Path, overrides: list[str] | None) -> str:
 # ---------------------------------------------------------------- replaying
 
 
-async def _replay(
-    path: Path, call: str | None, role: RoleName | None, changes: Changes, as_json: bool
+async def _replay_call(
+    path: Path, call: str, changes: Changes, validate: bool, as_json: bool
 ) -> tuple[Replay | RoleReplay, Path]:
     """What came of it, and the file in which that is kept."""
-    from rich.console import Console
+    from .graphs.replay import replay_call
+    from .graphs.trial import Trial
+    from .runs.replays import FOLDER, branch_line, new_name, write_replay
 
-    from .graphs.replay import replay_call, replay_role
-    from .runs.replays import call_line, new_name, show_lines, write_replay
+    def tell(event: Event) -> None:
+        if (line := branch_line(event)) is not None:
+            typer.echo(line.text, err=True)
 
-    console = Console(stderr=as_json)
-    if call is not None:
-        name = new_name(call)
-        found: Replay | RoleReplay = await replay_call(path, call, changes)
-    else:
-        assert role is not None
-        name = new_name(f"all-{role.value}")
-        found = await replay_role(path, role.value, changes, lambda one: show_lines(iter([call_line(one)]), console))
+    name = new_name(call)
+    trial = Trial(path / FOLDER / name, emit=tell if not as_json else lambda _: None) if validate else None
+    found = await replay_call(path, call, changes, trial)
     return found, write_replay(path, name, found)
+
+
+async def _replay_role(path: Path, role: Role, changes: Changes, as_json: bool) -> tuple[Replay | RoleReplay, Path]:
+    """As `_replay_call`; a line a call is told as they come."""
+    from .graphs.replay import replay_role
+    from .runs.replays import call_line, new_name, write_replay
+
+    found = await replay_role(path, role, changes, lambda one: typer.echo(call_line(one).text, err=as_json))
+    return found, write_replay(path, new_name(f"all-{role}"), found)
 
 
 # ---------------------------------------------------------------- drawing

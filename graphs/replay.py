@@ -13,11 +13,13 @@ from ..agents.config import LLMConfig, Role
 from ..agents.door import Door
 from ..agents.replay import RecordedQuestion, changed, replay_question
 from ..agents.replayed import Replay, RoleReplay
+from ..agents.schemas import ProposalSet
 from ..config import RunConfig
 from ..errors import ReplayError
 from ..runs.store import RunView
 from .recorded import Books
 from .tools import TOOLS
+from .trial import Trial, check_snapshot, tried_on_branches
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,38 @@ class Opened:
         return await replay_question(asked, self.own.llm, self.llm(role), door, TOOLS, self.changes.chats.get(role))
 
 
-async def replay_call(run_dir: Path, call: str, changes: Changes = Changes()) -> Replay:
+async def replay_call(run_dir: Path, call: str, changes: Changes = Changes(), trial: Trial | None = None) -> Replay:
     """One recorded call through another prompt or model. Limits of `llm.limits` hold for this replay alone.
+
+    `trial`: the proposals of the new answer, if it is a valid one, are tried on branches.
 
     Raises:
         NotARunError: there is no run.
         ReplayError: no such call, or one that cannot be asked again.
         ConfigError: the template, the model or an override cannot be used.
+        SnapshotError: there is a `trial`, and no snapshot to branch from; nobody was asked then.
+        BranchError: a branch could not be run.
     """
     run = await asyncio.to_thread(Opened.open, run_dir, changes)
-    return await run.ask(run.books.question(call), Door(run.config.llm.limits))
+    asked = run.books.question(call)
+    if trial is not None:
+        _check_can_branch(run, asked)
+    replay = await run.ask(asked, Door(run.config.llm.limits))
+    if trial is None or not replay.after.valid:
+        return replay
+    proposals = ProposalSet.model_validate(replay.after.answer).proposals
+    found = await tried_on_branches(run.run_dir, run.config, run.own, asked.place, proposals, trial)
+    return replay.model_copy(update={"validation": found})
+
+
+def _check_can_branch(run: Opened, asked: RecordedQuestion) -> None:
+    role = asked.first.role
+    if role != "generator":
+        raise ReplayError(
+            f"--validate: needs a call of the generator, whose answer is proposals, got {asked.first.id!r} of the "
+            f"{role}; leave it out"
+        )
+    check_snapshot(run.run_dir, asked.place.point)
 
 
 async def replay_role(

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ..agents.replayed import KEPT, Replay, RoleReplay, Side, Validation
 from ..errors import ReplayError
+from ..graphs.events import BranchFinished, Event
 from .terminal import one_line
 
 FOLDER = "replays"
@@ -161,6 +162,14 @@ def validation_lines(found: Validation) -> Iterator[Shown]:
         f"steps: {found.steps:,} of {found.branches} branches and {found.steps_evaluation:,} of their evaluation; "
         f"{found.reused} branches were taken from the run"
     )
+
+
+def branch_line(event: Event) -> Shown | None:
+    """What is told while branches run; None for what is not worth a line."""
+    if not isinstance(event, BranchFinished):
+        return None
+    told = f"branch {event.arm}, seed {event.seed}, {event.horizon:,} steps: sparse return {event.final_return:.3f}"
+    return Shown(told, "dim")
 
 
 # ---------------------------------------------------------------- a whole role
