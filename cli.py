@@ -313,6 +313,8 @@ async def _replay_call(
     name = new_name(call)
     trial = Trial(path / FOLDER / name, emit=tell if not as_json else lambda _: None) if validate else None
     found = await replay_call(path, call, changes, trial)
+    if validate and found.validation is None:
+        typer.echo("no branch was run: without a valid answer there is nothing to try", err=True)
     return found, write_replay(path, name, found)
 
 

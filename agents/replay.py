@@ -6,6 +6,7 @@ of the raw text. Only fallbacks are left out, which would answer in the place of
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from .door import Door
 from .generator import generator_question
 from .inquiry import plain
 from .keys import key_variable_names
-from .ledger import Call, Outcome, Place
+from .ledger import Call, Place
 from .llm import Question, RoleModel, role_template
 from .ranker import ranker_question
 from .replayed import Rebuilt, Replay, Side
@@ -81,9 +82,10 @@ async def replay_question(
         ConfigError: the prompt template is broken, or provider, model or key cannot be used.
     """
     role, calls = asked.first.role, list[Call]()
-    rebuilt = _rebuilt(asked, own, tools)
+    rebuilt = await asyncio.to_thread(_rebuilt, asked, own, tools)  # reads the template's file
+    template = await asyncio.to_thread(role_template, new, role)
     config = model_config(asked, own, new, chat is not None)
-    model = RoleModel(role, config, door, calls.append, role_template(new, role), chat, key_variable_names(new))
+    model = RoleModel(role, config, door, calls.append, template, chat, key_variable_names(new))
     after = await _ask(asked, model, tools, calls)
     path = new.prompt_path(role)
     return Replay.of(asked.first, None if path is None else str(path), rebuilt, Side.of(asked.calls), after)
@@ -137,8 +139,8 @@ async def _ask(asked: RecordedQuestion, model: RoleModel, tools: Sequence[BaseTo
     try:
         await _answered(asked, model, tools)
     except ModelAnswerError as error:
-        if not calls:  # nobody was asked: there is no row to tell of it
-            calls.append(_refused(asked, model, error))
+        if not calls:
+            return Side.of([_unasked(asked, model, error)]).model_copy(update={"attempts": 0})
     return Side.of(calls)
 
 
@@ -164,15 +166,13 @@ def _tool_answer(asked: RecordedQuestion, call: ToolCall) -> ToolMessage:
     return ToolMessage(content, name=call["name"], tool_call_id=str(call["id"]), status=status)
 
 
-def _refused(asked: RecordedQuestion, model: RoleModel, error: ModelAnswerError) -> Call:
-    """A row for a question that never left: the template failed, or there was nobody to ask."""
-    outcome: Outcome = "error"
-    front = model.template.front
-    config = model.config
+def _unasked(asked: RecordedQuestion, model: RoleModel, error: ModelAnswerError) -> Call:
+    """A row for a question that never left: the template failed on this evidence."""
+    front, config = model.template.front, model.config
     return asked.first.model_copy(
         update={
             "prompt_id": front.id, "prompt_hash": model.template.sha256, "messages": [], "provider": config.provider,
-            "model": config.model or config.provider, "raw": "", "parsed": None, "outcome": outcome,
+            "model": config.model or config.provider, "raw": "", "parsed": None, "outcome": "error",
             "error": str(error), "error_class": type(error).__name__, "input_tokens": None, "output_tokens": None,
             "latency_s": 0.0, "charged_tokens": 0, "cost_usd": None, "fallback": 0,
         }

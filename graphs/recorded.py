@@ -137,15 +137,16 @@ class Books:
         return self.adaptation.candidates - fitted
 
     def _tool_answers(self, row: Row) -> dict[str, str]:
-        """What tools answered, as the last turn was told; by what they were asked."""
-        longest = max(self._beside(row), key=_turn)
-        messages = _conversation(longest["messages"])
+        """What tools answered, as the last turn was told; by what they were asked. Asked again, they may have been
+        refused, so the first answer counts."""
+        messages = _conversation(max(self._beside(row), key=_turn)["messages"])
         calls = {call["id"]: call for m in messages if isinstance(m, AIMessage) for call in m.tool_calls}
-        return {
-            tool_key(calls[m.tool_call_id]["name"], calls[m.tool_call_id]["args"]): m.text
-            for m in messages
-            if isinstance(m, ToolMessage)
-        }
+        found: dict[str, str] = {}
+        for message in messages:
+            if isinstance(message, ToolMessage):
+                call = calls[message.tool_call_id]
+                found.setdefault(tool_key(call["name"], call["args"]), message.text)
+        return found
 
 
 def _call(row: Row) -> Call:
@@ -155,21 +156,20 @@ def _call(row: Row) -> Call:
 
 
 def _conversation(messages: Sequence[dict[str, Any]]) -> tuple[BaseMessage, ...]:
-    """Tool calls and their answers behind the prompt, without a repair turn at the end."""
+    """Tool calls and their answers behind the prompt. The ledger keeps no ids, so they get new ones; tools answer in
+    the order of the calls."""
     found: list[BaseMessage] = []
-    open_calls: list[ToolCall] = []
-    for message in messages[2:]:
+    waiting: list[str] = []
+    for position, message in enumerate(messages):
         if message["role"] == "ai" and message.get("tool_calls"):
-            turn = sum(isinstance(m, AIMessage) for m in found)
-            open_calls = [
-                ToolCall(name=call["name"], args=call["args"], id=f"call_{turn}_{n}")
-                for n, call in enumerate(message["tool_calls"])
+            calls = [
+                ToolCall(name=call["name"], args=call["args"], id=f"call_{position}_{number}")
+                for number, call in enumerate(message["tool_calls"])
             ]
-            found.append(AIMessage(message["content"], tool_calls=open_calls))
-            open_calls = list(open_calls)
+            found.append(AIMessage(message["content"], tool_calls=calls))
+            waiting = [str(call["id"]) for call in calls]
         elif message["role"] == "tool":
-            call = open_calls.pop(0)
-            found.append(ToolMessage(message["content"], name=message["tool"], tool_call_id=str(call["id"])))
+            found.append(ToolMessage(message["content"], name=message["tool"], tool_call_id=waiting.pop(0)))
     return tuple(found)
 
 

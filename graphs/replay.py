@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from langchain_core.language_models import BaseChatModel
+from langsmith import tracing_context
 
 from ..agents.config import LLMConfig, Role
 from ..agents.door import Door
@@ -58,8 +59,10 @@ class Opened:
         return changed(self.config.llm, role, self.changes.prompt, self.changes.model)
 
     async def ask(self, asked: RecordedQuestion, door: Door) -> Replay:
+        """As in a run, hosted tracing is off whatever the environment asks for, but with `llm.tracing`."""
         role = asked.first.role
-        return await replay_question(asked, self.own.llm, self.llm(role), door, TOOLS, self.changes.chats.get(role))
+        with tracing_context(enabled=self.config.llm.tracing):
+            return await replay_question(asked, self.own.llm, self.llm(role), door, TOOLS, self.changes.chats.get(role))
 
 
 async def replay_call(run_dir: Path, call: str, changes: Changes = Changes(), trial: Trial | None = None) -> Replay:
@@ -77,7 +80,7 @@ async def replay_call(run_dir: Path, call: str, changes: Changes = Changes(), tr
     run = await asyncio.to_thread(Opened.open, run_dir, changes)
     asked = run.books.question(call)
     if trial is not None:
-        _check_can_branch(run, asked)
+        await asyncio.to_thread(_check_can_branch, run, asked)
     replay = await run.ask(asked, Door(run.config.llm.limits))
     if trial is None or not replay.after.valid:
         return replay

@@ -94,7 +94,7 @@ async def tried_on_branches(
         SnapshotError: the snapshot is gone, or of another version.
         BranchError: a branch could not be run.
     """
-    snapshot = check_snapshot(run_dir, place.point)
+    snapshot = await asyncio.to_thread(check_snapshot, run_dir, place.point)
     books = await asyncio.to_thread(_books, RunView(run_dir), place, config.branches.horizon == own.branches.horizon)
     try:
         await asyncio.to_thread(_furnish, run_dir, trial.folder, snapshot)

@@ -200,7 +200,7 @@ def summary_lines(found: RoleReplay) -> Iterator[Shown]:
         yield Shown(f"left out {call}: {one_line(reason)}", "dim")
     if found.not_asked:
         yield Shown(
-            f"{found.not_asked} calls were not asked: llm.limits is reached; --set llm.limits.… raises it", "red"
+            f"{found.not_asked} calls were not asked: a limit of llm.limits is reached; raise it by --set", "red"
         )
 
 
