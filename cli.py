@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import ApprovalError, ConfigError, CosignalError, NotARunError
+from .errors import ApprovalError, ConfigError, CosignalError, NotARunError, ReplayError
 from .studies import NAMES as STUDIES
 from .studies.bench import NAMES as BENCHES
 
 if TYPE_CHECKING:
+    from .agents.config import Role
+    from .agents.replayed import Replay, RoleReplay
     from .config import RunConfig
+    from .graphs.events import Event
+    from .graphs.replay import Changes
     from .runs.progress import Display
 
 FAILED, BAD_INPUT = 1, 2
-BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError)
+BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ReplayError)
 
 app = typer.Typer(
     help="Redesign the learning signal of a cooperative multi-agent RL run while it trains.",
@@ -37,6 +41,12 @@ app = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line, and nothing else on stdout.")]
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key; may be given again.")]
+
+
+class RoleName(StrEnum):
+    critic = "critic"
+    generator = "generator"
+    ranker = "ranker"
 
 
 class GraphFormat(StrEnum):
@@ -132,6 +142,44 @@ def graph(
         else:
             _write(output, text)
             typer.echo(f"wrote {output}", err=True)
+
+
+@app.command()
+def replay(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    call: Annotated[str | None, typer.Argument(metavar="CALL", help="Id of a row of its table `calls`.")] = None,
+    role: Annotated[RoleName | None, typer.Option("--all", help="Every question of this role, summed up.")] = None,
+    prompt: Annotated[Path | None, typer.Option(help="Ask with this template, as llm.prompts names one.")] = None,
+    model: Annotated[str | None, typer.Option(help="Ask this model of the role's provider.")] = None,
+    overrides: Overrides = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Of the generator: try the new proposals on branches of the snapshot.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a recorded call again, with another prompt or model; shows the difference. The run stays as it is."""
+    if (call is None) == (role is None):
+        raise typer.BadParameter("name either one CALL, or a role by --all")
+    if role is not None and validate:
+        raise typer.BadParameter("--validate goes with one CALL")
+    from rich.console import Console
+
+    from .graphs.replay import Changes
+    from .runs.replays import show
+
+    changes = Changes(prompt, model, overrides or [])
+    with _clear_errors():
+        if role is not None:
+            found, kept = asyncio.run(_replay_role(path, role.value, changes, as_json))
+        else:
+            found, kept = asyncio.run(_replay_call(path, str(call), changes, validate, as_json))
+    if as_json:
+        typer.echo(json.dumps({"file": str(kept), **found.model_dump(mode="json")}))
+    else:
+        show(found, Console())
+        typer.echo(f"wrote {kept}")
+    if not found.answered:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -259,6 +307,38 @@ def _display(as_json: bool) -> Display:
 def _resume_command(config: Path, overrides: list[str] | None) -> str:
     sets = [word for override in overrides or [] for word in ("--set", override)]
     return shlex.join(["cosignal", "run", str(config), *sets, "--resume"])
+
+
+# ---------------------------------------------------------------- replaying
+
+
+async def _replay_call(
+    path: Path, call: str, changes: Changes, validate: bool, as_json: bool
+) -> tuple[Replay | RoleReplay, Path]:
+    """What came of it, and the file in which that is kept."""
+    from .graphs.replay import replay_call
+    from .graphs.trial import Trial
+    from .runs.replays import FOLDER, branch_line, new_name, write_replay
+
+    def tell(event: Event) -> None:
+        if (line := branch_line(event)) is not None:
+            typer.echo(line.text, err=True)
+
+    name = new_name(call)
+    trial = Trial(path / FOLDER / name, emit=tell if not as_json else lambda _: None) if validate else None
+    found = await replay_call(path, call, changes, trial)
+    if validate and found.validation is None:
+        typer.echo("no branch was run: without a valid answer there is nothing to try", err=True)
+    return found, write_replay(path, name, found)
+
+
+async def _replay_role(path: Path, role: Role, changes: Changes, as_json: bool) -> tuple[Replay | RoleReplay, Path]:
+    """As `_replay_call`; a line a call is told as they come."""
+    from .graphs.replay import replay_role
+    from .runs.replays import call_line, new_name, write_replay
+
+    found = await replay_role(path, role, changes, lambda one: typer.echo(call_line(one).text, err=as_json))
+    return found, write_replay(path, new_name(f"all-{role}"), found)
 
 
 # ---------------------------------------------------------------- drawing

@@ -6,6 +6,7 @@ CosignalError
 ├── NotARunError             a path that holds no run (exit code 2)
 ├── RunLockedError           another process is writing this run
 ├── ApprovalError            an answer to a promotion that does not wait for it (exit code 2)
+├── ReplayError              a call that cannot be asked again (exit code 2)
 ├── SignalError              a signal that cannot be executed
 │   └── ExpressionError      a term expression outside the whitelist
 ├── SeamError                the other process cannot be understood or reached
@@ -46,6 +47,10 @@ class RunLockedError(CosignalError):
 
 class ApprovalError(CosignalError):
     """An answer that no promotion of the run waits for, or that contradicts the one that was given."""
+
+
+class ReplayError(CosignalError):
+    """A call that the run did not make, or that cannot be asked again from what was recorded."""
 
 
 class SignalError(CosignalError):

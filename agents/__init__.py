@@ -17,6 +17,8 @@ Nothing is imported here, so that `cosignal.agents.config` and `cosignal.agents.
 ``generator``      ``await propose(model, place, context, k)`` -> ``ProposalSet``
 ``ranker``         ``await rank(model, place, context, proposals)`` -> ``ProposalRanking``; on single moves:
                    ``transition_ranker``, ``rank_transitions(model, place, setting, items, …)``, and ``soft_votes``
+``replay``         ``await replay_question(asked, own, new, door, tools)``: a recorded question through another prompt
+                   or model -> ``Replay`` of ``replayed``, both sides of it
 ``rules``          ``RulesChatModel``, the embedded default: a chat model that is plain rules and no language model
 =================  ====================================================================================================
 """

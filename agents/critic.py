@@ -31,6 +31,19 @@ async def diagnose(
     Raises:
         ModelAnswerError: see `RoleModel.ask`.
     """
+    answered = await model.ask(critic_question(model, place, context, conversation, tools, calls_left))
+    return answered.message if answered.parsed is None else answered.parsed
+
+
+def critic_question(
+    model: RoleModel,
+    place: Place,
+    context: dict[str, Any],
+    conversation: Sequence[BaseMessage] = (),
+    tools: Sequence[BaseTool] = (),
+    calls_left: int = 0,
+) -> Question[Diagnosis]:
+    """What `diagnose` asks. Raises ModelAnswerError where the template fails on this data."""
     prompt = model.prompt(
         {
             "stage": context["evidence"]["stage"],
@@ -39,7 +52,7 @@ async def diagnose(
             "block": context,
         }
     )
-    question = Question(
+    return Question(
         place,
         prompt,
         Diagnosis,
@@ -47,8 +60,6 @@ async def diagnose(
         tools=tuple(tools) if calls_left > 0 else (),
         problems=lambda diagnosis: uncited(diagnosis, context),
     )
-    answered = await model.ask(question)
-    return answered.message if answered.parsed is None else answered.parsed
 
 
 def uncited(diagnosis: Diagnosis, context: dict[str, Any]) -> list[str]:

@@ -19,6 +19,13 @@ async def propose(model: RoleModel, place: Place, context: dict[str, Any], k: in
     Raises:
         ModelAnswerError: see `RoleModel.ask`.
     """
+    answered = await model.ask(generator_question(model, place, context, k))
+    assert answered.parsed is not None  # no tools are offered
+    return answered.parsed
+
+
+def generator_question(model: RoleModel, place: Place, context: dict[str, Any], k: int) -> Question[ProposalSet]:
+    """What `propose` asks. Raises ModelAnswerError where the template fails on this data."""
     rule = STAGES[context["evidence"]["stage"]]
     kinds, steps = list(rule.kinds), rule.decay_steps
     limits = {"candidates": k, "term_kinds": kinds, "longest_decay_steps": steps}
@@ -31,10 +38,7 @@ async def propose(model: RoleModel, place: Place, context: dict[str, Any], k: in
             "block": {**context, "point": place.point, **limits},
         }
     )
-    question = Question(place, prompt, ProposalSet, problems=lambda answer: misfits(answer, context, k))
-    answered = await model.ask(question)
-    assert answered.parsed is not None  # no tools are offered
-    return answered.parsed
+    return Question(place, prompt, ProposalSet, problems=lambda answer: misfits(answer, context, k))
 
 
 def misfits(answer: ProposalSet, context: dict[str, Any], k: int) -> list[str]:

@@ -191,7 +191,7 @@ class Inquiry(Generic[T]):
             attempt=attempt,
             prompt_id=self.question.prompt.prompt_id,
             prompt_hash=self.question.prompt.sha256,
-            messages=[_plain(message) for message in messages],
+            messages=[plain(message) for message in messages],
             provider=link.config.provider,
             model=link.config.model or link.config.provider,
             raw="",
@@ -245,10 +245,11 @@ def _timed(row: Call, begin: float) -> Call:
     return row.model_copy(update={"latency_s": time.perf_counter() - begin})
 
 
-def _plain(message: BaseMessage) -> dict[str, Any]:
-    plain: dict[str, Any] = {"role": message.type, "content": clean(message.text)}
+def plain(message: BaseMessage) -> dict[str, Any]:
+    """A message as the ledger keeps it."""
+    row: dict[str, Any] = {"role": message.type, "content": clean(message.text)}
     if isinstance(message, AIMessage) and message.tool_calls:
-        plain["tool_calls"] = [{"name": call["name"], "args": call["args"]} for call in message.tool_calls]
+        row["tool_calls"] = [{"name": call["name"], "args": call["args"]} for call in message.tool_calls]
     if isinstance(message, ToolMessage):
-        plain["tool"] = message.name
-    return plain
+        row["tool"] = message.name
+    return row

@@ -126,7 +126,7 @@ def build_models(
     def model(role: Role, template: Template) -> RoleModel:
         return RoleModel(role, config.for_role(role), door, record, template, given.get(role), secrets)
 
-    own = {role: model(role, _template(config, role)) for role in ROLES}
+    own = {role: model(role, role_template(config, role)) for role in ROLES}
     return Models(**own, transition_ranker=model("ranker", load_template("ranker", TRANSITIONS)))
 
 
@@ -177,7 +177,7 @@ def model_problems(config: LLMConfig, given: Collection[Role] = ()) -> list[tupl
 
 def _problems(config: LLMConfig, role: Role, has_model: bool) -> list[str]:
     head, *fallbacks = config.chain(role)
-    checks: list[tuple[str, Callable[[], object]]] = [("", partial(_template, config, role))]
+    checks: list[tuple[str, Callable[[], object]]] = [("", partial(role_template, config, role))]
     if not has_model:
         checks.append(("", partial(build_chat_model, head)))
     for position, link in enumerate(fallbacks):
@@ -193,8 +193,12 @@ def _said(check: Callable[[], object]) -> list[str]:
     return []
 
 
-def _template(config: LLMConfig, role: Role) -> Template:
-    """The role's template. One of the user's own may leave out what it does not need, but not the evidence."""
+def role_template(config: LLMConfig, role: Role) -> Template:
+    """The role's template. One of the user's own may leave out what it does not need, but not the evidence.
+
+    Raises:
+        ConfigError: it is broken, or declares other variables.
+    """
     own, path = load_template(role), config.prompt_path(role)
     if path is None:
         return own

@@ -18,6 +18,15 @@ async def rank(
     Raises:
         ModelAnswerError: see `RoleModel.ask`.
     """
+    answered = await model.ask(ranker_question(model, place, context, proposals))
+    assert answered.parsed is not None  # no tools are offered
+    return answered.parsed
+
+
+def ranker_question(
+    model: RoleModel, place: Place, context: dict[str, Any], proposals: Mapping[str, Proposal]
+) -> Question[ProposalRanking]:
+    """What `rank` asks. Raises ModelAnswerError where the template fails on this data."""
     listed = [{"id": key, **proposal.model_dump(mode="json")} for key, proposal in proposals.items()]
     prompt = model.prompt(
         {
@@ -26,10 +35,7 @@ async def rank(
             "block": {**context, "proposals": listed},
         }
     )
-    question = Question(place, prompt, ProposalRanking, problems=lambda ranking: misordered(ranking, list(proposals)))
-    answered = await model.ask(question)
-    assert answered.parsed is not None  # no tools are offered
-    return answered.parsed
+    return Question(place, prompt, ProposalRanking, problems=lambda ranking: misordered(ranking, list(proposals)))
 
 
 def misordered(ranking: ProposalRanking, ids: list[str]) -> list[str]:

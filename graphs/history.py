@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..agents.context import Tried, Verdict
@@ -16,13 +17,26 @@ OVERTURNED: dict[str, Verdict] = {"declined": "declined", "stale": "stale"}  # w
 
 async def tried(store: LoopStore) -> list[Tried]:
     """All proposals so far, oldest first; those without a decision yet are left out."""
-    rows = await store.rows("decisions")
-    undone = {row["winner"] for row in rows if row["verdict"] == "rollback"}
-    decisions = {(row["point"], row["round"]): row for row in rows if not is_of_monitor(row)}
+    return tried_by(await store.rows("decisions"), await store.rows("proposals"))
+
+
+def tried_by(decisions: Sequence[Row], proposals: Sequence[Row]) -> list[Tried]:
+    """Those of `proposals` that `decisions` speak of; both are rows of their tables, in the tables' order."""
+    undone = {row["winner"] for row in decisions if row["verdict"] == "rollback"}
+    decided = {(row["point"], row["round"]): row for row in decisions if not is_of_monitor(row)}
     return [
-        _tried(row, decisions[row["point"], row["round"]], row["id"] in undone)
-        for row in await store.rows("proposals")
-        if (row["point"], row["round"]) in decisions
+        _tried(row, decided[row["point"], row["round"]], row["id"] in undone)
+        for row in proposals
+        if (row["point"], row["round"]) in decided
+    ]
+
+
+def decided_before(decisions: Sequence[Row], point: int, round_: int) -> list[Row]:
+    """What was decided when round `round_` of the intervention at `point` began; `monitor` looks before any round."""
+    return [
+        row
+        for row in decisions
+        if (row["point"], row["round"]) < (point, round_) or (is_of_monitor(row) and row["point"] <= point)
     ]
 
 

@@ -54,6 +54,7 @@ class EvaluationConfig(Config):
 class TrainerConfig(Config):
     """`steps`: main environment steps (all agents act once) of the run. `rollout`: steps per environment and update.
 
+    `keep_looks`: of so many last looks (interventions) the snapshot is kept, so that branches can start there later.
     `reward`: whom the task's reward is paid to while learning, see `reward_view`; what is evaluated is the team's.
     Of `ippo`, `mappo`, `liir`, `vdn` and `qmix` the one that `algorithm` names counts.
     """
@@ -65,6 +66,7 @@ class TrainerConfig(Config):
     device: Literal["cpu", "cuda"] = "cpu"
     reward: RewardView = "team"
     checkpoint_every_steps: int = Field(default=100_000, ge=1)
+    keep_looks: int = Field(default=3, ge=3)  # a look's branches may start until two later looks were taken
     ippo: IPPOConfig = IPPOConfig()
     mappo: MAPPOConfig = MAPPOConfig()
     liir: LIIRConfig = LIIRConfig()

@@ -19,7 +19,6 @@ from .training import TrainingLine, UpdateReport
 
 REPORT_SEED = 0xE7A1  # evaluation seeds of curves and report; the gate uses others
 KEEP_SNAPSHOTS = 3
-KEEP_LOOKS = 3  # the snapshot of a look lives until two later looks were taken, and one more
 
 
 class MainLine:
@@ -94,7 +93,7 @@ class MainLine:
     def look(self) -> str:
         """A snapshot that is kept for who looked. A signal that changed at this very boundary is not in it yet."""
         name = snapshot_name(self.line.update_index)
-        self.looks = [*(look for look in self.looks if look != name), name][-KEEP_LOOKS:]
+        self.looks = [*(look for look in self.looks if look != name), name][-self.config.trainer.keep_looks :]
         self.writer.counters(looks=json.dumps(self.looks))
         return self.checkpoint()
 

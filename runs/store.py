@@ -249,9 +249,13 @@ class RunView:
     def decisions(self) -> list[Row]:
         return self._rows("loop.db", "decisions")
 
+    def looks(self) -> list[Row]:
+        """Evidence of each intervention, and its diagnosis, None where it has none."""
+        return self._rows("loop.db", "diagnoses")
+
     def diagnoses(self) -> list[Row]:
         """Evidence and diagnosis of each intervention that has one."""
-        return [row for row in self._rows("loop.db", "diagnoses") if row["diagnosis"] is not None]
+        return [row for row in self.looks() if row["diagnosis"] is not None]
 
     def visits(self) -> list[Row]:
         return self._rows("loop.db", "visits")

@@ -156,6 +156,14 @@ def test_a_snapshot_that_was_looked_at_lives_until_two_later_looks_also_over_a_r
         assert snapshots(tmp_path) == [7, 12, 15, 16, 17]
 
 
+def test_as_many_looks_are_kept_as_the_config_says(tmp_path: Path) -> None:
+    with trainer(tmp_path, overlap(keep_looks=5)) as found:
+        for _ in range(7):
+            updates(found, 2)
+            seen(found)
+        assert snapshots(tmp_path) == [6, 8, 10, 12, 14]
+
+
 # ------------------------------------------------------------ the overlap clock
 
 

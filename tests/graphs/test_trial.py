@@ -1,0 +1,134 @@
+"""Proposals of a replay on branches: the run's own check, budget and gate, on books of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from agent_roles import Scripted
+from cosignal.errors import ReplayError, SnapshotError
+from cosignal.graphs.events import BranchFinished, Event
+from cosignal.graphs.replay import Changes, replay_call
+from cosignal.graphs.trial import Trial
+from cosignal.runs.store import RunView
+from fake_run import FULL, FakePool, proposal, proposals
+from loop_runs import POINT, goal_helps, nothing_helps, scripts
+from replays import CRITIC, GENERATOR, files, recorded_run
+
+NEAR_GOAL = proposal("nearer", "-dist_goal / 8", kick=0.05)  # the run's candidates had the same kick
+KICKED_HARDER = proposal("harder", "-dist_goal / 8", kick=0.5)
+CONSTANT = proposal("nothing", "1", kick=0.05)
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("promoted")
+    asyncio.run(recorded_run(path, scripts(), goal_helps))
+    return path
+
+
+@pytest.fixture
+def run(promoted: Path, tmp_path: Path) -> Path:
+    """A run in which `-dist_goal / 17` was accepted, after 5 seeds."""
+    return shutil.copytree(promoted, tmp_path / "run")
+
+
+def answering(*given: object) -> Changes:
+    return Changes(chats={"generator": Scripted(script=[json.dumps({"proposals": list(given)})])})
+
+
+def trial(run: Path, events: list[Event] | None = None) -> Trial:
+    folder = run / "replays" / "it"
+    return Trial(folder, FakePool(folder, goal_helps), [].append if events is None else events.append)
+
+
+async def test_the_same_answer_needs_no_branch_and_gets_the_same_verdict(run: Path) -> None:
+    before, recorded = files(run), RunView(run)
+    again = scripts()["generator"][0]
+    replay = await replay_call(run, GENERATOR, Changes(chats={"generator": Scripted(script=[again])}), trial(run))
+    found = replay.validation
+    assert found is not None and replay.same_answer
+    assert (found.verdict, found.recorded, found.winner) == ("accept", "accept", f"p{POINT}-r0-1")
+    [decision] = recorded.decisions()
+    assert found.reason == decision["detail"]["reason"]
+    # the two that were screened only cannot be continued any more, so their two seeds run again
+    [screened] = [arm.id for arm in found.arms if arm.verdict == "screened_out"]
+    assert screened == f"p{POINT}-r0-2"
+    assert (found.branches, found.steps, found.steps_evaluation) == (4, 4 * FULL // 2, 400)
+    assert files(run) == before
+
+
+async def test_a_new_proposal_is_judged_against_the_run_s_own_control(run: Path) -> None:
+    events: list[Event] = []
+    replay = await replay_call(run, GENERATOR, answering(NEAR_GOAL), trial(run, events))
+    found = replay.validation
+    assert found is not None
+    assert (found.verdict, found.horizon, found.snapshot) == ("accept", FULL, f"checkpoints/update_{POINT:09d}")
+    [arm] = found.arms
+    assert (arm.title, arm.verdict, arm.seeds) == ("nearer", "accept", [0, 1, 2, 3, 4])
+    assert arm.gain == pytest.approx(1.7)
+    assert arm.lower is not None and arm.upper is not None and arm.lower <= 1.7 <= arm.upper
+    assert "the lower bound clears" in arm.explanation
+    # two seeds screened and continued, three fresh ones; the control's 2 + 5 branches are those of the run
+    assert (found.branches, found.reused) == (7, 7)
+    assert (found.steps, found.steps_evaluation) == (2 * FULL + 3 * FULL, 700)
+    assert len([event for event in events if isinstance(event, BranchFinished)]) == 7
+    assert {row["arm"] for row in RunView(run).branches()} <= {"control", *(f"p{POINT}-r0-{i}" for i in range(3))}
+
+
+async def test_a_later_round_begins_with_what_was_spent_and_refused_before(tmp_path: Path) -> None:
+    await recorded_run(tmp_path, scripts(rounds=2))
+    later, again = f"p{POINT}-r1-generator-t0-a0", scripts(rounds=2)["generator"]
+    folder = tmp_path / "replays" / "it"
+    for answer, verdict in ((again[1], "no_difference"), (again[0], "no_candidate")):  # refused: tried in round 0
+        changes = Changes(chats={"generator": Scripted(script=[answer])})
+        found = (await replay_call(tmp_path, later, changes, Trial(folder, FakePool(folder, nothing_helps)))).validation
+        assert found is not None
+        assert (found.verdict, found.recorded) == (verdict, "no_difference")
+        shutil.rmtree(folder)
+    assert any("rejected before" in line for arm in found.arms for line in arm.problems)
+
+
+async def test_another_exploration_needs_another_control(run: Path) -> None:
+    replay = await replay_call(run, GENERATOR, answering(KICKED_HARDER), trial(run))
+    found = replay.validation
+    assert found is not None
+    assert (found.branches, found.reused, found.steps) == (14, 0, 2 * 5 * FULL)
+
+
+async def test_what_fails_the_checks_has_no_branch(run: Path) -> None:
+    replay = await replay_call(run, GENERATOR, answering(CONSTANT), trial(run))
+    found = replay.validation
+    assert found is not None
+    assert (found.verdict, found.branches, found.reused, found.steps) == ("no_candidate", 0, 0, 0)
+    [arm] = found.arms
+    assert arm.verdict == "refused" and arm.problems
+
+
+async def test_only_the_books_stay(run: Path) -> None:
+    await replay_call(run, GENERATOR, answering(NEAR_GOAL), trial(run))
+    kept = {path.name for path in (run / "replays" / "it").iterdir()} - {"loop.db-shm", "loop.db-wal"}
+    assert kept == {"loop.db", "training.json"}
+
+
+async def test_no_valid_answer_has_nothing_to_try(run: Path) -> None:
+    chat = Scripted(script=["no", "no"])
+    replay = await replay_call(run, GENERATOR, Changes(chats={"generator": chat}), trial(run))
+    assert (replay.after.valid, replay.validation) == (False, None)
+    assert not (run / "replays").exists()
+
+
+async def test_a_snapshot_that_is_gone_is_told_before_anybody_is_asked(run: Path) -> None:
+    shutil.rmtree(run / f"checkpoints/update_{POINT:09d}")
+    chat = Scripted(script=[proposals(NEAR_GOAL)])
+    with pytest.raises(SnapshotError, match=rf"point {POINT} is gone \(kept: .*trainer.keep_looks"):
+        await replay_call(run, GENERATOR, Changes(chats={"generator": chat}), trial(run))
+    assert chat.seen == []
+
+
+async def test_only_proposals_can_be_tried(run: Path) -> None:
+    with pytest.raises(ReplayError, match="needs a call of the generator"):
+        await replay_call(run, CRITIC, trial=trial(run))

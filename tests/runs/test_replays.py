@@ -1,0 +1,130 @@
+"""Replays on the terminal, and as files of a run."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cosignal.agents.replayed import Rebuilt, Replay, ReplayedArm, RoleReplay, Side, Validation
+from cosignal.errors import ReplayError
+from cosignal.runs.replays import call_line, read_replays, replay_lines, show, summary_lines, write_replay
+from rich.console import Console
+
+RECORDED: dict[str, Any] = {
+    "provider": "rules", "model": "rules", "prompt_id": "generator/v1", "prompt_hash": "0123456789abcdef",
+    "outcome": "ok", "valid": True, "answer": {"a": 1}, "raw": "{}", "error": None, "attempts": 1, "repairs": 0,
+    "tool_calls": 0, "input_tokens": None, "output_tokens": None, "cost_usd": 0.0, "latency_s": 0.004,
+}  # fmt: skip
+
+
+def replay(**after: Any) -> Replay:
+    before, new = Side.model_validate(RECORDED), Side.model_validate(RECORDED | after)
+    same = before.answer == new.answer and new.valid
+    lines = [] if same else ["--- recorded", "+++ replayed", '-  "title": "x\x1b[2J"', "+      y"]
+    return Replay(
+        call="p16-r0-generator-t0-a0", role="generator", point=16, round=0, prompt=None, rebuilt=Rebuilt(same=True),
+        before=before, after=new, same_answer=same, difference=lines,
+    )  # fmt: skip
+
+
+OTHER = replay(
+    provider="openai", model="tiny", outcome="repaired", answer={"a": 2}, attempts=2, repairs=1, input_tokens=1234,
+    output_tokens=56, cost_usd=0.01234, latency_s=3.21,
+)  # fmt: skip
+WRONG = replay(outcome="invalid", valid=False, answer=None, error="no JSON\nat all", cost_usd=None, input_tokens=10)
+
+
+def test_both_sides_stand_beside_each_other() -> None:
+    assert [line.text for line in replay_lines(OTHER)][:13] == [
+        "p16-r0-generator-t0-a0: generator, point 16, round 0",
+        "              recorded                   replayed",
+        "answered by   rules                      openai tiny",
+        "prompt        generator/v1 0123456789ab  generator/v1 0123456789ab",
+        "outcome       ok                         repaired",
+        "valid         yes                        yes",
+        "repair turns  0                          1",
+        "attempts      1                          2",
+        "tool calls    0                          0",
+        "tokens in     not counted                1,234",
+        "tokens out    not counted                56",
+        "cost          $0.0000                    $0.0123",
+        "latency       0.00 s                     3.21 s",
+    ]
+
+
+def test_the_difference_keeps_its_indent_and_no_control_characters() -> None:
+    assert [line.text for line in replay_lines(OTHER)][13:] == [
+        "--- recorded", "+++ replayed", '-  "title": "x\\x1b[2J"', "+      y",
+    ]  # fmt: skip
+    assert [line.text for line in replay_lines(replay())][-1] == "the same answer"
+
+
+def test_another_question_is_told_first() -> None:
+    told = replay().model_copy(update={"rebuilt": Rebuilt(same=False, note="another text then")})
+    assert [line.text for line in replay_lines(told)][1] == "not the same question: another text then"
+    assert call_line(told).text.endswith("(not the same question)")
+
+
+def test_what_branches_said() -> None:
+    arms = [
+        ReplayedArm(id="p16-r0-0", title="Near", problems=[], notes=[], verdict="accept", explanation="gain +1.000"),
+        ReplayedArm(id="p16-r0-1", title="Flat", problems=["it is constant"], notes=[], verdict="refused"),
+    ]
+    found = Validation(
+        snapshot="checkpoints/update_000000016", verdict="accept", winner="p16-r0-0", reason="gain +1.000",
+        recorded="no_difference", horizon=1000, arms=arms, branches=7, reused=6, steps=5000, steps_evaluation=700,
+    )  # fmt: skip
+    told = [line.text for line in replay_lines(OTHER.model_copy(update={"validation": found}))]
+    assert told[-6:] == [
+        "branches from checkpoints/update_000000016: accept (in the run: no_difference)",
+        "  accept          Near",
+        "    gain +1.000",
+        "  refused         Flat",
+        "    it is constant",
+        "steps: 5,000 of 7 branches and 700 of their evaluation; 6 branches were taken from the run",
+    ]
+
+
+def test_a_role_is_summed_up() -> None:
+    whole = RoleReplay(role="generator", replays=[replay(), OTHER, WRONG], left_out={"p1": "gone"}, not_asked=2)
+    assert [line.text for line in summary_lines(whole)] == [
+        "              recorded     replayed",
+        "valid         3 of 3       2 of 3",
+        "repair turns  0            1",
+        "tokens in     not counted  1,244",
+        "tokens out    not counted  56",
+        "cost          $0.0000      unknown",
+        "latency       0.01 s       3.22 s",
+        "the same answer in 1 of 3 calls of the generator",
+        "left out p1: gone",
+        "2 calls were not asked: a limit of llm.limits is reached; raise it by --set",
+    ]
+    assert call_line(WRONG).text == (
+        "p16-r0-generator-t0-a0          ok → invalid  10 in, not counted out, unknown  no JSON at all"
+    )
+
+
+def test_colours_only_on_a_terminal() -> None:
+    plain, coloured = io.StringIO(), io.StringIO()
+    show(OTHER, Console(file=plain))
+    show(OTHER, Console(file=coloured, force_terminal=True, color_system="standard"))
+    assert "\x1b[" not in plain.getvalue()
+    assert "\x1b[32m+      y" in coloured.getvalue()
+
+
+def test_replays_are_kept_below_the_run(tmp_path: Path) -> None:
+    whole = RoleReplay(role="generator", replays=[OTHER], left_out={})
+    assert write_replay(tmp_path, "one", OTHER) == tmp_path / "replays" / "one.json"
+    write_replay(tmp_path, "two", whole)
+    assert read_replays(tmp_path) == {"one": OTHER, "two": whole}
+    (tmp_path / "replays" / "three.json").write_text("{}")
+    with pytest.raises(ReplayError, match="is no replay of this version"):
+        read_replays(tmp_path)
+
+
+def test_a_run_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "replays").write_text("a file")
+    with pytest.raises(ReplayError, match="cannot be written"):
+        write_replay(tmp_path, "one", OTHER)
