@@ -8,6 +8,7 @@ Needs the extra `otel`; only `otel.spans_of` imports this.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -152,8 +153,9 @@ class SpanRecorder(AsyncCallbackHandler):
         self._spans.leave(run_id, outputs.get("note", {}) if isinstance(outputs, dict) else {})
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        waits = isinstance(error, GraphInterrupt)
-        self._spans.leave(run_id, None, None if waits else error)
+        # It waits for a human, or the run is stopped: neither is an error.
+        interrupted = isinstance(error, GraphInterrupt | asyncio.CancelledError)
+        self._spans.leave(run_id, None, None if interrupted else error)
 
     async def on_tool_start(self, serialized: Any, input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
         name = kwargs.get("name") or (serialized or {}).get("name") or "tool"

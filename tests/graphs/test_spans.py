@@ -224,14 +224,22 @@ async def test_spans_that_did_not_arrive_are_told_and_end_nothing(monkeypatch: p
     assert events == [SpansLost(spans=7, address="http://127.0.0.1:1/v1/traces")]
 
 
+ENDS: list[tuple[str, BaseException | None]] = [
+    ("approve", GraphInterrupt()),
+    ("validate", asyncio.CancelledError()),
+    ("confirm", None),
+    ("decide", RuntimeError("no")),
+]
+
+
 async def test_a_node_that_waits_for_a_human_or_is_cut_off_is_no_error(tmp_path: Path) -> None:
     memory = Memory()
     with memory.run() as spans:
-        for name, error in (("approve", GraphInterrupt()), ("validate", None), ("decide", RuntimeError("no"))):
+        for name, error in ENDS:
             run_id, metadata = uuid4(), {"langgraph_node": name}
             await spans.handler.on_chain_start({}, {"point": 3}, run_id=run_id, name=name, metadata=metadata)
             if error is not None:
                 await spans.handler.on_chain_error(error, run_id=run_id)
     codes = {span.name: span.status.status_code for span in memory.ended}
-    assert codes["approve"] is codes["validate"] is StatusCode.UNSET
+    assert {name for name, code in codes.items() if code is StatusCode.UNSET} == {"approve", "validate", "confirm"}
     assert codes["decide"] is StatusCode.ERROR
