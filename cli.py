@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -52,6 +53,7 @@ class RoleName(StrEnum):
 class GraphFormat(StrEnum):
     mermaid = "mermaid"
     html = "html"
+    png = "png"
 
 
 @app.command()
@@ -129,18 +131,20 @@ def view(
 
 @app.command()
 def graph(
-    form: Annotated[GraphFormat, typer.Option("--format", help="mermaid is text, html one self-contained page.")] = (
-        GraphFormat.mermaid
-    ),
+    form: Annotated[
+        GraphFormat, typer.Option("--format", help="mermaid is text, html one self-contained page, png a picture.")
+    ] = GraphFormat.mermaid,
     output: Annotated[Path | None, typer.Option(help="Write here instead of to stdout.")] = None,
 ) -> None:
     """Draw the adaptation graph; needs no network."""
     with _clear_errors():
-        text = _drawn(form)
+        if form is GraphFormat.png and output is None and sys.stdout.isatty():
+            raise ConfigError("--format png: a picture is not for a terminal, got no --output; add --output graph.png")
+        drawn = _drawn(form)
         if output is None:
-            typer.echo(text)
+            typer.echo(drawn, nl=isinstance(drawn, str))
         else:
-            _write(output, text)
+            _write(output, drawn)
             typer.echo(f"wrote {output}", err=True)
 
 
@@ -344,7 +348,7 @@ async def _replay_role(path: Path, role: Role, changes: Changes, as_json: bool) 
 # ---------------------------------------------------------------- drawing
 
 
-def _drawn(form: GraphFormat) -> str:
+def _drawn(form: GraphFormat) -> str | bytes:
     from .config import RunConfig
     from .graphs.loop import build_graph
 
@@ -352,14 +356,16 @@ def _drawn(form: GraphFormat) -> str:
     if form is GraphFormat.mermaid:
         return drawable.draw_mermaid()
     from .runs.drawing import Topology
+    from .runs.png import graph_png
     from .runs.report import graph_page
 
-    return graph_page(Topology.from_json(drawable.to_json()))
+    draw = graph_png if form is GraphFormat.png else graph_page
+    return draw(Topology.from_json(drawable.to_json()))
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise ConfigError(
             f"--output: must be a file that can be written, got {str(path)!r} ({error.strerror})"

@@ -24,7 +24,7 @@ from .graphs.budget import (
     explain_shortage,
     horizon_to_plan_for,
 )
-from .graphs.config import AdaptationConfig, PreferenceConfig
+from .graphs.config import AdaptationConfig, OtelConfig, PreferenceConfig
 from .rl.algorithms.config import IPPOConfig
 from .rl.branches.config import BranchConfig, GateConfig
 from .rl.config import SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
@@ -55,6 +55,7 @@ class RunConfig(Config):
     branches: BranchConfig = BranchConfig()
     gate: GateConfig = GateConfig()
     llm: LLMConfig = LLMConfig()
+    otel: OtelConfig = OtelConfig()
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
@@ -75,8 +76,9 @@ class RunConfig(Config):
         return self.model_dump_json(indent=2)
 
     def config_hash(self) -> str:
-        """16 hex digits of everything that can change the run; where it is written (`run_dir`) cannot."""
-        content = self.model_dump(mode="json", exclude={"run_dir"})
+        """16 hex digits of everything that can change the run; where it is written (`run_dir`) and who is told
+        (`otel`) cannot."""
+        content = self.model_dump(mode="json", exclude={"run_dir", "otel"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def training(self) -> TrainingConfig:

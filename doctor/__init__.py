@@ -5,6 +5,7 @@
 ``executor``       whether branches can run where the config wants them
 ``models``         who answers, keys, prices, prompts, tracing
 ``network``        whether the addresses of the config answer
+``spans``          whether spans are sent, and to whom
 ``task``           what was understood of the task, and whether the first signal fits it
 ``play``           what random play shows of it: contract, ranges, events, rewards, determinism
 ``arithmetic``     what an intervention costs and what the gate asks for
@@ -28,6 +29,7 @@ from .executor import check_branches
 from .installation import check_device, check_installation, check_run_dir
 from .models import check_models, check_no_models
 from .network import check_network
+from .spans import check_spans
 from .speed import steps_per_second
 from .task import check_task
 
@@ -69,6 +71,7 @@ def examine(
 
 def _check_surroundings(config: RunConfig, online: bool) -> Iterator[Check]:
     yield from check_run_dir(config.run_dir)
+    yield from check_spans(config)
     if not config.adaptation.enabled:
         yield check_no_models()
         return

@@ -44,7 +44,7 @@ def check_network(config: LLMConfig, online: bool) -> Iterator[Check]:
         elif online:
             yield _unknown(model)
     for url, first in needed.items():
-        yield _try(url, first)
+        yield try_address("network", url, first)
     if not needed:
         more = "; --online tries the addresses of the providers" if models and not online else ""
         yield ok("network", f"nobody was contacted{more}")
@@ -60,15 +60,15 @@ def _unknown(model: ModelConfig) -> Check:
     return warning("network", rule, "name it by base_url where the provider has one")
 
 
-def _try(url: str, first: bool) -> Check:
-    """A problem where a role asks there `first`, a warning where it is a fallback."""
+def try_address(name: str, url: str, first: bool) -> Check:
+    """A problem where somebody asks there `first`, a warning where the run goes on without."""
     try:
         host, port, proxy = _route(url)
         with socket.create_connection((host, port), TIMEOUT_S):
-            return ok("network", f"{host}:{port}{proxy} answers for {url} (connected, nothing was sent)")
+            return ok(name, f"{host}:{port}{proxy} answers for {url} (connected, nothing was sent)")
     except (OSError, ValueError) as error:  # ValueError: a port that is no number
         rule = f"{url!r} must be reachable within {TIMEOUT_S:g} s, got {error}"
-        return (problem if first else warning)("network", rule, "start the server, or correct base_url")
+        return (problem if first else warning)(name, rule, "start the server, or correct its address")
 
 
 def _route(url: str) -> tuple[str, int, str]:

@@ -39,6 +39,16 @@ class PreferenceConfig(Config):
     scorer: ScorerConfig = ScorerConfig()
 
 
+class OtelConfig(Config):
+    """OpenTelemetry spans of a run, posted to the collector that OpenTelemetry's own environment variables name. They
+    change nothing about the run, so that it may be resumed with other settings. `content`: prompts, answers and what
+    came of them are in the spans.
+    """
+
+    enabled: bool = False
+    content: bool = True
+
+
 class AdaptationConfig(Config):
     """When the loop looks, and how much it may spend.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from langchain_core.callbacks import AsyncCallbackHandler
 
 from ..agents.ledger import Call
 from ..agents.llm import Models
@@ -26,8 +28,9 @@ _GATE_SEED = 0x6A7E
 class Ctx:
     """`calls`: model calls that are not in the store yet; a node that asks a model writes them before it ends.
 
-    `wake`: set by the trainer's wake-ups, so that waiting for it is shorter than a poll. `probing`: held by a probe
-    from asking what the budget has left until its branches are paid.
+    `callbacks`: of the graph, beside the one that records visits. `wake`: set by the trainer's wake-ups, so that
+    waiting for it is shorter than a poll. `probing`: held by a probe from asking what the budget has left until its
+    branches are paid.
     """
 
     config: RunConfig
@@ -40,6 +43,7 @@ class Ctx:
     calls: list[Call]
     emit: Callable[[Event], None]
     scorers: Scorers = field(default_factory=Scorers)
+    callbacks: Sequence[AsyncCallbackHandler] = ()
     poll_s: float = POLL_S
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)

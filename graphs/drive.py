@@ -36,7 +36,7 @@ async def run_graph(ctx: Ctx, checkpoints: AsyncSqliteSaver, run_id: str) -> Non
     """Run the graph to its end, from its last checkpoint when there is one. Where it asks a human, wait for the answer
     and go on with it. Hosted tracing is off whatever the environment asks for, but with `llm.tracing`."""
     graph = build_graph(ctx.config, checkpoints)
-    config = thread(run_id) | RunnableConfig(callbacks=[VisitRecorder(ctx.store, ctx.emit)])
+    config = thread(run_id) | RunnableConfig(callbacks=[VisitRecorder(ctx.store, ctx.emit), *ctx.callbacks])
     saved = await graph.aget_state(thread(run_id))
     if saved.values.get("finished"):
         return

@@ -15,7 +15,8 @@ class EventBase(BaseModel):
 
 class RunStarted(EventBase):
     """`tracing`: prompts go to the hosted service that the environment names, because `llm.tracing` says so.
-    `tracing_ignored`: variables of the environment that ask for it in vain.
+    `tracing_ignored`: variables of the environment that ask for it in vain. `spans_to`: the address of the collector
+    that spans are sent to, `spans_content`: with prompts and answers.
     """
 
     kind: Literal["run_started"] = "run_started"
@@ -25,6 +26,8 @@ class RunStarted(EventBase):
     steps_budget: int
     tracing: bool = False
     tracing_ignored: list[str] = []
+    spans_to: str | None = None
+    spans_content: bool = False
 
 
 class Progress(EventBase):
@@ -167,6 +170,14 @@ class RolledBack(EventBase):
     repeated: bool  # as in Promoted
 
 
+class SpansLost(EventBase):
+    """So many spans of this session did not reach the collector at `address`."""
+
+    kind: Literal["spans_lost"] = "spans_lost"
+    spans: int
+    address: str
+
+
 class RunFinished(EventBase):
     kind: Literal["run_finished"] = "run_finished"
     status: dict[str, Any]  # what `cosignal status --json` prints
@@ -187,6 +198,7 @@ Event = Annotated[
     | Promoted
     | ControlKept
     | RolledBack
+    | SpansLost
     | RunFinished,
     Field(discriminator="kind"),
 ]

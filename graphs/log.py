@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import structlog
 
 HOSTED_TRACING = ("LANGSMITH_", "LANGCHAIN_")  # what the names of such a service's variables begin with
+SENDING = (*HOSTED_TRACING, "OTEL_")  # and those of OpenTelemetry, which may hold a collector's key
 TRACING = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2")
 
 

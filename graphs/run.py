@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import BaseModel, ConfigDict
@@ -50,9 +50,14 @@ from .context import Ctx
 from .directory import RunDirectory, open_run
 from .drive import open_checkpoints, run_graph
 from .events import ApprovalGiven, ApprovalNeeded, Event, Progress, RunFinished, RunStarted
-from .log import HOSTED_TRACING, open_log, tracing_variables
+from .log import SENDING, open_log, tracing_variables
+from .otel import RunFacts, collector, spans_of
 from .round import levels
 
+if TYPE_CHECKING:
+    from .spans import Spans
+
+OUTCOME = ("sparse_return", "success_rate", "promotions", "rollbacks", "steps_main", "steps_total", "llm_calls")
 TICK_S = 1.0  # how often progress is told and wall time written down; a kill loses no more of it
 
 
@@ -147,9 +152,11 @@ class Run:
             clock = _Clock(store, began, await store.get("wall_s", 0.0))
             await store.close_visits()
             await clock.write(provider=self._provider(), state="running", error=None)
-            self._tell_start()
+            address = await asyncio.to_thread(collector, self.config)
+            self._tell_start(address)
+            spans = await stack.enter_async_context(spans_of(self.config, address, self._facts(), self.emit))
             try:
-                await self._train(spec, store, clock)
+                await self._train(spec, store, clock, spans)
                 await clock.write()
                 await self._report("done")
             except asyncio.CancelledError:
@@ -173,14 +180,14 @@ class Run:
         with self._writing:  # a stop does not end the thread that writes already; the later page must win
             write_report(self.path, state=state)
 
-    async def _train(self, spec: TaskSpec, store: LoopStore, clock: _Clock) -> None:
+    async def _train(self, spec: TaskSpec, store: LoopStore, clock: _Clock, spans: Spans | None) -> None:
         """Trainer and workers up, graph to its end, trainer and workers down."""
         secrets = hidden_from_children(self.config)
         async with AsyncExitStack() as stack:
             pool = await self._executor(stack, secrets)
             trainer = await attach_or_start(self.path, self._directory.id, secrets)
             stack.push_async_callback(trainer.stop)
-            ctx = await self._context(spec, store, trainer.client, pool)
+            ctx = await self._context(spec, store, trainer.client, pool, spans)
             await first_of(
                 self._graph(ctx),
                 self._tick(ctx, clock),
@@ -194,10 +201,18 @@ class Run:
             return WorkerPool(self.path, 0)  # never started: nothing branches
         return await stack.enter_async_context(executor_for(self.config.branches, self.path, secrets))
 
-    async def _context(self, spec: TaskSpec, store: LoopStore, client: TrainerClient, pool: Executor) -> Ctx:
+    async def _context(
+        self, spec: TaskSpec, store: LoopStore, client: TrainerClient, pool: Executor, spans: Spans | None
+    ) -> Ctx:
         calls: list[Call] = []
+
+        def record(call: Call) -> None:
+            calls.append(call)
+            if spans is not None:
+                spans.call(call)
+
         door = Door(self.config.llm.limits, *await store.usage())
-        models = await asyncio.to_thread(build_models, self.config.llm, door, calls.append, self._chat_models)
+        models = await asyncio.to_thread(build_models, self.config.llm, door, record, self._chat_models)
         return Ctx(
             config=self.config,
             run_dir=self.path,
@@ -209,6 +224,7 @@ class Run:
             scorers=Scorers(self.path / FOLDER),
             calls=calls,
             emit=self.emit,
+            callbacks=[] if spans is None else [spans.handler],
             wake=self._wake_graph,
         )
 
@@ -247,7 +263,14 @@ class Run:
         given = {str(role): chat._llm_type for role, chat in self._chat_models.items()}
         return provider(self.config.llm.model_dump(mode="json"), given)
 
-    def _tell_start(self) -> None:
+    def _facts(self) -> RunFacts:
+        return RunFacts(self._directory.id, self._provider(), self._directory.resumed, self._outcome)
+
+    def _outcome(self) -> dict[str, Any]:
+        status = RunView(self.path).status()
+        return {name: status[name] for name in OUTCOME}
+
+    def _tell_start(self, spans_to: str | None) -> None:
         tracing = self.config.llm.tracing
         self.emit(
             RunStarted(
@@ -257,6 +280,8 @@ class Run:
                 steps_budget=self.config.trainer.steps,
                 tracing=tracing,
                 tracing_ignored=[] if tracing else tracing_variables(),
+                spans_to=spans_to,
+                spans_content=self.config.otel.content,
             )
         )
 
@@ -282,8 +307,8 @@ async def start(
     `chat_models`: LangChain chat models of your own for some or all roles, in place of what `config.llm` would build;
     limits, timeouts and ledger are those of the config. The run directory does not hold them: resume with them again.
 
-    Raises ConfigError for what can be known before training (device, task, first signal, executor, models),
-    RunLockedError when another process is at the run. What goes wrong later is raised by `Run.result`.
+    Raises ConfigError for what can be known before training (spans, device, task, first signal, executor,
+    models), RunLockedError when another process is at the run. What goes wrong later is raised by `Run.result`.
     """
     spec = await asyncio.to_thread(_preflight, config, chat_models or {})
     run = Run(config, await asyncio.to_thread(open_run, config, resume), chat_models)
@@ -297,11 +322,12 @@ async def start(
 
 def hidden_from_children(config: RunConfig) -> list[str]:
     """Environment variables that trainer and workers must not see: keys, and what would make them post something."""
-    return [*key_variable_names(config.llm), *(name for name in os.environ if name.startswith(HOSTED_TRACING))]
+    return [*key_variable_names(config.llm), *(name for name in os.environ if name.startswith(SENDING))]
 
 
 def _preflight(config: RunConfig, given: Mapping[Role, BaseChatModel]) -> TaskSpec:
-    """What can be known before training: device, task, first signal, executor, models."""
+    """What can be known before training: spans, device, task, first signal, executor, models."""
+    collector(config)
     check_device(config.trainer.device)
     spec = task_spec(config.task)
     try:

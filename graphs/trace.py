@@ -36,11 +36,13 @@ class VisitRecorder(AsyncCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
-        metadata = kwargs.get("metadata") or {}
-        node = metadata.get("langgraph_node")
-        if node is None or kwargs.get("name") != node:
+        node = visited_node(kwargs)
+        if node is None:
             return
-        row = {"task_id": str(metadata["langgraph_checkpoint_ns"]).rpartition(":")[2], "node": node}
+        row: dict[str, Any] = {
+            "task_id": str(kwargs["metadata"]["langgraph_checkpoint_ns"]).rpartition(":")[2],
+            "node": node,
+        }
         row |= _place(inputs if isinstance(inputs, dict) and node != "observe" else {}, None, 0)
         row |= {"started": time.time(), "ended": None, "status": "running", "detail": None}
         self._open[run_id] = row
@@ -68,6 +70,12 @@ class VisitRecorder(AsyncCallbackHandler):
         await self._store.write("visits", row)
         left = NodeLeft(node=row["node"], point=row["point"], round=row["round"], status=status, detail=row["detail"])
         self._emit(left)
+
+
+def visited_node(kwargs: dict[str, Any]) -> str | None:
+    """The node whose visit begins, of the keyword arguments of `on_chain_start`; None where a part of a node begins."""
+    node: str | None = (kwargs.get("metadata") or {}).get("langgraph_node")
+    return node if node is not None and kwargs.get("name") == node else None
 
 
 def tool_calls(asked: list[Any], answers: list[Any]) -> list[dict[str, Any]]:

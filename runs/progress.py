@@ -106,6 +106,9 @@ class Board:
                 title = self._titles.get(event.proposal, event.proposal)
                 yield Line(steps, "rollback", f"v{event.undone} {title} is undone by v{event.version}", "bold red")
                 yield Line(steps, "", event.reason)
+            case e.SpansLost():
+                words = f"{event.spans} spans did not reach {event.address}; is a collector listening there?"
+                yield Line(steps, "tracing", words, "yellow")
             case e.RunFinished():
                 self.doing = "finished"
 
@@ -207,6 +210,9 @@ def _tracing(steps: int, event: e.RunStarted) -> Iterator[Line]:
     elif event.tracing_ignored:
         asked = ", ".join(event.tracing_ignored)
         yield Line(steps, "tracing", f"off, though {asked} asks for it; llm.tracing: true would send prompts out")
+    if event.spans_to is not None:
+        content = "with prompts and answers" if event.spans_content else "without prompts and answers"
+        yield Line(steps, "tracing", f"spans go to {event.spans_to}, {content}", "yellow")
 
 
 def provider_in_words(provider: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sqlite3
@@ -16,6 +17,7 @@ from cosignal.cli import _resume_command, app
 from cosignal.errors import ConfigError
 from cosignal.graphs.studio import graph
 from cosignal.runs.drawing import Topology
+from cosignal.runs.png import graph_png
 from cosignal.runs.report import loop_topology
 from made_up_run import QUESTION
 from typer.testing import CliRunner
@@ -86,6 +88,7 @@ def test_status_in_words(finished_run: Path) -> None:
         (["run", EXAMPLE, "--set", "trainer.ippo.hidden=[-5]"], "trainer.ippo.hidden.0: must be greater than or equal"),
         (["study", "no-such-study"], "got 'no-such-study'"),
         (["graph", "--output", "/no/such/folder/graph.html"], "--output: must be a file that can be written"),
+        (["graph", "--format", "png", "--output", "/"], "--output: must be a file that can be written"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], line: str) -> None:
@@ -231,6 +234,24 @@ def test_the_graph_as_a_page(tmp_path: Path) -> None:
     page = path.read_text()
     assert "rank proposals" in page
     assert "default-src 'none'" in page
+
+
+def test_the_graph_as_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "graph.png"
+    result = runner.invoke(app, ["graph", "--format", "png", "--output", str(path)])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert path.read_bytes() == graph_png(loop_topology())
+    assert runner.invoke(app, ["graph", "--format", "png"]).stdout_bytes == path.read_bytes()
+
+
+def test_a_picture_is_not_written_to_a_terminal() -> None:
+    leader, follower = os.openpty()
+    command = [sys.executable, "-m", "cosignal", "graph", "--format", "png"]
+    done = subprocess.run(command, stdout=follower, stderr=subprocess.PIPE, text=True, cwd="/")
+    os.close(follower)
+    os.close(leader)
+    assert done.returncode == 2
+    assert done.stderr.endswith("add --output graph.png\n")
 
 
 def test_langgraph_json_names_the_graph() -> None:

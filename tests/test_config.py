@@ -67,6 +67,7 @@ def test_the_resolved_config_reads_back_as_itself(tmp_path: Path) -> None:
 def test_the_hash_is_of_what_can_change_a_run(tmp_path: Path) -> None:
     config = load(tmp_path, "")
     assert config.config_hash() == load(tmp_path, "run_dir: elsewhere").config_hash()
+    assert config.config_hash() == load(tmp_path, "otel: {enabled: true, content: false}").config_hash()
     assert config.config_hash() != load(tmp_path, "seed: 2").config_hash()
     assert config.config_hash() != load(tmp_path, "trainer: {ippo: {lr: 1e-3}}").config_hash()
     assert len(config.config_hash()) == 16

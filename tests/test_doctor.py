@@ -16,6 +16,7 @@ from cosignal.config import RunConfig
 from cosignal.doctor import Check, Examination, arithmetic, examine, installation, network, show, speed
 from cosignal.errors import TrainerGone
 from cosignal.graphs.log import TRACING
+from cosignal.graphs.otel import ENDPOINTS
 from cosignal.rl.config import TrainingConfig
 from packaging.requirements import Requirement
 from rich.console import Console
@@ -27,7 +28,7 @@ runner = CliRunner()
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No keys, proxies or tracing of whoever runs the tests; four cores; run directories in a folder of the test."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "LANGSMITH_ENDPOINT", *TRACING):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "LANGSMITH_ENDPOINT", *TRACING, *ENDPOINTS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(network, "getproxies", dict)
     monkeypatch.setattr(installation, "cores", lambda: 4)
@@ -52,6 +53,28 @@ def found(examination: Examination, name: str) -> list[Check]:
 def one(examination: Examination, name: str) -> Check:
     [check] = found(examination, name)
     return check
+
+
+# ---------------------------------------------------------------- spans
+
+
+def test_spans_are_off_whatever_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert one(looked_at(), "otel") == Check("otel", "ok", "off: no spans are sent")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    assert one(looked_at(), "otel").message.endswith("OTEL_EXPORTER_OTLP_ENDPOINT is ignored")
+
+
+def test_a_collector_is_connected_to_and_one_that_is_away_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, server: socket.socket
+) -> None:
+    port = server.getsockname()[1]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    there = one(looked_at("otel.enabled=true"), "otel")
+    assert (there.state, there.message.split(" ")[0]) == ("ok", f"127.0.0.1:{port}")
+    server.close()
+    assert one(looked_at("otel.enabled=true"), "otel").state == "warning"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    assert one(looked_at("otel.enabled=true"), "otel").state == "problem"
 
 
 # ---------------------------------------------------------------- as a whole

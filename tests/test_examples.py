@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
+from asking import GOOD, question
+from bad_server import bad_server, says
+from cosignal.agents.ledger import Call
+from cosignal.agents.llm import Door, build_models
 from cosignal.cli import app
 from cosignal.config import RunConfig
+from cosignal.doctor import examine
 from cosignal.errors import ConfigError
 from cosignal.examples import FOLDER, example_names, example_path
 from typer.testing import CliRunner
@@ -30,6 +36,38 @@ def test_the_examples_show_what_they_are_named_after() -> None:
     assert loaded["openai"].llm.default.fallback[-1].provider == "rules"
     assert loaded["local_server"].llm.default.base_url == "http://127.0.0.1:8000/v1"
     assert loaded["mixed_roles"].llm.for_role("critic") != loaded["mixed_roles"].llm.for_role("generator")
+
+
+@pytest.mark.parametrize("name", example_names())
+def test_the_doctor_misses_nothing_but_the_server_of_your_own(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a key and a listening server an example is ready to run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-key-of-nobody")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        mine = [f"llm.default.base_url={address}"] if name == "local_server" else []
+        examination = examine(name, mine, measure=lambda _: 50_000.0)
+    assert [check for check in examination.checks if check.state == "problem"] == []
+    assert examination.exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["openai", "local_server"])
+async def test_the_examples_with_a_model_ask_it_as_they_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over real HTTP: model, key and settings are the file's, whatever else the environment holds."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-key-of-nobody")
+    rows: list[Call] = []
+    with bad_server(says(GOOD)) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        mine = [f"llm.default.base_url={server.url}"] if name == "local_server" else []
+        llm = RunConfig.load(FOLDER / f"{name}.yaml", mine).llm
+        answered = await build_models(llm, Door(llm.limits), rows.append).critic.ask(question())
+    [request] = server.requests
+    assert answered.parsed is not None
+    assert request["model"] == llm.default.model
+    assert ("sk-key-of-nobody" in str(request["key"])) == (name == "openai"), "a key is for its provider's address"
+    assert [(row.outcome, row.cost_usd is None) for row in rows] == [("ok", False)]
 
 
 def test_no_example_holds_a_key() -> None:

@@ -27,6 +27,8 @@ def tell(event, address):
 def watch(event, arguments):
     if event == "socket.getaddrinfo":
         tell(event, arguments[0])
+    elif event == "import" and arguments[0].startswith(("opentelemetry.exporter", "openinference")):
+        tell(event, arguments[0])
     elif event in ("socket.connect", "socket.sendto", "socket.sendmsg") and not isinstance(arguments[1], (str, bytes)):
         tell(event, arguments[1])
 
@@ -62,7 +64,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[TracingService]:
-    """A hosted tracing service, which here is on loopback, and an environment that asks for it in every way."""
+    """A hosted tracing service, which here is on loopback, and an environment that asks for it in every way; the
+    address of a collector of spans is its own."""
     with TracingService() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"):
@@ -71,6 +74,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[TracingService]:
             monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
         for name in ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY"):
             monkeypatch.setenv(name, "x")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         yield server
         server.shutdown()
 
@@ -113,3 +117,12 @@ def test_with_llm_tracing_it_does_and_says_so(tmp_path: Path, service: TracingSe
     assert any(event == "socket.connect" for _, event, _ in told)
     assert service.requests
     assert "on: prompts go to the hosted service" in output
+
+
+def test_with_otel_spans_are_sent_from_the_loop_alone(tmp_path: Path, service: TracingService, watched: Path) -> None:
+    output = ran(tmp_path, "--set", "otel.enabled=true")
+    told = [json.loads(line) for line in watched.read_text().splitlines()]
+    assert any(event == "import" for _, event, _ in told)
+    assert len({pid for pid, event, _ in told if event != "started"}) == 1
+    assert set(service.requests) == {"/v1/traces"}
+    assert f"spans go to http://127.0.0.1:{service.server_port}/v1/traces, with prompts and answers" in output

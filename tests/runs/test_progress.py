@@ -131,6 +131,18 @@ def test_the_start_says_whether_prompts_leave_the_machine(tracing: bool, ignored
     assert told.get("tracing") == words
 
 
+@pytest.mark.parametrize("content", [True, False])
+def test_where_spans_go_and_how_many_were_lost_is_told(content: bool) -> None:
+    address, board = "http://127.0.0.1:4318/v1/traces", progress.Board()
+    started = e.RunStarted(
+        path="/a", resumed=False, provider="rules", steps_budget=1, spans_to=address, spans_content=content
+    )
+    told = {line.label: line.text for line in board.apply(started)}
+    assert told["tracing"] == f"spans go to {address}, {'with' if content else 'without'} prompts and answers"
+    [line] = board.apply(e.SpansLost(spans=3, address=address))
+    assert line.text == f"3 spans did not reach {address}; is a collector listening there?"
+
+
 def test_under_the_overlap_clock_what_a_node_does_is_shown_while_training_goes_on() -> None:
     board = progress.Board()
     for event in (e.NodeEntered(node="critic", point=24, round=0), PROGRESS.model_copy(update={"waiting": False})):
