@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..rl.config import TaskConfig
 from ..rl.evaluate import Evaluator
-from ..rl.preferences.collect import collect_pairs
+from ..rl.preferences.collect import Act, collect_pairs
 from ..rl.preferences.config import ScorerConfig
 from ..rl.preferences.fit import Fitted, fit_scorer
 from ..rl.preferences.votes import confidence, oracle_votes
@@ -139,11 +139,14 @@ def pay_by(line: TrainingLine, fitted: Sequence[Fitted]) -> None:
     line.apply_signal(Signal(beta=1.0, scale=1.0, terms=tuple(terms)))
 
 
-def fit_scorers(task: LcaTask, arm: LcaArm, seed: int) -> tuple[list[Fitted], int]:
+def fit_scorers(
+    task: LcaTask, arm: LcaArm, seed: int, act: Act | None = None, spread: int = 1
+) -> tuple[list[Fitted], int]:
     """One a group, fitted to the votes of an oracle that is right with probability `arm.accuracy`. Moves without a
-    preference are left out where votes are wrong: a flipped tie would be noise alone."""
-    ties = task.keep_ties and arm.accuracy == 1.0
-    found = collect_pairs(TaskConfig.model_validate({"name": task.name}), task.counts, seed, keep_ties=ties)
+    preference are left out where votes are wrong: a flipped tie would be noise alone. `act`, `spread`: as
+    `collect_pairs` has them."""
+    ties, config = task.keep_ties and arm.accuracy == 1.0, TaskConfig.model_validate({"name": task.name})
+    found = collect_pairs(config, task.counts, seed, act, keep_ties=ties, spread=spread)
     votes = [confidence(oracle_votes(pairs.label, arm.queries, arm.accuracy, seed)) for pairs in found.pairs]
     fits = [fit_scorer(pairs, each, ScorerConfig(), seed) for pairs, each in zip(found.pairs, votes, strict=True)]
     return fits, found.steps

@@ -3,7 +3,9 @@
 Victim-Rubble, where plain IPPO settles for what each agent can do by itself. Arms, on the same seeds and main steps:
 
 * `plain`   IPPO on the sparse reward
-* `lca`     scorers fitted before the first step to the task's heuristic, in force for ever, without any branch
+* `lca`     scorers fitted before the first step to moves of play in which the task's heuristic takes part, in force
+            for ever, without any branch
+* `lca_unaided`  the same, but that nobody plays the heuristic: moves of the untrained policy, as many as `union` ranks
 * `loop`    the rules propose, the gate decides; nobody ranks moves
 * `union`   besides, where credit is unclear moves of the current policy and of its rehearsals are ranked, and what is
             fitted to the rankings is offered to the gate as one proposal more; nobody plays the heuristic
@@ -20,10 +22,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..config import RunConfig
+from ..graphs.preferences import PLAYED
 from ..graphs.rank_transitions import TITLE
 from ..rl.evaluate import Evaluator
+from ..rl.preferences.collect import Act
 from ..rl.process import one_thread
+from ..rl.task import ActionArray, BoolArray, FloatArray
 from ..rl.training import TrainingLine
 from .lca_arms import TASKS, LcaArm, LcaTask
 from .lca_curves import fit_scorers, pay_by
@@ -37,10 +44,10 @@ from .statistics import mean_ci
 from .two_switch import arm_rows, plain_arm
 
 NAME = "union"
-ARMS = ("plain", "lca", "loop", "union", "lca_noisy", "union_noisy")
+ARMS = ("plain", "lca", "lca_unaided", "loop", "union", "lca_noisy", "union_noisy")
 TASK = TASKS["victim_rubble"]
-RANKED = {"ranker": "task_heuristic", "pairs": 1_000, "rounds": 6}
-ACCURACY = {"lca": 1.0, "lca_noisy": 0.7, "union": 1.0, "union_noisy": 0.7}
+PAIRS, ROUNDS = 1_000, 6  # that the union ranks
+ACCURACY = {"lca": 1.0, "lca_unaided": 1.0, "lca_noisy": 0.7, "union": 1.0, "union_noisy": 0.7}
 COLUMNS = {
     "solved": "share solved", "main_to_90": "main steps to 90 %", "total_to_90": "total steps to 90 %",
     "final_return": "final sparse return", "steps_total": "total steps of a run", "promotions": "promotions",
@@ -49,13 +56,13 @@ COLUMNS = {
 
 
 def run_union(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig | None = None) -> dict[str, Any]:
-    """The named arms, the first four where none is named; results as plain data, also written to `studies_out/union/`.
+    """The named arms, the first five where none is named; results as plain data, also written to `studies_out/union/`.
 
     `base`: its seed is the first one; another config than the study's own is for tests.
     """
     base = base or example_config()
     config = base if base.task.name == TASK.name else task_config(base)
-    wanted = known_arms(arms, ARMS, ARMS[:4])
+    wanted = known_arms(arms, ARMS, ARMS[:5])
     configs = [config.model_copy(update={"seed": config.seed + i}) for i in range(seeds)]
     outcomes = run_lines([plain_arm(config)] if "plain" in wanted else [], configs, tell)
     outcomes += _run_lca([arm for arm in wanted if arm.startswith("lca")], configs, tell)
@@ -84,7 +91,7 @@ def task_config(base: RunConfig) -> RunConfig:
 def _ranked(arm: str, config: RunConfig) -> RunConfig:
     if arm == "loop":
         return config
-    preferences = RANKED | {"accuracy": ACCURACY[arm]}
+    preferences = {"ranker": "task_heuristic", "accuracy": ACCURACY[arm], "pairs": PAIRS, "rounds": ROUNDS}
     return config.model_copy(update={"preferences": config.preferences.model_copy(update=preferences)})
 
 
@@ -101,21 +108,31 @@ def _run_lca(arms: Sequence[str], configs: Sequence[RunConfig], tell: Tell) -> l
 def _lca_piece(arm: str, config: RunConfig) -> Piece:
     content = {
         "config": config.model_dump(mode="json", exclude={"run_dir", "llm"}), "accuracy": ACCURACY[arm],
-        "task": asdict(TASK),
+        "task": asdict(_unaided_task() if arm == "lca_unaided" else TASK), "aided": arm != "lca_unaided",
     }  # fmt: skip
     return Piece("union-lca", content, work_lca, f"{arm} seed {config.seed}", told)
+
+
+def _unaided_task() -> LcaTask:
+    """With as many pairs as `union` ranks at most."""
+    return replace(TASK, counts=tuple(PAIRS * ROUNDS for _ in TASK.counts))
 
 
 def work_lca(content: dict[str, Any], _folder: Path) -> dict[str, Any]:
     one_thread()
     config = RunConfig.model_validate(content["config"])
-    return train_lca(config, replace(TASK, counts=tuple(content["task"]["counts"])), content["accuracy"]).as_dict()
+    task = replace(TASK, counts=tuple(content["task"]["counts"]))
+    return train_lca(config, task, content["accuracy"], content["aided"]).as_dict()
 
 
-def train_lca(config: RunConfig, task: LcaTask, accuracy: float) -> Outcome:
-    """Scorers, then a line that is paid by them from its first step on. Total steps count what was played for pairs."""
-    line = TrainingLine(config.training())
-    fits, played = fit_scorers(task, LcaArm("lca", "LCA", queries=1, accuracy=accuracy), config.seed)
+def train_lca(config: RunConfig, task: LcaTask, accuracy: float, aided: bool) -> Outcome:
+    """Scorers, then a line that is paid by them from its first step on. Total steps count what was played for pairs.
+    `aided`: by the heuristic, which plays; else the untrained policy does."""
+    line, arm = TrainingLine(config.training()), LcaArm("lca", "LCA", queries=1, accuracy=accuracy)
+    if aided:
+        fits, played = fit_scorers(task, arm, config.seed)
+    else:
+        fits, played = fit_scorers(task, arm, config.seed, _untrained(line), PLAYED)
     pay_by(line, fits)
     points = list[Point]()
     while line.steps_main < config.trainer.steps:
@@ -128,6 +145,15 @@ def train_lca(config: RunConfig, task: LcaTask, accuracy: float) -> Outcome:
     )  # fmt: skip
 
 
+def _untrained(line: TrainingLine) -> Act:
+    generator = torch.Generator().manual_seed(line.config.seed)
+
+    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
+        return line.learner.act(obs, generator, masks)[0]
+
+    return act
+
+
 # ---------------------------------------------------------------- results
 
 
@@ -138,7 +164,7 @@ def _rows(outcomes: Sequence[Outcome], runs: Sequence[LoopRun], arms: Sequence[s
         mine = [run for run in runs if run.outcome.arm == arm]
         if mine:
             rows += _promotions(arm, mine)
-    for alone in ("lca", "loop"):
+    for alone in ("lca", "lca_unaided", "loop"):
         if {alone, "union"} <= set(arms):
             rows.append(_beyond(alone, by_arm))
     if {"lca_noisy", "union_noisy"} <= set(arms):

@@ -31,14 +31,16 @@ def test_every_arm_runs_on_the_same_seed(tmp_path: Path, monkeypatch: pytest.Mon
     unclear = rules_critic._finding("unclear_credit", ["sparse.return_now"], "Who earned it?")
     monkeypatch.setattr(rules_critic, "_findings", lambda evidence: [unclear])
     monkeypatch.setattr(union, "TASK", replace(union.TASK, counts=(60, 60)))
-    monkeypatch.setattr(union, "RANKED", union.RANKED | {"pairs": 60, "rounds": 2})
+    monkeypatch.setattr(union, "PAIRS", 60)
+    monkeypatch.setattr(union, "ROUNDS", 2)
     result = run_union(1, (), lambda line: None, tiny())
     rows = {row["id"]: row for row in result["rows"]}
-    assert {o["arm"] for o in result["outcomes"]} == {"plain", "lca"}
+    assert {o["arm"] for o in result["outcomes"]} == {"plain", "lca", "lca_unaided"}
     assert {run["arm"] for run in result["seeds"]} == {"loop", "union"}
     assert {run["seed"] for run in [*result["seeds"], *result["outcomes"]]} == {3}
     assert rows["lca.steps_total"]["mean"] > rows["plain.steps_total"]["mean"]  # its pairs were played
-    assert {"union against lca", "union against loop", "union.learned", "loop.promotions"} <= rows.keys()
+    assert {f"union against {alone}" for alone in ("lca", "lca_unaided", "loop")} <= rows.keys()
+    assert {"union.learned", "loop.promotions"} <= rows.keys()
     titles = {title for run in result["seeds"] if run["arm"] == "union" for _, _, title, *_ in run["proposals"]}
     assert union.TITLE in titles
     assert (results.OUT / "union" / "table.md").read_text().startswith("| arm | share solved |")
@@ -62,5 +64,5 @@ def test_the_union_is_compared_with_each_half_by_seed() -> None:
 def test_its_config_pays_for_an_intervention_and_unknown_arms_are_named() -> None:
     config: Any = task_config(results.example_config(7))
     assert (config.task.name, config.seed, config.trainer.envs) == ("victim_rubble", 7, 8)
-    with pytest.raises(ConfigError, match="--arm: must be one of plain, lca, loop, union, lca_noisy, union_noisy"):
+    with pytest.raises(ConfigError, match="--arm: must be one of plain, lca, lca_unaided, loop, union, "):
         run_union(1, ("x",), print)
