@@ -72,9 +72,11 @@ class Opened:
 
 def _check_may_change(override: str) -> None:
     """Task, trainer and seed are those of the recorded snapshot; under others it would be no replay."""
-    if override.partition("=")[0].strip().partition(".")[0] not in MAY_CHANGE:
+    key = override.partition("=")[0].strip()  # the value may be a secret that somebody wrote in the wrong place
+    if key.partition(".")[0] not in MAY_CHANGE:
         raise ConfigError(
-            f"--set: a replay takes keys below {', '.join(MAY_CHANGE)}, got {override!r}; the rest is the run's own"
+            f"--set: a replay takes keys below {', '.join(MAY_CHANGE)}, got {key!r:.60}; leave it out, the rest is the "
+            "run's own"
         )
 
 

@@ -248,6 +248,24 @@ async def test_calls_about_moves_are_left_out(tmp_path: Path) -> None:
         books.question(moves["id"])
 
 
+async def test_evidence_of_another_version_is_left_out(ruled: Path) -> None:
+    books = Books(RunView(ruled), AdaptationConfig())
+    del books.looks[POINT]["evidence"]["stage"]
+    questions, left_out = books.questions("generator")
+    assert questions == [] and len(left_out) == 2
+    with pytest.raises(ReplayError, match="is not of this version"):
+        books.question(GENERATOR)
+    books.looks.clear()
+    with pytest.raises(ReplayError, match=f"evidence of point {POINT} is not in the run's table"):
+        books.question(CRITIC)
+
+
+async def test_a_secret_in_a_wrong_override_is_not_repeated(ruled: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        await replay_call(ruled, CRITIC, Changes(overrides=["api_key=sk-very-secret"]))
+    assert "secret" not in str(error.value)
+
+
 async def test_a_model_needs_a_provider_that_has_models(ruled: Path) -> None:
     with pytest.raises(ConfigError, match=r"got 'big' for 'rules', which has none; add --set llm\.critic\.provider="):
         await replay_call(ruled, CRITIC, Changes(model="big"))
