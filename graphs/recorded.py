@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
+from pydantic import ValidationError
 
 from ..agents.config import Role
 from ..agents.context import build_context
 from ..agents.ledger import Call, Place
 from ..agents.replay import RecordedQuestion, tool_key
 from ..agents.schemas import Diagnosis, Proposal
-from ..errors import ReplayError
+from ..errors import PromptTooLong, ReplayError
 from ..rl.ipc.messages import Evidence
 from ..runs.store import LATER_COLUMNS, Row, RunView
 from .config import AdaptationConfig
@@ -45,7 +46,7 @@ class Books:
         row = next((row for row in self.calls if row["id"] == call_id), None)
         if row is None:
             raise ReplayError(f"the run has made no call {call_id!r}; {self._known()}")
-        return self._rebuilt(row)
+        return self._readable(row)
 
     def questions(self, role: Role) -> tuple[list[RecordedQuestion], dict[str, str]]:
         """Every question of `role` from its first turn on, in the order they were asked; and those that cannot be asked
@@ -54,7 +55,7 @@ class Books:
         left_out: dict[str, str] = {}
         for row in self._first_rows(role):
             try:
-                found.append(self._rebuilt(row))
+                found.append(self._readable(row))
             except ReplayError as error:
                 left_out[row["id"]] = str(error)
         return found, left_out
@@ -74,6 +75,16 @@ class Books:
         return list(rows.values())
 
     # ------------------------------------------------------------ one question
+
+    def _readable(self, row: Row) -> RecordedQuestion:
+        """Raises ReplayError also where the run is of a version whose evidence is none of this one."""
+        try:
+            return self._rebuilt(row)
+        except (ValidationError, PromptTooLong) as error:
+            raise ReplayError(
+                f"the evidence behind call {row['id']!r} is not of this version of cosignal ({error}); replay with the "
+                "version that has made the run"
+            ) from error
 
     def _rebuilt(self, row: Row) -> RecordedQuestion:
         if _part(row):

@@ -16,19 +16,22 @@ from ..agents.replay import RecordedQuestion, changed, replay_question
 from ..agents.replayed import Replay, RoleReplay
 from ..agents.schemas import ProposalSet
 from ..config import RunConfig
-from ..errors import ReplayError
+from ..errors import ConfigError, ReplayError
 from ..runs.store import RunView
 from .recorded import Books
 from .tools import TOOLS
 from .trial import Trial, check_snapshot, tried_on_branches
+
+MAY_CHANGE = ("llm", "branches", "gate")  # parts of the config
 
 
 @dataclass(frozen=True)
 class Changes:
     """What is to be another than in the run; nothing, and the same question goes to the same model.
 
-    `prompt`: a template. `model`: a model's name at the role's provider. `overrides`: keys of the run's config, each
-    `dotted.key=value`. `chats`: chat models that somebody has built, in place of what the config names.
+    `prompt`: a template. `model`: a model's name at the role's provider. `overrides`: keys of the run's config, below
+    `MAY_CHANGE`, each `dotted.key=value`. `chats`: chat models that somebody has built, in place of what the config
+    names.
     """
 
     prompt: Path | None = None
@@ -49,8 +52,10 @@ class Opened:
 
     @classmethod
     def open(cls, run_dir: Path, changes: Changes) -> Opened:
-        """Reads files. Raises NotARunError, or ConfigError for an override that the config does not take."""
+        """Reads files. Raises NotARunError, or ConfigError for an override that config or replay do not take."""
         view = RunView(run_dir)
+        for override in changes.overrides:
+            _check_may_change(override)
         own, config = (RunConfig.load(view.path / "config.json", sets) for sets in ((), changes.overrides))
         return cls(view.path, own, config, changes, Books(view, own.adaptation))
 
@@ -63,6 +68,16 @@ class Opened:
         role = asked.first.role
         with tracing_context(enabled=self.config.llm.tracing):
             return await replay_question(asked, self.own.llm, self.llm(role), door, TOOLS, self.changes.chats.get(role))
+
+
+def _check_may_change(override: str) -> None:
+    """Task, trainer and seed are those of the recorded snapshot; under others it would be no replay."""
+    key = override.partition("=")[0].strip()  # the value may be a secret that somebody wrote in the wrong place
+    if key.partition(".")[0] not in MAY_CHANGE:
+        raise ConfigError(
+            f"--set: a replay takes keys below {', '.join(MAY_CHANGE)}, got {key!r:.60}; leave it out, the rest is the "
+            "run's own"
+        )
 
 
 async def replay_call(run_dir: Path, call: str, changes: Changes = Changes(), trial: Trial | None = None) -> Replay:

@@ -95,7 +95,7 @@ async def tried_on_branches(
         BranchError: a branch could not be run.
     """
     snapshot = await asyncio.to_thread(check_snapshot, run_dir, place.point)
-    books = await asyncio.to_thread(_books, RunView(run_dir), place, config.branches.horizon == own.branches.horizon)
+    books = await asyncio.to_thread(_books, run_dir, place, config.branches.horizon == own.branches.horizon)
     try:
         await asyncio.to_thread(_furnish, run_dir, trial.folder, snapshot)
         async with _context(config, trial, books) as ctx:
@@ -122,9 +122,9 @@ class StartingBooks:
         return m.Evidence.model_validate(self.tables["diagnoses"][0]["evidence"])
 
 
-def _books(view: RunView, place: Place, same_horizon: bool) -> StartingBooks:
+def _books(run_dir: Path, place: Place, same_horizon: bool) -> StartingBooks:
     """What the run's tables held when the round began, and what branches from its snapshot came to later."""
-    here = (place.point, place.round)
+    view, here = RunView(run_dir), (place.point, place.round)
     decisions, branches = view.decisions(), view.branches()
     reusable = _reusable(branches, place.point) if same_horizon else frozenset[str]()
     tables = {
@@ -211,12 +211,18 @@ def _ctx(config: RunConfig, trial: Trial, store: LoopStore, executor: Executor) 
 
 def _status(run_dir: Path, snapshot: str, point: int, books: StartingBooks, config: RunConfig) -> m.TrainerStatus:
     """The trainer's at the point: what its snapshot and the evidence of that instant say of it."""
-    saved = json.loads((run_dir / snapshot / "state.json").read_text(encoding="utf-8"))
-    extra, line, evidence = saved["extra"], saved["line"], books.evidence
-    evaluation = None if extra["evaluation"] is None else m.EvaluationReport.model_validate(extra["evaluation"])
+    path, evidence = run_dir / snapshot / "state.json", books.evidence
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        extra, adopted, told = saved["extra"], saved["line"]["steps_adopted"], saved["extra"]["evaluation"]
+        evaluation = None if told is None else m.EvaluationReport.model_validate(told)
+    except (OSError, ValueError, LookupError) as error:  # a ValidationError is a ValueError
+        raise SnapshotError(
+            f"{str(path)!r} must be the state of a snapshot, got {error!r}; replay with the version that has made it"
+        ) from error
     return m.TrainerStatus(
         state="waiting", update=point, steps_main=evidence.steps, steps_evaluation=extra["steps_evaluation"],
-        steps_repeated=0, steps_adopted=line["steps_adopted"], steps_budget=config.trainer.steps, waiting_at=point,
+        steps_repeated=0, steps_adopted=adopted, steps_budget=config.trainer.steps, waiting_at=point,
         snapshot=snapshot, stage=evidence.stage, signal=evidence.signal,
         sparse_return=evaluation.mean if evaluation else None,
         success_rate=evaluation.success_rate if evaluation else None, evaluation=evaluation,

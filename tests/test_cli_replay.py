@@ -76,6 +76,7 @@ def test_a_provider_that_does_not_answer_is_a_failure(run: Path) -> None:
         ([CRITIC, "--model", "big"], "needs a provider that has models, got 'big' for 'rules'"),
         ([CRITIC, "--prompt", "nowhere.md"], "prompt template 'nowhere.md' does not exist"),
         ([CRITIC, "--set", "llm.critic.nothing=1"], "llm.critic.nothing: unknown key"),
+        ([CRITIC, "--set", "trainer.steps=1"], "keys below llm, branches, gate, got 'trainer.steps'; leave"),
         ([CRITIC, "--validate"], "--validate: needs a call of the generator"),
         ([], "name either one CALL, or a role by --all"),
         ([CRITIC, "--all", "critic"], "name either one CALL, or a role by --all"),

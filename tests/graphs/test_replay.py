@@ -18,6 +18,7 @@ from cosignal.config import RunConfig
 from cosignal.errors import ConfigError, NotARunError, ReplayError
 from cosignal.graphs.config import AdaptationConfig
 from cosignal.graphs.history import decided_before, tried_by
+from cosignal.graphs.rank_transitions import TITLE
 from cosignal.graphs.recorded import Books
 from cosignal.graphs.replay import Changes, replay_call, replay_role
 from cosignal.prompts import load_template
@@ -246,6 +247,43 @@ async def test_calls_about_moves_are_left_out(tmp_path: Path) -> None:
     assert list(left_out) == [moves["id"]]
     with pytest.raises(ReplayError, match="single agents' moves"):
         books.question(moves["id"])
+
+
+@pytest.mark.parametrize(
+    ("title", "groups", "most"),
+    [
+        ("the goal", {"0": {}}, 4),  # a scorer was fitted, but not offered: limits were reached before
+        (TITLE, {"0": {}}, 3),  # what was fitted takes the place of one
+        (None, {"0": {}}, 3),  # no answer: there are no proposals to tell it from
+        (None, {}, 4),
+    ],
+)
+async def test_a_fitted_scorer_takes_the_place_of_a_proposal(
+    ruled: Path, title: str | None, groups: dict[str, Any], most: int
+) -> None:
+    books = Books(RunView(ruled), AdaptationConfig(candidates=4))
+    books.rankings[POINT] = {"point": POINT, "detail": {"groups": groups}}
+    first, *_ = (row for row in books.proposals if row["round"] == 0)
+    books.proposals = [] if title is None else [first | {"proposal": first["proposal"] | {"title": title}}]
+    assert books.question(GENERATOR).candidates == most
+
+
+async def test_evidence_of_another_version_is_left_out(ruled: Path) -> None:
+    books = Books(RunView(ruled), AdaptationConfig())
+    del books.looks[POINT]["evidence"]["stage"]
+    questions, left_out = books.questions("generator")
+    assert questions == [] and len(left_out) == 2
+    with pytest.raises(ReplayError, match="is not of this version"):
+        books.question(GENERATOR)
+    books.looks.clear()
+    with pytest.raises(ReplayError, match=f"evidence of point {POINT} is not in the run's table"):
+        books.question(CRITIC)
+
+
+async def test_a_secret_in_a_wrong_override_is_not_repeated(ruled: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        await replay_call(ruled, CRITIC, Changes(overrides=["api_key=sk-very-secret"]))
+    assert "secret" not in str(error.value)
 
 
 async def test_a_model_needs_a_provider_that_has_models(ruled: Path) -> None:

@@ -129,6 +129,13 @@ async def test_a_snapshot_that_is_gone_is_told_before_anybody_is_asked(run: Path
     assert chat.seen == []
 
 
+async def test_a_snapshot_that_cannot_be_read_is_told(run: Path) -> None:
+    (run / f"checkpoints/update_{POINT:09d}/state.json").write_text("{}")
+    with pytest.raises(SnapshotError, match="must be the state of a snapshot"):
+        await replay_call(run, GENERATOR, answering(NEAR_GOAL), trial(run))
+    assert not (run / "replays" / "it" / "branches").exists()
+
+
 async def test_only_proposals_can_be_tried(run: Path) -> None:
     with pytest.raises(ReplayError, match="needs a call of the generator"):
         await replay_call(run, CRITIC, trial=trial(run))
