@@ -4,6 +4,8 @@ CosignalError
 ├── ConfigError              a config that cannot be used: rule, value, remedy (exit code 2)
 │   └── TaskImportError      the task's environment cannot be imported or built
 ├── NotARunError             a path that holds no run (exit code 2)
+├── NotInRunError            a run has no such call, proposal, node or replay
+├── EpisodeError             an episode that was to be shown cannot be played
 ├── RunLockedError           another process is writing this run
 ├── ApprovalError            an answer to a promotion that does not wait for it (exit code 2)
 ├── ReplayError              a call that cannot be asked again (exit code 2)
@@ -39,6 +41,14 @@ class TaskImportError(ConfigError):
 
 class NotARunError(CosignalError):
     """The path is not a run directory."""
+
+
+class NotInRunError(CosignalError):
+    """The run is there, but not what was asked for in it."""
+
+
+class EpisodeError(CosignalError):
+    """An episode of a recorded policy that cannot be played."""
 
 
 class RunLockedError(CosignalError):

@@ -22,7 +22,7 @@ HEADERS = {
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer our own forms would have no Origin
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }

@@ -1,27 +1,31 @@
-"""The ASGI application: one address for each thing that can be looked at, all of them read-only."""
+"""The ASGI application: one address for each thing that can be looked at, and one to ask a recorded call again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ...errors import NotARunError
+from ...errors import CosignalError, EpisodeError, NotARunError, NotInRunError
 from .. import drawing
 from ..report import ASSETS, loop_topology, page_environment
 from ..store import RunView
 from . import content
 from .access import Guard
-from .episodes import EpisodeError, Episodes, snapshots
+from .asking import LONGEST, ROLES, Replays, Wish, template_text
+from .episodes import Episodes, snapshots
 from .live import changes
 from .shelf import Shelf
 
@@ -38,7 +42,14 @@ def create_app(paths: Sequence[Path], token: str, port: int | None = None) -> St
     return Starlette(
         routes=pages.routes(),
         middleware=[Middleware(Guard, token=token, port=port)],
-        exception_handlers={NotARunError: pages.missing, EpisodeError: pages.failed, 404: pages.missing},
+        exception_handlers={
+            NotARunError: pages.missing,
+            NotInRunError: pages.missing,
+            404: pages.missing,
+            EpisodeError: pages.failed,
+            CosignalError: pages.failed,
+        },
+        lifespan=pages.lifespan,
     )
 
 
@@ -52,7 +63,7 @@ class Pages:
     """`shelf`: the runs. Sync endpoints run in Starlette's threads, since they read databases."""
 
     def __init__(self, shelf: Shelf) -> None:
-        self.shelf, self.episodes = shelf, Episodes()
+        self.shelf, self.episodes, self.replays = shelf, Episodes(), Replays()
         self.templates = _environment()
 
     def routes(self) -> list[Route | Mount]:
@@ -68,6 +79,8 @@ class Pages:
             Route(f"{one}/calls/{{key}}", self.of_run("call.html.j2", content.call)),
             Route(f"{one}/proposals/{{key}}", self.of_run("proposal.html.j2", content.proposal)),
             Route(f"{one}/episode", self.episode),
+            Route(f"{one}/replays", self.ask_again, methods=["POST"]),
+            Route(f"{one}/replays/{{key}}", self.replay),
             Route("/static/plotly.js", _plotly),
             Mount("/static/report", StaticFiles(directory=ASSETS)),
             Mount("/static", StaticFiles(directory=HERE / "static")),
@@ -101,8 +114,31 @@ class Pages:
         told = {"run": content.head(view), "snapshots": found, "asked": asked, "seed": seed, "played": played}
         return self._page("episode.html.j2", told)
 
+    async def ask_again(self, request: Request) -> Response:
+        """Begins a replay; on to its page."""
+        view = await asyncio.to_thread(self.shelf.view, request.path_params["name"])
+        form = await _form(request)
+        role = form.get("role", "")
+        if role not in ROLES:
+            raise NotInRunError(
+                f"a role is one of {', '.join(ROLES)}, got {role[:40]!r}; use the form of a call's page"
+            )
+        wish = Wish.of(form, await asyncio.to_thread(template_text, view, role))
+        name = await self.replays.start(view.path, wish)
+        return RedirectResponse(f"/runs/{quote(view.path.name)}/replays/{quote(name)}", 303)
+
+    def replay(self, request: Request) -> Response:
+        view, key = self.shelf.view(request.path_params["name"]), request.path_params["key"]
+        found = self.replays.found(view.path, key)
+        return self._page("replay.html.j2", {"run": content.head(view), "name": key, **found})
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        yield
+        await self.replays.close()
+
     def missing(self, request: Request, error: Exception) -> Response:
-        words = str(error) if isinstance(error, NotARunError) else f"there is no page at {request.url.path}"
+        words = str(error) if isinstance(error, CosignalError) else f"there is no page at {request.url.path}"
         return self._page("problem.html.j2", {"words": words}, 404)
 
     def failed(self, _: Request, error: Exception) -> Response:
@@ -145,6 +181,17 @@ def _plotly(_: Request) -> Response:
 
     headers = {"Cache-Control": "max-age=86400"}
     return Response(get_plotlyjs(), media_type="text/javascript", headers=headers)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Of a body as forms send it; parsed here, since Starlette wants another package for it."""
+    size, parts = 0, list[bytes]()
+    async for part in request.stream():
+        size += len(part)
+        if size > 3 * LONGEST:  # characters come as up to three each
+            raise NotInRunError(f"a form may have at most {LONGEST} characters; shorten the template")
+        parts.append(part)
+    return dict(parse_qsl(b"".join(parts).decode("utf-8", "replace"), keep_blank_values=True))
 
 
 def _whole_number(text: str) -> int:

@@ -8,20 +8,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ...errors import NotARunError
+from ...errors import NotInRunError
 from .. import drawing
 from ..interventions import interventions
 from ..progress import provider_in_words
-from ..report import cost, curve_data, node_visits, question, signal_history, smooth
+from ..report import ROLE_OF_NODE, cost, curve_data, node_visits, question, signal_history, smooth
 from ..store import RunView
 from ..story import story
+from .asking import kept_replays, template_text
 from .gate_sums import gate_sums
 
 Row = dict[str, Any]
-
-
-class Missing(NotARunError):
-    """A run is there, but has no such call, proposal or node."""
 
 
 # ---------------------------------------------------------------- runs
@@ -47,7 +44,7 @@ def overview(view: RunView, topology: drawing.Topology) -> Row:
     return {
         "moments": [moment._asdict() for moment in story(view)], "interventions": interventions(view),
         "signals": signal_history(view), "cost": cost(view), "graph": _graph(topology, nodes, view.path.name),
-        "calls": _spending(view.calls()),
+        "calls": _spending(view.calls()), "replays": kept_replays(view),
     }  # fmt: skip
 
 
@@ -139,8 +136,9 @@ def _differences(one: Any, other: Any, key: str = "") -> list[Row]:
 def node(view: RunView, topology: drawing.Topology, name: str) -> Row:
     for found in node_visits(topology, view.visits(), view.calls()):
         if found["name"] == name:
-            return {"node": found}
-    raise Missing(f"the graph has no node {name!r}; click one of its picture")
+            role = ROLE_OF_NODE.get(name)
+            return {"node": found, "replays": [], **({} if role is None else _asking(view, role))}
+    raise NotInRunError(f"the graph has no node {name!r}; click one of its picture")
 
 
 def call(view: RunView, key: str) -> Row:
@@ -148,13 +146,19 @@ def call(view: RunView, key: str) -> Row:
     calls = view.calls()
     own = next((row for row in calls if row["id"] == key), None)
     if own is None:
-        raise Missing(f"the run has no call {key!r}; a node's page lists its calls")
+        raise NotInRunError(f"the run has no call {key!r}; a node's page lists its calls")
     stem = key.rpartition("-a")[0]
     attempts = [row for row in calls if row["id"].rpartition("-a")[0] == stem]
     turns = [
         row for row in calls if (row["role"], row["point"], row["round"]) == (own["role"], own["point"], own["round"])
     ]
-    return {"call": own, "attempts": attempts, "turns": turns, "cited": _cited(view, own)}
+    return {"call": own, "attempts": attempts, "turns": turns, "cited": _cited(view, own),
+            **_asking(view, own["role"]), "replays": kept_replays(view, key)}  # fmt: skip
+
+
+def _asking(view: RunView, role: str) -> Row:
+    """What the form to ask again begins with."""
+    return {"asking": {"role": role, "template": template_text(view, role)}}
 
 
 def _cited(view: RunView, own: Row) -> list[Row]:
@@ -184,7 +188,7 @@ def proposal(view: RunView, key: str) -> Row:
             for found in round_["proposals"]:
                 if found["id"] == key:
                     return {"item": item, "round": round_, "proposal": found, **_judged(view, item, round_, found)}
-    raise Missing(f"the run has no proposal {key!r}; see its interventions")
+    raise NotInRunError(f"the run has no proposal {key!r}; see its interventions")
 
 
 def _judged(view: RunView, item: Row, round_: Row, found: Row) -> Row:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from ...errors import NotARunError
+from ...errors import EpisodeError
 from ...rl.ipc.process import our_words
 from ...rl.played_episode import PlayedEpisode
 from ...rl.process import child_environment, module_command
 
 TIMEOUT_S = 120.0
 KEPT = 32
-
-
-class EpisodeError(NotARunError):
-    """An episode could not be played."""
 
 
 def snapshots(run_dir: Path) -> list[str]:

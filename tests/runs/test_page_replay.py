@@ -1,0 +1,102 @@
+"""Recorded calls asked again from the pages: begun by a form, shown when they are there, in words when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import made_up_run
+import pytest
+from cosignal.prompts import load_template
+from cosignal.runs.page import app as pages
+from cosignal.runs.page import asking, create_app
+from httpx import ASGITransport, AsyncClient, Response
+from replays import CRITIC, GENERATOR, files, recorded_run
+
+TOKEN = "a-token"
+HOST = "http://localhost"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ruled")
+    asyncio.run(recorded_run(path))
+    info = {"id": "ruled", "created": "2026-01-02T03:04:05+00:00", "config_hash": "0", "version": "0"}
+    (path / "run.json").write_text(json.dumps(info))
+    return path
+
+
+@pytest.fixture
+async def client(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncClient]:
+    monkeypatch.setattr(pages, "topology", lambda: made_up_run.GRAPH)
+    await asyncio.to_thread(shutil.copytree, recorded, tmp_path / "run")
+    app = create_app([tmp_path], TOKEN)
+    async with app.router.lifespan_context(app), AsyncClient(transport=ASGITransport(app), base_url=HOST) as found:
+        found.cookies.set("cosignal_0", TOKEN)
+        found.headers["origin"] = HOST
+        yield found
+
+
+async def asked(client: AsyncClient, **form: str) -> str:
+    """The page of the replay, once it is over."""
+    answer = await client.post("/runs/run/replays", data=form)
+    assert answer.status_code == 303
+    while "It is being asked" in (page := await client.get(answer.headers["location"])).text:
+        await asyncio.sleep(0.05)
+    assert page.status_code == 200
+    return page.text
+
+
+async def test_a_form_asks_the_same_question_and_leaves_the_run_as_it_is(client: AsyncClient, tmp_path: Path) -> None:
+    before = await asyncio.to_thread(files, tmp_path / "run")
+    page = await asked(client, role="critic", call=CRITIC, prompt=load_template("critic").path.read_text(), model="")
+    assert "The same answer." in page
+    assert "To keep this prompt" not in page  # the template was sent as it stood
+    assert await asyncio.to_thread(files, tmp_path / "run") == before
+    call = (await client.get(f"/runs/run/calls/{CRITIC}")).text
+    assert f"replays/{CRITIC}-" in call
+    assert "the same answer" in call
+
+
+async def test_an_edited_template_is_kept_and_its_line_ends_are_ours(client: AsyncClient, tmp_path: Path) -> None:
+    edited = load_template("generator").path.read_text().replace("## user", "Be brief.\n\n## user", 1)
+    page = await asked(client, role="generator", call=GENERATOR, prompt=edited.replace("\n", "\r\n"), model="")
+    [kept] = (tmp_path / "run" / "replays").glob("*.md")
+    assert kept.read_text().strip() == edited.strip()
+    assert str(kept) in page
+
+
+async def test_a_whole_role_is_asked_and_summed_up(client: AsyncClient) -> None:
+    page = re.sub(r"<[^>]+>", "", await asked(client, role="generator", prompt="", model=""))
+    assert "Every question of the generator: 2 of 2 answers are valid, 2 were; 2 are the same." in page
+
+
+async def test_what_fails_is_kept_in_words(client: AsyncClient) -> None:
+    page = await asked(client, role="critic", call=CRITIC, prompt="no front matter <b>", model="")
+    assert "ConfigError" in page
+    assert "<b>" not in page
+    assert "no call" in await asked(client, role="critic", call="p1-r0-critic-t0-a0", prompt="", model="")
+    assert (await client.get("/runs/run/replays/none")).status_code == 404
+
+
+async def test_forms_that_are_none_of_ours_are_refused(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sent(**form: str) -> Response:
+        return await client.post("/runs/run/replays", data=form)
+
+    assert (await sent(role="boss", call=CRITIC)).status_code == 404
+    client.headers["origin"] = "http://evil.example"
+    assert (await sent(role="critic", call=CRITIC)).status_code == 403
+    client.headers["origin"] = HOST
+    monkeypatch.setattr(pages, "LONGEST", 100)
+    assert "at most 100" in (await sent(role="critic", prompt="x" * 1000)).text
+
+
+async def test_the_form_begins_with_the_template_that_the_run_used(client: AsyncClient) -> None:
+    page = (await client.get("/runs/run/nodes/critic")).text
+    assert "Ask every question of the critic again" in page
+    assert "id: critic/v1" in page
+    assert asking.ROLES == ("critic", "generator", "ranker")
