@@ -21,7 +21,7 @@ from cosignal.runs.page import content, create_app, live, server
 from cosignal.runs.page.gate_sums import gate_sums
 from cosignal.runs.page.shelf import Shelf
 from httpx import ASGITransport, AsyncClient
-from poisoned_run import poisoned
+from poisoned_run import FAILED, REPLAY, poisoned
 
 TOKEN = "a-token"
 OWN = f"p{made_up_run.POINT}-r1-0"
@@ -206,6 +206,7 @@ async def test_a_script_in_any_field_is_text_on_every_page(tmp_path: Path) -> No
     every = [f"/runs/bad/calls/{call['id']}" for call in view.calls()]
     every += [f"/runs/bad/proposals/{row['id']}" for row in view.proposals()]
     every += [f"/runs/bad/nodes/{name}" for name in made_up_run.GRAPH.nodes if not name.startswith("__")]
+    every += [f"/runs/bad/replays/{name}" for name in (REPLAY, FAILED)]
     shown = 0
     async with client(tmp_path) as found:
         for address in ["/", "/runs/bad", *every]:

@@ -19,7 +19,7 @@ import cosignal
 import made_up_run
 import pytest
 from cosignal import RunConfig
-from poisoned_run import PROBE, poisoned
+from poisoned_run import FAILED, PROBE, REPLAY, poisoned
 from short_runs import SHORT
 
 pytestmark = [pytest.mark.page, pytest.mark.timeout(180)]
@@ -101,7 +101,8 @@ def every_page(run: str) -> list[str]:
 
 
 async def test_a_models_script_is_read_and_never_run(seen: Seen) -> None:
-    for path in every_page("bad"):
+    replays = [f"/runs/bad/replays/{name}" for name in (REPLAY, FAILED)]
+    for path in [*every_page("bad"), *replays]:
         await seen.open(path)
         await seen.page.wait_for_timeout(100)
         assert await seen.page.title() != "owned"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import made_up_run
+from cosignal.agents.replayed import Rebuilt, Replay, ReplayedArm, Side, Validation
 
 PROBE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>'\"><b>"
 
@@ -24,7 +25,31 @@ def poisoned(folder: Path) -> Path:
                 for column, value in zip(columns, values, strict=True):
                     if isinstance(value, str) and column not in KEPT:
                         database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (_bad(value), number))
+    (path / "replays").mkdir()
+    (path / "replays" / f"{REPLAY}.json").write_text(_replay().model_dump_json())
+    (path / "replays" / f"{FAILED}.failed").write_text(PROBE)
     return path
+
+
+REPLAY, FAILED = "p80-r0-critic-1-a0-x", "p80-r0-critic-1-a0-y"
+
+
+def _replay() -> Replay:
+    """What another model might have answered to one of its questions, and branches said of it."""
+    side = Side(
+        provider=PROBE, model=PROBE, prompt_id=PROBE, prompt_hash=PROBE, outcome="invalid", valid=False, answer=None,
+        raw=PROBE, error=PROBE, attempts=1, repairs=0, tool_calls=0, input_tokens=1, output_tokens=1, cost_usd=None,
+        latency_s=1.0,
+    )  # fmt: skip
+    arm = ReplayedArm(id=PROBE, title=PROBE, problems=[PROBE], notes=[PROBE], verdict=PROBE, explanation=PROBE)
+    tried = Validation(
+        snapshot=PROBE, verdict=PROBE, winner=PROBE, reason=PROBE, recorded=PROBE, horizon=1, arms=[arm], branches=1,
+        reused=0, steps=1, steps_evaluation=1,
+    )  # fmt: skip
+    return Replay(
+        call=PROBE, role="critic", point=1, round=0, prompt=PROBE, rebuilt=Rebuilt(same=False, note=PROBE), before=side,
+        after=side, same_answer=False, difference=[f"+{PROBE}"], validation=tried,
+    )  # fmt: skip
 
 
 # names that the pages go by, and words that the reader's own code chooses among
