@@ -29,7 +29,8 @@ UNCLEAR = json.dumps(
 def config(folder: Path, **preferences: Any) -> RunConfig:
     adaptation = {**SHORT["adaptation"], "patience": 2_560, "max_share": 0.9}
     settings = {"pairs": 60, "rounds": 1, "scorer": {"max_epochs": 5}, **preferences}
-    return RunConfig.model_validate({**SHORT, "run_dir": folder, "adaptation": adaptation, "preferences": settings})
+    short = {**SHORT, "trainer": {**SHORT["trainer"], "steps": 3_840}}  # one intervention: each starts processes
+    return RunConfig.model_validate({**short, "run_dir": folder, "adaptation": adaptation, "preferences": settings})
 
 
 async def played(config: RunConfig, **chats: Any) -> tuple[RunView, list[Event]]:
@@ -41,9 +42,12 @@ async def played(config: RunConfig, **chats: Any) -> tuple[RunView, list[Event]]
 
 
 async def test_an_oracles_votes_become_a_learned_term_that_the_gate_judges(tmp_path: Path) -> None:
-    view, events = await played(config(tmp_path, ranker="task_heuristic", accuracy=0.8, queries=2))
+    settings = config(tmp_path, ranker="task_heuristic", accuracy=0.8, queries=2, rounds=3, rehearsal=1_000_000)
+    view, events = await played(settings)
     first = view.rankings()[0]
     assert "oracle" in first["ranker"]
+    assert first["detail"]["rounds"] == 1  # the branches come first where the budget does not pay for rehearsals
+    assert {row["phase"] for row in view.branches()} == {"screen", "full"}
     group = first["detail"]["groups"]["0"]
     assert group["pairs"] == 60
     assert first["steps"] > 0
@@ -68,13 +72,13 @@ async def test_an_oracles_votes_become_a_learned_term_that_the_gate_judges(tmp_p
 
 
 async def test_what_was_fitted_is_rehearsed_and_the_moves_of_the_rehearsal_are_ranked(tmp_path: Path) -> None:
-    settings = config(tmp_path, ranker="task_heuristic", rounds=3, rehearsal=512)
+    settings = config(tmp_path, ranker="task_heuristic", rounds=3, rehearsal=256)
     view, events = await played(settings)
     first = view.rankings()[0]
     assert first["detail"]["rounds"] == 3
     assert first["detail"]["groups"]["0"]["pairs"] == 180  # of all three rounds
     rehearsals = [row for row in view.branches() if row["phase"] == "rehearsal" and row["point"] == first["point"]]
-    assert [(row["horizon"], row["seed"]) for row in rehearsals] == [(512, 1), (512, 2)]
+    assert [(row["horizon"], row["seed"]) for row in rehearsals] == [(256, 1), (256, 2)]
     forks = [row["job"]["fork"] for row in rehearsals]
     assert forks[1] == rehearsals[0]["job"]["end_state"]  # the second goes on from the first
     scorers = [row["job"]["signal"]["terms"][-1]["scorer"] for row in rehearsals]
@@ -85,13 +89,6 @@ async def test_what_was_fitted_is_rehearsed_and_the_moves_of_the_rehearsal_are_r
     assert next(event for event in events if event.kind == "transitions_ranked").rounds == 3
     spent = cost(view)
     assert sum(part["steps"] for part in spent["parts"]) == spent["total"]
-
-
-async def test_the_branches_come_first_where_the_budget_does_not_pay_for_rehearsals(tmp_path: Path) -> None:
-    settings = config(tmp_path, ranker="task_heuristic", rounds=3, rehearsal=1_000_000)
-    view, _ = await played(settings)
-    assert view.rankings()[0]["detail"]["rounds"] == 1
-    assert {row["phase"] for row in view.branches()} == {"screen", "full"}
 
 
 class Ranking(Scripted):
