@@ -17,7 +17,7 @@ export OMP_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-ray test-page test-wheel lint format clean
+.PHONY: help setup run test test-slow test-ray test-page test-engine test-wheel lint format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,15 @@ test-page: setup  ## the pages of `cosignal view` in a real headless Chromium (a
 	@test -n "$(CHROMIUM)" || $(BIN)/python -m playwright install chromium || { echo "make test-page needs Chromium, found none and none" \
 	  "could be fetched; install it (apt-get install chromium) or name it: CHROMIUM=/path/to/chrome make test-page"; exit 1; }
 	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m page
+
+# llama.cpp has no wheel on the index: compiled once, for any machine, without what only images and sound need.
+test-engine: setup  ## the loop against a real llama.cpp that talks nonsense (minutes, and some to compile it once)
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "make test-engine compiles llama.cpp and needs a" \
+	  "C++ compiler, found none; install one (apt-get install g++)"; exit 1; }
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" \
+	  $(BIN)/python -m pip install -qq -c constraints.txt 'llama-cpp-python[server]'
+	$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e '.[dev,engine-tests]'
+	$(BIN)/python -m pytest -m engine
 
 # Built here, installed from scratch, and run where no clone is near.
 test-wheel: setup  ## the wheel in a new environment in an empty folder: doctor and a short run (minutes, needs an index)

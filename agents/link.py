@@ -28,6 +28,7 @@ CHARS_PER_TOKEN = 4  # where a provider does not count, and for what a call rese
 MAX_TOKENS = 10**9  # of one call; a provider that counts more does not count
 MAX_NAME = 200
 REFUSED = (400, 404, 422, 501)  # how servers refuse a response format or tools
+BLAMED = "response_format"  # what a 500 names where the server could not read it (llama-cpp-python)
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,13 @@ class Link:
     def simpler(self, way: Way, failure: Failure, offers_tools: bool) -> Way | None:
         """How to ask a server that has refused a request of `way`: without the response format that `auto` chose, then
         without tools; None where there is no simpler way, or where something else has failed."""
-        if failure.status not in REFUSED:
+        of_format = failure.status == 500 and BLAMED in failure.text
+        if failure.status not in REFUSED and not of_format:
             return None
         if self.config.structured == "auto" and way.method == "json_schema":
             return Way("prompt", way.tools)
+        if of_format:
+            return None
         if offers_tools and way.tools and way.method != "function_calling":  # there the answer itself is a tool's
             return Way(way.method, False)
         return None

@@ -8,8 +8,8 @@
 =====================  ================================================================================================
 
 `auto` is `json_schema` for the provider `openai` and for every server that speaks its protocol (`base_url`). One that
-refuses the request (400, 404, 422, 501) is asked once more without, and where that is answered it stays so for the run.
-Other providers are asked by prompt alone.
+refuses the request (400, 404, 422, 501, or a 500 that names `response_format`) is asked once more without, and where
+that is answered it stays so for the run. Other providers are asked by prompt alone.
 """
 
 from __future__ import annotations

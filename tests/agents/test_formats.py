@@ -36,6 +36,28 @@ async def test_a_server_that_refuses_the_format_is_asked_without_and_remembered(
     assert ["response_format" in request for request in server.requests] == [True, False, False]
 
 
+@pytest.mark.parametrize(("structured", "named"), [("auto", True), ("auto", False), ("json_schema", True)])
+async def test_a_500_refuses_the_format_only_where_it_names_it_and_auto_chose_it(structured: str, named: bool) -> None:
+    """llama-cpp-python's server answers so to a format of which it does not know the type."""
+    said = "1 validation error: ('body', 'response_format', 'type')" if named else "out of memory"
+
+    def act(handler: Any) -> None:
+        has_format = "response_format" in handler.server.requests[-1]
+        (refuses(500, message=said) if has_format else says(GOOD))(handler)
+
+    rows: list[Call] = []
+    with bad_server(act) as server:
+        told = config(server, retries=0, structured=structured)
+        model = RoleModel("critic", told, Door(LimitsConfig()), rows.append)
+        if (structured, named) == ("auto", True):
+            assert (await model.ask(question())).parsed is not None
+        else:
+            with pytest.raises(ProviderError, match="500"):
+                await model.ask(question())
+    expected = ["json_schema", "prompt"] if (structured, named) == ("auto", True) else ["json_schema"]
+    assert [row.structured for row in rows] == expected
+
+
 async def test_a_server_that_refuses_everything_is_not_taken_for_one_that_refuses_the_format() -> None:
     rows: list[Call] = []
     with bad_server(refuses(400)) as server:
