@@ -146,7 +146,7 @@ async def _outcome(
 async def _ask(model: RoleModel, place: Place, setting: RankSetting, batch: _Batch) -> list[RecordedAnswer]:
     prompt = prompt_of(model, setting, batch.items)
     ids = [f"m{k}" for k in range(len(batch.items))]
-    part = f"-q{batch.query}-b{batch.number}-{batch.items[0].agent}"
+    part = f"{place.part}-q{batch.query}-b{batch.number}-{batch.items[0].agent}"
     question = Question(
         Place(place.point, place.round, part),
         prompt,

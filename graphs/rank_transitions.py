@@ -156,7 +156,7 @@ async def _ask(
     ]
     told = RankSetting(ctx.spec.description, ctx.spec.agents, key_steps)
     asked = ask_about(
-        ctx.models.transition_ranker, Place(session.point), told, items,
+        ctx.models.transition_ranker, Place(session.point, part=f"-s{session.round}"), told, items,
         queries=preferences.queries, batch=preferences.batch, known=known,
     )  # fmt: skip
     try:

@@ -71,26 +71,6 @@ async def test_an_oracles_votes_become_a_learned_term_that_the_gate_judges(tmp_p
     assert len(answers) == 120
 
 
-async def test_what_was_fitted_is_rehearsed_and_the_moves_of_the_rehearsal_are_ranked(tmp_path: Path) -> None:
-    settings = config(tmp_path, ranker="task_heuristic", rounds=3, rehearsal=256)
-    view, events = await played(settings)
-    first = view.rankings()[0]
-    assert first["detail"]["rounds"] == 3
-    assert first["detail"]["groups"]["0"]["pairs"] == 180  # of all three rounds
-    rehearsals = [row for row in view.branches() if row["phase"] == "rehearsal" and row["point"] == first["point"]]
-    assert [(row["horizon"], row["seed"]) for row in rehearsals] == [(256, 1), (256, 2)]
-    forks = [row["job"]["fork"] for row in rehearsals]
-    assert forks[1] == rehearsals[0]["job"]["end_state"]  # the second goes on from the first
-    scorers = [row["job"]["signal"]["terms"][-1]["scorer"] for row in rehearsals]
-    assert len({*scorers, first["detail"]["groups"]["0"]["scorer"]}) == 3
-    folders = [view.path / "preferences" / f"update_{first['point']:09d}" / f"round_{k}" for k in range(3)]
-    policies = [json.loads((folder / "played" / "collect.json").read_text())["snapshot"] for folder in folders]
-    assert policies[1:] == [row["job"]["end_state"] for row in rehearsals]
-    assert next(event for event in events if event.kind == "transitions_ranked").rounds == 3
-    spent = cost(view)
-    assert sum(part["steps"] for part in spent["parts"]) == spent["total"]
-
-
 class Ranking(Scripted):
     """Prefers every state after a move, and keeps the order of proposals."""
 
@@ -104,16 +84,29 @@ class Ranking(Scripted):
         return await super()._agenerate(messages, *args, **kwargs)
 
 
-async def test_a_models_votes_are_asked_for_and_its_calls_are_in_the_ledger(tmp_path: Path) -> None:
+async def test_a_model_ranks_moves_of_the_run_and_of_its_rehearsals(tmp_path: Path) -> None:
     ranker = Ranking(script=[])
     limits = {"calls": 10_000, "tokens": 100_000_000, "requests_per_minute": 100_000}
-    settings = config(tmp_path, ranker="model", batch=30).model_dump(mode="json") | {"llm": {"limits": limits}}
-    view, _ = await played(RunConfig.model_validate(settings), ranker=ranker)
+    settings = config(tmp_path, ranker="model", batch=30, rounds=3, rehearsal=256).model_dump(mode="json")
+    view, events = await played(RunConfig.model_validate(settings | {"llm": {"limits": limits}}), ranker=ranker)
     first = view.rankings()[0]
-    assert first["detail"]["groups"]["0"]["pairs"] == 60
+    scorer = first["detail"]["groups"]["0"]
+    assert (first["detail"]["rounds"], scorer["pairs"]) == (3, 180)
+    assert next(event for event in events if event.kind == "transitions_ranked").rounds == 3
     assert len(first["detail"]["key_steps"]) >= 3  # of random play without a time limit
-    moves = [call for call in view.calls() if call["prompt_id"] == "ranker/transitions-v1"]
-    assert len({call["id"] for call in moves}) == len(moves) >= 2
+    moves = [call["id"] for call in view.calls() if call["prompt_id"] == "ranker/transitions-v1"]
+    here = [name for name in moves if name.startswith(f"p{first['point']}-")]
+    assert len(set(here)) == len(here) == 3 * 2  # rounds, batches
+    rehearsals = [row for row in view.branches() if row["phase"] == "rehearsal" and row["point"] == first["point"]]
+    assert [(row["horizon"], row["seed"]) for row in rehearsals] == [(256, 1), (256, 2)]
+    assert rehearsals[1]["job"]["fork"] == rehearsals[0]["job"]["end_state"]  # the second goes on from the first
+    scorers = [row["job"]["signal"]["terms"][-1]["scorer"] for row in rehearsals]
+    assert len({*scorers, scorer["scorer"]}) == 3
+    folders = [view.path / "preferences" / f"update_{first['point']:09d}" / f"round_{k}" for k in range(3)]
+    policies = [json.loads((folder / "played" / "collect.json").read_text())["snapshot"] for folder in folders]
+    assert policies[1:] == [row["job"]["end_state"] for row in rehearsals]
+    spent = cost(view)
+    assert sum(part["steps"] for part in spent["parts"]) == spent["total"]
 
 
 async def test_who_cannot_rank_is_told_before_anything_is_trained(tmp_path: Path) -> None:
