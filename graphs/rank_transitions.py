@@ -37,7 +37,7 @@ ORACLE = "task_heuristic"
 TITLE = "What the Ranker prefers"  # of the proposal that scorers make
 NO_PROMPT = "0" * 16  # of answers that no prompt asked for
 # Scores are scaled so that crossing their range over recorded states is worth the range of returns. What a stuck policy
-# has recorded spans little of the way to the goal, and a tenth of LCA's own strength was measured not to move it.
+# has recorded spans little of the way to the goal, and a quarter of LCA's own strength was measured not to move it.
 BETA = 2.0
 _VOTE_SEED = 0x707E
 
