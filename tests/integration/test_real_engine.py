@@ -24,15 +24,18 @@ from cosignal.agents.ledger import Call, Place
 from cosignal.agents.llm import Door, RoleModel
 from cosignal.agents.schemas import Diagnosis, Proposal, ProposalSet
 from cosignal.errors import InvalidAnswer, ProviderError
-from cosignal.rl.signals.check import CheckReport, check_signal
+from cosignal.rl.signals.check import CheckReport, check_signal, proposal_hash
 from cosignal.rl.signals.signal import Signal
 from pydantic import ValidationError
 from scipy import stats
 from short_runs import SHORT
 
-pytestmark = [pytest.mark.engine, pytest.mark.integration, pytest.mark.timeout(1800)]
+# One event loop: langchain-openai keeps connections for a whole process, and those of a loop that is closed fail.
+pytestmark = [
+    pytest.mark.engine, pytest.mark.integration, pytest.mark.timeout(1800), pytest.mark.asyncio(loop_scope="module")
+]  # fmt: skip
 
-QUESTIONS = 120  # each with up to two answers
+QUESTIONS = 150  # each with up to two answers
 LEVEL, LUCK = 0.1, 1e-3  # the gate's, as shipped; the chance that a right gate fails here
 FREE = {"calls": 100_000, "tokens": 10**9, "usd": 1e6, "requests_per_minute": 10**6}
 DIAGNOSIS = {"findings": [{"failure": "plateau", "cites": ["sparse.trend"], "explanation": "flat"}]}
@@ -52,10 +55,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Tell:
-    """What was counted, past pytest's capture."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    return lambda line: reporter.write_line(f"\n{request.node.name}: {line}") if reporter else None
+def tell(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Shows what was counted, also where the test passes."""
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+
+    def told(line: str) -> None:
+        with capsys.disabled():
+            reporter.write_line(f"\n{request.node.name}: {line}")
+
+    return told
 
 
 def engine(url: str, **changes: Any) -> dict[str, Any]:
@@ -83,19 +91,19 @@ async def test_senseless_answers_end_as_proposals_or_as_invalid_answers(url: str
     assert {row.outcome for row in rows} == {"ok", "repaired", "invalid"}
     assert all(isinstance(json.loads(row.raw), dict) for row in rows)  # the grammar holds
     assert written >= 200
-    assert 0 < passed < len(made)
+    assert passed > 0
 
 
 async def test_whole_runs_end_and_the_gate_accepts_no_more_than_its_level(tmp_path: Path, url: str, tell: Tell) -> None:
     """The Generator is the engine alone; the others have the rules behind it, else little would reach the gate."""
     helped = engine(url, fallback=[{"provider": "rules"}])
     roles = {"critic": {"provider": "rules"}, "ranker": helped, "default": engine(url)}
-    views = [await played(tmp_path, seed, roles, interval=256) for seed in (8, 9)]
+    views = [await played(tmp_path, seed, roles, interval=256) for seed in range(1, 4)]
     told(views, tell)
     judged = [row for view in views for row in view.decisions() if row["detail"]["judgements"]]
     accepted = sum(row["verdict"] == "accept" for row in judged)
     tell(f"{len(judged)} interventions judged by the gate, {accepted} accepted at level {LEVEL}")
-    assert len(judged) >= 10
+    assert len(judged) >= 20
     assert stats.binom.sf(accepted - 1, len(judged), LEVEL) > LUCK
     assert sum(view.status()["promotions"] for view in views) <= accepted
 
@@ -133,10 +141,14 @@ async def test_auto_finds_out_that_the_server_takes_no_json_schema(url: str) -> 
 
 
 def checked(made: Sequence[Proposal]) -> list[CheckReport]:
+    """As the loop does it: what has come before is refused."""
     spec = fake_run.spec()
-    recorded, in_force = fake_run.recorded(spec), Signal(scale=1.0)
-    signals = [Signal(beta=one.beta, terms=tuple(one.terms), exploration=one.exploration) for one in made]
-    return [check_signal(signal, spec, recorded, in_force, set()) for signal in signals]
+    recorded, in_force, before, reports = fake_run.recorded(spec), Signal(scale=1.0), set[str](), []
+    for one in made:
+        signal = Signal(beta=one.beta, terms=tuple(one.terms), exploration=one.exploration)
+        reports.append(check_signal(signal, spec, recorded, in_force, before))
+        before = before | {proposal_hash(signal)}
+    return reports
 
 
 def proposals_in(row: Call) -> int:

@@ -30,10 +30,12 @@ from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
 WIDTH, HEADS, HIDDEN = 32, 2, 64
 CONTEXT = 32_768  # most of a prompt's letters are a token each
 STEADY = 6.0  # of every embedding's first number, which no layer writes to: the output's first column is a liking
-TASTE = 0.25  # of the random part of a logit, per number
+TASTE = 0.1  # of the random part of a logit, per number
 # What ends things is liked best, so that answers end.
-LIKINGS = {'"': 6.0, "}": 4.0, "{": 4.0, "]": 3.0, ",": 2.5, "1": -2.0, "10000": 1.0, "0.25": 2.5, 'learned"': -4.0}
-WORD, END, NAME, LETTER, BLANK, BYTE = 3.0, 4.0, -2.0, -3.0, -5.0, -6.0
+# Events and scorers are seldom hit, so terms are mostly potentials.
+LIKINGS = {'"': 8.0, "}": 3.5, "]": 3.0, ",": 2.0, "[{": 2.0, "1": -2.0, "10000": 2.0, "0.25": 3.0}
+LIKINGS |= {'event"': -4.0, 'learned"': -6.0, 'agents"': -5.0}
+WORD, END, NAME, LETTER, BLANK, BYTE = 4.0, 5.0, -2.0, -7.0, -8.0, -9.0
 NORMAL, UNKNOWN, CONTROL, RAW = 1, 2, 3, 6  # kinds of tokens in a GGUF file
 
 
@@ -63,8 +65,9 @@ def schema_names() -> set[str]:
 
 def words_of(features: Iterable[str], events: Iterable[str]) -> list[str]:
     """What a task's proposals are written with, in pieces that nothing puts in a sensible order."""
-    of_features = [word for name in features for word in (name, f"-{name} / 10", f"mean_mates({name})")]
-    return [*of_features, *events, " + ", " - ", " * ", "0.25", "10000", "all"]
+    forms = ("{}", "-{}", "-{} / 10", "-mean_mates({})")
+    of_features = [form.format(name) for name in features for form in forms]
+    return [*of_features, *events, "0.25", "10000", "all", "[{"]
 
 
 def vocabulary(words: Iterable[str]) -> list[Token]:
