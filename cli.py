@@ -118,7 +118,8 @@ def approve(
 @app.command()
 def view(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUNS]...", help="Run directories, or folders of runs: runs_out.")
+        list[Path] | None,
+        typer.Argument(metavar="RUNS", help="Run directories, or folders of runs; runs_out without any."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,13 +78,19 @@ def _spent(role: str, calls: Sequence[Row]) -> Row:
 
 def curves(view: RunView) -> Row:
     """Columns of the charts: learning as in the report, stages as bands, interventions, and what each term pays."""
-    metrics, name = view.metrics(), view.path.name
-    points = [
-        {"steps": item["steps"], "verdict": _last_verdict(item), "href": f"/runs/{name}#at-{item['point']}"}
-        for item in interventions(view)
-        if item["steps"] is not None
-    ]
+    metrics, branches = view.metrics(), Counter(row["point"] for row in view.branches())
+    found = [item for item in interventions(view) if item["steps"] is not None]
+    points = [_marked(view.path.name, item, branches[item["point"]]) for item in found]
     return curve_data(view) | {"stages": _bands(metrics), "interventions": points, "terms": term_curves(metrics)}
+
+
+def _marked(name: str, item: Row, branches: int) -> Row:
+    """An intervention on the time line: where, what was tried, what came of it, and where its account is."""
+    return {
+        "steps": item["steps"], "verdict": _last_verdict(item), "href": f"/runs/{name}#at-{item['point']}",
+        "proposals": sum(len(round_["proposals"]) for round_ in item["rounds"]), "branches": branches,
+        "branch_steps": item["branch_steps"],
+    }  # fmt: skip
 
 
 def _last_verdict(item: Row) -> str:

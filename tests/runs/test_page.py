@@ -189,6 +189,13 @@ def test_stages_are_bands_that_leave_no_gap(folder: Path) -> None:
     assert all(one["to"] == other["from"] for one, other in pairwise(bands))
 
 
+def test_an_intervention_on_the_time_line_says_what_was_tried(folder: Path) -> None:
+    view = RunView(folder / "one")
+    [point] = content.curves(view)["interventions"]
+    assert (point["steps"], point["verdict"], point["proposals"]) == (made_up_run.POINT * 2048, "accept", 8)
+    assert (point["branches"], point["href"]) == (len(view.branches()), f"/runs/one#at-{made_up_run.POINT}")
+
+
 def test_only_keys_that_differ_are_compared(folder: Path) -> None:
     one, other = RunView(folder / "one"), RunView(folder / "two")
     other.config = json.loads(json.dumps(one.config)) | {"seed": 7, "new": {"a": 1}}

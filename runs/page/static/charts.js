@@ -43,7 +43,8 @@ function timeline(run) {
   return {
     x: points.map((p) => placed(run, p.steps)), y: points.map(() => 0.5), yaxis: "y3", mode: "markers", showlegend: false,
     marker: { symbol: "diamond", size: 13, color: points.map((p) => colour(verdictColours[p.verdict] || "warn")), line: { color: colour("paper"), width: 1.5 } },
-    customdata: points.map((p) => [p.verdict.replaceAll("_", " "), p.href]), hovertemplate: "intervention at %{x:,}: %{customdata[0]}<extra></extra>",
+    customdata: points.map((p) => [p.verdict.replaceAll("_", " "), p.href, p.proposals, p.branches, p.branch_steps]),
+    hovertemplate: "intervention at %{x:,}: %{customdata[0]}<br>%{customdata[2]} proposals, %{customdata[3]} branches, %{customdata[4]:,} steps<extra></extra>",
   };
 }
 
