@@ -44,7 +44,9 @@ def write_replay(run_dir: Path, name: str, replay: Replay | RoleReplay) -> Path:
     path = run_dir / FOLDER / f"{name}.json"
     try:
         path.parent.mkdir(exist_ok=True)
-        path.write_text(replay.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial = path.with_suffix(".partial")
+        partial.write_text(replay.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)  # a page that looks meanwhile sees all of it or nothing
     except OSError as error:
         raise ReplayError(
             f"a replay is kept below the run directory, but {str(path)!r} cannot be written ({error.strerror}); "

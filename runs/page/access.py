@@ -63,7 +63,8 @@ class Guard:
     def _remembered(self, request: Request) -> Response:
         """On to the same page, without the token in its address."""
         rest = [(key, value) for key, value in request.query_params.multi_items() if key != "token"]
-        answer = RedirectResponse(request.url.path + (f"?{urlencode(rest)}" if rest else ""), 303)
+        path = "/" + request.url.path.lstrip("/")  # two slashes would lead to another host
+        answer = RedirectResponse(path + (f"?{urlencode(rest)}" if rest else ""), 303)
         answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
         return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -48,6 +49,7 @@ def create_app(paths: Sequence[Path], token: str, port: int | None = None) -> St
             404: pages.missing,
             EpisodeError: pages.failed,
             CosignalError: pages.failed,
+            sqlite3.Error: pages.failed,
         },
         lifespan=pages.lifespan,
     )
@@ -124,6 +126,11 @@ class Pages:
                 f"a role is one of {', '.join(ROLES)}, got {role[:40]!r}; use the form of a call's page"
             )
         wish = Wish.of(form, await asyncio.to_thread(template_text, view, role))
+        known = {row["id"] for row in await asyncio.to_thread(view.calls) if row["role"] == role}
+        if wish.call and wish.call not in known:  # before it becomes a file's name
+            raise NotInRunError(
+                f"the {role} was not asked {wish.call[:60]!r} in this run; use the form of a call's page"
+            )
         name = await self.replays.start(view.path, wish)
         return RedirectResponse(f"/runs/{quote(view.path.name)}/replays/{quote(name)}", 303)
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
 from ...agents.config import LLMConfig, Role
-from ...agents.replayed import Replay, RoleReplay
+from ...agents.replayed import KEPT, Replay, RoleReplay
 from ...errors import ConfigError, CosignalError, NotInRunError
 from ...prompts import load_template
-from ..replays import FOLDER, new_name, read_replays, write_replay
+from ..replays import FOLDER, new_name, write_replay
 from ..store import RunView
 
 LONGEST = 500_000  # characters of a form
@@ -47,6 +49,7 @@ class Replays:
 
     def __init__(self) -> None:
         self._running: dict[tuple[Path, str], asyncio.Task[None]] = {}
+        self._failed: dict[tuple[Path, str], str] = {}  # also where nothing can be written
 
     async def start(self, run_dir: Path, wish: Wish) -> str:
         name = new_name(wish.call or f"all-{wish.role}")
@@ -57,8 +60,10 @@ class Replays:
         try:
             found = await _asked(run_dir, name, wish)
             await asyncio.to_thread(write_replay, run_dir, name, found)
-        except CosignalError as error:
-            await asyncio.to_thread(_write, run_dir / FOLDER / f"{name}.failed", f"{type(error).__name__}: {error}\n")
+        except (CosignalError, OSError) as error:
+            self._failed[run_dir, name] = words = f"{type(error).__name__}: {error}\n"
+            with suppress(OSError):
+                await asyncio.to_thread(_write, run_dir / FOLDER / f"{name}.failed", words)
         finally:
             del self._running[run_dir, name]
 
@@ -66,12 +71,11 @@ class Replays:
         """`state`: running, done or failed; with the replay, or the words. Raises NotInRunError for an unknown name."""
         if (run_dir, name) in self._running:
             return {"state": "running"}
-        kept = read_replays(run_dir).get(name)
-        if kept is not None:
-            return {"state": "done", "replay": kept}
-        failed = {path.stem: path for path in (run_dir / FOLDER).glob("*.failed")}
-        if name in failed:
-            return {"state": "failed", "words": failed[name].read_text(encoding="utf-8")}
+        if (run_dir, name) in self._failed:
+            return {"state": "failed", "words": self._failed[run_dir, name]}
+        for row in kept_replays(run_dir):
+            if row["name"] == name:
+                return row
         raise NotInRunError(f"the run has no replay {name!r}; the page of a call begins one")
 
     async def close(self) -> None:
@@ -100,11 +104,24 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def kept_replays(view: RunView, call: str | None = None) -> list[Row]:
-    """Names and what they came to in short, newest first; of one call, or of all."""
+def kept_replays(run_dir: Path, call: str | None = None) -> list[Row]:
+    """What is kept, of one call or of all, by name: `state` done with the `replay`, or failed with the `words`."""
     stem = "" if call is None else call.rpartition("-a")[0] + "-a"
-    kept = [(name, found) for name, found in read_replays(view.path).items() if name.startswith(stem)]
-    return [{"name": name, "replay": found} for name, found in reversed(kept)]
+    paths = [
+        path for path in sorted((run_dir / FOLDER).glob(f"{escape(stem)}*")) if path.suffix in (".json", ".failed")
+    ]
+    return [_kept(path) for path in paths]
+
+
+def _kept(path: Path) -> Row:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix == ".failed":
+        return {"name": path.stem, "state": "failed", "words": text}
+    try:
+        return {"name": path.stem, "state": "done", "replay": KEPT.validate_json(text)}
+    except ValueError as error:
+        words = f"{path.name} is no replay of this version; remove it ({error})"
+        return {"name": path.stem, "state": "failed", "words": words}
 
 
 def template_text(view: RunView, role: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 
-from ...errors import NotInRunError
+from ...errors import NotARunError, NotInRunError
 from .. import drawing
 from ..interventions import interventions
 from ..progress import provider_in_words
@@ -26,7 +28,15 @@ Row = dict[str, Any]
 
 
 def listed(runs: Mapping[str, Path]) -> list[Row]:
-    return [head(RunView(path)) for path in runs.values()]
+    """One that cannot be read does not hide the others."""
+    return [_listed(name, path) for name, path in runs.items()]
+
+
+def _listed(name: str, path: Path) -> Row:
+    try:
+        return head(RunView(path))
+    except (NotARunError, sqlite3.Error) as error:
+        return {"name": name, "broken": str(error)}
 
 
 def head(view: RunView) -> Row:
@@ -45,13 +55,13 @@ def overview(view: RunView, topology: drawing.Topology) -> Row:
     return {
         "moments": [moment._asdict() for moment in story(view)], "interventions": interventions(view),
         "signals": signal_history(view), "cost": cost(view), "graph": _graph(topology, nodes, view.path.name),
-        "calls": _spending(view.calls()), "replays": kept_replays(view),
+        "calls": _spending(view.calls()), "replays": kept_replays(view.path),
     }  # fmt: skip
 
 
 def _graph(topology: drawing.Topology, nodes: Sequence[Row], name: str) -> Markup:
     counts = {node["name"]: node["count"] for node in nodes}
-    links = {node["name"]: f"/runs/{name}/nodes/{node['name']}" for node in nodes}
+    links = {node["name"]: f"/runs/{quote(name, safe='')}/nodes/{node['name']}" for node in nodes}
     last = {node["name"]: node["visits"][-1]["status"] for node in nodes if node["visits"]}
     states = {key: f"last-{status}" for key, status in last.items() if status != "ok"}
     return Markup(drawing.svg(topology, counts, links, "The adaptation graph: a node leads to its visits", states))
@@ -86,8 +96,9 @@ def curves(view: RunView) -> Row:
 
 def _marked(name: str, item: Row, branches: int) -> Row:
     """An intervention on the time line: where, what was tried, what came of it, and where its account is."""
+    account = f"/runs/{quote(name, safe='')}#at-{item['point']}"
     return {
-        "steps": item["steps"], "verdict": _last_verdict(item), "href": f"/runs/{name}#at-{item['point']}",
+        "steps": item["steps"], "verdict": _last_verdict(item), "href": account,
         "proposals": sum(len(round_["proposals"]) for round_ in item["rounds"]), "branches": branches,
         "branch_steps": item["branch_steps"],
     }  # fmt: skip
@@ -160,7 +171,7 @@ def call(view: RunView, key: str) -> Row:
         row for row in calls if (row["role"], row["point"], row["round"]) == (own["role"], own["point"], own["round"])
     ]
     return {"call": own, "attempts": attempts, "turns": turns, "cited": _cited(view, own),
-            **_asking(view, own["role"]), "replays": kept_replays(view, key)}  # fmt: skip
+            **_asking(view, own["role"]), "replays": kept_replays(view.path, key)}  # fmt: skip
 
 
 def _asking(view: RunView, role: str) -> Row:

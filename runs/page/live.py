@@ -22,9 +22,10 @@ def fingerprint(run_dir: Path) -> str:
 
 
 async def changes(run_dir: Path) -> AsyncIterator[bytes]:
-    """Events `changed`, the first at once; a comment in between, so that a closed page is noticed."""
+    """Events `changed`, the first at once; a comment in between, so that a closed page is noticed. Ends with the
+    directory."""
     known = ""
-    while True:
+    while await asyncio.to_thread(run_dir.exists):
         now = await asyncio.to_thread(fingerprint, run_dir)
         if now != known:
             known = now

@@ -23,7 +23,7 @@ def serve(paths: Sequence[Path], port: int, tell: Callable[[str], None]) -> None
     token, number = secrets.token_urlsafe(18), int(listening.getsockname()[1])
     app = create_app(paths, token, number)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
+        app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=1
     )
     tell(f"http://{HOST}:{number}/?token={token}")
     uvicorn.Server(config).run(sockets=[listening])

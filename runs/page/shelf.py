@@ -30,7 +30,7 @@ class Shelf:
         for path in self.paths:
             for run in [path] if (path / "run.json").exists() else [p.parent for p in path.glob("*/run.json")]:
                 found.setdefault(run.name, run)
-        return dict(sorted(found.items(), key=lambda item: -(item[1] / "run.json").stat().st_mtime))
+        return dict(sorted(found.items(), key=lambda item: -_made(item[1])))
 
     def view(self, name: str) -> RunView:
         """Raises NotARunError where no run has the name."""
@@ -38,3 +38,11 @@ class Shelf:
         if path is None:
             raise NotARunError(f"no run is called {name!r} here; see the list of runs")
         return RunView(path)
+
+
+def _made(run_dir: Path) -> float:
+    """Unix time; 0 for one that was removed meanwhile."""
+    try:
+        return (run_dir / "run.json").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import made_up_run
 import pytest
@@ -247,6 +248,34 @@ def test_runs_are_found_in_folders_and_by_themselves(folder: Path, tmp_path: Pat
     assert Shelf([tmp_path]).runs() == {}
     with pytest.raises(NotARunError, match="no folder at"):
         Shelf([tmp_path / "nowhere"])
+
+
+async def test_a_run_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        await asyncio.to_thread(made_up_run.build, tmp_path / name)
+    (tmp_path / "two" / "config.json").unlink()
+    (tmp_path / "three" / "loop.db").write_text("no database " * 100)
+    for wal in (tmp_path / "three").glob("loop.db-*"):
+        wal.unlink()
+    async with client(tmp_path) as found:
+        page = await found.get("/")
+        assert (page.status_code, page.text.count("cannot be read")) == (200, 2)
+        assert (await found.get("/runs/one")).status_code == 200
+        assert (await found.get("/runs/three")).status_code == 422
+
+
+async def test_links_hold_whatever_a_run_is_called(tmp_path: Path) -> None:
+    name = "a b#c?d%41"
+    await asyncio.to_thread(made_up_run.build, tmp_path / name)
+    async with client(tmp_path) as found:
+        [link] = set(re.findall(r'href="(/runs/[^"]+/nodes/observe)"', (await found.get(f"/runs/{quote(name)}")).text))
+        assert (await found.get(link)).status_code == 200
+
+
+async def test_the_token_leads_to_no_other_host(folder: Path) -> None:
+    async with client(folder, token=None) as found:
+        answer = await found.get(f"http://localhost//evil.example/x?token={TOKEN}")
+        assert answer.headers["location"] == "/evil.example/x"
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

@@ -79,15 +79,21 @@ async def test_what_fails_is_kept_in_words(client: AsyncClient) -> None:
     page = await asked(client, role="critic", call=CRITIC, prompt="no front matter <b>", model="")
     assert "ConfigError" in page
     assert "<b>" not in page
-    assert "no call" in await asked(client, role="critic", call="p1-r0-critic-t0-a0", prompt="", model="")
+    assert "failed" in (await client.get(f"/runs/run/calls/{CRITIC}")).text
     assert (await client.get("/runs/run/replays/none")).status_code == 404
 
 
-async def test_forms_that_are_none_of_ours_are_refused(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_forms_that_are_none_of_ours_are_refused(
+    client: AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def sent(**form: str) -> Response:
         return await client.post("/runs/run/replays", data=form)
 
     assert (await sent(role="boss", call=CRITIC)).status_code == 404
+    for call in ("../../../escape", "/tmp/escape", "p1-r0-critic-t0-a0", GENERATOR, "x" * 400, "\0"):
+        answer = await sent(role="critic", call=call, prompt="x")
+        assert (answer.status_code, "was not asked" in answer.text) == (404, True)
+    assert not (tmp_path / "run" / "replays").exists()
     client.headers["origin"] = "http://evil.example"
     assert (await sent(role="critic", call=CRITIC)).status_code == 403
     client.headers["origin"] = HOST
@@ -100,3 +106,18 @@ async def test_the_form_begins_with_the_template_that_the_run_used(client: Async
     assert "Ask every question of the critic again" in page
     assert "id: critic/v1" in page
     assert asking.ROLES == ("critic", "generator", "ranker")
+
+
+async def test_a_broken_replay_hides_nothing_else(client: AsyncClient, tmp_path: Path) -> None:
+    (tmp_path / "run" / "replays").mkdir()
+    (tmp_path / "run" / "replays" / f"{CRITIC}-x.json").write_text("{bro")
+    assert (await client.get("/runs/run")).status_code == 200
+    assert "failed" in (await client.get(f"/runs/run/calls/{CRITIC}")).text
+    assert "is no replay of this version" in (await client.get(f"/runs/run/replays/{CRITIC}-x")).text
+
+
+async def test_where_nothing_can_be_written_the_words_are_shown_all_the_same(
+    client: AsyncClient, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "replays").write_text("a file")
+    assert "Error" in await asked(client, role="critic", call=CRITIC, prompt="", model="")

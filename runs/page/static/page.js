@@ -15,25 +15,45 @@ function refresh(fresh) {
   }
 }
 
+function say(words) {
+  const state = document.getElementById("state");
+  state.textContent = words;
+  delete state.dataset.shown;
+}
+
 let busy = false, again = false;
 async function reload() {
   if (busy) { again = true; return; }
   busy = true;
   try {
     const answer = await fetch(location.pathname + location.search);
-    if (answer.ok) {
+    if (answer.status === 404) {
+      say("gone");
+      source.close();
+    } else if (answer.ok) {
       refresh(new DOMParser().parseFromString(await answer.text(), "text/html"));
       document.dispatchEvent(new Event("run-changed"));
     }
+  } catch {
+    say("no connection"); // the stream tries again by itself
   } finally {
     busy = false;
     if (again) { again = false; setTimeout(reload, 1000); }
   }
 }
 
-if (address) {
-  const source = new EventSource(address);
+let source = null;
+function follow() {
+  source = new EventSource(address);
   source.addEventListener("changed", reload);
-  source.addEventListener("open", () => document.body.classList.remove("offline"));
-  source.addEventListener("error", () => document.body.classList.add("offline"));
+  source.addEventListener("error", reload);
+}
+
+// A browser has six connections to a host: a tab that nobody sees gives its own back.
+if (address) {
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) source.close();
+    else follow();
+  });
+  if (!document.hidden) follow();
 }
