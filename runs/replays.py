@@ -55,15 +55,12 @@ def write_replay(run_dir: Path, name: str, replay: Replay | RoleReplay) -> Path:
     return path
 
 
-def read_replays(run_dir: Path) -> dict[str, Replay | RoleReplay]:
-    """All that were kept, by name. Raises ReplayError for a file that is none."""
-    found: dict[str, Replay | RoleReplay] = {}
-    for path in sorted((run_dir / FOLDER).glob("*.json")):
-        try:
-            found[path.stem] = KEPT.validate_json(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ReplayError(f"{str(path)!r} is no replay of this version ({error}); remove it") from None
-    return found
+def read_replay(path: Path) -> Replay | RoleReplay:
+    """One that was kept. Raises ReplayError for a file that is none."""
+    try:
+        return KEPT.validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ReplayError(f"{str(path)!r} is no replay of this version ({error}); remove it") from None
 
 
 # ---------------------------------------------------------------- on the terminal

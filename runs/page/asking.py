@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from ...agents.config import LLMConfig, Role
-from ...agents.replayed import KEPT, Replay, RoleReplay
-from ...errors import ConfigError, CosignalError, NotInRunError
+from ...agents.replayed import Replay, RoleReplay
+from ...errors import ConfigError, CosignalError, NotInRunError, ReplayError
 from ...prompts import load_template
-from ..replays import FOLDER, new_name, write_replay
+from ..replays import FOLDER, new_name, read_replay, write_replay
 from ..store import RunView
 
 LONGEST = 500_000  # characters of a form
@@ -114,14 +114,12 @@ def kept_replays(run_dir: Path, call: str | None = None) -> list[Row]:
 
 
 def _kept(path: Path) -> Row:
-    text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".failed":
-        return {"name": path.stem, "state": "failed", "words": text}
+        return {"name": path.stem, "state": "failed", "words": path.read_text(encoding="utf-8", errors="replace")}
     try:
-        return {"name": path.stem, "state": "done", "replay": KEPT.validate_json(text)}
-    except ValueError as error:
-        words = f"{path.name} is no replay of this version; remove it ({error})"
-        return {"name": path.stem, "state": "failed", "words": words}
+        return {"name": path.stem, "state": "done", "replay": read_replay(path)}
+    except ReplayError as error:
+        return {"name": path.stem, "state": "failed", "words": str(error)}
 
 
 def template_text(view: RunView, role: str) -> str:

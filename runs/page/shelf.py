@@ -12,8 +12,7 @@ from ..store import RunView
 class Shelf:
     """Run directories by name. What is made or removed meanwhile is seen at the next look.
 
-    Raises NotARunError where there is no run below any of `paths` to begin with, unless a folder exists that may get
-    one.
+    Raises NotARunError where one of `paths` is no folder.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cosignal.agents.replayed import Rebuilt, Replay, ReplayedArm, RoleReplay, Side, Validation
 from cosignal.errors import ReplayError
-from cosignal.runs.replays import call_line, read_replays, replay_lines, show, summary_lines, write_replay
+from cosignal.runs.replays import call_line, read_replay, replay_lines, show, summary_lines, write_replay
 from rich.console import Console
 
 RECORDED: dict[str, Any] = {
@@ -118,10 +118,11 @@ def test_replays_are_kept_below_the_run(tmp_path: Path) -> None:
     whole = RoleReplay(role="generator", replays=[OTHER], left_out={})
     assert write_replay(tmp_path, "one", OTHER) == tmp_path / "replays" / "one.json"
     write_replay(tmp_path, "two", whole)
-    assert read_replays(tmp_path) == {"one": OTHER, "two": whole}
+    kept = {path.stem: read_replay(path) for path in (tmp_path / "replays").glob("*.json")}
+    assert kept == {"one": OTHER, "two": whole}
     (tmp_path / "replays" / "three.json").write_text("{}")
     with pytest.raises(ReplayError, match="is no replay of this version"):
-        read_replays(tmp_path)
+        read_replay(tmp_path / "replays" / "three.json")
 
 
 def test_a_run_that_cannot_be_written_is_told(tmp_path: Path) -> None:
