@@ -19,22 +19,22 @@ from .errors import CosignalError
 
 if TYPE_CHECKING:
     from .config import RunConfig
-    from .graphs.loop import build_graph
-    from .graphs.run import Run, RunResult, start
-    from .rl.envs.own_task import Task
+    from .graphs.graph import build_graph
+    from .graphs.session.run import Run, RunResult, start
+    from .rl.envs.adapter import Task
     from .rl.task import EventSpec, FeatureSpec
     from .runs.store import RunView
 
 _LAZY = {
     "EventSpec": ".rl.task",
     "FeatureSpec": ".rl.task",
-    "Run": ".graphs.run",
+    "Run": ".graphs.session.run",
     "RunConfig": ".config",
-    "RunResult": ".graphs.run",
+    "RunResult": ".graphs.session.run",
     "RunView": ".runs.store",
-    "Task": ".rl.envs.own_task",
-    "build_graph": ".graphs.loop",
-    "start": ".graphs.run",
+    "Task": ".rl.envs.adapter",
+    "build_graph": ".graphs.graph",
+    "start": ".graphs.session.run",
 }
 
 __all__ = [

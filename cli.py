@@ -23,10 +23,10 @@ from .studies.bench import NAMES as BENCHES
 
 if TYPE_CHECKING:
     from .agents.config import Role
-    from .agents.replayed import Replay, RoleReplay
-    from .config import RunConfig
-    from .graphs.events import Event
-    from .graphs.replay import Changes
+    from .agents.replay_results import Replay, RoleReplay
+    from .config.run_config import RunConfig
+    from .graphs.replay.replay import Changes
+    from .runs.events import Event
     from .runs.progress import Display
 
 FAILED, BAD_INPUT = 1, 2
@@ -64,7 +64,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train with the adaptation loop; writes a run directory with report.html."""
-    from .config import RunConfig
+    from .config.run_config import RunConfig
 
     with _clear_errors(each_line=True):
         loaded = RunConfig.load(_config_file(config), overrides or [])
@@ -82,7 +82,7 @@ def status(
 ) -> None:
     """Say where a run stands."""
     from .runs.store import RunView
-    from .runs.terminal import one_line
+    from .text import one_line
 
     with _clear_errors():
         found = RunView(path).status()
@@ -169,7 +169,7 @@ def replay(
         raise typer.BadParameter("--validate goes with one CALL")
     from rich.console import Console
 
-    from .graphs.replay import Changes
+    from .graphs.replay.replay import Changes
     from .runs.replays import show
 
     changes = Changes(prompt, model, overrides or [])
@@ -219,7 +219,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine."""
-    from .studies import baseline as baselines
+    from .studies.bench import baseline as baselines
     from .studies.bench import run_bench
 
     tell = _teller(as_json)
@@ -245,7 +245,7 @@ def doctor(
     from rich.console import Console
 
     from .doctor import examine
-    from .doctor.show import show
+    from .doctor.check import show
 
     with Console(stderr=True).status("looking; the speed of training is measured for two seconds"):
         found = examine(config, overrides or [], online=online)
@@ -288,7 +288,7 @@ def _run_to_the_end(config: RunConfig, resume: bool, as_json: bool, command: str
 
 
 async def _run(config: RunConfig, resume: bool, display: Display) -> dict[str, Any]:
-    from .graphs.run import start
+    from .graphs.session.run import start
 
     with display:
         async with start(config, resume=resume) as live:
@@ -321,8 +321,8 @@ async def _replay_call(
     path: Path, call: str, changes: Changes, validate: bool, as_json: bool
 ) -> tuple[Replay | RoleReplay, Path]:
     """What came of it, and the file in which that is kept."""
-    from .graphs.replay import replay_call
-    from .graphs.trial import Trial
+    from .graphs.replay.offline_round import Trial
+    from .graphs.replay.replay import replay_call
     from .runs.replays import FOLDER, branch_line, new_name, write_replay
 
     def tell(event: Event) -> None:
@@ -339,7 +339,7 @@ async def _replay_call(
 
 async def _replay_role(path: Path, role: Role, changes: Changes, as_json: bool) -> tuple[Replay | RoleReplay, Path]:
     """As `_replay_call`; a line a call is told as they come."""
-    from .graphs.replay import replay_role
+    from .graphs.replay.replay import replay_role
     from .runs.replays import call_line, new_name, write_replay
 
     found = await replay_role(path, role, changes, lambda one: typer.echo(call_line(one).text, err=as_json))
@@ -350,14 +350,13 @@ async def _replay_role(path: Path, role: Role, changes: Changes, as_json: bool) 
 
 
 def _drawn(form: GraphFormat) -> str | bytes:
-    from .config import RunConfig
-    from .graphs.loop import build_graph
+    from .config.run_config import RunConfig
+    from .graphs.graph import build_graph
 
     drawable = build_graph(RunConfig()).get_graph(xray=True)
     if form is GraphFormat.mermaid:
         return drawable.draw_mermaid()
-    from .runs.drawing import Topology
-    from .runs.png import graph_png
+    from .runs.graph_picture import Topology, graph_png
     from .runs.report import graph_page
 
     draw = graph_png if form is GraphFormat.png else graph_page
@@ -391,7 +390,7 @@ def _clear_errors(each_line: bool = False) -> Iterator[None]:
 
 
 def _complain(lines: Sequence[str]) -> None:
-    from .runs.terminal import one_line
+    from .text import one_line
 
     for line in lines:
         typer.echo(f"cosignal: {one_line(line)}", err=True)

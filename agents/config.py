@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator
 
-from ..rl.frozen import Config
+from ..rl.base_config import Config
 
 Role = Literal["critic", "generator", "ranker"]
 ROLES: tuple[Role, ...] = get_args(Role)

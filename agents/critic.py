@@ -8,9 +8,11 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
-from .context import evidence_keys
-from .ledger import Place
-from .llm import Question, RoleModel, json_schema
+from .llm.ledger import Place
+from .llm.model_call import Question
+from .llm.models import RoleModel
+from .llm.parse import json_schema
+from .prompt_payload import evidence_keys
 from .schemas import Diagnosis
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ExpressionError
+from ..rl.evidence.stage import STAGES
 from ..rl.signals.expression import parse_expression
 from ..rl.signals.signal import EventTerm, LearnedTerm, PotentialTerm, Term
-from ..rl.stages import STAGES
-from .ledger import Place
-from .llm import Question, RoleModel, json_schema
+from .llm.ledger import Place
+from .llm.model_call import Question
+from .llm.models import RoleModel
+from .llm.parse import json_schema
 from .schemas import Proposal, ProposalSet
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .ledger import Place
-from .llm import Question, RoleModel, json_schema
+from .llm.ledger import Place
+from .llm.model_call import Question
+from .llm.models import RoleModel
+from .llm.parse import json_schema
 from .schemas import Proposal, ProposalRanking
 
 

@@ -20,14 +20,14 @@ from langchain_core.tools import BaseTool
 from ..errors import ConfigError, ModelAnswerError
 from .config import LLMConfig, ModelConfig, Role
 from .critic import critic_question
-from .door import Door
 from .generator import generator_question
-from .inquiry import plain
-from .keys import key_variable_names
-from .ledger import Call, Place
-from .llm import Question, RoleModel, role_template
+from .llm.ledger import Call, Place
+from .llm.model_call import Question, plain
+from .llm.models import RoleModel, role_template
+from .llm.rate_limits import CallBudget
+from .llm.secrets import key_variable_names
 from .ranker import ranker_question
-from .replayed import Rebuilt, Replay, Side
+from .replay_results import Rebuilt, Replay, Side
 from .schemas import Proposal
 
 NOT_RECORDED = (
@@ -68,7 +68,7 @@ async def replay_question(
     asked: RecordedQuestion,
     own: LLMConfig,
     new: LLMConfig,
-    door: Door,
+    door: CallBudget,
     tools: Sequence[BaseTool] = (),
     chat: BaseChatModel | None = None,
 ) -> Replay:
@@ -187,7 +187,7 @@ def _rebuilt(asked: RecordedQuestion, config: LLMConfig, tools: Sequence[BaseToo
     first = asked.first
     try:
         template = role_template(config, first.role)
-        model = RoleModel(first.role, ModelConfig(), Door(config.limits), _nobody, template)
+        model = RoleModel(first.role, ModelConfig(), CallBudget(config.limits), _nobody, template)
         messages = [plain(message) for message in question_of(asked, model, tools).messages()]
     except (ConfigError, ModelAnswerError) as error:
         return Rebuilt(same=False, note=f"the recorded messages could not be made again: {error}")

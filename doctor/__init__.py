@@ -19,17 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..agents.keys import key_variable_names
-from ..config import RunConfig
+from ..agents.llm.secrets import key_variable_names
+from ..config.run_config import RunConfig
 from ..errors import ConfigError, TrainerGone
 from ..examples import example_path
 from .arithmetic import check_arithmetic, check_speed, sums_of, wall_times
 from .check import Check, Examination, from_error, ok
-from .executor import check_branches
 from .installation import check_device, check_installation, check_run_dir
-from .models import check_models, check_no_models
-from .network import check_network
-from .spans import check_spans
+from .models import check_branches, check_models, check_network, check_no_models, check_spans
 from .speed import steps_per_second
 from .task import check_task
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..config import RunConfig
-from ..graphs.budget import affordable_interventions, branch_budget, cost_of_intervention, horizon_to_plan_for
+from ..config.budget import affordable_interventions, branch_budget, cost_of_intervention, horizon_to_plan_for
+from ..config.run_config import RunConfig
 from ..rl.branches.gate import SHORT_HORIZON, gain_bounds, look_levels, sd_floor
 from .check import Check, ok, warning
 from .installation import cores

@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from ..errors import ConfigError
-from ..rl.device import check_device as device_of_torch
-from ..rl.ipc.process import runtime_dir
+from ..rl.ipc.launcher import runtime_dir
+from ..rl.processes import check_device as device_of_torch
 from .check import Check, from_error, ok, problem, warning
 
 SHOWN = ("torch", "langgraph", "langchain-core", "pettingzoo", "pyzmq")  # by version, the others are counted

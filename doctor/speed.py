@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from ..errors import TrainerGone
 from ..rl.config import TrainingConfig
-from ..rl.ipc.process import our_words
-from ..rl.process import child_environment, module_command
+from ..rl.ipc.launcher import our_words
+from ..rl.processes import child_environment, module_command
 
 BURST_S = 2.0
 PATIENCE_S = 180.0  # importing torch and compiling a task take seconds, on a busy machine many
@@ -53,7 +53,7 @@ def steps_per_second(config: TrainingConfig, secrets: Sequence[str] = ()) -> flo
 
 def measure(config: TrainingConfig) -> float:
     """Main steps a second; the first update is not counted, since it compiles."""
-    from ..rl.training import TrainingLine
+    from ..rl.training.line import TrainingLine
 
     line = TrainingLine(config)
     line.update()
@@ -64,7 +64,7 @@ def measure(config: TrainingConfig) -> float:
 
 
 def main() -> None:
-    from ..rl.process import leave_with_parent, one_thread
+    from ..rl.processes import leave_with_parent, one_thread
 
     leave_with_parent()
     one_thread()

@@ -9,23 +9,25 @@ from pathlib import Path
 
 from langchain_core.callbacks import AsyncCallbackHandler
 
-from ..agents.ledger import Call
-from ..agents.llm import Models
-from ..config import RunConfig
-from ..rl.branches.pool import Executor
+from ..agents.llm.ledger import Call
+from ..agents.llm.models import Models
+from ..config.run_config import RunConfig
+from ..rl.branches.local_pool import Executor
 from ..rl.ipc.client import TrainerClient
 from ..rl.ipc.messages import LookReply, TrainerStatus
 from ..rl.signals.scorer import Scorers
 from ..rl.task import TaskSpec, splitmix64
+from ..runs.events import Event
 from ..runs.store import LoopStore
-from .events import Event
+
+# ---------------------------------------------------------------- MERGED graphs.context
 
 POLL_S = 0.2
 _GATE_SEED = 0x6A7E
 
 
 @dataclass
-class Ctx:
+class Context:
     """`calls`: model calls that are not in the store yet; a node that asks a model writes them before it ends.
 
     `callbacks`: of the graph, beside the one that records visits. `wake`: set by the trainer's wake-ups, so that
@@ -81,3 +83,21 @@ class Ctx:
         rows = [call.model_dump(mode="json") for call in self.calls]
         await self.store.write_all("calls", rows)
         self.calls.clear()
+
+
+# ---------------------------------------------------------------- MERGED graphs.standing
+# DOC """Where the trainer stands: what applies at an adaptation point must find it there."""
+
+
+async def wait_for_trainer_at(ctx: Context, point: int) -> None:
+    """Return when a lockstep trainer waits at `point`. One that was restarted may stand at an earlier point: it is
+    brought here, where its log applies what had been applied here before."""
+    while True:
+        status = await ctx.client.status()
+        if status.waiting_at is not None and status.waiting_at >= point:
+            return
+        if status.state in ("finished", "stopping"):
+            return  # compare-and-set has the last word
+        if status.waiting_at is not None:
+            await ctx.client.release(status.waiting_at)
+        await ctx.pause()

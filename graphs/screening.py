@@ -6,14 +6,14 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from ..rl.signals.recorded import Recorded
-from ..rl.signals.removal import is_removal
+from ..rl.evidence.transition_sample import TransitionSample
 from ..rl.signals.screen import Ways, ways_to_reward
-from .context import Ctx
-from .round import Round
+from ..rl.signals.signal import is_removal
+from .context import Context
+from .intervention import Round
 
 
-async def screen_recorded(ctx: Ctx, this: Round) -> tuple[Round, list[dict[str, Any]]]:
+async def screen_recorded(ctx: Context, this: Round) -> tuple[Round, list[dict[str, Any]]]:
     """The round without the candidates that are not worth a branch, and what the decision says of each of them.
 
     All stay where all would go: then the recording may show ways into a trap. What only takes away is in force already
@@ -21,7 +21,9 @@ async def screen_recorded(ctx: Ctx, this: Round) -> tuple[Round, list[dict[str, 
     """
     if not ctx.config.branches.recorded_screen:
         return this, []
-    recorded = await asyncio.to_thread(Recorded.load, ctx.run_dir / this.fork / "recorded.safetensors", ctx.spec)
+    recorded = await asyncio.to_thread(
+        TransitionSample.load, ctx.run_dir / this.fork / "recorded.safetensors", ctx.spec
+    )
     ways = {arm: _ways(ctx, this, arm, recorded) for arm in this.candidates}
     out = {arm: found for arm, found in ways.items() if found is not None and found.against}
     if len(out) == len(ways):
@@ -30,7 +32,7 @@ async def screen_recorded(ctx: Ctx, this: Round) -> tuple[Round, list[dict[str, 
     return replace(this, signals=signals), [_row(arm, found) for arm, found in out.items()]
 
 
-def _ways(ctx: Ctx, this: Round, arm: str, recorded: Recorded) -> Ways | None:
+def _ways(ctx: Context, this: Round, arm: str, recorded: TransitionSample) -> Ways | None:
     signal = this.signals[arm]
     return None if is_removal(signal, this.in_force) else ways_to_reward(signal, ctx.spec, recorded, ctx.scorers)
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from .algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
-from .frozen import Config
-from .reward_view import RewardView
-from .shipped import EXTRAS, NATIVE, ShippedName
+from .base_config import Config
+from .envs.registry import EXTRAS, NATIVE, ShippedName
 from .signals.signal import MAX_BETA, MAX_TERMS, Exploration, Signal, Term
+from .training.rollout import RewardView
 
 
 class TaskConfig(Config):

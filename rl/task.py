@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# ---------------------------------------------------------------- MERGED rl.task
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -244,3 +246,26 @@ def splitmix64(x: int) -> int:
 def episode_seed(base_seed: int, env: int, episode: int) -> int:
     """The reset seed of one episode, in 0..2**31-1 (what `ParallelEnv.reset(seed=…)` takes everywhere)."""
     return splitmix64(splitmix64(splitmix64(base_seed & _MASK) ^ env) ^ episode) >> 33
+
+
+# ---------------------------------------------------------------- MERGED rl.preferences.heuristic
+# DOC """What a hand-written judge of a task says of single agents' moves: the oracle where no model can be asked."""
+
+S = TypeVar("S")
+
+
+class Heuristic(Protocol[S]):
+    """`S`: whatever it needs of an environment's state, copied; it must not change when the environment goes on."""
+
+    def state(self, env: Any) -> S:
+        """Of the running episode, or of the state that it ended in."""
+        ...
+
+    def prefers(self, agent: Any, before: S, action: int, after: S) -> int:
+        """1 where the agent's own move `action` from `before` to `after` helped the team, its mates taken to act
+        optimally and all but its own move taken as unchanged; -1 where it hurt; 0 for no preference."""
+        ...
+
+    def act(self, agent: Any, state: S) -> int:
+        """The agent's greedy move by the same rules."""
+        ...

@@ -37,7 +37,7 @@ def answer(run_dir: Path, key: str, yes: bool) -> bool:
 
 def question(run_dir: Path, key: str) -> list[str]:
     """What is asked about the promotion `key` that waits, in lines for a terminal. Raises as `answer` does."""
-    from ..graphs.events import ApprovalNeeded
+    from .events import ApprovalNeeded
     from .progress import question_lines
 
     view = RunView(run_dir)

@@ -9,8 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..rl.signals.describe import describe_difference
-from ..rl.signals.signal import Signal
+from ..rl.signals.signal import Signal, describe_difference
 from . import charts
 from .store import RunView, steps_of
 

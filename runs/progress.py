@@ -14,9 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..graphs import events as e
-from .story import KICK_ALONE
-from .terminal import one_line
+from ..text import one_line
+from . import events as e
+from .timeline import KICK_ALONE
 
 VERDICTS = ("no_difference", "not_informative", "insufficient_evidence", "no_candidate", "screened_out", "not_tried")
 Style = Literal["", "cyan", "yellow", "bold green", "bold red", "dim"]

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from ..agents.replayed import KEPT, Replay, RoleReplay, Side, Validation
+from ..agents.replay_results import KEPT, Replay, RoleReplay, Side, Validation
 from ..errors import ReplayError
-from ..graphs.events import BranchFinished, Event
-from .terminal import one_line
+from ..text import one_line
+from .events import BranchFinished, Event
 
 FOLDER = "replays"
 HASH = 12  # digits of a prompt's hash that are shown

@@ -11,13 +11,12 @@ from typing import Any
 from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..rl.signals.describe import describe_difference, describe_signal
-from ..rl.signals.signal import Signal
-from . import drawing
+from ..rl.signals.signal import Signal, describe_difference, describe_signal
+from . import graph_picture as drawing
 from .interventions import diff_line, interventions
 from .progress import approve_command, number, percent, provider_in_words
 from .store import RunState, RunView, steps_of
-from .story import story
+from .timeline import timeline
 
 ASSETS = Path(__file__).with_name("assets")
 ROLE_OF_NODE = {"critic": "critic", "generator": "generator", "rank_proposals": "ranker"}
@@ -50,8 +49,8 @@ def graph_page(topology: drawing.Topology) -> str:
 
 def loop_topology() -> drawing.Topology:
     """The graph that `build_graph` compiles. Imports LangGraph."""
-    from ..config import RunConfig
-    from ..graphs.loop import build_graph
+    from ..config.run_config import RunConfig
+    from ..graphs.graph import build_graph
 
     return drawing.Topology.from_json(build_graph(RunConfig()).get_graph(xray=True).to_json())
 
@@ -105,7 +104,7 @@ def _context(view: RunView, topology: drawing.Topology, state: RunState) -> Row:
         "smoothed": SMOOTHED,
         "task": view.config["task"]["name"] or view.config["task"]["env"],
         "curves": curve_data(view),
-        "moments": story(view),
+        "moments": timeline(view),
         "signals": signal_history(view),
         "interventions": interventions(view),
         "graph": Markup(

@@ -1,9 +1,4 @@
-"""The run directory: what the loop writes to `loop.db`, and the one read model of a run.
-
-Two databases, one writer each: `trainer.db` belongs to the trainer, `loop.db` to the loop. Every write of `LoopStore`
-is an upsert under a deterministic id and is synced before it returns, so that a step that runs again after a crash
-changes nothing. `RunView` reads both, also while a run is live, and gives CLI, report and page the same numbers.
-"""
+"""The JSON files that make a directory a run."""
 
 from __future__ import annotations
 
@@ -16,8 +11,41 @@ from typing import Any, Literal
 
 import aiosqlite
 
-from ..rl.locks import lock_is_held
-from .json_files import read_json
+from ..errors import NotARunError
+from ..rl.processes import lock_is_held
+
+# ---------------------------------------------------------------- MERGED runs.json_files
+
+
+def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """The object in the file. Raises NotARunError where there is none, or one without the `needed` keys."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotARunError(
+            f"{str(path.parent)!r} is not a run directory (it has no {path.name}); "
+            "name one that `cosignal run` has made"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: neither UTF-8 nor JSON
+        raise NotARunError(
+            f"{str(path)!r} must be the JSON file of a run, got {error}; restore the file or name another run"
+        ) from error
+    missing = [key for key in needed if key not in data] if isinstance(data, dict) else list(needed)
+    if missing or not isinstance(data, dict):
+        raise NotARunError(
+            f"{str(path)!r} must be the JSON object of a run, got {type(data).__name__} without {missing!r}; "
+            "name a directory that `cosignal run` has made"
+        )
+    return data
+
+
+# ---------------------------------------------------------------- MERGED runs.store
+# DOC """The run directory: what the loop writes to `loop.db`, and the one read model of a run.
+# DOC
+# DOC Two databases, one writer each: `trainer.db` belongs to the trainer, `loop.db` to the loop. Every write of `LoopStore`
+# DOC is an upsert under a deterministic id and is synced before it returns, so that a step that runs again after a crash
+# DOC changes nothing. `RunView` reads both, also while a run is live, and gives CLI, report and page the same numbers.
+# DOC """
 
 Row = dict[str, Any]
 RunState = Literal["running", "waiting", "done", "failed", "stopped"]
@@ -243,7 +271,7 @@ class RunView:
         return self._rows("loop.db", "rankings")
 
     def calls(self) -> list[Row]:
-        """One row an attempt, oldest first: the fields of `agents.ledger.Call`."""
+        """One row an attempt, oldest first: the fields of `agents.llm.ledger.Call`."""
         return [dict.fromkeys(LATER_COLUMNS) | row for row in self._rows("loop.db", "calls")]
 
     def decisions(self) -> list[Row]:

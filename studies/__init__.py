@@ -25,12 +25,12 @@ from ..errors import ConfigError
 # name → module of this package, its function, how many seeds (gate-trials: trials) where none are asked for
 STUDIES = {
     "two-switch": ("two_switch", "run_two_switch", 10),
-    "adversary": ("adversary", "run_adversary", 10),
-    "gate-trials": ("gate_trials", "run_gate_trials", 72),
+    "adversary": ("adversary.study", "run_adversary", 10),
+    "gate-trials": ("adversary.gate_trials", "run_gate_trials", 72),
     "economy": ("economy", "run_economy", 10),
     "stages": ("stages", "run_stages", 10),
     "dip": ("dip", "run_dip", 8),
-    "lca": ("lca", "run_lca", 5),
+    "lca": ("lca.study", "run_lca", 5),
     "union": ("union", "run_union", 5),
 }
 NAMES = tuple(STUDIES)
@@ -67,7 +67,7 @@ def run_study(
         )
     _refuse(name, {"--figure": figures, "--task": tasks})
     if name in SEEDED:
-        from .results import example_config
+        from .report import example_config
 
         return run(seeds or usual, arms, tell, example_config(1 if first_seed is None else first_seed))
     _refuse(name, {"--first-seed": () if first_seed in (None, 1) else (first_seed,)})

@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from ..config import RunConfig
+from ..config.run_config import RunConfig
 from ..errors import ConfigError
 from ..rl.config import SignalConfig
+from ..rl.evidence.stage import window
 from ..rl.signals.signal import Signal
-from ..rl.stage import window
-from ..rl.training import Arrays, TrainingLine
-from .results import Row, Tell, example_config, finished, row
-from .statistics import mean_ci
+from ..rl.training.line import Arrays, TrainingLine
+from .outcome import mean_ci
+from .report import Row, Tell, example_config, finished, row
 from .two_switch import HAND_MADE
 
 HALF = 0.5  # success rate at which the line is forked

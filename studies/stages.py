@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..config import RunConfig
-from .markdown import table
-from .outcome import SOLVED, Outcome
-from .results import Row, Tell, example_config, finished, known_arms, row
-from .runs import LoopArm, LoopRun, accepted, run_loops
-from .statistics import mean_ci, rare_ci
+from ..config.run_config import RunConfig
+from .loop_arms import LoopArm, LoopRun, accepted, run_loops
+from .outcome import SOLVED, Outcome, mean_ci, rare_ci
+from .report import Row, Tell, example_config, finished, known_arms, row, table
 from .two_switch import arm_rows, seeded
 
 NAME = "stages"

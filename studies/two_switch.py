@@ -17,15 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ..config import RunConfig
+from ..config.run_config import RunConfig
 from ..rl.config import SignalConfig
 from ..rl.signals.signal import PotentialTerm
-from .lines import LineArm, run_lines
-from .markdown import table
-from .outcome import Outcome
-from .results import Row, Tell, example_config, finished, known_arms, row
-from .runs import LoopArm, run_loops
-from .statistics import mean_ci, median_censored, share_ci
+from .line_arms import LineArm, run_lines
+from .loop_arms import LoopArm, run_loops
+from .outcome import Outcome, mean_ci, median_censored, share_ci
+from .report import Row, Tell, example_config, finished, known_arms, row, table
 
 NAME = "two-switch"
 ARMS = ("loop", "plain", "restarts", "shaped", "shaped_kick", "no_gate")

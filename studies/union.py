@@ -24,23 +24,21 @@ from typing import Any
 
 import torch
 
-from ..config import RunConfig
-from ..graphs.preferences import PLAYED
-from ..graphs.rank_transitions import TITLE
-from ..rl.evaluate import Evaluator
+from ..config.run_config import RunConfig
+from ..graphs.nodes.rank_transitions import TITLE
+from ..graphs.preference_jobs import PLAYED
 from ..rl.preferences.collect import Act
-from ..rl.process import one_thread
+from ..rl.processes import one_thread
 from ..rl.task import ActionArray, BoolArray, FloatArray
-from ..rl.training import TrainingLine
-from .lca_arms import TASKS, LcaArm, LcaTask
-from .lca_curves import fit_scorers, pay_by
-from .lines import FINAL_EPISODES, FINAL_SEED, run_lines
-from .markdown import table
-from .outcome import Outcome, Point, first_solved, told
-from .pieces import Piece, run_pieces
-from .results import Row, Tell, example_config, finished, known_arms, row
-from .runs import LoopArm, LoopRun, run_loops
-from .statistics import mean_ci
+from ..rl.training.evaluate import Evaluator
+from ..rl.training.line import TrainingLine
+from .job_cache import Job, run_jobs
+from .lca.arms import TASKS, LcaArm, LcaTask
+from .lca.curves import fit_scorers, pay_by
+from .line_arms import FINAL_EPISODES, FINAL_SEED, run_lines
+from .loop_arms import LoopArm, LoopRun, run_loops
+from .outcome import Outcome, Point, first_solved, mean_ci, told
+from .report import Row, Tell, example_config, finished, known_arms, row, table
 from .two_switch import arm_rows, plain_arm
 
 NAME = "union"
@@ -101,16 +99,16 @@ def _ranked(arm: str, config: RunConfig) -> RunConfig:
 def _run_lca(arms: Sequence[str], configs: Sequence[RunConfig], tell: Tell) -> list[Outcome]:
     pieces = [_lca_piece(arm, config) for arm in arms for config in configs]
     names = [arm for arm in arms for _ in configs]
-    values = run_pieces(pieces, tell)
+    values = run_jobs(pieces, tell)
     return [Outcome(**{**value, "arm": name}) for name, value in zip(names, values, strict=True)]
 
 
-def _lca_piece(arm: str, config: RunConfig) -> Piece:
+def _lca_piece(arm: str, config: RunConfig) -> Job:
     content = {
         "config": config.model_dump(mode="json", exclude={"run_dir", "llm"}), "accuracy": ACCURACY[arm],
         "task": asdict(_unaided_task() if arm == "lca_unaided" else TASK), "aided": arm != "lca_unaided",
     }  # fmt: skip
-    return Piece("union-lca", content, work_lca, f"{arm} seed {config.seed}", told)
+    return Job("union-lca", content, work_lca, f"{arm} seed {config.seed}", told)
 
 
 def _unaided_task() -> LcaTask:

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from cosignal.cli import _resume_command, app
 from cosignal.errors import ConfigError
-from cosignal.graphs.studio import graph
-from cosignal.runs.drawing import Topology
-from cosignal.runs.png import graph_png
+from cosignal.graphs.graph import studio_graph
+from cosignal.runs.graph_picture import Topology, graph_png
 from cosignal.runs.report import loop_topology
 from made_up_run import QUESTION
 from typer.testing import CliRunner
@@ -121,7 +120,7 @@ def test_what_a_provider_says_in_several_lines_gets_one(tmp_path: Path, monkeypa
     def refuse(*_: object) -> None:
         raise ConfigError("llm provider 'x': first\nsecond\x1b[2J")
 
-    monkeypatch.setattr("cosignal.graphs.run.check_models", refuse)
+    monkeypatch.setattr("cosignal.graphs.session.run.check_models", refuse)
     result = runner.invoke(app, ["run", EXAMPLE, "--set", f"run_dir={tmp_path}"])
     assert result.exit_code == 2
     assert result.stderr == "cosignal: llm provider 'x': first second\\x1b[2J\n"
@@ -258,7 +257,7 @@ def test_langgraph_json_names_the_graph() -> None:
     """The same graph as the report draws."""
     [target] = json.loads((ROOT / "langgraph.json").read_text())["graphs"].values()
     assert target == f"{graph.__module__}:{graph.__name__}"
-    assert Topology.from_json(graph().get_graph(xray=True).to_json()) == loop_topology()
+    assert Topology.from_json(studio_graph().get_graph(xray=True).to_json()) == loop_topology()
 
 
 # ---------------------------------------------------------------- a real run

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cosignal.config import RunConfig, config_keys
+from cosignal.config import budget
+from cosignal.config.adaptation import AdaptationConfig
+from cosignal.config.run_config import RunConfig, config_keys
 from cosignal.errors import ConfigError
-from cosignal.graphs import budget
-from cosignal.graphs.config import AdaptationConfig
 from cosignal.rl.branches import gate
 from cosignal.rl.branches.config import BranchConfig, GateConfig
 from hypothesis import given
@@ -206,7 +206,7 @@ def test_wrong_overrides(tmp_path: Path, override: str, message: str) -> None:
 
 
 def test_the_config_imports_neither_torch_nor_langchain() -> None:
-    code = "import sys, cosignal.config; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    code = "import sys, cosignal.config.run_config; print(*sorted(m.split('.')[0] for m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"torch", "langchain", "langchain_core", "langgraph", "numba", "scipy", "zmq", "pettingzoo", "gymnasium"}
     assert heavy.isdisjoint(loaded)

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from cosignal.cli import app
-from cosignal.config import RunConfig
-from cosignal.doctor import Check, Examination, arithmetic, examine, installation, network, show, speed
+from cosignal.config.run_config import RunConfig
+from cosignal.doctor import Check, Examination, arithmetic, examine, installation, speed
+from cosignal.doctor import check as show
+from cosignal.doctor import models as network
 from cosignal.errors import TrainerGone
-from cosignal.graphs.log import TRACING
-from cosignal.graphs.otel import ENDPOINTS
+from cosignal.graphs.session.log import TRACING
+from cosignal.graphs.tracing.otel import ENDPOINTS
 from cosignal.rl.config import TrainingConfig
 from packaging.requirements import Requirement
 from rich.console import Console

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from cosignal.config import RunConfig
+from cosignal.config.run_config import RunConfig
 from cosignal.doctor import Check, examine
 from cosignal.errors import ConfigError
-from cosignal.graphs.run import start
+from cosignal.graphs.session.run import start
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from asking import GOOD, question
 from bad_server import bad_server, says
-from cosignal.agents.ledger import Call
-from cosignal.agents.llm import Door, build_models
+from cosignal.agents.llm.ledger import Call
+from cosignal.agents.llm.models import build_models
+from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.cli import app
-from cosignal.config import RunConfig
+from cosignal.config.run_config import RunConfig
 from cosignal.doctor import examine
 from cosignal.errors import ConfigError
 from cosignal.examples import FOLDER, example_names, example_path
@@ -62,7 +63,7 @@ async def test_the_examples_with_a_model_ask_it_as_they_say(name: str, monkeypat
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         mine = [f"llm.default.base_url={server.url}"] if name == "local_server" else []
         llm = RunConfig.load(FOLDER / f"{name}.yaml", mine).llm
-        answered = await build_models(llm, Door(llm.limits), rows.append).critic.ask(question())
+        answered = await build_models(llm, CallBudget(llm.limits), rows.append).critic.ask(question())
     [request] = server.requests
     assert answered.parsed is not None
     assert request["model"] == llm.default.model

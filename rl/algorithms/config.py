@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..frozen import Config
+from ..base_config import Config
 
 Layers = tuple[Annotated[int, Field(ge=1)], ...]  # units of each tanh layer; () is a linear network
 

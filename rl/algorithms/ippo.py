@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..task import FloatArray, GroupSpec
+from .critic_inputs import view_size
 from .ppo import PPO
-from .state import view_size
 
 
 class IPPO(PPO):

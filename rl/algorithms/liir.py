@@ -1,24 +1,124 @@
-"""LIIR (Du et al. 2019): every agent learns a reward of its own, such that learning from it serves the task."""
+"""A critic that is trained apart from any actor."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..task import TaskSpec, splitmix64
-from .config import LIIRConfig
-from .critic import Critic
-from .flat import FlatAdam, load_trained, state_of
-from .intrinsic import IntrinsicReward, loss_after_step
+from ..task import GroupSpec, TaskSpec, splitmix64
+from .config import IPPOConfig, LIIRConfig
+from .flat_adam import FlatAdam, load_trained, state_of
 from .learner import Arrays, Learned
-from .losses import Minibatch
+from .losses import Minibatch, value_loss
 from .mappo import MAPPO
-from .ppo import Batch, kept_samples, minibatches_of
-from .returns import gae
+from .networks import MLP, ActorCritic
+from .ppo import Batch, kept_samples, minibatches_of, policy_loss_and_entropy
+from .returns import ValueNorm, gae
+
+# ---------------------------------------------------------------- MERGED rl.algorithms.critic
+
+
+class Critic:
+    """Critic inputs [..., S] → values [...]; learned, normalised and clipped as PPO's own critic."""
+
+    def __init__(self, inputs: int, config: IPPOConfig, generator: torch.Generator, device: torch.device) -> None:
+        self.config = config
+        self.network = MLP(inputs, config.hidden, 1, 1.0, generator).to(device)
+        self.optimiser = FlatAdam(self.network, config.lr, config.max_grad_norm)
+        self.norm = ValueNorm() if config.value_norm else None
+
+    @torch.no_grad()
+    def values(self, inputs: Tensor) -> Tensor:
+        values: Tensor = self.network(inputs).squeeze(-1)
+        return values if self.norm is None else self.norm.denormalised(values)
+
+    def fit(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> float:
+        """`epochs` × `minibatches` gradient steps on inputs [N, S] and targets [N], N at least 1; their mean loss."""
+        if self.norm is not None:
+            self.norm.add(targets)
+            targets = self.norm.normalised(targets)
+        number, total = min(self.config.minibatches, len(targets)), 0.0
+        for _ in range(self.config.epochs):
+            order = torch.randperm(len(targets), generator=generator).to(targets.device)
+            for rows in order.tensor_split(number):
+                self.optimiser.zero_grad()
+                loss = value_loss(self.network(inputs[rows]).squeeze(-1), targets[rows])
+                (self.config.value_coef * loss).backward()  # type: ignore[no-untyped-call]
+                self.optimiser.step()
+                total += loss.item()
+        return total / (self.config.epochs * number)
+
+    def state_dict(self, prefix: str) -> Arrays:
+        state = state_of(prefix, self.network, self.optimiser)
+        return state if self.norm is None else state | {f"{prefix}value_norm": self.norm.state()}
+
+    def load_state_dict(self, prefix: str, state: Arrays) -> None:
+        load_trained(prefix, self.network, self.optimiser, state)
+        if self.norm is not None:
+            self.norm.load_state(state[f"{prefix}value_norm"])
+
+
+# ---------------------------------------------------------------- MERGED rl.algorithms.intrinsic
+# DOC """Rewards of single agents that are learned, and what they are worth: the objective of the task after the step of the
+# DOC policy that they cause (LIIR, Du et al. 2019, section 4)."""
+
+BOUND = 10.0  # of an intrinsic reward, as in the official code
+
+
+class IntrinsicReward(nn.Module):
+    """r_in(o, u; η) = 10 tanh(x / 10), x of a network that sees observation and action: -10..10, at first almost 0."""
+
+    def __init__(self, group: GroupSpec, hidden: Sequence[int], generator: torch.Generator) -> None:
+        super().__init__()
+        self.n_choices = None if group.continuous else group.n_actions
+        width = len(group.action_bounds) if self.n_choices is None else self.n_choices
+        self.network = MLP(group.obs_size + width, hidden, 1, 0.01, generator)
+
+    def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """obs [..., O], actions [...] int64, or [..., k] numbers, clipped to -1..1 as tasks do → [...]."""
+        if self.n_choices is None:
+            coded = actions.clamp(-1, 1)
+        else:
+            coded = nn.functional.one_hot(actions, self.n_choices)
+        x: Tensor = self.network(torch.cat([obs, coded.to(obs.dtype)], -1)).squeeze(-1)
+        return BOUND * torch.tanh(x / BOUND)
+
+
+class _PolicyLoss(nn.Module):
+    """A module, so that torch can call it with other weights."""
+
+    def __init__(self, network: ActorCritic, clip: float) -> None:
+        super().__init__()
+        self.network, self.clip = network, clip
+
+    def forward(self, batch: Minibatch) -> tuple[Tensor, Tensor]:
+        return policy_loss_and_entropy(self.network, batch, self.clip)
+
+
+def loss_after_step(
+    network: ActorCritic, proxy: Minibatch, extrinsic: Minibatch, clip: float, entropy_coef: float, lr: float
+) -> Tensor:
+    """L_ex(θ′) with θ′ = θ − α ∇_θ (L_proxy(θ; η) − c_e H(θ)), a scalar; θ stays as it is.
+
+    Both losses are PPO's clipped surrogate, on the same samples with different advantages. Differentiable in all that
+    `proxy.advantage` was computed from. Somebody must act in the samples.
+    """
+    loss = _PolicyLoss(network, clip)
+    weights = {name: w for name, w in loss.named_parameters() if not name.startswith("network.critic.")}
+    policy, entropy = loss(proxy)
+    slopes = torch.autograd.grad(policy - entropy_coef * entropy, list(weights.values()), create_graph=True)
+    moved = {name: w - lr * slope for (name, w), slope in zip(weights.items(), slopes, strict=True)}
+    found: Tensor = torch.func.functional_call(loss, moved, (extrinsic,))[0]
+    return found
+
+
+# ---------------------------------------------------------------- MERGED rl.algorithms.liir
+# DOC """LIIR (Du et al. 2019): every agent learns a reward of its own, such that learning from it serves the task."""
 
 TINY = (
     1e-12  # eps of Adam for η, whose gradient has α and λ as factors: 1e-10 to 1e-6 where there is something to learn

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..task import FloatArray, GroupSpec
+from .critic_inputs import ego_first, state_size
 from .ppo import PPO
-from .state import ego_first, state_size
 
 
 class MAPPO(PPO):

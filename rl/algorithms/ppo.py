@@ -13,21 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, TaskSpec
-from .categorical import sample
+from ..training.rollout import Rollout
 from .config import IPPOConfig
-from .flat import FlatAdam, load_trained, state_of
-from .kernel import Kernel
+from .critic_inputs import views
+from .flat_adam import FlatAdam, load_trained, state_of
+from .fused_mlp import Kernel
 from .learner import Arrays, Learned
 from .losses import Minibatch, normalised, ppo_policy_loss, value_loss
-from .networks import BLOCKED, ActorCritic, CategoricalActorCritic, GaussianActorCritic
-from .parts import parts_of
-from .returns import gae
-from .state import views
-from .value_norm import ValueNorm
+from .networks import BLOCKED, ActorCritic, CategoricalActorCritic, GaussianActorCritic, sample
+from .parameter_sharing import network_groups
+from .returns import ValueNorm, gae
 
 
 @dataclass
@@ -58,7 +56,7 @@ class PPO(ABC):
         self.config, self.spec, self.device = config, spec, torch.device(device)
         self.entropy_coef = config.entropy
         self.generator = torch.Generator().manual_seed(seed)
-        self.parts = parts_of(spec, config.share_parameters)
+        self.parts = network_groups(spec, config.share_parameters)
         self.networks = [self._network(part.spec).to(self.device) for part in self.parts]
         self.optimisers = [FlatAdam(network, config.lr, config.max_grad_norm) for network in self.networks]
         self.kernels = [self._kernel(network) for network in self.networks]

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from ..replay import Replay, Sample
-from ..rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import BoolArray, FloatArray, IntArray, TaskSpec
+from ..training.replay_buffer import ReplayBuffer, Sample
+from ..training.rollout import Rollout
 from .config import VDNConfig
-from .flat import FlatAdam, load_weights, weights_of
+from .critic_inputs import global_state, view_size, views
+from .flat_adam import FlatAdam, load_weights, weights_of
 from .learner import Arrays, Learned
 from .networks import MLP
-from .parts import Part, parts_of
+from .parameter_sharing import NetworkGroup, network_groups
 from .returns import td_target
-from .state import global_state, view_size, views
 
 
 class Values(nn.Module):
@@ -45,7 +45,7 @@ class QLearner(ABC):
     ) -> None:
         self.config, self.spec, self.device = config, spec, torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
-        self.parts = parts_of(spec, config.share_parameters)
+        self.parts = network_groups(spec, config.share_parameters)
         agents = [
             MLP(view_size(spec, part.spec), config.hidden, part.spec.n_actions, 1.0, self.generator, torch.relu)
             for part in self.parts
@@ -53,7 +53,7 @@ class QLearner(ABC):
         self.values = Values(agents, self.mixer()).to(self.device)
         self.target = deepcopy(self.values)
         self.optimiser = FlatAdam(self.values, config.lr, config.max_grad_norm)
-        self.replay = Replay(spec, config.buffer_size, replay_folder)
+        self.replay = ReplayBuffer(spec, config.buffer_size, replay_folder)
         self.steps = 0  # environment steps
         self.updates = 0  # gradient steps
         self.owed = 0.0  # gradient steps that are due
@@ -86,7 +86,7 @@ class QLearner(ABC):
             found[part.group][..., part.agents] = q.argmax(-1).cpu().numpy()
         return found
 
-    def _mask(self, part: Part, masks: list[BoolArray] | None) -> Tensor | None:
+    def _mask(self, part: NetworkGroup, masks: list[BoolArray] | None) -> Tensor | None:
         return None if masks is None else self._tensor(masks[part.group][..., part.agents, :])
 
     def act(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..task import TaskSpec
 from .config import QMIXConfig
+from .critic_inputs import state_size
 from .q_learning import QLearner
-from .state import state_size
 
 
 class Mixer(nn.Module):

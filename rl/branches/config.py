@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..frozen import Config
+from ..base_config import Config
 
 ADDRESS = r"auto|[^\s/]+:\d{1,5}"  # a Ray client address, ray://…, is none: the loop runs on a node of the cluster
 

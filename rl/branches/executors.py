@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from ...errors import ConfigError
 from .config import BranchConfig
-from .pool import Executor, WorkerPool
+from .local_pool import Executor, WorkerPool
 
 CONNECT_TIMEOUT_S = 3.0  # Ray itself tries for minutes, and cannot be interrupted meanwhile
 EXTRA = "pip install 'cosignal[ray]'"
@@ -28,7 +28,7 @@ def executor_for(
     if config.executor == "local":
         return WorkerPool(run_dir, config.workers, secrets=secrets)
     check_executor(config)
-    from .ray_executor import RayExecutor
+    from .ray_pool import RayExecutor
 
     return RayExecutor(run_dir, config.workers, address=config.ray_address, secrets=secrets)
 

@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from ...errors import ConfigError
+from ..evidence.stage import STAGES
 from ..ipc.messages import BranchResult, Stage
 from ..signals.signal import Signal, is_potential
-from ..stages import STAGES
 from .config import BranchConfig
 
 JudgementVerdict = Literal["accept", "reject", "no_difference"]
@@ -85,7 +85,7 @@ class Judgement(BaseModel):
 def horizon_steps(config: BranchConfig, success: float | None, competence: float | None, stage: Stage) -> int:
     """Environment steps of a full branch; screening takes `screening_steps` of them.
 
-    auto: as the stage says (`rl.stages`): short where the run has converged, or is rising and competent (success rate,
+    auto: as the stage says (`rl.evidence.stage`): short where the run has converged, or is rising and competent (success rate,
     else the return as a share of its range, at least 0.2), long otherwise, since at low competence help shows late and
     a potential's early dip is not yet harm.
     """

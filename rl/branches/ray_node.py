@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import BranchError
-from ..ipc.process import end_child, runtime_dir, start_child, tail
-from ..process import leave_with_parent, module_command
+from ..ipc.launcher import end_child, runtime_dir, start_child, tail
+from ..processes import leave_with_parent, module_command
 
 ADDRESS = "address"  # file in the folder, written when Ray is up
 START_TIMEOUT_S = 180.0  # seconds on an idle machine, on a busy one many

@@ -17,12 +17,11 @@ import zmq
 from ...errors import CosignalError
 from ..config import TrainingConfig
 from ..ipc.messages import BranchJob, ErrorReply, WorkerReady, WorkerReply
-from ..logs import log_to
-from ..process import leave_with_parent, one_thread
-from ..replay import REPLAY
+from ..processes import leave_with_parent, log_to, one_thread
 from ..signals.scorer import FOLDER, Scorers
-from ..training import TrainingLine
-from .fork import run_branch
+from ..training.line import TrainingLine
+from ..training.replay_buffer import REPLAY
+from .run_branch import run_branch
 
 
 def answer(line: TrainingLine, run_dir: Path, job: BranchJob) -> WorkerReply:

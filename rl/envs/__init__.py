@@ -1,5 +1,4 @@
-"""Tasks: `make_task` gives the batch that a config names, `task_spec` what may be said about it."""
+"""Tasks: the shipped ones and any PettingZoo environment, as batches. `factory.make_task` builds what a config names.
 
-from .factory import make_task, task_spec
-
-__all__ = ["make_task", "task_spec"]
+Nothing is imported here, since the config reads the names in `registry`.
+"""

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from ..config import TaskConfig
 from ..task import BatchedTask, TaskSpec
-from . import two_switch_spec, victim_rubble_spec
-from .imported import in_our_words, task_factory, wrapped_task
-from .own_task import Task
+from .adapter import Task
+from .load_env import in_our_words, task_factory, wrapped_task
+from .two_switch import spec as two_switch_spec
+from .victim_rubble import spec as victim_rubble_spec
 
 
 def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
@@ -24,15 +25,15 @@ def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
     """
     match config.name:
         case "two_switch":
-            from .two_switch_batch import BatchedTwoSwitch
+            from .two_switch.env import BatchedTwoSwitch
 
             return BatchedTwoSwitch(num_envs, config.n_max or two_switch_spec.N_MAX, config.allow_agent_overlap)
         case "victim_rubble":
-            from .victim_rubble_batch import BatchedVictimRubble
+            from .victim_rubble.env import BatchedVictimRubble
 
             return BatchedVictimRubble(num_envs, config.n_max or victim_rubble_spec.N_MAX, config.allow_agent_overlap)
     if config.workers:
-        from .process_task import ProcessTask
+        from .pettingzoo.process_batch import ProcessTask
 
         with in_our_words(config, "the environment must reset and step in a process of its own"):
             return ProcessTask(config, num_envs)
@@ -52,7 +53,7 @@ def task_spec(config: TaskConfig) -> TaskSpec:
         case "victim_rubble":
             n_max = config.n_max or victim_rubble_spec.N_MAX
             return victim_rubble_spec.victim_rubble_spec(n_max, config.allow_agent_overlap)
-    from .pettingzoo_layout import read_layout
+    from .pettingzoo.layout import read_layout
 
     factory = task_factory(config)
     with in_our_words(config, "the environment must reset and step"):
@@ -71,11 +72,11 @@ def plain_task_factory(config: TaskConfig) -> Callable[[], Task]:
     """
     match config.name:
         case "two_switch":
-            from .two_switch import TwoSwitchTask
+            from .two_switch.env import TwoSwitchTask
 
             return lambda: TwoSwitchTask(config.n_max or two_switch_spec.N_MAX, config.allow_agent_overlap)
         case "victim_rubble":
-            from .victim_rubble import VictimRubbleTask
+            from .victim_rubble.env import VictimRubbleTask
 
             return lambda: VictimRubbleTask(config.n_max or victim_rubble_spec.N_MAX, config.allow_agent_overlap)
     return task_factory(config)

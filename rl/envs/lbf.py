@@ -12,9 +12,8 @@ from typing import Any
 from lbforaging.foraging.environment import Action, ForagingEnv
 
 from ..task import EventSpec, FeatureSpec
-from .arguments import require_at_least
-from .own_task import Infos, Task
-from .tuple_env import Counts, TupleEnv
+from .adapter import Infos, Task, require_at_least
+from .pettingzoo.tuple_env import Counts, TupleEnv
 
 PLAYER_LEVELS = (1, 2)
 Cell = tuple[int, int]  # row, column

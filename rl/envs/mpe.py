@@ -16,8 +16,7 @@ from gymnasium.spaces import Space
 from pettingzoo import ParallelEnv
 
 from ..task import EventSpec, FeatureSpec
-from .arguments import require_at_least
-from .own_task import Infos, Task
+from .adapter import Infos, Task, require_at_least
 
 COVERED = 0.15  # spread: how near an agent is to a landmark that it covers
 REACHED = 0.1  # speaker and listener: how near the listener is to a landmark that it has reached

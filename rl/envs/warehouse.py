@@ -12,9 +12,8 @@ import numpy as np
 from rware.warehouse import RewardType, Warehouse
 
 from ..task import EventSpec, FeatureSpec
-from .arguments import require_at_least
-from .own_task import Infos, Task
-from .tuple_env import Counts, TupleEnv
+from .adapter import Infos, Task, require_at_least
+from .pettingzoo.tuple_env import Counts, TupleEnv
 
 Size = Literal["tiny", "small", "medium", "large"]
 Difficulty = Literal["easy", "normal", "hard"]

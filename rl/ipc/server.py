@@ -26,8 +26,8 @@ from typing import Protocol
 import zmq
 from pydantic import ValidationError
 
+from .launcher import runtime_dir
 from .messages import REQUEST, ErrorReply, Reply, Request, Wakeup
-from .process import runtime_dir
 
 
 class Handler(Protocol):

@@ -13,9 +13,9 @@ import numpy as np
 
 from ...errors import PreferenceError
 from ..config import TaskConfig
+from ..envs.adapter import Task
 from ..envs.factory import plain_task_factory, task_spec
-from ..envs.own_task import Task
-from ..envs.pettingzoo import PettingZooTask
+from ..envs.pettingzoo.batch import PettingZooTask
 from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec
 from .pairs import NOT_JUDGED, Pairs
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..frozen import Config
+from ..base_config import Config
 
 
 class ScorerConfig(Config):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from ..frozen import Config
+from ..base_config import Config
 from .config import ScorerConfig
 
 RESULT, ANSWERS = "result.json", "answers.jsonl"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..config import TaskConfig
+from ..envs.adapter import Task
 from ..envs.factory import plain_task_factory
-from ..envs.own_task import Task
 
 LONGEST = 300_000  # environment steps of random play
 UNLIMITED = 1_000_000  # steps, for a time limit that never comes

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import SignalError
+from ..evidence.transition_sample import TransitionSample
 from ..task import FloatArray, TaskSpec
 from .expression import MAX_RESULT, parse_expression
-from .recorded import Recorded
-from .removal import is_removal
 from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal, freeze
-from .signal import EventTerm, LearnedTerm, PotentialTerm, Signal, Term
+from .signal import EventTerm, LearnedTerm, PotentialTerm, Signal, Term, is_removal
 
 __all__ = ["CheckReport", "check_signal", "is_removal", "proposal_hash", "shape_hash"]
 
@@ -57,7 +56,7 @@ def shape_hash(signal: Signal) -> str:
 def check_signal(
     signal: Signal,
     spec: TaskSpec,
-    recorded: Recorded,
+    recorded: TransitionSample,
     in_force: Signal,
     rejected: set[str],
     return_range: tuple[float, float] | None = None,
@@ -126,7 +125,7 @@ def _strong_events(frozen: Signal, terms: list[Term], returns: tuple[float, floa
             )
 
 
-def _not_finite(signal: Signal, spec: TaskSpec, recorded: Recorded) -> Iterator[str]:
+def _not_finite(signal: Signal, spec: TaskSpec, recorded: TransitionSample) -> Iterator[str]:
     """Features and events that the signal reads and that are not finite somewhere."""
     potentials = [term for term in signal.terms if isinstance(term, PotentialTerm)]
     features = {name for term in potentials for name in parse_expression(term.expression).names()}
@@ -139,7 +138,7 @@ def _not_finite(signal: Signal, spec: TaskSpec, recorded: Recorded) -> Iterator[
             yield f"{name!r} of group {group.name!r} is not finite in recorded transitions; leave it out of the signal"
 
 
-def _about_potentials(compiled: CompiledSignal, recorded: Recorded) -> Iterator[str]:
+def _about_potentials(compiled: CompiledSignal, recorded: TransitionSample) -> Iterator[str]:
     for k, term in enumerate(compiled.signal.terms):
         if isinstance(term, LearnedTerm) and term.form == "difference":
             yield f"learned term {term.name!r} in its difference form is no potential: it may change what is optimal"
@@ -156,7 +155,7 @@ def _about_potentials(compiled: CompiledSignal, recorded: Recorded) -> Iterator[
 # ------------------------------------------------------------ different from the signal in force
 
 
-def _no_change(new: CompiledSignal, old: CompiledSignal, recorded: Recorded) -> Iterator[str]:
+def _no_change(new: CompiledSignal, old: CompiledSignal, recorded: TransitionSample) -> Iterator[str]:
     """Potentials count as the same when they differ by a constant, event bonuses when they pay the same. Both have
     their scale."""
     frozen, in_force = new.signal, old.signal
@@ -176,13 +175,13 @@ def _no_change(new: CompiledSignal, old: CompiledSignal, recorded: Recorded) -> 
         )
 
 
-def _potentials(compiled: CompiledSignal, recorded: Recorded) -> list[FloatArray]:
+def _potentials(compiled: CompiledSignal, recorded: TransitionSample) -> list[FloatArray]:
     """[g] [N, A_g]: beta · scale · Σ w_k Φ_k."""
     heights = compiled.heights(recorded.features, recorded.obs)
     return [(compiled.strength * x).astype(np.float32) for x in heights]
 
 
-def _bonuses(compiled: CompiledSignal, recorded: Recorded) -> list[FloatArray]:
+def _bonuses(compiled: CompiledSignal, recorded: TransitionSample) -> list[FloatArray]:
     """[g] [N, A_g]: event bonuses before any decay."""
     return [(compiled.strength * x).astype(np.float32) for x in compiled.bonuses(recorded.events)]
 
@@ -207,7 +206,7 @@ def _relative(measure: Measure, new: list[FloatArray], old: list[FloatArray]) ->
 # ------------------------------------------------------------ potentials at the ends of episodes
 
 
-def _ends(compiled: CompiledSignal, spec: TaskSpec, recorded: Recorded) -> tuple[list[str], list[str]]:
+def _ends(compiled: CompiledSignal, spec: TaskSpec, recorded: TransitionSample) -> tuple[list[str], list[str]]:
     """(problems, notes) from Φ at the last non-terminal states of successful and failed episodes.
 
     A potential's sum over an episode says nothing (it telescopes), so its ends are compared: a good one is not lower

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evidence.transition_sample import TransitionSample
 from ..task import FloatArray, TaskSpec
-from .recorded import Recorded
 from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal
 from .signal import EventTerm, Signal
@@ -45,7 +45,9 @@ class Ways:
         )
 
 
-def ways_to_reward(signal: Signal, spec: TaskSpec, recorded: Recorded, scorers: Scorers = NO_SCORERS) -> Ways | None:
+def ways_to_reward(
+    signal: Signal, spec: TaskSpec, recorded: TransitionSample, scorers: Scorers = NO_SCORERS
+) -> Ways | None:
     """None where nothing can be said: no potential, or too few pairs. Event terms are not looked at."""
     if all(isinstance(term, EventTerm) for term in signal.terms):
         return None

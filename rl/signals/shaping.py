@@ -1,11 +1,4 @@
-"""Signals compiled for a task: potentials, shaping of transitions, and the frozen scale.
-
-r_i = r_team + beta · scale · Σ_k w_k F_k,i, with F = γΦ(s′) − Φ(s) for a potential (Ng, Harada, Russell 1999), the
-decayed number of events for an event bonus, and σ(s′) − σ(s), zero where the agent stays, for a scorer in LCA's own
-form. The weight of a potential with `anneal_steps` falls to zero with the age of its version. s′ is the state before
-auto-reset. Φ(s′) counts as zero where the episode truly terminated, and only there: at a time limit the value is
-bootstrapped, and zeroing Φ would pay every time-out |Φ|.
-"""
+"""The two ways in which a score of states becomes a reward of an agent's step."""
 
 from __future__ import annotations
 
@@ -18,14 +11,45 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...errors import SignalError
+from ..evidence.transition_sample import TransitionSample
 from ..task import ActionArray, BoolArray, FloatArray, TaskSpec
+from .agent_masks import learned_masks, term_masks
 from .expression import Array, Expression, bounded, parse_expression
-from .forms import difference, potential_shaping
-from .recorded import Recorded
-from .removal import is_removal
 from .scorer import NO_SCORERS, Scorer, Scorers
-from .select import learned_masks, term_masks
-from .signal import EventTerm, LearnedTerm, PotentialTerm, Signal, Term, fades_over, is_potential
+from .signal import EventTerm, LearnedTerm, PotentialTerm, Signal, Term, fades_over, is_potential, is_removal
+
+# ---------------------------------------------------------------- MERGED rl.signals.forms
+
+
+def potential_shaping(
+    before: NDArray[Any], after: NDArray[Any], gamma: float, terminated: ArrayLike
+) -> NDArray[np.float64]:
+    """γΦ(s′)(1 − terminated) − Φ(s): leaves the optimal policies what they are (Ng, Harada, Russell 1999).
+
+    Since Φ counts as zero after a true termination, a constant in Φ matters there: learned scores are anchored. All
+    [..., A_g]; `terminated` 0 or 1, in a shape that broadcasts to them.
+    """
+    return np.asarray(gamma * after * (1.0 - np.asarray(terminated, np.float64)) - before)
+
+
+def difference(before: NDArray[Any], after: NDArray[Any], moved: BoolArray) -> NDArray[np.float64]:
+    """σ(s′) − σ(s), zero for an agent that stays (Lin et al., arXiv 2502.03723, Eq. 4). All [..., A_g].
+
+    It is no potential. Undiscounted, a way that ends where it began pays minus what σ changed by while the agent
+    stayed: nothing where only its own actions change σ, a gain where its mates lower it meanwhile.
+    """
+    return np.asarray((after - before) * moved)
+
+
+# ---------------------------------------------------------------- MERGED rl.signals.shaping
+# DOC """Signals compiled for a task: potentials, shaping of transitions, and the frozen scale.
+# DOC
+# DOC r_i = r_team + beta · scale · Σ_k w_k F_k,i, with F = γΦ(s′) − Φ(s) for a potential (Ng, Harada, Russell 1999), the
+# DOC decayed number of events for an event bonus, and σ(s′) − σ(s), zero where the agent stays, for a scorer in LCA's own
+# DOC form. The weight of a potential with `anneal_steps` falls to zero with the age of its version. s′ is the state before
+# DOC auto-reset. Φ(s′) counts as zero where the episode truly terminated, and only there: at a time limit the value is
+# DOC bootstrapped, and zeroing Φ would pay every time-out |Φ|.
+# DOC """
 
 SCALE_RANGE = (1e-3, 1e3)
 
@@ -265,7 +289,7 @@ def fading(steps_since_start: ArrayLike, over_steps: int | None) -> NDArray[np.f
 def frozen_scale(
     signal: Signal,
     spec: TaskSpec,
-    recorded: Recorded,
+    recorded: TransitionSample,
     return_range: tuple[float, float] | None,
     scorers: Scorers = NO_SCORERS,
 ) -> float:
@@ -288,7 +312,7 @@ def frozen_scale(
     return float(np.clip(width / (high - low), *SCALE_RANGE))
 
 
-def potential_values(compiled: CompiledSignal, recorded: Recorded) -> NDArray[np.float64]:
+def potential_values(compiled: CompiledSignal, recorded: TransitionSample) -> NDArray[np.float64]:
     """Σ w_k Φ_k of all agents with a potential in all recorded states (s and s′), flat."""
     masks = compiled.potential_agents()
     r = recorded
@@ -301,7 +325,7 @@ def freeze(
     signal: Signal,
     in_force: Signal,
     spec: TaskSpec,
-    recorded: Recorded,
+    recorded: TransitionSample,
     return_range: tuple[float, float] | None,
     scorers: Scorers = NO_SCORERS,
 ) -> Signal:

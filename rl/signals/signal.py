@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# ---------------------------------------------------------------- MERGED rl.signals.signal
+
 MAX_TERMS = 8
 MAX_BETA = 2.0
 
@@ -115,3 +117,97 @@ class Signal(Model):
         """Of what it does to learning: version, parent and stage do not count. 16 hex digits."""
         content = self.model_dump(mode="json", exclude={"version", "parent", "stage"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# ---------------------------------------------------------------- MERGED rl.signals.removal
+# DOC """Does a signal only take away from the one in force? Then the gate asks for non-inferiority, not for a gain."""
+
+
+def is_removal(signal: Signal, in_force: Signal) -> bool:
+    """True where `signal` leaves out, weakens or anneals terms, or lowers beta, and has nothing new; versions do not
+    count.
+
+    Exploration may stay or fall back to the trainer's own; a kick is something new. Weakened means the same sign and a
+    smaller size. A potential that kept its weight may begin to anneal, one that anneals may do so faster. Without
+    terms, beta says nothing.
+    """
+    if not signal.terms:
+        return bool(in_force.terms) and _nothing_to_explore(signal, in_force)
+    old = {term.name: term for term in in_force.terms}
+    known = all(term.name in old and _weaker(term, old[term.name]) for term in signal.terms)
+    less = signal.beta < in_force.beta or signal.terms != in_force.terms
+    return known and less and signal.beta <= in_force.beta and _nothing_to_explore(signal, in_force)
+
+
+def _nothing_to_explore(signal: Signal, in_force: Signal) -> bool:
+    new = signal.exploration
+    return new.kick is None and new.entropy in (None, in_force.exploration.entropy)
+
+
+def _weaker(term: Term, old: Term) -> bool:
+    """Equal but for a weight between zero and the old one, and a potential's weight that leaves no later."""
+    less: dict[str, object] = {"weight": term.weight}
+    if not isinstance(term, EventTerm) and not isinstance(old, EventTerm) and _leaves_no_later(term, old):
+        less["anneal_steps"] = term.anneal_steps
+    same = term == old.model_copy(update=less)
+    return same and abs(term.weight) <= abs(old.weight) and term.weight * old.weight >= 0
+
+
+def _leaves_no_later(term: PotentialTerm | LearnedTerm, old: PotentialTerm | LearnedTerm) -> bool:
+    return term.anneal_steps is not None and (old.anneal_steps is None or term.anneal_steps <= old.anneal_steps)
+
+
+# ---------------------------------------------------------------- MERGED rl.signals.describe
+# DOC """Signals in words, for reports and logs."""
+
+
+def describe_term(term: Term) -> str:
+    """One line: kind, name, what it is, weight, and whom it is for where that is not everybody."""
+    agents = term.agents if isinstance(term.agents, str) else " ".join(term.agents)
+    whom = "" if agents == "all" else f", for {agents}"
+    if isinstance(term, PotentialTerm):
+        return f"potential {term.name}: {term.expression} (weight {term.weight:g}{whom})"
+    if isinstance(term, LearnedTerm):
+        paper = ", difference form" if term.form == "difference" else ""
+        return f"learned {term.name}: scorer {term.scorer} (weight {term.weight:g}{whom}{paper})"
+    return f"event {term.name}: each {term.event} (weight {term.weight:g}, decays over {term.decay_steps} steps{whom})"
+
+
+def describe_signal(signal: Signal) -> list[str]:
+    """A line for the strength and one a term; one line for a signal that adds nothing."""
+    if not signal.terms:
+        return ["no shaping"]
+    scale = "not frozen" if signal.scale is None else f"{signal.scale:.4g}"
+    return [f"beta {signal.beta:g}, scale {scale}", *(describe_term(term) for term in signal.terms)]
+
+
+def describe_difference(old: Signal, new: Signal) -> list[str]:
+    """Readable diff: `+` enters, `-` leaves, `~` changes; empty where both do the same."""
+    before, after = {t.name: t for t in old.terms}, {t.name: t for t in new.terms}
+    lines = _changes("beta", old.beta, new.beta)
+    if old.scale is not None and new.scale is not None:
+        lines += _changes("scale", old.scale, new.scale)
+    lines += _changes("entropy", old.exploration.entropy, new.exploration.entropy)
+    if new.exploration.kick is not None and new.exploration.kick != old.exploration.kick:
+        lines.append(f"+ exploration kick: actor head × {new.exploration.kick:g}")
+    lines += [f"- {describe_term(term)}" for name, term in before.items() if name not in after]
+    for name, term in after.items():
+        lines += _term_changes(before.get(name), term)
+    return lines
+
+
+def _term_changes(old: Term | None, new: Term) -> list[str]:
+    if old is None:
+        return [f"+ {describe_term(new)}"]
+    if old == new:
+        return []
+    if new == old.model_copy(update={"weight": new.weight}):
+        return _changes(f"{new.kind} {new.name}: weight", old.weight, new.weight)
+    return [f"- {describe_term(old)}", f"+ {describe_term(new)}"]
+
+
+def _changes(what: str, old: float | None, new: float | None) -> list[str]:
+    if old == new:
+        return []
+    before, after = ("the trainer's own" if x is None else f"{x:.4g}" for x in (old, new))
+    return [f"~ {what} {before} → {after}"]

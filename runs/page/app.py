@@ -1,4 +1,4 @@
-"""The ASGI application: one address for each thing that can be looked at, and one to ask a recorded call again."""
+"""Telling a page that its run has changed: an event whenever a database was written or the lock changed hands."""
 
 from __future__ import annotations
 
@@ -20,15 +20,47 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ...errors import CosignalError, EpisodeError, NotARunError, NotInRunError
-from .. import drawing
+from ...rl.processes import lock_is_held
+from .. import graph_picture as drawing
 from ..report import ASSETS, loop_topology, page_environment
 from ..store import RunView
 from . import content
-from .access import Guard
-from .asking import LONGEST, ROLES, Replays, Wish, template_text
-from .episodes import Episodes, snapshots
-from .live import changes
-from .shelf import Shelf
+from .auth import Guard
+from .playback import Episodes, snapshots
+from .replay_jobs import LONGEST, ROLES, ReplayJobs, ReplayRequest, template_text
+from .run_index import RunIndex
+
+# ---------------------------------------------------------------- MERGED runs.page.live
+
+LOOK_S = 1.0
+WATCHED = ("trainer.db", "trainer.db-wal", "loop.db", "loop.db-wal", "replays")
+
+
+def fingerprint(run_dir: Path) -> str:
+    """Another one after every write and when the run begins, ends or is resumed."""
+    stamps = []
+    for name in WATCHED:
+        path = run_dir / name
+        stamps.append(f"{path.stat().st_mtime_ns}" if path.exists() else "-")
+    return ",".join([*stamps, str(lock_is_held(run_dir / "loop.lock"))])
+
+
+async def changes(run_dir: Path) -> AsyncIterator[bytes]:
+    """Events `changed`, the first at once; a comment in between, so that a closed page is noticed. Ends with the
+    directory."""
+    known = ""
+    while await asyncio.to_thread(run_dir.exists):
+        now = await asyncio.to_thread(fingerprint, run_dir)
+        if now != known:
+            known = now
+            yield b"event: changed\ndata: \n\n"
+        else:
+            yield b": still here\n\n"
+        await asyncio.sleep(LOOK_S)
+
+
+# ---------------------------------------------------------------- MERGED runs.page.app
+# DOC """The ASGI application: one address for each thing that can be looked at, and one to ask a recorded call again."""
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]
@@ -39,7 +71,7 @@ def create_app(paths: Sequence[Path], token: str, port: int | None = None) -> St
 
     Raises NotARunError where a path is no folder.
     """
-    pages = Pages(Shelf(paths))
+    pages = Pages(RunIndex(paths))
     return Starlette(
         routes=pages.routes(),
         middleware=[Middleware(Guard, token=token, port=port)],
@@ -64,8 +96,8 @@ def topology() -> drawing.Topology:
 class Pages:
     """`shelf`: the runs. Sync endpoints run in Starlette's threads, since they read databases."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf, self.episodes, self.replays = shelf, Episodes(), Replays()
+    def __init__(self, shelf: RunIndex) -> None:
+        self.shelf, self.episodes, self.replays = shelf, Episodes(), ReplayJobs()
         self.templates = _environment()
 
     def routes(self) -> list[Route | Mount]:
@@ -125,7 +157,7 @@ class Pages:
             raise NotInRunError(
                 f"a role is one of {', '.join(ROLES)}, got {role[:40]!r}; use the form of a call's page"
             )
-        wish = Wish.of(form, await asyncio.to_thread(template_text, view, role))
+        wish = ReplayRequest.of(form, await asyncio.to_thread(template_text, view, role))
         known = {row["id"] for row in await asyncio.to_thread(view.calls) if row["role"] == role}
         if wish.call and wish.call not in known:  # before it becomes a file's name
             raise NotInRunError(

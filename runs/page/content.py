@@ -1,27 +1,73 @@
-"""What each page shows, as plain data for its template. Everything is read anew from the run directory."""
+"""The gate's arithmetic on one finalist, step by step, from the numbers that it had."""
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
 
 from ...errors import NotARunError, NotInRunError
-from .. import drawing
+from .. import graph_picture as drawing
 from ..interventions import interventions
 from ..progress import provider_in_words
 from ..report import ROLE_OF_NODE, cost, curve_data, node_visits, question, signal_history, smooth
 from ..store import RunView
-from ..story import story
-from .asking import kept_replays, template_text
-from .gate_sums import gate_sums
+from ..timeline import timeline
+from .replay_jobs import kept_replays, template_text
+
+# ---------------------------------------------------------------- MERGED runs.page.gate_sums
 
 Row = dict[str, Any]
+CONTROL = "control"
+
+
+def gate_sums(judgement: Mapping[str, Any], branches: Sequence[Row]) -> Row:
+    """`seeds`: of each what candidate and control ended with and the gain; then mean, standard deviation (floored at
+    half the margin, see `rl.branches.gate`), quantile of Student's t, reach, and the bar that the lower bound must
+    clear. Where the look only continued there is no level, and neither quantile nor reach.
+
+    `branches`: rows of the table of that point and round.
+    """
+    mine, base = (_finals(branches, arm, judgement["seeds"]) for arm in (judgement["arm"], CONTROL))
+    rows = [
+        {"seed": seed, "candidate": mine[seed], "control": base[seed], "gain": mine[seed] - base[seed]}
+        for seed in judgement["seeds"]
+        if seed in mine and seed in base
+    ]
+    margin = float(judgement["margin"])
+    found: Row = {"seeds": rows, "margin": margin, "bar": -margin if judgement["removal"] else margin}
+    return found | _bounds([row["gain"] for row in rows], float(judgement["level"]), margin)
+
+
+def _finals(branches: Sequence[Row], arm: str, seeds: Sequence[int]) -> dict[int, float]:
+    """Seed → final return of the longest branch."""
+    own = [row for row in branches if row["arm"] == arm and row["seed"] in seeds]
+    return {row["seed"]: row["result"]["final_return"] for row in sorted(own, key=lambda row: row["horizon"])}
+
+
+def _bounds(gains: Sequence[float], level: float, margin: float) -> Row:
+    if len(gains) < 2:
+        return {"mean": None, "deviation": None, "floored": False, "t": None, "reach": None}
+    seen = stdev(gains)
+    deviation = max(seen, margin / 2)
+    found: Row = {"mean": fmean(gains), "deviation": deviation, "floored": deviation > seen, "t": None, "reach": None}
+    if level > 0:
+        from scipy import stats
+
+        found["t"] = float(stats.t.ppf(1 - level, len(gains) - 1))
+        found["reach"] = found["t"] * deviation / math.sqrt(len(gains))
+    return found
+
+
+# ---------------------------------------------------------------- MERGED runs.page.content
+# DOC """What each page shows, as plain data for its template. Everything is read anew from the run directory."""
 
 
 # ---------------------------------------------------------------- runs
@@ -53,7 +99,7 @@ def head(view: RunView) -> Row:
 def overview(view: RunView, topology: drawing.Topology) -> Row:
     nodes = node_visits(topology, view.visits(), view.calls())
     return {
-        "moments": [moment._asdict() for moment in story(view)], "interventions": interventions(view),
+        "moments": [moment._asdict() for moment in timeline(view)], "interventions": interventions(view),
         "signals": signal_history(view), "cost": cost(view), "graph": _graph(topology, nodes, view.path.name),
         "calls": _spending(view.calls()), "replays": kept_replays(view.path),
     }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from asking import KEY
-from cosignal.agents import retry
+from cosignal.agents.llm import retry
 
 
 @pytest.fixture

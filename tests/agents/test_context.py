@@ -9,9 +9,20 @@ from typing import Any
 
 import pytest
 from agent_roles import evidence, feature, stuck
-from cosignal.agents.context import MAX_CHARS, MAX_TRIED, Tried, build_context, evidence_keys, size, term_kinds
+from cosignal.agents.prompt_payload import (
+    MAX_AGENTS,
+    MAX_CHARS,
+    MAX_EVENTS,
+    MAX_FEATURES,
+    MAX_TRIED,
+    Tried,
+    build_payload,
+    evidence_keys,
+    most_telling,
+    size,
+    term_kinds,
+)
 from cosignal.agents.schemas import Failure, Proposal
-from cosignal.agents.telling import MAX_AGENTS, MAX_EVENTS, MAX_FEATURES, most_telling
 from cosignal.errors import ModelAnswerError, PromptTooLong
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +37,7 @@ def tried(point: int, curve_rows: int = 20) -> Tried:
 
 
 def test_a_normal_run_fits_whole_and_numbers_are_short() -> None:
-    context = build_context(evidence(stuck()), [tried(1)])
+    context = build_payload(evidence(stuck()), [tried(1)])
     assert size(context) < MAX_CHARS / 2
     assert context["history"][0]["gain"] == 0.3333
     assert len(context["evidence"]["key_moments"]) == 1
@@ -36,11 +47,11 @@ def test_a_normal_run_fits_whole_and_numbers_are_short() -> None:
 def test_not_a_number_is_none() -> None:
     raw = stuck()
     raw["features"][0]["mean"] = float("nan")
-    assert build_context(evidence(raw))["evidence"]["features"][0]["mean"] is None
+    assert build_payload(evidence(raw))["evidence"]["features"][0]["mean"] is None
 
 
 def test_only_the_newest_entries_of_the_history_are_kept() -> None:
-    context = build_context(evidence(stuck()), [tried(point) for point in range(40)])
+    context = build_payload(evidence(stuck()), [tried(point) for point in range(40)])
     assert [entry["point"] for entry in context["history"]] == list(range(40 - MAX_TRIED, 40))
 
 
@@ -48,30 +59,30 @@ def test_cuts_come_in_order_and_spare_features_and_what_was_tried() -> None:
     raw = stuck()
     raw["key_moments"] = ["m" * 200] * 20
     history = [tried(point) for point in range(8)]
-    whole = build_context(evidence(raw), history, max_chars=10**6)
-    without_moments = build_context(evidence(raw), history, max_chars=size(whole) - 1000)
+    whole = build_payload(evidence(raw), history, max_chars=10**6)
+    without_moments = build_payload(evidence(raw), history, max_chars=size(whole) - 1000)
     assert 0 < len(without_moments["evidence"]["key_moments"]) < 20
     assert all(entry["curve"] for entry in without_moments["history"])
-    tighter = build_context(evidence(raw), history, max_chars=size(whole) - 4_400)
+    tighter = build_payload(evidence(raw), history, max_chars=size(whole) - 4_400)
     assert not tighter["evidence"]["key_moments"]
     assert not tighter["history"][0]["curve"]  # the oldest first
     assert tighter["history"][-1]["curve"]
-    tightest = build_context(evidence(raw), history, max_chars=size(whole) - 6_650)
+    tightest = build_payload(evidence(raw), history, max_chars=size(whole) - 6_650)
     assert not tightest["evidence"]["sparse"]["curve"]
     assert len(tightest["history"]) == 8
-    assert len(build_context(evidence(raw), history, max_chars=size(whole) - 8_000)["history"]) < 8
+    assert len(build_payload(evidence(raw), history, max_chars=size(whole) - 8_000)["history"]) < 8
     assert len(tightest["evidence"]["features"]) == len(raw["features"])
 
 
 def test_what_cannot_be_cut_is_refused_with_the_remedy() -> None:
     with pytest.raises(PromptTooLong, match="fewer groups"):
-        build_context(evidence(stuck()), max_chars=1000)
+        build_payload(evidence(stuck()), max_chars=1000)
 
 
 def test_one_hundred_features_fit() -> None:
     raw = stuck()
     raw["features"] = [feature(f"f{i}", "distance", 0, 10, reached_low_share=0.1) for i in range(100)]
-    assert size(build_context(evidence(raw))) <= MAX_CHARS
+    assert size(build_payload(evidence(raw))) <= MAX_CHARS
 
 
 # ---------------------------------------------------------------- tasks that are larger than a prompt
@@ -94,7 +105,7 @@ def large(n_features: int, n_events: int, n_agents: int) -> dict[str, Any]:
 
 
 def test_of_many_features_the_most_telling_stay_and_the_others_are_counted() -> None:
-    context = build_context(evidence(large(390, 98, 1000)))
+    context = build_payload(evidence(large(390, 98, 1000)))
     kept = names(context, "features")
     assert len(kept) == MAX_FEATURES
     # those that say something stay; `heading` says nothing and comes after 390 others that say nothing
@@ -107,7 +118,7 @@ def test_of_many_features_the_most_telling_stay_and_the_others_are_counted() -> 
 
 
 def test_a_task_that_fits_is_not_said_to_be_cut() -> None:
-    assert "left_out" not in build_context(evidence(stuck()))
+    assert "left_out" not in build_payload(evidence(stuck()))
 
 
 @given(st.integers(0, 1500), st.integers(0, 600), st.integers(2, 3000), st.integers(12_000, MAX_CHARS))
@@ -115,7 +126,7 @@ def test_a_task_that_fits_is_not_said_to_be_cut() -> None:
 def test_any_number_of_features_events_and_agents_fits(
     n_features: int, n_events: int, n_agents: int, max_chars: int
 ) -> None:
-    assert size(build_context(evidence(large(n_features, n_events, n_agents)), max_chars=max_chars)) <= max_chars
+    assert size(build_payload(evidence(large(n_features, n_events, n_agents)), max_chars=max_chars)) <= max_chars
 
 
 @given(st.integers(0, 60), st.integers(0, 40), st.integers(0, 30), st.integers(9_000, MAX_CHARS))
@@ -129,7 +140,7 @@ def test_what_is_cut_is_counted_and_later_parts_are_whole_until_earlier_ones_are
     raw["key_moments"] = ["m" * 200] * moments
     raw["sparse"]["curve"] = [(1000 * i, 0.5, 0.0) for i in range(rows)]
     history = [tried(point) for point in range(entries)]
-    context = build_context(evidence(raw), history, max_chars=max_chars)
+    context = build_payload(evidence(raw), history, max_chars=max_chars)
     assert size(context) <= max_chars
     kept, left_out = context["evidence"], context.get("left_out", {})
     history_had = min(entries, MAX_TRIED)
@@ -158,13 +169,13 @@ def test_what_terms_are_built_of_stays_before_what_is_telling() -> None:
         {"name": "a", "kind": "potential", "expression": f"-min({'f' * 30}389, 2) / 3"},
         {"name": "b", "kind": "event", "event": f"{'e' * 30}97"},
     ]
-    context = build_context(evidence(raw), max_chars=12_000)
+    context = build_payload(evidence(raw), max_chars=12_000)
     assert 0 < len(names(context, "features")) < MAX_FEATURES
     assert f"{'f' * 30}389" in names(context, "features")
     assert f"{'e' * 30}97" in names(context, "events")
     proposal = Proposal(title="t", reason="r", addresses=[Failure.PLATEAU], terms=raw["signal"]["terms"])
     raw["signal"]["terms"] = []
-    context = build_context(evidence(raw), [tried(1).model_copy(update={"proposal": proposal})])
+    context = build_payload(evidence(raw), [tried(1).model_copy(update={"proposal": proposal})])
     assert f"{'f' * 30}389" in names(context, "features")
 
 
@@ -204,7 +215,7 @@ def test_a_prompt_that_is_too_long_is_a_failure_to_answer() -> None:
 
 
 def test_keys_to_cite_are_the_dotted_paths() -> None:
-    keys = evidence_keys(build_context(evidence(stuck()))["evidence"])
+    keys = evidence_keys(build_payload(evidence(stuck()))["evidence"])
     for key in ("sparse.trend", "features.dist_goal.reached_low_share", "events.switch_triggered.per_episode",
                 "behaviour.agents.entropy", "stage"):  # fmt: skip
         assert key in keys
@@ -219,7 +230,7 @@ def test_event_bonuses_only_while_little_is_learnt() -> None:
 
 def test_config_and_schemas_load_neither_langchain_nor_torch() -> None:
     code = (
-        "import sys, cosignal.agents.config, cosignal.agents.schemas, cosignal.agents.ledger, cosignal.agents.context;"
+        "import sys, cosignal.agents.config, cosignal.agents.schemas, cosignal.agents.llm.ledger, cosignal.agents.prompt_payload;"
         "print([m for m in ('langchain', 'langchain_core', 'langgraph', 'torch') if m in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,12 +21,13 @@ from bad_server import (
     refuses,
     says,
 )
-from cosignal.agents import link as link_module
 from cosignal.agents.config import LimitsConfig, ModelConfig, PriceConfig
-from cosignal.agents.context import build_context
 from cosignal.agents.critic import diagnose
-from cosignal.agents.ledger import Call, Place
-from cosignal.agents.llm import Door, RoleModel
+from cosignal.agents.llm import endpoint as link_module
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.models import RoleModel
+from cosignal.agents.llm.rate_limits import CallBudget
+from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis
 from cosignal.errors import ProviderError
 
@@ -66,8 +67,8 @@ async def test_the_rules_answer_also_where_the_deadline_is_over() -> None:
     rows: list[Call] = []
     with bad_server(hangs) as server:
         told = config(server, timeout_s=30, deadline_s=0.2, fallback=(config(server), ModelConfig()))
-        model = await built(RoleModel("critic", told, Door(LimitsConfig()), rows.append))
-        assert isinstance(await diagnose(model, Place(3), build_context(evidence(stuck()))), Diagnosis)
+        model = await built(RoleModel("critic", told, CallBudget(LimitsConfig()), rows.append))
+        assert isinstance(await diagnose(model, Place(3), build_payload(evidence(stuck()))), Diagnosis)
     assert [(row.fallback, row.outcome) for row in rows] == [(0, "error"), (1, "error"), (2, "ok")]
 
 
@@ -75,14 +76,14 @@ async def test_a_model_that_is_not_set_up_in_time_is_given_up(monkeypatch: pytes
     released = threading.Event()
     monkeypatch.setattr(link_module, "build_chat_model", lambda told: released.wait(30))
     with bad_server(says(GOOD)) as server:
-        model = RoleModel("critic", config(server, deadline_s=0.1), Door(LimitsConfig()), [].append)
+        model = RoleModel("critic", config(server, deadline_s=0.1), CallBudget(LimitsConfig()), [].append)
         with pytest.raises(ProviderError, match="not set up within llm deadline_s"):
             await model.ask(question())
         released.set()
         assert server.requests == []
 
 
-async def _cut_off(server: BadServer, rows: list[Call], door: Door, ready: Callable[[], bool]) -> None:
+async def _cut_off(server: BadServer, rows: list[Call], door: CallBudget, ready: Callable[[], bool]) -> None:
     task = asyncio.create_task(asked(server, rows, door))
     while not ready():
         await asyncio.sleep(0.001)
@@ -93,7 +94,7 @@ async def _cut_off(server: BadServer, rows: list[Call], door: Door, ready: Calla
 
 async def test_a_call_that_is_cut_off_has_its_row_and_its_charge() -> None:
     """Its id is its own: the node that asks again in a resumed run does not write over it."""
-    rows, door = list[Call](), Door(LimitsConfig())
+    rows, door = list[Call](), CallBudget(LimitsConfig())
     with bad_server(hangs) as server:
         await _cut_off(server, rows, door, lambda: bool(server.requests))
     [row] = rows
@@ -103,7 +104,7 @@ async def test_a_call_that_is_cut_off_has_its_row_and_its_charge() -> None:
 
 
 async def test_what_is_cut_off_at_the_door_is_not_charged() -> None:
-    rows, door = list[Call](), Door(LimitsConfig(concurrency=1))
+    rows, door = list[Call](), CallBudget(LimitsConfig(concurrency=1))
     with bad_server(says(GOOD)) as server:
         async with door.passage(remote=True):
             await _cut_off(server, rows, door, door._slots.locked)
@@ -135,7 +136,7 @@ async def test_a_wait_beyond_the_deadline_is_not_waited_for() -> None:
 
 async def test_waiting_for_the_door_does_not_count_as_timeout_but_ends_with_the_deadline() -> None:
     """One request a minute: the second call has no turn before the deadline, and the server is not asked."""
-    door, rows = Door(LimitsConfig(requests_per_minute=1)), list[Call]()
+    door, rows = CallBudget(LimitsConfig(requests_per_minute=1)), list[Call]()
     with bad_server(says(GOOD)) as server:
         assert parsed(await asked(server, rows, door))
         result = await asked(server, rows, door, timeout_s=0.01, deadline_s=0.2)
@@ -167,8 +168,8 @@ async def test_the_rules_may_be_the_last_resort() -> None:
     """With no language model they still need evidence to answer from."""
     rows: list[Call] = []
     with bad_server(refuses(500)) as server:
-        model = RoleModel("critic", config(server, fallback=(ModelConfig(),)), Door(LimitsConfig()), rows.append)
-        assert isinstance(await diagnose(model, Place(3), build_context(evidence(stuck()))), Diagnosis)
+        model = RoleModel("critic", config(server, fallback=(ModelConfig(),)), CallBudget(LimitsConfig()), rows.append)
+        assert isinstance(await diagnose(model, Place(3), build_payload(evidence(stuck()))), Diagnosis)
     assert [(row.provider, row.outcome, row.cost_usd) for row in rows] == [
         ("openai", "error", None), ("openai", "error", None), ("openai", "error", None), ("rules", "ok", 0.0)
     ]  # fmt: skip

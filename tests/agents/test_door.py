@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from cosignal.agents import door as door_module
 from cosignal.agents.config import LimitsConfig
-from cosignal.agents.door import Door, Spend, Ticket, TokenWindow
+from cosignal.agents.llm import rate_limits as door_module
+from cosignal.agents.llm.rate_limits import CallBudget, Reservation, Spend, TokenWindow
 from cosignal.errors import BudgetExhausted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-async def visit(door: Door, estimate: Spend, taken: Spend) -> bool:
+async def visit(door: CallBudget, estimate: Spend, taken: Spend) -> bool:
     """One call that takes its time; False where the budget refused it."""
-    ticket = Ticket(estimate)
+    ticket = Reservation(estimate)
     try:
         async with door.passage(True, ticket):
             await asyncio.sleep(0)
@@ -37,7 +37,7 @@ def test_calls_beside_each_other_keep_the_budget(
     calls in flight and nothing else."""
 
     async def run() -> None:
-        door = Door(LimitsConfig(tokens=tokens, calls=calls, concurrency=concurrency, requests_per_minute=1000))
+        door = CallBudget(LimitsConfig(tokens=tokens, calls=calls, concurrency=concurrency, requests_per_minute=1000))
         visits = [visit(door, Spend(estimate), Spend(estimate + more)) for estimate, more in spends]
         let_in = await asyncio.gather(*visits)
         surprise = max((more for _, more in spends), default=0)
@@ -49,7 +49,7 @@ def test_calls_beside_each_other_keep_the_budget(
 
 
 async def test_what_a_call_did_not_need_is_free_again() -> None:
-    door = Door(LimitsConfig(tokens=100, usd=1.0))
+    door = CallBudget(LimitsConfig(tokens=100, usd=1.0))
     for _ in range(9):
         assert await visit(door, Spend(20, 0.2), Spend(10, 0.05))
     assert (door.tokens, door.calls) == (90, 9)
@@ -59,24 +59,24 @@ async def test_what_a_call_did_not_need_is_free_again() -> None:
 
 
 async def test_a_call_that_fails_gives_back_what_it_reserved() -> None:
-    door = Door(LimitsConfig(tokens=100))
+    door = CallBudget(LimitsConfig(tokens=100))
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            async with door.passage(True, Ticket(Spend(80))):
+            async with door.passage(True, Reservation(Spend(80))):
                 1 / 0  # noqa: B018
     assert (door.tokens, door.calls) == (0, 3)
     assert await visit(door, Spend(100), Spend(100))
 
 
 async def test_money_beside_each_other() -> None:
-    door = Door(LimitsConfig(usd=1.0, concurrency=10))
+    door = CallBudget(LimitsConfig(usd=1.0, concurrency=10))
     let_in = await asyncio.gather(*(visit(door, Spend(1, 0.3), Spend(1, 0.3)) for _ in range(10)))
     assert sum(let_in) == 3
     assert door.usd == pytest.approx(0.9)
 
 
 async def test_rules_wait_for_nothing_and_count_as_calls() -> None:
-    door = Door(LimitsConfig(calls=2, requests_per_minute=1, concurrency=1))
+    door = CallBudget(LimitsConfig(calls=2, requests_per_minute=1, concurrency=1))
     for _ in range(2):
         async with door.passage(remote=False):
             pass
@@ -115,7 +115,7 @@ async def test_tokens_per_minute_by_hand(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_tokens_per_minute_hold_calls_back_at_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door_module, "POLL_S", 0)
-    door = Door(LimitsConfig(tokens_per_minute=100))
+    door = CallBudget(LimitsConfig(tokens_per_minute=100))
     assert await visit(door, Spend(80), Spend(20))  # of which 20 count
     assert await visit(door, Spend(80), Spend(80))
     waiting = asyncio.create_task(visit(door, Spend(1), Spend(1)))

@@ -13,10 +13,11 @@ from bad_server import (
     refuses_format,
     says,
 )
-from cosignal.agents.answers import MAX_ANSWER
 from cosignal.agents.config import LimitsConfig, ModelConfig
-from cosignal.agents.ledger import Call
-from cosignal.agents.llm import Door, RoleModel
+from cosignal.agents.llm.ledger import Call
+from cosignal.agents.llm.models import RoleModel
+from cosignal.agents.llm.parse import MAX_ANSWER
+from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.errors import InvalidAnswer, ProviderError
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import ToolMessage
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("quick_and_keyed")
 async def test_a_server_that_refuses_the_format_is_asked_without_and_remembered() -> None:
     rows: list[Call] = []
     with bad_server(refuses_format(GOOD)) as server:
-        model = RoleModel("critic", config(server, retries=0), Door(LimitsConfig()), rows.append)
+        model = RoleModel("critic", config(server, retries=0), CallBudget(LimitsConfig()), rows.append)
         for _ in range(2):
             assert (await model.ask(question())).parsed is not None
     assert [(row.outcome, row.structured) for row in rows] == [
@@ -48,7 +49,7 @@ async def test_a_500_refuses_the_format_only_where_it_names_it_and_auto_chose_it
     rows: list[Call] = []
     with bad_server(act) as server:
         told = config(server, retries=0, structured=structured)
-        model = RoleModel("critic", told, Door(LimitsConfig()), rows.append)
+        model = RoleModel("critic", told, CallBudget(LimitsConfig()), rows.append)
         if (structured, named) == ("auto", True):
             assert (await model.ask(question())).parsed is not None
         else:
@@ -61,7 +62,7 @@ async def test_a_500_refuses_the_format_only_where_it_names_it_and_auto_chose_it
 async def test_a_server_that_refuses_everything_is_not_taken_for_one_that_refuses_the_format() -> None:
     rows: list[Call] = []
     with bad_server(refuses(400)) as server:
-        model = RoleModel("critic", config(server), Door(LimitsConfig()), rows.append)
+        model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), rows.append)
         for _ in range(2):
             with pytest.raises(ProviderError, match="400"):
                 await model.ask(question())
@@ -75,7 +76,7 @@ async def test_a_server_that_takes_no_tools_is_asked_without_and_remembered(stat
 
     rows: list[Call] = []
     with bad_server(act) as server:
-        model = RoleModel("critic", config(server), Door(LimitsConfig()), rows.append)
+        model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), rows.append)
         for _ in range(2):
             assert (await model.ask(question(tools=(look,)))).parsed is not None
     assert [(row.outcome, row.structured) for row in rows] == [
@@ -86,7 +87,7 @@ async def test_a_server_that_takes_no_tools_is_asked_without_and_remembered(stat
 
 async def test_a_server_that_refuses_with_and_without_tools_is_asked_three_times() -> None:
     with bad_server(refuses(400)) as server:
-        model = RoleModel("critic", config(server), Door(LimitsConfig()), [].append)
+        model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), [].append)
         for _ in range(2):
             with pytest.raises(ProviderError, match="400"):
                 await model.ask(question(tools=(look,)))
@@ -96,7 +97,7 @@ async def test_a_server_that_refuses_with_and_without_tools_is_asked_three_times
 async def test_a_chat_model_without_tools_is_asked_without() -> None:
     rows: list[Call] = []
     chat = FakeListChatModel(responses=[GOOD])
-    model = RoleModel("critic", ModelConfig(), Door(LimitsConfig()), rows.append, chat=chat)
+    model = RoleModel("critic", ModelConfig(), CallBudget(LimitsConfig()), rows.append, chat=chat)
     for _ in range(2):
         assert (await model.ask(question(tools=(look,)))).parsed is not None
     assert [row.outcome for row in rows] == ["ok", "ok"]
@@ -113,7 +114,7 @@ async def test_a_chat_model_that_cannot_be_bound_is_a_typed_error_with_a_row() -
         (FakeListChatModel(responses=[GOOD]), ModelConfig(provider="made_up", structured="function_calling")),
     ):
         rows: list[Call] = []
-        model = RoleModel("critic", told, Door(LimitsConfig()), rows.append, chat=chat)
+        model = RoleModel("critic", told, CallBudget(LimitsConfig()), rows.append, chat=chat)
         with pytest.raises(ProviderError):
             await model.ask(question(tools=(look,)))
         assert [row.outcome for row in rows] == ["error"]
@@ -129,7 +130,7 @@ async def test_what_the_config_demands_is_not_taken_back() -> None:
 async def test_the_schema_is_sent_in_its_strict_form_also_beside_tools() -> None:
     rows: list[Call] = []
     with bad_server(calls_tool("look", '{"what": "x"}'), says(GOOD)) as server:
-        model = RoleModel("critic", config(server), Door(LimitsConfig()), rows.append)
+        model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), rows.append)
         first = await model.ask(question(tools=(look,)))
         assert first.parsed is None
         conversation = (first.message, ToolMessage("x", tool_call_id="call_1", name="look"))
@@ -154,7 +155,9 @@ async def test_function_calling_reads_the_arguments_as_the_raw_text() -> None:
 
 async def test_function_calling_beside_tools_lets_the_model_choose() -> None:
     with bad_server(calls_tool("look", '{"what": "x"}'), calls_tool("answer", GOOD)) as server:
-        model = RoleModel("critic", config(server, structured="function_calling"), Door(LimitsConfig()), [].append)
+        model = RoleModel(
+            "critic", config(server, structured="function_calling"), CallBudget(LimitsConfig()), [].append
+        )
         assert (await model.ask(question(tools=(look,)))).message.tool_calls[0]["name"] == "look"
         assert (await model.ask(question(tools=(look,)))).parsed is not None
     assert server.requests[0]["tool_choice"] == "required"
@@ -174,7 +177,7 @@ async def test_tool_calls_that_cannot_be_read_are_an_invalid_answer() -> None:
     with bad_server(
         calls_tool("look", '{"what": '), calls_tool("look", '{"what": "' + "x" * MAX_ANSWER + '"}')
     ) as server:
-        model = RoleModel("critic", config(server), Door(LimitsConfig()), rows.append)
+        model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), rows.append)
         with pytest.raises(InvalidAnswer, match="tool calls"):
             await model.ask(question(tools=(look,)))
     assert [row.outcome for row in rows] == ["invalid", "invalid"]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from agent_roles import evidence, role_model, stuck
-from cosignal.agents.context import build_context
 from cosignal.agents.generator import misfits, propose
-from cosignal.agents.ledger import Place
+from cosignal.agents.llm.ledger import Place
+from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, ProposalSet
-from cosignal.rl.stages import STAGES
+from cosignal.rl.evidence.stage import STAGES
 from fake_run import DIAGNOSIS
 
 BONUS = {"name": "bonus", "kind": "event", "event": "switch_triggered", "decay_steps": 300_000}
@@ -20,7 +20,7 @@ NEAR = {"name": "near", "kind": "potential", "expression": "-dist_goal / 17"}
 def context(stage: str, *in_force: dict[str, Any]) -> dict[str, Any]:
     raw = stuck() | {"stage": stage}
     raw["signal"] = {"version": 1, "terms": list(in_force)}
-    return build_context(evidence(raw))
+    return build_payload(evidence(raw))
 
 
 def lines(stage: str, term: dict[str, Any], *in_force: dict[str, Any]) -> list[str]:
@@ -70,7 +70,7 @@ async def test_the_rules_propose_less_of_a_signal_with_an_event_too() -> None:
         {"name": name, "kind": "potential", "per_episode": 0.1, "mean_abs": 0.1, "share": share}
         for name, share in (("near", 0.4), ("bonus", 0.1))
     ]
-    diagnosed = build_context(evidence(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS))
+    diagnosed = build_payload(evidence(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS))
     answer = await propose(role_model("generator"), Place(1), diagnosed, 4)
     assert [proposal.title for proposal in answer.proposals[:3]] == [
         "No shaping", "Half the strength", "Without the largest term",
@@ -85,7 +85,7 @@ async def test_the_rules_bonus_decays_within_what_the_stage_allows(stage: str, s
     answer = await propose(
         role_model("generator"),
         Place(1),
-        build_context(evidence(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS)),
+        build_payload(evidence(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS)),
         4,
     )
     bonuses = [term for proposal in answer.proposals for term in proposal.terms if term.kind == "event"]

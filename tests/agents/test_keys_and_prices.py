@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 import pytest
 from cosignal.agents.config import LLMConfig, ModelConfig, PriceConfig
-from cosignal.agents.keys import PROVIDER_VARIABLES, Redactor, key_variable_names
-from cosignal.agents.prices import cost_usd, unpriced
-from cosignal.agents.providers import build_chat_model
-from cosignal.config import RunConfig
+from cosignal.agents.llm.ledger import cost_usd, unpriced
+from cosignal.agents.llm.providers import build_chat_model
+from cosignal.agents.llm.secrets import PROVIDER_VARIABLES, Redactor, key_variable_names
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
-from cosignal.graphs.run import _preflight
+from cosignal.graphs.session.run import _preflight
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from pydantic import ValidationError
 

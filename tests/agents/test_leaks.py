@@ -23,11 +23,13 @@ from bad_server import (
     says,
 )
 from cosignal.agents.config import LimitsConfig, LLMConfig, ModelConfig
-from cosignal.agents.ledger import Call, Place
-from cosignal.agents.llm import Door, Question, RoleModel, build_models
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.model_call import Question
+from cosignal.agents.llm.models import RoleModel, build_models
+from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.schemas import Diagnosis
 from cosignal.errors import InvalidAnswer, ModelAnswerError, ProviderError
-from cosignal.graphs.log import open_log
+from cosignal.graphs.session.log import open_log
 from cosignal.runs.store import LoopStore, RunView
 from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
@@ -75,7 +77,7 @@ async def test_the_key_is_in_no_file_no_error_and_no_log(
                 told = ModelConfig(provider="openai", model="tiny", timeout_s=0.2, retries=1)
             else:
                 told = config(server, timeout_s=0.2, retries=1)
-            model = RoleModel("critic", told, Door(LimitsConfig()), rows.append)
+            model = RoleModel("critic", told, CallBudget(LimitsConfig()), rows.append)
             try:
                 answered = await model.ask(Question(Place(number), PROMPT, Diagnosis))
                 answers.append(repr(answered))
@@ -103,7 +105,7 @@ async def test_the_key_of_a_given_chat_model_is_in_no_text(monkeypatch: pytest.M
         rows: list[Call] = []
         with bad_server(refuses(401)) as server:
             chat = ChatOpenAI(model="tiny", base_url=server.url, max_retries=0, **given)
-            model = RoleModel("critic", ModelConfig(), Door(LimitsConfig()), rows.append, chat=chat)
+            model = RoleModel("critic", ModelConfig(), CallBudget(LimitsConfig()), rows.append, chat=chat)
             with pytest.raises(ProviderError, match=r"\*\*\*") as caught:
                 await model.ask(question())
         assert given.get("api_key", "sk-from-environment") not in _everything(caught.value) + repr(rows)
@@ -116,13 +118,13 @@ async def test_the_key_of_another_role_is_in_no_text(monkeypatch: pytest.MonkeyP
         other = config(server).model_copy(update={"api_key_env": "OTHER_KEY"})
         told = LLMConfig(default=config(server), ranker=other)
         with pytest.raises(InvalidAnswer):
-            await build_models(told, Door(LimitsConfig()), rows.append).critic.ask(question())
+            await build_models(told, CallBudget(LimitsConfig()), rows.append).critic.ask(question())
     assert [row.raw for row in rows] == ["no JSON but ***"] * 2
 
 
 async def test_a_key_in_the_arguments_of_a_tool_call_does_not_reach_the_graph() -> None:
     with bad_server(calls_tool("look", json.dumps({"what": f"say {KEY}"}))) as server:
-        model = RoleModel("critic", config(server), Door(LimitsConfig()), [].append)
+        model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), [].append)
         answered = await model.ask(question(tools=(look,)))
     assert isinstance(answered.message, AIMessage)
     assert answered.message.tool_calls[0]["args"] == {"what": "say ***"}

@@ -10,22 +10,15 @@ from typing import Any
 
 import pytest
 from agent_roles import Scripted, evidence, role_model, stuck
-from cosignal.agents import retry
 from cosignal.agents.config import LimitsConfig, LLMConfig, ModelConfig, PriceConfig, PromptPaths
-from cosignal.agents.context import build_context
 from cosignal.agents.critic import diagnose
-from cosignal.agents.ledger import Call, Place
-from cosignal.agents.llm import (
-    Answered,
-    Door,
-    Question,
-    RoleModel,
-    build_models,
-    check_models,
-    json_schema,
-    model_problems,
-    strip_fence,
-)
+from cosignal.agents.llm import retry
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.model_call import Answered, Question
+from cosignal.agents.llm.models import RoleModel, build_models, check_models, model_problems
+from cosignal.agents.llm.parse import json_schema, strip_fence
+from cosignal.agents.llm.rate_limits import CallBudget
+from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, ProposalSet
 from cosignal.errors import BudgetExhausted, ConfigError, InvalidAnswer, ModelAnswerError, ProviderError
 from cosignal.prompts import Rendered
@@ -172,7 +165,7 @@ async def test_a_failing_provider_is_a_typed_error_that_holds_no_key(monkeypatch
     rows: list[Call] = []
     config = ModelConfig(provider="scripted", model="s", api_key_env="MY_KEY")
     chat = Scripted(script=[RuntimeError("wrong key sk-very-secret")])
-    model = RoleModel("critic", config, Door(LimitsConfig()), rows.append, chat=chat)
+    model = RoleModel("critic", config, CallBudget(LimitsConfig()), rows.append, chat=chat)
     with pytest.raises(ProviderError, match=r"wrong key \*\*\*"):
         await model.ask(question())
     assert "sk-very-secret" not in rows[0].model_dump_json()
@@ -185,7 +178,7 @@ async def test_the_budget_of_calls_is_hard_and_survives_a_resume() -> None:
     with pytest.raises(BudgetExhausted, match="calls"):
         await model.ask(question())
     assert [(row.outcome, row.error_class) for row in rows] == [("ok", None), ("budget", "BudgetExhausted")]
-    resumed = RoleModel("critic", ModelConfig(), Door(LimitsConfig(calls=5), calls=5), rows.append)
+    resumed = RoleModel("critic", ModelConfig(), CallBudget(LimitsConfig(calls=5), calls=5), rows.append)
     with pytest.raises(BudgetExhausted, match="5 of 5"):
         await resumed.ask(question())
 
@@ -194,7 +187,7 @@ async def test_a_budget_that_ends_within_a_question_ends_it_and_asks_no_fallback
     rows: list[Call] = []
     config = ModelConfig(provider="scripted", model="s", fallback=(ModelConfig(),))
     chat = Scripted(script=["no", GOOD])
-    model = RoleModel("critic", config, Door(LimitsConfig(calls=1)), rows.append, chat=chat)
+    model = RoleModel("critic", config, CallBudget(LimitsConfig(calls=1)), rows.append, chat=chat)
     with pytest.raises(BudgetExhausted):
         await model.ask(question())
     assert [row.outcome for row in rows] == ["invalid", "budget"]
@@ -204,7 +197,7 @@ async def test_tokens_are_counted_and_estimated_where_a_provider_does_not_say() 
     rows: list[Call] = []
     # a call reserves four characters a token of its prompt (26) and the longest answer that is allowed
     config = ModelConfig(provider="scripted", model="s", max_output_tokens=1000)
-    door = Door(LimitsConfig(tokens=6 + 1000))
+    door = CallBudget(LimitsConfig(tokens=6 + 1000))
     model = RoleModel("critic", config, door, rows.append, chat=Scripted(script=[GOOD]))
     await model.ask(question())
     # four characters a token: system 12, user 14, answer
@@ -219,7 +212,7 @@ async def test_money_is_counted_where_a_price_is_known() -> None:
     price = PriceConfig(input=1_000, output=2_000)
     config = ModelConfig(provider="scripted", model="s", price=price, max_output_tokens=1000)
     reply = AIMessage(GOOD, usage_metadata={"input_tokens": 700, "output_tokens": 500, "total_tokens": 1200})
-    door = Door(LimitsConfig(usd=4.0))
+    door = CallBudget(LimitsConfig(usd=4.0))
     model = RoleModel("critic", config, door, rows.append, chat=Scripted(script=[reply, reply]))
     await model.ask(question())
     assert rows[0].cost_usd == door.usd == pytest.approx(1.7)  # 0.7 + 1.0
@@ -227,7 +220,7 @@ async def test_money_is_counted_where_a_price_is_known() -> None:
     assert door.usd == pytest.approx(3.4)
     with pytest.raises(BudgetExhausted, match=r"llm\.limits\.usd has no room"):
         await model.ask(question())
-    resumed = Door(LimitsConfig(usd=4.0), 2, 2400, 4.0)
+    resumed = CallBudget(LimitsConfig(usd=4.0), 2, 2400, 4.0)
     with pytest.raises(BudgetExhausted, match=r"llm\.limits\.usd is reached"):
         await RoleModel("critic", config, resumed, rows.append, chat=Scripted(script=[reply])).ask(question())
 
@@ -235,12 +228,12 @@ async def test_money_is_counted_where_a_price_is_known() -> None:
 async def test_a_chat_model_of_the_users_own_is_not_called_rules() -> None:
     rows: list[Call] = []
     chat = Scripted(script=[GOOD])
-    await RoleModel("critic", ModelConfig(), Door(LimitsConfig()), rows.append, chat=chat).ask(question())
+    await RoleModel("critic", ModelConfig(), CallBudget(LimitsConfig()), rows.append, chat=chat).ask(question())
     assert (rows[0].provider, rows[0].cost_usd) == ("scripted", None)
 
 
 async def test_the_door_lets_only_so_many_through_at_once() -> None:
-    door, inside, most = Door(LimitsConfig(concurrency=2)), 0, 0
+    door, inside, most = CallBudget(LimitsConfig(concurrency=2)), 0, 0
 
     async def visit() -> None:
         nonlocal inside, most
@@ -276,7 +269,7 @@ def test_the_shown_schema_requires_the_tags_of_unions_and_has_no_titles() -> Non
 def test_models_are_built_late_and_checked_early(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_SUCH_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    door = Door(LimitsConfig())
+    door = CallBudget(LimitsConfig())
     broken = LLMConfig(generator=ModelConfig(provider="openai", model="m", api_key_env="NO_SUCH_KEY"))
     build_models(broken, door, lambda call: None)
     with pytest.raises(ConfigError, match=r"llm \(generator\): .*'NO_SUCH_KEY'.*export NO_SUCH_KEY"):
@@ -317,8 +310,8 @@ async def test_a_template_of_the_users_own_is_used_and_its_hash_is_in_the_ledger
     path = template(tmp_path, "[block]", "Mine:\n{{ block | fenced }}")
     config = LLMConfig(prompts=PromptPaths(critic=path))
     check_models(config)
-    models = build_models(config, Door(LimitsConfig()), rows.append)
-    await diagnose(models.critic, Place(3), build_context(evidence(stuck())))
+    models = build_models(config, CallBudget(LimitsConfig()), rows.append)
+    await diagnose(models.critic, Place(3), build_payload(evidence(stuck())))
     assert rows[0].prompt_id == "mine"
     assert rows[0].prompt_hash == hashlib.sha256(path.read_bytes()).hexdigest()
     assert rows[0].messages[1]["content"].startswith("Mine:\n```json")
@@ -339,12 +332,12 @@ def test_a_template_that_cannot_serve_is_refused_before_the_run(
     with pytest.raises(ConfigError, match=complaint):
         check_models(config)
     with pytest.raises(ConfigError, match=complaint):
-        build_models(config, Door(LimitsConfig()), lambda call: None)
+        build_models(config, CallBudget(LimitsConfig()), lambda call: None)
 
 
 async def test_a_template_that_fails_on_the_data_is_a_failure_to_answer(tmp_path: Path) -> None:
     """It ends the intervention and not the run."""
     config = LLMConfig(prompts=PromptPaths(critic=template(tmp_path, "[block]", "{{ block.no_such_field }}")))
-    models = build_models(config, Door(LimitsConfig()), lambda call: None)
+    models = build_models(config, CallBudget(LimitsConfig()), lambda call: None)
     with pytest.raises(ModelAnswerError, match="nobody was asked"):
-        await diagnose(models.critic, Place(3), build_context(evidence(stuck())))
+        await diagnose(models.critic, Place(3), build_payload(evidence(stuck())))

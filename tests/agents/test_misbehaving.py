@@ -21,13 +21,15 @@ from bad_server import (
     says,
     sends,
 )
-from cosignal.agents.answers import MAX_ERROR, MAX_RAW
 from cosignal.agents.config import LimitsConfig
-from cosignal.agents.context import build_context
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
-from cosignal.agents.ledger import Call, Place
-from cosignal.agents.llm import Answered, Door, RoleModel
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.model_call import Answered
+from cosignal.agents.llm.models import RoleModel
+from cosignal.agents.llm.parse import MAX_ERROR, MAX_RAW
+from cosignal.agents.llm.rate_limits import CallBudget
+from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, ProposalSet
 from cosignal.errors import InvalidAnswer, ProviderError
 from cosignal.runs.store import LoopStore
@@ -125,8 +127,8 @@ async def test_numbers_out_of_range_and_unknown_names_are_repaired_with_words_th
     unknown = json.dumps({"proposals": [{**PROPOSAL, "terms": [term]}]})
     for bad, complaint in ((OUT_OF_RANGE, "less than or equal to 2"), (unknown, "'no_such_feature' is no feature")):
         with bad_server(says(bad), says(GOOD_SET)) as server:
-            model = RoleModel("generator", config(server), Door(LimitsConfig()), [].append)
-            assert isinstance(await propose(model, Place(3), build_context(evidence(stuck())), 2), ProposalSet)
+            model = RoleModel("generator", config(server), CallBudget(LimitsConfig()), [].append)
+            assert isinstance(await propose(model, Place(3), build_payload(evidence(stuck())), 2), ProposalSet)
         assert complaint in server.requests[1]["messages"][-1]["content"]
 
 
@@ -137,8 +139,8 @@ async def test_instructions_in_a_task_stay_inside_the_block_and_win_nothing() ->
     raw["task"]["description"] = attack
     raw["key_moments"] = [attack]
     with bad_server(says('{"findings": [], "run": "rm -rf"}'), says(GOOD)) as server:
-        model = RoleModel("critic", config(server), Door(LimitsConfig()), [].append)
-        assert isinstance(await diagnose(model, Place(3), build_context(evidence(raw))), Diagnosis)
+        model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), [].append)
+        assert isinstance(await diagnose(model, Place(3), build_payload(evidence(raw))), Diagnosis)
     system, user = (message["content"] for message in server.requests[0]["messages"])
     assert "Ignore all rules" not in system
     assert user.count("```") == 2  # the fence's own
@@ -150,7 +152,7 @@ async def test_instructions_in_a_task_stay_inside_the_block_and_win_nothing() ->
 async def test_a_count_that_cannot_be_is_no_count() -> None:
     for usage in ({"prompt_tokens": -5, "completion_tokens": 1}, {"prompt_tokens": 10**30}, {}, None):
         rows: list[Call] = []
-        door = Door(LimitsConfig())
+        door = CallBudget(LimitsConfig())
         with bad_server(says(GOOD, usage=usage)) as server:
             assert parsed(await asked(server, rows, door))
         assert (rows[0].input_tokens, rows[0].output_tokens) == (None, None)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from agent_roles import evidence, stuck
-from cosignal.agents.answers import MAX_ANSWER, MAX_ERROR, MAX_RAW, clean, cut, parse, printable
 from cosignal.agents.config import ModelConfig
-from cosignal.agents.context import build_context
 from cosignal.agents.critic import uncited
 from cosignal.agents.generator import misfits
-from cosignal.agents.link import Link
+from cosignal.agents.llm.endpoint import Endpoint
+from cosignal.agents.llm.parse import MAX_ANSWER, MAX_ERROR, MAX_RAW, clean, cut, parse, printable
+from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.ranker import misordered
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
 from cosignal.errors import InvalidAnswer
@@ -25,8 +25,8 @@ from langchain_core.messages import AIMessage
 from pydantic import BaseModel
 
 EXAMPLES = {"diagnosis": 3_000, "proposals": 5_000, "ranking": 2_000}
-CONTEXT = build_context(evidence(stuck()))
-LINK = Link(ModelConfig(provider="somebody", model="m"))
+CONTEXT = build_payload(evidence(stuck()))
+LINK = Endpoint(ModelConfig(provider="somebody", model="m"))
 
 TERMS = [
     {"name": "near", "kind": "potential", "expression": "-dist_goal / 17", "weight": 1.0, "agents": "all"},

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from agent_roles import evidence, stuck
 from cosignal.agents.config import LimitsConfig, ModelConfig
-from cosignal.agents.context import build_context
 from cosignal.agents.critic import diagnose
-from cosignal.agents.ledger import Call, Place
-from cosignal.agents.llm import Door, RoleModel
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.models import RoleModel
+from cosignal.agents.llm.rate_limits import CallBudget
+from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, Failure
 
 GOOD = {"findings": [{"failure": "plateau", "cites": ["sparse.trend"], "explanation": "flat"}], "advice": "go on"}
@@ -72,8 +73,8 @@ async def test_an_openai_compatible_server_is_asked_and_its_answer_repaired(
         api_key_env="MY_KEY",
         temperature=0.0,
     )
-    model = RoleModel("critic", config, Door(LimitsConfig()), rows.append)
-    diagnosis = await diagnose(model, Place(3), build_context(evidence(stuck())))
+    model = RoleModel("critic", config, CallBudget(LimitsConfig()), rows.append)
+    diagnosis = await diagnose(model, Place(3), build_payload(evidence(stuck())))
     assert isinstance(diagnosis, Diagnosis)
     assert diagnosis.findings[0].failure is Failure.PLATEAU
     assert [row.outcome for row in rows] == ["invalid", "repaired"]

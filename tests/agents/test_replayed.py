@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cosignal.agents.ledger import Call
-from cosignal.agents.replayed import KEPT, Rebuilt, Replay, RoleReplay, Side, difference
+from cosignal.agents.llm.ledger import Call
+from cosignal.agents.replay_results import KEPT, Rebuilt, Replay, RoleReplay, Side, difference
 
 ANSWER = {"findings": [{"failure": "plateau"}], "advice": ""}
 

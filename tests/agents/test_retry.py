@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cosignal.agents.retry import AttemptFailed, Failure, describe, retrying
+from cosignal.agents.llm.retry import AttemptFailed, Failure, describe, retrying
 from tenacity import Future, RetryCallState
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 from agent_roles import Scripted, evidence, role_model, stuck
-from cosignal.agents.context import build_context
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
-from cosignal.agents.ledger import Call, Place
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.ranker import rank
 from cosignal.agents.schemas import Diagnosis, Failure, Proposal
 from cosignal.errors import InvalidAnswer
 
-CONTEXT = build_context(evidence(stuck()))
+CONTEXT = build_payload(evidence(stuck()))
 
 
 def proposals(*terms: dict[str, Any], **more: Any) -> str:
@@ -88,8 +88,8 @@ async def test_events_that_can_be_farmed_and_kinds_that_the_stage_forbids_are_re
     raw = stuck()
     raw["events"][0]["repeatable"] = True
     with pytest.raises(InvalidAnswer, match="without progress"):
-        await propose(role_model("generator", [bonus, bonus]), Place(1), build_context(evidence(raw)), 2)
-    improving = build_context(evidence(stuck() | {"stage": "improving"}))
+        await propose(role_model("generator", [bonus, bonus]), Place(1), build_payload(evidence(raw)), 2)
+    improving = build_payload(evidence(stuck() | {"stage": "improving"}))
     with pytest.raises(InvalidAnswer, match="not allowed at stage 'improving'"):
         await propose(role_model("generator", [bonus, bonus]), Place(1), improving, 2)
 

@@ -12,12 +12,13 @@ import cosignal.agents
 import pytest
 from agent_roles import early, evidence, feature, role_model, stuck
 from asked_rules import critic, expressions, failures, generator, query_trainer, tried
-from cosignal.agents import rules_critic, rules_facts
-from cosignal.agents.context import Tried, build_context
 from cosignal.agents.critic import diagnose
-from cosignal.agents.ledger import Call, Place
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.prompt_payload import Tried, build_payload
 from cosignal.agents.ranker import rank
-from cosignal.agents.rules import NAME, RulesChatModel
+from cosignal.agents.rules import critic as rules_critic
+from cosignal.agents.rules import features as rules_facts
+from cosignal.agents.rules.chat_model import NAME, RulesChatModel
 from cosignal.agents.schemas import Diagnosis, Failure
 from cosignal.errors import InvalidAnswer
 from cosignal.rl.signals.expression import parse_expression
@@ -135,7 +136,7 @@ async def test_convergence_proposes_to_remove_shaping() -> None:
     found = await generator(raw)
     assert found[0].terms == []
     ranking = await rank(
-        role_model("ranker"), Place(1), build_context(evidence(raw), (), await critic(raw)),
+        role_model("ranker"), Place(1), build_payload(evidence(raw), (), await critic(raw)),
         {f"p1-r0-{i}": proposal for i, proposal in enumerate(found)},
     )  # fmt: skip
     assert ranking.order[0] == "p1-r0-0"
@@ -228,7 +229,7 @@ async def test_positions_are_followed_in_the_direction_that_precedes_rewards() -
 async def test_the_critic_makes_a_real_tool_call_first() -> None:
     rows: list[Call] = []
     model = role_model("critic", record=rows.append)
-    context = build_context(evidence(stuck()))
+    context = build_payload(evidence(stuck()))
     message = await diagnose(model, Place(1), context, tools=[query_trainer], calls_left=3)
     assert isinstance(message, AIMessage)
     call = message.tool_calls[0]
@@ -244,7 +245,7 @@ async def test_without_features_the_tool_call_asks_for_the_curve() -> None:
     message = await diagnose(
         role_model("critic"),
         Place(1),
-        build_context(evidence(stuck() | {"features": []})),
+        build_payload(evidence(stuck() | {"features": []})),
         tools=[query_trainer],
         calls_left=1,
     )
@@ -254,7 +255,7 @@ async def test_without_features_the_tool_call_asks_for_the_curve() -> None:
 
 def test_it_works_as_a_plain_chat_model_and_says_what_it_is() -> None:
     model = RulesChatModel()
-    block = json.dumps(build_context(evidence(stuck())))
+    block = json.dumps(build_payload(evidence(stuck())))
     reply = model.invoke([SystemMessage("role: critic"), HumanMessage(f"```json\n{block}\n```")])
     assert Diagnosis.model_validate_json(reply.text).findings[0].failure is Failure.EXPLORATION_COLLAPSED
     assert "no language model" in model._llm_type
@@ -286,7 +287,7 @@ def test_expressions_scale_any_range_to_0_and_1() -> None:
     assert found.up() == "(u + 2) / 8"
     assert found.at_high() == "(u > 5.6)"
     assert found.over_team("max") == "(max(u, max_mates(u)) + 2) / 8"
-    assert rules_critic.collapsed(build_context(evidence(stuck()))["evidence"])
+    assert rules_critic.collapsed(build_payload(evidence(stuck()))["evidence"])
 
 
 def test_groups_with_the_same_features_are_read_together_and_others_apart() -> None:

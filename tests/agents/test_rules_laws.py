@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from agent_roles import early, feature, role_model, stuck
 from asked_rules import critic, expressions, generator, query_trainer, tried
-from cosignal.agents.context import Tried, build_context
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
-from cosignal.agents.ledger import Place
+from cosignal.agents.llm.ledger import Place
+from cosignal.agents.prompt_payload import Tried, build_payload
 from cosignal.agents.ranker import rank
 from cosignal.agents.schemas import ProposalSet
 from cosignal.rl.ipc.messages import Evidence
@@ -93,7 +93,7 @@ def _run(draw: st.DrawFn) -> tuple[Json, list[str]]:
 async def _all_answers(raw: Json) -> list[str]:
     """Everything that the rules say in an intervention of two rounds."""
     said: list[str] = []
-    context = build_context(Evidence.model_validate(raw))
+    context = build_payload(Evidence.model_validate(raw))
     call = await diagnose(role_model("critic"), Place(1), context, tools=[query_trainer], calls_left=1)
     assert isinstance(call, AIMessage)
     said.append(json.dumps(call.tool_calls))
@@ -101,7 +101,7 @@ async def _all_answers(raw: Json) -> list[str]:
     said.append(diagnosis.model_dump_json())
     history: list[Tried] = []
     for round_ in range(2):
-        context = build_context(Evidence.model_validate(raw), history, diagnosis)
+        context = build_payload(Evidence.model_validate(raw), history, diagnosis)
         answer: ProposalSet = await propose(role_model("generator"), Place(1), context, 4)
         listed = {f"p1-r{round_}-{i}": proposal for i, proposal in enumerate(answer.proposals)}
         ranking = await rank(role_model("ranker"), Place(1), context, listed)

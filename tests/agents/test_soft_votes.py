@@ -9,12 +9,12 @@ import pytest
 from asking import config
 from bad_server import bad_server, says_tokens
 from cosignal.agents.config import LimitsConfig, ModelConfig
-from cosignal.agents.ledger import Place
-from cosignal.agents.llm import TRANSITIONS, Door, RoleModel
-from cosignal.agents.providers import build_chat_model
+from cosignal.agents.llm.ledger import Place
+from cosignal.agents.llm.models import TRANSITIONS, RoleModel
+from cosignal.agents.llm.providers import build_chat_model
+from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.schemas import TransitionVote, TransitionVotes
-from cosignal.agents.soft_votes import soft_votes
-from cosignal.agents.transition_ranker import RankItem, RankSetting, rank_transitions
+from cosignal.agents.transition_ranker import RankItem, RankSetting, rank_transitions, soft_votes
 from cosignal.errors import ConfigError
 from cosignal.prompts import load_template
 from hypothesis import given
@@ -111,7 +111,7 @@ async def test_over_http_the_server_is_asked_for_them_and_one_query_gives_a_frac
     tokens = [plain('{"items":[{"id":"m0","reason":"r","prefer":'), ("1", LIKELY), plain("}]}")]
     items = [RankItem("0" * 16, "green", "before", "dig", "after")]
     with bad_server(says_tokens(*tokens), says_tokens(*tokens, content=None)) as server:
-        door, template = Door(LimitsConfig()), load_template("ranker", TRANSITIONS)
+        door, template = CallBudget(LimitsConfig()), load_template("ranker", TRANSITIONS)
         model = RoleModel("ranker", config(server, logprobs=True), door, lambda call: None, template)
         found = []
         for point in (7, 8):

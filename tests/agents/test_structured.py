@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import pytest
 from cosignal.agents.config import ModelConfig, Structured
+from cosignal.agents.llm.endpoint import asks_for_tools, first_method, raw_text, strict_schema
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
-from cosignal.agents.structured import asks_for_tools, first_method, raw_text, strict_schema
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel, Field
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bad_server import Behaviour, bad_server, completion, says, sends
-from cosignal.agents.tool_calls import usable
+from cosignal.agents.llm.parse import usable
 from cosignal.errors import InvalidAnswer
 from fake_run import DIAGNOSIS, FakePool, FakeTrainer, Session
 from langchain_core.messages import AIMessage

@@ -13,15 +13,16 @@ from agent_roles import Scripted, role_model
 from asking import config
 from bad_server import bad_server, says_tokens
 from cosignal.agents.config import LimitsConfig, LLMConfig, ModelConfig, can_rank_transitions
-from cosignal.agents.context import MAX_CHARS
-from cosignal.agents.ledger import Call, Place
-from cosignal.agents.llm import TRANSITIONS, Door, RoleModel, check_can_rank
-from cosignal.agents.question import Answered, Question
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.model_call import Answered, Question
+from cosignal.agents.llm.models import TRANSITIONS, RoleModel, check_can_rank
+from cosignal.agents.llm.rate_limits import CallBudget
+from cosignal.agents.prompt_payload import MAX_CHARS
 from cosignal.agents.schemas import TransitionVotes
 from cosignal.agents.transition_ranker import HOPELESS, RankItem, RankSetting, misvoted, prompt_of, rank_transitions
 from cosignal.errors import BudgetExhausted, ConfigError, InvalidAnswer, ModelAnswerError, PromptTooLong, ProviderError
 from cosignal.prompts import load_template
-from cosignal.rl.preferences.answers import RecordedAnswer
+from cosignal.rl.preferences.votes import RecordedAnswer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
@@ -46,7 +47,7 @@ def ranker(script: list[Any], rows: list[Call] | None = None, limits: LimitsConf
 
 def on_rules(rows: list[Call], *fallback: ModelConfig) -> RoleModel:
     template = load_template("ranker", TRANSITIONS)
-    return RoleModel("ranker", ModelConfig(fallback=fallback), Door(LimitsConfig()), rows.append, template)
+    return RoleModel("ranker", ModelConfig(fallback=fallback), CallBudget(LimitsConfig()), rows.append, template)
 
 
 async def asked(
@@ -121,7 +122,7 @@ class Counting(RoleModel):
     """Answers every question with 1, and counts those that wait for an answer at the same time."""
 
     def __init__(self, concurrency: int = 3) -> None:
-        door = Door(LimitsConfig(concurrency=concurrency))
+        door = CallBudget(LimitsConfig(concurrency=concurrency))
         super().__init__("ranker", ModelConfig(), door, lambda call: None, load_template("ranker", TRANSITIONS))
         self.asked = self.now = self.most = 0
 

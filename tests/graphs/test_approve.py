@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from cosignal.graphs.events import ApprovalGiven, ApprovalNeeded, Decided, Promoted
 from cosignal.graphs.history import quarantined, tried
 from cosignal.rl.signals.check import shape_hash
 from cosignal.rl.signals.signal import Signal
 from cosignal.runs.approvals import answer
+from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Decided, Promoted
 from cosignal.runs.store import LoopStore, RunView
 from fake_run import FakePool, FakeTrainer, Session, config
 from kills import Counted, Fragile, dies_at

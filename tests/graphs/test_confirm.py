@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cosignal.graphs.confirm import FINISHED, staleness
-from cosignal.graphs.events import Decided, Promoted
 from cosignal.graphs.history import tried
+from cosignal.graphs.nodes.confirm import FINISHED, staleness
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
+from cosignal.runs.events import Decided, Promoted
 from cosignal.runs.store import LoopStore
 from fake_run import UPDATE, FakePool, FakeTrainer, Killed, Session, config
 from hypothesis import given
@@ -183,7 +183,7 @@ async def test_a_confirmation_that_the_share_does_not_pay_for_is_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The round costs 720 000 steps, a confirmation 600 000. The trigger asks for both; here it asks for the first."""
-    monkeypatch.setattr("cosignal.graphs.observe.cost_of_round", lambda *_: 720_000)
+    monkeypatch.setattr("cosignal.graphs.nodes.observe.cost_of_round", lambda *_: 720_000)
     run = session(tmp_path, Pool(tmp_path, Trainer(tmp_path), {"verdict": moves(30)}))
     await leave_branch_steps(tmp_path, run, 1_300_000)
     await run.run()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cosignal.graphs.tools import ProbeRefusedError, launch_branches
+from cosignal.graphs.nodes.critic_tools import ProbeRefusedError, launch_branches
 from cosignal.runs.store import LoopStore
 from fake_run import DIAGNOSIS, FakePool, FakeTrainer, Session
 from langchain_core.messages import AIMessage

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cosignal.agents.ledger import Place
-from cosignal.graphs.drive import KEEP_CHECKPOINTS, open_checkpoints
+from cosignal.agents.llm.ledger import Place
+from cosignal.graphs.session.graph_runner import KEEP_CHECKPOINTS, open_checkpoints
 from fake_run import FakePool, FakeTrainer, Killed, Session
 from kills import Fragile, dies_at, undisturbed
 from langchain_core.messages import AIMessage

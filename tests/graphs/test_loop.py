@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
-from cosignal.graphs.events import NodeEntered, Promoted
+from cosignal.graphs.graph import step_limit
 from cosignal.graphs.history import arms_of, tried
-from cosignal.graphs.loop import step_limit
 from cosignal.rl.branches.config import GateConfig
 from cosignal.rl.ipc.messages import BranchJob, BranchResult, Evidence
+from cosignal.runs.events import NodeEntered, Promoted
 from cosignal.runs.store import LoopStore
 from fake_run import DIAGNOSIS, DOOR, GOAL, MATE, FakePool, FakeTrainer, Session, config, proposal, proposals, ranking
 from loop_runs import (

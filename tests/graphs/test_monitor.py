@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cosignal.graphs.events import Decided, NodeEntered, NodeLeft, RolledBack
 from cosignal.graphs.history import quarantined, tried
-from cosignal.graphs.monitor import monitor
+from cosignal.graphs.nodes.monitor import monitor
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.signals.check import shape_hash
 from cosignal.rl.signals.signal import Signal
+from cosignal.runs.events import Decided, NodeEntered, NodeLeft, RolledBack
 from cosignal.runs.store import LoopStore
 from fake_run import (
     DIAGNOSIS,

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cosignal.agents.context import build_context
+from cosignal.agents.prompt_payload import build_payload
 from cosignal.errors import ProviderError
 from fake_run import DIAGNOSIS, FakePool, FakeTrainer, Scripts, Session, config
 from loop_runs import goal_helps, nodes, nothing_helps, scripts, tables
@@ -42,7 +42,7 @@ async def test_insufficient_evidence_beside_a_failure_does_not_end_it(tmp_path: 
 async def test_a_prompt_that_cannot_be_made_short_ends_the_intervention_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cosignal.graphs.roles.build_context", partial(build_context, max_chars=100))
+    monkeypatch.setattr("cosignal.graphs.nodes.critic.build_payload", partial(build_payload, max_chars=100))
     trainer = FakeTrainer(tmp_path)
     await Session(tmp_path, trainer, FakePool(tmp_path, nothing_helps), {}).run()
     [decision] = (await tables(tmp_path))["decisions"]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from cosignal.errors import TrainerGone
-from cosignal.graphs import observe as module
-from cosignal.graphs.context import Ctx
-from cosignal.graphs.observe import observe
+from cosignal.graphs.context import Context
+from cosignal.graphs.nodes import observe as module
+from cosignal.graphs.nodes.observe import observe
 from cosignal.rl.ipc import messages as m
 from cosignal.runs.store import LoopStore
 from fake_run import INTERVAL, UPDATE, FakePool, FakeTrainer, Session, config
@@ -27,7 +27,7 @@ async def opened(run_dir: Path, trainer: FakeTrainer, **adaptation: Any) -> Any:
     session = Session(run_dir, trainer, FakePool(run_dir, nothing_helps), {})
     session.config = config(**adaptation).model_copy(update={"clock": trainer.clock})
     store = await LoopStore.open(run_dir)
-    ctx: Ctx = await session.context(store, [])
+    ctx: Context = await session.context(store, [])
 
     class Look:
         def __init__(self) -> None:
@@ -104,7 +104,7 @@ async def test_a_trainer_at_work_is_asked_about_once_a_second(tmp_path: Path, mo
     """Whatever it publishes: ten wake-ups a second would be ten questions."""
     trainer = FakeTrainer(tmp_path, stage="improving", clock="overlap", pace=1)
     async with opened(tmp_path, trainer) as look:
-        look.ctx.poll_s = Ctx.__dataclass_fields__["poll_s"].default
+        look.ctx.poll_s = Context.__dataclass_fields__["poll_s"].default
         look.ctx.wake.set()
         clock = Sleepless(monkeypatch)
         state = await look({"done_point": INTERVAL, "status": {"steps_main": STEPS}})

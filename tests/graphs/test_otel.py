@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 
 import pytest
-from cosignal.config import RunConfig
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
-from cosignal.graphs import otel
-from cosignal.graphs.otel import ENDPOINTS, PACKAGES, collector
-from cosignal.graphs.run import hidden_from_children, start
-from cosignal.graphs.spans import otlp_provider
+from cosignal.graphs.session.run import hidden_from_children, start
+from cosignal.graphs.tracing import otel
+from cosignal.graphs.tracing.otel import ENDPOINTS, PACKAGES, collector
+from cosignal.graphs.tracing.spans import otlp_provider
 
 ON = RunConfig.model_validate({"otel": {"enabled": True}})
 TRACES, ALL = ENDPOINTS
@@ -86,7 +86,7 @@ async def test_a_missing_extra_is_told_before_the_run_starts(monkeypatch: pytest
 
 
 def test_without_the_switch_nothing_is_imported() -> None:
-    code = "import sys, cosignal.graphs.run, cosignal.doctor; "
+    code = "import sys, cosignal.graphs.session.run, cosignal.doctor; "
     code += "print([m for m in sys.modules if m.startswith(('opentelemetry.exporter', 'openinference'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout == "[]\n"

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cosignal.config import RunConfig
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import RunLockedError
 from cosignal.graphs import routing
-from cosignal.graphs.branching import kept_exploration, round_exploration
-from cosignal.graphs.directory import lock_run, make_run, newest_unfinished, open_run
-from cosignal.graphs.loop import build_graph
-from cosignal.graphs.round import competence, cost_of_round, cost_until, levels, steps_left
+from cosignal.graphs.branches import kept_exploration, round_exploration
+from cosignal.graphs.graph import build_graph
+from cosignal.graphs.intervention import competence, cost_of_round, cost_until, levels, steps_left
+from cosignal.graphs.nodes.observe import trigger
+from cosignal.graphs.session.run_directory import lock_run, make_run, newest_unfinished, open_run
 from cosignal.graphs.state import State
-from cosignal.graphs.triggers import trigger
 from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.rl.signals.signal import Exploration, Signal
@@ -218,7 +218,7 @@ def test_resume_finds_the_newest_unfinished_run_of_the_same_config(tmp_path: Pat
 def test_a_run_that_another_process_runs_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
-    monkeypatch.setattr("cosignal.graphs.directory.LOCK_PATIENCE_S", 0.0)
+    monkeypatch.setattr("cosignal.graphs.session.run_directory.LOCK_PATIENCE_S", 0.0)
     monkeypatch.setattr(RunView, "waiting_for", lambda _: {"id": "p1-r0"} if waits else None)
     config = small(tmp_path)
     with lock_run(make_run(config)):
@@ -234,7 +234,7 @@ def test_a_run_that_another_process_runs_is_refused(
 
 
 def test_the_loop_process_does_not_import_torch() -> None:
-    code = "import sys, cosignal, cosignal.graphs.run; assert 'torch' not in sys.modules, 'torch'"
+    code = "import sys, cosignal, cosignal.graphs.session.run; assert 'torch' not in sys.modules, 'torch'"
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cosignal.agents.config import LLMConfig
-from cosignal.graphs.log import tracing_variables
+from cosignal.graphs.session.log import tracing_variables
 from fake_run import FakePool, FakeTrainer, Session
 from langchain_core.tracers.langchain import LangChainTracer
 from langsmith.utils import get_env_var
@@ -51,6 +51,6 @@ async def test_with_llm_tracing_they_are(tmp_path: Path, tracers: list[str]) -> 
 async def test_without_the_protection_they_would_be(
     tmp_path: Path, tracers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cosignal.graphs.drive.tracing_context", lambda **_: nullcontext())
+    monkeypatch.setattr("cosignal.graphs.session.graph_runner.tracing_context", lambda **_: nullcontext())
     await Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, first_helps)).run()
     assert tracers

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from converged import IN_FORCE, NEAR, Converged
-from cosignal.graphs.budget import cost_of_intervention
-from cosignal.graphs.remove import removals
+from cosignal.config.budget import cost_of_intervention
+from cosignal.graphs.nodes.remove_shaping import removals
 from cosignal.rl.ipc import messages as m
-from cosignal.rl.signals.removal import is_removal
-from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.signals.signal import Exploration, Signal, is_removal
 from fake_run import FULL, FakePool, Session, config
 from loop_runs import nodes, nothing_helps, tables
 

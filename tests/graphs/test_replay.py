@@ -14,13 +14,13 @@ from agent_roles import Scripted
 from bad_server import bad_server, says
 from blockbuster import blockbuster_ctx
 from cosignal.agents.config import ROLES, LLMConfig, PromptPaths
-from cosignal.config import RunConfig
+from cosignal.config.adaptation import AdaptationConfig
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError, NotARunError, ReplayError
-from cosignal.graphs.config import AdaptationConfig
 from cosignal.graphs.history import decided_before, tried_by
-from cosignal.graphs.rank_transitions import TITLE
-from cosignal.graphs.recorded import Books
-from cosignal.graphs.replay import Changes, replay_call, replay_role
+from cosignal.graphs.nodes.rank_transitions import TITLE
+from cosignal.graphs.replay.recorded_calls import RunTables
+from cosignal.graphs.replay.replay import Changes, replay_call, replay_role
 from cosignal.prompts import load_template
 from cosignal.runs.store import RunView
 from fake_run import DIAGNOSIS, GOAL, proposals, ranking
@@ -77,7 +77,7 @@ async def test_the_rules_give_the_same_answer_to_the_same_messages(ruled: Path, 
 
 async def test_a_model_s_call_is_rebuilt_with_what_tools_had_answered(tmp_path: Path) -> None:
     await recorded_run(tmp_path, scripts() | {"critic": [queries("1", "2"), DIAGNOSIS]})
-    books = Books(RunView(tmp_path), AdaptationConfig())
+    books = RunTables(RunView(tmp_path), AdaptationConfig())
     question = books.question(f"p{POINT}-r0-critic-t1-a0")
     assert question.calls_left == 1  # of three
     assert [type(message) for message in question.conversation] == [AIMessage, ToolMessage, ToolMessage]
@@ -102,7 +102,7 @@ async def test_a_repaired_answer_is_one_question(tmp_path: Path) -> None:
 
 
 async def test_a_question_knows_nothing_of_what_came_after_it(ruled: Path) -> None:
-    books = Books(RunView(ruled), AdaptationConfig())
+    books = RunTables(RunView(ruled), AdaptationConfig())
     assert books.question(CRITIC).context["history"] == []
     assert books.question(GENERATOR).context["history"] == []
     later = books.question(f"p{POINT}-r1-generator-t0-a0").context["history"]
@@ -239,7 +239,7 @@ async def test_an_unknown_call_is_answered_with_known_ones(ruled: Path) -> None:
 async def test_calls_about_moves_are_left_out(tmp_path: Path) -> None:
     await recorded_run(tmp_path, {**scripts(), "ranker": [ranking(*(f"p{POINT}-r0-{i}" for i in (1, 0, 2)))]})
     view = RunView(tmp_path)
-    books = Books(view, AdaptationConfig())
+    books = RunTables(view, AdaptationConfig())
     moves = next(row for row in books.calls if row["id"] == RANKER) | {"id": f"p{POINT}-r0-ranker-q0-b0-green-t0-a0"}
     books.calls.append(moves)
     questions, left_out = books.questions("ranker")
@@ -261,7 +261,7 @@ async def test_calls_about_moves_are_left_out(tmp_path: Path) -> None:
 async def test_a_fitted_scorer_takes_the_place_of_a_proposal(
     ruled: Path, title: str | None, groups: dict[str, Any], most: int
 ) -> None:
-    books = Books(RunView(ruled), AdaptationConfig(candidates=4))
+    books = RunTables(RunView(ruled), AdaptationConfig(candidates=4))
     books.rankings[POINT] = {"point": POINT, "detail": {"groups": groups}}
     first, *_ = (row for row in books.proposals if row["round"] == 0)
     books.proposals = [] if title is None else [first | {"proposal": first["proposal"] | {"title": title}}]
@@ -269,7 +269,7 @@ async def test_a_fitted_scorer_takes_the_place_of_a_proposal(
 
 
 async def test_evidence_of_another_version_is_left_out(ruled: Path) -> None:
-    books = Books(RunView(ruled), AdaptationConfig())
+    books = RunTables(RunView(ruled), AdaptationConfig())
     del books.looks[POINT]["evidence"]["stage"]
     questions, left_out = books.questions("generator")
     assert questions == [] and len(left_out) == 2

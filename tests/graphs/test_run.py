@@ -10,14 +10,14 @@ from typing import Any
 
 import cosignal
 import pytest
-from cosignal.config import RunConfig
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import ApprovalError, ConfigError, RunLockedError, TaskImportError, TrainerGone
-from cosignal.graphs.directory import make_run, newest_unfinished, open_run
-from cosignal.graphs.events import ApprovalGiven, ApprovalNeeded, Progress, RunFinished, RunStarted
-from cosignal.graphs.run import Run, _Clock, hidden_from_children, start
-from cosignal.rl.metrics import MetricsWriter
-from cosignal.rl.process import child_environment
+from cosignal.graphs.session.run import Run, _Clock, hidden_from_children, start
+from cosignal.graphs.session.run_directory import make_run, newest_unfinished, open_run
+from cosignal.rl.processes import child_environment
+from cosignal.rl.trainer.database import MetricsWriter
 from cosignal.runs.approvals import given_answer
+from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Progress, RunFinished, RunStarted
 from cosignal.runs.store import LoopStore, RunView
 
 
@@ -52,7 +52,7 @@ async def test_a_trainer_that_cannot_start_fails_the_run_and_leaves_it_to_resume
     async def gone(*_: Any) -> Any:
         raise TrainerGone("no memory")
 
-    monkeypatch.setattr("cosignal.graphs.run.attach_or_start", gone)
+    monkeypatch.setattr("cosignal.graphs.session.run.attach_or_start", gone)
     async with start(config(tmp_path, adaptation={"enabled": False})) as run:
         kinds = [event.kind async for event in run.events()]
         with pytest.raises(TrainerGone, match="no memory"):
@@ -75,7 +75,7 @@ async def test_a_stopped_run_has_a_result(tmp_path: Path, monkeypatch: pytest.Mo
     async def never(*_: Any) -> Any:
         await asyncio.sleep(600)
 
-    monkeypatch.setattr("cosignal.graphs.run.attach_or_start", never)
+    monkeypatch.setattr("cosignal.graphs.session.run.attach_or_start", never)
     async with start(config(tmp_path, adaptation={"enabled": False})) as run:
         async for event in run.events():
             assert event.kind == "run_started"
@@ -92,7 +92,7 @@ async def test_the_start_says_whether_prompts_leave_the_machine(
     async def gone(*_: Any) -> Any:
         raise TrainerGone("enough")
 
-    monkeypatch.setattr("cosignal.graphs.run.attach_or_start", gone)
+    monkeypatch.setattr("cosignal.graphs.session.run.attach_or_start", gone)
     monkeypatch.setenv("LANGSMITH_TRACING", "true")
     async with start(config(tmp_path, llm={"tracing": on}, adaptation={"enabled": False})) as run:
         [started] = [event async for event in run.events()]
@@ -150,7 +150,7 @@ async def test_a_run_is_done_and_unlocked_only_when_its_report_is_written(
         with pytest.raises(RunLockedError):
             open_run(config(tmp_path), resume=True)
 
-    monkeypatch.setattr("cosignal.graphs.run.write_report", look)
+    monkeypatch.setattr("cosignal.graphs.session.run.write_report", look)
     async with start(config(tmp_path)) as run:
         assert (await run.result()).state == "done"
     assert told == ["done", "running"]  # whose reader sees `stopped` once the lock is gone, and can resume
@@ -167,7 +167,7 @@ async def test_stopped_while_it_writes_its_report_the_later_report_wins(
         assert go.wait(60)
         states.append(state)
 
-    monkeypatch.setattr("cosignal.graphs.run.write_report", write)
+    monkeypatch.setattr("cosignal.graphs.session.run.write_report", write)
     async with start(config(tmp_path)) as run:
         assert await asyncio.to_thread(writing.wait, 30)
         asyncio.get_running_loop().call_later(0.1, go.set)
@@ -187,8 +187,8 @@ async def test_progress_and_wall_time_move_without_any_word_of_the_trainer(
             raise TrainerGone("the end")
         return progress(steps.pop(0))
 
-    monkeypatch.setattr("cosignal.graphs.run.TICK_S", 0.01)
-    monkeypatch.setattr("cosignal.graphs.run._progress", next_progress)
+    monkeypatch.setattr("cosignal.graphs.session.run.TICK_S", 0.01)
+    monkeypatch.setattr("cosignal.graphs.session.run._progress", next_progress)
     run, told = Run(config(tmp_path), open_run(config(tmp_path), resume=False)), list[int]()
     monkeypatch.setattr(run, "emit", lambda event: told.append(event.steps_total))
     store = await LoopStore.open(run.path)

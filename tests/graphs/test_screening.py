@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cosignal.graphs.history import tried
 from cosignal.rl.branches.config import BranchConfig
-from cosignal.rl.signals.recorded import Recorded
+from cosignal.rl.evidence.transition_sample import TransitionSample
 from cosignal.runs.store import LoopStore
 from fake_run import FULL, FakePool, FakeTrainer, Session, proposal, proposals, ranking, recorded, snapshot_name, spec
 from loop_runs import POINT, nothing_helps, scripts, tables
@@ -32,7 +32,7 @@ def with_ways(run_dir: Path) -> None:
     after, elsewhere = before.copy(), before.copy()
     after[..., column] += jitter[0] - 2
     elsewhere[..., column] += jitter[1]
-    paired: Recorded = replace(
+    paired: TransitionSample = replace(
         plain, rewarded_from=[before], rewarded_to=[after], plain_from=[before], plain_to=[elsewhere]
     )
     paired.save(run_dir / snapshot_name(POINT) / "recorded.safetensors")

@@ -10,11 +10,11 @@ from uuid import uuid4
 import pytest
 from asking import GOOD, KEY, asked
 from bad_server import bad_server, echoes_key, refuses, says
-from cosignal.agents.ledger import Call
-from cosignal.config import RunConfig
-from cosignal.graphs import spans as spans_module
-from cosignal.graphs.events import Event, SpansLost
-from cosignal.graphs.otel import RunFacts, spans_of
+from cosignal.agents.llm.ledger import Call
+from cosignal.config.run_config import RunConfig
+from cosignal.graphs.tracing import spans as spans_module
+from cosignal.graphs.tracing.otel import RunFacts, spans_of
+from cosignal.runs.events import Event, SpansLost
 from fake_run import DIAGNOSIS
 from langchain_core.messages import AIMessage
 from langgraph.errors import GraphInterrupt

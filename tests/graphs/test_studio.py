@@ -6,7 +6,7 @@ import importlib
 import json
 from pathlib import Path
 
-from cosignal.graphs.studio import graph
+from cosignal.graphs.graph import studio_graph
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +21,7 @@ def test_langgraph_json_names_a_factory_below_the_folder_that_it_installs() -> N
 
 def test_its_graph_has_nodes_and_schemas_that_are_json() -> None:
     """The context has none: a trainer and a pool are no data."""
-    shown = graph()
+    shown = studio_graph()
     nodes = {node["id"] for node in shown.get_graph(xray=True).to_json()["nodes"]}
     assert {"observe", "critic", "generator", "validate", "decide", "promote"} <= nodes
     for schema in (shown.get_input_jsonschema(), shown.get_output_jsonschema()):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cosignal.graphs.events import NodeLeft
-from cosignal.graphs.trace import tool_calls
+from cosignal.graphs.tracing.visits import tool_calls
+from cosignal.runs.events import NodeLeft
 from cosignal.runs.store import LoopStore
 from fake_run import DIAGNOSIS, FakePool, FakeTrainer, Session
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage

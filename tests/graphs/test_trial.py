@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from agent_roles import Scripted
 from cosignal.errors import ReplayError, SnapshotError
-from cosignal.graphs.events import BranchFinished, Event
-from cosignal.graphs.replay import Changes, replay_call
-from cosignal.graphs.trial import Trial
+from cosignal.graphs.replay.offline_round import Trial
+from cosignal.graphs.replay.replay import Changes, replay_call
+from cosignal.runs.events import BranchFinished, Event
 from cosignal.runs.store import RunView
 from fake_run import FULL, FakePool, proposal, proposals
 from loop_runs import POINT, goal_helps, nothing_helps, scripts

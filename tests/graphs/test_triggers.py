@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cosignal.graphs.triggers import stays, trigger
+from cosignal.graphs.nodes.observe import stays, trigger
+from cosignal.rl.evidence.stage import STAGES
 from cosignal.rl.ipc.messages import Stage, TrainerStatus
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
-from cosignal.rl.stages import STAGES
 from hypothesis import given
 from hypothesis import strategies as st
 

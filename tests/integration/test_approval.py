@@ -11,7 +11,7 @@ from typing import Any
 import cosignal
 import psutil
 import pytest
-from cosignal.graphs.events import ApprovalNeeded
+from cosignal.runs.events import ApprovalNeeded
 from short_runs import family, short_config, start_run, story, the_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]

@@ -12,9 +12,9 @@ import pytest
 from agent_roles import Scripted
 from cosignal import RunConfig, RunView
 from cosignal.errors import ConfigError
-from cosignal.graphs.events import Event
-from cosignal.rl.preferences.answers import read_answers
+from cosignal.rl.preferences.votes import read_answers
 from cosignal.rl.signals.scorer import Scorers
+from cosignal.runs.events import Event
 from cosignal.runs.report import cost
 from langchain_core.messages import BaseMessage
 from short_runs import SHORT

@@ -18,10 +18,11 @@ import random_engine
 from agent_roles import early, evidence
 from cosignal import RunConfig, RunView
 from cosignal.agents.config import LimitsConfig, ModelConfig
-from cosignal.agents.context import build_context
 from cosignal.agents.generator import propose
-from cosignal.agents.ledger import Call, Place
-from cosignal.agents.llm import Door, RoleModel
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.models import RoleModel
+from cosignal.agents.llm.rate_limits import CallBudget
+from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, Proposal, ProposalSet
 from cosignal.errors import InvalidAnswer, ProviderError
 from cosignal.rl.signals.check import CheckReport, check_signal, proposal_hash
@@ -73,9 +74,9 @@ def engine(url: str, **changes: Any) -> dict[str, Any]:
 
 async def test_senseless_answers_end_as_proposals_or_as_invalid_answers(url: str, tell: Tell) -> None:
     rows: list[Call] = []
-    door = Door(LimitsConfig.model_validate(FREE))
+    door = CallBudget(LimitsConfig.model_validate(FREE))
     model = RoleModel("generator", ModelConfig.model_validate(engine(url)), door, rows.append)
-    context = build_context(evidence(early()), [], Diagnosis.model_validate(DIAGNOSIS))
+    context = build_payload(evidence(early()), [], Diagnosis.model_validate(DIAGNOSIS))
     ends: list[ProposalSet | InvalidAnswer] = []
     for number in range(QUESTIONS):
         try:
@@ -120,8 +121,8 @@ async def test_all_roles_senseless_with_tools_and_no_fallback_the_run_still_ends
 async def test_the_servers_refusal_of_a_json_schema_is_an_error_of_ours(url: str) -> None:
     rows: list[Call] = []
     config = ModelConfig.model_validate(engine(url, structured="json_schema"))
-    model = RoleModel("generator", config, Door(LimitsConfig()), rows.append)
-    context = build_context(evidence(early()), [], Diagnosis.model_validate(DIAGNOSIS))
+    model = RoleModel("generator", config, CallBudget(LimitsConfig()), rows.append)
+    context = build_payload(evidence(early()), [], Diagnosis.model_validate(DIAGNOSIS))
     with pytest.raises(ProviderError, match="response_format"):
         await propose(model, Place(0, 0), context, 4)
     assert [row.outcome for row in rows] == ["error"]
@@ -130,8 +131,8 @@ async def test_the_servers_refusal_of_a_json_schema_is_an_error_of_ours(url: str
 async def test_auto_finds_out_that_the_server_takes_no_json_schema(url: str) -> None:
     rows: list[Call] = []
     config = ModelConfig.model_validate(engine(url, structured="auto"))
-    model = RoleModel("generator", config, Door(LimitsConfig()), rows.append)
-    context = build_context(evidence(early()), [], Diagnosis.model_validate(DIAGNOSIS))
+    model = RoleModel("generator", config, CallBudget(LimitsConfig()), rows.append)
+    context = build_payload(evidence(early()), [], Diagnosis.model_validate(DIAGNOSIS))
     with pytest.raises(InvalidAnswer):  # nothing bounds what it says then
         await propose(model, Place(0, 0), context, 4)
     assert [row.structured for row in rows] == ["json_schema", "prompt", "prompt"]

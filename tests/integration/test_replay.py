@@ -10,11 +10,11 @@ import cosignal
 import pytest
 from agent_roles import Scripted
 from cosignal import RunConfig, RunView
-from cosignal.agents.ledger import Place
+from cosignal.agents.llm.ledger import Place
 from cosignal.agents.schemas import Proposal
 from cosignal.cli import app
-from cosignal.graphs.replay import Changes, replay_call
-from cosignal.graphs.trial import Trial, tried_on_branches
+from cosignal.graphs.replay.offline_round import Trial, tried_on_branches
+from cosignal.graphs.replay.replay import Changes, replay_call
 from fake_run import proposal, proposals
 from replays import files
 from short_runs import SHORT

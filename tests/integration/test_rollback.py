@@ -9,8 +9,8 @@ from typing import Any
 import cosignal
 import pytest
 from agent_roles import Scripted
-from cosignal.graphs.events import RolledBack
-from cosignal.runs.story import story
+from cosignal.runs.events import RolledBack
+from cosignal.runs.timeline import timeline
 from fake_run import DIAGNOSIS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -64,6 +64,6 @@ async def test_a_harmful_promotion_is_rolled_back_and_the_run_is_where_it_was(tm
     assert returns[undone + 1] == returns[promoted]  # same policy, same evaluation seeds
     steps = [row["steps"] for row in view.metrics()]
     assert steps == sorted(steps)
-    assert "is undone by v2" in next(moment.text for moment in story(view) if moment.kind == "rollback")
+    assert "is undone by v2" in next(moment.text for moment in timeline(view) if moment.kind == "rollback")
     page = (result.path / "report.html").read_text()
     assert "1 promoted, 1 rolled back" in page

@@ -16,8 +16,8 @@ from typing import Any, get_args
 import pytest
 from agent_roles import evidence, stuck
 from cosignal.agents import schemas
-from cosignal.agents.context import build_context, evidence_keys, term_kinds
-from cosignal.agents.llm import TRANSITIONS
+from cosignal.agents.llm.models import TRANSITIONS
+from cosignal.agents.prompt_payload import build_payload, evidence_keys, term_kinds
 from cosignal.errors import ConfigError
 from cosignal.prompts import Rendered, fenced, load_template, quoted, render
 from cosignal.rl.ipc.messages import FeatureEvidence, Stage, TermEvidence
@@ -160,7 +160,7 @@ def test_the_critic_is_told_what_the_statistics_mean_and_what_to_cite() -> None:
     for field in ("reached_low_share", "reached_high_share", "change_before_reward", "end_success", "end_failure"):
         assert field in FeatureEvidence.model_fields
         assert f"`{field}`" in system
-    keys = evidence_keys(build_context(evidence(stuck()))["evidence"])
+    keys = evidence_keys(build_payload(evidence(stuck()))["evidence"])
     for part in ("features", "events", "behaviour"):
         assert f"`{part}.<" in system
         assert any(key.startswith(f"{part}.") for key in keys)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cosignal.rl import evaluate
 from cosignal.rl.config import TaskConfig
-from cosignal.rl.evaluate import Evaluator
+from cosignal.rl.training import evaluate
+from cosignal.rl.training.evaluate import Evaluator
 from training_lines import assert_same_state, small_config, trained
 
 TASK = TaskConfig(name="two_switch", n_max=30)

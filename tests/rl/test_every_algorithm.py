@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.actions import entropy_at_start
-from cosignal.rl.branches.fork import run_branch
-from cosignal.rl.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.config import TaskConfig, TrainingConfig
-from cosignal.rl.evaluate import Evaluator
+from cosignal.rl.evidence.episodes import entropy_at_start
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Exploration, Signal
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.training.evaluate import Evaluator
+from cosignal.rl.training.line import TrainingLine
 from training_lines import UPDATE, small_config, trained
 
 PPO: dict[str, Any] = {"minibatches": 2}

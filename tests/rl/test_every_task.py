@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from cosignal.rl.checkpoint import load_snapshot, save_snapshot
 from cosignal.rl.config import TaskConfig, TrainingConfig
-from cosignal.rl.evaluate import Evaluator
-from cosignal.rl.evidence import build_evidence
-from cosignal.rl.shipped import ShippedName
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.envs.registry import ShippedName
+from cosignal.rl.evidence.build import build_evidence
+from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.training.evaluate import Evaluator
+from cosignal.rl.training.line import TrainingLine
 from training_lines import small_config, trained
 
 SMALL: dict[str, dict[str, Any]] = {

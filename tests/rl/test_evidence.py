@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from cosignal.errors import CosignalError
 from cosignal.rl.config import TaskConfig
-from cosignal.rl.evidence import build_evidence, query
+from cosignal.rl.evidence.build import build_evidence, query
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.task import FloatArray, IntArray
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.training.line import TrainingLine
 from training_lines import small_config, trained
 
 BUDGET = 20 * 128

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cosignal.rl.branches.fork import _enter, run_branch
-from cosignal.rl.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.branches.run_branch import _enter, run_branch
 from cosignal.rl.config import TaskConfig
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Exploration, Signal
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.training.line import TrainingLine
 from training_lines import UPDATE, assert_same_state, small_config, trained
 
 SHAPED = Signal.model_validate(

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.algorithms.make import make_learner
+from cosignal.rl.algorithms.registry import make_learner
 from cosignal.rl.config import TaskConfig
-from cosignal.rl.episodes import EpisodeTracker
-from cosignal.rl.evaluate import Evaluator
-from cosignal.rl.mainline import MainLine
-from cosignal.rl.metrics import connect, read_counter
-from cosignal.rl.recorder import TransitionRecorder
-from cosignal.rl.replay import Replay
+from cosignal.rl.evidence.episodes import EpisodeTracker
+from cosignal.rl.evidence.transition_sample import TransitionSampler
 from cosignal.rl.signals.rewards import Rewards
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.task import BatchedTask, IntArray, Step
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.trainer.database import connect, read_counter
+from cosignal.rl.trainer.main_run import MainRun
+from cosignal.rl.training.evaluate import Evaluator
+from cosignal.rl.training.line import TrainingLine
+from cosignal.rl.training.replay_buffer import ReplayBuffer
 from training_lines import small_config, trained
 
 LENGTH, ENVS = 16, 8
@@ -71,7 +71,7 @@ def test_nothing_is_recorded_of_a_step_that_was_not_finished(tmp_path: Path) -> 
     rollout = line.collector.rollout
     rollout.lost = np.zeros_like(rollout.reward)
     rollout.lost[:, 1:] = 1
-    replay, recorder = Replay(line.spec, 1000, tmp_path), TransitionRecorder(line.spec)
+    replay, recorder = ReplayBuffer(line.spec, 1000, tmp_path), TransitionSampler(line.spec)
     replay.add(rollout)
     recorder.add(rollout)
     assert replay.count == LENGTH and recorder.count <= LENGTH
@@ -126,7 +126,7 @@ def counted(directory: Path, workers: int) -> list[Any]:
     task = TaskConfig(env="fragile_envs:Tired", n_max=8, team_reward="mean", workers=workers)
     config = small_config(envs=3).model_copy(update={"task": task})
     (directory / "training.json").write_text(config.model_dump_json())
-    main = MainLine(directory)
+    main = MainRun(directory)
     for _ in range(2):
         main.update()
     main.count("training")

@@ -6,8 +6,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from cosignal.rl.metrics import LoggedSignal, MetricsWriter, read_counter, read_signals, trained_updates
 from cosignal.rl.signals.signal import Signal
+from cosignal.rl.trainer.database import LoggedSignal, MetricsWriter, read_counter, read_signals, trained_updates
 
 
 def entry(version: int, key: str) -> LoggedSignal:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from cosignal import RunConfig
-from cosignal.rl.checkpoint import save_snapshot
-from cosignal.rl.evaluate import Evaluator
-from cosignal.rl.play_episode import play_episode
-from cosignal.rl.played_episode import PlayedEpisode
+from cosignal.rl.playback.__main__ import play_episode
+from cosignal.rl.playback.schema import PlayedEpisode
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.training.checkpoint import save_snapshot
+from cosignal.rl.training.evaluate import Evaluator
+from cosignal.rl.training.line import TrainingLine
 
 TERMS = (
     PotentialTerm(name="door", expression="-dist_door", weight=1.0),
@@ -63,7 +63,7 @@ def test_a_process_of_its_own_prints_it_and_says_what_is_missing(tmp_path: Path)
     policy = line()
     (tmp_path / "training.json").write_text(policy.config.model_dump_json())
     save_snapshot(policy, tmp_path / "checkpoints" / "update_000000000")
-    command = [sys.executable, "-m", "cosignal.rl.play_episode", str(tmp_path)]
+    command = [sys.executable, "-m", "cosignal.rl.playback", str(tmp_path)]
     told = subprocess.run([*command, "checkpoints/update_000000000", "1"], capture_output=True, text=True, check=True)
     played = PlayedEpisode.model_validate_json(told.stdout)
     assert played == play_episode(policy, "checkpoints/update_000000000", 1)

@@ -11,15 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from cosignal.rl.algorithms.ippo import IPPO
-from cosignal.rl.branches.fork import run_branch
-from cosignal.rl.checkpoint import load_snapshot
+from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc import messages as m
-from cosignal.rl.metrics import read_signals
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.task import splitmix64
-from cosignal.rl.trainer import Trainer
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.trainer.database import read_signals
+from cosignal.rl.trainer.process import Trainer
+from cosignal.rl.training.checkpoint import load_snapshot
+from cosignal.rl.training.line import TrainingLine
 from scripted_trainer import Ask, Script, run_scripted
 from training_lines import UPDATE, assert_same_state, small_config
 
@@ -183,7 +183,7 @@ def test_what_an_adopted_state_does_to_the_counters_depends_on_the_clock(whole: 
 @pytest.fixture
 def at_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
     """An overlap trainer that promoted `goal` over `near` at update 6 and went on to update 9."""
-    monkeypatch.setattr("cosignal.rl.trainer.TrainerServer", lambda _: Script([]))
+    monkeypatch.setattr("cosignal.rl.trainer.process.TrainerServer", lambda _: Script([]))
     (tmp_path / "training.json").write_text(config("overlap").model_dump_json())
     found = Trainer(tmp_path)
     found._start()

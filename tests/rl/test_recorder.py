@@ -6,11 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cosignal.rl.episodes import EpisodeTracker
-from cosignal.rl.recorder import LAG, PAIRS, PAIRS_PER_UPDATE, TransitionRecorder, ways
-from cosignal.rl.rollout import Rollout
-from cosignal.rl.signals.recorded import Recorded
+from cosignal.rl.evidence.episodes import EpisodeTracker
+from cosignal.rl.evidence.transition_sample import (
+    LAG,
+    PAIRS,
+    PAIRS_PER_UPDATE,
+    TransitionSample,
+    TransitionSampler,
+    ways,
+)
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
+from cosignal.rl.training.rollout import Rollout
 
 AGENTS = 2
 SPEC = TaskSpec(
@@ -71,12 +77,12 @@ def test_a_rollout_that_is_too_short_has_none() -> None:
     assert [found.shape for found in ways(rollout(at(LAG, 3)))] == [(0, 3), (0, 3)]
 
 
-def kept(recorder: TransitionRecorder) -> Recorded:
+def kept(recorder: TransitionSampler) -> TransitionSample:
     return recorder.recorded(EpisodeTracker(SPEC, 1))
 
 
 def test_as_many_plain_pairs_are_kept_as_rewarded_ones() -> None:
-    recorder = TransitionRecorder(SPEC)
+    recorder = TransitionSampler(SPEC)
     recorder.add(rollout(at(12, 3, (8, 1))))
     recorded = kept(recorder)
     assert recorded.rewarded_from[0].shape == (1, AGENTS, 1)
@@ -87,13 +93,13 @@ def test_as_many_plain_pairs_are_kept_as_rewarded_ones() -> None:
 
 
 def test_without_a_reward_nothing_is_paired() -> None:
-    recorder = TransitionRecorder(SPEC)
+    recorder = TransitionSampler(SPEC)
     recorder.add(rollout(at(12, 3)))
     assert [len(x[0]) for x in (kept(recorder).rewarded_from, kept(recorder).plain_from)] == [0, 0]
 
 
 def test_the_ring_keeps_the_newest_and_never_more() -> None:
-    recorder = TransitionRecorder(SPEC)
+    recorder = TransitionSampler(SPEC)
     for update in range(40):  # more rewarded starts each than are taken
         recorder.add(rollout(np.vstack([np.zeros((6, 8)), at(6, 8, *[(t, e) for t in range(6) for e in range(4)])]),
                              start=1000 * update))  # fmt: skip
@@ -105,20 +111,20 @@ def test_the_ring_keeps_the_newest_and_never_more() -> None:
 
 
 def test_the_same_rollouts_give_the_same_pairs_also_from_a_snapshot() -> None:
-    def add(recorder: TransitionRecorder, updates: range) -> TransitionRecorder:
+    def add(recorder: TransitionSampler, updates: range) -> TransitionSampler:
         for update in updates:
             recorder.add(rollout(at(12, 40, *[(8, e) for e in range(30)]), start=1000 * update))
         return recorder
 
-    whole = add(TransitionRecorder(SPEC), range(6))
-    half = TransitionRecorder(SPEC)
-    half.load_state_dict(add(TransitionRecorder(SPEC), range(3)).state_dict())
+    whole = add(TransitionSampler(SPEC), range(6))
+    half = TransitionSampler(SPEC)
+    half.load_state_dict(add(TransitionSampler(SPEC), range(3)).state_dict())
     for name, array in add(half, range(3, 6)).state_dict().items():
         np.testing.assert_array_equal(array, whole.state_dict()[name], err_msg=name)
 
 
 def test_a_snapshot_of_an_older_version_has_no_pairs(tmp_path: Path) -> None:
-    recorder = TransitionRecorder(SPEC)
+    recorder = TransitionSampler(SPEC)
     recorder.add(rollout(at(12, 3, (8, 1))))
     old = {name: array for name, array in recorder.state_dict().items() if name in recorder.ring or name == "count"}
     recorder.load_state_dict(old)
@@ -128,9 +134,9 @@ def test_a_snapshot_of_an_older_version_has_no_pairs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_pairs_are_in_the_file(tmp_path: Path, paired: bool) -> None:
-    recorder = TransitionRecorder(SPEC)
+    recorder = TransitionSampler(SPEC)
     recorder.add(rollout(at(12, 3, (8, 1)) if paired else at(12, 3)))
     kept(recorder).save(tmp_path / "r.safetensors")
-    again = Recorded.load(tmp_path / "r.safetensors", SPEC)
+    again = TransitionSample.load(tmp_path / "r.safetensors", SPEC)
     for name in ("rewarded_from", "rewarded_to", "plain_from", "plain_to"):
         np.testing.assert_array_equal(getattr(again, name)[0], getattr(kept(recorder), name)[0])

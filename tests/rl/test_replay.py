@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from cosignal.errors import SnapshotError
-from cosignal.rl import replay as module
-from cosignal.rl.replay import Replay, remove_stale
-from cosignal.rl.rollout import Rollout
 from cosignal.rl.task import FeatureSpec, GroupSpec, TaskSpec
+from cosignal.rl.training import replay_buffer as module
+from cosignal.rl.training.replay_buffer import ReplayBuffer, remove_stale
+from cosignal.rl.training.rollout import Rollout
 
 X = FeatureSpec(name="x", kind="quantity", low=0, high=1)
 SPEC = TaskSpec(
@@ -36,14 +36,14 @@ def rollout(first: int, steps: int = 2, envs: int = 3) -> Rollout:
     )
 
 
-def filled(parent: Path, capacity: int, rollouts: int) -> Replay:
-    found = Replay(SPEC, capacity, parent)
+def filled(parent: Path, capacity: int, rollouts: int) -> ReplayBuffer:
+    found = ReplayBuffer(SPEC, capacity, parent)
     for i in range(rollouts):
         found.add(rollout(6 * i))
     return found
 
 
-def drawn(replay: Replay, n: int = 500) -> np.ndarray:
+def drawn(replay: ReplayBuffer, n: int = 500) -> np.ndarray:
     return replay.sample(n, torch.Generator().manual_seed(1)).reward
 
 
@@ -86,7 +86,7 @@ def test_forks_of_a_snapshot_go_their_own_ways(tmp_path: Path) -> None:
     state = main.state_dict()
     main.link_into(snapshot)
     main.add(rollout(1000))
-    fork = Replay(SPEC, 1000, tmp_path / "replay")
+    fork = ReplayBuffer(SPEC, 1000, tmp_path / "replay")
     fork.load_state_dict(state, snapshot)
     assert set(drawn(fork)) == set(range(18))
     fork.add(rollout(2000))
@@ -106,7 +106,7 @@ def test_a_snapshot_outlives_the_line_that_made_it(tmp_path: Path) -> None:
     folder = main.folder
     del main
     assert not folder.exists()
-    fork = Replay(SPEC, 20, tmp_path / "replay")
+    fork = ReplayBuffer(SPEC, 20, tmp_path / "replay")
     fork.load_state_dict(state, snapshot)
     assert set(drawn(fork)) == set(range(4, 24))
 
@@ -115,7 +115,7 @@ def test_a_missing_file_is_a_snapshot_error(tmp_path: Path) -> None:
     state = filled(tmp_path, 20, 4).state_dict()
     for directory in (None, tmp_path):
         with pytest.raises(SnapshotError, match="use save_snapshot and load_snapshot"):
-            Replay(SPEC, 20, tmp_path).load_state_dict(state, directory)
+            ReplayBuffer(SPEC, 20, tmp_path).load_state_dict(state, directory)
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from cosignal.agents.context import term_kinds
-from cosignal.graphs.triggers import WRONG
+from cosignal.agents.prompt_payload import term_kinds
+from cosignal.graphs.nodes.observe import WRONG
+from cosignal.rl.evidence.stage import STAGES, StageRule
 from cosignal.rl.ipc.messages import Stage
-from cosignal.rl.stages import STAGES, StageRule
 
 DOCS = Path(__file__).parents[2] / "docs" / "failures.md"
 PURPOSES = {"repair": "something is wrong", "removal": "to take shaping away", None: "no"}

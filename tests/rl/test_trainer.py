@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cosignal.rl import trainer as trainer_module
-from cosignal.rl.branches.fork import run_branch
-from cosignal.rl.checkpoint import load_snapshot
+from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc import messages as m
-from cosignal.rl.metrics import read_counter, read_signals
 from cosignal.rl.signals.signal import Exploration, Signal
-from cosignal.rl.trainer import Trainer
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.trainer import process as trainer_module
+from cosignal.rl.trainer.database import read_counter, read_signals
+from cosignal.rl.trainer.process import Trainer
+from cosignal.rl.training.checkpoint import load_snapshot
+from cosignal.rl.training.line import TrainingLine
 from scripted_trainer import Ask, Script, run_scripted
 from training_lines import UPDATE, assert_same_state, small_config
 
@@ -254,7 +254,7 @@ def test_the_seam_is_paid_for_by_the_thread_that_serves_it(tmp_path: Path, monke
 
     monkeypatch.setattr(script, "poll", slow_poll)
     monkeypatch.setattr(script, "publish", slow_publish)
-    monkeypatch.setattr("cosignal.rl.mainline.time.thread_time", lambda: now[0])
+    monkeypatch.setattr("cosignal.rl.trainer.main_run.time.thread_time", lambda: now[0])
     found = run_scripted(tmp_path, overlap(), script, monkeypatch)
     assert found.cost.seam_s == 2.0 * 3 + 1.0 * len(script.said)
     written = {name: float(read_counter(tmp_path / "trainer.db", name) or -1) for name in ("seam_cpu_s", "cpu_s")}

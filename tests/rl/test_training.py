@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from cosignal.errors import SignalError, SnapshotError
 from cosignal.rl.algorithms.ippo import IPPO
-from cosignal.rl.checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot
 from cosignal.rl.config import TaskConfig
 from cosignal.rl.signals.signal import Exploration, Signal
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.training.checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot
+from cosignal.rl.training.line import TrainingLine
 from training_lines import assert_same_state, small_config, trained
 
 NEAR = {"name": "near", "kind": "potential", "expression": "-dist_nearest_open_switch / 12"}
@@ -142,7 +142,7 @@ def test_annealing_changes_no_advantage_and_no_update() -> None:
 
 
 def test_without_the_offset_annealing_would_change_what_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cosignal.rl.training.annealed_potential", lambda *_: None)
+    monkeypatch.setattr("cosignal.rl.training.line.annealed_potential", lambda *_: None)
     kept, uncorrected = annealing_lines(5)
     assert np.abs(advantages(uncorrected) - advantages(kept)).max() > 0.05
 

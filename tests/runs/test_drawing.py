@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cosignal.runs import charts, report
-from cosignal.runs.drawing import Edge, Topology, arrange, layers, spine, svg
+from cosignal.runs.graph_picture import Edge, Topology, arrange, layers, spine, svg
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_run import GRAPH

@@ -17,10 +17,12 @@ import made_up_run
 import pytest
 from cosignal import RunView
 from cosignal.errors import ConfigError, NotARunError
+from cosignal.runs.page import app as live
 from cosignal.runs.page import app as pages
-from cosignal.runs.page import content, create_app, live, server
-from cosignal.runs.page.gate_sums import gate_sums
-from cosignal.runs.page.shelf import Shelf
+from cosignal.runs.page import content, create_app
+from cosignal.runs.page import serve as server
+from cosignal.runs.page.content import gate_sums
+from cosignal.runs.page.run_index import RunIndex
 from httpx import ASGITransport, AsyncClient
 from poisoned_run import FAILED, REPLAY, poisoned
 
@@ -243,11 +245,11 @@ async def test_a_page_is_told_when_its_run_changes(tmp_path: Path, monkeypatch: 
 
 
 def test_runs_are_found_in_folders_and_by_themselves(folder: Path, tmp_path: Path) -> None:
-    assert set(Shelf([folder]).runs()) == {"one", "two"}
-    assert set(Shelf([folder / "one"]).runs()) == {"one"}
-    assert Shelf([tmp_path]).runs() == {}
+    assert set(RunIndex([folder]).runs()) == {"one", "two"}
+    assert set(RunIndex([folder / "one"]).runs()) == {"one"}
+    assert RunIndex([tmp_path]).runs() == {}
     with pytest.raises(NotARunError, match="no folder at"):
-        Shelf([tmp_path / "nowhere"])
+        RunIndex([tmp_path / "nowhere"])
 
 
 async def test_a_run_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:

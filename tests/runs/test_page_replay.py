@@ -13,7 +13,8 @@ import made_up_run
 import pytest
 from cosignal.prompts import load_template
 from cosignal.runs.page import app as pages
-from cosignal.runs.page import asking, create_app
+from cosignal.runs.page import create_app
+from cosignal.runs.page import replay_jobs as asking
 from httpx import ASGITransport, AsyncClient, Response
 from replays import CRITIC, GENERATOR, files, recorded_run
 

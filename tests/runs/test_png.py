@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cosignal.runs import png
-from cosignal.runs.drawing import NODE_H, NODE_W, Topology, arrange
+from cosignal.runs import graph_picture as png
+from cosignal.runs.graph_picture import NODE_H, NODE_W, Topology, arrange
 from cosignal.runs.report import loop_topology
 from made_up_run import GRAPH
 from PIL import Image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from cosignal.graphs import events as e
+from cosignal.runs import events as e
 from cosignal.runs import progress
 from made_up_run import QUESTION
 from rich.console import Console

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cosignal.agents.replayed import Rebuilt, Replay, ReplayedArm, RoleReplay, Side, Validation
+from cosignal.agents.replay_results import Rebuilt, Replay, ReplayedArm, RoleReplay, Side, Validation
 from cosignal.errors import ReplayError
 from cosignal.runs.replays import call_line, read_replay, replay_lines, show, summary_lines, write_replay
 from rich.console import Console

@@ -14,7 +14,7 @@ from cosignal.errors import NotARunError
 from cosignal.runs import report
 from cosignal.runs.interventions import interventions
 from cosignal.runs.store import RunView, steps_of
-from cosignal.runs.story import story
+from cosignal.runs.timeline import timeline
 from made_up_later import add_later_events
 from made_up_run import GRAPH
 
@@ -113,7 +113,7 @@ def test_verdicts_that_are_new_are_shown_in_words(finished_run: Path) -> None:
     words = " ".join(page.words)
     assert "insufficient evidence" in words
     assert "screened out" in words
-    assert "insufficient evidence" in [moment.text for moment in story(RunView(finished_run))]
+    assert "insufficient evidence" in [moment.text for moment in timeline(RunView(finished_run))]
 
 
 def set_value(run_dir: Path, name: str, value: str) -> None:
@@ -234,7 +234,7 @@ def test_the_interval_by_hand() -> None:
 
 
 def test_the_story_is_in_order(finished_run: Path) -> None:
-    moments = story(RunView(finished_run))
+    moments = timeline(RunView(finished_run))
     assert [moment.kind for moment in moments] == [
         "stage", "stage", "diagnosis", "verdict", "verdict", "promotion", "stage", "stage"
     ]  # fmt: skip
@@ -260,8 +260,8 @@ def eventful_run(finished_run: Path) -> Path:
 
 
 def test_the_story_tells_what_became_of_a_promotion(eventful_run: Path) -> None:
-    told = {moment.kind: moment.text for moment in story(RunView(eventful_run))[8:]}
-    verdicts = [moment.text for moment in story(RunView(eventful_run))[8:] if moment.kind == "verdict"]
+    told = {moment.kind: moment.text for moment in timeline(RunView(eventful_run))[8:]}
+    verdicts = [moment.text for moment in timeline(RunView(eventful_run))[8:] if moment.kind == "verdict"]
     assert [text.partition(":")[0] for text in verdicts] == ["declined", "stale"]
     assert told["control"] == "v2: the control's state is the main line, the signal stays"
     assert told["rollback"] == (
@@ -274,7 +274,7 @@ def test_a_rollback_without_a_word_of_the_loop_is_told_all_the_same(eventful_run
     """The loop was killed before it wrote it down."""
     with closing(sqlite3.connect(eventful_run / "loop.db")) as database, database:
         database.execute("DELETE FROM decisions WHERE verdict = 'rollback'")
-    [told] = [moment.text for moment in story(RunView(eventful_run)) if moment.kind == "rollback"]
+    [told] = [moment.text for moment in timeline(RunView(eventful_run)) if moment.kind == "rollback"]
     assert told == "v2 is undone by v3"
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
-from cosignal.config import RunConfig
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import NotARunError
-from cosignal.rl.metrics import LoggedSignal, MetricsWriter
 from cosignal.rl.signals.signal import Signal
+from cosignal.rl.trainer.database import LoggedSignal, MetricsWriter
 from cosignal.runs.store import LoopStore, RunView, provider
 
 

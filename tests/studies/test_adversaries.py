@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from agent_roles import early, evidence, stuck
 from cosignal.agents.config import LLMConfig
-from cosignal.agents.context import Tried, build_context
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
-from cosignal.agents.ledger import Call, Place
-from cosignal.agents.llm import Door, Models, build_models
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.models import Models, build_models
+from cosignal.agents.llm.rate_limits import CallBudget
+from cosignal.agents.prompt_payload import Tried, build_payload
 from cosignal.agents.ranker import rank
 from cosignal.agents.schemas import Diagnosis, Proposal
-from cosignal.studies.adversaries import KINDS_OF_ANSWERS, Style, adversary_models
-from cosignal.studies.harmful import origin
+from cosignal.studies.adversary.harmful_proposals import origin
+from cosignal.studies.adversary.providers import KINDS_OF_ANSWERS, Style, adversary_models
 
 PLATEAU = Diagnosis.model_validate(
     {"findings": [{"failure": "plateau", "cites": ["sparse.trend"], "explanation": "Nothing rises."}]}
@@ -27,12 +28,12 @@ Json = dict[str, Any]
 def models(style: Style, seed: int, calls: list[Call] | None = None) -> Models:
     config = LLMConfig()
     record = ([] if calls is None else calls).append
-    return build_models(config, Door(config.limits), record, adversary_models(style, seed))
+    return build_models(config, CallBudget(config.limits), record, adversary_models(style, seed))
 
 
 def asked(style: Style, seed: int, raw: Json, history: tuple[Tried, ...] = ()) -> list[Proposal]:
     """At point 48, in the round that follows the history."""
-    context = build_context(evidence(raw), history, PLATEAU)
+    context = build_payload(evidence(raw), history, PLATEAU)
     place = Place(48, len(history))
     return asyncio.run(propose(models(style, seed).generator, place, context, 4)).proposals
 
@@ -44,7 +45,7 @@ def tried(proposal: Proposal, round_: int) -> Tried:
 def test_the_critic_always_finds_something() -> None:
     quiet = early()
     quiet["stage"], quiet["sparse"]["success_rate"] = "improving", 0.6  # the rules find nothing there
-    found = asyncio.run(diagnose(models("harmful", 1).critic, Place(48), build_context(evidence(quiet)), (), (), 0))
+    found = asyncio.run(diagnose(models("harmful", 1).critic, Place(48), build_payload(evidence(quiet)), (), (), 0))
     assert isinstance(found, Diagnosis) and found.findings[0].failure == "plateau"
 
 
@@ -84,7 +85,7 @@ def test_the_ranker_puts_harm_first_and_the_ledger_names_who_answered() -> None:
     )
     proposals = {f"p48-r0-{i}": proposal for i, proposal in enumerate(mixed)}
     ranker = models("half_harmful", 1, calls).ranker
-    context = build_context(evidence(stuck()), (), PLATEAU)
+    context = build_payload(evidence(stuck()), (), PLATEAU)
     order = asyncio.run(rank(ranker, Place(48), context, proposals)).order
     assert [origin(proposals[key].title) for key in order] == ["harmful", "harmful", "other", "other"]
     assert [call.model for call in calls] == ["adversary (half_harmful, no language model)"]

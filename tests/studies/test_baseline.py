@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from cosignal.cli import app
 from cosignal.errors import ConfigError
-from cosignal.studies import baseline as baselines
-from cosignal.studies.baseline import FOLDER, TOLERANCES, Kept, baseline_of, compare, holds, read, write
 from cosignal.studies.bench import NAMES
+from cosignal.studies.bench import baseline as baselines
+from cosignal.studies.bench.baseline import FOLDER, TOLERANCES, Kept, baseline_of, compare, holds, read, write
 from typer.testing import CliRunner
 
 

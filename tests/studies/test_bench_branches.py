@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from cosignal.rl.branches.fork import run_branch
-from cosignal.rl.checkpoint import save_snapshot
-from cosignal.rl.training import TrainingLine
-from cosignal.studies.bench_branches import Round, candidate, job, metrics, repeats_main_line, run_branches
-from cosignal.studies.measure import Spell
+from cosignal.rl.branches.run_branch import run_branch
+from cosignal.rl.training.checkpoint import save_snapshot
+from cosignal.rl.training.line import TrainingLine
+from cosignal.studies.bench.branches import Round, candidate, job, metrics, repeats_main_line, run_branches
+from cosignal.studies.bench.measure import Spell
 from training_lines import UPDATE, small_config, trained
 
 KEYS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from cosignal.studies.bench_ipc import idle_poll_s, poll_metrics, round_trip_metrics, run_ipc
+from cosignal.studies.bench.ipc import idle_poll_s, poll_metrics, round_trip_metrics, run_ipc
 
 KEYS = {
     "round_trip_ms_p50", "round_trip_ms_p99", "evidence_ms_p50", "evidence_ms_p99", "echo_ms_p50", "echo_ms_p99",

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from cosignal.agents.rules import RulesChatModel
-from cosignal.config import RunConfig
+from cosignal.agents.rules.chat_model import RulesChatModel
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
 from cosignal.studies.bench import run_bench
-from cosignal.studies.bench_overhead import (
+from cosignal.studies.bench.overhead import (
     Measured,
     SlowCritic,
     bench_config,

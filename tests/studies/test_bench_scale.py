@@ -1,6 +1,6 @@
 """What `bench scale` says of a tiny run."""
 
-from cosignal.studies.bench_scale import run_scale
+from cosignal.studies.bench.branches import run_scale
 
 
 def test_every_round_has_its_candidates_and_the_control() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from cosignal.studies import bench_tasks
-from cosignal.studies.bench_tasks import run_tasks, tasks, told
-from cosignal.studies.measure import Spell
+from cosignal.studies.bench import tasks as bench_tasks
+from cosignal.studies.bench.measure import Spell
+from cosignal.studies.bench.tasks import run_tasks, tasks, told
 
 
 def test_the_share_is_what_a_wrapped_step_takes_longer() -> None:

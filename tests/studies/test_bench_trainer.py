@@ -6,10 +6,16 @@ import json
 
 import pytest
 from cosignal.rl.config import TrainerConfig
-from cosignal.studies import bench_trainer, startup
-from cosignal.studies.bench_trainer import ALGORITHMS, environment_metrics, learner_metrics, run_trainer
-from cosignal.studies.measure import Spell, alternating, spell
-from cosignal.studies.startup import startup_metrics
+from cosignal.studies.bench import trainer as bench_trainer
+from cosignal.studies.bench import trainer as startup
+from cosignal.studies.bench.measure import Spell, alternating, spell
+from cosignal.studies.bench.trainer import (
+    ALGORITHMS,
+    environment_metrics,
+    learner_metrics,
+    run_trainer,
+    startup_metrics,
+)
 
 
 def test_every_algorithm_of_the_config_is_measured() -> None:

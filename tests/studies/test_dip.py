@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cosignal.config import RunConfig
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
-from cosignal.studies import results
+from cosignal.studies import report as results
 from cosignal.studies.dip import _continue, _line, _rows, arms, run_dip
 
 UPDATE = 8 * 32

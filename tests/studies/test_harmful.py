@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from agent_roles import feature
 from cosignal.agents.schemas import Proposal
-from cosignal.rl.envs.two_switch_game import TwoSwitchGame
-from cosignal.rl.envs.two_switch_heuristic import greedy_heuristic
-from cosignal.rl.envs.two_switch_spec import two_switch_spec
+from cosignal.rl.envs.two_switch.game import TwoSwitchGame
+from cosignal.rl.envs.two_switch.heuristic import greedy_heuristic
+from cosignal.rl.envs.two_switch.spec import two_switch_spec
+from cosignal.rl.evidence.transition_sample import TransitionSample
 from cosignal.rl.signals.check import check_signal
-from cosignal.rl.signals.recorded import Recorded
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import EventTerm, Signal
-from cosignal.studies import harmful as h
+from cosignal.studies.adversary import harmful_proposals as h
 from cosignal.studies.two_switch import HAND_MADE
 from numpy.typing import NDArray
 
@@ -52,7 +52,7 @@ def _episode(kind: str, seed: int) -> States:
 @dataclass(frozen=True)
 class Material:
     block: dict[str, Any]
-    recorded: Recorded
+    recorded: TransitionSample
 
 
 def material(stage: str = "exploring", successes: int = 0) -> Material:
@@ -63,7 +63,7 @@ def material(stage: str = "exploring", successes: int = 0) -> Material:
     events = np.zeros((sum(len(states) - 1 for states in every), 2, 2), np.float32)
     own = NAMES.index("own_triggered")
     events[..., 0] = np.concatenate([np.diff(states[..., own], axis=0) > 0 for states in every])
-    recorded = Recorded(
+    recorded = TransitionSample(
         features=[np.concatenate([states[:-1] for states in every])],
         last_features=[np.concatenate([states[1:] for states in every])],
         events=[events],
@@ -113,7 +113,7 @@ def signal_of(proposal: dict[str, Any]) -> Signal:
     return Signal(version=1, beta=parsed.beta, terms=tuple(parsed.terms), scale=1.0)
 
 
-def problems(proposal: dict[str, Any], recorded: Recorded) -> list[str]:
+def problems(proposal: dict[str, Any], recorded: TransitionSample) -> list[str]:
     signal = signal_of(proposal).model_copy(update={"scale": None})
     return check_signal(signal, SPEC, recorded, Signal(scale=1.0), set()).problems
 

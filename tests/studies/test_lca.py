@@ -10,11 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cosignal.errors import ConfigError
-from cosignal.studies import lca, lca_arms, lca_laws, lca_rollout, pieces, run_study
-from cosignal.studies.lca_arms import ENTROPY, FIGURES, TASKS, LcaArm, arms_of, training_config
-from cosignal.studies.lca_curves import Curve, half_way, train_curve
-from cosignal.studies.lca_laws import law_rows
-from cosignal.studies.lca_rows import STATEMENTS, Found, Part, above, below, judged, rows_of, verdict_of
+from cosignal.studies import job_cache as pieces
+from cosignal.studies import run_study
+from cosignal.studies.lca import arms as lca_arms
+from cosignal.studies.lca import laws as lca_laws
+from cosignal.studies.lca import rollout as lca_rollout
+from cosignal.studies.lca import study as lca
+from cosignal.studies.lca.arms import ENTROPY, FIGURES, TASKS, LcaArm, arms_of, training_config
+from cosignal.studies.lca.curves import Curve, half_way, train_curve
+from cosignal.studies.lca.laws import law_rows
+from cosignal.studies.lca.statements import STATEMENTS, Found, Part, above, below, judged, rows_of, verdict_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from cosignal.errors import ConfigError
 from cosignal.studies import run_study
-from cosignal.studies.markdown import COLUMNS, table
-from cosignal.studies.outcome import Point, first_solved
-from cosignal.studies.statistics import mean_ci, median_censored, rare_ci, share_ci
+from cosignal.studies.outcome import Point, first_solved, mean_ci, median_censored, rare_ci, share_ci
+from cosignal.studies.report import COLUMNS, table
 from scipy import stats
 
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from cosignal.studies import pieces
-from cosignal.studies.pieces import Piece, run_pieces
+from cosignal.studies import job_cache as pieces
+from cosignal.studies.job_cache import Job, run_jobs
 from study_works import double, fail_once
 
 
@@ -18,8 +18,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "PARALLEL", 0)
 
 
-def piece(x: int) -> Piece:
-    return Piece("double", {"x": x}, double, f"piece {x}", lambda value: f"came to {value['twice']}")
+def piece(x: int) -> Job:
+    return Job("double", {"x": x}, double, f"piece {x}", lambda value: f"came to {value['twice']}")
 
 
 def runs() -> list[str]:
@@ -28,7 +28,7 @@ def runs() -> list[str]:
 
 def test_equal_pieces_are_run_once_and_values_come_in_order() -> None:
     lines: list[str] = []
-    values = run_pieces([piece(3), piece(1), piece(3)], lines.append)
+    values = run_jobs([piece(3), piece(1), piece(3)], lines.append)
     assert [value["twice"] for value in values] == [6, 2, 6]
     assert runs() == ["3", "1"]
     assert [line.split(";")[0] for line in lines] == ["piece 3: came to 6", "piece 1: came to 2"]
@@ -36,9 +36,9 @@ def test_equal_pieces_are_run_once_and_values_come_in_order() -> None:
 
 
 def test_a_second_time_nothing_is_run() -> None:
-    run_pieces([piece(1)], lambda line: None)
+    run_jobs([piece(1)], lambda line: None)
     lines: list[str] = []
-    [one, two] = run_pieces([piece(1), piece(2)], lines.append)
+    [one, two] = run_jobs([piece(1), piece(2)], lines.append)
     assert (one["twice"], two["twice"]) == (2, 4)
     assert runs() == ["1", "2"]
     assert lines[0] == "1 pieces are kept from before, 1 are to be run"
@@ -46,23 +46,23 @@ def test_a_second_time_nothing_is_run() -> None:
 
 def test_other_code_or_other_content_is_another_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     before = piece(1).key
-    assert before == Piece("double", {"x": 1}, fail_once, "another name").key  # what names say does not count
+    assert before == Job("double", {"x": 1}, fail_once, "another name").key  # what names say does not count
     assert before != piece(2).key
     monkeypatch.setattr(pieces, "code_id", lambda: "another commit")
     assert before != piece(1).key
 
 
 def test_one_that_was_cut_off_goes_on_and_the_others_are_kept() -> None:
-    both = [piece(1), Piece("cut", {"x": 2}, fail_once)]
+    both = [piece(1), Job("cut", {"x": 2}, fail_once)]
     with pytest.raises(RuntimeError, match="cut off"):
-        run_pieces(both, lambda line: None)
-    values = run_pieces(both, lambda line: None)
+        run_jobs(both, lambda line: None)
+    values = run_jobs(both, lambda line: None)
     assert (values[0]["twice"], values[1]) == (2, "2 went on")
     assert runs() == ["1"]
 
 
 def test_a_file_says_what_it_is_of() -> None:
-    run_pieces([piece(4)], lambda line: None)
+    run_jobs([piece(4)], lambda line: None)
     [path] = pieces.CACHE.glob("*.json")
     kept = json.loads(path.read_text())
     assert path.stem == piece(4).key
@@ -72,12 +72,12 @@ def test_a_file_says_what_it_is_of() -> None:
 
 def test_they_run_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "PARALLEL", 2)
-    values = run_pieces([piece(x) for x in range(5)], lambda line: None)
+    values = run_jobs([piece(x) for x in range(5)], lambda line: None)
     assert [value["twice"] for value in values] == [0, 2, 4, 6, 8]
     pids = {value["pid"] for value in values}
     assert os.getpid() not in pids and len(pids) <= 2  # one may have done all, being quicker
     with pytest.raises(RuntimeError, match="cut off"):
-        run_pieces([Piece("cut", {"x": 9}, fail_once), piece(7)], lambda line: None)
+        run_jobs([Job("cut", {"x": 9}, fail_once), piece(7)], lambda line: None)
     assert "7" in runs()  # it was beside the one that failed
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cosignal.rl.envs.two_switch import TwoSwitchEnv
-from cosignal.studies.bench_trainer import BareTwoSwitch
-from cosignal.studies.reference_loop import GAE_LAMBDA, GAMMA, Agent, ReferenceLoop, Samples, advantages, loss
+from cosignal.rl.envs.two_switch.env import TwoSwitchEnv
+from cosignal.studies.bench.reference_loop import GAE_LAMBDA, GAMMA, Agent, ReferenceLoop, Samples, advantages, loss
+from cosignal.studies.bench.trainer import BareTwoSwitch
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import ParallelEnv
 

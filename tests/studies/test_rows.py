@@ -9,11 +9,13 @@ import pytest
 from cosignal import RunConfig
 from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.rl.signals.signal import Signal
-from cosignal.studies import adversary, economy, gate_trials, stages
+from cosignal.studies import economy, stages
+from cosignal.studies.adversary import gate_trials
+from cosignal.studies.adversary import study as adversary
+from cosignal.studies.adversary.snapshots import Snapshot
+from cosignal.studies.adversary.trials import Trial
+from cosignal.studies.loop_arms import LoopRun, accepted, points_of
 from cosignal.studies.outcome import Outcome, Point
-from cosignal.studies.runs import LoopRun, accepted, points_of
-from cosignal.studies.snapshots import Snapshot
-from cosignal.studies.trials import Trial
 
 Json = dict[str, Any]
 

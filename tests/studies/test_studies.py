@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from cosignal import RunConfig
-from cosignal.studies import gate_trials, pieces, runs, snapshots
-from cosignal.studies.adversary import run_adversary
+from cosignal.studies import job_cache as pieces
+from cosignal.studies import loop_arms as runs
+from cosignal.studies.adversary import gate_trials, snapshots
+from cosignal.studies.adversary.gate_trials import run_gate_trials
+from cosignal.studies.adversary.study import run_adversary
 from cosignal.studies.economy import run_economy
-from cosignal.studies.gate_trials import run_gate_trials
 from cosignal.studies.stages import run_stages
 from cosignal.studies.two_switch import run_two_switch
 from short_runs import SHORT

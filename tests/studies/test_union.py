@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from cosignal import RunConfig
-from cosignal.agents import rules_critic
+from cosignal.agents.rules import critic as rules_critic
 from cosignal.errors import ConfigError
-from cosignal.studies import pieces, results, union
+from cosignal.studies import job_cache as pieces
+from cosignal.studies import report as results
+from cosignal.studies import union
 from cosignal.studies.outcome import Outcome
 from cosignal.studies.union import run_union, task_config
 from short_runs import SHORT

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cosignal.agents.config import LimitsConfig, ModelConfig, Role
-from cosignal.agents.ledger import Call
-from cosignal.agents.llm import Door, RoleModel
+from cosignal.agents.llm.ledger import Call
+from cosignal.agents.llm.models import RoleModel
+from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.rl.ipc.messages import Evidence
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
@@ -143,7 +144,7 @@ def role_model(
     timeout_s: float = 5.0,
 ) -> RoleModel:
     """A role on a scripted model, or on the embedded rules where no script is given."""
-    door = Door(limits or LimitsConfig())
+    door = CallBudget(limits or LimitsConfig())
     if script is None:
         return RoleModel(role, ModelConfig(), door, record)
     config = ModelConfig(provider="scripted", model="s", timeout_s=timeout_s)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from agent_roles import evidence, role_model
-from cosignal.agents.context import Tried, build_context
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
-from cosignal.agents.ledger import Place
+from cosignal.agents.llm.ledger import Place
+from cosignal.agents.prompt_payload import Tried, build_payload
 from cosignal.agents.schemas import Diagnosis, Failure, Proposal
 from cosignal.rl.signals.signal import PotentialTerm
 from langchain_core.tools import tool
@@ -23,14 +23,14 @@ def query_trainer(what: str, name: str | None = None, points: int = 20) -> str:
 
 
 async def critic(raw: Json, history: tuple[Tried, ...] = ()) -> Diagnosis:
-    answered = await diagnose(role_model("critic"), Place(1), build_context(evidence(raw), history))
+    answered = await diagnose(role_model("critic"), Place(1), build_payload(evidence(raw), history))
     assert isinstance(answered, Diagnosis)
     return answered
 
 
 async def generator(raw: Json, history: tuple[Tried, ...] = (), k: int = 4) -> list[Proposal]:
     diagnosis = await critic(raw, history)
-    context = build_context(evidence(raw), history, diagnosis)
+    context = build_payload(evidence(raw), history, diagnosis)
     return (await propose(role_model("generator"), Place(1), context, k)).proposals
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from bad_server import BadServer
 from cosignal.agents.config import LimitsConfig, ModelConfig
-from cosignal.agents.ledger import Call, Place
-from cosignal.agents.llm import Answered, Door, Question, RoleModel
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.model_call import Answered, Question
+from cosignal.agents.llm.models import RoleModel
+from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.schemas import Diagnosis
 from cosignal.errors import InvalidAnswer, ModelAnswerError, ProviderError
 from cosignal.prompts import Rendered
@@ -39,10 +41,10 @@ async def built(model: RoleModel) -> RoleModel:
 
 
 async def asked(
-    server: BadServer, rows: list[Call], door: Door | None = None, **changes: Any
+    server: BadServer, rows: list[Call], door: CallBudget | None = None, **changes: Any
 ) -> Answered[Diagnosis] | ModelAnswerError:
     """What one question ends in; `rows` gets its ledger rows."""
-    model = await built(RoleModel("critic", config(server, **changes), door or Door(LimitsConfig()), rows.append))
+    model = await built(RoleModel("critic", config(server, **changes), door or CallBudget(LimitsConfig()), rows.append))
     try:
         return await model.ask(question())
     except (ProviderError, InvalidAnswer) as error:  # nothing else may come out

@@ -11,20 +11,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from agent_roles import Scripted, stuck
 from cosignal.agents.config import Role
-from cosignal.agents.ledger import Call
-from cosignal.agents.llm import Door, Models, build_models
-from cosignal.config import RunConfig
+from cosignal.agents.llm.ledger import Call
+from cosignal.agents.llm.models import Models, build_models
+from cosignal.agents.llm.rate_limits import CallBudget
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import CosignalError
-from cosignal.graphs.context import Ctx
-from cosignal.graphs.drive import open_checkpoints, run_graph
-from cosignal.graphs.events import Event
-from cosignal.rl.branches.pool import OnResult
-from cosignal.rl.envs import task_spec
+from cosignal.graphs.context import Context
+from cosignal.graphs.session.graph_runner import open_checkpoints, run_graph
+from cosignal.rl.branches.local_pool import OnResult
+from cosignal.rl.envs.factory import task_spec
+from cosignal.rl.evidence.transition_sample import TransitionSample
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.ipc.client import MemoryChannel, TrainerClient
-from cosignal.rl.signals.recorded import Recorded
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.task import TaskSpec
+from cosignal.runs.events import Event
 from cosignal.runs.store import LoopStore
 
 UPDATE = 2048  # environment steps
@@ -55,7 +56,7 @@ def spec() -> TaskSpec:
     return task_spec(config().task)
 
 
-def recorded(spec: TaskSpec) -> Recorded:
+def recorded(spec: TaskSpec) -> TransitionSample:
     rng = np.random.default_rng(0)
     group, n, ends = spec.groups[0], 50, 12
     low, high = (np.array([getattr(f, end) for f in group.features], np.float32) for end in ("low", "high"))
@@ -63,7 +64,7 @@ def recorded(spec: TaskSpec) -> Recorded:
     def draw(count: int) -> Any:
         return rng.uniform(low, high, (count, len(group.agents), len(low))).astype(np.float32)
 
-    return Recorded(
+    return TransitionSample(
         features=[draw(n)],
         last_features=[draw(n)],
         events=[np.zeros((n, len(group.agents), len(group.events)), np.float32)],
@@ -351,9 +352,9 @@ class Session:
         finally:
             await store.close()
 
-    async def context(self, store: LoopStore, calls: list[Call]) -> Ctx:
-        door = Door(self.config.llm.limits, *await store.usage())
-        return Ctx(
+    async def context(self, store: LoopStore, calls: list[Call]) -> Context:
+        door = CallBudget(self.config.llm.limits, *await store.usage())
+        return Context(
             config=self.config,
             run_dir=self.run_dir,
             client=TrainerClient(MemoryChannel(self.trainer)),
@@ -366,7 +367,7 @@ class Session:
             poll_s=0.0002,
         )
 
-    def _models(self, door: Door, calls: list[Call]) -> Models:
+    def _models(self, door: CallBudget, calls: list[Call]) -> Models:
         roles: tuple[Role, ...] = ("critic", "generator", "ranker")
         chats = {} if self.scripts is None else {role: Scripted(script=self.scripts.get(role, [])) for role in roles}
         return build_models(self.config.llm, door, calls.append, chats)

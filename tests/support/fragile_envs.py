@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from cosignal import Task
-from cosignal.rl.envs.two_switch import TwoSwitchEnv
+from cosignal.rl.envs.two_switch.env import TwoSwitchEnv
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import ParallelEnv
 

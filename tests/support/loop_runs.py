@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cosignal.graphs.budget import branch_budget
-from cosignal.graphs.events import NodeEntered
+from cosignal.config.budget import branch_budget
 from cosignal.rl.ipc.messages import BranchJob
+from cosignal.runs.events import NodeEntered
 from cosignal.runs.store import LoopStore
 from fake_run import DIAGNOSIS, DOOR, GOAL, MATE, Scripts, Session, proposal, proposals, ranking
 from langchain_core.messages import AIMessage

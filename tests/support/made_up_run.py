@@ -10,11 +10,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cosignal.config import RunConfig
-from cosignal.graphs.config import AdaptationConfig
-from cosignal.graphs.events import ApprovalNeeded
+from cosignal.config.adaptation import AdaptationConfig
+from cosignal.config.run_config import RunConfig
 from cosignal.rl.config import TrainerConfig
-from cosignal.runs.drawing import Edge, Topology
+from cosignal.runs.events import ApprovalNeeded
+from cosignal.runs.graph_picture import Edge, Topology
 from cosignal.runs.store import LoopStore
 
 UPDATE = 2048

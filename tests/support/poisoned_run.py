@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import made_up_run
-from cosignal.agents.replayed import Rebuilt, Replay, ReplayedArm, Side, Validation
+from cosignal.agents.replay_results import Rebuilt, Replay, ReplayedArm, Side, Validation
 
 PROBE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>'\"><b>"
 

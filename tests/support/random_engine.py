@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cosignal.agents.answers import json_schema
+from cosignal.agents.llm.parse import json_schema
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
 
 WIDTH, HEADS, HIDDEN = 32, 2, 64

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from cosignal.rl.envs.grid import STAY, Pose
-from cosignal.rl.envs.two_switch_game import TwoSwitchGame
-from cosignal.rl.envs.two_switch_heuristic import greedy_heuristic, scene_of, subgoals
+from cosignal.rl.envs.grid.map import STAY, Pose
+from cosignal.rl.envs.two_switch.game import TwoSwitchGame
+from cosignal.rl.envs.two_switch.heuristic import greedy_heuristic, scene_of, subgoals
 from cosignal.rl.preferences.pairs import Pairs
 
 SHARE = 0.25  # of the moves, so that pairs spread over many episodes

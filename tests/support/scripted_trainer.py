@@ -9,7 +9,7 @@ import pytest
 from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.ipc.server import Handler
-from cosignal.rl.trainer import Trainer
+from cosignal.rl.trainer.process import Trainer
 
 Ask = tuple[int, Callable[["Script"], m.Request]]
 
@@ -73,7 +73,7 @@ def run_scripted(
     """Train to the end, however often it is killed on the way; the trainer that got there."""
     run_dir.mkdir(exist_ok=True)
     (run_dir / "training.json").write_text(config.model_dump_json())
-    monkeypatch.setattr("cosignal.rl.trainer.TrainerServer", lambda _: script)
+    monkeypatch.setattr("cosignal.rl.trainer.process.TrainerServer", lambda _: script)
     while True:
         script.trainer = Trainer(run_dir)
         try:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from agent_roles import Scripted
-from cosignal.agents.ledger import Call
-from cosignal.agents.llm import Door, Models, build_models
-from cosignal.graphs.context import Ctx
-from cosignal.graphs.spans import Spans
+from cosignal.agents.llm.ledger import Call
+from cosignal.agents.llm.models import Models, build_models
+from cosignal.agents.llm.rate_limits import CallBudget
+from cosignal.graphs.context import Context
+from cosignal.graphs.tracing.spans import Spans
 from cosignal.runs.store import LoopStore
 from fake_run import FakePool, FakeTrainer, Gain, Scripts, Session
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -66,12 +67,12 @@ class TracedSession(Session):
         super().__init__(run_dir, FakeTrainer(run_dir), FakePool(run_dir, gain), scripts)
         self.memory = memory
 
-    async def context(self, store: LoopStore, calls: list[Call]) -> Ctx:
+    async def context(self, store: LoopStore, calls: list[Call]) -> Context:
         ctx = await super().context(store, calls)
         ctx.callbacks = [self.memory.spans.handler]
         return ctx
 
-    def _models(self, door: Door, calls: list[Call]) -> Models:
+    def _models(self, door: CallBudget, calls: list[Call]) -> Models:
         def record(call: Call) -> None:
             calls.append(call)
             self.memory.spans.call(call)

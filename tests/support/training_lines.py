@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from cosignal.rl.config import EvaluationConfig, SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.training.line import TrainingLine
 
 UPDATE = 8 * 16  # environment steps
 

@@ -7,8 +7,8 @@ import warnings
 import pytest
 import torch
 from cosignal.rl.algorithms.config import IPPOConfig
-from cosignal.rl.algorithms.flat import FlatAdam
-from cosignal.rl.algorithms.kernel import Kernel
+from cosignal.rl.algorithms.flat_adam import FlatAdam
+from cosignal.rl.algorithms.fused_mlp import Kernel
 from cosignal.rl.algorithms.losses import Minibatch
 from cosignal.rl.algorithms.networks import CategoricalActorCritic
 from cosignal.rl.algorithms.ppo import autograd_gradient

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cosignal.rl.algorithms.config import IPPOConfig
-from cosignal.rl.algorithms.critic import Critic
+from cosignal.rl.algorithms.liir import Critic
 
 
 def draw(seed: int = 1) -> torch.Generator:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from cosignal.errors import ConfigError
 from cosignal.rl.algorithms.config import IPPOConfig, MAPPOConfig
-from cosignal.rl.algorithms.flat import FlatAdam
+from cosignal.rl.algorithms.flat_adam import FlatAdam
 from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.algorithms.losses import Minibatch, gaussian_entropy, gaussian_log_prob
-from cosignal.rl.algorithms.make import make_learner
 from cosignal.rl.algorithms.mappo import MAPPO
 from cosignal.rl.algorithms.networks import GaussianActorCritic
 from cosignal.rl.algorithms.ppo import PPO, Batch, autograd_gradient
+from cosignal.rl.algorithms.registry import make_learner
 from cosignal.rl.config import TrainerConfig
 from cosignal.rl.task import GroupSpec, TaskSpec
 from hypothesis import given

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from cosignal.rl.algorithms.categorical import sample
 from cosignal.rl.algorithms.config import IPPOConfig
-from cosignal.rl.algorithms.flat import FlatAdam
-from cosignal.rl.algorithms.kernel import FastMLP, Kernel, add_bias
+from cosignal.rl.algorithms.flat_adam import FlatAdam
+from cosignal.rl.algorithms.fused_mlp import FastMLP, Kernel, add_bias
 from cosignal.rl.algorithms.losses import Minibatch
-from cosignal.rl.algorithms.networks import MLP, CategoricalActorCritic
+from cosignal.rl.algorithms.networks import MLP, CategoricalActorCritic, sample
 from cosignal.rl.algorithms.ppo import autograd_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st

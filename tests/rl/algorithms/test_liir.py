@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cosignal.rl.algorithms.config import LIIRConfig
-from cosignal.rl.algorithms.intrinsic import BOUND, IntrinsicReward
-from cosignal.rl.algorithms.liir import LIIR
+from cosignal.rl.algorithms.liir import BOUND, LIIR, IntrinsicReward
 from cosignal.rl.algorithms.ppo import Batch
 from cosignal.rl.task import GroupSpec, TaskSpec
 from numpy.typing import NDArray

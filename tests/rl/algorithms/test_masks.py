@@ -7,25 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cosignal.rl.algorithms.categorical import sample
 from cosignal.rl.algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
-from cosignal.rl.algorithms.flat import FlatAdam
+from cosignal.rl.algorithms.flat_adam import FlatAdam
+from cosignal.rl.algorithms.fused_mlp import Kernel
 from cosignal.rl.algorithms.ippo import IPPO
-from cosignal.rl.algorithms.kernel import Kernel
 from cosignal.rl.algorithms.liir import LIIR
 from cosignal.rl.algorithms.losses import Minibatch, normalised
 from cosignal.rl.algorithms.mappo import MAPPO
-from cosignal.rl.algorithms.networks import BLOCKED, CategoricalActorCritic
+from cosignal.rl.algorithms.networks import BLOCKED, CategoricalActorCritic, sample
 from cosignal.rl.algorithms.ppo import autograd_gradient
 from cosignal.rl.algorithms.q_learning import QLearner, drawn_allowed
 from cosignal.rl.algorithms.qmix import QMIX
 from cosignal.rl.algorithms.vdn import VDN
-from cosignal.rl.replay import Sample
-from cosignal.rl.rollout import Rollout
 from cosignal.rl.signals.rewards import Rewards
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import PotentialTerm, Signal
 from cosignal.rl.task import FeatureSpec, GroupSpec, TaskSpec
+from cosignal.rl.training.replay_buffer import Sample
+from cosignal.rl.training.rollout import Rollout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 from cosignal.rl.algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig
+from cosignal.rl.algorithms.critic_inputs import ego_first, global_state, state_size
 from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.algorithms.liir import LIIR
 from cosignal.rl.algorithms.mappo import MAPPO
 from cosignal.rl.algorithms.ppo import PPO, Batch
-from cosignal.rl.algorithms.state import ego_first, global_state, state_size
-from cosignal.rl.algorithms.value_norm import ValueNorm
+from cosignal.rl.algorithms.returns import ValueNorm
 from cosignal.rl.task import GroupSpec, TaskSpec
 
 SPEC = TaskSpec(

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cosignal.rl.branches.monitor import Returns, regression_upper
+from cosignal.graphs.nodes.monitor import Returns, regression_upper
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats

@@ -13,7 +13,7 @@ import fake_worker
 import psutil
 import pytest
 from cosignal.errors import BranchError, ProtocolError
-from cosignal.rl.branches.pool import MAX_RESTARTS, WorkerPool, branch_key
+from cosignal.rl.branches.local_pool import MAX_RESTARTS, WorkerPool, branch_key
 from cosignal.rl.ipc.messages import BranchJob, BranchResult
 from cosignal.rl.signals.signal import Exploration, Signal
 from hypothesis import given

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cosignal.rl.branches.config import BranchConfig, GateConfig
 from cosignal.rl.branches.gate import Arm, judge, look_levels
-from cosignal.rl.branches.power import GatePower, power, zero_inflated
+from cosignal.studies.adversary.gate_power import GatePower, power, zero_inflated
 
 MARGIN = 0.05
 LEVEL = 0.1

@@ -21,15 +21,15 @@ import pytest
 from cosignal.errors import BranchError, ConfigError
 from cosignal.rl.branches.config import BranchConfig
 from cosignal.rl.branches.executors import executor_for
-from cosignal.rl.branches.pool import MAX_RESTARTS, WorkerPool
-from cosignal.rl.checkpoint import save_snapshot
+from cosignal.rl.branches.local_pool import MAX_RESTARTS, WorkerPool
 from cosignal.rl.ipc.messages import BranchJob, BranchResult
 from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.training.checkpoint import save_snapshot
 from safetensors.numpy import load_file
 from training_lines import UPDATE, small_config, trained
 
 if TYPE_CHECKING:
-    from cosignal.rl.branches.ray_executor import RayExecutor
+    from cosignal.rl.branches.ray_pool import RayExecutor
 
 pytestmark = [
     pytest.mark.ray,

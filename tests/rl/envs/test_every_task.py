@@ -8,10 +8,10 @@ from typing import get_args
 import numpy as np
 import pytest
 from cosignal.rl.config import TaskConfig
-from cosignal.rl.envs import make_task, task_spec
-from cosignal.rl.envs.imported import task_factory
-from cosignal.rl.envs.pettingzoo import PettingZooTask
-from cosignal.rl.shipped import EXTRAS, ShippedName
+from cosignal.rl.envs.factory import make_task, task_spec
+from cosignal.rl.envs.load_env import task_factory
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
+from cosignal.rl.envs.registry import EXTRAS, ShippedName
 from cosignal.rl.task import ActionArray, BatchedTask, Step, TaskSpec, episode_seed
 from pettingzoo_tests import parallel_api_test, parallel_seed_test
 

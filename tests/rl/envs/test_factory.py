@@ -11,10 +11,10 @@ from typing import get_args
 import pytest
 from cosignal.errors import ConfigError, TaskImportError
 from cosignal.rl.config import TaskConfig
-from cosignal.rl.envs import make_task, task_spec
-from cosignal.rl.envs.pettingzoo import PettingZooTask
-from cosignal.rl.envs.two_switch_batch import BatchedTwoSwitch
-from cosignal.rl.shipped import EXTRAS, NATIVE, ShippedName
+from cosignal.rl.envs.factory import make_task, task_spec
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
+from cosignal.rl.envs.registry import EXTRAS, NATIVE, ShippedName
+from cosignal.rl.envs.two_switch.env import BatchedTwoSwitch
 
 TWO_SWITCH = "cosignal.rl.envs.two_switch:TwoSwitchEnv"
 
@@ -48,7 +48,7 @@ def test_a_spec_needs_neither_compiled_code_nor_torch() -> None:
 def test_the_current_directory_is_importable_for_this_import_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = "from cosignal.rl.envs.two_switch import TwoSwitchEnv\n\ndef make():\n    return TwoSwitchEnv(7)\n"
+    source = "from cosignal.rl.envs.two_switch.env import TwoSwitchEnv\n\ndef make():\n    return TwoSwitchEnv(7)\n"
     (tmp_path / "my_env_of_a_test.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)

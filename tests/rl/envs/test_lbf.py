@@ -6,9 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 from cosignal.rl.config import TaskConfig
-from cosignal.rl.envs import make_task
+from cosignal.rl.envs.factory import make_task
 from cosignal.rl.envs.lbf import ForagingTask
-from cosignal.rl.envs.pettingzoo import PettingZooTask
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
 
 NONE, NORTH, SOUTH, WEST, EAST, LOAD = range(6)
 Cell = tuple[int, int]  # row, column

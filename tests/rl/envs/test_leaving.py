@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from cosignal import EventSpec, FeatureSpec, Task
 from cosignal.errors import ConfigError
-from cosignal.rl.envs.pettingzoo import PettingZooTask
-from cosignal.rl.evidence import build_evidence
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
+from cosignal.rl.evidence.build import build_evidence
+from cosignal.rl.training.line import TrainingLine
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from pettingzoo import ParallelEnv
 from training_lines import small_config

@@ -7,7 +7,7 @@ from math import hypot
 import numpy as np
 import pytest
 from cosignal.rl.envs.mpe import FAR, SpeakerListenerTask, SpreadTask
-from cosignal.rl.envs.pettingzoo import PettingZooTask
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
 
 Point = tuple[float, float]
 

@@ -7,12 +7,13 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from cosignal.rl.envs import two_switch_map, victim_rubble_map
-from cosignal.rl.envs.grid import Cell, GridMap, Rules, Tables
-from cosignal.rl.envs.own_task import Task
+from cosignal.rl.envs.adapter import Task
+from cosignal.rl.envs.grid.map import Cell, GridMap, Rules, Tables
 from cosignal.rl.envs.pistonball import PistonballTask
-from cosignal.rl.envs.two_switch import TwoSwitchTask
-from cosignal.rl.envs.victim_rubble import VictimRubbleTask
+from cosignal.rl.envs.two_switch import map as two_switch_map
+from cosignal.rl.envs.two_switch.env import TwoSwitchTask
+from cosignal.rl.envs.victim_rubble import map as victim_rubble_map
+from cosignal.rl.envs.victim_rubble.env import VictimRubbleTask
 from numpy.typing import NDArray
 
 SOLVED_WITHIN = 60  # sweeps

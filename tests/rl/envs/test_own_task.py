@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from cosignal import EventSpec, FeatureSpec, Task
 from cosignal.errors import ConfigError
-from cosignal.rl.envs.own_task import as_task
-from cosignal.rl.envs.pettingzoo import PettingZooTask
+from cosignal.rl.envs.adapter import as_task
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils import AgentSelector

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from cosignal.errors import ConfigError, SnapshotError
-from cosignal.rl.envs.pettingzoo import PettingZooTask
-from cosignal.rl.envs.two_switch import TwoSwitchEnv
-from cosignal.rl.envs.two_switch_batch import BatchedTwoSwitch
-from cosignal.rl.envs.two_switch_game import TwoSwitchGame
-from cosignal.rl.envs.two_switch_heuristic import greedy_heuristic
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
+from cosignal.rl.envs.two_switch.env import BatchedTwoSwitch, TwoSwitchEnv
+from cosignal.rl.envs.two_switch.game import TwoSwitchGame
+from cosignal.rl.envs.two_switch.heuristic import greedy_heuristic
 from cosignal.rl.task import IntArray, Step, episode_seed
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from hypothesis import given, settings

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from cosignal.rl.envs.pettingzoo import PettingZooTask
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
 from cosignal.rl.envs.pistonball import PistonballEnv, PistonballTask
 
 DOWN, STAY, UP = range(3)

@@ -17,10 +17,10 @@ import pytest
 import structlog
 from cosignal.errors import ConfigError, EnvironmentLost, SnapshotError, TaskImportError
 from cosignal.rl.config import TaskConfig
-from cosignal.rl.envs import make_task
-from cosignal.rl.envs.pettingzoo import MAX_LOSSES
-from cosignal.rl.envs.process_task import ProcessTask
-from cosignal.rl.process import child_environment
+from cosignal.rl.envs.factory import make_task
+from cosignal.rl.envs.pettingzoo.batch import MAX_LOSSES
+from cosignal.rl.envs.pettingzoo.process_batch import ProcessTask
+from cosignal.rl.processes import child_environment
 from cosignal.rl.task import BatchedTask, Step
 from fragile_envs import DIES, FINE, FINE_TOO, GIVES_NO_FEATURE, HANGS, LOCKED, RAISES
 
@@ -207,7 +207,7 @@ def test_an_environment_that_is_lost_again_and_again_is_told(
     workers: int, choice: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = MAX_LOSSES if choice == RAISES else 2
-    monkeypatch.setattr("cosignal.rl.envs.process_task.MAX_LOSSES", most)
+    monkeypatch.setattr("cosignal.rl.envs.pettingzoo.process_batch.MAX_LOSSES", most)
     task, rng = make(workers), np.random.default_rng(0)
     try:
         for _ in range(most - 1):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.envs.spaces import read_actions, read_observations
+from cosignal.rl.envs.pettingzoo.layout import read_actions, read_observations
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
 
 

@@ -7,9 +7,9 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from cosignal.errors import ConfigError, SnapshotError
-from cosignal.rl.envs.two_switch_batch import BatchedTwoSwitch
-from cosignal.rl.envs.two_switch_game import TwoSwitchGame
-from cosignal.rl.envs.two_switch_heuristic import greedy_heuristic
+from cosignal.rl.envs.two_switch.env import BatchedTwoSwitch
+from cosignal.rl.envs.two_switch.game import TwoSwitchGame
+from cosignal.rl.envs.two_switch.heuristic import greedy_heuristic
 from cosignal.rl.task import IntArray, Step, episode_seed
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cosignal.rl.envs.two_switch import TwoSwitchEnv
+from cosignal.rl.envs.two_switch.env import TwoSwitchEnv
 from pettingzoo_tests import parallel_api_test, parallel_seed_test
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cosignal.rl.envs.grid import FORWARD, INTERACT, STAY, TURN_LEFT, TURN_RIGHT, Pose
-from cosignal.rl.envs.grid_game import play
-from cosignal.rl.envs.two_switch_game import TwoSwitchGame
-from cosignal.rl.envs.two_switch_map import START_CELLS
+from cosignal.rl.envs.grid.game import play
+from cosignal.rl.envs.grid.map import FORWARD, INTERACT, STAY, TURN_LEFT, TURN_RIGHT, Pose
+from cosignal.rl.envs.two_switch.game import TwoSwitchGame
+from cosignal.rl.envs.two_switch.map import START_CELLS
 
 EAST, SOUTH, WEST, NORTH = range(4)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import mean
 
-from cosignal.rl.envs.two_switch_game import TwoSwitchGame
-from cosignal.rl.envs.two_switch_heuristic import greedy_heuristic
+from cosignal.rl.envs.two_switch.game import TwoSwitchGame
+from cosignal.rl.envs.two_switch.heuristic import greedy_heuristic
 
 
 def steps_to_goal(seed: int) -> int:

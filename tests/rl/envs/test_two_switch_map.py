@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from cosignal.rl.envs import grid_kernel as kernel
-from cosignal.rl.envs.grid import ACTION_NAMES, FORWARD
-from cosignal.rl.envs.two_switch_game import distance, moved, switch_distance
-from cosignal.rl.envs.two_switch_map import (
+from cosignal.rl.envs.grid import kernel
+from cosignal.rl.envs.grid.map import ACTION_NAMES, FORWARD
+from cosignal.rl.envs.two_switch.game import distance, moved, switch_distance
+from cosignal.rl.envs.two_switch.map import (
     DOOR,
     GOAL,
     START_CELLS,
@@ -16,7 +16,7 @@ from cosignal.rl.envs.two_switch_map import (
     standing_poses,
     tables,
 )
-from cosignal.rl.envs.two_switch_spec import features
+from cosignal.rl.envs.two_switch.spec import features
 
 EAST, SOUTH, WEST, NORTH = range(4)
 

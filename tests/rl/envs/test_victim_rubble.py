@@ -5,12 +5,11 @@ from __future__ import annotations
 from statistics import mean
 
 import numpy as np
-from cosignal.rl.envs.grid import AGENTS, FORWARD, INTERACT, STAY
-from cosignal.rl.envs.victim_rubble import VictimRubbleEnv, VictimRubbleTask
-from cosignal.rl.envs.victim_rubble_batch import BatchedVictimRubble
-from cosignal.rl.envs.victim_rubble_game import VictimRubbleGame
-from cosignal.rl.envs.victim_rubble_heuristic import Scene, VictimRubbleHeuristic
-from cosignal.rl.envs.victim_rubble_map import START_CELLS, THINGS
+from cosignal.rl.envs.grid.map import AGENTS, FORWARD, INTERACT, STAY
+from cosignal.rl.envs.victim_rubble.env import BatchedVictimRubble, VictimRubbleEnv, VictimRubbleTask
+from cosignal.rl.envs.victim_rubble.game import VictimRubbleGame
+from cosignal.rl.envs.victim_rubble.heuristic import Scene, VictimRubbleHeuristic
+from cosignal.rl.envs.victim_rubble.map import START_CELLS, THINGS
 from cosignal.rl.task import episode_seed
 from hypothesis import given, settings
 from hypothesis import strategies as st

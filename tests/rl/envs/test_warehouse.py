@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from cosignal.rl.envs.pettingzoo import PettingZooTask
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
 from cosignal.rl.envs.warehouse import HEADINGS, REQUESTS_PER_AGENT, SHELVES, WarehouseTask
 from rware.warehouse import Direction
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from cosignal.errors import ProtocolError, TrainerGone
-from cosignal.rl.ipc.process import (
+from cosignal.rl.ipc.launcher import (
     MAX_SOCKET_PATH,
     attach_or_start,
     end_child,
@@ -20,8 +20,7 @@ from cosignal.rl.ipc.process import (
     start_child,
     tail,
 )
-from cosignal.rl.locks import lock_is_held
-from cosignal.rl.process import child_environment
+from cosignal.rl.processes import child_environment, lock_is_held
 
 TRAINER = """
 import fcntl, json, os, sys, zmq
@@ -69,7 +68,7 @@ async def test_a_trainer_is_started_found_again_and_stopped(tmp_path: Path) -> N
 
 
 async def test_a_trainer_that_does_not_stop_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cosignal.rl.ipc.process.STOP_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("cosignal.rl.ipc.launcher.STOP_TIMEOUT_S", 0.1)
     trainer = await attach_or_start(tmp_path, "r", command=fake("deaf"))  # type: ignore[arg-type]
     process = psutil.Process(trainer.hello.pid)
     await trainer.stop()
@@ -91,7 +90,7 @@ async def test_a_trainer_that_dies_at_the_start_says_why(tmp_path: Path) -> None
 
 
 async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cosignal.rl.ipc.process.KILL_AFTER_S", 0.05)
+    monkeypatch.setattr("cosignal.rl.ipc.launcher.KILL_AFTER_S", 0.05)
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     child = await start_child([sys.executable, "-c", code], tmp_path / "out", [])
     while "up" not in (tmp_path / "out").read_text():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cosignal.errors import PreferenceError
-from cosignal.rl.preferences.answers import RecordedAnswer, append_answers, read_answers, votes_of
+from cosignal.rl.preferences.votes import RecordedAnswer, append_answers, read_answers, votes_of
 from pydantic import ValidationError
 from ranked_moves import made_up_pairs
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from cosignal.rl.signals.recorded import Recorded
+from cosignal.rl.evidence.transition_sample import TransitionSample
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 
 
@@ -36,10 +36,10 @@ def spec() -> TaskSpec:
 
 
 @pytest.fixture(scope="session")
-def record(spec: TaskSpec) -> Callable[..., Recorded]:
+def record(spec: TaskSpec) -> Callable[..., TransitionSample]:
     """record(n, seed): random transitions with distances in 0..10, half of the ends successful."""
 
-    def make(n: int = 200, seed: int = 0, ends: int = 20) -> Recorded:
+    def make(n: int = 200, seed: int = 0, ends: int = 20) -> TransitionSample:
         rng = np.random.default_rng(seed)
 
         def features(count: int) -> list[np.ndarray]:
@@ -47,7 +47,7 @@ def record(spec: TaskSpec) -> Callable[..., Recorded]:
             return [scouts.astype(np.float32), rng.uniform(0, 10, (count, 1, 2)).astype(np.float32)]
 
         events = [rng.integers(0, 2, (n, 2, 2)).astype(np.float32), rng.integers(0, 2, (n, 1, 1)).astype(np.float32)]
-        return Recorded(
+        return TransitionSample(
             features=features(n),
             last_features=features(n),
             events=events,

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cosignal.rl.evidence.transition_sample import TransitionSample
 from cosignal.rl.signals.check import check_signal, is_removal, proposal_hash
-from cosignal.rl.signals.recorded import Recorded
 from cosignal.rl.signals.shaping import freeze
 from cosignal.rl.signals.signal import EventTerm, Exploration, PotentialTerm, Signal
 from cosignal.rl.task import TaskSpec
 
-Record = Callable[..., Recorded]
+Record = Callable[..., TransitionSample]
 PLAIN = Signal(scale=1.0)
 NEAR = PotentialTerm(name="near", expression="-dist / 10")
 FOUND = EventTerm(name="found", event="found", weight=0.1)
@@ -26,7 +26,7 @@ def signal(*terms: Any, **more: Any) -> Signal:
 
 
 def problems(
-    s: Signal, spec: TaskSpec, recorded: Recorded, in_force: Signal = PLAIN, rejected: set[str] | None = None
+    s: Signal, spec: TaskSpec, recorded: TransitionSample, in_force: Signal = PLAIN, rejected: set[str] | None = None
 ) -> str:
     return " | ".join(check_signal(s, spec, recorded, in_force, rejected or set()).problems)
 
@@ -103,7 +103,7 @@ def test_features_that_are_not_finite(spec: TaskSpec, record: Record) -> None:
     assert problems(signal(PotentialTerm(name="l", expression="load")), spec, recorded) == ""
 
 
-def with_ends(recorded: Recorded, good: float, bad: float, noise: float = 0.5) -> Recorded:
+def with_ends(recorded: TransitionSample, good: float, bad: float, noise: float = 0.5) -> TransitionSample:
     """Every agent's `dist` at the ends of episodes: about `good` where they succeeded and `bad` where not."""
     ends = [x.copy() for x in recorded.end_features]
     rng = np.random.default_rng(0)

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-from cosignal.rl.signals.describe import describe_difference, describe_signal
-from cosignal.rl.signals.signal import EventTerm, Exploration, PotentialTerm, Signal
+from cosignal.rl.signals.signal import (
+    EventTerm,
+    Exploration,
+    PotentialTerm,
+    Signal,
+    describe_difference,
+    describe_signal,
+)
 
 NEAR = PotentialTerm(name="near", expression="-dist / 12")
 HIT = EventTerm(name="hit", event="switch_triggered", weight=0.1, agents=["a", "b"])

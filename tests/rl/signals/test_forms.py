@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cosignal.rl.envs.grid import FORWARD, INTERACT, STAY, TURN_LEFT, TURN_RIGHT
-from cosignal.rl.envs.two_switch_game import TwoSwitchGame
+from cosignal.rl.envs.grid.map import FORWARD, INTERACT, STAY, TURN_LEFT, TURN_RIGHT
+from cosignal.rl.envs.two_switch.game import TwoSwitchGame
 from cosignal.rl.preferences.config import ScorerConfig
 from cosignal.rl.preferences.fit import scaled
-from cosignal.rl.signals.forms import difference, potential_shaping
 from cosignal.rl.signals.scorer import Scorer
+from cosignal.rl.signals.shaping import difference, potential_shaping
 from hypothesis import given
 from hypothesis import strategies as st
 from ranked_moves import two_switch_pairs

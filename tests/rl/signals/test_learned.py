@@ -11,24 +11,21 @@ import numpy as np
 import pytest
 from cosignal.errors import ConfigError, SignalError
 from cosignal.rl.algorithms.config import VDNConfig
-from cosignal.rl.branches.fork import run_branch
 from cosignal.rl.branches.gate import signal_kind
-from cosignal.rl.branches.shipping import pack
-from cosignal.rl.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.config import TaskConfig, TrainingConfig
+from cosignal.rl.evidence.transition_sample import TransitionSample
 from cosignal.rl.ipc.messages import BranchJob
-from cosignal.rl.reward_view import added_individually
 from cosignal.rl.signals.check import check_signal
-from cosignal.rl.signals.describe import describe_term
-from cosignal.rl.signals.offset import annealed_potential, removed_potential
-from cosignal.rl.signals.recorded import Recorded
-from cosignal.rl.signals.removal import is_removal
+from cosignal.rl.signals.critic_offset import annealed_potential, removed_potential
 from cosignal.rl.signals.scorer import FOLDER, Scorer, Scorers
 from cosignal.rl.signals.screen import ways_to_reward
 from cosignal.rl.signals.shaping import CompiledSignal, frozen_scale
-from cosignal.rl.signals.signal import Exploration, LearnedTerm, PotentialTerm, Signal
+from cosignal.rl.signals.signal import Exploration, LearnedTerm, PotentialTerm, Signal, describe_term, is_removal
 from cosignal.rl.task import EventSpec, TaskSpec
-from cosignal.rl.training import TrainingLine
+from cosignal.rl.training.checkpoint import load_snapshot, pack, save_snapshot
+from cosignal.rl.training.line import TrainingLine
+from cosignal.rl.training.rollout import added_individually
 from training_lines import assert_same_state, small_config
 
 # σ = x₀ − 2 x₁ of what is observed, computed by hand in the tests.
@@ -116,7 +113,7 @@ def test_removal_and_kind(spec: TaskSpec) -> None:
 
 
 @pytest.fixture
-def recorded(record: Callable[..., Recorded]) -> Recorded:
+def recorded(record: Callable[..., TransitionSample]) -> TransitionSample:
     """With observations at random; those of ways to the reward rise by one, others stay."""
     rng, plain = np.random.default_rng(0), record()
 
@@ -135,7 +132,7 @@ def recorded(record: Callable[..., Recorded]) -> Recorded:
     )  # fmt: skip
 
 
-def test_scale_check_and_screen_read_observations(spec: TaskSpec, recorded: Recorded) -> None:
+def test_scale_check_and_screen_read_observations(spec: TaskSpec, recorded: TransitionSample) -> None:
     candidate = signal(learned(), scale=None)
     scores = np.concatenate([LINEAR.score(x[0]).ravel() for x in (recorded.obs, recorded.last_obs)])
     low, high = np.percentile(scores.astype(np.float64), [0.5, 99.5])
@@ -152,15 +149,15 @@ def test_scale_check_and_screen_read_observations(spec: TaskSpec, recorded: Reco
     assert (ways.rewarded, ways.plain) == pytest.approx((1, 0), abs=1e-6)
 
 
-def test_an_unknown_scorer_is_a_problem_of_the_proposal(spec: TaskSpec, recorded: Recorded) -> None:
+def test_an_unknown_scorer_is_a_problem_of_the_proposal(spec: TaskSpec, recorded: TransitionSample) -> None:
     report = check_signal(signal(learned(), scale=None), spec, recorded, Signal(), set())
     assert len(report.problems) == 1
     assert NAME in report.problems[0]
 
 
-def test_recorded_observations_survive_a_file(spec: TaskSpec, recorded: Recorded, tmp_path: Path) -> None:
+def test_recorded_observations_survive_a_file(spec: TaskSpec, recorded: TransitionSample, tmp_path: Path) -> None:
     recorded.save(tmp_path / "recorded.safetensors")
-    again = Recorded.load(tmp_path / "recorded.safetensors", spec)
+    again = TransitionSample.load(tmp_path / "recorded.safetensors", spec)
     assert all(np.array_equal(a, b) for a, b in zip(recorded.end_obs, again.end_obs, strict=True))
 
 

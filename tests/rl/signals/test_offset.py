@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.signals.offset import annealed_potential, at_age, carried_over, removed_potential
+from cosignal.rl.signals.critic_offset import annealed_potential, at_age, carried_over, removed_potential
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
 from cosignal.rl.task import TaskSpec

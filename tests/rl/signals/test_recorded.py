@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cosignal.errors import SnapshotError
-from cosignal.rl.signals.recorded import Recorded
+from cosignal.rl.evidence.transition_sample import TransitionSample
 from cosignal.rl.task import TaskSpec
 from safetensors.numpy import load_file, save_file
 
 
 @pytest.mark.parametrize(("n", "ends"), [(5, 4), (0, 0)])
-def test_save_and_load(tmp_path: Path, spec: TaskSpec, record: Callable[..., Recorded], n: int, ends: int) -> None:
+def test_save_and_load(
+    tmp_path: Path, spec: TaskSpec, record: Callable[..., TransitionSample], n: int, ends: int
+) -> None:
     recorded = record(n, ends=ends)
     recorded.save(tmp_path / "r.safetensors")
-    again = Recorded.load(tmp_path / "r.safetensors", spec)
+    again = TransitionSample.load(tmp_path / "r.safetensors", spec)
     for name in ("features", "last_features", "events", "end_features"):
         for a, b in zip(getattr(recorded, name), getattr(again, name), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -25,26 +27,26 @@ def test_save_and_load(tmp_path: Path, spec: TaskSpec, record: Callable[..., Rec
 
 
 def test_what_cannot_be_read_is_a_snapshot_error(
-    tmp_path: Path, spec: TaskSpec, record: Callable[..., Recorded]
+    tmp_path: Path, spec: TaskSpec, record: Callable[..., TransitionSample]
 ) -> None:
     path = tmp_path / "r.safetensors"
     with pytest.raises(SnapshotError, match="cannot be read"):
-        Recorded.load(path)
+        TransitionSample.load(path)
     path.write_bytes(b"no safetensors")
     with pytest.raises(SnapshotError, match="cannot be read"):
-        Recorded.load(path)
+        TransitionSample.load(path)
     record(5).save(path)
     arrays = load_file(path)
     save_file({k: v for k, v in arrays.items() if k != "events.1"}, path)
     with pytest.raises(SnapshotError, match=r"lack 'events.1'"):
-        Recorded.load(path)
+        TransitionSample.load(path)
     save_file(arrays | {"terminated": np.zeros(4, bool)}, path)
     with pytest.raises(SnapshotError, match="4 transitions"):
-        Recorded.load(path)
+        TransitionSample.load(path)
 
 
 def test_recordings_of_another_task_are_refused(
-    tmp_path: Path, spec: TaskSpec, record: Callable[..., Recorded]
+    tmp_path: Path, spec: TaskSpec, record: Callable[..., TransitionSample]
 ) -> None:
     path = tmp_path / "r.safetensors"
     record(5).save(path)
@@ -52,17 +54,19 @@ def test_recordings_of_another_task_are_refused(
     with pytest.raises(
         SnapshotError, match=r"\[\(2, 2, 2\)\] per group as task 'made_up', got \[\(2, 2, 2\), \(1, 2, 1\)\]"
     ):
-        Recorded.load(path, fewer)
+        TransitionSample.load(path, fewer)
 
 
-def test_pairs_are_optional_and_of_one_shape(tmp_path: Path, spec: TaskSpec, record: Callable[..., Recorded]) -> None:
+def test_pairs_are_optional_and_of_one_shape(
+    tmp_path: Path, spec: TaskSpec, record: Callable[..., TransitionSample]
+) -> None:
     """Snapshots of older versions have none."""
     path = tmp_path / "r.safetensors"
     record(5).save(path)
-    assert Recorded.load(path, spec).rewarded_from == []
+    assert TransitionSample.load(path, spec).rewarded_from == []
     states = record(3).features
     replace(record(5), rewarded_from=states, rewarded_to=states, plain_from=states, plain_to=states).save(path)
-    np.testing.assert_array_equal(Recorded.load(path, spec).plain_to[1], states[1])
+    np.testing.assert_array_equal(TransitionSample.load(path, spec).plain_to[1], states[1])
     replace(record(5), rewarded_from=states, rewarded_to=record(2).features).save(path)
     with pytest.raises(SnapshotError, match="pairs two states of one shape"):
-        Recorded.load(path)
+        TransitionSample.load(path)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cosignal.rl.signals.removal import is_removal
-from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
+from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal, is_removal
 
 
 def potential(**more: Any) -> PotentialTerm:

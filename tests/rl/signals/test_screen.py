@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from cosignal.rl.signals.recorded import Recorded
+from cosignal.rl.evidence.transition_sample import TransitionSample
 from cosignal.rl.signals.screen import Ways, ways_to_reward
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
 from cosignal.rl.task import FloatArray, GroupSpec, TaskSpec
@@ -28,7 +28,7 @@ def features(scouts: np.ndarray, lifter: np.ndarray) -> list[FloatArray]:
     return [first.astype(np.float32), second.astype(np.float32)]
 
 
-def pairs(rewarded: np.ndarray, plain: np.ndarray, spec: TaskSpec) -> Recorded:
+def pairs(rewarded: np.ndarray, plain: np.ndarray, spec: TaskSpec) -> TransitionSample:
     """Every agent's `dist` starts at 5 and changes by `rewarded` or `plain` [P]."""
     empty = [np.zeros((0, len(g.agents), len(g.features)), np.float32) for g in spec.groups]
     none = [np.zeros((0, len(g.agents), len(g.events)), np.float32) for g in spec.groups]
@@ -36,7 +36,7 @@ def pairs(rewarded: np.ndarray, plain: np.ndarray, spec: TaskSpec) -> Recorded:
     def states(change: np.ndarray) -> list[FloatArray]:
         return features(np.repeat(5.0 + change[:, None], 2, axis=1), 5.0 + change)
 
-    return Recorded(
+    return TransitionSample(
         empty, empty, none, np.zeros(0), empty, np.zeros(0),
         rewarded_from=states(0 * rewarded), rewarded_to=states(rewarded),
         plain_from=states(0 * plain), plain_to=states(plain),
@@ -47,7 +47,7 @@ def alternating(mean: float, by: float, n: int = N) -> np.ndarray:
     return mean + by * np.where(np.arange(n) % 2 == 0, 1.0, -1.0)
 
 
-def found(signal: Signal, spec: TaskSpec, recorded: Recorded) -> Ways:
+def found(signal: Signal, spec: TaskSpec, recorded: TransitionSample) -> Ways:
     ways = ways_to_reward(signal, spec, recorded)
     assert ways is not None
     return ways

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cosignal.errors import ExpressionError, SignalError
-from cosignal.rl.signals.recorded import Recorded
+from cosignal.rl.evidence.transition_sample import TransitionSample
 from cosignal.rl.signals.shaping import CompiledSignal, Shaping, fading, freeze, frozen_scale
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
 from cosignal.rl.task import TaskSpec
@@ -256,7 +256,7 @@ def test_swapping_agents_of_a_group_swaps_their_shaping(spec: TaskSpec, expressi
 # ------------------------------------------------------------ the frozen scale
 
 
-def on_a_line(record: Callable[..., Recorded], dist: np.ndarray) -> Recorded:
+def on_a_line(record: Callable[..., TransitionSample], dist: np.ndarray) -> TransitionSample:
     """The scouts' `dist` in every recorded state."""
     base = record(len(dist))
     both = np.stack([dist, dist], axis=1)
@@ -264,14 +264,16 @@ def on_a_line(record: Callable[..., Recorded], dist: np.ndarray) -> Recorded:
     return replace(base, features=[scouts, base.features[1]], last_features=[scouts, base.last_features[1]])
 
 
-def test_crossing_the_recorded_range_is_worth_the_return_range(spec: TaskSpec, record: Callable[..., Recorded]) -> None:
+def test_crossing_the_recorded_range_is_worth_the_return_range(
+    spec: TaskSpec, record: Callable[..., TransitionSample]
+) -> None:
     recorded = on_a_line(record, np.linspace(0, 8, 10_001))
     s = signal(potential("-dist", weight=0.5, agents="scouts"), scale=None)
     # Φ covers 4 · 0.99 between the percentiles; returns cover 3
     assert frozen_scale(s, spec, recorded, (-1, 2)) == pytest.approx(3 / (4 * 0.99), rel=1e-4)
 
 
-def test_a_stray_state_does_not_set_the_scale(spec: TaskSpec, record: Callable[..., Recorded]) -> None:
+def test_a_stray_state_does_not_set_the_scale(spec: TaskSpec, record: Callable[..., TransitionSample]) -> None:
     dist = np.linspace(0, 1, 10_001)
     dist[5] = 90
     scale = frozen_scale(signal(potential("dist", agents="scouts")), spec, on_a_line(record, dist), (0, 1))
@@ -279,14 +281,16 @@ def test_a_stray_state_does_not_set_the_scale(spec: TaskSpec, record: Callable[.
 
 
 def test_a_potential_that_rarely_moves_is_scaled_by_its_whole_range(
-    spec: TaskSpec, record: Callable[..., Recorded]
+    spec: TaskSpec, record: Callable[..., TransitionSample]
 ) -> None:
     dist = np.zeros(1001)
     dist[7] = 4
     assert frozen_scale(signal(potential("dist", agents="scouts")), spec, on_a_line(record, dist), (0, 2)) == 0.5
 
 
-def test_where_there_is_nothing_to_scale_the_scale_is_one(spec: TaskSpec, record: Callable[..., Recorded]) -> None:
+def test_where_there_is_nothing_to_scale_the_scale_is_one(
+    spec: TaskSpec, record: Callable[..., TransitionSample]
+) -> None:
     s, recorded = signal(potential("dist")), record()
     assert frozen_scale(s, spec, recorded, None) == 1
     assert frozen_scale(s, spec, recorded, (2, 2)) == 1
@@ -296,12 +300,14 @@ def test_where_there_is_nothing_to_scale_the_scale_is_one(spec: TaskSpec, record
     assert frozen_scale(signal(), spec, recorded, (0, 1)) == 1
 
 
-def test_the_scale_is_bounded(spec: TaskSpec, record: Callable[..., Recorded]) -> None:
+def test_the_scale_is_bounded(spec: TaskSpec, record: Callable[..., TransitionSample]) -> None:
     assert frozen_scale(signal(potential("dist / 1000000")), spec, record(), (0, 100)) == 1000
     assert frozen_scale(signal(potential("dist")), spec, record(), (0, 1e-5)) == 0.001
 
 
-def test_freeze_keeps_the_scale_of_what_is_only_weakened(spec: TaskSpec, record: Callable[..., Recorded]) -> None:
+def test_freeze_keeps_the_scale_of_what_is_only_weakened(
+    spec: TaskSpec, record: Callable[..., TransitionSample]
+) -> None:
     in_force = signal(potential("dist"), scale=0.3)
     weaker = signal(potential("dist", weight=0.5), scale=None)
     assert freeze(weaker, in_force, spec, record(), (0, 4)).scale == 0.3
@@ -310,7 +316,7 @@ def test_freeze_keeps_the_scale_of_what_is_only_weakened(spec: TaskSpec, record:
     assert freeze(in_force, signal(), spec, record(), (0, 4)) == in_force
 
 
-def test_annealing_leaves_the_scale_alone(spec: TaskSpec, record: Callable[..., Recorded]) -> None:
+def test_annealing_leaves_the_scale_alone(spec: TaskSpec, record: Callable[..., TransitionSample]) -> None:
     kept, annealed = (signal(potential("dist", anneal_steps=steps), scale=None) for steps in (None, 50_000))
     assert frozen_scale(annealed, spec, record(), (0, 4)) == frozen_scale(kept, spec, record(), (0, 4))
     in_force = kept.model_copy(update={"scale": 0.3})

@@ -1,0 +1,1 @@
+"""Everything between a role's question and a provider: endpoints, retries, rate limits, parsing, the ledger."""

@@ -1,0 +1,89 @@
+"""Keys: environment variables that are named and never written, and texts without their values."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from urllib.parse import quote
+
+from ..config import ROLES, LLMConfig, ModelConfig
+
+REDACTED = "***"
+MIN_SECRET = 8  # characters; shorter values (`none`, `dummy`) stand in any text, and no provider's key is that short
+# The variables that provider packages read by themselves where the config names none.
+PROVIDER_VARIABLES: dict[str, tuple[str, ...]] = {
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+    "anthropic_bedrock": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    "azure_ai": ("AZURE_AI_CREDENTIAL", "AZURE_OPENAI_API_KEY"),
+    "azure_openai": ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
+    "baseten": ("BASETEN_API_KEY",),
+    "bedrock": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"),
+    "bedrock_converse": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"),
+    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
+    "deepseek": ("DEEPSEEK_API_KEY",),
+    "fireworks": ("FIREWORKS_API_KEY",),
+    "google_genai": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    "groq": ("GROQ_API_KEY",),
+    "huggingface": ("HUGGINGFACEHUB_API_TOKEN", "HF_TOKEN"),
+    "ibm": ("WATSONX_API_KEY", "WATSONX_APIKEY", "WATSONX_PASSWORD", "WATSONX_TOKEN"),
+    "langsmith": ("LANGSMITH_API_KEY",),
+    "mistralai": ("MISTRAL_API_KEY",),
+    "nvidia": ("NVIDIA_API_KEY",),
+    "openai": ("OPENAI_API_KEY",),
+    "openrouter": ("OPENROUTER_API_KEY",),
+    "perplexity": ("PPLX_API_KEY", "PERPLEXITY_API_KEY"),
+    "together": ("TOGETHER_API_KEY",),
+    "upstage": ("UPSTAGE_API_KEY",),
+    "xai": ("XAI_API_KEY",),
+}
+# Providers whose package takes its key from exactly one variable: what is missing can be said before it is loaded.
+NEEDS_KEY = ("anthropic", "deepseek", "fireworks", "groq", "openai", "openrouter", "together", "upstage", "xai")
+
+
+def variables(config: ModelConfig) -> list[str]:
+    """Environment variables with keys that a text about the model of `config` may repeat: the one that is named, and
+    those of every provider, since a chat model of the user's own may have taken any of them."""
+    named = [config.api_key_env] if config.api_key_env else []
+    return [*named, *(name for names in PROVIDER_VARIABLES.values() for name in names)]
+
+
+def key_variable_names(config: LLMConfig) -> list[str]:
+    """Environment variables with keys: those that any model of the run names, fallbacks included, and those that any
+    provider's package reads; each once and in order of the alphabet. Trainer and workers must not see them."""
+    return sorted({name for role in ROLES for link in config.chain(role) for name in variables(link)})
+
+
+class Redactor:
+    """Takes the values of environment variables, and `values`, out of texts; the variables are read when a text is
+    cleaned."""
+
+    def __init__(self, names: Iterable[str], values: Iterable[str] = ()) -> None:
+        self._names = tuple(names)
+        self._values = tuple(values)
+
+    def text(self, text: str) -> str:
+        """`text` with `***` for every key, also where it was escaped for JSON, a URL or Python."""
+        return self.now()(text)
+
+    def now(self) -> Callable[[str], str]:
+        """`text` for many texts: the variables are read once."""
+        keys = self._written()
+
+        def redacted(text: str) -> str:
+            for written in keys:
+                text = text.replace(written, REDACTED)
+            return text
+
+        return redacted
+
+    def _written(self) -> Sequence[str]:
+        read = [*self._values, *(os.environ.get(name, "") for name in self._names)]
+        values = [form for value in read for form in (value, value.strip())]
+        forms = {
+            form
+            for value in values
+            if len(value) >= MIN_SECRET
+            for form in (value, json.dumps(value)[1:-1], quote(value, safe=""), repr(value)[1:-1])
+        }
+        return sorted(forms, key=len, reverse=True)  # a key that is part of another one goes last

@@ -1,0 +1,1 @@
+"""The embedded provider `rules`: a chat model that is plain rules over the evidence and no language model."""

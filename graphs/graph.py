@@ -1,0 +1,105 @@
+"""The adaptation loop, on one screen."""
+
+from __future__ import annotations
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from ..config.run_config import RunConfig
+from .context import Context
+from .nodes.approve import approve
+from .nodes.check import check
+from .nodes.confirm import confirm
+from .nodes.critic import critic
+from .nodes.critic_tools import critic_tools
+from .nodes.decide import decide
+from .nodes.generator import generator
+from .nodes.monitor import monitor
+from .nodes.observe import observe
+from .nodes.promote import promote
+from .nodes.rank_proposals import rank_proposals
+from .nodes.rank_transitions import rank_transitions
+from .nodes.remove_shaping import remove_shaping
+from .nodes.validate import validate
+from .routing import (
+    after_approve,
+    after_check,
+    after_confirm,
+    after_critic,
+    after_decide,
+    after_generator,
+    after_monitor,
+    after_observe,
+    after_rank,
+)
+from .state import State
+
+# ---------------------------------------------------------------- MERGED graphs.loop
+
+Graph = CompiledStateGraph[State, Context, State, State]
+
+
+def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None = None) -> Graph:
+    """The graph of a run, compiled; starts no process and contacts nobody."""
+    graph = StateGraph(State, context_schema=Context)
+
+    graph.add_node("observe", observe)
+    graph.add_node("monitor", monitor)
+    graph.add_node("remove_shaping", remove_shaping)
+    graph.add_node("critic", critic)
+    graph.add_node("critic_tools", critic_tools())
+    graph.add_node("rank_transitions", rank_transitions)
+    graph.add_node("generator", generator)
+    graph.add_node("check", check)
+    graph.add_node("rank_proposals", rank_proposals)
+    graph.add_node("validate", validate)
+    graph.add_node("decide", decide)
+    graph.add_node("approve", approve)
+    graph.add_node("confirm", confirm)
+    graph.add_node("promote", promote)
+
+    graph.add_edge(START, "observe")
+    graph.add_conditional_edges("observe", after_observe)
+    graph.add_conditional_edges("monitor", after_monitor)
+    graph.add_edge("remove_shaping", "check")
+    graph.add_conditional_edges("critic", after_critic)
+    graph.add_edge("critic_tools", "critic")
+    graph.add_edge("rank_transitions", "generator")
+    graph.add_conditional_edges("generator", after_generator)
+    graph.add_conditional_edges("check", after_check)
+    graph.add_conditional_edges("rank_proposals", after_rank)
+    graph.add_edge("validate", "decide")
+    graph.add_conditional_edges("decide", after_decide)
+    graph.add_conditional_edges("approve", after_approve)
+    graph.add_conditional_edges("confirm", after_confirm)
+    graph.add_edge("promote", "observe")
+
+    return graph.compile(checkpointer=checkpointer, name="cosignal").with_config(recursion_limit=step_limit(config))
+
+
+def step_limit(config: RunConfig) -> int:
+    """More steps than a run of this config can take: two a point, and at most one intervention at each."""
+    points = config.trainer.steps // config.adaptation.interval + 2
+    intervention = 2 * config.adaptation.evidence_calls + 2 + 5 * config.adaptation.rounds + 3
+    return points * (2 + intervention)
+
+
+def thread(run_id: str) -> RunnableConfig:
+    """LangGraph's name for the checkpoints of a run."""
+    return {"configurable": {"thread_id": run_id}}
+
+
+# ---------------------------------------------------------------- MERGED graphs.studio
+# DOC """What `langgraph.json` names: the adaptation graph of the default config, whose provider is the embedded rules.
+# DOC
+# DOC It is for looking at the graph. Running it needs a trainer and the other live things that `cosignal.start` brings.
+# DOC """
+
+
+def studio_graph() -> Graph:
+    """The graph without its context: a trainer and a worker pool have no JSON schema, which the server asks for."""
+    shown = build_graph(RunConfig())
+    shown.context_schema = None
+    return shown

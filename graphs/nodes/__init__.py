@@ -1,0 +1,1 @@
+"""The nodes of the adaptation graph, one file each, and nothing else."""

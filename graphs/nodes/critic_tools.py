@@ -1,0 +1,148 @@
+"""The tools that a Critic may call: evidence on demand and a short probe branch. Both bounded and counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool, tool
+from langgraph.prebuilt import ToolNode, ToolRuntime
+from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
+from langgraph.types import Command
+
+from ...config.budget import branch_budget
+from ...errors import CosignalError, ProtocolError, SignalError
+from ...rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
+from ...rl.signals.shaping import CompiledSignal
+from ...rl.signals.signal import Exploration, Signal, Term
+from ..branches import CONTROL, branch_job, kept_exploration, run_branches, snapshot_of
+from ..context import Context
+from ..state import State
+
+MAX_ANSWER_CHARS = 6_000
+MAX_PROBE_STEPS = 50_000
+PROBE_SEED = 1  # reseeded: what another draw of the dice shows
+
+# ToolRuntime[Ctx, State], which pydantic would look into, field by field, and copy at every call.
+Runtime = ToolRuntime[Any, Any]
+
+
+class ProbeRefusedError(CosignalError):
+    """A probe that the budget or its bounds do not allow; the model reads why."""
+
+
+@tool
+async def query_trainer(
+    what: Literal["metric_curve", "episode", "term_statistics", "feature_statistics"],
+    runtime: Runtime,
+    name: str | None = None,
+    points: int = 20,
+) -> str:
+    """Ask the trainer for more evidence. Where training goes on meanwhile, the answer says at how many main steps.
+
+    Args:
+        what: metric_curve (sparse return and success over steps), episode (the last episodes as text),
+            term_statistics (what each shaping term pays), feature_statistics (where a feature goes).
+        name: the feature's name for feature_statistics; leave it out for all.
+        points: rows of a curve, 2 to 100.
+    """
+    ctx: Context = runtime.context
+    answer = await ctx.client.query(what, name, points)
+    if ctx.config.clock == "overlap":  # the trainer has gone on since the evidence was taken
+        answer = {"main_steps": (await ctx.client.status()).steps_main, **answer}
+    return _bounded(answer)
+
+
+@tool
+async def launch_branches(
+    steps: int,
+    runtime: Runtime,
+    terms: list[Term] | None = None,
+    beta: float = 0.5,
+    kick: float | None = None,
+    entropy: float | None = None,
+) -> str:
+    """Try something on a short fork of the run, beside a control that changes nothing. Returns both curves.
+
+    Args:
+        steps: environment steps of each branch, at most 50000. They are paid from the branch budget.
+        terms: shaping terms to put in force; leave it out to keep the signal.
+        beta: strength of the shaping, 0 to 2.
+        kick: scale the actor head by this once (0.05 revives a collapsed policy); leave it out for none.
+        entropy: coefficient of the entropy bonus; leave it out to keep it.
+    """
+    state: State = runtime.state
+    ctx: Context = runtime.context
+    status = TrainerStatus.model_validate(state["status"])
+    signal = status.signal if terms is None else Signal(beta=beta, terms=tuple(terms))
+    CompiledSignal(signal, ctx.spec, ctx.scorers)  # the model reads what is wrong with it
+    jobs = probe_jobs(ctx, status, signal, Exploration(entropy=entropy, kick=kick), steps)
+    async with ctx.probing:  # calls of one message run beside each other: each must see what the others have spent
+        await _afford(ctx, status, state["point"], jobs)
+        results = await run_branches(ctx, state["point"], state["round"], "probe", jobs)
+    return _bounded([_told(result) for result in results])
+
+
+def probe_jobs(
+    ctx: Context, status: TrainerStatus, signal: Signal, exploration: Exploration, steps: int
+) -> list[BranchJob]:
+    """A control under the signal in force and the probe, from the point's snapshot.
+
+    Raises ProbeRefusedError when `steps` is out of bounds.
+    """
+    if not 1 <= steps <= MAX_PROBE_STEPS:
+        raise ProbeRefusedError(f"steps must be in 1..{MAX_PROBE_STEPS}, got {steps!r}; ask again within it")
+    fork, kept = snapshot_of(status), kept_exploration(status.signal)
+    return [
+        branch_job(ctx, fork, CONTROL, status.signal, kept, PROBE_SEED, steps),
+        branch_job(ctx, fork, "probe", signal, exploration, PROBE_SEED, steps),
+    ]
+
+
+async def _afford(ctx: Context, status: TrainerStatus, point: int, jobs: Sequence[BranchJob]) -> None:
+    """Raises ProbeRefusedError where what is still to run of `jobs` costs more than is left. What has run is paid, so
+    that a probe that runs again after a crash is not refused for its own steps."""
+    done = {row["key"] for row in await ctx.store.rows("branches", point=point)}
+    steps = sum(job.horizon for job in jobs if job.key not in done)
+    left = branch_budget(ctx.config.adaptation, status.steps_budget) - await ctx.store.branch_steps()
+    if steps > max(left, 0):
+        raise ProbeRefusedError(
+            f"the probe costs {steps} steps, {max(left, 0)} are left of adaptation.max_share; go without it"
+        )
+
+
+def _told(result: BranchResult) -> dict[str, Any]:
+    return result.model_dump(mode="json", include={"arm", "fork_return", "final_return", "success_rate", "curve"})
+
+
+def _bounded(data: object) -> str:
+    """JSON of at most MAX_ANSWER_CHARS; a longer one says that it was cut."""
+    text = json.dumps(data, ensure_ascii=False)
+    return text if len(text) <= MAX_ANSWER_CHARS else text[:MAX_ANSWER_CHARS] + " … (cut; ask for fewer points)"
+
+
+TOOLS: list[BaseTool] = [query_trainer, launch_branches]
+# What a model did wrong is its to read; everything else (TrainerGone, BranchError) is not an answer and is raised.
+MODEL_MISTAKES = (ToolInvocationError, ProbeRefusedError, SignalError, ProtocolError)
+
+
+async def refuse_what_is_over(
+    request: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+) -> ToolMessage | Command[Any]:
+    """A message may call several tools at once: those beyond `adaptation.evidence_calls` are refused in words."""
+    calls, left = request.state["messages"][-1].tool_calls, request.state["calls_left"]
+    over = {call["id"] for call in calls[len(calls) + min(left, 0) :]}
+    if request.tool_call["id"] not in over:
+        return await run(request)
+    return ToolMessage(
+        "refused: no tool call is left of adaptation.evidence_calls; answer from what you have",
+        name=request.tool_call["name"],
+        tool_call_id=str(request.tool_call["id"]),
+        status="error",
+    )
+
+
+def critic_tools() -> ToolNode:
+    return ToolNode(TOOLS, name="critic_tools", handle_tool_errors=MODEL_MISTAKES, awrap_tool_call=refuse_what_is_over)

@@ -1,0 +1,1 @@
+"""Recorded model calls, asked again with another prompt or another model."""

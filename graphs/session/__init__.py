@@ -1,0 +1,1 @@
+"""One run from start to end: its directory, its processes, its log."""

@@ -1,0 +1,172 @@
+"""What the specs of the grid games have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...task import FeatureKind, FeatureSpec, FloatArray, IntArray
+
+# ---------------------------------------------------------------- MERGED rl.envs.grid_spec
+
+Meaning = tuple[FeatureKind, str, str]  # kind, unit, description
+
+
+def feature_specs(
+    names: Sequence[str], meaning: Mapping[str, Meaning], bounds: Mapping[str, tuple[float, float]]
+) -> tuple[FeatureSpec, ...]:
+    """In the order of `names`, which is that of the feature arrays."""
+    specs = []
+    for name in names:
+        kind, unit, text = meaning[name]
+        low, high = bounds[name]
+        specs.append(FeatureSpec(name=name, kind=kind, low=low, high=high, unit=unit, description=text))
+    return tuple(specs)
+
+
+# ---------------------------------------------------------------- MERGED rl.envs.grid
+# DOC """The mechanics of the grid worlds of LCA (Lin et al., arXiv 2502.03723): poses, actions, and tables of what they do.
+# DOC
+# DOC x runs to the right, y downwards, (0, 0) is the upper left cell; a heading is 0 east, 1 south, 2 west, 3 north. A pose
+# DOC is (x, y, heading), and its number is (y * width + x) * 4 + heading. Every action is a row of a table, so that the
+# DOC compiled batch only looks up.
+# DOC """
+
+HEADINGS = ("east", "south", "west", "north")
+DELTAS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+ACTION_NAMES = ("stay", "turn_left", "turn_right", "forward", "interact")
+STAY, TURN_LEFT, TURN_RIGHT, FORWARD, INTERACT = range(5)
+AGENTS = ("green", "orange")
+UNREACHED = 10_000
+
+Cell = tuple[int, int]  # x, y
+Pose = tuple[int, int, int]  # x, y, heading
+Walkable = Callable[[int, int], bool]  # x, y
+
+
+def ahead(pose: Pose) -> Cell:
+    """The cell that is faced."""
+    dx, dy = DELTAS[pose[2]]
+    return pose[0] + dx, pose[1] + dy
+
+
+@dataclass(frozen=True)
+class GridMap:
+    """Rows of cells; '#' is wall, '.' floor, every other sign a thing of the game."""
+
+    rows: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        return len(self.rows[0])
+
+    @property
+    def height(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_poses(self) -> int:
+        return self.width * self.height * 4
+
+    def find(self, symbol: str) -> Cell:
+        """Of the one cell that shows `symbol`."""
+        return next((row.index(symbol), y) for y, row in enumerate(self.rows) if symbol in row)
+
+    def number(self, x: int, y: int, heading: int) -> int:
+        return (y * self.width + x) * 4 + heading
+
+    def cell(self, place: Cell) -> int:
+        return place[1] * self.width + place[0]
+
+    def standing_poses(self, walkable: Walkable) -> Iterator[Pose]:
+        """Every pose on a cell that can be walked on, row by row."""
+        for y in range(self.height):
+            for x in range(self.width):
+                if walkable(x, y):
+                    yield from ((x, y, heading) for heading in range(4))
+
+    def next_poses(self, standing: Sequence[Pose], walkable: Walkable) -> IntArray:
+        """[N_POSES, 5]: the pose after an action, from the poses of `standing`; a blocked move keeps the pose."""
+        table = np.repeat(np.arange(self.n_poses)[:, None], len(ACTION_NAMES), axis=1)
+        for x, y, heading in standing:
+            pose, front = self.number(x, y, heading), ahead((x, y, heading))
+            table[pose, TURN_LEFT] = self.number(x, y, (heading - 1) % 4)
+            table[pose, TURN_RIGHT] = self.number(x, y, (heading + 1) % 4)
+            if walkable(*front):
+                table[pose, FORWARD] = self.number(*front, heading)
+        return table.astype(np.int64)
+
+    def facing(self, standing: Sequence[Pose], bits: dict[Cell, int]) -> IntArray:
+        """[N_POSES]: the bit of the thing in the faced cell, 0 where there is none."""
+        table = np.zeros(self.n_poses, dtype=np.int64)
+        for pose in standing:
+            table[self.number(*pose)] = bits.get(ahead(pose), 0)
+        return table
+
+
+def distances_to(targets: NDArray[np.bool_], next_pose: IntArray) -> IntArray:
+    """[N_POSES]: fewest actions from each pose to any target pose, by relaxing all poses until nothing changes.
+
+    targets: [N_POSES]; next_pose: [N_POSES, 5]. Poses from which none can be reached stay `UNREACHED`.
+    """
+    distance = np.where(targets, 0, UNREACHED)
+    while True:
+        relaxed = np.minimum(distance, 1 + distance[next_pose].min(axis=1))
+        relaxed = np.minimum(relaxed, UNREACHED)
+        if np.array_equal(relaxed, distance):
+            return distance
+        distance = relaxed
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a game adds to its tables. `dist_mate`, `own_handled`: the two features that no table holds, by column.
+    `goal_cell`: the episode ends when an agent steps on it; `all_flags`: or when everything is handled. -1 for none."""
+
+    width: int
+    dist_mate: int
+    own_handled: int
+    goal_cell: int = -1
+    all_flags: int = -1
+
+    def row(self, overlap: bool) -> IntArray:
+        """[6], as `grid_kernel` reads it."""
+        numbers = (self.width, self.dist_mate, self.own_handled, self.goal_cell, self.all_flags, int(overlap))
+        return np.array(numbers, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything that the kernel looks up, by agent i (0 or 1), flags (which things are handled) and pose.
+
+    In rows of `obs` the six numbers about the teammate are left at 0, in rows of `features` its distance and the
+    agent's own count.
+    """
+
+    next_pose: IntArray  # [F, N_POSES, 5]
+    trigger: IntArray  # [2, N_POSES, 5] bit of the thing that agent i handles by the action
+    obs: FloatArray  # [2, F, N_POSES, O]
+    features: FloatArray  # [2, F, N_POSES, K]
+    start_poses: IntArray  # [cells], heading 0
+
+
+def interaction(faced: IntArray) -> IntArray:
+    """[N_POSES] → [N_POSES, 5]: only `interact` handles what is faced."""
+    trigger = np.zeros((len(faced), len(ACTION_NAMES)), dtype=np.int64)
+    trigger[:, INTERACT] = faced
+    return trigger
+
+
+def pose_numbers(grid: GridMap, pose: Pose) -> list[float]:
+    """[6]: x / width, y / height, one-hot heading."""
+    x, y, heading = pose
+    return [x / grid.width, y / grid.height, *(float(h == heading) for h in range(4))]
+
+
+def relative(grid: GridMap, pose: Pose, things: Sequence[Cell]) -> list[float]:
+    """[2 n]: where the things are from the pose, in shares of the map's size."""
+    x, y, _ = pose
+    return [number for ox, oy in things for number in ((ox - x) / grid.width, (oy - y) / grid.height)]

@@ -1,0 +1,97 @@
+"""A Gymnasium environment whose spaces and observations are tuples (one entry an agent) as a `ParallelEnv`.
+
+LBF and RWARE are of that kind. They also report the end of their own time limit as *termination*, so they are built
+without one, and the limit is kept here: reaching it is truncation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from gymnasium.spaces import Space
+from pettingzoo import ParallelEnv
+
+from ..adapter import require_at_least
+
+Counts = list[dict[str, int]]  # by agent number: how often each event happened
+
+
+class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
+    """Agents are `agent_0`, `agent_1`, …; `infos[agent]` holds "events" after a step.
+
+    Args:
+        inner: its `step` takes a list of actions and returns lists; it has no time limit.
+        name: of the task.
+        n_max: time limit of an episode in steps, then truncation.
+    """
+
+    def __init__(self, inner: Any, name: str, n_max: int) -> None:
+        require_at_least(1, n_max=n_max)
+        self.metadata = {"name": name, "render_modes": [], "is_parallelizable": True}
+        self.render_mode = None
+        self.inner, self.n_max, self.clock = inner, n_max, 0
+        self.possible_agents = [f"agent_{i}" for i in range(len(inner.action_space))]
+        self.agents: list[str] = []
+
+    def observation_space(self, agent: str) -> Space[Any]:
+        space: Space[Any] = self.inner.observation_space[self.number(agent)]
+        return space
+
+    def action_space(self, agent: str) -> Space[Any]:
+        space: Space[Any] = self.inner.action_space[self.number(agent)]
+        return space
+
+    def number(self, agent: str) -> int:
+        return self.possible_agents.index(agent)
+
+    def _by_agent(self, values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self.possible_agents, values, strict=True))
+
+    def reset(
+        self,
+        seed: int | None = None,
+        options: dict[str, Any] | None = None,  # noqa: ARG002 PettingZoo's signature; there are none
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Start an episode. Without a seed the random stream goes on."""
+        observations, _ = self.inner.reset(seed=seed)
+        self.agents, self.clock = list(self.possible_agents), 0
+        return self._by_agent(observations), {agent: {} for agent in self.agents}
+
+    def step(
+        self, actions: dict[str, int]
+    ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+        """One joint step.
+
+        Raises:
+            ValueError: the episode is over.
+        """
+        if not self.agents:
+            raise ValueError(f"step needs a running episode, the last one ended at step {self.clock}; call reset")
+        choices = [int(actions[agent]) for agent in self.agents]
+        before = self.before(choices)
+        observations, rewards, terminated, _, _ = self.inner.step(choices)
+        events = self.happened(before, rewards)
+        self.clock += 1
+        truncated = not terminated and self.clock >= self.n_max
+        if terminated or truncated:
+            self.agents = []
+        return (
+            self._by_agent(observations),
+            self._by_agent([float(reward) for reward in rewards]),
+            dict.fromkeys(self.possible_agents, bool(terminated)),
+            dict.fromkeys(self.possible_agents, truncated),
+            self._by_agent([{"events": counts} for counts in events]),
+        )
+
+    @abstractmethod
+    def before(self, choices: list[int]) -> Any:
+        """What `happened` must know of the state in which the agents make these choices."""
+
+    @abstractmethod
+    def happened(self, before: Any, rewards: Sequence[float]) -> Counts:
+        """The events of the step that has just been made."""
+
+    def close(self) -> None:
+        self.inner.close()

@@ -1,0 +1,19 @@
+"""Victim-Rubble: a medic and an engineer, whose work depends on each other's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .env import VictimRubbleEnv, VictimRubbleTask
+
+__all__ = ["VictimRubbleEnv", "VictimRubbleTask"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the environment on first use: PettingZoo and the compiled kernel are not needed to describe the task."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import env
+
+    return getattr(env, name)

@@ -1,0 +1,1 @@
+"""Playing one recorded episode again, step by step, for the pages."""

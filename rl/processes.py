@@ -1,0 +1,127 @@
+"""How compute processes are started, and what every one of them does first."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from ..errors import ConfigError
+
+# ---------------------------------------------------------------- MERGED rl.process
+
+PARENT = "COSIGNAL_PARENT"  # environment variable: the pid of the process that starts a child
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def child_environment(secrets: Sequence[str] = ()) -> dict[str, str]:
+    """Our environment for a child: no variable named in `secrets` or like *_API_KEY, one thread, our import path."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in secrets and not name.endswith("_API_KEY")
+    }
+    environment.update(dict.fromkeys(ONE_THREAD, "1"))
+    environment[PARENT] = str(os.getpid())
+    environment["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    return environment
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """`python -m module`, with our import path and nothing put in front of it (-P)."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def one_thread() -> None:
+    """One thread for torch's and numpy's products: with two and a second busy process, throughput falls to a sixth."""
+    import numpy as np  # noqa: F401 its BLAS is limited once it is loaded
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def parent_pid() -> int:
+    """Of the process that started this one. By its own word, for it may be gone before we are up to ask."""
+    return int(os.environ.get(PARENT, os.getppid()))
+
+
+def alive(pid: int) -> bool:
+    """Is there such a process, whoever owns it?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def leave_with_parent(poll_s: float = 0.5) -> None:
+    """End this process when the one that started it is gone, also after a kill -9."""
+    parent = parent_pid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(poll_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+# ---------------------------------------------------------------- MERGED rl.locks
+# DOC """Who is at work on a run, by the locks its processes hold."""
+
+
+def lock_is_held(path: Path) -> bool:
+    """Whether another open file holds the flock on `path`."""
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+# ---------------------------------------------------------------- MERGED rl.logs
+# DOC """JSON-lines logs (structlog)."""
+
+
+def log_to(path: Path, **bound: str) -> None:
+    """Send this process's log to `path`, one JSON object a line, with `bound` on every line."""
+    stream = path.open("a", buffering=1)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+    )
+    structlog.contextvars.bind_contextvars(**bound)
+
+
+# ---------------------------------------------------------------- MERGED rl.device
+# DOC """Where the networks live."""
+
+
+def check_device(device: str) -> None:
+    """Raises ConfigError where torch cannot use the device. Imports torch only for another than the CPU."""
+    if device == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"trainer.device: must be one that torch {torch.__version__} can use, got {device!r}; set it to cpu, or "
+            "install a CUDA build of torch on a machine with a GPU"
+        )

@@ -1,0 +1,1 @@
+"""The trainer process: `python -m cosignal.rl.trainer.process RUN_DIR`."""

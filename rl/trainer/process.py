@@ -1,0 +1,243 @@
+"""The trainer process: `python -m cosignal.rl.trainer.process RUN_DIR`.
+
+Trains the main line, writes `trainer.db`, snapshots and TensorBoard events, and serves the loop between updates. Under
+the lockstep clock it stops at every adaptation point until it is released; under the overlap clock it never waits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal as os_signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from ...errors import CosignalError, RunLockedError, SignalError, SnapshotError, VersionConflict
+from ..evidence.build import build_evidence, query
+from ..ipc import messages as m
+from ..ipc.server import TrainerServer
+from ..processes import alive, log_to, one_thread, parent_pid
+from ..training.checkpoint import snapshot_name
+from .database import LoggedSignal
+from .main_run import Cost, MainRun
+from .signal_log import promote, reapply_log, rollback
+
+ORPHAN_WAIT_S = 30.0
+PUBLISH_S = 0.1
+ERRORS: dict[type[CosignalError], m.ErrorKind] = {
+    VersionConflict: "version_conflict",
+    SignalError: "signal",
+    SnapshotError: "snapshot",
+    CosignalError: "bad_request",
+}
+
+
+class Trainer:
+    """One run's main line, its clock, and who asks about it."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.main = MainRun(run_dir)
+        self.lockstep = self.main.config.clock == "lockstep"
+        self.state: m.TrainerState = "training"
+        self.snapshot: str | None = None  # of the last point
+        self.loop_pid = parent_pid()
+        self.loop_gone_since: float | None = None
+        self.stopping = False
+        self.cost = Cost()
+        self._published = 0.0
+        self.server = TrainerServer(run_dir)
+        self.say = structlog.get_logger()
+
+    # ------------------------------------------------------------ the loop, to be read aloud
+
+    def run(self) -> None:
+        self._start()
+        while not self.stopping and not self.main.finished:
+            self.main.update()
+            if self.lockstep and self.main.point is not None:
+                self._wait_at_point()
+            else:
+                self._pass()
+        if not self.stopping:
+            self._finish()
+        self._leave()
+
+    def _start(self) -> None:
+        line = self.main.line
+        if not self.main.log:
+            self.main.log_signal(LoggedSignal(0, "start", None, 0, 0, line.signal, None, "start"))
+        self.say.info("training", update=line.update_index, steps_main=line.steps_main, pid=os.getpid())
+        self._count()
+        if self.lockstep and self.main.point is not None:
+            self._wait_at_point()
+        elif line.update_index == 0:
+            self.main.evaluate_afresh()
+        reapply_log(self.main)
+
+    def _wait_at_point(self) -> None:
+        """An adaptation point: snapshot first, then what the log already holds for here, then wait for the loop."""
+        assert self.main.point is not None
+        self.main.checkpoint()
+        self.snapshot = snapshot_name(self.main.point)
+        reapply_log(self.main)
+        self.state = "waiting"
+        self._publish(now=True)
+        self._serve_while(lambda: self.main.point is not None)
+        self.state = "training"
+
+    def _pass(self) -> None:
+        """An update boundary at which nobody waits: what the log holds for here, news, and answers to who asks now."""
+        reapply_log(self.main)
+        self._publish(now=self.main.point is not None)
+        version = self.main.line.signal.version
+        with self.cost:
+            while self.server.poll(self, timeout_ms=0) and self.main.line.signal.version == version:
+                pass  # a change ends the boundary, so that the next look is at a state of its own
+        if not self.lockstep:
+            self._heed_loop()
+
+    def _finish(self) -> None:
+        self.main.checkpoint()
+        self.state = "finished"
+        self._publish(now=True)
+        self.main.writer.flush()
+        self._serve_while(lambda: True)
+
+    def _leave(self) -> None:
+        if self.state != "finished":
+            self.main.checkpoint()
+            self.state = "stopping"
+            self._count()
+        self.main.close()
+        self.server.close()
+        self.say.info("trainer left", update=self.main.line.update_index, steps_main=self.main.line.steps_main)
+
+    def _serve_while(self, condition: Callable[[], bool]) -> None:
+        while condition() and not self.stopping:
+            with self.cost:
+                self.server.poll(self, timeout_ms=200)
+            self._heed_loop()
+
+    def _heed_loop(self) -> None:
+        """Leave when the loop has been gone for `ORPHAN_WAIT_S`."""
+        if alive(self.loop_pid):
+            self.loop_gone_since = None
+            return
+        self.loop_gone_since = self.loop_gone_since or time.monotonic()
+        if time.monotonic() - self.loop_gone_since > ORPHAN_WAIT_S:
+            self.say.warning("the loop is gone; leaving", loop_pid=self.loop_pid)
+            self.stopping = True
+
+    # ------------------------------------------------------------ what the loop asks
+
+    def handle(self, request: m.Request) -> m.Reply:
+        """Answer one request; errors of the request become typed replies."""
+        try:
+            return self._handle(request)
+        except CosignalError as error:
+            kind = next(kind for known, kind in ERRORS.items() if isinstance(error, known))
+            return m.ErrorReply(error=kind, message=str(error))
+
+    def _handle(self, request: m.Request) -> m.Reply:
+        main = self.main
+        match request:
+            case m.Hello():
+                return self._hello(request)
+            case m.GetStatus():
+                return self._status(self.snapshot)
+            case m.GetEvidence():
+                return m.EvidenceReply(evidence=self._evidence())
+            case m.Look():
+                return m.LookReply(status=self._status(main.look()), evidence=self._evidence())
+            case m.Query():
+                return m.QueryReply(data=query(main.line, request.what, request.name, request.points))
+            case m.Promote():
+                return self._changed(promote(main, request, over=self.state == "finished"))
+            case m.Rollback():
+                return self._changed(rollback(main, request, over=self.state == "finished"))
+            case m.Release():
+                if request.update == main.point:
+                    main.point = None
+            case m.Stop():
+                self.stopping = True
+        return m.Ack()
+
+    def _hello(self, request: m.Hello) -> m.Reply:
+        if request.protocol != m.PROTOCOL:
+            return m.ErrorReply(
+                error="protocol",
+                message=f"protocol must be {m.PROTOCOL}, got {request.protocol}; use one version of cosignal",
+            )
+        self.loop_pid = request.pid
+        return m.HelloReply(pid=os.getpid(), run_id=self.run_dir.name, spec=self.main.line.spec)
+
+    def _changed(self, reply: m.PromoteReply) -> m.Reply:
+        self._count()
+        return reply
+
+    def _status(self, snapshot: str | None) -> m.TrainerStatus:
+        main, line, evaluation = self.main, self.main.line, self.main.evaluation
+        return m.TrainerStatus(
+            state=self.state, update=line.update_index, steps_main=line.steps_main,
+            steps_evaluation=main.steps_evaluation, steps_repeated=main.steps_repeated,
+            steps_adopted=line.steps_adopted, steps_budget=main.config.trainer.steps,
+            waiting_at=self._waiting_at(), snapshot=snapshot,
+            stage=line.stage()[0], signal=line.signal,
+            sparse_return=evaluation.mean if evaluation else None,
+            success_rate=evaluation.success_rate if evaluation else None, evaluation=evaluation,
+        )  # fmt: skip
+
+    def _evidence(self) -> m.Evidence:
+        return build_evidence(self.main.line, self.main.config.trainer.steps)
+
+    # ------------------------------------------------------------ what it says by itself
+
+    def _publish(self, now: bool = False) -> None:
+        """Counters and a wake-up, at most every `PUBLISH_S` seconds but for `now`."""
+        if now or time.monotonic() - self._published > PUBLISH_S:
+            self._published = time.monotonic()
+            line = self.main.line
+            with self.cost:
+                self._count()
+                self.server.publish(
+                    m.Wakeup(
+                        update=line.update_index,
+                        steps_main=line.steps_main,
+                        waiting_at=self._waiting_at(),
+                        state=self.state,
+                    )
+                )
+
+    def _count(self) -> None:
+        cost = self.cost
+        self.main.count(
+            self.state,
+            seam_cpu_s=round(cost.seam_s, 4),
+            cpu_s=round(cost.total_s, 4),
+            train_wall_s=round(cost.wall_s, 4),
+        )
+
+    def _waiting_at(self) -> int | None:
+        return self.main.point if self.lockstep else None
+
+    def request_stop(self, _number: int, _frame: FrameType | None) -> None:
+        """SIGTERM: leave at the next update boundary, with a checkpoint."""
+        self.stopping = True
+
+
+def main(run_dir: Path) -> None:
+    one_thread()
+    log_to(run_dir / "trainer.log.jsonl", process="trainer")
+    with (run_dir / "trainer.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunLockedError(f"another trainer writes {str(run_dir)!r}; end it first") from error
+        trainer = Trainer(run_dir)
+        os_signal.signal(os_signal.SIGTERM, trainer.request_stop)
+        trainer.run()

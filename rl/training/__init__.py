@@ -1,0 +1,1 @@
+"""One training line: collect, shape, update."""

@@ -1,0 +1,69 @@
+"""Sparse return and success of the current policy on fixed seeds: sampled from a stochastic one, greedily by values.
+Shaping plays no part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..algorithms.learner import Learner
+from ..config import TaskConfig
+from ..envs.factory import make_task
+from ..task import BatchedTask, splitmix64
+
+LONGEST_EPISODE = 10_000  # steps
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`returns` [n], `successes` [n] of each environment's first episode; `steps`: all environment steps it took."""
+
+    returns: list[float]
+    successes: list[float]
+    steps: int
+    has_success: bool
+
+    @property
+    def mean_return(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def sd(self) -> float:
+        """Sample standard deviation of the episodes' returns, 0 where there is one only."""
+        return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else 0.0
+
+    @property
+    def success_rate(self) -> float | None:
+        """None where the task has no success test."""
+        return float(np.mean(self.successes)) if self.has_success else None
+
+
+class Evaluator:
+    """`episodes` fixed episodes of a task, named by `seed`; neither touches nor reads a training stream.
+
+    In the place of an episode that is lost (`Step.lost`) the next one of its environment counts.
+    An episode that nothing ends counts as it stands after LONGEST_EPISODE steps.
+    """
+
+    def __init__(self, config: TaskConfig, episodes: int, seed: int) -> None:
+        self.task: BatchedTask = make_task(config, episodes)
+        self.seed = seed
+
+    def evaluate(self, policy: Learner) -> Evaluation:
+        generator = torch.Generator().manual_seed(splitmix64(self.seed) >> 1)
+        step = self.task.reset(self.seed)
+        returns, successes = np.zeros(self.task.num_envs), np.zeros(self.task.num_envs)
+        running, steps = np.ones(self.task.num_envs, bool), 0
+        while running.any() and steps < LONGEST_EPISODE * self.task.num_envs:
+            step = self.task.step(policy.act_to_evaluate(step.obs, generator, masks=step.masks))
+            steps += self.task.num_envs
+            returns += np.where(running, step.reward, 0.0)
+            successes += running & step.success
+            ended = step.terminated | step.truncated
+            if step.lost is not None:
+                returns[running & step.lost] = 0.0
+                ended &= ~step.lost
+            running &= ~ended
+        return Evaluation(returns.tolist(), successes.tolist(), steps, self.task.spec.has_success)

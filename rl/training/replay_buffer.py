@@ -1,0 +1,206 @@
+"""The replay of an off-policy learner: an append-only file of transitions with a cursor.
+
+Records lie in segment files. A snapshot holds the cursor and, beside its arrays, *hard links* to the segments it needs,
+so that it copies no transition and nobody counts references: a segment is gone when the last snapshot and the last line
+that need it are. Whoever loads a snapshot never writes into its files but begins a segment of its own, so that forks of
+one state, and a run that goes back to it, cannot disturb each other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...errors import SnapshotError
+from ..processes import alive
+from ..task import ActionArray, BoolArray, FloatArray, TaskSpec
+from .rollout import Rollout
+
+REPLAY = "replay"  # folder of a run directory, on the same file system as its snapshots
+SEGMENT_BYTES = 16 << 20
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """N transitions of the whole team. `last_*` are s', before auto-reset."""
+
+    obs: list[FloatArray]  # [g] [N, A_g, O_g]
+    last_obs: list[FloatArray]
+    features: list[FloatArray]  # [g] [N, A_g, F_g]
+    last_features: list[FloatArray]
+    events: list[FloatArray]  # [g] [N, A_g, V_g]
+    actions: list[ActionArray]  # [g] [N, A_g]
+    reward: FloatArray  # [N] sparse team reward
+    terminated: FloatArray  # [N]
+    last_masks: list[BoolArray] | None = None  # [g] [N, A_g, U], None where the task has none
+    alive: list[BoolArray] | None = None  # [g] [N, A_g]
+    last_alive: list[BoolArray] | None = None
+
+
+PER_AGENT = ("obs", "last_obs", "features", "last_features", "events", "actions")
+MASKED = ("last_masks", "alive", "last_alive")  # of a task that has masks
+PER_TEAM = ("reward", "terminated")
+
+
+def record_type(spec: TaskSpec) -> np.dtype[np.void]:
+    """One transition of the whole team as a numpy record."""
+    fields: list[tuple[str, str, tuple[int, ...]]] = [(name, "<f4", ()) for name in PER_TEAM]
+    for g, group in enumerate(spec.groups):
+        n, sizes = len(group.agents), {"obs": group.obs_size, "features": len(group.features)}
+        fields += [(f"{name}.{g}", "<f4", (n, sizes[name.removeprefix("last_")])) for name in PER_AGENT[:4]]
+        fields += [(f"events.{g}", "<f4", (n, len(group.events))), (f"actions.{g}", "<i8", (n,))]
+        if spec.has_masks:
+            fields += [(f"last_masks.{g}", "?", (n, group.n_actions))]
+            fields += [(f"{name}.{g}", "?", (n,)) for name in ("alive", "last_alive")]
+    return np.dtype(fields)
+
+
+class ReplayBuffer:
+    """The last `capacity` transitions, and as many earlier ones as their segments happen to hold.
+
+    Files lie in a folder of its own below `parent`, or below the system's place for temporary files; it is removed with
+    the object.
+    """
+
+    def __init__(self, spec: TaskSpec, capacity: int, parent: Path | None = None) -> None:
+        self.capacity, self.record = capacity, record_type(spec)
+        self.per_agent = PER_AGENT + (MASKED if spec.has_masks else ())
+        self.groups = len(spec.groups)
+        self.segment_size = max(SEGMENT_BYTES // self.record.itemsize, 1)
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+        self._finalizer = weakref.finalize(self, shutil.rmtree, self.folder, True)
+        self.count = 0  # the cursor: transitions added since the run began
+        self._segments: list[tuple[int, int, int]] = []  # (id, index of its first record, how many of it are ours)
+        self._files: dict[int, NDArray[np.void]] = {}
+        self._own: int | None = None  # the segment that may be written
+
+    def __len__(self) -> int:
+        return min(self.count, self.capacity)
+
+    def add(self, rollout: Rollout) -> None:
+        """Append a rollout, [T, E] in the order of time, without steps that an environment did not finish."""
+        records = np.empty(rollout.reward.size, self.record)
+        for name in PER_TEAM:
+            records[name] = getattr(rollout, name).ravel()
+        for name in self.per_agent:
+            for g in range(self.groups):
+                values = getattr(rollout, name)[g]
+                records[f"{name}.{g}"] = values.reshape(len(records), *values.shape[2:])
+        if rollout.lost is not None:
+            records = records[rollout.lost.ravel() == 0]
+        while len(records):
+            records = records[self._append(records) :]
+        self._forget()
+
+    def sample(self, n: int, generator: torch.Generator) -> Sample:
+        """`n` of the last `capacity` transitions, uniformly and with replacement."""
+        low = self.count - len(self)
+        index = torch.randint(low, self.count, (n,), generator=generator).numpy()
+        records = np.empty(n, self.record)
+        for key, first, length in self._segments:
+            mine = (index >= first) & (index < first + length)
+            records[mine] = self._files[key][index[mine] - first]
+        per_agent = {
+            name: [np.ascontiguousarray(records[f"{name}.{g}"]) for g in range(self.groups)] for name in self.per_agent
+        }
+        return Sample(**per_agent, reward=records["reward"].copy(), terminated=records["terminated"].copy())
+
+    # ------------------------------------------------------------ segments
+
+    def _append(self, records: NDArray[np.void]) -> int:
+        """Write as many as the last segment takes; how many."""
+        if self._own is None or self._segments[-1][2] == self.segment_size:
+            self._begin()
+        key, first, length = self._segments[-1]
+        taken = min(len(records), self.segment_size - length)
+        self._files[key][length : length + taken] = records[:taken]
+        self._segments[-1] = (key, first, length + taken)
+        self.count += taken
+        return taken
+
+    def _begin(self) -> None:
+        self._own = uuid.uuid4().int >> 66  # fits a signed 64-bit number
+        self._segments.append((self._own, self.count, 0))
+        path = self.folder / _file_name(self._own)
+        self._files[self._own] = np.memmap(path, self.record, "w+", shape=(self.segment_size,))
+
+    def _forget(self) -> None:
+        """Let go of segments that lie wholly before the last `capacity` transitions."""
+        while self._segments and self._segments[0][1] + self._segments[0][2] <= self.count - self.capacity:
+            key, _, _ = self._segments.pop(0)
+            del self._files[key]
+            (self.folder / _file_name(key)).unlink(missing_ok=True)
+
+    # ------------------------------------------------------------ state
+
+    def state_dict(self) -> Arrays:
+        """The cursor and the names of the segments; `link_into` brings the files along."""
+        segments = np.array(self._segments, np.int64).reshape(-1, 3)
+        return {"count": np.array([self.count]), "segments": segments}
+
+    def link_into(self, directory: Path) -> None:
+        """Give a snapshot its links to the files that the state names. What was written is on disk then."""
+        if self._own is not None:
+            own = self._files[self._own]
+            assert isinstance(own, np.memmap)
+            own.flush()
+        for key, _, _ in self._segments:
+            os.link(self.folder / _file_name(key), directory / _file_name(key))
+
+    def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:
+        """Go on from a state; `directory`: the snapshot that has its files, None where this object wrote them itself.
+
+        Raises SnapshotError where a file is missing.
+        """
+        segments = [(int(key), int(first), int(length)) for key, first, length in state["segments"]]
+        for key, _, _ in segments:
+            self._fetch(_file_name(key), directory)
+        self._drop_all_but([key for key, _, _ in segments])
+        self._segments, self._own = segments, None
+        self.count = int(state["count"][0])
+        for key, _, _ in segments:
+            self._files[key] = np.memmap(self.folder / _file_name(key), self.record, "r", shape=(self.segment_size,))
+
+    def _fetch(self, name: str, directory: Path | None) -> None:
+        path = self.folder / name
+        if path.exists():
+            return
+        try:
+            if directory is None:
+                raise FileNotFoundError(path)
+            os.link(directory / name, path)
+        except OSError as error:
+            raise SnapshotError(
+                f"a state of an off-policy run needs its replay, {name!r} is not in {str(directory)!r} ({error}); "
+                "use save_snapshot and load_snapshot"
+            ) from error
+
+    def _drop_all_but(self, keys: Sequence[int]) -> None:
+        """Of the files that are open; those of states kept in memory stay as long as they are on disk."""
+        for key in [key for key in self._files if key not in keys]:
+            del self._files[key]
+
+
+def _file_name(key: int) -> str:
+    return f"replay-{key:016x}.records"
+
+
+def remove_stale(parent: Path) -> None:
+    """Delete what killed processes left below `parent`."""
+    for folder in parent.glob("*-*"):
+        pid = folder.name.partition("-")[0]
+        if pid.isdigit() and not alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Studies of what the gate does with proposals that mean harm."""

@@ -1,0 +1,167 @@
+"""`cosignal bench ipc`: how long the trainer takes to answer, and what looking for a question costs it.
+
+A real trainer process waits at an adaptation point; the loop's own client asks over the `ipc://` socket, one request at
+a time. `round_trip_ms_*` are of a status, `evidence_ms_*` of the evidence that models see. `round_trip_to_echo`: the
+median round trip of a status by that of the same bytes through the same client to a thread that sends them back, so
+that what is left is the trainer's. `idle_poll_us`: CPU time of finding that nobody asks, once an update;
+`idle_poll_share`: of the CPU time of a whole update.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from ...errors import TrainerGone
+from ...rl.ipc.client import TrainerClient, ZmqChannel
+from ...rl.ipc.launcher import attach_or_start, runtime_dir
+from ...rl.ipc.messages import Ack, GetStatus, Reply, Request
+from ...rl.ipc.server import TrainerServer
+from ...rl.processes import one_thread
+from ...rl.training.line import TrainingLine
+from ..report import Tell
+from .measure import bench_result, median, spell
+from .trainer import training_config
+
+UPDATES = 32  # before the point at which the trainer waits
+ENVS, ROLLOUT = 64, 32
+
+
+def run_ipc(tell: Tell, requests: int = 2000, polls: int = 20_000, updates: int = UPDATES) -> dict[str, Any]:
+    """`requests`: status requests; of evidence a quarter of them."""
+    one_thread()
+    times = asyncio.run(_times(requests, updates))
+    metrics = round_trip_metrics(times)
+    tell(f"round trips: {metrics}")
+    metrics |= poll_metrics(idle_poll_s(polls), update_s())
+    tell(f"an idle poll: {metrics['idle_poll_us']} µs")
+    config = {
+        "task": "two_switch", "algorithm": "ippo", "envs": ENVS, "rollout": ROLLOUT, "requests": requests,
+        "polls": polls, "updates": updates,
+    }  # fmt: skip
+    return bench_result("ipc", config, metrics)
+
+
+def round_trip_metrics(times: dict[str, list[float]]) -> dict[str, Any]:
+    """From seconds of each request of "round_trip", "evidence" and "echo"."""
+    found: dict[str, Any] = {}
+    for name, seconds in times.items():
+        for percent in (50, 99):
+            found[f"{name}_ms_p{percent}"] = round(1000 * float(np.percentile(seconds, percent)), 3)
+    ratio = np.median(times["round_trip"]) / np.median(times["echo"])
+    return {**found, "round_trip_to_echo": round(float(ratio), 2)}
+
+
+def poll_metrics(poll_s: float, update_s: float) -> dict[str, Any]:
+    return {
+        "idle_poll_us": round(1e6 * poll_s, 2), "update_ms": round(1000 * update_s, 2),
+        "idle_poll_share": round(poll_s / update_s, 6),
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------ round trips
+
+
+async def _times(requests: int, updates: int) -> dict[str, list[float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with _waiting_trainer(Path(folder), updates) as client:
+            status = await client.status()
+            times = {
+                "round_trip": await _repeated(client.status, requests),
+                "evidence": await _repeated(client.evidence, max(1, requests // 4)),
+            }
+    with _echo(status) as address:
+        channel = ZmqChannel(address)
+        times["echo"] = await _repeated(lambda: channel.request(GetStatus()), requests)
+        channel.close()
+    return times
+
+
+async def _repeated(ask: Callable[[], Awaitable[object]], times: int) -> list[float]:
+    """Seconds of each; the first ones, which find everything cold, are left out."""
+    found = []
+    for _ in range(times + min(50, times)):
+        start = time.perf_counter()
+        await ask()
+        found.append(time.perf_counter() - start)
+    return found[-times:]
+
+
+@asynccontextmanager
+async def _waiting_trainer(run_dir: Path, updates: int) -> AsyncIterator[TrainerClient]:
+    pause = updates * ENVS * ROLLOUT
+    config = training_config("ippo", ENVS, ROLLOUT).model_copy(update={"pause_every_steps": pause})
+    (run_dir / "training.json").write_text(config.model_dump_json())
+    process = await attach_or_start(run_dir, run_dir.name)
+    try:
+        while (status := await process.client.status()).waiting_at is None:
+            if status.state == "finished":
+                raise TrainerGone(f"the trainer must wait at a point, it is {status.state!r}; report it")
+            await asyncio.sleep(0.05)
+        yield process.client
+    finally:
+        await process.stop()
+
+
+@contextmanager
+def _echo(reply: Reply) -> Iterator[str]:
+    """The address of a thread that answers every request with the bytes of `reply`."""
+    folder = runtime_dir()
+    address, answer, over = f"ipc://{folder}/echo", reply.model_dump_json().encode(), threading.Event()
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.bind(address)
+        thread = threading.Thread(target=_answer_all, args=(socket, answer, over), daemon=True)
+        thread.start()
+        try:
+            yield address
+        finally:
+            over.set()
+            thread.join()
+    shutil.rmtree(folder)
+
+
+def _answer_all(socket: zmq.Socket[bytes], answer: bytes, over: threading.Event) -> None:
+    while not over.is_set():
+        if socket.poll(20):
+            identity, request_id, _ = socket.recv_multipart()
+            socket.send_multipart([identity, request_id, answer])
+
+
+# ------------------------------------------------------------ polling
+
+
+class _Nobody:
+    """Answers whoever asks, which nobody does."""
+
+    def handle(self, request: Request) -> Reply:  # noqa: ARG002
+        return Ack()
+
+
+def idle_poll_s(polls: int) -> float:
+    """CPU seconds of one look for a request where there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        server, nobody = TrainerServer(Path(folder)), _Nobody()
+        start = time.process_time()
+        for _ in range(polls):
+            server.poll(nobody, timeout_ms=0)
+        taken = time.process_time() - start
+        server.close()
+    return taken / polls
+
+
+def update_s() -> float:
+    """CPU seconds of one update; the median of some."""
+    line = TrainingLine(training_config("ippo", ENVS, ROLLOUT))
+    found = [spell(lambda: len([line.update()]), 0.0).cpu_s for _ in range(12)]
+    return median(found[2:], 6)

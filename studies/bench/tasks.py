@@ -1,0 +1,90 @@
+"""`cosignal bench tasks`: what the wrapper around PettingZoo costs, on every shipped task that is installed.
+
+By task, joint steps a CPU second of one thread, in rounds that take turns:
+
+* `bare`     the environment alone, stepped as PettingZoo's documentation does; random allowed actions, drawn before
+* `wrapped`  the same environments through `make_task`: observations, features, events, masks, auto-reset, seeds
+
+`wrapper_share` is the share of a wrapped step that is not the environment's. Environments with their own rewards and
+observations on top of an upstream one (all but Two-Switch's Python twin) count as the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...doctor.task import random_actions
+from ...errors import TaskImportError
+from ...rl.config import TaskConfig
+from ...rl.envs.factory import make_task
+from ...rl.envs.load_env import task_factory
+from ...rl.envs.registry import EXTRAS
+from ...rl.processes import one_thread
+from ..report import Tell
+from .measure import Spell, alternating, bench_result, median, rate, span
+
+ENVS = 4
+BLOCK = 64  # joint steps of each environment a piece of work
+TWIN = TaskConfig(env="cosignal.rl.envs.two_switch:TwoSwitchEnv", team_reward="mean", agent_ids=False)
+
+
+def run_tasks(tell: Tell, rounds: int = 7, round_s: float = 0.6) -> dict[str, Any]:
+    """`rounds` spells of at least `round_s` CPU seconds of both. A task whose extra is not installed is left out."""
+    one_thread()
+    metrics: dict[str, Any] = {}
+    for name, config in tasks().items():
+        try:
+            works = {"bare": bare(config), "wrapped": wrapped(config)}
+        except TaskImportError as error:
+            tell(f"{name}: left out, {error}")
+            continue
+        metrics[name] = told(alternating(works, rounds, round_s))
+        tell(f"{name}: {metrics[name]}")
+    taken = {"envs": ENVS, "block": BLOCK, "rounds": rounds, "round_s": round_s}
+    return bench_result("tasks", taken, metrics)
+
+
+def tasks() -> dict[str, TaskConfig]:
+    return {"two_switch in Python": TWIN, **{name: TaskConfig.model_validate({"name": name}) for name in EXTRAS}}
+
+
+def bare(config: TaskConfig) -> Callable[[], int]:
+    env = task_factory(config)().env
+    env.reset(seed=0)
+    drawn = {agent: [env.action_space(agent).sample() for _ in range(BLOCK)] for agent in env.possible_agents}
+
+    def work() -> int:
+        for t in range(BLOCK):
+            env.step({agent: drawn[agent][t] for agent in env.agents})
+            if not env.agents:
+                env.reset()
+        return BLOCK
+
+    work()
+    return work
+
+
+def wrapped(config: TaskConfig) -> Callable[[], int]:
+    task = make_task(config, ENVS)
+    rng, step = np.random.default_rng(0), task.reset(0)
+    drawn = [random_actions(task.spec, step, rng) for _ in range(BLOCK)]
+
+    def work() -> int:
+        for actions in drawn:
+            task.step(actions)
+        return BLOCK * ENVS
+
+    work()
+    return work
+
+
+def told(spells: Mapping[str, Sequence[Spell]]) -> dict[str, Any]:
+    """Of spells of "bare" and "wrapped"."""
+    shares = [1 - w.rate / b.rate for b, w in zip(spells["bare"], spells["wrapped"], strict=True)]
+    return {
+        "bare_steps_per_core_s": rate(spells["bare"]), "wrapped_steps_per_core_s": rate(spells["wrapped"]),
+        "wrapper_share": median(shares), "wrapper_share_range": span(shares),
+    }  # fmt: skip
