@@ -12,7 +12,7 @@ from cosignal.graphs.nodes.observe import WRONG
 from cosignal.rl.evidence.stage import STAGES, StageRule
 from cosignal.rl.ipc.messages import Stage
 
-DOCS = Path(__file__).parents[2] / "docs" / "failures.md"
+DOCS = Path(__file__).parents[3] / "docs" / "failures.md"
 PURPOSES = {"repair": "something is wrong", "removal": "to take shaping away", None: "no"}
 PATIENCE = {1.0: "full", 0.5: "half"}
 
