@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ExpressionError
-from ..rl.evidence.stage import STAGES
 from ..rl.signals.expression import parse_expression
 from ..rl.signals.signal import EventTerm, LearnedTerm, PotentialTerm, Term
+from ..rl.stage import STAGES
 from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel

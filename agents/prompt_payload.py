@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import PromptTooLong
-from ..rl.evidence.stage import STAGES, TermKind
-from ..rl.ipc.messages import Evidence, Stage
+from ..rl.evidence.schema import Evidence
+from ..rl.stage import STAGES, Stage, TermKind
 from .schemas import Diagnosis, Proposal
 
 # ---------------------------------------------------------------- MERGED agents.context

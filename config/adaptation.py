@@ -7,36 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..rl.base_config import Config
-from ..rl.ipc.messages import Stage
-from ..rl.preferences.config import ScorerConfig
-
-
-class PreferenceConfig(Config):
-    """Ranking single agents' moves where credit is unclear, and scorers fitted to the rankings (LCA, Lin et al., arXiv
-    2502.03723), which are then offered to the gate like any proposal.
-
-    `ranker`: `none`; `model`, the one of `llm.ranker`; or `task_heuristic`, a hand-written judge that the task carries
-    (an *oracle* for studies, no model), each of whose votes is right with probability `accuracy`. `pairs`: of states,
-    for each group of agents and each time. `queries`: votes on each pair. `batch`: pairs in one request to a model.
-    `form`: of the learned terms, see `LearnedTerm`. `left_data`: share of recorded states on which the ensemble must
-    disagree as on few of its own pairs, for its data to count as left behind.
-
-    `rounds`: how often moves are ranked in one intervention. Before each time but the first, a fork of the run is
-    trained for `rehearsal` environment steps on what was fitted so far, and its moves are ranked: a policy that does
-    not solve a task knows little of the way there (as DAgger asks where the learner is: Ross et al. 2011). The steps
-    are paid from the budget of branches; where it does not pay for them beside the branches, fewer rounds are held.
-    """
-
-    ranker: Literal["none", "model", "task_heuristic"] = "none"
-    accuracy: float = Field(default=1.0, gt=0.5, le=1)
-    pairs: int = Field(default=1_000, ge=50, le=50_000)
-    queries: int = Field(default=1, ge=1, le=16)
-    batch: int = Field(default=10, ge=1, le=100)
-    form: Literal["potential", "difference"] = "potential"
-    left_data: float = Field(default=0.25, gt=0, le=1)
-    rounds: int = Field(default=4, ge=1, le=10)
-    rehearsal: int = Field(default=50_000, ge=1)
-    scorer: ScorerConfig = ScorerConfig()
+from ..rl.stage import Stage
 
 
 class OtelConfig(Config):

@@ -21,10 +21,13 @@ from ..examples import example_path
 from ..rl.algorithms.config import IPPOConfig
 from ..rl.base_config import Config
 from ..rl.branches.config import BranchConfig, GateConfig
-from ..rl.config import SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
+from ..rl.envs.config import TaskConfig
+from ..rl.preferences.config import PreferenceConfig
+from ..rl.signals.config import SignalConfig
 from ..rl.signals.signal import LearnedTerm
+from ..rl.training.config import TrainerConfig, TrainingConfig
 from ..text import one_line
-from .adaptation import AdaptationConfig, OtelConfig, PreferenceConfig
+from .adaptation import AdaptationConfig, OtelConfig
 from .budget import affordable_interventions, cost_of_intervention, explain_shortage, horizon_to_plan_for
 
 # What is no date, number or truth value under its tag reaches us as Python's own error: `2020-99-99`, `!!bool maybe`.

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..config.budget import affordable_interventions, branch_budget, cost_of_intervention, horizon_to_plan_for
 from ..config.run_config import RunConfig
-from ..rl.branches.gate import SHORT_HORIZON, gain_bounds, look_levels, sd_floor
+from ..rl.branches.gate import gain_bounds, look_levels, sd_floor
+from ..rl.branches.horizon import SHORT_HORIZON
 from .check import Check, ok, warning
 from .installation import cores
 

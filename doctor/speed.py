@@ -13,9 +13,9 @@ import time
 from collections.abc import Sequence
 
 from ..errors import TrainerGone
-from ..rl.config import TrainingConfig
 from ..rl.ipc.launcher import our_words
 from ..rl.processes import child_environment, module_command
+from ..rl.training.config import TrainingConfig
 
 BURST_S = 2.0
 PATIENCE_S = 180.0  # importing torch and compiling a task take seconds, on a busy machine many

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..config.run_config import RunConfig
 from ..errors import ConfigError, SignalError
-from ..rl.config import TaskConfig
+from ..rl.envs.config import TaskConfig
 from ..rl.envs.factory import make_task, task_spec
 from ..rl.envs.load_env import task_factory
 from ..rl.envs.registry import NATIVE

@@ -7,8 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 from ..config.budget import branch_budget, cost_of_intervention
 from ..config.run_config import RunConfig
-from ..rl.branches.gate import Arm, Judgement, horizon_steps, judge, judge_kick, look_levels, signal_kind
-from ..rl.ipc.messages import BranchJob, BranchResult, Evidence, TrainerStatus
+from ..rl.branches.gate import Arm, Judgement, judge, judge_kick, look_levels, signal_kind
+from ..rl.branches.horizon import horizon_steps
+from ..rl.evidence.schema import Evidence
+from ..rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
 from ..rl.signals.signal import Exploration, Signal, is_removal
 from ..runs.events import ControlKept, Decided
 from .branches import CONTROL, branch_job, kept_exploration, run_branches, snapshot_of

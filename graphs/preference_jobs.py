@@ -20,7 +20,7 @@ import numpy as np
 
 from ..agents.llm.secrets import key_variable_names
 from ..errors import PreferenceError
-from ..rl.evidence.transition_sample import TransitionSample
+from ..rl.experience.transition_sample import TransitionSample
 from ..rl.ipc.launcher import end_child, start_child, tail
 from ..rl.ipc.messages import TrainerStatus
 from ..rl.preferences.jobs import ANSWERS, RESULT, CollectJob, FitJob

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from ..rl.evidence.transition_sample import TransitionSample
+from ..rl.experience.transition_sample import TransitionSample
 from ..rl.signals.screen import Ways, ways_to_reward
 from ..rl.signals.signal import is_removal
 from .context import Context

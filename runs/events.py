@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..rl.ipc.messages import Stage
+from ..rl.stage import Stage
 
 
 class EventBase(BaseModel):

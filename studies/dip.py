@@ -22,9 +22,9 @@ import numpy as np
 
 from ..config.run_config import RunConfig
 from ..errors import ConfigError
-from ..rl.config import SignalConfig
-from ..rl.evidence.stage import window
+from ..rl.signals.config import SignalConfig
 from ..rl.signals.signal import Signal
+from ..rl.stage import window
 from ..rl.training.line import Arrays, TrainingLine
 from .outcome import mean_ci
 from .report import Row, Tell, example_config, finished, row

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..config.run_config import RunConfig
-from ..rl.config import SignalConfig
-from ..rl.evidence.stage import STAGES, window
 from ..rl.processes import one_thread
+from ..rl.signals.config import SignalConfig
 from ..rl.signals.signal import Exploration
+from ..rl.stage import STAGES, window
 from ..rl.training.evaluate import Evaluator
 from ..rl.training.line import TrainingLine
 from .job_cache import Job, run_jobs

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..config.run_config import RunConfig
-from ..rl.config import SignalConfig
+from ..rl.signals.config import SignalConfig
 from ..rl.signals.signal import PotentialTerm
 from .line_arms import LineArm, run_lines
 from .loop_arms import LoopArm, run_loops

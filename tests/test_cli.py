@@ -256,7 +256,7 @@ def test_a_picture_is_not_written_to_a_terminal() -> None:
 def test_langgraph_json_names_the_graph() -> None:
     """The same graph as the report draws."""
     [target] = json.loads((ROOT / "langgraph.json").read_text())["graphs"].values()
-    assert target == f"{graph.__module__}:{graph.__name__}"
+    assert target == f"{studio_graph.__module__}:{studio_graph.__name__}"
     assert Topology.from_json(studio_graph().get_graph(xray=True).to_json()) == loop_topology()
 
 

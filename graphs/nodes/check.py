@@ -7,7 +7,7 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from ...rl.evidence.transition_sample import TransitionSample
+from ...rl.experience.transition_sample import TransitionSample
 from ...rl.ipc.messages import TrainerStatus
 from ...rl.signals.check import CheckReport, check_signal, proposal_hash
 from ...rl.signals.signal import Signal

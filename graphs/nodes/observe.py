@@ -12,9 +12,9 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.runtime import Runtime
 
 from ...errors import TrainerGone
-from ...rl.evidence.stage import STAGES, StageRule
-from ...rl.ipc.messages import Stage, TrainerStatus
+from ...rl.ipc.messages import TrainerStatus
 from ...rl.signals.signal import Signal, fades_over
+from ...rl.stage import STAGES, Stage, StageRule
 from ..context import Context
 from ..intervention import cost_of_round, horizon_at, steps_left
 from ..preference_jobs import left_data

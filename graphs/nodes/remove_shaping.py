@@ -10,9 +10,9 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from ...agents.schemas import Failure, Proposal
-from ...rl.evidence.stage import STAGES
 from ...rl.ipc.messages import TrainerStatus
 from ...rl.signals.signal import Signal, Term, fades_over
+from ...rl.stage import STAGES
 from ..context import Context
 from ..history import proposal_rows
 from ..state import State

@@ -7,7 +7,8 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from ...rl.branches.gate import Arm, Judgement, conclude, is_informative, screen, screening_steps, winner
+from ...rl.branches.gate import Arm, Judgement, conclude, is_informative, screen, winner
+from ...rl.branches.horizon import screening_steps
 from ..branches import CONTROL
 from ..context import Context
 from ..intervention import Results, Round, cost_until, judge_arm, levels, load_round, steps_left

@@ -27,9 +27,10 @@ from ...agents.schemas import Proposal
 from ...config.run_config import RunConfig
 from ...errors import SnapshotError
 from ...rl.branches.executors import executor_for
-from ...rl.branches.gate import screening_steps
+from ...rl.branches.horizon import screening_steps
 from ...rl.branches.local_pool import Executor
 from ...rl.envs.factory import task_spec
+from ...rl.evidence.schema import Evidence
 from ...rl.ipc import messages as m
 from ...rl.ipc.client import MemoryChannel, TrainerClient
 from ...rl.signals.scorer import FOLDER, Scorers
@@ -116,8 +117,8 @@ class StartingTables:
     reusable: frozenset[str]
 
     @property
-    def evidence(self) -> m.Evidence:
-        return m.Evidence.model_validate(self.tables["diagnoses"][0]["evidence"])
+    def evidence(self) -> Evidence:
+        return Evidence.model_validate(self.tables["diagnoses"][0]["evidence"])
 
 
 def _books(run_dir: Path, place: Place, same_horizon: bool) -> StartingTables:

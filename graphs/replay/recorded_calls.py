@@ -16,7 +16,7 @@ from ...agents.replay import RecordedQuestion, tool_key
 from ...agents.schemas import Diagnosis, Proposal
 from ...config.adaptation import AdaptationConfig
 from ...errors import PromptTooLong, ReplayError
-from ...rl.ipc.messages import Evidence
+from ...rl.evidence.schema import Evidence
 from ...runs.store import LATER_COLUMNS, Row, RunView
 from ..history import decided_before, tried_by
 from ..nodes.rank_transitions import TITLE

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import ActionArray, BoolArray, FloatArray
-from ..training.rollout import Rollout
 
 Arrays = dict[str, NDArray[np.generic]]
 

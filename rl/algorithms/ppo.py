@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, TaskSpec
-from ..training.rollout import Rollout
 from .config import IPPOConfig
 from .critic_inputs import views
 from .flat_adam import FlatAdam, load_trained, state_of

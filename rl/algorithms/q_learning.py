@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from ..experience.replay_buffer import ReplayBuffer, Sample
+from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import BoolArray, FloatArray, IntArray, TaskSpec
-from ..training.replay_buffer import ReplayBuffer, Sample
-from ..training.rollout import Rollout
 from .config import VDNConfig
 from .critic_inputs import global_state, view_size, views
 from .flat_adam import FlatAdam, load_weights, weights_of

@@ -1,13 +1,13 @@
-"""From the config's word to the algorithm."""
+"""From the word in the config to the algorithm. A new algorithm is a file of its own and an entry here and in `config`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ...errors import ConfigError
-from ..config import TrainerConfig
 from ..processes import check_device
 from ..task import TaskSpec
+from .config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
 from .ippo import IPPO
 from .learner import Learner
 from .liir import LIIR
@@ -16,25 +16,41 @@ from .qmix import QMIX
 from .vdn import VDN
 
 
-def make_learner(trainer: TrainerConfig, spec: TaskSpec, seed: int, replay_folder: Path | None = None) -> Learner:
-    """The learner of `trainer.algorithm` with fresh weights. `replay_folder`: where off-policy transitions go.
+def make_learner(
+    algorithm: str,
+    config: IPPOConfig | VDNConfig,
+    spec: TaskSpec,
+    seed: int,
+    device: str = "cpu",
+    replay_folder: Path | None = None,
+) -> Learner:
+    """Make the learner that `trainer.algorithm` names, with fresh weights.
 
-    Raises ConfigError where `trainer.device` is not there, or the algorithm cannot choose the task's kind of actions.
+    Args:
+        algorithm: the name in the config, a key of `trainer`.
+        config: its hyper-parameters, of the class that belongs to the name.
+        spec: the task whose agents it trains.
+        seed: of the weights and of every random stream of the learner.
+        device: where the networks live, as torch names it.
+        replay_folder: where an off-policy learner keeps its transitions; in memory alone where None.
+
+    Raises:
+        ConfigError: the device is not there, or the algorithm cannot choose the task's kind of actions.
     """
-    if trainer.algorithm in ("vdn", "qmix") and any(group.continuous for group in spec.groups):
-        raise ConfigError(
-            f"trainer.algorithm {trainer.algorithm!r} values one choice after the other, but agents of"
-            f" {spec.name!r} choose numbers of a Box; set it to ippo, mappo or liir, or map the numbers to choices"
-        )
-    check_device(trainer.device)
-    match trainer.algorithm:
-        case "ippo":
-            return IPPO(trainer.ippo, spec, seed, trainer.device)
-        case "mappo":
-            return MAPPO(trainer.mappo, spec, seed, trainer.device)
-        case "liir":
-            return LIIR(trainer.liir, spec, seed, trainer.device)
-        case "vdn":
-            return VDN(trainer.vdn, spec, seed, trainer.device, replay_folder)
-        case "qmix":
-            return QMIX(trainer.qmix, spec, seed, trainer.device, replay_folder)
+    check_device(device)
+    match config:
+        case QMIXConfig() | VDNConfig() if any(group.continuous for group in spec.groups):
+            raise ConfigError(
+                f"trainer.algorithm {algorithm!r} values one choice after the other, but agents of"
+                f" {spec.name!r} choose numbers of a Box; set it to ippo, mappo or liir, or map the numbers to choices"
+            )
+        case QMIXConfig():
+            return QMIX(config, spec, seed, device, replay_folder)
+        case VDNConfig():
+            return VDN(config, spec, seed, device, replay_folder)
+        case LIIRConfig():
+            return LIIR(config, spec, seed, device)
+        case MAPPOConfig():
+            return MAPPO(config, spec, seed, device)
+        case IPPOConfig():
+            return IPPO(config, spec, seed, device)

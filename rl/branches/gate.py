@@ -24,18 +24,15 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from ...errors import ConfigError
-from ..evidence.stage import STAGES
-from ..ipc.messages import BranchResult, Stage
+from ..ipc.messages import BranchResult
 from ..signals.signal import Signal, is_potential
-from .config import BranchConfig
+from ..stage import Stage
+from .horizon import LOW_COMPETENCE, SHORT_HORIZON
 
 JudgementVerdict = Literal["accept", "reject", "no_difference"]
 Verdict = Literal["accept", "not_informative", "no_difference", "reject"]
 Kind = Literal["potential", "event"]
 
-SHORT_HORIZON = 50_000  # steps; harm is seen, and help where the task is half solved
-LONG_HORIZON = 200_000  # help at low competence shows only here
-LOW_COMPETENCE = 0.2
 ZERO_COMPETENCE = 0.05
 INFORMATIVE_SHARE = 0.05  # of the width of the return range, above the fork
 LARGEST_LOOK = 0.625  # share of a finalist's level that one look may spend
@@ -80,25 +77,6 @@ class Judgement(BaseModel):
 
 
 # ------------------------------------------------------------ before: horizon, screening, levels
-
-
-def horizon_steps(config: BranchConfig, success: float | None, competence: float | None, stage: Stage) -> int:
-    """Environment steps of a full branch; screening takes `screening_steps` of them.
-
-    auto: as the stage says (`rl.evidence.stage`): short where the run has converged, or is rising and competent (success rate,
-    else the return as a share of its range, at least 0.2), long otherwise, since at low competence help shows late and
-    a potential's early dip is not yet harm.
-    """
-    if config.horizon != "auto":
-        return config.horizon
-    rule, level = STAGES[stage].horizon, competence if success is None else success
-    competent = rule == "by competence" and level is not None and level >= LOW_COMPETENCE
-    return SHORT_HORIZON if rule == "short" or competent else LONG_HORIZON
-
-
-def screening_steps(horizon: int) -> int:
-    """Half the horizon."""
-    return max(1, horizon // 2)
 
 
 def screen(gains: Mapping[str, Sequence[float]], finalists: int) -> list[str]:

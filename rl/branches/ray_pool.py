@@ -45,8 +45,10 @@ class RayWorker:
 
     def __init__(self, training: str, secrets: Sequence[str]) -> None:
         """`training`: content of training.json. `secrets`: variables that a node may have and no task must see."""
-        from ..config import TrainingConfig  # here and below: the loop, which imports this file, needs no torch
         from ..processes import one_thread
+        from ..training.config import (
+            TrainingConfig,  # here and below: the loop, which imports this file, needs no torch
+        )
         from ..training.line import TrainingLine
 
         for name in [name for name in os.environ if name in secrets or name.endswith("_API_KEY")]:

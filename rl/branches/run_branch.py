@@ -6,11 +6,11 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from ..config import TaskConfig
-from ..evidence.stage import window
+from ..envs.config import TaskConfig
 from ..ipc.messages import BranchJob, BranchResult
 from ..signals.scorer import FOLDER
 from ..signals.signal import Exploration
+from ..stage import window
 from ..training.checkpoint import load_snapshot, save_snapshot
 from ..training.evaluate import Evaluator
 from ..training.line import TrainingLine

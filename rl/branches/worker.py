@@ -15,12 +15,12 @@ import structlog
 import zmq
 
 from ...errors import CosignalError
-from ..config import TrainingConfig
+from ..experience.replay_buffer import REPLAY
 from ..ipc.messages import BranchJob, ErrorReply, WorkerReady, WorkerReply
 from ..processes import leave_with_parent, log_to, one_thread
 from ..signals.scorer import FOLDER, Scorers
+from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
-from ..training.replay_buffer import REPLAY
 from .run_branch import run_branch
 
 

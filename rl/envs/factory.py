@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..config import TaskConfig
 from ..task import BatchedTask, TaskSpec
 from .adapter import Task
+from .config import TaskConfig
 from .load_env import in_our_words, task_factory, wrapped_task
 from .two_switch import spec as two_switch_spec
 from .victim_rubble import spec as victim_rubble_spec

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, TaskImportError
-from ..config import TaskConfig
 from .adapter import Task, as_task
+from .config import TaskConfig
 from .registry import EXTRAS
 
 if TYPE_CHECKING:

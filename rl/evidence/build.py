@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from ...errors import CosignalError
 from ..algorithms.config import IPPOConfig
-from ..ipc.messages import BehaviourEvidence, EventEvidence, Evidence, FeatureEvidence, SparseEvidence, TermEvidence
+from ..experience.episodes import action_labels, entropy_at_start
+from ..stage import WINDOW_STEPS, HistoryRow, window
 from ..task import FeatureSpec
 from ..training.line import TrainingLine
-from .episodes import action_labels, entropy_at_start
-from .stage import WINDOW_STEPS, HistoryRow, window
+from .schema import BehaviourEvidence, EventEvidence, Evidence, FeatureEvidence, SparseEvidence, TermEvidence
 
 CURVE_ROWS = 12
 RECENT_UPDATES = 32

@@ -34,6 +34,7 @@ from ...errors import (
     TrainerGone,
     VersionConflict,
 )
+from ..evidence.schema import Evidence
 from ..signals.signal import Signal
 from .messages import (
     PROTOCOL,
@@ -42,7 +43,6 @@ from .messages import (
     Ack,
     ErrorKind,
     ErrorReply,
-    Evidence,
     EvidenceReply,
     GetEvidence,
     GetStatus,

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import CosignalError
-from ..config import TrainingConfig
 from ..envs.factory import make_task
 from ..processes import leave_with_parent, one_thread
 from ..signals.scorer import FOLDER, Scorers
 from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec, episode_seed, splitmix64
 from ..training.checkpoint import load_snapshot
+from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
 from .schema import PlayedEpisode, PlayedStep
 

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import CosignalError
-from ..config import TrainingConfig
 from ..processes import leave_with_parent, one_thread
 from ..signals.scorer import FOLDER, Scorers
 from ..task import ActionArray, BoolArray, FloatArray, splitmix64
 from ..training.checkpoint import load_snapshot
+from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
 from .collect import collect_pairs
 from .fit import Fitted, fit_scorer

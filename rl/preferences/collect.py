@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...errors import PreferenceError
-from ..config import TaskConfig
 from ..envs.adapter import Task
+from ..envs.config import TaskConfig
 from ..envs.factory import plain_task_factory, task_spec
 from ..envs.pettingzoo.batch import PettingZooTask
 from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..config import TaskConfig
 from ..envs.adapter import Task
+from ..envs.config import TaskConfig
 from ..envs.factory import plain_task_factory
 
 LONGEST = 300_000  # environment steps of random play

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import SignalError
-from ..evidence.transition_sample import TransitionSample
+from ..experience.transition_sample import TransitionSample
 from ..task import FloatArray, TaskSpec
 from .expression import MAX_RESULT, parse_expression
 from .scorer import NO_SCORERS, Scorers

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..experience.rollout import RewardView, added_individually
 from ..task import ActionArray, BoolArray, FloatArray
-from ..training.rollout import RewardView, added_individually
 from .shaping import CompiledSignal, Shaping, of_the_living
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evidence.transition_sample import TransitionSample
+from ..experience.transition_sample import TransitionSample
 from ..task import FloatArray, TaskSpec
 from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal

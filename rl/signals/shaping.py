@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...errors import SignalError
-from ..evidence.transition_sample import TransitionSample
+from ..experience.transition_sample import TransitionSample
 from ..task import ActionArray, BoolArray, FloatArray, TaskSpec
 from .agent_masks import learned_masks, term_masks
 from .expression import Array, Expression, bounded, parse_expression

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..config import TrainingConfig
+from ..experience.replay_buffer import REPLAY, remove_stale
 from ..ipc.messages import EvaluationReport, TrainerState
 from ..signals.scorer import FOLDER, Scorers
 from ..training.checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot, snapshot_name
+from ..training.config import TrainingConfig
 from ..training.evaluate import Evaluator
 from ..training.line import TrainingLine, UpdateReport
-from ..training.replay_buffer import REPLAY, remove_stale
 from .database import LoggedSignal, MetricsWriter, read_counter, read_signals, trained_updates
 
 # ---------------------------------------------------------------- MERGED rl.tensorboard

@@ -18,6 +18,7 @@ import structlog
 
 from ...errors import CosignalError, RunLockedError, SignalError, SnapshotError, VersionConflict
 from ..evidence.build import build_evidence, query
+from ..evidence.schema import Evidence
 from ..ipc import messages as m
 from ..ipc.server import TrainerServer
 from ..processes import alive, log_to, one_thread, parent_pid
@@ -192,7 +193,7 @@ class Trainer:
             success_rate=evaluation.success_rate if evaluation else None, evaluation=evaluation,
         )  # fmt: skip
 
-    def _evidence(self) -> m.Evidence:
+    def _evidence(self) -> Evidence:
         return build_evidence(self.main.line, self.main.config.trainer.steps)
 
     # ------------------------------------------------------------ what it says by itself

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..algorithms.learner import Learner
-from ..config import TaskConfig
+from ..envs.config import TaskConfig
 from ..envs.factory import make_task
 from ..task import BatchedTask, splitmix64
 

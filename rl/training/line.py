@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 
 from ..algorithms.learner import Learned
 from ..algorithms.registry import make_learner
-from ..config import TrainingConfig
 from ..envs.factory import make_task
-from ..evidence.episodes import EpisodeTracker, RolloutText, action_shares, rollout_text
-from ..evidence.stage import WINDOW_STEPS, HistoryRow, stage_of, window
-from ..evidence.transition_sample import TransitionSampler
-from ..ipc.messages import Stage
+from ..experience.episodes import EpisodeTracker, RolloutText, action_shares, rollout_text
+from ..experience.rollout import Collector, Rollout, check_reward_view
+from ..experience.transition_sample import TransitionSampler
 from ..signals.critic_offset import annealed_potential, at_age, carried_over, removed_potential
 from ..signals.rewards import Rewards
 from ..signals.scorer import Scorers
 from ..signals.shaping import CompiledSignal, Shaping, freeze
 from ..signals.signal import Exploration, Signal
+from ..stage import WINDOW_STEPS, HistoryRow, Stage, stage_of, window
 from ..task import FloatArray, Step, splitmix64
-from .rollout import Collector, Rollout, check_reward_view
+from .config import TrainingConfig
 
 HISTORY = 800  # updates kept, and at least those of the last four windows
 Arrays = dict[str, NDArray[np.generic]]
@@ -51,7 +50,11 @@ class TrainingLine:
         self.config, self.scorers = config, scorers or Scorers()
         self.task = make_task(config.task, config.trainer.envs)
         self.spec = self.task.spec
-        self.learner = make_learner(config.trainer, self.spec, splitmix64(config.seed) >> 1, replay_folder)
+        trainer = config.trainer
+        weights_seed = splitmix64(config.seed) >> 1
+        self.learner = make_learner(
+            trainer.algorithm, trainer.chosen, self.spec, weights_seed, trainer.device, replay_folder
+        )
         self.collector = Collector(self.task, config.trainer.rollout)
         check_reward_view(config.trainer.reward, self.spec)
         self.episodes = EpisodeTracker(self.spec, config.trainer.envs, config.record_obs)

@@ -21,10 +21,10 @@ import numpy as np
 
 from ...agents.rules import generator as rules_generator
 from ...agents.rules.features import Feature, FeatureRoles, feature_roles, kinds_of_agents
-from ...rl.evidence.stage import STAGES
 from ...rl.signals.check import EVENT_LIMIT, EVENT_SHARE
 from ...rl.signals.expression import parse_expression
 from ...rl.signals.signal import MAX_BETA, MAX_TERMS
+from ...rl.stage import STAGES
 
 Json = dict[str, Any]
 Family = Literal["flipped", "distractor", "events"]

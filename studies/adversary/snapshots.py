@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args
 
 from ...config.run_config import RunConfig
 from ...rl.evidence.build import build_evidence
-from ...rl.evidence.stage import Window, window
-from ...rl.ipc.messages import Evidence, TrainerStatus
+from ...rl.evidence.schema import Evidence
+from ...rl.ipc.messages import TrainerStatus
 from ...rl.processes import one_thread
+from ...rl.stage import Window, window
 from ...rl.training.checkpoint import save_snapshot, snapshot_name
 from ...rl.training.evaluate import Evaluation, Evaluator
 from ...rl.training.line import TrainingLine

@@ -28,11 +28,12 @@ from ...graphs.state import State
 from ...rl.branches.local_pool import OnResult
 from ...rl.branches.run_branch import run_branch
 from ...rl.envs.factory import task_spec
-from ...rl.evidence.stage import STAGES
+from ...rl.evidence.schema import Evidence
 from ...rl.ipc.client import MemoryChannel, TrainerClient
-from ...rl.ipc.messages import BranchJob, BranchResult, ErrorReply, Evidence, Reply, Request, TrainerStatus
+from ...rl.ipc.messages import BranchJob, BranchResult, ErrorReply, Reply, Request, TrainerStatus
 from ...rl.processes import one_thread
 from ...rl.signals.signal import Exploration
+from ...rl.stage import STAGES
 from ...rl.training.line import TrainingLine
 from ...runs.store import LoopStore
 from ..job_cache import Job, write_whole

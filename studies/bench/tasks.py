@@ -18,7 +18,7 @@ import numpy as np
 
 from ...doctor.task import random_actions
 from ...errors import TaskImportError
-from ...rl.config import TaskConfig
+from ...rl.envs.config import TaskConfig
 from ...rl.envs.factory import make_task
 from ...rl.envs.load_env import task_factory
 from ...rl.envs.registry import EXTRAS

@@ -19,12 +19,14 @@ from typing import Any, get_args
 import numpy as np
 
 from ...errors import TrainerGone
-from ...rl.config import SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
+from ...rl.envs.config import TaskConfig
 from ...rl.envs.factory import make_task
 from ...rl.envs.grid.env import Infos
 from ...rl.envs.two_switch.env import TwoSwitchEnv
 from ...rl.ipc.launcher import attach_or_start
 from ...rl.processes import child_environment, one_thread
+from ...rl.signals.config import SignalConfig
+from ...rl.training.config import TrainerConfig, TrainingConfig
 from ...rl.training.line import TrainingLine
 from ..report import Tell
 from .measure import Spell, alternating, bench_result, median, rate, ratios, span, wall_rate

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ...config.run_config import RunConfig
-from ...rl.config import TrainingConfig
-from ...rl.training.rollout import RewardView
+from ...rl.experience.rollout import RewardView
+from ...rl.training.config import TrainingConfig
 
 FIRST_SEED = 11
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...rl.config import TaskConfig
+from ...rl.envs.config import TaskConfig
 from ...rl.preferences.collect import Act, collect_pairs
 from ...rl.preferences.config import ScorerConfig
 from ...rl.preferences.fit import Fitted, fit_scorer

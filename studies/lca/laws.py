@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...rl.config import TaskConfig
+from ...rl.envs.config import TaskConfig
 from ...rl.envs.two_switch.game import TwoSwitchGame
 from ...rl.preferences.collect import collect_pairs
 from ...rl.preferences.config import ScorerConfig

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...rl.config import TaskConfig
+from ...rl.envs.config import TaskConfig
 from ...rl.envs.grid.map import ACTION_NAMES, AGENTS, STAY
 from ...rl.envs.victim_rubble.env import VictimRubbleTask
 from ...rl.preferences.collect import collect_pairs

@@ -10,7 +10,7 @@ from cosignal.agents.generator import misfits, propose
 from cosignal.agents.llm.ledger import Place
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, ProposalSet
-from cosignal.rl.evidence.stage import STAGES
+from cosignal.rl.stage import STAGES
 from fake_run import DIAGNOSIS
 
 BONUS = {"name": "bonus", "kind": "event", "event": "switch_triggered", "decay_steps": 300_000}

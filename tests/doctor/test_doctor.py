@@ -19,7 +19,7 @@ from cosignal.doctor import models as network
 from cosignal.errors import TrainerGone
 from cosignal.graphs.session.log import TRACING
 from cosignal.graphs.tracing.otel import ENDPOINTS
-from cosignal.rl.config import TrainingConfig
+from cosignal.rl.training.config import TrainingConfig
 from packaging.requirements import Requirement
 from rich.console import Console
 from typer.testing import CliRunner

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cosignal.doctor.check import Check
 from cosignal.doctor.task import check_play, play, random_actions
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task, task_spec
 from small_tasks import Walk
 

@@ -9,7 +9,8 @@ from blockbuster import blockbuster_ctx
 from cosignal.graphs.graph import step_limit
 from cosignal.graphs.history import arms_of, tried
 from cosignal.rl.branches.config import GateConfig
-from cosignal.rl.ipc.messages import BranchJob, BranchResult, Evidence
+from cosignal.rl.evidence.schema import Evidence
+from cosignal.rl.ipc.messages import BranchJob, BranchResult
 from cosignal.runs.events import NodeEntered, Promoted
 from cosignal.runs.store import LoopStore
 from fake_run import DIAGNOSIS, DOOR, GOAL, MATE, FakePool, FakeTrainer, Session, config, proposal, proposals, ranking

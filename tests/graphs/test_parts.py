@@ -18,9 +18,9 @@ from cosignal.graphs.intervention import competence, cost_of_round, cost_until, 
 from cosignal.graphs.nodes.observe import trigger
 from cosignal.graphs.session.run_directory import lock_run, make_run, newest_unfinished, open_run
 from cosignal.graphs.state import State
-from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.training.config import TrainingConfig
 from cosignal.runs.store import RunView
 from hypothesis import given
 from hypothesis import strategies as st

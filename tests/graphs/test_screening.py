@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cosignal.graphs.history import tried
 from cosignal.rl.branches.config import BranchConfig
-from cosignal.rl.evidence.transition_sample import TransitionSample
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.runs.store import LoopStore
 from fake_run import FULL, FakePool, FakeTrainer, Session, proposal, proposals, ranking, recorded, snapshot_name, spec
 from loop_runs import POINT, nothing_helps, scripts, tables

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from cosignal.errors import ProtocolError, SignalError, VersionConflict
 from cosignal.rl.branches.run_branch import run_branch
-from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc.client import TrainerClient
 from cosignal.rl.ipc.launcher import attach_or_start
 from cosignal.rl.ipc.messages import BranchJob, TrainerStatus
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.trainer.database import read_signals
+from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.line import TrainingLine
 from training_lines import UPDATE, small_config
 

@@ -20,7 +20,8 @@ from cosignal.agents.llm.models import TRANSITIONS
 from cosignal.agents.prompt_payload import build_payload, evidence_keys, term_kinds
 from cosignal.errors import ConfigError
 from cosignal.prompts import Rendered, fenced, load_template, quoted, render
-from cosignal.rl.ipc.messages import FeatureEvidence, Stage, TermEvidence
+from cosignal.rl.evidence.schema import FeatureEvidence, TermEvidence
+from cosignal.rl.stage import Stage
 from hypothesis import given
 from hypothesis import strategies as st
 

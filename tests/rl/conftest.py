@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from cosignal.rl.evidence.transition_sample import TransitionSample
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 
 

@@ -10,7 +10,7 @@ from cosignal.agents.config import LimitsConfig, ModelConfig, Role
 from cosignal.agents.llm.ledger import Call
 from cosignal.agents.llm.models import RoleModel
 from cosignal.agents.llm.rate_limits import CallBudget
-from cosignal.rl.ipc.messages import Evidence
+from cosignal.rl.evidence.schema import Evidence
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from cosignal.rl.evidence.schema import (
+    Evidence,
+)
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.signals.signal import EventTerm, Exploration, PotentialTerm, Signal
 from fake_run import FakeTrainer
@@ -23,5 +26,5 @@ class Converged(FakeTrainer):
         changes = {"stage": "converged", "success_rate": 0.95, "sparse_return": 2.8}
         return super()._status().model_copy(update=changes)
 
-    def _evidence(self) -> m.Evidence:
+    def _evidence(self) -> Evidence:
         return super()._evidence().model_copy(update={"stage": "converged"})

@@ -20,10 +20,14 @@ from cosignal.graphs.context import Context
 from cosignal.graphs.session.graph_runner import open_checkpoints, run_graph
 from cosignal.rl.branches.local_pool import OnResult
 from cosignal.rl.envs.factory import task_spec
-from cosignal.rl.evidence.transition_sample import TransitionSample
+from cosignal.rl.evidence.schema import (
+    Evidence,
+)
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.ipc.client import MemoryChannel, TrainerClient
 from cosignal.rl.signals.signal import Signal
+from cosignal.rl.stage import Stage
 from cosignal.rl.task import TaskSpec
 from cosignal.runs.events import Event
 from cosignal.runs.store import LoopStore
@@ -99,13 +103,13 @@ class FakeTrainer:
         self,
         run_dir: Path,
         steps_budget: int = 500_000,
-        stage: m.Stage = "plateaued",
+        stage: Stage = "plateaued",
         clock: Literal["lockstep", "overlap"] = "lockstep",
         pace: int = 1,
     ) -> None:
         self.run_dir = run_dir
         self.steps_budget = steps_budget
-        self.stage: m.Stage = stage
+        self.stage: Stage = stage
         self.clock = clock
         self.pace = pace
         self.changes: list[Change] = []
@@ -228,9 +232,9 @@ class FakeTrainer:
             ),
         )
 
-    def _evidence(self) -> m.Evidence:
+    def _evidence(self) -> Evidence:
         raw = stuck() | {"steps": self.steps, "stage": self.stage, "signal": self.signal.model_dump(mode="json")}
-        return m.Evidence.model_validate(raw)
+        return Evidence.model_validate(raw)
 
     def _snapshot(self, point: int) -> None:
         folder = self.run_dir / snapshot_name(point)

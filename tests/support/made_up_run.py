@@ -12,7 +12,7 @@ from typing import Any
 
 from cosignal.config.adaptation import AdaptationConfig
 from cosignal.config.run_config import RunConfig
-from cosignal.rl.config import TrainerConfig
+from cosignal.rl.training.config import TrainerConfig
 from cosignal.runs.events import ApprovalNeeded
 from cosignal.runs.graph_picture import Edge, Topology
 from cosignal.runs.store import LoopStore

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.ipc.server import Handler
 from cosignal.rl.trainer.process import Trainer
+from cosignal.rl.training.config import TrainingConfig
 
 Ask = tuple[int, Callable[["Script"], m.Request]]
 

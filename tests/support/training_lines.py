@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from cosignal.rl.config import EvaluationConfig, SignalConfig, TaskConfig, TrainerConfig, TrainingConfig
+from cosignal.rl.envs.config import TaskConfig
+from cosignal.rl.signals.config import SignalConfig
+from cosignal.rl.training.config import EvaluationConfig, TrainerConfig, TrainingConfig
 from cosignal.rl.training.line import TrainingLine
 
 UPDATE = 8 * 16  # environment steps

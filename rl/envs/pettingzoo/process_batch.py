@@ -21,8 +21,8 @@ import structlog
 from numpy.typing import NDArray
 
 from ....errors import CosignalError, EnvironmentLost, SnapshotError
-from ...config import TaskConfig
 from ...task import ActionArray, Step, new_step, unmoved
+from ..config import TaskConfig
 from .batch import MAX_LOSSES, check_actions, log_loss
 from .shared_memory import copy_rows
 from .worker_host import Arrays

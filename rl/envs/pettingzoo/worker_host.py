@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from ....errors import CosignalError
-from ...config import TaskConfig
 from ...processes import leave_with_parent
+from ..config import TaskConfig
 from ..load_env import wrapped_task
 from .shared_memory import Block, copy_rows
 

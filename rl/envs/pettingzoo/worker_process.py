@@ -20,9 +20,9 @@ from typing import Any
 
 from .... import errors
 from ....errors import CosignalError
-from ...config import TaskConfig
 from ...processes import child_environment, module_command
 from ...task import TaskSpec
+from ..config import TaskConfig
 from .shared_memory import Block, new_memory
 from .worker_host import Arrays, Message, receive, send
 

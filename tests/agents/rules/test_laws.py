@@ -16,7 +16,7 @@ from cosignal.agents.llm.ledger import Place
 from cosignal.agents.prompt_payload import Tried, build_payload
 from cosignal.agents.ranker import rank
 from cosignal.agents.schemas import ProposalSet
-from cosignal.rl.ipc.messages import Evidence
+from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.signals.expression import parse_expression
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -11,6 +11,7 @@ from cosignal.graphs.history import tried
 from cosignal.graphs.nodes.confirm import FINISHED, staleness
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
+from cosignal.rl.stage import Stage
 from cosignal.runs.events import Decided, Promoted
 from cosignal.runs.store import LoopStore
 from fake_run import UPDATE, FakePool, FakeTrainer, Killed, Session, config
@@ -65,7 +66,7 @@ def moves(updates: int) -> Happening:
     return happen
 
 
-def becomes(stage: m.Stage) -> Happening:
+def becomes(stage: Stage) -> Happening:
     def happen(trainer: Trainer) -> None:
         trainer.stage = stage
 

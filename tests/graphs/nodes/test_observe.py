@@ -14,6 +14,7 @@ from cosignal.graphs.context import Context
 from cosignal.graphs.nodes import observe as module
 from cosignal.graphs.nodes.observe import observe
 from cosignal.rl.ipc import messages as m
+from cosignal.rl.stage import Stage
 from cosignal.runs.store import LoopStore
 from fake_run import INTERVAL, UPDATE, FakePool, FakeTrainer, Session, config
 from loop_runs import nothing_helps, tables
@@ -173,7 +174,7 @@ async def test_at_the_end_nothing_is_left_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stage", "fires"), [("plateaued", True), ("regressing", True), ("improving", False)])
-async def test_a_fixed_stage_is_told_to_everybody(tmp_path: Path, stage: m.Stage, fires: bool) -> None:
+async def test_a_fixed_stage_is_told_to_everybody(tmp_path: Path, stage: Stage, fires: bool) -> None:
     trainer = FakeTrainer(tmp_path, stage="exploring")
     async with opened(tmp_path, trainer, patience=0, stage=stage) as look:
         state = await look({"done_point": -1})

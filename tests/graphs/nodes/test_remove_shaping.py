@@ -10,8 +10,8 @@ import pytest
 from converged import IN_FORCE, NEAR, Converged
 from cosignal.config.budget import cost_of_intervention
 from cosignal.graphs.nodes.remove_shaping import removals
-from cosignal.rl.ipc import messages as m
 from cosignal.rl.signals.signal import Exploration, Signal, is_removal
+from cosignal.rl.stage import Stage
 from fake_run import FULL, FakePool, Session, config
 from loop_runs import nodes, nothing_helps, tables
 
@@ -89,7 +89,7 @@ async def test_a_refused_removal_is_one_round_and_rests_while_the_signal_stays(t
 
 
 @pytest.mark.parametrize("stage", ["exploring", "improving"])
-async def test_a_fixed_stage_switches_removal_off(tmp_path: Path, stage: m.Stage) -> None:
+async def test_a_fixed_stage_switches_removal_off(tmp_path: Path, stage: Stage) -> None:
     session, trainer, pool = await run(tmp_path, stage=stage)
     assert "remove_shaping" not in nodes(session)
     assert (pool.jobs, trainer.log) == ([], [])

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from cosignal.graphs.nodes.observe import stays, trigger
-from cosignal.rl.evidence.stage import STAGES
-from cosignal.rl.ipc.messages import Stage, TrainerStatus
+from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
+from cosignal.rl.stage import STAGES, Stage
 from hypothesis import given
 from hypothesis import strategies as st
 

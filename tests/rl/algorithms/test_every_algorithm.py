@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cosignal.rl.branches.run_branch import run_branch
-from cosignal.rl.config import TaskConfig, TrainingConfig
-from cosignal.rl.evidence.episodes import entropy_at_start
+from cosignal.rl.envs.config import TaskConfig
+from cosignal.rl.experience.episodes import entropy_at_start
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.evaluate import Evaluator
 from cosignal.rl.training.line import TrainingLine
 from training_lines import UPDATE, small_config, trained

@@ -16,8 +16,8 @@ from cosignal.rl.algorithms.mappo import MAPPO
 from cosignal.rl.algorithms.networks import GaussianActorCritic
 from cosignal.rl.algorithms.ppo import PPO, Batch, autograd_gradient
 from cosignal.rl.algorithms.registry import make_learner
-from cosignal.rl.config import TrainerConfig
 from cosignal.rl.task import GroupSpec, TaskSpec
+from cosignal.rl.training.config import TrainerConfig
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal
@@ -119,7 +119,7 @@ def test_groups_of_numbers_and_of_choices_learn_side_by_side_and_repeat_themselv
 @pytest.mark.parametrize("algorithm", ["vdn", "qmix"])
 def test_value_learners_refuse_numbers(algorithm: str) -> None:
     with pytest.raises(ConfigError, match="set it to ippo, mappo or liir"):
-        make_learner(TrainerConfig.model_validate({"algorithm": algorithm}), SPEC, 1)
+        make_learner(algorithm, TrainerConfig.model_validate({"algorithm": algorithm}).chosen, SPEC, 1)
 
 
 def test_an_agent_that_has_left_pulls_on_no_policy_of_numbers() -> None:

@@ -10,12 +10,12 @@ from cosignal.rl.algorithms.config import QMIXConfig, VDNConfig
 from cosignal.rl.algorithms.q_learning import QLearner
 from cosignal.rl.algorithms.qmix import QMIX, Mixer
 from cosignal.rl.algorithms.vdn import VDN
+from cosignal.rl.experience.replay_buffer import Sample
+from cosignal.rl.experience.rollout import Rollout
 from cosignal.rl.signals.rewards import Rewards
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import PotentialTerm, Signal
 from cosignal.rl.task import FeatureSpec, GroupSpec, TaskSpec
-from cosignal.rl.training.replay_buffer import Sample
-from cosignal.rl.training.rollout import Rollout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

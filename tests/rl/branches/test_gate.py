@@ -14,17 +14,16 @@ from cosignal.rl.branches.gate import (
     choose_adopt,
     conclude,
     gain_bounds,
-    horizon_steps,
     is_informative,
     judge,
     judge_kick,
     look_levels,
     screen,
-    screening_steps,
     signal_kind,
     winner,
     winning_seed,
 )
+from cosignal.rl.branches.horizon import horizon_steps, screening_steps
 from cosignal.rl.ipc.messages import BranchResult
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cosignal.rl.branches.run_branch import _enter, run_branch
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot

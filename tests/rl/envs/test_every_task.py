@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task, task_spec
 from cosignal.rl.envs.load_env import task_factory
 from cosignal.rl.envs.pettingzoo.batch import PettingZooTask

@@ -7,10 +7,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from cosignal.rl.config import TaskConfig, TrainingConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.registry import ShippedName
 from cosignal.rl.evidence.build import build_evidence
 from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot
+from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.evaluate import Evaluator
 from cosignal.rl.training.line import TrainingLine
 from training_lines import small_config, trained

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 from cosignal.errors import ConfigError, TaskImportError
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task, task_spec
 from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
 from cosignal.rl.envs.registry import EXTRAS, NATIVE, ShippedName

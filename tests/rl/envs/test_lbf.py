@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task
 from cosignal.rl.envs.lbf import ForagingTask
 from cosignal.rl.envs.pettingzoo.batch import PettingZooTask

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from cosignal.errors import CosignalError
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.evidence.build import build_evidence, query
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.task import FloatArray, IntArray

@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 import zmq
 from cosignal.errors import CosignalError, ProtocolError, SignalError, SnapshotError, TrainerGone, VersionConflict
+from cosignal.rl.evidence.schema import (
+    Evidence,
+    SparseEvidence,
+)
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.ipc.client import Channel, MemoryChannel, TrainerClient, ZmqChannel, wakeups
 from cosignal.rl.signals.signal import Signal
@@ -24,9 +28,9 @@ STATUS = m.TrainerStatus(
 )  # fmt: skip
 
 
-EVIDENCE = m.Evidence(
+EVIDENCE = Evidence(
     task={"name": "t"}, steps=30, steps_budget=100, stage="exploring", stage_reason="", signal=Signal(),
-    sparse=m.SparseEvidence(
+    sparse=SparseEvidence(
         return_now=None, return_best=None, return_range=None, trend=None, spread=None, success_rate=None,
         window_steps=10, curve=[],
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cosignal.errors import PreferenceError
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.preferences.collect import collect_pairs
 from cosignal.rl.preferences.key_steps import key_steps
 from cosignal.rl.preferences.pairs import NOT_JUDGED

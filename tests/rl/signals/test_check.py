@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.evidence.transition_sample import TransitionSample
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.signals.check import check_signal, is_removal, proposal_hash
 from cosignal.rl.signals.shaping import freeze
 from cosignal.rl.signals.signal import EventTerm, Exploration, PotentialTerm, Signal

@@ -13,8 +13,9 @@ from cosignal.errors import ConfigError, SignalError
 from cosignal.rl.algorithms.config import VDNConfig
 from cosignal.rl.branches.gate import signal_kind
 from cosignal.rl.branches.run_branch import run_branch
-from cosignal.rl.config import TaskConfig, TrainingConfig
-from cosignal.rl.evidence.transition_sample import TransitionSample
+from cosignal.rl.envs.config import TaskConfig
+from cosignal.rl.experience.rollout import added_individually
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.check import check_signal
 from cosignal.rl.signals.critic_offset import annealed_potential, removed_potential
@@ -24,8 +25,8 @@ from cosignal.rl.signals.shaping import CompiledSignal, frozen_scale
 from cosignal.rl.signals.signal import Exploration, LearnedTerm, PotentialTerm, Signal, describe_term, is_removal
 from cosignal.rl.task import EventSpec, TaskSpec
 from cosignal.rl.training.checkpoint import load_snapshot, pack, save_snapshot
+from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.line import TrainingLine
-from cosignal.rl.training.rollout import added_individually
 from training_lines import assert_same_state, small_config
 
 # σ = x₀ − 2 x₁ of what is observed, computed by hand in the tests.

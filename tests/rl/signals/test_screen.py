@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from cosignal.rl.evidence.transition_sample import TransitionSample
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.signals.screen import Ways, ways_to_reward
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
 from cosignal.rl.task import FloatArray, GroupSpec, TaskSpec

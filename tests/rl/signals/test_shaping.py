@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cosignal.errors import ExpressionError, SignalError
-from cosignal.rl.evidence.transition_sample import TransitionSample
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.signals.shaping import CompiledSignal, Shaping, fading, freeze, frozen_scale
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
 from cosignal.rl.task import TaskSpec

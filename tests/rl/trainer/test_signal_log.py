@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.branches.run_branch import run_branch
-from cosignal.rl.config import TrainingConfig
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.task import splitmix64
 from cosignal.rl.trainer.database import read_signals
 from cosignal.rl.trainer.process import Trainer
 from cosignal.rl.training.checkpoint import load_snapshot
+from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.line import TrainingLine
 from scripted_trainer import Ask, Script, run_scripted
 from training_lines import UPDATE, assert_same_state, small_config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.training import evaluate
 from cosignal.rl.training.evaluate import Evaluator
 from training_lines import assert_same_state, small_config, trained

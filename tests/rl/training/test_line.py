@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cosignal.errors import SignalError, SnapshotError
 from cosignal.rl.algorithms.ippo import IPPO
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training.checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot
 from cosignal.rl.training.line import TrainingLine

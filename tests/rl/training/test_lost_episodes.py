@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from cosignal.rl.algorithms.registry import make_learner
-from cosignal.rl.config import TaskConfig
-from cosignal.rl.evidence.episodes import EpisodeTracker
-from cosignal.rl.evidence.transition_sample import TransitionSampler
+from cosignal.rl.envs.config import TaskConfig
+from cosignal.rl.experience.episodes import EpisodeTracker
+from cosignal.rl.experience.replay_buffer import ReplayBuffer
+from cosignal.rl.experience.transition_sample import TransitionSampler
 from cosignal.rl.signals.rewards import Rewards
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import Signal
@@ -21,7 +22,6 @@ from cosignal.rl.trainer.database import connect, read_counter
 from cosignal.rl.trainer.main_run import MainRun
 from cosignal.rl.training.evaluate import Evaluator
 from cosignal.rl.training.line import TrainingLine
-from cosignal.rl.training.replay_buffer import ReplayBuffer
 from training_lines import small_config, trained
 
 LENGTH, ENVS = 16, 8
@@ -93,7 +93,7 @@ def test_ppo_learns_nothing_from_a_step_that_was_not_finished(algorithm: str) ->
     for reward, action in ((0.0, 0), (50.0, 3)):
         rollout.reward[7, 2] = reward
         rollout.actions[0][7, 2] = action
-        learner = make_learner(config.trainer, line.spec, 5, None)
+        learner = make_learner(config.trainer.algorithm, config.trainer.chosen, line.spec, 5)
         signal = CompiledSignal(Signal(scale=1.0), line.spec)
         rewards = Rewards(signal, [], 0.99, 0)
         learner.learn(rollout, rewards.shape(rollout), rewards)

@@ -19,7 +19,7 @@ from cosignal.agents.schemas import Proposal
 from cosignal.rl.envs.two_switch.game import TwoSwitchGame
 from cosignal.rl.envs.two_switch.heuristic import greedy_heuristic
 from cosignal.rl.envs.two_switch.spec import two_switch_spec
-from cosignal.rl.evidence.transition_sample import TransitionSample
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.signals.check import check_signal
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import EventTerm, Signal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from cosignal.rl.config import TrainerConfig
+from cosignal.rl.training.config import TrainerConfig
 from cosignal.studies.bench import trainer as bench_trainer
 from cosignal.studies.bench import trainer as startup
 from cosignal.studies.bench.measure import Spell, alternating, spell

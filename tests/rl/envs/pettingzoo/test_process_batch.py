@@ -16,7 +16,7 @@ import psutil
 import pytest
 import structlog
 from cosignal.errors import ConfigError, EnvironmentLost, SnapshotError, TaskImportError
-from cosignal.rl.config import TaskConfig
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task
 from cosignal.rl.envs.pettingzoo.batch import MAX_LOSSES
 from cosignal.rl.envs.pettingzoo.process_batch import ProcessTask

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, TaskSpec
-from ..training.rollout import Rollout
+from .rollout import Rollout
 
 # ---------------------------------------------------------------- MERGED rl.stretches
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cosignal.rl.evidence.stage import WINDOW_STEPS, HistoryRow, stage_of, window
+from cosignal.rl.stage import WINDOW_STEPS, HistoryRow, stage_of, window
 
 
 def history(*windows: tuple[float, float]) -> list[HistoryRow]:

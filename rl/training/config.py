@@ -1,47 +1,16 @@
-"""Config of task, trainer and the signal a run starts with. Imports neither torch nor LangChain."""
+"""Config of the trainer, and what trainer and branch workers need of a run. Imports neither torch nor LangChain."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from .algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
-from .base_config import Config
-from .envs.registry import EXTRAS, NATIVE, ShippedName
-from .signals.signal import MAX_BETA, MAX_TERMS, Exploration, Signal, Term
-from .training.rollout import RewardView
-
-
-class TaskConfig(Config):
-    """A shipped task by `name`, or any PettingZoo `ParallelEnv` by `env`."""
-
-    name: ShippedName | None = None
-    env: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")  # "package.module:factory"
-    env_args: dict[str, Any] = Field(default_factory=dict)  # given by name to the factory, or to a shipped task
-    n_max: int | None = Field(default=None, ge=1)  # time limit of an episode, in steps
-    allow_agent_overlap: bool = True
-    team_reward: Literal["sum", "mean"] = "sum"  # how a PettingZoo env's rewards become the team's
-    agent_ids: bool = True  # agents of a group of a PettingZoo env observe which of them they are
-    workers: int = Field(default=0, ge=0)  # processes that a PettingZoo env's copies are divided over; 0: the trainer's
-    step_timeout_s: float = Field(default=60.0, gt=0)  # for one joint step of all copies in one of these processes
-
-    @model_validator(mode="after")
-    def _one_of_name_and_env(self) -> TaskConfig:
-        if (self.name is None) == (self.env is None):
-            raise ValueError("set exactly one of task.name (a shipped task) and task.env ('package.module:factory')")
-        if self.name is not None and self.name not in EXTRAS and self.env_args:
-            raise ValueError(
-                f"task.env_args go with task.env or one of {', '.join(EXTRAS)}, got {self.env_args!r} with"
-                f" task.name {self.name!r}; drop them"
-            )
-        if self.name in NATIVE and self.workers:
-            raise ValueError(
-                f"task.workers are for environments of PettingZoo, got {self.workers!r} with task.name {self.name!r},"
-                " whose environments are compiled into one batch; drop it"
-            )
-        return self
+from ..algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
+from ..base_config import Config
+from ..envs.config import TaskConfig
+from ..experience.rollout import RewardView
+from ..signals.config import SignalConfig
 
 
 class EvaluationConfig(Config):
@@ -81,19 +50,6 @@ class TrainerConfig(Config):
             "ippo": self.ippo, "mappo": self.mappo, "liir": self.liir, "vdn": self.vdn, "qmix": self.qmix
         }  # fmt: skip
         return known[self.algorithm]
-
-
-class SignalConfig(Config):
-    """The signal a run starts with; `terms: []` is the plain sparse reward. `scorers`: folder of the scorers that its
-    learned terms name, `scorers` of another run directory; they are copied into the run's own."""
-
-    beta: float = Field(default=0.5, ge=0, le=MAX_BETA)
-    terms: tuple[Term, ...] = Field(default=(), max_length=MAX_TERMS)
-    exploration: Exploration = Exploration()
-    scorers: Path | None = None
-
-    def to_signal(self) -> Signal:
-        return Signal(beta=self.beta, terms=self.terms, exploration=self.exploration)
 
 
 class TrainingConfig(Config):

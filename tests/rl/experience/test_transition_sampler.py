@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cosignal.rl.evidence.episodes import EpisodeTracker
-from cosignal.rl.evidence.transition_sample import (
+from cosignal.rl.experience.episodes import EpisodeTracker
+from cosignal.rl.experience.rollout import Rollout
+from cosignal.rl.experience.transition_sample import (
     LAG,
     PAIRS,
     PAIRS_PER_UPDATE,
@@ -16,7 +17,6 @@ from cosignal.rl.evidence.transition_sample import (
     ways,
 )
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
-from cosignal.rl.training.rollout import Rollout
 
 AGENTS = 2
 SPEC = TaskSpec(

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.evidence.episodes import WINDOW, EpisodeTracker
+from cosignal.rl.experience.episodes import WINDOW, EpisodeTracker
+from cosignal.rl.experience.rollout import Rollout
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
-from cosignal.rl.training.rollout import Rollout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from ...errors import SnapshotError
 from ..task import FloatArray, GroupSpec, TaskSpec
-from ..training.rollout import Rollout
 from .episodes import EpisodeTracker
+from .rollout import Rollout
 
 # ---------------------------------------------------------------- MERGED rl.signals.recorded
 

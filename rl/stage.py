@@ -22,7 +22,7 @@ from typing import Literal, TypedDict
 
 import numpy as np
 
-from ..ipc.messages import Stage
+Stage = Literal["exploring", "emerging", "improving", "plateaued", "regressing", "converged"]
 
 # ---------------------------------------------------------------- MERGED rl.stage
 
@@ -109,7 +109,7 @@ def stage_of(
 # ---------------------------------------------------------------- MERGED rl.stages
 # DOC """What the stage of learning decides. One table: triggers, gate, prompts, checks of answers and removal all read it.
 # DOC
-# DOC `docs/failures.md` shows the same table. The stage itself is computed by `rl.evidence.stage`, by rule and never by a model.
+# DOC `docs/failures.md` shows the same table. The stage itself is computed by `rl.stage`, by rule and never by a model.
 # DOC """
 
 TermKind = Literal["potential", "event"]

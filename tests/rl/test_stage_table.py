@@ -9,10 +9,9 @@ from typing import get_args
 import pytest
 from cosignal.agents.prompt_payload import term_kinds
 from cosignal.graphs.nodes.observe import WRONG
-from cosignal.rl.evidence.stage import STAGES, StageRule
-from cosignal.rl.ipc.messages import Stage
+from cosignal.rl.stage import STAGES, Stage, StageRule
 
-DOCS = Path(__file__).parents[3] / "docs" / "failures.md"
+DOCS = Path(__file__).parents[2] / "docs" / "failures.md"
 PURPOSES = {"repair": "something is wrong", "removal": "to take shaping away", None: "no"}
 PATIENCE = {1.0: "full", 0.5: "half"}
 

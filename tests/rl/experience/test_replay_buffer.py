@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from cosignal.errors import SnapshotError
+from cosignal.rl.experience import replay_buffer as module
+from cosignal.rl.experience.replay_buffer import ReplayBuffer, remove_stale
+from cosignal.rl.experience.rollout import Rollout
 from cosignal.rl.task import FeatureSpec, GroupSpec, TaskSpec
-from cosignal.rl.training import replay_buffer as module
-from cosignal.rl.training.replay_buffer import ReplayBuffer, remove_stale
-from cosignal.rl.training.rollout import Rollout
 
 X = FeatureSpec(name="x", kind="quantity", low=0, high=1)
 SPEC = TaskSpec(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cosignal.errors import SnapshotError
-from cosignal.rl.evidence.transition_sample import TransitionSample
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.task import TaskSpec
 from safetensors.numpy import load_file, save_file
 

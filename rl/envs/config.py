@@ -1,0 +1,40 @@
+"""Config of the task. Imports neither torch nor LangChain."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..base_config import Config
+from .registry import EXTRAS, NATIVE, ShippedName
+
+
+class TaskConfig(Config):
+    """A shipped task by `name`, or any PettingZoo `ParallelEnv` by `env`."""
+
+    name: ShippedName | None = None
+    env: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")  # "package.module:factory"
+    env_args: dict[str, Any] = Field(default_factory=dict)  # given by name to the factory, or to a shipped task
+    n_max: int | None = Field(default=None, ge=1)  # time limit of an episode, in steps
+    allow_agent_overlap: bool = True
+    team_reward: Literal["sum", "mean"] = "sum"  # how a PettingZoo env's rewards become the team's
+    agent_ids: bool = True  # agents of a group of a PettingZoo env observe which of them they are
+    workers: int = Field(default=0, ge=0)  # processes that a PettingZoo env's copies are divided over; 0: the trainer's
+    step_timeout_s: float = Field(default=60.0, gt=0)  # for one joint step of all copies in one of these processes
+
+    @model_validator(mode="after")
+    def _one_of_name_and_env(self) -> TaskConfig:
+        if (self.name is None) == (self.env is None):
+            raise ValueError("set exactly one of task.name (a shipped task) and task.env ('package.module:factory')")
+        if self.name is not None and self.name not in EXTRAS and self.env_args:
+            raise ValueError(
+                f"task.env_args go with task.env or one of {', '.join(EXTRAS)}, got {self.env_args!r} with"
+                f" task.name {self.name!r}; drop them"
+            )
+        if self.name in NATIVE and self.workers:
+            raise ValueError(
+                f"task.workers are for environments of PettingZoo, got {self.workers!r} with task.name {self.name!r},"
+                " whose environments are compiled into one batch; drop it"
+            )
+        return self

@@ -1,0 +1,23 @@
+"""Config of the signal that a run starts with. Imports neither torch nor LangChain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from ..base_config import Config
+from .signal import MAX_BETA, MAX_TERMS, Exploration, Signal, Term
+
+
+class SignalConfig(Config):
+    """The signal a run starts with; `terms: []` is the plain sparse reward. `scorers`: folder of the scorers that its
+    learned terms name, `scorers` of another run directory; they are copied into the run's own."""
+
+    beta: float = Field(default=0.5, ge=0, le=MAX_BETA)
+    terms: tuple[Term, ...] = Field(default=(), max_length=MAX_TERMS)
+    exploration: Exploration = Exploration()
+    scorers: Path | None = None
+
+    def to_signal(self) -> Signal:
+        return Signal(beta=self.beta, terms=self.terms, exploration=self.exploration)
