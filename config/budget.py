@@ -12,10 +12,10 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from ..rl.branches.config import BranchConfig, GateConfig
+from ..rl.branches.horizon import LONG_HORIZON
 from .adaptation import AdaptationConfig
 
 # Near zero competence help shows after this many steps and not earlier, so an `auto` horizon may ask for it.
-LONGEST_HORIZON = 200_000
 
 
 class InterventionCost(NamedTuple):
@@ -31,7 +31,7 @@ class InterventionCost(NamedTuple):
 
 def horizon_to_plan_for(branches: BranchConfig) -> int:
     """The longest full branch that this config can ask for, in steps."""
-    return LONGEST_HORIZON if branches.horizon == "auto" else branches.horizon
+    return LONG_HORIZON if branches.horizon == "auto" else branches.horizon
 
 
 def cost_of_intervention(

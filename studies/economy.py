@@ -3,7 +3,6 @@
 The shipped Two-Switch example with the embedded rules, each arm with one of the ideas changed:
 
 * `all`                  the shipped settings
-* `recorded_screen`      besides, candidates that recorded transitions speak against are not branched
 * `no_halving`           every screened candidate is continued to the full horizon, not the best ones only
 * `no_kept_control`      the control's branch is thrown away where nothing is accepted, and its steps are run again
 * `no_skipping`          the loop also looks when nothing is wrong: the stage is always told to be `exploring`
@@ -29,8 +28,8 @@ from .report import Row, Tell, example_config, finished, known_arms, row, table
 from .two_switch import arm_rows, seeded
 
 NAME = "economy"
-ARMS = ("all", "recorded_screen", "no_halving", "no_kept_control", "no_skipping", "no_patience", "none")
-WITHIN = ("recorded_screen", "no_halving", "no_kept_control")  # differ from `all` in interventions only
+ARMS = ("all", "no_halving", "no_kept_control", "no_skipping", "no_patience", "none")
+WITHIN = ("no_halving", "no_kept_control")  # differ from `all` in interventions only
 COLUMNS = {
     "share": "share of steps on branches",
     "per_promotion": "branch steps a promotion",
@@ -44,12 +43,12 @@ COLUMNS = {
 
 
 def run_economy(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig | None = None) -> dict[str, Any]:
-    """The named arms, the first five where none is named, always with `all`. Results as plain data, also written to
+    """The named arms, the first four where none is named, always with `all`. Results as plain data, also written to
     `studies_out/economy/`."""
     base = base or example_config()
     for arm in arms:
         known_arms(arm.split("+"), ARMS, ARMS)
-    wanted = arms or ARMS[:5]
+    wanted = arms or ARMS[:4]
     configs = seeded(base, seeds)
     runs = {"all": run_loops([LoopArm("all", config) for config in configs], tell)}
     idle = {run.outcome.seed: run for run in runs["all"] if not run.details["decisions"]}
@@ -68,8 +67,6 @@ def without(arm: str, config: RunConfig) -> RunConfig:
     """The config with the arm's ideas changed."""
     ideas = set(arm.split("+"))
     branches: dict[str, Any] = {}
-    if "recorded_screen" in ideas:
-        branches["recorded_screen"] = True
     if ideas & {"no_halving", "none"}:
         branches["finalists"] = config.adaptation.candidates
     if ideas & {"no_kept_control", "none"}:

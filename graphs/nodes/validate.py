@@ -12,18 +12,17 @@ from ...rl.branches.horizon import screening_steps
 from ..branches import CONTROL
 from ..context import Context
 from ..intervention import Results, Round, cost_until, judge_arm, levels, load_round, steps_left
-from ..screening import screen_recorded
 from ..state import State
 from .remove_shaping import removing
 
 
 async def validate(state: State, runtime: Runtime[Context]) -> State:
-    """Leave out what the recording speaks against, screen the others on short branches, then continue the best, one
-    after another, until one is accepted or all are judged."""
+    """Screen all candidates on short branches, then continue the best, one after another, until one is accepted or all
+    are judged."""
     ctx = runtime.context
     if not ctx.config.adaptation.gated:
         return _unseen(state)
-    this, unbranched = await screen_recorded(ctx, await load_round(ctx, state))
+    this = await load_round(ctx, state)
     screened = await _screen(ctx, this)
     gains = {arm: _gains(screened, arm) for arm in this.candidates}
     finalists = screen(gains, ctx.config.branches.finalists)
@@ -39,12 +38,9 @@ async def validate(state: State, runtime: Runtime[Context]) -> State:
         "horizon": this.horizon,
         "judgements": [_judged(judgement, full) for judgement in judgements],
         "screened": [
-            *(
-                _screened(arm, screened, *_why_not(arm, finalists, chosen))
-                for arm in gains
-                if arm not in {judgement.arm for judgement in judgements}
-            ),
-            *unbranched,
+            _screened(arm, screened, *_why_not(arm, finalists, chosen))
+            for arm in gains
+            if arm not in {judgement.arm for judgement in judgements}
         ],
         **removing(state),
     }

@@ -16,8 +16,6 @@ class BranchConfig(Config):
     """`horizon`: environment steps of a full branch, or auto: by competence.
 
     Screening runs all candidates for half the horizon on `screen_seeds`; the `finalists` best are continued.
-    `recorded_screen`: candidates whose potential clearly falls on recorded ways to the sparse reward are not branched;
-    off by default, since what leads to the next subgoal may fall while only an earlier one pays.
     `keep_control`: where nothing is accepted under the lockstep clock, the control of seed 0, which is the main run
     itself, becomes the main line, so that its steps are not run again.
     `ray_address`: the Ray cluster that the executor `ray` joins, `auto` for the one of this machine; None starts a Ray
@@ -31,7 +29,6 @@ class BranchConfig(Config):
     screen_seeds: int = Field(default=2, ge=1)
     finalists: int = Field(default=2, ge=1)
     evaluation_episodes: int = Field(default=64, ge=1)
-    recorded_screen: bool = False
     keep_control: bool = True
 
     @property

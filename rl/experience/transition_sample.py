@@ -19,17 +19,14 @@ from .rollout import Rollout
 # ---------------------------------------------------------------- MERGED rl.signals.recorded
 
 _PER_GROUP = ("features", "last_features", "events", "end_features")
-_PAIRS = ("rewarded_from", "rewarded_to", "plain_from", "plain_to")  # snapshots of older versions have none
-_OBS = ("obs", "last_obs", "end_obs", *(f"{name}_obs" for name in _PAIRS))  # of a run that keeps them
+_OBS = ("obs", "last_obs", "end_obs")  # of a run that keeps them
 
 
 @dataclass(frozen=True)
 class TransitionSample:
     """`N` transitions and the last non-terminal states of `M` finished episodes. Flags are bool, or 0 and 1.
 
-    Besides pairs of states a few steps apart in one episode: `rewarded_to` are states from which the next step brought
-    a positive team reward; on the way from `plain_from` to `plain_to`, and in the step after it, none came. Empty lists
-    where nothing was paired. `obs` and the other observations are of the same states, for learned terms; empty lists in
+    `obs` and the other observations are of the same states, for learned terms; empty lists in
     a run that keeps none.
     """
 
@@ -39,22 +36,14 @@ class TransitionSample:
     terminated: NDArray[Any]  # [N]
     end_features: list[FloatArray]  # [g] [M, A_g, F_g]
     end_success: NDArray[Any]  # [M]
-    rewarded_from: list[FloatArray] = field(default_factory=list)  # [g] [P, A_g, F_g]
-    rewarded_to: list[FloatArray] = field(default_factory=list)  # [g] [P, A_g, F_g]
-    plain_from: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, F_g]
-    plain_to: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, F_g]
     obs: list[FloatArray] = field(default_factory=list)  # [g] [N, A_g, O_g], of s
     last_obs: list[FloatArray] = field(default_factory=list)  # [g] [N, A_g, O_g], of s′
     end_obs: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, O_g]
-    rewarded_from_obs: list[FloatArray] = field(default_factory=list)  # [g] [P, A_g, O_g]
-    rewarded_to_obs: list[FloatArray] = field(default_factory=list)
-    plain_from_obs: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, O_g]
-    plain_to_obs: list[FloatArray] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
         arrays: dict[str, NDArray[Any]] = {"terminated": self.terminated, "end_success": self.end_success}
-        for name in (*_PER_GROUP, *_PAIRS, *_OBS):
+        for name in (*_PER_GROUP, *_OBS):
             arrays |= {f"{name}.{g}": array for g, array in enumerate(getattr(self, name))}
         save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path)
 
@@ -69,7 +58,7 @@ class TransitionSample:
             ) from error
         groups = sum(key.startswith("features.") for key in arrays)
         try:
-            known = (*_PER_GROUP, *(name for name in (*_PAIRS, *_OBS) if f"{name}.0" in arrays))
+            known = (*_PER_GROUP, *(name for name in _OBS if f"{name}.0" in arrays))
             lists = {name: [arrays[f"{name}.{g}"] for g in range(groups)] for name in known}
             recorded = cls(**lists, terminated=arrays["terminated"], end_success=arrays["end_success"])
         except KeyError as error:
@@ -84,12 +73,10 @@ class TransitionSample:
         per_state = (*self.features, *self.last_features, *self.events, *self.obs, *self.last_obs)
         fits = all(len(x) == count for x in per_state)
         fits &= all(len(x) == ends for x in (*self.end_features, *self.end_obs))
-        pairs = ((self.rewarded_from, self.rewarded_to), (self.plain_from, self.plain_to))
-        fits &= all([x.shape for x in start] == [x.shape for x in end] for start, end in pairs)
         if not fits:
             raise SnapshotError(
-                f"recorded arrays must all have {count} transitions and {ends} ends, and pairs two states of one "
-                f"shape, got others in {str(path)!r}; take a new snapshot"
+                f"recorded arrays must all have {count} transitions and {ends} ends, got others in {str(path)!r}; "
+                "take a new snapshot"
             )
 
     def _check_task(self, path: Path, spec: TaskSpec) -> None:
@@ -107,17 +94,12 @@ class TransitionSample:
 
 CAPACITY = 4096  # transitions kept
 PER_UPDATE = 32  # taken from each rollout, so that the sample reaches 128 updates back
-LAG = 5  # steps between the two states of a pair
-PAIRS = 256  # kept with a reward, and as many without
-PAIRS_PER_UPDATE = 16  # of either kind
-KINDS = ("rewarded", "plain")
 
 Arrays = dict[str, NDArray[np.generic]]
 
 
 class TransitionSampler:
-    """Rings of transitions and of pairs of states, drawn with random streams of their own, so that recording never
-    changes training. `with_obs`: what agents observe is kept too, which learned terms are computed from."""
+    """A ring of transitions, drawn with random streams of its own, so that recording never changes training. `with_obs`: what agents observe is kept too, which learned terms are computed from."""
 
     def __init__(self, spec: TaskSpec, with_obs: bool = False) -> None:
         self.spec = spec
@@ -130,17 +112,8 @@ class TransitionSampler:
             for view in self.views:
                 for name in (view, f"last_{view}"):
                     self.ring[f"{name}.{g}"] = np.zeros((CAPACITY, agents, _width(group, view)), np.float32)
-        self.paired = dict.fromkeys(KINDS, 0)
-        self.pairs: dict[str, NDArray[np.float32]] = {
-            f"{kind}_{end}{_SUFFIX[view]}.{g}": np.zeros((PAIRS, len(group.agents), _width(group, view)), np.float32)
-            for kind in KINDS
-            for end in ("from", "to")
-            for view in self.views
-            for g, group in enumerate(spec.groups)
-        }
 
     def add(self, rollout: Rollout) -> None:
-        self._add_pairs(rollout)
         steps, envs = rollout.reward.shape
         rng = np.random.default_rng(self.count)
         chosen = rng.choice(steps * envs, size=min(PER_UPDATE, steps * envs), replace=False)
@@ -156,34 +129,10 @@ class TransitionSampler:
                     self.ring[f"{name}.{g}"][slots] = getattr(rollout, name)[g][t, e]
         self.count += len(chosen)
 
-    def _add_pairs(self, rollout: Rollout) -> None:
-        """Ways to a reward, and as many ways without one from the same rollout, so that both show the same policy."""
-        rng = np.random.default_rng([self.count, LAG])
-        most = PAIRS_PER_UPDATE
-        for kind, found in zip(KINDS, ways(rollout), strict=True):
-            t, e = np.nonzero(found)
-            chosen = rng.choice(len(t), size=min(most, len(t)), replace=False) if len(t) else np.zeros(0, np.int64)
-            t, e, most = t[chosen], e[chosen], len(chosen)
-            slots = (self.paired[kind] + np.arange(len(chosen))) % PAIRS
-            for view in self.views:
-                for g, seen in enumerate(getattr(rollout, view)):
-                    self.pairs[f"{kind}_from{_SUFFIX[view]}.{g}"][slots] = seen[t, e]
-                    self.pairs[f"{kind}_to{_SUFFIX[view]}.{g}"][slots] = seen[t + LAG, e]
-            self.paired[kind] += len(chosen)
-
     def recorded(self, episodes: EpisodeTracker) -> TransitionSample:
         """The sample with the last non-terminal states of recent episodes."""
         kept = slice(0, min(self.count, CAPACITY))
         groups = range(len(self.spec.groups))
-        kept_pairs = {kind: min(self.paired[kind], PAIRS) for kind in KINDS}
-        pairs = {
-            f"{kind}_{end}{_SUFFIX[view]}": [
-                self.pairs[f"{kind}_{end}{_SUFFIX[view]}.{g}"][: kept_pairs[kind]] for g in groups
-            ]
-            for kind in KINDS
-            for end in ("from", "to")
-            for view in self.views
-        }
         with_obs = (
             {
                 "obs": [self.ring[f"obs.{g}"][kept] for g in groups],
@@ -200,46 +149,18 @@ class TransitionSampler:
             terminated=self.ring["terminated"][kept],
             end_features=[episodes.recent(f"last_state.{g}").astype(np.float32) for g in groups],
             end_success=episodes.recent("successes").astype(np.float32),
-            **pairs,
             **with_obs,
         )
 
     def state_dict(self) -> Arrays:
-        counts = {"count": np.array([self.count]), "paired": np.array([self.paired[kind] for kind in KINDS])}
-        return {**{k: v.copy() for k, v in (self.ring | self.pairs).items()}, **counts}
+        return {**{k: v.copy() for k, v in self.ring.items()}, "count": np.array([self.count])}
 
     def load_state_dict(self, state: Arrays) -> None:
+        """Take over what `state_dict` gave; arrays of older versions that nothing reads any more are left out."""
         for key in self.ring:
             self.ring[key] = state[key].copy()  # type: ignore[assignment]
         self.count = int(state["count"][0])
-        paired = state.get("paired", np.zeros(len(KINDS), np.int64))  # snapshots of older versions have none
-        self.paired = {kind: int(number) for kind, number in zip(KINDS, paired, strict=True)}
-        for key in self.pairs:
-            self.pairs[key] = state[key].copy() if key in state else np.zeros_like(self.pairs[key])  # type: ignore[assignment]
-
-
-_SUFFIX = {"features": "", "obs": "_obs"}
 
 
 def _width(group: GroupSpec, view: str) -> int:
     return group.obs_size if view == "obs" else len(group.features)
-
-
-def ways(rollout: Rollout) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where a pair may start: [T − LAG, E] each, with a reward at its end, and without one on its way.
-
-    Both states are of one episode. A pair ends in the state from which the next step brings a positive team reward:
-    what a distance to the next goal does once a goal is reached is no part of the way to it.
-    """
-    length = len(rollout.reward) - LAG
-    if length <= 0:
-        none = np.zeros((0, rollout.reward.shape[1]), np.bool_)
-        return none, none
-    positive = rollout.reward > 0
-    whole = ~_any_within(rollout.done > 0, LAG)[:length]
-    return whole & positive[LAG:], whole & ~_any_within(positive, LAG + 1)[:length]
-
-
-def _any_within(flags: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    """[T, E] → [T − width + 1, E]: true where any of the `width` rows from here on is."""
-    return np.asarray(np.lib.stride_tricks.sliding_window_view(flags, width, axis=0).any(axis=-1))

@@ -68,7 +68,6 @@ def run_gate_trials(trials: int, arms: Sequence[str], tell: Tell, base: RunConfi
     """`trials` trials of each arm, at most as many as there are. Results as plain data, also written to
     `studies_out/gate-trials/`."""
     base = base or example_config()
-    base = base.model_copy(update={"branches": base.branches.model_copy(update={"recorded_screen": False})})
     wanted = known_arms(arms, ARMS, ("harmful",))
     snapshots = record([base.model_copy(update={"seed": seed}) for seed in PLAIN_SEEDS], tell)
     plan = [trial for arm in ARMS if arm in wanted for trial in planned(arm, snapshots)[:trials]]

@@ -13,8 +13,8 @@ from cosignal.config import budget
 from cosignal.config.adaptation import AdaptationConfig
 from cosignal.config.run_config import RunConfig, config_keys
 from cosignal.errors import ConfigError
-from cosignal.rl.branches import gate
 from cosignal.rl.branches.config import BranchConfig, GateConfig
+from cosignal.rl.branches.horizon import LONG_HORIZON
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -245,7 +245,7 @@ def test_the_budget_is_a_share_of_all_steps() -> None:
 
 
 def test_the_longest_horizon_is_the_gates() -> None:
-    assert budget.horizon_to_plan_for(BranchConfig()) == gate.LONG_HORIZON
+    assert budget.horizon_to_plan_for(BranchConfig()) == LONG_HORIZON
     assert budget.horizon_to_plan_for(BranchConfig(horizon=50_000)) == 50_000
 
 

@@ -142,7 +142,6 @@ def test_each_arm_has_one_idea_off() -> None:
     }
     assert changes == {
         "all": set(),
-        "recorded_screen": {"recorded_screen"},
         "no_halving": {"finalists"},
         "no_kept_control": {"keep_control"},
         "no_skipping": {"stage"},

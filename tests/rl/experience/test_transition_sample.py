@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,18 +54,3 @@ def test_recordings_of_another_task_are_refused(
         SnapshotError, match=r"\[\(2, 2, 2\)\] per group as task 'made_up', got \[\(2, 2, 2\), \(1, 2, 1\)\]"
     ):
         TransitionSample.load(path, fewer)
-
-
-def test_pairs_are_optional_and_of_one_shape(
-    tmp_path: Path, spec: TaskSpec, record: Callable[..., TransitionSample]
-) -> None:
-    """Snapshots of older versions have none."""
-    path = tmp_path / "r.safetensors"
-    record(5).save(path)
-    assert TransitionSample.load(path, spec).rewarded_from == []
-    states = record(3).features
-    replace(record(5), rewarded_from=states, rewarded_to=states, plain_from=states, plain_to=states).save(path)
-    np.testing.assert_array_equal(TransitionSample.load(path, spec).plain_to[1], states[1])
-    replace(record(5), rewarded_from=states, rewarded_to=record(2).features).save(path)
-    with pytest.raises(SnapshotError, match="pairs two states of one shape"):
-        TransitionSample.load(path)

@@ -1,0 +1,56 @@
+"""Writing files so that a reader sees the old content or the new one, also after a kill or a power cut."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+UNFINISHED = ".partial"  # what a file or a folder ends with while it is being written
+
+
+def write_whole(path: Path, content: str | bytes, *, sync: bool = True) -> None:
+    """Write `content` beside `path` and rename it into place.
+
+    Args:
+        path: the file that appears, or is replaced, in one step.
+        content: text is written as UTF-8.
+        sync: whether the content is on the disk before the rename, so that a power cut loses neither.
+    """
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
+    with unfinished.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write files into; it becomes `folder`, synced, when the block ends well.
+
+    Where another process has finished `folder` first, its folder stays: the same name has the same content.
+    """
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}{UNFINISHED}")
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    for path in unfinished.iterdir():
+        _sync(path)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        shutil.rmtree(unfinished)
+        if not folder.exists():
+            raise
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
