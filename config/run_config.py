@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +36,13 @@ YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, Recursio
 
 # In place of the name of a variable, people write the key itself; no message repeats it.
 SECRET_KEYS = frozenset({"api_key", "api_key_env", "apikey", "key", "password", "secret", "token"})
+
+# Keys that configs of older versions name: dotted key → why it is gone. They are left out with a warning.
+REMOVED_KEYS = {"branches.recorded_screen": "no study has shown that it does anything (docs/results.md)"}
+
+
+class RemovedKeyWarning(UserWarning):
+    """A config names a key that this version does not have any more; the run goes on without it."""
 
 
 class RunConfig(Config):
@@ -92,6 +100,16 @@ class RunConfig(Config):
             record_obs=self.preferences.ranker != "none"
             or any(isinstance(term, LearnedTerm) for term in self.signal.terms),
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed_keys(cls, data: Any) -> Any:
+        for key, reason in REMOVED_KEYS.items():
+            section, _, name = key.partition(".")
+            if isinstance(data, dict) and isinstance(data.get(section), dict) and name in data[section]:
+                warnings.warn(f"{key}: this key is gone, {reason}; remove it", RemovedKeyWarning, stacklevel=2)
+                data = data | {section: {k: v for k, v in data[section].items() if k != name}}
+        return data
 
     @model_validator(mode="after")
     def _at_least_one_update(self) -> Self:

@@ -7,12 +7,15 @@ import json
 import os
 import secrets
 import time
+import warnings
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
-from ...config.run_config import RunConfig
+from pydantic import ValidationError
+
+from ...config.run_config import RemovedKeyWarning, RunConfig
 from ...errors import ConfigError, NotARunError, RunLockedError
 from ...rl.signals.scorer import FOLDER, copy_scorers
 from ...runs.store import RunView
@@ -88,7 +91,7 @@ def newest_unfinished(config: RunConfig) -> Path | None:
 
     Raises RunLockedError when another process is at it.
     """
-    views = [view for view in _runs(config.run_dir.absolute()) if view.info.get("config_hash") == config.config_hash()]
+    views = [view for view in _runs(config.run_dir.absolute()) if _config_hash(view) == config.config_hash()]
     for view in sorted(views, key=lambda view: str(view.info.get("created")), reverse=True):
         state = view.state()
         if state in ("running", "waiting"):
@@ -96,6 +99,16 @@ def newest_unfinished(config: RunConfig) -> Path | None:
         if state != "done":
             return view.path
     return None
+
+
+def _config_hash(view: RunView) -> str | None:
+    """Hash the run's config as this version reads it: a version with other keys has written another hash."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RemovedKeyWarning)
+        try:
+            return RunConfig.model_validate(view.config).config_hash()
+        except ValidationError:  # a key that this version refuses: nothing to continue here
+            return None
 
 
 def _runs(folder: Path) -> list[RunView]:

@@ -1,0 +1,66 @@
+"""A run directory of an older version: killed in the middle of a branch there, resumed here.
+
+`tests/data/older_run/run.tar.xz` was made at commit f06ce9c: `short_runs.SHORT` with networks of 8 units, killed with
+SIGKILL while branches of its seventh intervention ran, after a promotion. `record.json.xz` is what the same run came to
+there without the kill (`run_record`). The config of that version has keys that are gone.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cosignal import RunConfig, RunView
+from cosignal.config.run_config import REMOVED_KEYS, RemovedKeyWarning
+from run_record import run_record
+from short_runs import start_run
+
+DATA = Path(__file__).parents[1] / "data" / "older_run"
+
+
+@pytest.fixture
+def older_run(tmp_path: Path) -> Path:
+    with tarfile.open(DATA / "run.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    (path,) = (tmp_path / "runs").iterdir()
+    return path
+
+
+def config_of(run_dir: Path) -> dict[str, Any]:
+    """The run's own config, in the place where it is now."""
+    config: dict[str, Any] = json.loads((run_dir / "config.json").read_text())
+    return config | {"run_dir": str(run_dir.parent)}
+
+
+def test_it_can_be_looked_at(older_run: Path) -> None:
+    status = RunView(older_run).status()
+    assert (status["state"], status["promotions"], status["signal_version"]) == ("stopped", 1, 2)
+
+
+def test_its_config_loads_with_a_warning_for_each_key_that_is_gone(older_run: Path) -> None:
+    with pytest.warns(RemovedKeyWarning) as warnings:
+        config = RunConfig.model_validate(config_of(older_run))
+    assert sorted(str(warning.message).partition(":")[0] for warning in warnings) == sorted(REMOVED_KEYS)
+    section, name = next(iter(REMOVED_KEYS)).split(".")
+    assert name not in config.model_dump()[section]
+
+
+@pytest.mark.integration
+def test_resumed_it_comes_to_what_it_would_have_come_to(older_run: Path, tmp_path: Path) -> None:
+    config = config_of(older_run)
+    for key in REMOVED_KEYS:
+        section, name = key.split(".")
+        del config[section][name]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    process = start_run(tmp_path / "config.json", "--resume")
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert list(older_run.parent.iterdir()) == [older_run]  # it was continued, not started anew
+    expected = json.loads(lzma.decompress((DATA / "record.json.xz").read_bytes()))
+    record = run_record(older_run)
+    for table, rows in expected.items():
+        assert record[table] == rows, table
