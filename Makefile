@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 run: setup  ## train Two-Switch with the adaptation loop; CONFIG=... for another config
 	$(BIN)/cosignal run $(CONFIG)
 
-test: lint  ## linter, format check, types and the test suite (what .ci/run calls)
+test: lint  ## lint and the test suite (what .ci/run calls)
 	$(BIN)/python -m pytest
 
 test-slow: setup  ## the tests that take minutes
@@ -74,10 +74,11 @@ test-wheel: setup  ## the wheel in a new environment in an empty folder: doctor 
 	mkdir "$$new/empty"; cd "$$new/empty"; PATH="$$new/venv/bin:$$PATH"; unset PYTHONPATH; \
 	cosignal doctor; cosignal run two_switch $(SHORT); cosignal status two_switch-runs/two_switch-*
 
-lint: setup  ## linter, format check and types
+lint: setup  ## linter, format check, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: setup  ## format the code and mend what the linter can mend
 	$(BIN)/ruff format .
