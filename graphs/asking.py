@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 
 async def ask(ctx: Context, answer: Awaitable[T]) -> T | ModelAnswerError:
-    """Await a model's answer, or give back why there is none; its calls are in the ledger either way."""
+    """Await a model's answer, or give back why there is none; its calls are in the ledger either way.
+
+    `answer` builds its prompt itself, since a prompt that is too long is a reason for no answer too.
+    """
     try:
         return await answer
     except ModelAnswerError as error:

@@ -8,7 +8,7 @@ from langgraph.runtime import Runtime
 from ...agents.critic import diagnose
 from ...agents.llm.ledger import Place
 from ...agents.prompt_payload import build_payload
-from ...agents.schemas import OF_CREDIT, Failure
+from ...agents.schemas import OF_CREDIT, Diagnosis, Failure
 from ...errors import ModelAnswerError
 from ...runs.events import Diagnosed
 from ..asking import ask, end_without_answer, end_without_trial
@@ -26,11 +26,13 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
     scorer in force, leads to the ranking of single agents' moves.
     """
     ctx, point = runtime.context, state["point"]
-    payload = build_payload(await evidence_at(ctx, point), await tried(ctx.store))
-    calls_left = max(state["calls_left"], 0)
-    answer = await ask(
-        ctx, diagnose(ctx.models.critic, Place(point), payload, state.get("messages", []), TOOLS, calls_left)
-    )
+
+    async def diagnosis_or_calls() -> Diagnosis | AIMessage:
+        payload = build_payload(await evidence_at(ctx, point), await tried(ctx.store))
+        conversation, calls_left = state.get("messages", []), max(state["calls_left"], 0)
+        return await diagnose(ctx.models.critic, Place(point), payload, conversation, TOOLS, calls_left)
+
+    answer = await ask(ctx, diagnosis_or_calls())
     if isinstance(answer, ModelAnswerError):
         return await end_without_answer(ctx, state, answer)
     if isinstance(answer, AIMessage):

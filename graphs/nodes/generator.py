@@ -6,7 +6,7 @@ from langgraph.runtime import Runtime
 
 from ...agents.generator import propose
 from ...agents.llm.ledger import Place
-from ...agents.schemas import Proposal
+from ...agents.schemas import Proposal, ProposalSet
 from ...errors import ModelAnswerError
 from ..asking import ask, diagnosed_payload, end_without_answer
 from ..context import Context
@@ -24,8 +24,12 @@ async def generator(state: State, runtime: Runtime[Context]) -> State:
     proposals = [] if learned is None else [Proposal.model_validate(learned)]
     missing = ctx.config.adaptation.candidates - len(proposals)
     if missing > 0:
-        place, payload = Place(state["point"], state["round"]), await diagnosed_payload(ctx, state)
-        answer = await ask(ctx, propose(ctx.models.generator, place, payload, missing))
+
+        async def new_proposals() -> ProposalSet:
+            payload = await diagnosed_payload(ctx, state)
+            return await propose(ctx.models.generator, Place(state["point"], state["round"]), payload, missing)
+
+        answer = await ask(ctx, new_proposals())
         if isinstance(answer, ModelAnswerError):
             return await end_without_answer(ctx, state, answer)
         proposals += answer.proposals

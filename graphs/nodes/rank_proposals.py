@@ -6,7 +6,7 @@ from langgraph.runtime import Runtime
 
 from ...agents.llm.ledger import Place
 from ...agents.ranker import rank
-from ...agents.schemas import Proposal
+from ...agents.schemas import Proposal, ProposalRanking
 from ...errors import ModelAnswerError
 from ...rl.ipc.messages import TrainerStatus
 from ..asking import ask, diagnosed_payload, end_without_answer
@@ -24,8 +24,12 @@ async def rank_proposals(state: State, runtime: Runtime[Context]) -> State:
     rows = {row["id"]: row for row in await ctx.store.rows("proposals", point=state["point"], round=state["round"])}
     proposals = {key: Proposal.model_validate(rows[key]["proposal"]) for key in order}
     if len(order) > 1 and not state.get("removing"):
-        place, payload = Place(state["point"], state["round"]), await diagnosed_payload(ctx, state)
-        answer = await ask(ctx, rank(ctx.models.ranker, place, payload, proposals))
+
+        async def ranking() -> ProposalRanking:
+            payload = await diagnosed_payload(ctx, state)
+            return await rank(ctx.models.ranker, Place(state["point"], state["round"]), payload, proposals)
+
+        answer = await ask(ctx, ranking())
         if isinstance(answer, ModelAnswerError):
             return await end_without_answer(ctx, state, answer)
         order = answer.order

@@ -370,7 +370,7 @@ async def test_a_ray_of_its_own_gives_the_same_and_leaves_nothing(
 LOOP = """
 import asyncio, sys
 from pathlib import Path
-from cosignal.rl.branches.ray_executor import RayExecutor
+from cosignal.rl.branches.ray_pool import RayExecutor
 
 async def main():
     async with RayExecutor(Path(sys.argv[1]), 1) as executor:

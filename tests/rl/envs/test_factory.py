@@ -38,7 +38,7 @@ def test_a_pettingzoo_environment_by_import_path() -> None:
 
 def test_a_spec_needs_neither_compiled_code_nor_torch() -> None:
     code = (
-        "import sys; from cosignal.rl.config import TaskConfig; from cosignal.rl.envs import task_spec;"
+        "import sys; from cosignal.rl.envs.config import TaskConfig; from cosignal.rl.envs.factory import task_spec;"
         "task_spec(TaskConfig(name='two_switch'));"
         "sys.exit(bool({'numba', 'torch', 'pettingzoo', 'gymnasium'} & set(sys.modules)))"
     )
@@ -114,8 +114,8 @@ def test_a_shipped_task_takes_arguments() -> None:
 )
 def test_a_missing_package_is_told_with_its_extra(name: ShippedName, package: str) -> None:
     code = (
-        f"import sys; sys.modules[{package!r}] = None; from cosignal.rl.config import TaskConfig;"
-        f"from cosignal.rl.envs import task_spec; task_spec(TaskConfig(name={name!r}))"
+        f"import sys; sys.modules[{package!r}] = None; from cosignal.rl.envs.config import TaskConfig;"
+        f"from cosignal.rl.envs.factory import task_spec; task_spec(TaskConfig(name={name!r}))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
     assert "TaskImportError: task.name: " in told
