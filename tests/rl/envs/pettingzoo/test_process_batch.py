@@ -280,7 +280,7 @@ def test_close_ends_the_processes_and_may_be_repeated() -> None:
 OWNER = """
 import sys, numpy as np
 from cosignal.rl.envs.config import TaskConfig
-from cosignal.rl.envs import make_task
+from cosignal.rl.envs.factory import make_task
 task = make_task(TaskConfig(env="fragile_envs:FragileTask", workers=2), 2)
 print(*[child._process.pid for child in task._children], flush=True)
 if sys.argv[1] == "raise":
