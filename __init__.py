@@ -1,4 +1,4 @@
-"""cosignal: redesigns the learning signal of a cooperative multi-agent RL run while it trains.
+"""cosignal redesigns the learning signal of a cooperative multi-agent RL run while it trains.
 
     config = cosignal.RunConfig.load("examples/two_switch.yaml")
     async with cosignal.start(config) as run:
@@ -8,6 +8,18 @@
 
 All but the errors is imported on first use: reading a config needs neither torch nor LangChain, and `cosignal --help`
 not even a config.
+
+The packages, from the bottom to the top; each imports only what stands above it here:
+
+* `errors`, `text`, `files`: every error, and small tools.
+* `examples`: the packaged configs.
+* `rl`: tasks, training, signals, branches and the gate, without any language model.
+* `prompts`, `agents`: who answers, and what they are asked.
+* `config`: the config of a run.
+* `runs`: the run directory, its events, report and pages.
+* `graphs`: the adaptation loop, which is what `start` runs.
+* `doctor`, `studies`: checks of a config, and comparisons that anyone can run again.
+* `cli`: the command `cosignal`.
 """
 
 from __future__ import annotations
@@ -25,6 +37,7 @@ if TYPE_CHECKING:
     from .rl.task import EventSpec, FeatureSpec
     from .runs.store import RunView
 
+# Public name → the module that defines it.
 _LAZY = {
     "EventSpec": ".rl.task",
     "FeatureSpec": ".rl.task",
@@ -38,12 +51,21 @@ _LAZY = {
 }
 
 __all__ = [
-    "CosignalError", "EventSpec", "FeatureSpec", "Run", "RunConfig", "RunResult", "RunView", "Task", "build_graph",
+    "CosignalError",
+    "EventSpec",
+    "FeatureSpec",
+    "Run",
+    "RunConfig",
+    "RunResult",
+    "RunView",
+    "Task",
+    "build_graph",
     "start",
-]  # fmt: skip
+]
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LAZY[name], __name__), name)

@@ -1,6 +1,7 @@
 """The command line. Exit codes: 0 done, 1 failed or stopped, 2 bad usage or bad config.
 
-Everything heavy is imported inside the commands, so that `--help` is quick.
+Whatever is heavy is imported inside the commands, so that `--help` is quick. This module stands above all others: it
+alone knows both the graph and the pages, and hands the one to the other.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -22,15 +23,30 @@ from .studies import NAMES as STUDIES
 from .studies.bench import NAMES as BENCHES
 
 if TYPE_CHECKING:
-    from .agents.config import Role
     from .agents.replay_results import Replay, RoleReplay
-    from .config.run_config import RunConfig
-    from .graphs.replay.replay import Changes
     from .runs.events import Event
-    from .runs.progress import Display
+    from .runs.graph_picture import Topology
+    from .runs.page.replay_jobs import ReplayRequest
 
 FAILED, BAD_INPUT = 1, 2
 BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ReplayError)
+
+
+class RoleName(StrEnum):
+    """The roles of `agents.config`, which is not imported for `--help`."""
+
+    critic = "critic"
+    generator = "generator"
+    ranker = "ranker"
+
+
+class GraphFormat(StrEnum):
+    """The forms in which the graph can be drawn."""
+
+    mermaid = "mermaid"
+    html = "html"
+    png = "png"
+
 
 app = typer.Typer(
     help="Redesign the learning signal of a cooperative multi-agent RL run while it trains.",
@@ -40,20 +56,13 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line, and nothing else on stdout.")]
-
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key; may be given again.")]
-
-
-class RoleName(StrEnum):
-    critic = "critic"
-    generator = "generator"
-    ranker = "ranker"
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key of the config; may be given again.")
+]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 
 
-class GraphFormat(StrEnum):
-    mermaid = "mermaid"
-    html = "html"
-    png = "png"
+# ---------------------------------------------------------------- runs
 
 
 @app.command()
@@ -64,40 +73,74 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train with the adaptation loop; writes a run directory with report.html."""
-    from .config.run_config import RunConfig
+    from rich.console import Console
 
-    with _clear_errors(each_line=True):
-        loaded = RunConfig.load(_config_file(config), overrides or [])
-    with _clear_errors():
-        final = _run_to_the_end(loaded, resume, as_json, _resume_command(config, overrides))
+    from .config.run_config import RunConfig
+    from .examples import example_path
+    from .runs.progress import LiveDisplay, PlainDisplay
+
+    # A config may be wrong in several places, each on a line of its own.
+    with _errors_as_lines(split=True):
+        path = example_path(config)
+        if path != config:
+            typer.echo(f"using the packaged example {path}", err=True)
+        loaded = RunConfig.load(path, overrides or [])
+
+    # A panel on a terminal, lines elsewhere; with --json both go to stderr, since stdout belongs to the result.
+    console = Console(stderr=as_json)
+    display = LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+    async def train() -> dict[str, Any]:
+        from .graphs.session.run import start
+
+        with display:
+            async with start(loaded, resume=resume) as live:
+                async for event in live.events():
+                    display.show(event)
+                result = await live.result()
+        display.close(result.status)
+        return result.status
+
+    with _errors_as_lines():
+        try:
+            status = asyncio.run(train())
+        except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM
+            typer.echo(f"stopped; continue with: {resume_command(config, overrides or [])}", err=True)
+            raise typer.Exit(FAILED) from None
     if as_json:
-        typer.echo(json.dumps(final))
-    if final["state"] != "done":
+        typer.echo(json.dumps(status))
+    if status["state"] != "done":
         raise typer.Exit(FAILED)
 
 
+def resume_command(config: Path, overrides: list[str]) -> str:
+    """Return the shell command that continues a run."""
+    sets = [word for override in overrides for word in ("--set", override)]
+    return shlex.join(["cosignal", "run", str(config), *sets, "--resume"])
+
+
 @app.command()
-def status(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")], as_json: AsJson = False
-) -> None:
+def status(path: RunDirectory, as_json: AsJson = False) -> None:
     """Say where a run stands."""
     from .runs.store import RunView
     from .text import one_line
 
-    with _clear_errors():
-        found = RunView(path).status()
+    with _errors_as_lines():
+        fields = RunView(path).status()
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(fields))
         return
-    width = max(len(name) for name in found)
-    for name, value in found.items():
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
         typer.echo(f"{name:<{width}}  {'–' if value is None else one_line(str(value))}")
 
 
 @app.command()
 def approve(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    key: Annotated[str, typer.Argument(metavar="ID", help="The promotion that waits, as `cosignal status` names it.")],
+    path: RunDirectory,
+    promotion: Annotated[
+        str, typer.Argument(metavar="ID", help="The promotion that waits, as `cosignal status` names it.")
+    ],
     yes: Annotated[
         bool | None, typer.Option("--yes/--no", help="Promote it, or decline it. Without either the question is shown.")
     ] = None,
@@ -105,29 +148,36 @@ def approve(
     """Answer a promotion that waits; works also while no process runs the run."""
     from .runs.approvals import answer, question
 
-    with _clear_errors():
+    with _errors_as_lines():
+        # Without an answer the command shows the question, and counts as bad usage.
         if yes is None:
-            for line in question(path, key):
+            for line in question(path, promotion):
                 typer.echo(line)
             raise typer.Exit(BAD_INPUT)
-        is_new = answer(path, key, yes)
-    told = "promote it" if yes else "decline it"
-    typer.echo(f"{key}: {told}" if is_new else f"{key}: {told}, as it was answered before")
+        is_new = answer(path, promotion, yes)
+    text = "promote it" if yes else "decline it"
+    typer.echo(f"{promotion}: {text}" if is_new else f"{promotion}: {text}, as it was answered before")
 
 
 @app.command()
 def view(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUNS", help="Run directories, or folders of runs; runs_out without any."),
+        typer.Argument(metavar="RUNS", help="Run directories, or folders of runs; runs_out if left out."),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to serve on; 0 takes a free one.")] = 0,
 ) -> None:
     """Look at runs in a browser: prompts, answers, branches, curves; live while a run is running."""
     from .runs.page import serve
 
-    with _clear_errors():
-        serve(paths or [Path("runs_out")], port, lambda address: typer.echo(f"{address}\nCtrl-C ends it.", err=True))
+    def tell(address: str) -> None:
+        typer.echo(f"{address}\nCtrl-C ends it.", err=True)
+
+    with _errors_as_lines():
+        serve(paths or [Path("runs_out")], port, tell, topology=loop_topology, ask_again=ask_again)
+
+
+# ---------------------------------------------------------------- the graph
 
 
 @app.command()
@@ -135,30 +185,67 @@ def graph(
     form: Annotated[
         GraphFormat, typer.Option("--format", help="mermaid is text, html one self-contained page, png a picture.")
     ] = GraphFormat.mermaid,
-    output: Annotated[Path | None, typer.Option(help="Write here instead of to stdout.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write to this file instead of to stdout.")] = None,
 ) -> None:
     """Draw the adaptation graph; needs no network."""
-    with _clear_errors():
+    with _errors_as_lines():
         if form is GraphFormat.png and output is None and sys.stdout.isatty():
             raise ConfigError("--format png: a picture is not for a terminal, got no --output; add --output graph.png")
-        drawn = _drawn(form)
+        drawing = _draw(form)
         if output is None:
-            typer.echo(drawn, nl=isinstance(drawn, str))
-        else:
-            _write(output, drawn)
-            typer.echo(f"wrote {output}", err=True)
+            # A PNG is bytes, to which no newline belongs.
+            typer.echo(drawing, nl=isinstance(drawing, str))
+            return
+        try:
+            output.write_bytes(drawing.encode() if isinstance(drawing, str) else drawing)
+        except OSError as error:
+            raise ConfigError(
+                f"--output: must be a file that can be written, got {str(output)!r} ({error.strerror})"
+            ) from None
+        typer.echo(f"wrote {output}", err=True)
+
+
+def _draw(form: GraphFormat) -> str | bytes:
+    if form is GraphFormat.mermaid:
+        from .config.run_config import RunConfig
+        from .graphs.graph import build_graph
+
+        return build_graph(RunConfig()).get_graph(xray=True).draw_mermaid()
+    from .runs.graph_picture import graph_png
+    from .runs.report import graph_page
+
+    return (graph_png if form is GraphFormat.png else graph_page)(loop_topology())
+
+
+def loop_topology() -> Topology:
+    """Return the nodes and edges of the graph that runs compile. Imports LangGraph, which takes a second."""
+    from .config.run_config import RunConfig
+    from .graphs.graph import build_graph
+    from .runs.graph_picture import Topology
+
+    return Topology.from_json(build_graph(RunConfig()).get_graph(xray=True).to_json())
+
+
+# ---------------------------------------------------------------- replays
 
 
 @app.command()
 def replay(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    call: Annotated[str | None, typer.Argument(metavar="CALL", help="Id of a row of its table `calls`.")] = None,
-    role: Annotated[RoleName | None, typer.Option("--all", help="Every question of this role, summed up.")] = None,
-    prompt: Annotated[Path | None, typer.Option(help="Ask with this template, as llm.prompts names one.")] = None,
+    path: RunDirectory,
+    call: Annotated[
+        str | None, typer.Argument(metavar="CALL", help="The recorded call: an id of the run's table `calls`.")
+    ] = None,
+    role: Annotated[
+        RoleName | None, typer.Option("--all", help="Ask every question of this role instead, and sum up.")
+    ] = None,
+    prompt: Annotated[
+        Path | None, typer.Option(help="Ask with this template, a file as llm.prompts names one.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Ask this model of the role's provider.")] = None,
     overrides: Overrides = None,
     validate: Annotated[
-        bool, typer.Option("--validate", help="Of the generator: try the new proposals on branches of the snapshot.")
+        bool,
+        typer.Option("--validate", help="Try the new proposals on branches of the snapshot; for a generator's call."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -169,22 +256,54 @@ def replay(
         raise typer.BadParameter("--validate goes with one CALL")
     from rich.console import Console
 
-    from .graphs.replay.replay import Changes
-    from .runs.replays import show
+    from .graphs.replay.offline_round import Trial
+    from .graphs.replay.replay import Changes, replay_call, replay_role
+    from .runs.replays import FOLDER, branch_line, call_line, new_name, show, write_replay
 
+    def tell_call(replayed: Replay) -> None:
+        typer.echo(call_line(replayed).text, err=as_json)
+
+    def tell_branch(event: Event) -> None:
+        if (line := branch_line(event)) is not None and not as_json:
+            typer.echo(line.text, err=True)
+
+    # Ask, keep what came of it below the run, and show it.
     changes = Changes(prompt, model, overrides or [])
-    with _clear_errors():
+    name = new_name(call or f"all-{role}")
+    result: Replay | RoleReplay
+    with _errors_as_lines():
         if role is not None:
-            found, kept = asyncio.run(_replay_role(path, role.value, changes, as_json))
+            result = asyncio.run(replay_role(path, role.value, changes, tell_call))
         else:
-            found, kept = asyncio.run(_replay_call(path, str(call), changes, validate, as_json))
+            trial = Trial(path / FOLDER / name, emit=tell_branch) if validate else None
+            result = asyncio.run(replay_call(path, str(call), changes, trial))
+            if validate and result.validation is None:
+                typer.echo("no branch was run: without a valid answer there is nothing to try", err=True)
+        file = write_replay(path, name, result)
     if as_json:
-        typer.echo(json.dumps({"file": str(kept), **found.model_dump(mode="json")}))
+        typer.echo(json.dumps({"file": str(file), **result.model_dump(mode="json")}))
     else:
-        show(found, Console())
-        typer.echo(f"wrote {kept}")
-    if not found.answered:
+        show(result, Console())
+        typer.echo(f"wrote {file}")
+    if not result.answered:
         raise typer.Exit(FAILED)
+
+
+async def ask_again(run_dir: Path, request: ReplayRequest, prompt: Path | None, branches: Path) -> Replay | RoleReplay:
+    """Ask recorded calls again for the pages of `view`; see `runs.page.replay_jobs.AskAgain`.
+
+    The imports take seconds, and most who look at runs never ask.
+    """
+    from .graphs.replay.offline_round import Trial
+    from .graphs.replay.replay import Changes, replay_call, replay_role
+
+    changes = Changes(prompt, request.model)
+    if request.call:
+        return await replay_call(run_dir, request.call, changes, Trial(branches) if request.validate else None)
+    return await replay_role(run_dir, request.role, changes)
+
+
+# ---------------------------------------------------------------- studies and benchmarks
 
 
 @app.command()
@@ -192,21 +311,26 @@ def study(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(STUDIES)}.")],
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="How many seeds (gate-trials: trials); the study's own number when left out."),
+        typer.Option(min=1, help="How many seeds (gate-trials: trials); the study's own number if left out."),
     ] = None,
     first_seed: Annotated[
-        int | None, typer.Option(min=0, help="The first of them; they follow each other. 1 without it (lca: 11).")
+        int | None,
+        typer.Option(min=0, help="The first seed, which the others follow; 1 if left out (lca: 11)."),
     ] = None,
-    arm: Annotated[list[str] | None, typer.Option(help="Only this arm; may be given again. All without it.")] = None,
-    figure: Annotated[list[int] | None, typer.Option(help="lca: only this figure, 3 to 6; may be given again.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="lca: only this task; may be given again.")] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Run only this arm; may be given again. All arms if left out.")
+    ] = None,
+    figure: Annotated[
+        list[int] | None, typer.Option(help="lca: draw only this figure, 3 to 6; may be given again.")
+    ] = None,
+    task: Annotated[list[str] | None, typer.Option(help="lca: run only this task; may be given again.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a comparison; says what it measured, with intervals."""
     from .studies import run_study
 
-    with _clear_errors():
-        result = run_study(name, seeds, arm or (), _teller(as_json), first_seed, figure or (), task or ())
+    with _errors_as_lines():
+        result = run_study(name, seeds, arm or (), _progress_printer(as_json), first_seed, figure or (), task or ())
     if as_json:
         typer.echo(json.dumps(result))
 
@@ -214,7 +338,9 @@ def study(
 @app.command()
 def bench(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHES)}.")],
-    baseline: Annotated[bool, typer.Option("--baseline", help="Compare with the kept baseline; 1 if worse.")] = False,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Compare with the kept baseline; exit code 1 if worse.")
+    ] = False,
     write_baseline: Annotated[bool, typer.Option("--write-baseline", help="Keep this result as the baseline.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -222,8 +348,9 @@ def bench(
     from .studies.bench import baseline as baselines
     from .studies.bench import run_bench
 
-    tell = _teller(as_json)
-    with _clear_errors():
+    tell = _progress_printer(as_json)
+    with _errors_as_lines():
+        # Read first: a missing baseline is told before minutes of measuring.
         before = baselines.read(name) if baseline else None
         result = run_bench(name, tell)
         holds = before is None or baselines.holds(before, result, tell)
@@ -234,43 +361,8 @@ def bench(
         raise typer.Exit(FAILED)
 
 
-@app.command()
-def doctor(
-    config: Annotated[Path | None, typer.Argument(help="As for run; without it, the example two_switch.")] = None,
-    overrides: Overrides = None,
-    online: Annotated[bool, typer.Option("--online", help="Also try the addresses of hosted providers.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Is everything reachable and sane? Says exactly what is not; sends nothing to anybody."""
-    from rich.console import Console
-
-    from .doctor import examine
-    from .doctor.check import show
-
-    with Console(stderr=True).status("looking; the speed of training is measured for two seconds"):
-        found = examine(config, overrides or [], online=online)
-    if as_json:
-        typer.echo(json.dumps(found.as_dict()))
-    else:
-        show(found, Console())
-    raise typer.Exit(found.exit_code)
-
-
-# ---------------------------------------------------------------- running
-
-
-def _config_file(path: Path) -> Path:
-    """`path`, or the packaged example of that name, which is said."""
-    from .examples import example_path
-
-    found = example_path(path)
-    if found != path:
-        typer.echo(f"using the packaged example {found}", err=True)
-    return found
-
-
-def _teller(as_json: bool) -> Callable[[str], None]:
-    """Lines of progress; to stderr where stdout belongs to the result."""
+def _progress_printer(as_json: bool) -> Callable[[str], None]:
+    """Return what prints a line of progress: to stderr where stdout belongs to the result."""
 
     def tell(line: str) -> None:
         typer.echo(line, err=as_json)
@@ -278,119 +370,51 @@ def _teller(as_json: bool) -> Callable[[str], None]:
     return tell
 
 
-def _run_to_the_end(config: RunConfig, resume: bool, as_json: bool, command: str) -> dict[str, Any]:
-    """Train with progress on the terminal; the final status. Ctrl-C and SIGTERM stop cleanly and exit with 1."""
-    try:
-        return asyncio.run(_run(config, resume, _display(as_json)))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        typer.echo(f"stopped; continue with: {command}", err=True)
-        raise typer.Exit(FAILED) from None
+# ---------------------------------------------------------------- this installation
 
 
-async def _run(config: RunConfig, resume: bool, display: Display) -> dict[str, Any]:
-    from .graphs.session.run import start
-
-    with display:
-        async with start(config, resume=resume) as live:
-            async for event in live.events():
-                display.show(event)
-            result = await live.result()
-    display.close(result.status)
-    return result.status
-
-
-def _display(as_json: bool) -> Display:
-    """Live on a terminal, lines elsewhere; with `--json` it goes to stderr, since stdout belongs to the result."""
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Argument(help="A YAML file or a packaged example, as for run; two_switch if left out.")
+    ] = None,
+    overrides: Overrides = None,
+    online: Annotated[bool, typer.Option("--online", help="Also try the addresses of hosted providers.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check that all a run needs is reachable and sane; says exactly what is not, and sends nothing to anybody."""
     from rich.console import Console
 
-    from .runs.progress import LiveDisplay, PlainDisplay
+    from .doctor import examine
+    from .doctor.check import show
 
-    console = Console(stderr=as_json)
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
-
-
-def _resume_command(config: Path, overrides: list[str] | None) -> str:
-    sets = [word for override in overrides or [] for word in ("--set", override)]
-    return shlex.join(["cosignal", "run", str(config), *sets, "--resume"])
-
-
-# ---------------------------------------------------------------- replaying
-
-
-async def _replay_call(
-    path: Path, call: str, changes: Changes, validate: bool, as_json: bool
-) -> tuple[Replay | RoleReplay, Path]:
-    """What came of it, and the file in which that is kept."""
-    from .graphs.replay.offline_round import Trial
-    from .graphs.replay.replay import replay_call
-    from .runs.replays import FOLDER, branch_line, new_name, write_replay
-
-    def tell(event: Event) -> None:
-        if (line := branch_line(event)) is not None:
-            typer.echo(line.text, err=True)
-
-    name = new_name(call)
-    trial = Trial(path / FOLDER / name, emit=tell if not as_json else lambda _: None) if validate else None
-    found = await replay_call(path, call, changes, trial)
-    if validate and found.validation is None:
-        typer.echo("no branch was run: without a valid answer there is nothing to try", err=True)
-    return found, write_replay(path, name, found)
-
-
-async def _replay_role(path: Path, role: Role, changes: Changes, as_json: bool) -> tuple[Replay | RoleReplay, Path]:
-    """As `_replay_call`; a line a call is told as they come."""
-    from .graphs.replay.replay import replay_role
-    from .runs.replays import call_line, new_name, write_replay
-
-    found = await replay_role(path, role, changes, lambda one: typer.echo(call_line(one).text, err=as_json))
-    return found, write_replay(path, new_name(f"all-{role}"), found)
-
-
-# ---------------------------------------------------------------- drawing
-
-
-def _drawn(form: GraphFormat) -> str | bytes:
-    from .config.run_config import RunConfig
-    from .graphs.graph import build_graph
-
-    drawable = build_graph(RunConfig()).get_graph(xray=True)
-    if form is GraphFormat.mermaid:
-        return drawable.draw_mermaid()
-    from .runs.graph_picture import Topology, graph_png
-    from .runs.report import graph_page
-
-    draw = graph_png if form is GraphFormat.png else graph_page
-    return draw(Topology.from_json(drawable.to_json()))
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    try:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise ConfigError(
-            f"--output: must be a file that can be written, got {str(path)!r} ({error.strerror})"
-        ) from None
+    with Console(stderr=True).status("looking; the speed of training is measured for two seconds"):
+        examination = examine(config, overrides or [], online=online)
+    if as_json:
+        typer.echo(json.dumps(examination.as_dict()))
+    else:
+        show(examination, Console())
+    raise typer.Exit(examination.exit_code)
 
 
 # ---------------------------------------------------------------- errors
 
 
 @contextmanager
-def _clear_errors(each_line: bool = False) -> Iterator[None]:
-    """What went wrong as one clear line on stderr, and its exit code. A defect of our own keeps its traceback.
+def _errors_as_lines(split: bool = False) -> Iterator[None]:
+    """Print an error that cosignal raises on purpose as one line on stderr, and exit with its code.
 
-    `each_line`: each line of the error is one of its own, since a config may be wrong in several places. Other errors
-    may quote people whose words have newlines.
+    Other exceptions are defects and keep their traceback.
+
+    Args:
+        split: print each line of the message as one of its own. By default they are joined, since a message may quote
+            what a provider says.
     """
+    from .text import one_line
+
     try:
         yield
     except CosignalError as error:
-        _complain(str(error).split("\n") if each_line else [str(error)])
+        for line in str(error).split("\n") if split else [str(error)]:
+            typer.echo(f"cosignal: {one_line(line)}", err=True)
         raise typer.Exit(BAD_INPUT if isinstance(error, BAD_INPUT_ERRORS) else FAILED) from None
-
-
-def _complain(lines: Sequence[str]) -> None:
-    from .text import one_line
-
-    for line in lines:
-        typer.echo(f"cosignal: {one_line(line)}", err=True)

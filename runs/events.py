@@ -1,4 +1,8 @@
-"""What a run tells while it runs: `async for event in run.events()`."""
+"""The events of a run while it runs, as `async for event in run.events()` gives them.
+
+Each event is frozen plain data with a `kind`; `Event` is the union of them all. Steps are environment steps. Returns
+are undiscounted sparse returns, success rates are shares from 0 to 1 (None where the task has no success test).
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,32 @@ from ..rl.stage import Stage
 
 
 class EventBase(BaseModel):
+    """The common base: events are never changed, and take no unknown field."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+# ---------------------------------------------------------------- the run and its training
+
+
 class RunStarted(EventBase):
-    """`tracing`: prompts go to the hosted service that the environment names, because `llm.tracing` says so.
-    `tracing_ignored`: variables of the environment that ask for it in vain. `spans_to`: the address of the collector
-    that spans are sent to, `spans_content`: with prompts and answers.
+    """The run has started, or goes on after an interruption.
+
+    Attributes:
+        path: the run directory.
+        resumed: whether it goes on.
+        provider: who answers for the roles; "rules" is no language model.
+        steps_budget: main steps to train for.
+        tracing: prompts go to the hosted service that the environment names, because `llm.tracing` says so.
+        tracing_ignored: variables of the environment that ask for hosted tracing in vain.
+        spans_to: address of the collector that spans are sent to, None for nobody.
+        spans_content: whether spans carry prompts and answers.
     """
 
     kind: Literal["run_started"] = "run_started"
     path: str
     resumed: bool
-    provider: str  # "rules" is no language model
+    provider: str
     steps_budget: int
     tracing: bool = False
     tracing_ignored: list[str] = []
@@ -31,8 +48,19 @@ class RunStarted(EventBase):
 
 
 class Progress(EventBase):
-    """`steps_total`: main, evaluation and branch steps. `sparse_return`, `success_rate`: of the last evaluation,
-    which was at `evaluated_at` main steps."""
+    """Training has gone on.
+
+    Attributes:
+        steps_main: steps of the main line.
+        steps_total: steps of everything: main line, its evaluation, branches.
+        steps_budget: main steps to train for.
+        sparse_return: of the last evaluation, None before the first one.
+        success_rate: of the last evaluation.
+        evaluated_at: main steps at which that evaluation was.
+        stage: the stage of learning.
+        signal_version: version of the signal in force.
+        waiting: whether the trainer stands at an adaptation point.
+    """
 
     kind: Literal["progress"] = "progress"
     steps_main: int
@@ -43,10 +71,30 @@ class Progress(EventBase):
     evaluated_at: int | None = None
     stage: Stage
     signal_version: int
-    waiting: bool  # the trainer stands at an adaptation point
+    waiting: bool
+
+
+class RunFinished(EventBase):
+    """The run is over. `status` is what `cosignal status --json` prints."""
+
+    kind: Literal["run_finished"] = "run_finished"
+    status: dict[str, Any]
+
+
+class SpansLost(EventBase):
+    """Some spans of this session, `spans` of them, did not reach the collector at `address`."""
+
+    kind: Literal["spans_lost"] = "spans_lost"
+    spans: int
+    address: str
+
+
+# ---------------------------------------------------------------- the graph
 
 
 class NodeEntered(EventBase):
+    """A node of the graph begins; `point` is the update of the adaptation point, None before the first one."""
+
     kind: Literal["node_entered"] = "node_entered"
     node: str
     point: int | None
@@ -54,7 +102,15 @@ class NodeEntered(EventBase):
 
 
 class NodeLeft(EventBase):
-    """`status`: ok, error, or waiting for a human. `detail`: what the node did, in short."""
+    """A node of the graph has ended.
+
+    Attributes:
+        node: its name.
+        point: update of the adaptation point, None before the first one.
+        round: round of the intervention, from 0.
+        status: ok, error, or waiting for a human.
+        detail: a summary of what the node did.
+    """
 
     kind: Literal["node_left"] = "node_left"
     node: str
@@ -64,16 +120,27 @@ class NodeLeft(EventBase):
     detail: dict[str, Any]
 
 
+# ---------------------------------------------------------------- an intervention
+
+
 class Diagnosed(EventBase):
+    """The Critic has named `failures`, the most important first."""
+
     kind: Literal["diagnosed"] = "diagnosed"
     point: int
-    failures: list[str]  # most important first
+    failures: list[str]
 
 
 class TransitionsRanked(EventBase):
-    """Single agents' moves were ranked and scorers fitted. `ranker`: who ranked, an oracle named as such. `steps`:
-    environment steps that were played for it, rehearsals apart. `rounds`: how often moves were ranked. `groups`: by
-    the group's number, the scorer and how well it fits."""
+    """Single agents' moves were ranked, and scorers fitted to the ranking.
+
+    Attributes:
+        point: update of the adaptation point.
+        ranker: who ranked; an oracle is named as such.
+        steps: environment steps that were played for it, without those of rehearsals.
+        rounds: how often moves were ranked.
+        groups: number of the group → its scorer, and how well that fits.
+    """
 
     kind: Literal["transitions_ranked"] = "transitions_ranked"
     point: int
@@ -84,14 +151,27 @@ class TransitionsRanked(EventBase):
 
 
 class ProposalMade(EventBase):
+    """The Generator has made a proposal; without `problems` it has passed `check`."""
+
     kind: Literal["proposal_made"] = "proposal_made"
     id: str
     title: str
-    problems: list[str]  # empty: it passed `check`
+    problems: list[str]
 
 
 class BranchFinished(EventBase):
-    """`final_return`, `success_rate`: of the evaluation at the branch's end. `steps`: with its evaluation."""
+    """A branch has ended.
+
+    Attributes:
+        point: update of the adaptation point.
+        phase: what the branch was for, such as screen or full.
+        arm: id of the proposal, or control.
+        seed: number of the seed.
+        horizon: environment steps to train for.
+        final_return: of the evaluation at the branch's end.
+        success_rate: of that evaluation.
+        steps: environment steps that the branch took, with its evaluation.
+    """
 
     kind: Literal["branch_finished"] = "branch_finished"
     point: int
@@ -105,6 +185,8 @@ class BranchFinished(EventBase):
 
 
 class Decided(EventBase):
+    """A round has its verdict. `winner` is the proposal it is about, `reason` the gate's explanation."""
+
     kind: Literal["decided"] = "decided"
     id: str
     verdict: str
@@ -115,8 +197,16 @@ class Decided(EventBase):
 class ApprovalNeeded(EventBase):
     """An accepted promotion waits until it is answered by `Run.approve(id, yes)` or `cosignal approve`.
 
-    `title`, `reason`, `terms`: the proposal's. `gate`: the gate's arithmetic in words. `diff`: what would change about
-    the signal in force, whose version is `replaces`. `adopted`: as in `Promoted`.
+    Attributes:
+        id: of the promotion, which the answer names.
+        proposal: id of the proposal.
+        title: of the proposal.
+        reason: of the proposal.
+        terms: of the proposal, a readable line each.
+        gate: the gate's arithmetic in words.
+        diff: what would change about the signal in force, a line each.
+        replaces: version of the signal in force.
+        adopted: as in `Promoted`.
     """
 
     kind: Literal["approval_needed"] = "approval_needed"
@@ -132,7 +222,7 @@ class ApprovalNeeded(EventBase):
 
 
 class ApprovalGiven(EventBase):
-    """`yes`: None where training was over before anybody answered."""
+    """The promotion `id` was answered; `yes` is None where training was over before anybody answered."""
 
     kind: Literal["approval_given"] = "approval_given"
     id: str
@@ -140,47 +230,51 @@ class ApprovalGiven(EventBase):
 
 
 class Promoted(EventBase):
-    """`adopted`: "state" where the winning branch's end state became the main line, else "signal"."""
+    """A proposal is in force.
+
+    Attributes:
+        proposal: its id.
+        version: version of the signal that it became.
+        adopted: "state" where the winning branch's end state became the main line, else "signal".
+        repeated: it had been applied before a restart, and nothing was done twice.
+    """
 
     kind: Literal["promoted"] = "promoted"
     proposal: str
     version: int
     adopted: str
-    repeated: bool  # it had been applied before a restart; nothing was done twice
+    repeated: bool
 
 
 class ControlKept(EventBase):
-    """Nothing was accepted, and the control's end state became the main line: its steps are not run again. The signal
-    stays, under a new version."""
+    """Nothing was accepted, and the control's end state became the main line: its `steps` are not run again.
+
+    The signal stays, under a new `version`. `id` is the decision's.
+    """
 
     kind: Literal["control_kept"] = "control_kept"
-    id: str  # of the decision
+    id: str
     version: int
     steps: int
 
 
 class RolledBack(EventBase):
-    """`undone`: the version that is no longer in force, `proposal`: whose it was, `version`: the new one."""
+    """A promotion was undone.
+
+    Attributes:
+        proposal: id of the proposal that had been promoted.
+        undone: version of the signal that is no longer in force.
+        version: version of the signal that is in force now.
+        reason: the monitor's arithmetic in words.
+        repeated: as in `Promoted`.
+    """
 
     kind: Literal["rolled_back"] = "rolled_back"
     proposal: str
     undone: int
     version: int
     reason: str
-    repeated: bool  # as in Promoted
-
-
-class SpansLost(EventBase):
-    """So many spans of this session did not reach the collector at `address`."""
-
-    kind: Literal["spans_lost"] = "spans_lost"
-    spans: int
-    address: str
-
-
-class RunFinished(EventBase):
-    kind: Literal["run_finished"] = "run_finished"
-    status: dict[str, Any]  # what `cosignal status --json` prints
+    repeated: bool
 
 
 Event = Annotated[

@@ -13,11 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cosignal.cli import _resume_command, app
+from cosignal.cli import app, loop_topology, resume_command
 from cosignal.errors import ConfigError
 from cosignal.graphs.graph import studio_graph
 from cosignal.runs.graph_picture import Topology, graph_png
-from cosignal.runs.report import loop_topology
 from made_up_run import QUESTION
 from typer.testing import CliRunner
 
@@ -127,7 +126,7 @@ def test_what_a_provider_says_in_several_lines_gets_one(tmp_path: Path, monkeypa
 
 
 def test_the_command_that_resumes_can_be_pasted() -> None:
-    command = _resume_command(Path("my runs/a.yaml"), ["seed=2", "task={env: 'a:b'}"])
+    command = resume_command(Path("my runs/a.yaml"), ["seed=2", "task={env: 'a:b'}"])
     assert shlex.split(command) == [
         "cosignal", "run", "my runs/a.yaml", "--set", "seed=2", "--set", "task={env: 'a:b'}", "--resume"
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who may read: whoever has the token that the command printed, from this machine, under this machine's own name.
+"""Access control: pages are for whoever has the token that the command printed, from this machine alone.
 
 The token comes in the URL once and lives on in a cookie, so that no link carries it. A page of somebody else that makes
 the browser ask has no token (the cookie is SameSite=Strict); one whose name was bound to 127.0.0.1 is refused by its
@@ -29,9 +29,14 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: refuses other hosts (400) and requests without the token (403), and adds HEADERS to all answers.
+    """ASGI middleware that refuses other hosts (400) and requests without the token (403).
 
-    `port`: of this server; None where it does not matter (tests without a socket).
+    It adds `HEADERS` to every response, its own included.
+
+    Args:
+        app: the application behind it.
+        token: what a visitor must know.
+        port: of this server; None where there is no socket, as in tests.
     """
 
     def __init__(self, app: ASGIApp, token: str, port: int | None = None) -> None:
@@ -40,48 +45,39 @@ class Guard:
         self.hosts = {f"{name}:{port}" if port else name for name in (HOST, "localhost")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
-        answer = self._refused(Request(scope))
-        await (answer or self.app)(scope, receive, _with_headers(send))
+        else:
+            response = self._response(Request(scope))
+            await (response or self.app)(scope, receive, send_with_headers)
 
-    def _refused(self, request: Request) -> Response | None:
-        """None where the request may pass."""
+    def _response(self, request: Request) -> Response | None:
+        """Answer in place of the application; None where the request may pass."""
         if request.headers.get("host") not in self.hosts:
             return PlainTextResponse(f"ask for {sorted(self.hosts)[0]}, not for another host\n", 400)
-        given = request.query_params.get("token")
-        if given is not None and self._is_token(given) and request.method == "GET":
-            return self._remembered(request)
-        if self._is_token(request.cookies.get(self.cookie, "")):
-            return self._forged(request)
-        return PlainTextResponse("This page needs the token in the address that `cosignal view` printed.\n", 403)
 
-    def _is_token(self, given: str) -> bool:
-        return secrets.compare_digest(given.encode(), self.token.encode())
+        # The token in the address: on to the same page, with the token in a cookie instead.
+        if request.method == "GET" and self._is_token(request.query_params.get("token", "")):
+            query = [(key, value) for key, value in request.query_params.multi_items() if key != "token"]
+            path = "/" + request.url.path.lstrip("/")  # two slashes would lead to another host
+            response = RedirectResponse(path + (f"?{urlencode(query)}" if query else ""), 303)
+            response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
+            return response
 
-    def _remembered(self, request: Request) -> Response:
-        """On to the same page, without the token in its address."""
-        rest = [(key, value) for key, value in request.query_params.multi_items() if key != "token"]
-        path = "/" + request.url.path.lstrip("/")  # two slashes would lead to another host
-        answer = RedirectResponse(path + (f"?{urlencode(rest)}" if rest else ""), 303)
-        answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
-        return answer
+        if not self._is_token(request.cookies.get(self.cookie, "")):
+            return PlainTextResponse("This page needs the token in the address that `cosignal view` printed.\n", 403)
 
-    def _forged(self, request: Request) -> Response | None:
-        """What changes something comes from a page of ours."""
-        origin = request.headers.get("origin")
-        if request.method == "GET" or origin in {f"http://{host}" for host in self.hosts}:
-            return None
-        return PlainTextResponse("a form of another page may not be sent here\n", 403)
+        # A request that changes something must come from one of our own pages.
+        if request.method != "GET" and request.headers.get("origin") not in {f"http://{host}" for host in self.hosts}:
+            return PlainTextResponse("a form of another page may not be sent here\n", 403)
+        return None
 
-
-def _with_headers(send: Send) -> Send:
-    async def wrapped(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-        await send(message)
-
-    return wrapped
+    def _is_token(self, text: str) -> bool:
+        return secrets.compare_digest(text.encode(), self.token.encode())

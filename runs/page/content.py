@@ -1,4 +1,8 @@
-"""The gate's arithmetic on one finalist, step by step, from the numbers that it had."""
+"""The content of each page: plain data for its template, read anew from the run directory each time.
+
+A function per page reads the run's tables once and returns the variables of the page's template. Rows of tables are
+dicts as `RunView` gives them. What a model wrote is data here; the templates escape it.
+"""
 
 from __future__ import annotations
 
@@ -6,267 +10,448 @@ import math
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
-from urllib.parse import quote
+from typing import Any, TypedDict
 
 from markupsafe import Markup
 
+from ...agents.replay_results import turn_name
 from ...errors import NotARunError, NotInRunError
-from .. import graph_picture as drawing
-from ..interventions import interventions
+from .. import graph_picture
+from ..graph_picture import Topology
+from ..interventions import CONTROL, PHASES, interventions
 from ..progress import provider_in_words
 from ..report import ROLE_OF_NODE, cost, curve_data, node_visits, question, signal_history, smooth
 from ..store import RunView
 from ..timeline import timeline
 from .replay_jobs import kept_replays, template_text
+from .run_index import address
 
-# ---------------------------------------------------------------- MERGED runs.page.gate_sums
-
-Row = dict[str, Any]
-CONTROL = "control"
+Row = Mapping[str, Any]  # of a table of the run
+Variables = dict[str, Any]  # of a template, by name
 
 
-def gate_sums(judgement: Mapping[str, Any], branches: Sequence[Row]) -> Row:
-    """`seeds`: of each what candidate and control ended with and the gain; then mean, standard deviation (floored at
-    half the margin, see `rl.branches.gate`), quantile of Student's t, reach, and the bar that the lower bound must
-    clear. Where the look only continued there is no level, and neither quantile nor reach.
+# ---------------------------------------------------------------- the list of runs, and the head of every page
 
-    `branches`: rows of the table of that point and round.
+
+@dataclass(frozen=True)
+class RunHead:
+    """The head of every page of a run.
+
+    Attributes:
+        name: of the run directory.
+        task: name of the task, or the import path of its environment.
+        status: what `cosignal status` prints.
+        created: when the run was made, as an ISO date.
+        algorithm: of the trainer.
+        provider: who answers for the roles, in words.
+        rules_only: whether no language model answers.
+        waiting: the question that a human has not answered yet.
+        adapts: whether the adaptation loop is on.
     """
-    mine, base = (_finals(branches, arm, judgement["seeds"]) for arm in (judgement["arm"], CONTROL))
-    rows = [
-        {"seed": seed, "candidate": mine[seed], "control": base[seed], "gain": mine[seed] - base[seed]}
-        for seed in judgement["seeds"]
-        if seed in mine and seed in base
-    ]
-    margin = float(judgement["margin"])
-    found: Row = {"seeds": rows, "margin": margin, "bar": -margin if judgement["removal"] else margin}
-    return found | _bounds([row["gain"] for row in rows], float(judgement["level"]), margin)
+
+    name: str
+    task: str
+    status: Row
+    created: str
+    algorithm: str
+    provider: str
+    rules_only: bool
+    waiting: Row | None
+    adapts: bool
 
 
-def _finals(branches: Sequence[Row], arm: str, seeds: Sequence[int]) -> dict[int, float]:
-    """Seed → final return of the longest branch."""
-    own = [row for row in branches if row["arm"] == arm and row["seed"] in seeds]
-    return {row["seed"]: row["result"]["final_return"] for row in sorted(own, key=lambda row: row["horizon"])}
+@dataclass(frozen=True)
+class UnreadableRun:
+    """A run directory that cannot be read, with the reason."""
+
+    name: str
+    broken: str
 
 
-def _bounds(gains: Sequence[float], level: float, margin: float) -> Row:
-    if len(gains) < 2:
-        return {"mean": None, "deviation": None, "floored": False, "t": None, "reach": None}
-    seen = stdev(gains)
-    deviation = max(seen, margin / 2)
-    found: Row = {"mean": fmean(gains), "deviation": deviation, "floored": deviation > seen, "t": None, "reach": None}
-    if level > 0:
-        from scipy import stats
-
-        found["t"] = float(stats.t.ppf(1 - level, len(gains) - 1))
-        found["reach"] = found["t"] * deviation / math.sqrt(len(gains))
-    return found
-
-
-# ---------------------------------------------------------------- MERGED runs.page.content
-# DOC """What each page shows, as plain data for its template. Everything is read anew from the run directory."""
+def head(view: RunView) -> RunHead:
+    """Read what stands above every page of the run."""
+    status, config = view.status(), view.config
+    return RunHead(
+        name=view.path.name,
+        task=config["task"]["name"] or config["task"]["env"],
+        status=status,
+        created=view.info["created"],
+        algorithm=config["trainer"]["algorithm"],
+        provider=provider_in_words(status["provider"]),
+        rules_only=status["provider"] == "rules",
+        waiting=question(view),
+        adapts=config["adaptation"]["enabled"],
+    )
 
 
-# ---------------------------------------------------------------- runs
+def run_list(runs: Mapping[str, Path]) -> list[RunHead | UnreadableRun]:
+    """Read the head of every run; one that cannot be read does not hide the others."""
+    heads: list[RunHead | UnreadableRun] = []
+    for name, path in runs.items():
+        try:
+            heads.append(head(RunView(path)))
+        except (NotARunError, sqlite3.Error) as error:
+            heads.append(UnreadableRun(name, str(error)))
+    return heads
 
 
-def listed(runs: Mapping[str, Path]) -> list[Row]:
-    """One that cannot be read does not hide the others."""
-    return [_listed(name, path) for name, path in runs.items()]
+# ---------------------------------------------------------------- overview
 
 
-def _listed(name: str, path: Path) -> Row:
-    try:
-        return head(RunView(path))
-    except (NotARunError, sqlite3.Error) as error:
-        return {"name": name, "broken": str(error)}
+@dataclass(frozen=True)
+class Spending:
+    """Model calls of one role.
+
+    Attributes:
+        role: of the calls.
+        calls: how many there were.
+        usable: how many gave an answer or asked for a tool.
+        input: tokens sent, where they were counted.
+        output: tokens received, where they were counted.
+        cost: US dollars, None where no price is known.
+        latency: seconds in all.
+    """
+
+    role: str
+    calls: int
+    usable: int
+    input: int
+    output: int
+    cost: float | None
+    latency: float
 
 
-def head(view: RunView) -> Row:
-    """What stands above every page of a run."""
-    status = view.status()
-    return {
-        "name": view.path.name, "task": view.config["task"]["name"] or view.config["task"]["env"], "status": status,
-        "created": view.info["created"], "algorithm": view.config["trainer"]["algorithm"],
-        "provider": provider_in_words(status["provider"]), "rules_only": status["provider"] == "rules",
-        "waiting": question(view), "adapts": view.config["adaptation"]["enabled"],
-    }  # fmt: skip
-
-
-def overview(view: RunView, topology: drawing.Topology) -> Row:
-    nodes = node_visits(topology, view.visits(), view.calls())
-    return {
-        "moments": [moment._asdict() for moment in timeline(view)], "interventions": interventions(view),
-        "signals": signal_history(view), "cost": cost(view), "graph": _graph(topology, nodes, view.path.name),
-        "calls": _spending(view.calls()), "replays": kept_replays(view.path),
-    }  # fmt: skip
-
-
-def _graph(topology: drawing.Topology, nodes: Sequence[Row], name: str) -> Markup:
-    counts = {node["name"]: node["count"] for node in nodes}
-    links = {node["name"]: f"/runs/{quote(name, safe='')}/nodes/{node['name']}" for node in nodes}
+def overview(view: RunView, topology: Topology) -> Variables:
+    """Read the page of a run. `topology` is the graph to draw; a node whose last visit has not ended is outlined."""
+    visits, calls = view.visits(), view.calls()
+    nodes = node_visits(topology, visits, calls)
     last = {node["name"]: node["visits"][-1]["status"] for node in nodes if node["visits"]}
-    states = {key: f"last-{status}" for key, status in last.items() if status != "ok"}
-    return Markup(drawing.svg(topology, counts, links, "The adaptation graph: a node leads to its visits", states))
-
-
-def _spending(calls: Sequence[Row]) -> list[Row]:
-    """By role: calls, those whose answer was of use, tokens, US dollars where they are known."""
-    roles = dict.fromkeys(call["role"] for call in calls)
-    return [_spent(role, [call for call in calls if call["role"] == role]) for role in roles]
-
-
-def _spent(role: str, calls: Sequence[Row]) -> Row:
-    prices = [call["cost_usd"] for call in calls if call["cost_usd"] is not None]
-    tokens = [(call["input_tokens"] or 0, call["output_tokens"] or 0) for call in calls]
+    graph = graph_picture.svg(
+        topology,
+        visits={node["name"]: node["count"] for node in nodes},
+        links={node["name"]: address(view.path.name, "nodes", node["name"]) for node in nodes},
+        title="The adaptation graph: a node leads to its visits",
+        states={name: f"last-{status}" for name, status in last.items() if status != "ok"},
+    )
     return {
-        "role": role, "calls": len(calls), "usable": sum(call["outcome"] in ("ok", "tool_call") for call in calls),
-        "input": sum(t for t, _ in tokens), "output": sum(t for _, t in tokens),
-        "cost": sum(prices) if prices else None, "latency": sum(call["latency_s"] for call in calls),
-    }  # fmt: skip
+        "interventions": interventions(view),
+        "graph": Markup(graph),
+        "replays": kept_replays(view.path),
+        "moments": timeline(view),
+        "signals": signal_history(view),
+        "cost": cost(view),
+        "spending": spending(calls),
+    }
 
 
-# ---------------------------------------------------------------- curves
+def spending(calls: Sequence[Row]) -> list[Spending]:
+    """Sum up the calls of each role, in the order in which the roles were first asked."""
+    rows: list[Spending] = []
+    for role in dict.fromkeys(call["role"] for call in calls):
+        of_role = [call for call in calls if call["role"] == role]
+        prices = [call["cost_usd"] for call in of_role if call["cost_usd"] is not None]
+        rows.append(
+            Spending(
+                role=role,
+                calls=len(of_role),
+                usable=sum(call["outcome"] in ("ok", "tool_call") for call in of_role),
+                input=sum(call["input_tokens"] or 0 for call in of_role),
+                output=sum(call["output_tokens"] or 0 for call in of_role),
+                cost=sum(prices) if prices else None,
+                latency=sum(call["latency_s"] for call in of_role),
+            )
+        )
+    return rows
+
+
+# ---------------------------------------------------------------- curves, which the browser draws
+
+
+StageBand = TypedDict("StageBand", {"stage": str, "from": int, "to": int})  # in main steps
+
+
+class TermCurve(TypedDict):
+    """The payments of a term of the signal to an agent per step, while it was in force: smoothed, one value an update.
+
+    `steps` are main steps; `mean` has the sign of the payment, `size` is the mean of its absolute value.
+    """
+
+    name: str
+    steps: list[int]
+    mean: list[float | None]
+    size: list[float | None]
+
+
+class InterventionMark(TypedDict):
+    """An intervention on the time line: where it took place, what was tried and what came of it.
+
+    `href` is the address of its account on the run's page.
+    """
+
+    steps: int
+    verdict: str
+    href: str
+    proposals: int
+    branches: int
+    branch_steps: int
 
 
 def curves(view: RunView) -> Row:
-    """Columns of the charts: learning as in the report, stages as bands, interventions, and what each term pays."""
+    """Read the columns of the charts, as JSON: those of the report, stages, interventions, and what each term pays."""
     metrics, branches = view.metrics(), Counter(row["point"] for row in view.branches())
-    found = [item for item in interventions(view) if item["steps"] is not None]
-    points = [_marked(view.path.name, item, branches[item["point"]]) for item in found]
-    return curve_data(view) | {"stages": _bands(metrics), "interventions": points, "terms": term_curves(metrics)}
+    marks: list[InterventionMark] = []
+    for item in interventions(view):
+        # The trainer may not have written the point's metrics yet.
+        if item["steps"] is None:
+            continue
+        verdicts = [round_["decision"]["verdict"] for round_ in item["rounds"] if round_["decision"]]
+        marks.append(
+            {
+                "steps": item["steps"],
+                "verdict": str(verdicts[-1]) if verdicts else "under way",
+                "href": f"{address(view.path.name)}#at-{item['point']}",
+                "proposals": sum(len(round_["proposals"]) for round_ in item["rounds"]),
+                "branches": branches[item["point"]],
+                "branch_steps": item["branch_steps"],
+            }
+        )
+    extra = {"stages": stage_bands(metrics), "interventions": marks, "terms": term_curves(metrics)}
+    return {**curve_data(view), **extra}
 
 
-def _marked(name: str, item: Row, branches: int) -> Row:
-    """An intervention on the time line: where, what was tried, what came of it, and where its account is."""
-    account = f"/runs/{quote(name, safe='')}#at-{item['point']}"
-    return {
-        "steps": item["steps"], "verdict": _last_verdict(item), "href": account,
-        "proposals": sum(len(round_["proposals"]) for round_ in item["rounds"]), "branches": branches,
-        "branch_steps": item["branch_steps"],
-    }  # fmt: skip
-
-
-def _last_verdict(item: Row) -> str:
-    decided = [round_["decision"]["verdict"] for round_ in item["rounds"] if round_["decision"]]
-    return str(decided[-1]) if decided else "under way"
-
-
-def _bands(metrics: Sequence[Row]) -> list[Row]:
-    found: list[Row] = []
+def stage_bands(metrics: Sequence[Row]) -> list[StageBand]:
+    """Join the updates of equal stage to bands that leave no gap."""
+    bands: list[StageBand] = []
     for row in metrics:
-        if found and found[-1]["stage"] == row["stage"]:
-            found[-1]["to"] = row["steps"]
+        if bands and bands[-1]["stage"] == row["stage"]:
+            bands[-1]["to"] = row["steps"]
         else:
-            start = found[-1]["to"] if found else 0
-            found.append({"stage": row["stage"], "from": start, "to": row["steps"]})
-    return found
+            bands.append({"stage": row["stage"], "from": bands[-1]["to"] if bands else 0, "to": row["steps"]})
+    return bands
 
 
-def term_curves(metrics: Sequence[Row]) -> list[Row]:
-    """Of each term while it was in force: main `steps`, and what an agent was paid a step on average, `mean` with its
-    sign and `size` without."""
-    rows: dict[str, list[tuple[int, float, float]]] = {}
+def term_curves(metrics: Sequence[Row]) -> list[TermCurve]:
+    """Collect what each term paid over the updates at which it was in force."""
+    payments: dict[str, list[tuple[int, float, float]]] = {}
     for row in metrics:
         for term, (mean, size) in (row.get("terms") or {}).items():
-            rows.setdefault(term, []).append((row["steps"], mean, size))
-    return [_term(term, found) for term, found in rows.items()]
+            payments.setdefault(term, []).append((row["steps"], mean, size))
+    terms: list[TermCurve] = []
+    for term, points in payments.items():
+        steps, means, sizes = zip(*points, strict=True)
+        terms.append({"name": term, "steps": list(steps), "mean": smooth(means), "size": smooth(sizes)})
+    return terms
 
 
-def _term(name: str, found: Sequence[tuple[int, float, float]]) -> Row:
-    steps, mean, size = zip(*found, strict=True)
-    return {"name": name, "steps": list(steps), "mean": smooth(mean), "size": smooth(size)}
+# ---------------------------------------------------------------- two runs
 
 
-def compared(one: RunView, other: RunView) -> Row:
-    """Both heads, and the keys of the config that differ."""
-    return {"heads": [head(one), head(other)], "differences": _differences(one.config, other.config)}
+@dataclass(frozen=True)
+class Difference:
+    """A dotted key of the config under which two runs differ; None where a run does not have it."""
+
+    key: str
+    one: Any
+    other: Any
 
 
-def _differences(one: Any, other: Any, key: str = "") -> list[Row]:
+def comparison(one: RunView, other: RunView) -> Variables:
+    """Read the heads of two runs, and the keys of the config that differ."""
+    return {"heads": [head(one), head(other)], "differences": config_differences(one.config, other.config)}
+
+
+def config_differences(one: Any, other: Any, key: str = "") -> list[Difference]:
+    """Compare two parts of a config under `key`, down to the single values."""
     if isinstance(one, dict) and isinstance(other, dict):
-        keys = dict.fromkeys([*one, *other])
-        parts = [_differences(one.get(k), other.get(k), f"{key}.{k}" if key else k) for k in keys]
-        return [row for part in parts for row in part]
-    return [] if one == other else [{"key": key, "one": one, "other": other}]
+        parts = (
+            config_differences(one.get(name), other.get(name), f"{key}.{name}" if key else name)
+            for name in dict.fromkeys([*one, *other])
+        )
+        return [difference for part in parts for difference in part]
+    return [] if one == other else [Difference(key, one, other)]
 
 
-# ---------------------------------------------------------------- one thing of a run
+# ---------------------------------------------------------------- a node
 
 
-def node(view: RunView, topology: drawing.Topology, name: str) -> Row:
-    for found in node_visits(topology, view.visits(), view.calls()):
-        if found["name"] == name:
-            role = ROLE_OF_NODE.get(name)
-            return {"node": found, "replays": [], **({} if role is None else _asking(view, role))}
-    raise NotInRunError(f"the graph has no node {name!r}; click one of its picture")
+@dataclass(frozen=True)
+class ReplayForm:
+    """The content of the form that asks questions of `role` again: the text of the recorded prompt's template."""
+
+    role: str
+    template: str
 
 
-def call(view: RunView, key: str) -> Row:
-    """The call, all attempts at the same question in order, and the evidence that the answer cites."""
-    calls = view.calls()
-    own = next((row for row in calls if row["id"] == key), None)
-    if own is None:
+def node(view: RunView, topology: Topology, name: str) -> Variables:
+    """Read the visits of a node of the graph.
+
+    Raises:
+        NotInRunError: the graph has no such node.
+    """
+    nodes = {row["name"]: row for row in node_visits(topology, view.visits(), view.calls())}
+    if name not in nodes:
+        raise NotInRunError(f"the graph has no node {name!r}; click one of its picture")
+    role = ROLE_OF_NODE.get(name)
+    return {"node": nodes[name], "form": None if role is None else ReplayForm(role, template_text(view, role))}
+
+
+# ---------------------------------------------------------------- a model call
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A key of the evidence that an answer cites; `value` is None where the evidence has nothing there."""
+
+    key: str
+    value: Any
+
+
+def call(view: RunView, key: str) -> Variables:
+    """Read a model call, all attempts at the same question in order, and the evidence that the answer cites.
+
+    Raises:
+        NotInRunError: the run has no such call.
+    """
+    calls, diagnoses = view.calls(), view.diagnoses()
+    row = next((row for row in calls if row["id"] == key), None)
+    if row is None:
         raise NotInRunError(f"the run has no call {key!r}; a node's page lists its calls")
-    stem = key.rpartition("-a")[0]
-    attempts = [row for row in calls if row["id"].rpartition("-a")[0] == stem]
-    turns = [
-        row for row in calls if (row["role"], row["point"], row["round"]) == (own["role"], own["point"], own["round"])
-    ]
-    return {"call": own, "attempts": attempts, "turns": turns, "cited": _cited(view, own),
-            **_asking(view, own["role"]), "replays": kept_replays(view.path, key)}  # fmt: skip
-
-
-def _asking(view: RunView, role: str) -> Row:
-    """What the form to ask again begins with."""
-    return {"asking": {"role": role, "template": template_text(view, role)}}
-
-
-def _cited(view: RunView, own: Row) -> list[Row]:
-    """Key, value (None where the evidence has none of that name) of what the findings cite."""
-    evidence = next((row["evidence"] for row in view.diagnoses() if row["point"] == own["point"]), None)
-    findings = (own["parsed"] or {}).get("findings", [])
-    keys = dict.fromkeys(str(key) for finding in findings for key in finding.get("cites", []))
-    return [{"key": key, "value": evidence_value(evidence, key)} for key in keys]
+    place = (row["role"], row["point"], row["round"])
+    # The evidence that the answer cites is the one of its point.
+    evidence = next((other["evidence"] for other in diagnoses if other["point"] == row["point"]), None)
+    findings = (row["parsed"] or {}).get("findings", [])
+    cited = dict.fromkeys(str(name) for finding in findings for name in finding.get("cites", []))
+    return {
+        "call": row,
+        "attempts": [other for other in calls if turn_name(other["id"]) == turn_name(key)],
+        "turns": [other for other in calls if (other["role"], other["point"], other["round"]) == place],
+        "cited": [Citation(name, evidence_value(evidence, name)) for name in cited],
+        "form": ReplayForm(row["role"], template_text(view, row["role"])),
+        "replays": kept_replays(view.path, key),
+    }
 
 
 def evidence_value(evidence: Any, key: str) -> Any:
-    """The value under a dotted key, in which an item of a list goes by its `name` or `group`; None for nothing."""
-    found = evidence
+    """Return the value under a dotted key, or None; an item of a list goes by its `name` or `group`."""
+    value = evidence
     for part in key.split("."):
-        if isinstance(found, list):
-            named = [x for x in found if isinstance(x, dict) and part in (x.get("name"), x.get("group"))]
-            found = named[0] if named else None
+        if isinstance(value, list):
+            items = [item for item in value if isinstance(item, dict) and part in (item.get("name"), item.get("group"))]
+            value = items[0] if items else None
         else:
-            found = found.get(part) if isinstance(found, dict) else None
-    return found
+            value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
-def proposal(view: RunView, key: str) -> Row:
-    """The proposal with its branches, the gate's sums, and the call that made it."""
-    for item in interventions(view):
-        for round_ in item["rounds"]:
-            for found in round_["proposals"]:
-                if found["id"] == key:
-                    return {"item": item, "round": round_, "proposal": found, **_judged(view, item, round_, found)}
-    raise NotInRunError(f"the run has no proposal {key!r}; see its interventions")
+# ---------------------------------------------------------------- a proposal
 
 
-def _judged(view: RunView, item: Row, round_: Row, found: Row) -> Row:
-    place = (item["point"], round_["number"])
-    branches = [row for row in view.branches() if row["point"] == item["point"] and row["phase"] in ("screen", "full")]
-    asked = [row for row in view.calls() if row["role"] == "generator" and (row["point"], row["round"]) == place]
-    own = [row for row in branches if row["arm"] == found["id"]]
-    sums = None if found["judgement"] is None else gate_sums(found["judgement"], _of_round(branches, own))
-    fitted = any(term["kind"] == "learned" for term in found["terms"])  # to rankings: the Generator did not make it
-    made_by = None if fitted else next((row["id"] for row in reversed(asked) if row["outcome"] == "ok"), None)
-    return {"sums": sums, "branches": own, "made_by": made_by}
+@dataclass(frozen=True)
+class SeedGain:
+    """The final returns of one seed, and the gain of the candidate over the control."""
+
+    seed: int
+    candidate: float
+    control: float
+    gain: float
 
 
-def _of_round(branches: Sequence[Row], own: Sequence[Row]) -> list[Row]:
-    """The candidate's branches, and the control's under the same exploration."""
-    given = [row["job"].get("exploration") for row in own]
-    return [*own, *(row for row in branches if row["arm"] == "control" and row["job"].get("exploration") in given)]
+@dataclass(frozen=True)
+class GateSums:
+    """The gate's arithmetic on one finalist, step by step, from the numbers that it had.
+
+    Attributes:
+        seeds: the final returns, seed by seed.
+        bar: what the lower bound must exceed to be accepted.
+        mean: mean gain, None with fewer than two seeds, as are all below.
+        deviation: standard deviation of the gains, at least the gate's floor.
+        floored: whether the gains spread less than that.
+        t: quantile of Student's t; None where the look had no level and only continued, as is `reach`.
+        reach: distance of the bounds from the mean.
+    """
+
+    seeds: list[SeedGain]
+    bar: float
+    mean: float | None = None
+    deviation: float | None = None
+    floored: bool = False
+    t: float | None = None
+    reach: float | None = None
+
+
+def proposal(view: RunView, key: str) -> Variables:
+    """Read a proposal with its branches, the gate's arithmetic, and the call that made it.
+
+    Raises:
+        NotInRunError: the run has no such proposal.
+    """
+    branches, calls = view.branches(), view.calls()
+    places = ((item, round_) for item in interventions(view) for round_ in item["rounds"])
+    match = next(
+        ((item, round_, row) for item, round_ in places for row in round_["proposals"] if row["id"] == key), None
+    )
+    if match is None:
+        raise NotInRunError(f"the run has no proposal {key!r}; see its interventions")
+    item, round_, row = match
+    # Its branches from the point's own snapshot, and the last answer of the Generator in its round.
+    tried = [branch for branch in branches if branch["point"] == item["point"] and branch["phase"] in PHASES]
+    answers = [
+        call["id"]
+        for call in calls
+        if (call["role"], call["point"], call["round"]) == ("generator", item["point"], round_["number"])
+        and call["outcome"] == "ok"
+    ]
+    learned = any(term["kind"] == "learned" for term in row["terms"])  # fitted to a ranking, not the Generator's
+    return {
+        "item": item,
+        "round": round_,
+        "proposal": row,
+        "sums": None if row["judgement"] is None else gate_sums(row["judgement"], tried),
+        "made_by": None if learned or not answers else answers[-1],
+    }
+
+
+def gate_sums(judgement: Row, branches: Sequence[Row]) -> GateSums:
+    """Do the gate's arithmetic again.
+
+    Args:
+        judgement: the gate's, as in the table `decisions`.
+        branches: branches of the same point, screening and full; those of other arms are left out, and of the control
+            all but those under the candidate's exploration.
+    """
+    # A later round may have tried the control under another exploration.
+    candidate = [row for row in branches if row["arm"] == judgement["arm"]]
+    explorations = [row["job"].get("exploration") for row in candidate]
+    control = [row for row in branches if row["arm"] == CONTROL and row["job"].get("exploration") in explorations]
+
+    # Seed → final return at the longest horizon that it was run to.
+    mine, base = (
+        {row["seed"]: row["result"]["final_return"] for row in sorted(rows, key=lambda row: row["horizon"])}
+        for rows in (candidate, control)
+    )
+    seeds = [
+        SeedGain(seed, mine[seed], base[seed], mine[seed] - base[seed])
+        for seed in judgement["seeds"]
+        if seed in mine and seed in base
+    ]
+    margin, level = float(judgement["margin"]), float(judgement["level"])
+    bar = -margin if judgement["removal"] else margin
+    if len(seeds) < 2:
+        return GateSums(seeds, bar)
+
+    import numpy as np
+
+    from ...rl.branches.gate import gain_bounds, sd_floor  # imports SciPy
+
+    # Bounds by Student's t: the mean ± t · deviation / √n.
+    gains = [seed.gain for seed in seeds]
+    spread, floor = stdev(gains), sd_floor(margin)
+    deviation, floored = max(spread, floor), floor > spread
+    if level == 0:
+        return GateSums(seeds, bar, fmean(gains), deviation, floored)
+    mean, lower, _ = (float(value) for value in gain_bounds(np.array(gains), level, floor))
+    reach = mean - lower
+    return GateSums(seeds, bar, mean, deviation, floored, reach * math.sqrt(len(gains)) / deviation, reach)

@@ -1,5 +1,8 @@
-"""Asking recorded calls again from a page: begun by a form, done beside the server, kept below the run as by
-`cosignal replay`. What failed is kept as `NAME.failed`, in words."""
+"""Recorded calls that are asked again from a page.
+
+A form begins a replay, which is done beside the server and kept below `replays/` of the run, as `cosignal replay` keeps
+it. The message of one that failed is kept as `NAME.failed`, an edited template as `NAME.md`.
+"""
 
 from __future__ import annotations
 
@@ -9,124 +12,173 @@ from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import Literal, Protocol, cast
 
-from ...agents.config import LLMConfig, Role
-from ...agents.replay_results import Replay, RoleReplay
+from ...agents.config import ROLES, LLMConfig, Role
+from ...agents.replay_results import Replay, RoleReplay, turn_name
 from ...errors import ConfigError, CosignalError, NotInRunError, ReplayError
+from ...files import write_whole
 from ...prompts import load_template
 from ..replays import FOLDER, new_name, read_replay, write_replay
 from ..store import RunView
 
-LONGEST = 500_000  # characters of a form
-ROLES = ("critic", "generator", "ranker")
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class ReplayRequest:
-    """What a form asked for. `call` or `role`, the other is empty; `prompt`: text of a template, None for the recorded
-    one; `model`: None for the recorded one."""
+    """A replay that a form asks for.
 
+    Attributes:
+        role: whose question it is.
+        call: id of the recorded call; empty for every question of the role.
+        prompt: text of an edited template, None for the recorded one.
+        model: of the role's provider, None for the recorded one.
+        validate: whether branches try the new proposals.
+    """
+
+    role: Role
     call: str
-    role: str
     prompt: str | None
     model: str | None
     validate: bool
 
     @classmethod
-    def of(cls, form: Mapping[str, str], own_prompt: str) -> ReplayRequest:
+    def from_form(cls, form: Mapping[str, str], view: RunView) -> ReplayRequest:
+        """Read what the form on the page of a node or of a call sends. Reads the run's files.
+
+        Raises:
+            NotInRunError: the role does not exist, or was not asked this call in the run.
+        """
+        role, call = form.get("role", ""), form.get("call", "")
+        if role not in ROLES:
+            raise NotInRunError(
+                f"a role is one of {', '.join(ROLES)}, got {role[:40]!r}; use the form of a call's page"
+            )
+        # The id becomes part of the name of a file, so only one that the run knows may pass.
+        calls = {row["id"] for row in view.calls() if row["role"] == role}
+        if call and call not in calls:
+            raise NotInRunError(f"the {role} was not asked {call[:60]!r} in this run; use the form of a call's page")
+        # Browsers send \r\n; a template that was left as it is counts as the recorded one.
         prompt = form.get("prompt", "").replace("\r\n", "\n").strip()
-        changed = prompt and prompt != own_prompt.strip()
+        edited = prompt and prompt != template_text(view, role).strip()
         return cls(
-            form.get("call", ""), form.get("role", ""), f"{prompt}\n" if changed else None,
-            form.get("model", "").strip() or None, "validate" in form,
-        )  # fmt: skip
+            role=role,
+            call=call,
+            prompt=f"{prompt}\n" if edited else None,
+            model=form.get("model", "").strip() or None,
+            validate="validate" in form,
+        )
+
+
+class AskAgain(Protocol):
+    """Asks recorded calls of a run again. The command hands it in, since pages do not import the graph.
+
+    Args:
+        run_dir: the run.
+        request: what to ask.
+        prompt: file of the template to ask with, None for the recorded one.
+        branches: a folder that does not exist yet, for the branches that `request.validate` asks for.
+
+    Raises:
+        CosignalError: the calls cannot be asked again.
+    """
+
+    async def __call__(
+        self, run_dir: Path, request: ReplayRequest, prompt: Path | None, branches: Path
+    ) -> Replay | RoleReplay: ...
+
+
+@dataclass(frozen=True)
+class ReplayStatus:
+    """The state of a replay: with the `replay` once it is done, with a `message` where it failed."""
+
+    name: str
+    state: Literal["running", "done", "failed"]
+    replay: Replay | RoleReplay | None = None
+    message: str = ""
 
 
 class ReplayJobs:
-    """`start` begins one and gives its name at once; `found` says what has come of it."""
+    """Begins replays and knows how they stand; on the event loop of the server."""
 
-    def __init__(self) -> None:
+    def __init__(self, ask_again: AskAgain) -> None:
+        self._ask_again = ask_again
         self._running: dict[tuple[Path, str], asyncio.Task[None]] = {}
-        self._failed: dict[tuple[Path, str], str] = {}  # also where nothing can be written
+        # Messages by run and name; also of those that could not be written to the run.
+        self._failed: dict[tuple[Path, str], str] = {}
 
-    async def start(self, run_dir: Path, wish: ReplayRequest) -> str:
-        name = new_name(wish.call or f"all-{wish.role}")
-        self._running[run_dir, name] = asyncio.create_task(self._run(run_dir, name, wish))
+    def start(self, run_dir: Path, request: ReplayRequest) -> str:
+        """Begin a replay and return its name at once."""
+        name = new_name(request.call or f"all-{request.role}")
+        self._running[run_dir, name] = asyncio.create_task(self._run(run_dir, name, request))
         return name
 
-    async def _run(self, run_dir: Path, name: str, wish: ReplayRequest) -> None:
-        try:
-            found = await _asked(run_dir, name, wish)
-            await asyncio.to_thread(write_replay, run_dir, name, found)
-        except (CosignalError, OSError) as error:
-            self._failed[run_dir, name] = words = f"{type(error).__name__}: {error}\n"
-            with suppress(OSError):
-                await asyncio.to_thread(_write, run_dir / FOLDER / f"{name}.failed", words)
-        finally:
-            del self._running[run_dir, name]
+    def status(self, run_dir: Path, name: str) -> ReplayStatus:
+        """Say where a replay stands.
 
-    def found(self, run_dir: Path, name: str) -> Row:
-        """`state`: running, done or failed; with the replay, or the words. Raises NotInRunError for an unknown name."""
+        Raises:
+            NotInRunError: the run has no replay of this name.
+        """
         if (run_dir, name) in self._running:
-            return {"state": "running"}
+            return ReplayStatus(name, "running")
         if (run_dir, name) in self._failed:
-            return {"state": "failed", "words": self._failed[run_dir, name]}
-        for row in kept_replays(run_dir):
-            if row["name"] == name:
-                return row
+            return ReplayStatus(name, "failed", message=self._failed[run_dir, name])
+        for replay in kept_replays(run_dir):
+            if replay.name == name:
+                return replay
         raise NotInRunError(f"the run has no replay {name!r}; the page of a call begins one")
 
     async def close(self) -> None:
+        """Cancel the replays that are running."""
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
+    async def _run(self, run_dir: Path, name: str, request: ReplayRequest) -> None:
+        try:
+            prompt = None
+            if request.prompt is not None:
+                prompt = run_dir / FOLDER / f"{name}.md"
+                await asyncio.to_thread(_write, prompt, request.prompt)
+            replay = await self._ask_again(run_dir, request, prompt, run_dir / FOLDER / name)
+            await asyncio.to_thread(write_replay, run_dir, name, replay)
+        except (CosignalError, OSError) as error:
+            self._failed[run_dir, name] = message = f"{type(error).__name__}: {error}\n"
+            with suppress(OSError):
+                await asyncio.to_thread(_write, run_dir / FOLDER / f"{name}.failed", message)
+        finally:
+            del self._running[run_dir, name]
 
-async def _asked(run_dir: Path, name: str, wish: ReplayRequest) -> Replay | RoleReplay:
-    """Imported here: it takes seconds, and most who look never ask."""
-    from ...graphs.replay.offline_round import Trial
-    from ...graphs.replay.replay import Changes, replay_call, replay_role
 
-    prompt = None if wish.prompt is None else run_dir / FOLDER / f"{name}.md"
-    if prompt is not None:
-        await asyncio.to_thread(_write, prompt, str(wish.prompt))
-    changes = Changes(prompt, wish.model)
-    if wish.call:
-        trial = Trial(run_dir / FOLDER / name) if wish.validate else None
-        return await replay_call(run_dir, wish.call, changes, trial)
-    return await replay_role(run_dir, cast("Role", wish.role), changes)
+# ---------------------------------------------------------------- files
+
+
+def kept_replays(run_dir: Path, call: str | None = None) -> list[ReplayStatus]:
+    """Read the replays that are kept, of one call with all its attempts or of the whole run, in the order of names."""
+    stem = "" if call is None else turn_name(call) + "-a"
+    replays: list[ReplayStatus] = []
+    for path in sorted((run_dir / FOLDER).glob(f"{escape(stem)}*")):
+        if path.suffix == ".failed":
+            message = path.read_text(encoding="utf-8", errors="replace")
+            replays.append(ReplayStatus(path.stem, "failed", message=message))
+        elif path.suffix == ".json":
+            try:
+                replays.append(ReplayStatus(path.stem, "done", read_replay(path)))
+            except ReplayError as error:
+                replays.append(ReplayStatus(path.stem, "failed", message=str(error)))
+    return replays
+
+
+def template_text(view: RunView, role: str) -> str:
+    """Return the template that the run's calls of this role were made with: the user's own while it is there."""
+    named = LLMConfig.model_validate(view.config["llm"]).prompt_path(cast("Role", role))
+    try:
+        template = load_template(role, override=named)
+    except ConfigError:
+        # It was moved or changed since: the page begins from the one of this package.
+        template = load_template(role)
+    return template.path.read_text(encoding="utf-8")
 
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
-def kept_replays(run_dir: Path, call: str | None = None) -> list[Row]:
-    """What is kept, of one call or of all, by name: `state` done with the `replay`, or failed with the `words`."""
-    stem = "" if call is None else call.rpartition("-a")[0] + "-a"
-    paths = [
-        path for path in sorted((run_dir / FOLDER).glob(f"{escape(stem)}*")) if path.suffix in (".json", ".failed")
-    ]
-    return [_kept(path) for path in paths]
-
-
-def _kept(path: Path) -> Row:
-    if path.suffix == ".failed":
-        return {"name": path.stem, "state": "failed", "words": path.read_text(encoding="utf-8", errors="replace")}
-    try:
-        return {"name": path.stem, "state": "done", "replay": read_replay(path)}
-    except ReplayError as error:
-        return {"name": path.stem, "state": "failed", "words": str(error)}
-
-
-def template_text(view: RunView, role: str) -> str:
-    """The template that the run's calls of this role were made with: the user's own while it is there."""
-    given = LLMConfig.model_validate(view.config["llm"]).prompt_path(cast("Role", role))
-    try:
-        template = load_template(role, override=given)
-    except ConfigError:  # moved since: the page begins from the one of this package
-        template = load_template(role)
-    return template.path.read_text(encoding="utf-8")
+    write_whole(path, text)

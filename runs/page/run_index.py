@@ -1,18 +1,28 @@
-"""The runs that are shown: given as run directories, or as folders that hold some."""
+"""The runs that are shown: run directories, and the runs in folders that hold some."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from ...errors import NotARunError
 from ..store import RunView
 
 
-class RunIndex:
-    """Run directories by name. What is made or removed meanwhile is seen at the next look.
+def address(run: str, *parts: str) -> str:
+    """Return the address of a run's page, or of a page below it: `address("a", "nodes", "critic")`."""
+    return "/".join(["/runs", *(quote(part, safe="") for part in (run, *parts))])
 
-    Raises NotARunError where one of `paths` is no folder.
+
+class RunIndex:
+    """Run directories by name. Every call looks anew, so runs that are made or removed meanwhile are seen.
+
+    Args:
+        paths: run directories, or folders of runs.
+
+    Raises:
+        NotARunError: a path is no folder.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -24,23 +34,28 @@ class RunIndex:
             )
 
     def runs(self) -> dict[str, Path]:
-        """Name → run directory, newest first. Of two of one name the first given is shown."""
-        found: dict[str, Path] = {}
+        """Return name → run directory, the newest first. Of two runs of one name the first in `paths` is shown."""
+        runs: dict[str, Path] = {}
         for path in self.paths:
+            # A run directory itself, or a folder of some.
             for run in [path] if (path / "run.json").exists() else [p.parent for p in path.glob("*/run.json")]:
-                found.setdefault(run.name, run)
-        return dict(sorted(found.items(), key=lambda item: -_made(item[1])))
+                runs.setdefault(run.name, run)
+        return dict(sorted(runs.items(), key=lambda item: -_time_made(item[1])))
 
     def view(self, name: str) -> RunView:
-        """Raises NotARunError where no run has the name."""
+        """Open the run of this name.
+
+        Raises:
+            NotARunError: no run has the name.
+        """
         path = self.runs().get(name)
         if path is None:
             raise NotARunError(f"no run is called {name!r} here; see the list of runs")
         return RunView(path)
 
 
-def _made(run_dir: Path) -> float:
-    """Unix time; 0 for one that was removed meanwhile."""
+def _time_made(run_dir: Path) -> float:
+    """Return when the run was made, in Unix time; 0 for one that was removed meanwhile."""
     try:
         return (run_dir / "run.json").stat().st_mtime
     except FileNotFoundError:

@@ -33,13 +33,13 @@ EVENTS: list[e.Event] = [
 ]
 
 
-def test_the_board_follows_the_events() -> None:
-    board = progress.Board()
+def test_the_tracker_follows_the_events() -> None:
+    tracker = progress.Tracker()
     told: list[tuple[str, str]] = []
-    doing: list[str] = []
+    activities: list[str] = []
     for event in EVENTS:
-        told += [(line.label, line.text) for line in board.apply(event)]
-        doing.append(board.doing)
+        told += [(line.label, line.text) for line in tracker.apply(event)]
+        activities.append(tracker.activity)
     assert told == [
         ("started", "/runs/a"),
         ("provider", "rules: plain rules, no language model"),
@@ -51,28 +51,28 @@ def test_the_board_follows_the_events() -> None:
         ("verdict", "accept p24-r0-0: clear"),
         ("promotion", "v1 Near [bold]the goal[/bold] (the winning branch's state)"),
     ]
-    assert doing[1] == "training"
-    assert doing[3] == "critic"
-    assert doing[8] == "validate: 1 branches done, last p24-r0-0 2.50"
+    assert activities[1] == "training"
+    assert activities[3] == "critic"
+    assert activities[8] == "validate: 1 branches done, last p24-r0-0 2.50"
 
 
 def test_the_signal_on_the_panel_is_the_one_in_force() -> None:
     """After a resume no promotion is seen, and its title is not known."""
-    board = progress.Board()
+    tracker = progress.Tracker()
     for version, words in ((0, "as the config says"), (1, "v1")):
-        list(board.apply(PROGRESS.model_copy(update={"signal_version": version})))
-        assert board.signal == words
+        list(tracker.apply(PROGRESS.model_copy(update={"signal_version": version})))
+        assert tracker.signal == words
     for event in EVENTS:
-        list(board.apply(event))
-    list(board.apply(PROGRESS.model_copy(update={"signal_version": 1})))
-    assert board.signal == "v1 Near [bold]the goal[/bold]"
+        list(tracker.apply(event))
+    list(tracker.apply(PROGRESS.model_copy(update={"signal_version": 1})))
+    assert tracker.signal == "v1 Near [bold]the goal[/bold]"
 
 
 def test_a_question_is_shown_with_the_commands_that_answer_it() -> None:
-    board = progress.Board()
-    list(board.apply(e.RunStarted(path="/my runs/a", resumed=False, provider="rules", steps_budget=1)))
-    list(board.apply(e.NodeEntered(node="approve", point=24, round=1)))
-    assert [(line.label, line.text) for line in board.apply(QUESTION)] == [
+    tracker = progress.Tracker()
+    list(tracker.apply(e.RunStarted(path="/my runs/a", resumed=False, provider="rules", steps_budget=1)))
+    list(tracker.apply(e.NodeEntered(node="approve", point=24, round=1)))
+    assert [(line.label, line.text) for line in tracker.apply(QUESTION)] == [
         ("question", "p24-r1: promote p24-r1-0 Near the door?"),
         ("", "why: it is far"),
         ("", "gate: p24-r1-0: gain +1.2 over 5 seeds: accept"),
@@ -81,13 +81,13 @@ def test_a_question_is_shown_with_the_commands_that_answer_it() -> None:
         ("answer", "to promote it: cosignal approve '/my runs/a' p24-r1 --yes"),
         ("answer", "to decline it: cosignal approve '/my runs/a' p24-r1 --no"),
     ]
-    list(board.apply(PROGRESS.model_copy(update={"waiting": False})))  # overlap: training goes on
-    assert board.doing == "waiting for an answer to p24-r1"
-    [line] = board.apply(e.ApprovalGiven(id="p24-r1", yes=False))
+    list(tracker.apply(PROGRESS.model_copy(update={"waiting": False})))  # overlap: training goes on
+    assert tracker.activity == "waiting for an answer to p24-r1"
+    [line] = tracker.apply(e.ApprovalGiven(id="p24-r1", yes=False))
     assert (line.label, line.text) == ("answer", "p24-r1: no")
-    assert board.doing == "approve"
+    assert tracker.activity == "approve"
     left = e.NodeLeft(node="approve", point=24, round=1, status="waiting", detail={})
-    assert list(board.apply(left)) == []
+    assert list(tracker.apply(left)) == []
 
 
 def test_a_command_is_never_broken_into_lines() -> None:
@@ -99,16 +99,16 @@ def test_a_command_is_never_broken_into_lines() -> None:
 
 
 def test_a_rollback_is_told_with_its_arithmetic() -> None:
-    board = progress.Board()
+    tracker = progress.Tracker()
     for event in EVENTS:
-        list(board.apply(event))
+        list(tracker.apply(event))
     event = e.RolledBack(proposal="p24-r0-0", undone=1, version=2, reason="0.2 after 1.0", repeated=False)
-    assert [(line.label, line.text) for line in board.apply(event)] == [
+    assert [(line.label, line.text) for line in tracker.apply(event)] == [
         ("rollback", "v1 Near [bold]the goal[/bold] is undone by v2"),
         ("", "0.2 after 1.0"),
     ]
-    list(board.apply(PROGRESS.model_copy(update={"signal_version": 2})))
-    assert board.signal == "v2, as before v1"
+    list(tracker.apply(PROGRESS.model_copy(update={"signal_version": 2})))
+    assert tracker.signal == "v2, as before v1"
 
 
 @pytest.mark.parametrize(
@@ -127,37 +127,37 @@ def test_the_start_says_whether_prompts_leave_the_machine(tracing: bool, ignored
     started = e.RunStarted(
         path="/a", resumed=False, provider="rules", steps_budget=1, tracing=tracing, tracing_ignored=ignored
     )
-    told = {line.label: line.text for line in progress.Board().apply(started)}
+    told = {line.label: line.text for line in progress.Tracker().apply(started)}
     assert told.get("tracing") == words
 
 
 @pytest.mark.parametrize("content", [True, False])
 def test_where_spans_go_and_how_many_were_lost_is_told(content: bool) -> None:
-    address, board = "http://127.0.0.1:4318/v1/traces", progress.Board()
+    address, tracker = "http://127.0.0.1:4318/v1/traces", progress.Tracker()
     started = e.RunStarted(
         path="/a", resumed=False, provider="rules", steps_budget=1, spans_to=address, spans_content=content
     )
-    told = {line.label: line.text for line in board.apply(started)}
+    told = {line.label: line.text for line in tracker.apply(started)}
     assert told["tracing"] == f"spans go to {address}, {'with' if content else 'without'} prompts and answers"
-    [line] = board.apply(e.SpansLost(spans=3, address=address))
+    [line] = tracker.apply(e.SpansLost(spans=3, address=address))
     assert line.text == f"3 spans did not reach {address}; is a collector listening there?"
 
 
 def test_under_the_overlap_clock_what_a_node_does_is_shown_while_training_goes_on() -> None:
-    board = progress.Board()
+    tracker = progress.Tracker()
     for event in (e.NodeEntered(node="critic", point=24, round=0), PROGRESS.model_copy(update={"waiting": False})):
-        list(board.apply(event))
-    assert board.doing == "critic"
+        list(tracker.apply(event))
+    assert tracker.activity == "critic"
     for event in (e.NodeEntered(node="observe", point=24, round=0), PROGRESS.model_copy(update={"waiting": False})):
-        list(board.apply(event))
-    assert board.doing == "training"
+        list(tracker.apply(event))
+    assert tracker.activity == "training"
 
 
 def test_a_new_verdict_is_told_in_words() -> None:
     decided = e.Decided(
         id="p1-r0", verdict="not_seen_before", winner=None, reason="a: not_seen_before; b: no_difference"
     )
-    [line] = progress.Board().apply(decided)
+    [line] = progress.Tracker().apply(decided)
     assert line.text == "not seen before: a: not seen before; b: no difference"
 
 
@@ -188,7 +188,7 @@ def test_a_model_cannot_steer_the_terminal(display_class: type[progress.Display]
 
 def test_a_node_that_fails_is_told() -> None:
     left = e.NodeLeft(node="critic", point=24, round=0, status="error", detail={"error": "boom"})
-    assert [line.text for line in progress.Board().apply(left)] == ["error: {'error': 'boom'}"]
+    assert [line.text for line in progress.Tracker().apply(left)] == ["error: {'error': 'boom'}"]
 
 
 @pytest.mark.parametrize("display_class", [progress.LiveDisplay, progress.PlainDisplay])

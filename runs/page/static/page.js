@@ -6,18 +6,22 @@ function refresh(fresh) {
   for (const part of document.querySelectorAll("[data-live]")) {
     const now = fresh.getElementById(part.id);
     if (!now || now.innerHTML === part.dataset.shown) continue;
-    if (part.dataset.shown === undefined && now.innerHTML === part.innerHTML) { part.dataset.shown = now.innerHTML; continue; }
-    const open = new Set([...part.querySelectorAll("details[open][data-key]")].map((x) => x.dataset.key));
+    // The page as it was loaded says nothing of what is shown, but may be up to date.
+    const same = part.dataset.shown === undefined && now.innerHTML === part.innerHTML;
     part.dataset.shown = now.innerHTML;
+    if (same) continue;
+    // What a reader has opened stays open.
+    const open = new Set([...part.querySelectorAll("details[open][data-key]")].map((x) => x.dataset.key));
     part.className = now.className;
     part.replaceChildren(...document.importNode(now, true).childNodes);
     for (const details of part.querySelectorAll("details[data-key]")) details.open = open.has(details.dataset.key);
   }
 }
 
-function say(words) {
+// Where the state stands, until the next refresh.
+function showState(text) {
   const state = document.getElementById("state");
-  state.textContent = words;
+  state.textContent = text;
   delete state.dataset.shown;
 }
 
@@ -28,14 +32,14 @@ async function reload() {
   try {
     const answer = await fetch(location.pathname + location.search);
     if (answer.status === 404) {
-      say("gone");
+      showState("gone");
       source.close();
     } else if (answer.ok) {
       refresh(new DOMParser().parseFromString(await answer.text(), "text/html"));
       document.dispatchEvent(new Event("run-changed"));
     }
   } catch {
-    say("no connection"); // the stream tries again by itself
+    showState("no connection"); // the stream tries again by itself
   } finally {
     busy = false;
     if (again) { again = false; setTimeout(reload, 1000); }

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import made_up_run
 import pytest
 from cosignal import RunView
-from cosignal.errors import ConfigError, NotARunError
-from cosignal.runs.page import app as live
-from cosignal.runs.page import app as pages
-from cosignal.runs.page import content, create_app
-from cosignal.runs.page import serve as server
-from cosignal.runs.page.content import gate_sums
-from cosignal.runs.page.run_index import RunIndex
+from cosignal.cli import ask_again
+from cosignal.runs.page import app, create_app
 from httpx import ASGITransport, AsyncClient
 from poisoned_run import FAILED, REPLAY, poisoned
 
@@ -38,14 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def _small_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "topology", lambda: made_up_run.GRAPH)
-
-
 @asynccontextmanager
 async def client(folder: Path, *, token: str | None = TOKEN, host: str = "localhost") -> AsyncIterator[AsyncClient]:
-    transport = ASGITransport(create_app([folder], TOKEN))
+    transport = ASGITransport(create_app([folder], TOKEN, topology=lambda: made_up_run.GRAPH, ask_again=ask_again))
     async with AsyncClient(transport=transport, base_url=f"http://{host}") as found:
         if token is not None:
             found.cookies.set("cosignal_0", token)
@@ -151,63 +138,6 @@ async def test_the_page_of_a_proposal_shows_diff_branches_and_sums(folder: Path)
     assert "Student&#39;s t with 2 degrees of freedom" in page or "Student's t with 2 degrees of freedom" in page
 
 
-def test_the_gates_sums_by_hand() -> None:
-    """Gains 1, 2, 3: mean 2, deviation 1; t(0.05, 2) = 2.920, so the bounds lie 2.920 / √3 = 1.686 from it."""
-    branches = [
-        {"arm": arm, "seed": seed, "horizon": horizon, "result": {"final_return": value}}
-        for arm, horizon, values in (("c", 9, (1, 1, 1)), ("control", 9, (0, 0, 0)), ("c", 20, (1.5, 3, 4.5)),
-                                     ("control", 20, (0.5, 1, 1.5)))
-        for seed, value in enumerate(values)
-    ]  # fmt: skip
-    judgement = {"arm": "c", "seeds": [0, 1, 2], "margin": 0.1, "removal": False, "level": 0.05}
-    sums = gate_sums(judgement, branches)
-    assert [row["gain"] for row in sums["seeds"]] == [1, 2, 3]
-    assert (sums["mean"], sums["deviation"], sums["floored"], sums["bar"]) == (2, 1, False, 0.1)
-    assert (sums["t"], sums["reach"]) == (pytest.approx(2.920, abs=1e-3), pytest.approx(1.686, abs=1e-3))
-    even = gate_sums({**judgement, "removal": True, "level": 0.0, "margin": 4.0}, branches)
-    assert (even["deviation"], even["floored"], even["bar"], even["t"]) == (2.0, True, -4.0, None)
-
-
-def test_evidence_is_found_by_the_key_that_a_finding_cites() -> None:
-    features = [{"name": "a", "x": 1}, {"name": "b", "x": 2}]
-    evidence = {"stage": "plateaued", "sparse": {"trend": 0.5}, "features": features,
-                "behaviour": [{"group": "agents", "entropy": [1, 2]}]}  # fmt: skip
-    keys = ("stage", "sparse.trend", "features.b.x", "behaviour.agents.entropy", "features.c.x", "sparse.trend.deep")
-    assert [content.evidence_value(evidence, key) for key in keys] == ["plateaued", 0.5, 2, [1, 2], None, None]
-
-
-def test_what_terms_pay_is_shown_while_they_are_in_force() -> None:
-    rows: list[dict[str, Any]] = [{"steps": 10, "terms": {}}, {"steps": 20, "terms": {"a": [-0.5, 1.0]}}, {"steps": 30}]
-    rows.append({"steps": 40, "terms": {"a": [0.5, 2.0], "b": [0.0, 0.1]}})
-    assert content.term_curves(rows) == [
-        {"name": "a", "steps": [20, 40], "mean": [-0.5, 0.0], "size": [1.0, 1.5]},
-        {"name": "b", "steps": [40], "mean": [0.0], "size": [0.1]},
-    ]
-
-
-def test_stages_are_bands_that_leave_no_gap(folder: Path) -> None:
-    bands = content.curves(RunView(folder / "one"))["stages"]
-    assert [band["stage"] for band in bands] == ["exploring", "improving", "plateaued", "improving", "converged"]
-    assert bands[0]["from"] == 0
-    assert all(one["to"] == other["from"] for one, other in pairwise(bands))
-
-
-def test_an_intervention_on_the_time_line_says_what_was_tried(folder: Path) -> None:
-    view = RunView(folder / "one")
-    [point] = content.curves(view)["interventions"]
-    assert (point["steps"], point["verdict"], point["proposals"]) == (made_up_run.POINT * 2048, "accept", 8)
-    assert (point["branches"], point["href"]) == (len(view.branches()), f"/runs/one#at-{made_up_run.POINT}")
-
-
-def test_only_keys_that_differ_are_compared(folder: Path) -> None:
-    one, other = RunView(folder / "one"), RunView(folder / "two")
-    other.config = json.loads(json.dumps(one.config)) | {"seed": 7, "new": {"a": 1}}
-    assert content.compared(one, other)["differences"] == [
-        {"key": "seed", "one": one.config["seed"], "other": 7},
-        {"key": "new", "one": None, "other": {"a": 1}},
-    ]
-
-
 # ---------------------------------------------------------------- nothing of a model's is markup
 
 
@@ -233,8 +163,8 @@ async def test_a_script_in_any_field_is_text_on_every_page(tmp_path: Path) -> No
 
 async def test_a_page_is_told_when_its_run_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = await asyncio.to_thread(made_up_run.build, tmp_path / "one")
-    monkeypatch.setattr(live, "LOOK_S", 0.01)
-    stream = live.changes(path)
+    monkeypatch.setattr(app, "LOOK_S", 0.01)
+    stream = app.change_events(path)
     assert await anext(stream) == b"event: changed\ndata: \n\n"
     assert (await anext(stream)).startswith(b": ")
     with closing(sqlite3.connect(path / "loop.db")) as database, database:
@@ -242,14 +172,6 @@ async def test_a_page_is_told_when_its_run_changes(tmp_path: Path, monkeypatch: 
     while await anext(stream) != b"event: changed\ndata: \n\n":
         pass  # the fixture's time limit ends a stream that never tells
     await stream.aclose()  # type: ignore[attr-defined]
-
-
-def test_runs_are_found_in_folders_and_by_themselves(folder: Path, tmp_path: Path) -> None:
-    assert set(RunIndex([folder]).runs()) == {"one", "two"}
-    assert set(RunIndex([folder / "one"]).runs()) == {"one"}
-    assert RunIndex([tmp_path]).runs() == {}
-    with pytest.raises(NotARunError, match="no folder at"):
-        RunIndex([tmp_path / "nowhere"])
 
 
 async def test_a_run_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
@@ -278,10 +200,3 @@ async def test_the_token_leads_to_no_other_host(folder: Path) -> None:
     async with client(folder, token=None) as found:
         answer = await found.get(f"http://localhost//evil.example/x?token={TOKEN}")
         assert answer.headers["location"] == "/evil.example/x"
-
-
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
-    with closing(server._listen(0)) as taken:
-        taken.listen()
-        with pytest.raises(ConfigError, match="must be free"):
-            server.serve([tmp_path], taken.getsockname()[1], lambda _: None)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import made_up_run
 import pytest
+from cosignal.cli import ask_again
 from cosignal.prompts import load_template
 from cosignal.runs.page import app as pages
 from cosignal.runs.page import create_app
-from cosignal.runs.page import replay_jobs as asking
 from httpx import ASGITransport, AsyncClient, Response
 from replays import CRITIC, GENERATOR, files, recorded_run
 
@@ -32,10 +32,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def client(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncClient]:
-    monkeypatch.setattr(pages, "topology", lambda: made_up_run.GRAPH)
+async def client(recorded: Path, tmp_path: Path) -> AsyncIterator[AsyncClient]:
     await asyncio.to_thread(shutil.copytree, recorded, tmp_path / "run")
-    app = create_app([tmp_path], TOKEN)
+    app = create_app([tmp_path], TOKEN, topology=lambda: made_up_run.GRAPH, ask_again=ask_again)
     async with app.router.lifespan_context(app), AsyncClient(transport=ASGITransport(app), base_url=HOST) as found:
         found.cookies.set("cosignal_0", TOKEN)
         found.headers["origin"] = HOST
@@ -98,7 +97,7 @@ async def test_forms_that_are_none_of_ours_are_refused(
     client.headers["origin"] = "http://evil.example"
     assert (await sent(role="critic", call=CRITIC)).status_code == 403
     client.headers["origin"] = HOST
-    monkeypatch.setattr(pages, "LONGEST", 100)
+    monkeypatch.setattr(pages, "LONGEST_FORM", 100)
     assert "at most 100" in (await sent(role="critic", prompt="x" * 1000)).text
 
 
@@ -106,7 +105,6 @@ async def test_the_form_begins_with_the_template_that_the_run_used(client: Async
     page = (await client.get("/runs/run/nodes/critic")).text
     assert "Ask every question of the critic again" in page
     assert "id: critic/v1" in page
-    assert asking.ROLES == ("critic", "generator", "ranker")
 
 
 async def test_a_broken_replay_hides_nothing_else(client: AsyncClient, tmp_path: Path) -> None:
