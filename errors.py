@@ -32,7 +32,7 @@ class CosignalError(Exception):
 
 
 class ConfigError(CosignalError):
-    """A config that cannot be used. The message names the rule, the value and the remedy."""
+    """A config cannot be used. The message names the rule, the value and the remedy."""
 
 
 class TaskImportError(ConfigError):
@@ -48,7 +48,7 @@ class NotInRunError(CosignalError):
 
 
 class EpisodeError(CosignalError):
-    """An episode of a recorded policy that cannot be played."""
+    """An episode of a recorded policy cannot be played."""
 
 
 class RunLockedError(CosignalError):
@@ -56,19 +56,19 @@ class RunLockedError(CosignalError):
 
 
 class ApprovalError(CosignalError):
-    """An answer that no promotion of the run waits for, or that contradicts the one that was given."""
+    """No promotion of the run waits for this answer, or it contradicts the one that was given."""
 
 
 class ReplayError(CosignalError):
-    """A call that the run did not make, or that cannot be asked again from what was recorded."""
+    """The run did not make this call, or it cannot be asked again from what was recorded."""
 
 
 class SignalError(CosignalError):
-    """A signal that does not fit its task: unknown feature, unknown event, bounds."""
+    """A signal does not fit its task: unknown feature, unknown event, bounds."""
 
 
 class ExpressionError(SignalError):
-    """A term expression outside the whitelist, or too deep or too long."""
+    """A term expression is outside the whitelist, or too deep or too long."""
 
 
 class SeamError(CosignalError):
@@ -76,7 +76,7 @@ class SeamError(CosignalError):
 
 
 class ProtocolError(SeamError):
-    """A message that is not of this protocol version, or answers another request."""
+    """A message is not of this protocol version, or answers another request."""
 
 
 class TrainerGone(SeamError):
@@ -88,7 +88,7 @@ class VersionConflict(SeamError):
 
 
 class BranchError(CosignalError):
-    """A branch could not be run; carries the worker's own words."""
+    """A branch could not be run; the message has what the worker said."""
 
 
 class SnapshotError(CosignalError):
@@ -96,19 +96,23 @@ class SnapshotError(CosignalError):
 
 
 class EnvironmentLost(CosignalError):
-    """An environment that was restarted again and again and never finished a step, or a process that hosts some."""
+    """An environment was restarted again and again and never finished a step, or a process that hosts some is gone."""
 
 
 class PreferenceError(CosignalError):
-    """Pairs of states that cannot be collected, ranked, read or fitted to."""
+    """Pairs of states cannot be collected, ranked, read or fitted to."""
 
 
 class ModelAnswerError(CosignalError):
-    """A model's answer that did not become a schema object. Kept as data and routed by the graph."""
+    """A model's answer did not become a schema object. The error is kept as data and routed by the graph."""
 
 
 class InvalidAnswer(ModelAnswerError):
-    """The raw text is not JSON, or JSON of the wrong shape, also after the repair turn. `raw`: what the model said."""
+    """The raw text is not JSON, or JSON of the wrong shape, also after the repair turn.
+
+    Attributes:
+        raw: the answer as the model gave it.
+    """
 
     def __init__(self, message: str, raw: str = "") -> None:
         super().__init__(message)
@@ -120,8 +124,8 @@ class ProviderError(ModelAnswerError):
 
 
 class PromptTooLong(ModelAnswerError):
-    """What a prompt must carry is larger than it may be, so that nobody was asked."""
+    """The content that a prompt must carry is larger than it may be, so that nobody was asked."""
 
 
 class BudgetExhausted(ModelAnswerError):
-    """The run's hard limit on calls, tokens or money is reached: adaptation stops, training goes on."""
+    """The run's limit on calls, tokens or money is reached: adaptation stops, training goes on."""

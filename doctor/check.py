@@ -1,11 +1,11 @@
-"""What `cosignal doctor` finds out: one `Check` for each thing it looked at."""
+"""Results of `cosignal doctor`: a `Check` for each thing it looked at, and all of them as an `Examination`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -13,31 +13,34 @@ from rich.text import Text
 
 from ..text import one_line
 
-# ---------------------------------------------------------------- MERGED doctor.check
+if TYPE_CHECKING:
+    from .arithmetic import Arithmetic
 
 State = Literal["ok", "warning", "problem"]
+STYLES: dict[State, str] = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """`message` says what holds or which rule is broken by which value; `remedy` what to do, None where all is well."""
+    """One thing that was looked at."""
 
     name: str
     state: State
-    message: str
-    remedy: str | None = None
+    message: str  # what holds, or which rule is broken by which value
+    remedy: str | None = None  # what to do, None where all is well
 
 
 @dataclass(frozen=True)
 class Examination:
-    """`readable`: whether there is a config to judge at all. `arithmetic`: what adaptation costs, empty without one."""
+    """Everything that was looked at."""
 
     checks: list[Check]
-    arithmetic: dict[str, Any]
-    readable: bool = True
+    arithmetic: Arithmetic  # what adaptation costs, empty without a config
+    readable: bool = True  # whether there is a config to judge at all
 
     @property
     def ok(self) -> bool:
+        """No check is a problem; warnings may be there."""
         return all(check.state != "problem" for check in self.checks)
 
     @property
@@ -46,72 +49,64 @@ class Examination:
         return 2 if not self.readable else 0 if self.ok else 1
 
     def as_dict(self) -> dict[str, Any]:
+        """Return what `cosignal doctor --json` prints."""
         return {"ok": self.ok, "checks": [asdict(check) for check in self.checks], "arithmetic": self.arithmetic}
 
 
 def ok(name: str, message: str) -> Check:
+    """Make a check that found nothing wrong."""
     return Check(name, "ok", message)
 
 
 def warning(name: str, message: str, remedy: str) -> Check:
+    """Make a check of something that a run can live with."""
     return Check(name, "warning", message, remedy)
 
 
 def problem(name: str, message: str, remedy: str) -> Check:
+    """Make a check of something that a run will fail at."""
     return Check(name, "problem", message, remedy)
 
 
-def from_error(name: str, error: Exception) -> Iterator[Check]:
-    """A problem for each line of one of our errors, which end with a remedy after the last semicolon."""
+def problems_from(name: str, error: Exception) -> Iterator[Check]:
+    """Yield a problem for each line of one of our errors, which end with a remedy after the last semicolon."""
     for line in str(error).splitlines():
         message, semicolon, remedy = line.rpartition("; ")
         yield problem(name, message, remedy) if semicolon else problem(name, line, "correct it")
 
 
-# ---------------------------------------------------------------- MERGED doctor.show
-# DOC """An examination on the terminal: a table with colours, or plain lines where it is piped."""
-
-STYLES: dict[State, str] = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+# ---------------------------------------------------------------- on the terminal
 
 
-def show(found: Examination, console: Console) -> None:
-    """Every check as a line, then the sum of them."""
-    if console.is_terminal:
-        console.print(_table(found.checks))
-        console.print(Text(ending(found), style=STYLES[_worst(found)]))
+def show(examination: Examination, console: Console) -> None:
+    """Print every check, then how many problems and warnings there are: a table with colours, or lines where piped."""
+    # A pipe gets one line a check, which programs and logs can hold.
+    ending = summary_line(examination)
+    if not console.is_terminal:
+        for check in examination.checks:
+            remedy = f" → {check.remedy}" if check.remedy else ""
+            line = f"{check.state:<8} {one_line(f'{check.name}: {check.message}{remedy}')}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(ending, markup=False, highlight=False, soft_wrap=True)
         return
-    for check in found.checks:
-        remedy = f" → {check.remedy}" if check.remedy else ""
-        console.print(
-            f"{check.state:<8} {one_line(f'{check.name}: {check.message}{remedy}')}",
-            markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    console.print(ending(found), markup=False, highlight=False, soft_wrap=True)
-
-
-def ending(found: Examination) -> str:
-    """How many problems and warnings there are."""
-    counts = Counter(check.state for check in found.checks)
-    return f"{_plural(counts['problem'], 'problem')}, {_plural(counts['warning'], 'warning')}"
-
-
-def _table(checks: list[Check]) -> Table:
+    # A terminal gets a table, in which only the messages wrap.
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(2):
         table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for check in checks:
-        words = Text(one_line(check.message))
+    for check in examination.checks:
+        text = Text(one_line(check.message))
         if check.remedy:
-            words.append(f"\n→ {one_line(check.remedy)}", style=STYLES[check.state])
-        table.add_row(Text(check.state, style=STYLES[check.state]), Text(one_line(check.name)), words)
-    return table
+            text.append(f"\n→ {one_line(check.remedy)}", style=STYLES[check.state])
+        table.add_row(Text(check.state, style=STYLES[check.state]), Text(one_line(check.name)), text)
+    console.print(table)
+    states = {check.state for check in examination.checks}
+    worst: State = "problem" if "problem" in states else "warning" if "warning" in states else "ok"
+    console.print(Text(ending, style=STYLES[worst]))
 
 
-def _worst(found: Examination) -> State:
-    states = {check.state for check in found.checks}
-    return next((state for state in ("problem", "warning") if state in states), "ok")
-
-
-def _plural(count: int, name: str) -> str:
-    return f"{count or 'no'} {name}{'' if count == 1 else 's'}"
+def summary_line(examination: Examination) -> str:
+    """Return how many problems and warnings there are, as in `1 problem, no warnings`."""
+    counts = Counter(check.state for check in examination.checks)
+    names: tuple[State, ...] = ("problem", "warning")
+    return ", ".join(f"{counts[name] or 'no'} {name}{'' if counts[name] == 1 else 's'}" for name in names)

@@ -1,4 +1,4 @@
-"""How fast this machine trains: a short burst of the trainer's own code in a process like the trainer's.
+"""Measure how fast this machine trains: a short burst of the trainer's own code in a process like the trainer's.
 
 `python -m cosignal.doctor.speed` reads a `TrainingConfig` as JSON and prints the main steps a second as JSON.
 """
@@ -19,12 +19,18 @@ from ..rl.training.config import TrainingConfig
 
 BURST_S = 2.0
 PATIENCE_S = 180.0  # importing torch and compiling a task take seconds, on a busy machine many
+MAX_ERROR_CHARS = 600
 
 
 def steps_per_second(config: TrainingConfig, secrets: Sequence[str] = ()) -> float:
-    """Main steps a second of one process with one thread. `secrets`: environment variables it must not see.
+    """Measure the main steps a second of one process with one thread.
 
-    Raises TrainerGone with the end of what the process printed when it cannot train, or not within PATIENCE_S.
+    Args:
+        config: what is trained.
+        secrets: environment variables that the process must not see.
+
+    Raises:
+        TrainerGone: the process cannot train, or not within PATIENCE_S; the message has the end of what it printed.
     """
     try:
         done = subprocess.run(
@@ -41,18 +47,19 @@ def steps_per_second(config: TrainingConfig, secrets: Sequence[str] = ()) -> flo
             f"two updates must take less than {PATIENCE_S:g} s, these did not; lower trainer.envs or use a faster task"
         ) from error
     except subprocess.CalledProcessError as error:
-        words = our_words(error.stderr)
-        if words != error.stderr:  # an error of ours has its remedy
-            raise TrainerGone(" ".join(words.split())) from None
+        # An error of ours is all that is to be said and has its remedy; of any other the end of its traceback is told.
+        message = our_words(error.stderr)
+        line = " ".join(message.split())
+        if message != error.stderr:
+            raise TrainerGone(line) from None
         raise TrainerGone(
-            f"training must work, got exit status {error.returncode}: {' '.join(words.split())[-600:]}; "
-            "mend what it names"
+            f"training must work, got exit status {error.returncode}: {line[-MAX_ERROR_CHARS:]}; mend what it names"
         ) from None
     return float(json.loads(done.stdout)["steps_per_s"])
 
 
-def measure(config: TrainingConfig) -> float:
-    """Main steps a second; the first update is not counted, since it compiles."""
+def measure_speed(config: TrainingConfig) -> float:
+    """Train for BURST_S and return the main steps a second; the first update is not counted, since it compiles."""
     from ..rl.training.line import TrainingLine
 
     line = TrainingLine(config)
@@ -64,13 +71,15 @@ def measure(config: TrainingConfig) -> float:
 
 
 def main() -> None:
+    """Measure the config on standard input and print the result on standard output."""
     from ..rl.processes import leave_with_parent, one_thread
 
     leave_with_parent()
     one_thread()
     config = TrainingConfig.model_validate_json(sys.stdin.read())
-    with contextlib.redirect_stdout(sys.stderr):  # what a task of somebody else prints is no result
-        rate = measure(config)
+    # What a task of somebody else prints is no result.
+    with contextlib.redirect_stdout(sys.stderr):
+        rate = measure_speed(config)
     sys.stdout.write(json.dumps({"steps_per_s": rate}))
 
 

@@ -10,17 +10,20 @@ FOLDER = Path(__file__).parent
 
 
 def example_names() -> list[str]:
-    """What `example_path` knows, sorted: `two_switch` and others."""
+    """Return the names of the packaged examples, sorted: `two_switch` and others."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def example_path(path: str | Path) -> Path:
-    """The file that `path` means: itself where it exists, else the packaged example of that name.
+    """Return the file that `path` means: itself where it exists, else the packaged example of that name.
 
     `two_switch`, `two_switch.yaml` and `examples/two_switch.yaml` name an example; a path into another folder does not.
-    Raises ConfigError, which names all examples, where there is neither.
+
+    Raises:
+        ConfigError: there is neither; the message names all examples.
     """
     path = Path(path)
+    # A file of the user's goes before an example of the same name.
     if path.exists():
         return path
     if path.suffix in ("", ".yaml") and path.parent in (Path(), Path("examples")) and path.stem in example_names():

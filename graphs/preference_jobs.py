@@ -1,12 +1,13 @@
-"""Pairs, votes and scorers of a run, as the loop gets them: from processes of their own, files below the run directory.
+"""Pairs to rank and fitted scorers of a run, as the loop gets them: by processes of their own, from files.
 
-    preferences/update_000000016/round_0/    what was collected at the point of update 16, first of the run's policy
-        pairs.safetensors texts.json                        the pairs
-        answers.jsonl                                       who said what about them
-        collect.result.json fit.result.json                 what the processes said, written last
-                               round_1/      then of a rehearsal
+    preferences/update_000000016/round_0/    ranked at the point of update 16, first moves of the run's policy
+        played/                                 what was played, of which the pairs are chosen
+        pairs.safetensors texts.json            the pairs
+        answers.jsonl                           who said what about them
+        fit.result.json                         the scorers that were fitted to them, written last
+                               round_1/      then moves of a rehearsal
 
-Everything is under a name made of the point, and what is there is not done again: a killed loop goes on.
+Every folder is named after its point and round, and what is there is not done again: a killed loop goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -32,158 +33,194 @@ from .branches import snapshot_of
 from .context import Context
 
 FOLDER = "preferences"
-PLAYED = 12  # times as many moves are played as are ranked
-CHOICE = 3  # times as many are looked at, where an ensemble can say which it disagrees on
-_PAIR_SEED = 0x9A12
+PLAYED_PER_RANKED = 12  # moves that are played for each that is ranked
+CHOICE_PER_RANKED = 3  # moves that are candidates for each that is ranked, where an ensemble can say which it is for
+PAIR_SEED = 0x9A12
 
-Groups = dict[str, dict[str, Any]]  # by the group's number: its scorer, and how well it fits
+
+class FittedScorer(TypedDict):
+    """The scorer of one group of agents and how well it fits, as loop.db and fit.result.json hold it."""
+
+    scorer: str  # name, of which the file in the run's folder of scorers is made
+    pairs: int  # that it was fitted to
+    held_out_loss: float  # on the votes kept apart
+    accuracy: float | None  # share of the votes kept apart that it is right on, None where none has a preference
+    agreement: float | None  # the same with the labels of the task's heuristic, None where there are none
+    epochs: int
+    usual_disagreement: float  # of its ensemble on its own pairs, a high quantile
+
+
+FittedScorers = dict[str, FittedScorer]  # by the group's number, as JSON writes it
 
 
 class RankingRound(NamedTuple):
-    """One time of ranking: number `round` at the adaptation point `point`, moves of the policy in `snapshot`."""
+    """One round of ranking at an adaptation point."""
 
     point: int
-    round: int
-    snapshot: str
+    number: int  # from 0 at every point
+    snapshot: str  # whose policy plays the moves, relative to the run directory
 
     @property
     def folder(self) -> str:
-        """Below the run directory."""
-        return folder_of(self.point, self.round)
+        """The round's folder, relative to the run directory."""
+        return round_folder(self.point, self.number)
 
     def seed(self, run_seed: int, purpose: int) -> int:
-        """Another for every run, point, round and purpose."""
-        return splitmix64(splitmix64(splitmix64(purpose ^ run_seed) ^ self.point) ^ self.round) >> 33
+        """Return a seed that is another one for every run, point, round and purpose."""
+        return splitmix64(splitmix64(splitmix64(purpose ^ run_seed) ^ self.point) ^ self.number) >> 33
 
 
-def folder_of(point: int, round_: int) -> str:
-    return f"{FOLDER}/update_{point:09d}/round_{round_}"
+def round_folder(point: int, number: int) -> str:
+    """Return the folder of round `number` at `point`, relative to the run directory."""
+    return f"{FOLDER}/update_{point:09d}/round_{number}"
 
 
-class Collected(NamedTuple):
-    """`pairs` [g]; `steps`: environment steps that were played for them.
-    `key_steps`: what the team must do, in words, where a model ranks."""
+class CollectedPairs(NamedTuple):
+    """Pairs that are to be ranked."""
 
-    pairs: list[Pairs]
-    steps: int
-    key_steps: list[str]
+    pairs: list[Pairs]  # [g]
+    steps: int  # environment steps that were played for them
+    key_steps: list[str]  # what the team must do, in words; empty where no model ranks
 
 
-async def collected_pairs(ctx: Context, session: RankingRound, known: Groups) -> Collected:
-    """Where an ensemble was fitted before (`known`), those come first that it disagrees on."""
-    choice = CHOICE if known else 1
-    counts = [ctx.config.preferences.pairs * choice for _ in ctx.spec.groups]
-    told = await _key_steps(ctx)
+# ---------------------------------------------------------------- pairs
+
+
+async def collect_pairs_to_rank(ctx: Context, ranking_round: RankingRound, known: FittedScorers) -> CollectedPairs:
+    """Play moves of the round's policy and choose the pairs that are ranked, `preferences.pairs` a group.
+
+    Args:
+        ctx: what nodes use.
+        ranking_round: the round; its pairs are written to its folder.
+        known: scorers fitted before. A group that has one gets the pairs that its ensemble disagrees on most.
+
+    Raises:
+        PreferenceError: the process that plays has failed.
+    """
+    preferences = ctx.config.preferences
+    choice = CHOICE_PER_RANKED if known else 1
+    # What the team must do is looked for once a run.
+    earlier = await ctx.store.rows("rankings")
+    key_steps: list[str] | None = earlier[0]["detail"]["key_steps"] if earlier else None
     job = CollectJob(
-        run_dir=ctx.run_dir, snapshot=session.snapshot, counts=counts, spread=PLAYED // choice,
-        seed=session.seed(ctx.config.seed, _PAIR_SEED), out=f"{session.folder}/played",
-        key_steps=told is None and ctx.config.preferences.ranker == "model",
-    )  # fmt: skip
-    done = await _done(ctx, job)
-    pairs = await asyncio.to_thread(_chosen, ctx, session.folder, known)
-    return Collected(pairs, int(done["steps"]), done["key_steps"] if told is None else told)
+        run_dir=ctx.run_dir,
+        snapshot=ranking_round.snapshot,
+        counts=[preferences.pairs * choice for _ in ctx.spec.groups],
+        spread=PLAYED_PER_RANKED // choice,
+        seed=ranking_round.seed(ctx.config.seed, PAIR_SEED),
+        out=f"{ranking_round.folder}/played",
+        key_steps=key_steps is None and preferences.ranker == "model",
+    )
+    result = await _result_of(ctx, job)
+
+    # An ensemble that was fitted before says by its disagreement which of the candidates it can learn most from.
+    def choose_pairs() -> list[Pairs]:
+        folder = ctx.run_dir / ranking_round.folder
+        chosen = []
+        for pairs in load_pairs(folder / "played"):
+            if fitted := known.get(str(pairs.group)):
+                disagreement = ctx.scorers.get(fitted["scorer"]).disagreement(pairs.obs, pairs.last_obs)
+                chosen.append(pairs.taken(np.argsort(-disagreement, kind="stable")[: preferences.pairs]))
+            else:
+                chosen.append(pairs)
+        save_pairs(chosen, folder)
+        return chosen
+
+    pairs = await asyncio.to_thread(choose_pairs)
+    return CollectedPairs(pairs, int(result["steps"]), result["key_steps"] if key_steps is None else key_steps)
 
 
-async def _key_steps(ctx: Context) -> list[str] | None:
-    """As the run has found them before."""
-    rows = await ctx.store.rows("rankings")
-    found: list[str] | None = rows[0]["detail"]["key_steps"] if rows else None
-    return found
+def answers_path(ctx: Context, ranking_round: RankingRound) -> Path:
+    """Return the file with the recorded answers about the round's pairs."""
+    return ctx.run_dir / ranking_round.folder / ANSWERS
 
 
-def _chosen(ctx: Context, folder: str, known: Groups) -> list[Pairs]:
-    """What is ranked of what was played; written as the session's pairs."""
-    played, most = load_pairs(ctx.run_dir / folder / "played"), ctx.config.preferences.pairs
-    pairs = [p if str(p.group) not in known else _most_disputed(ctx, p, known[str(p.group)], most) for p in played]
-    save_pairs(pairs, ctx.run_dir / folder)
-    return pairs
+# ---------------------------------------------------------------- scorers
 
 
-def _most_disputed(ctx: Context, pairs: Pairs, known: dict[str, Any], most: int) -> Pairs:
-    disagreement = ctx.scorers.get(known["scorer"]).disagreement(pairs.obs, pairs.last_obs)
-    return pairs.taken(np.argsort(-disagreement, kind="stable")[:most])
+async def fit_scorers(ctx: Context, ranking_round: RankingRound) -> FittedScorers:
+    """Fit a scorer a group to all pairs that the run has ranked so far, those of `ranking_round` too.
 
-
-async def fitted_scorers(ctx: Context, session: RankingRound) -> Groups:
-    """The scorers that were fitted to all pairs of the run so far, and how well they fit."""
-    earlier = [row for row in await ctx.store.rows("rankings") if row["point"] < session.point]
-    before = [(row["point"], k) for row in earlier for k in range(row["detail"]["rounds"])]
-    here = [(session.point, k) for k in range(session.round + 1)]
+    Raises:
+        PreferenceError: the process that fits has failed.
+    """
+    earlier = [row for row in await ctx.store.rows("rankings") if row["point"] < ranking_round.point]
+    # Every round of every earlier intervention, then those of this one so far.
+    rounds = [(row["point"], number) for row in earlier for number in range(row["detail"]["rounds"])]
+    rounds += [(ranking_round.point, number) for number in range(ranking_round.number + 1)]
     job = FitJob(
-        run_dir=ctx.run_dir, folders=[folder_of(*each) for each in [*before, *here]],
-        scorer=ctx.config.preferences.scorer, seed=session.point, out=session.folder,
-    )  # fmt: skip
-    return await _done(ctx, job)
+        run_dir=ctx.run_dir,
+        folders=[round_folder(point, number) for point, number in rounds],
+        scorer=ctx.config.preferences.scorer,
+        seed=ranking_round.point,
+        out=ranking_round.folder,
+    )
+    scorers: FittedScorers = await _result_of(ctx, job)
+    return scorers
 
 
-async def known_scorers(ctx: Context, point: int) -> Groups:
-    """The last that the run fitted at an earlier point; none before the first."""
+async def last_fitted_scorers(ctx: Context, point: int) -> FittedScorers:
+    """Return the scorers that the run fitted last before `point`; none before the first."""
     rows = [row for row in await ctx.store.rows("rankings") if row["point"] < point]
-    fitted = [row["detail"]["groups"] for row in rows if row["detail"]["groups"]]
-    found: Groups = fitted[-1] if fitted else {}
-    return found
+    fitted: list[FittedScorers] = [row["detail"]["groups"] for row in rows if row["detail"]["groups"]]
+    return fitted[-1] if fitted else {}
 
 
-async def left_data(ctx: Context, status: TrainerStatus) -> list[str]:
-    """Scorers in force whose pairs the policy has left: on too many recorded states their ensemble disagrees as on few
-    of its own pairs."""
+async def scorers_out_of_data(ctx: Context, status: TrainerStatus) -> list[str]:
+    """Return the scorers in force whose pairs the policy has left.
+
+    A policy has left them where the scorer's ensemble disagrees on more than the share `preferences.left_data` of the
+    recorded states more than it usually does on its own pairs.
+    """
     terms = [term for term in status.signal.terms if isinstance(term, LearnedTerm)]
     if not terms or ctx.config.preferences.ranker == "none":
         return []
-    recorded = await asyncio.to_thread(
-        TransitionSample.load, ctx.run_dir / snapshot_of(status) / "recorded.safetensors"
-    )
-    usual = {
-        group["scorer"]: (int(g), group["usual_disagreement"])
+    # What the policy meets now: transitions that the trainer has recorded with the point's snapshot.
+    recorded_file = ctx.run_dir / snapshot_of(status) / "recorded.safetensors"
+    recorded = await asyncio.to_thread(TransitionSample.load, recorded_file)
+    # By scorer: its group, and how far its networks lie apart on the pairs that it was fitted to.
+    usual_disagreement: dict[str, tuple[int, float]] = {
+        fitted["scorer"]: (int(g), fitted["usual_disagreement"])
         for row in await ctx.store.rows("rankings")
-        for g, group in row["detail"]["groups"].items()
+        for g, fitted in row["detail"]["groups"].items()
     }
-    known = [term for term in terms if term.scorer in usual]
-    left = await asyncio.to_thread(lambda: [_has_left(ctx, term, recorded, *usual[term.scorer]) for term in known])
-    return [term.scorer for term, has_left in zip(known, left, strict=True) if has_left]
 
+    def has_left(term: LearnedTerm) -> bool:
+        # [E, A_g, O_g] of all agents become one list of states.
+        g, usual = usual_disagreement[term.scorer]
+        size = recorded.obs[g].shape[-1]
+        obs, last_obs = recorded.obs[g].reshape(-1, size), recorded.last_obs[g].reshape(-1, size)
+        disagreement = ctx.scorers.get(term.scorer).disagreement(obs, last_obs)
+        if not len(disagreement):
+            return False
+        return float((disagreement > usual).mean()) > ctx.config.preferences.left_data
 
-def _has_left(ctx: Context, term: LearnedTerm, recorded: TransitionSample, g: int, usual: float) -> bool:
-    size = recorded.obs[g].shape[-1]
-    here = ctx.scorers.get(term.scorer).disagreement(
-        recorded.obs[g].reshape(-1, size), recorded.last_obs[g].reshape(-1, size)
-    )
-    return bool(len(here)) and float((here > usual).mean()) > ctx.config.preferences.left_data
+    fitted_here = [term for term in terms if term.scorer in usual_disagreement]
+    return await asyncio.to_thread(lambda: [term.scorer for term in fitted_here if has_left(term)])
 
 
 # ---------------------------------------------------------------- processes
 
 
-async def _done(ctx: Context, job: CollectJob | FitJob) -> dict[str, Any]:
-    """The job's result, from its file where it has been done.
+async def _result_of(ctx: Context, job: CollectJob | FitJob) -> Any:
+    """Return the job's result, the JSON of its last file; the job is run only where that file is not there yet.
 
-    Raises PreferenceError with the process's own words where it fails.
+    Raises:
+        PreferenceError: the process has failed; the message ends with what it printed last.
     """
     folder = ctx.run_dir / job.out
     result = folder / f"{job.kind}.{RESULT}"
+    # The result is written last and whole, so that its file says that the job is done.
     if not await asyncio.to_thread(result.exists):
-        await asyncio.to_thread(_write_job, folder, job)
-        await _run(ctx, folder, job.kind)
-    found: dict[str, Any] = json.loads(await asyncio.to_thread(result.read_text))
-    return found
-
-
-def _write_job(folder: Path, job: CollectJob | FitJob) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{job.kind}.json").write_text(job.model_dump_json(indent=2))
-
-
-async def _run(ctx: Context, folder: Path, kind: str) -> None:
-    output = folder / f"{kind}.out"
-    command = module_command("cosignal.rl.preferences", str(folder / f"{kind}.json"))
-    process = await start_child(command, output, key_variable_names(ctx.config.llm))
-    try:
-        code = await process.wait()
-    finally:
-        await end_child(process)
-    if code != 0:
-        raise PreferenceError(f"{kind} ended with status {code}: {await asyncio.to_thread(tail, output)}")
-
-
-def answers_path(ctx: Context, session: RankingRound) -> Path:
-    return ctx.run_dir / session.folder / ANSWERS
+        job_file, output = folder / f"{job.kind}.json", folder / f"{job.kind}.out"
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(job_file.write_text, job.model_dump_json(indent=2))
+        command = module_command("cosignal.rl.preferences", str(job_file))
+        process = await start_child(command, output, key_variable_names(ctx.config.llm))
+        try:
+            code = await process.wait()
+        finally:
+            await end_child(process)
+        if code != 0:
+            raise PreferenceError(f"{job.kind} ended with status {code}: {await asyncio.to_thread(tail, output)}")
+    return json.loads(await asyncio.to_thread(result.read_text))

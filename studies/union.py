@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from ..config.run_config import RunConfig
-from ..graphs.nodes.rank_transitions import TITLE
-from ..graphs.preference_jobs import PLAYED
+from ..graphs.nodes.rank_transitions import LEARNED_TITLE
+from ..graphs.preference_jobs import PLAYED_PER_RANKED
 from ..rl.preferences.collect import Act
 from ..rl.processes import one_thread
 from ..rl.task import ActionArray, BoolArray, FloatArray
@@ -130,7 +130,7 @@ def train_lca(config: RunConfig, task: LcaTask, accuracy: float, aided: bool) ->
     if aided:
         fits, played = fit_scorers(task, arm, config.seed)
     else:
-        fits, played = fit_scorers(task, arm, config.seed, _untrained(line), PLAYED)
+        fits, played = fit_scorers(task, arm, config.seed, _untrained(line), PLAYED_PER_RANKED)
     pay_by(line, fits)
     points = list[Point]()
     while line.steps_main < config.trainer.steps:
@@ -172,7 +172,7 @@ def _rows(outcomes: Sequence[Outcome], runs: Sequence[LoopRun], arms: Sequence[s
 
 def _promotions(arm: str, runs: Sequence[LoopRun]) -> list[Row]:
     accepted = [[d for d in run.details["decisions"] if d["verdict"] == "accept"] for run in runs]
-    learned = [sum(d["title"] == TITLE for d in found) for found in accepted]
+    learned = [sum(d["title"] == LEARNED_TITLE for d in found) for found in accepted]
     return [
         row(f"{arm}.promotions", "promotions of a run", len(runs), *mean_ci([len(found) for found in accepted])),
         row(f"{arm}.learned", "promotions of what the Ranker prefers", len(runs), *mean_ci(learned)),

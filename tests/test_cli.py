@@ -119,7 +119,7 @@ def test_what_a_provider_says_in_several_lines_gets_one(tmp_path: Path, monkeypa
     def refuse(*_: object) -> None:
         raise ConfigError("llm provider 'x': first\nsecond\x1b[2J")
 
-    monkeypatch.setattr("cosignal.graphs.session.run.check_models", refuse)
+    monkeypatch.setattr("cosignal.graphs.session.checks.check_models", refuse)
     result = runner.invoke(app, ["run", EXAMPLE, "--set", f"run_dir={tmp_path}"])
     assert result.exit_code == 2
     assert result.stderr == "cosignal: llm provider 'x': first second\\x1b[2J\n"

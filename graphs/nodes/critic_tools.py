@@ -1,9 +1,12 @@
-"""The tools that a Critic may call: evidence on demand and a short probe branch. Both bounded and counted."""
+"""The tools that a Critic may call: evidence on demand and a short probe branch. Both are bounded and counted.
+
+The docstrings of the two tools are what the model reads of them.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from langchain_core.messages import ToolMessage
@@ -12,25 +15,26 @@ from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
 from langgraph.types import Command
 
-from ...config.budget import branch_budget
 from ...errors import CosignalError, ProtocolError, SignalError
-from ...rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
+from ...rl.ipc.messages import BranchJob, TrainerStatus
 from ...rl.signals.shaping import CompiledSignal
 from ...rl.signals.signal import Exploration, Signal, Term
 from ..branches import CONTROL, branch_job, kept_exploration, run_branches, snapshot_of
 from ..context import Context
+from ..intervention import steps_left
 from ..state import State
 
 MAX_ANSWER_CHARS = 6_000
 MAX_PROBE_STEPS = 50_000
-PROBE_SEED = 1  # reseeded: what another draw of the dice shows
+PROBE_SEED = 1  # 0 would go on with the run's own random numbers; reseeded, the control shows another draw
+CURVE_FIELDS = {"arm", "fork_return", "final_return", "success_rate", "curve"}  # of a probe's result, for the model
 
-# ToolRuntime[Ctx, State], which pydantic would look into, field by field, and copy at every call.
+# ToolRuntime[Context, State] would be looked into by pydantic, field by field, and copied at every call.
 Runtime = ToolRuntime[Any, Any]
 
 
 class ProbeRefusedError(CosignalError):
-    """A probe that the budget or its bounds do not allow; the model reads why."""
+    """The budget or its bounds do not allow a probe; the model reads why."""
 
 
 @tool
@@ -50,7 +54,8 @@ async def query_trainer(
     """
     ctx: Context = runtime.context
     answer = await ctx.client.query(what, name, points)
-    if ctx.config.clock == "overlap":  # the trainer has gone on since the evidence was taken
+    # Under the overlap clock the trainer has gone on since the evidence was taken.
+    if ctx.config.clock == "overlap":
         answer = {"main_steps": (await ctx.client.status()).steps_main, **answer}
     return _bounded(answer)
 
@@ -77,64 +82,71 @@ async def launch_branches(
     ctx: Context = runtime.context
     status = TrainerStatus.model_validate(state["status"])
     signal = status.signal if terms is None else Signal(beta=beta, terms=tuple(terms))
-    CompiledSignal(signal, ctx.spec, ctx.scorers)  # the model reads what is wrong with it
+    # A signal that does not fit the task raises here, and the model reads why.
+    CompiledSignal(signal, ctx.spec, ctx.scorers)
     jobs = probe_jobs(ctx, status, signal, Exploration(entropy=entropy, kick=kick), steps)
-    async with ctx.probing:  # calls of one message run beside each other: each must see what the others have spent
-        await _afford(ctx, status, state["point"], jobs)
-        results = await run_branches(ctx, state["point"], state["round"], "probe", jobs)
-    return _bounded([_told(result) for result in results])
+    point = state["point"]
+    # Calls of one message run beside each other: each must see what the others have spent.
+    async with ctx.probing:
+        # What has run is paid, so that a probe that runs again after a crash is not refused for its own steps.
+        done = {row["key"] for row in await ctx.store.rows("branches", point=point)}
+        cost = sum(job.horizon for job in jobs if job.key not in done)
+        left = max(steps_left(ctx.config, status.steps_budget, await ctx.store.branch_steps()), 0)
+        if cost > left:
+            raise ProbeRefusedError(
+                f"the probe costs {cost} steps, {left} are left of adaptation.max_share; go without it"
+            )
+        results = await run_branches(ctx, point, state["round"], "probe", jobs)
+    return _bounded([result.model_dump(mode="json", include=CURVE_FIELDS) for result in results])
 
 
 def probe_jobs(
     ctx: Context, status: TrainerStatus, signal: Signal, exploration: Exploration, steps: int
 ) -> list[BranchJob]:
-    """A control under the signal in force and the probe, from the point's snapshot.
+    """Return the jobs of a control under the signal in force and of the probe, both from the point's snapshot.
 
-    Raises ProbeRefusedError when `steps` is out of bounds.
+    Args:
+        ctx: what nodes use.
+        status: the trainer's at the point.
+        signal: the signal of the probe.
+        exploration: the exploration of the probe.
+        steps: environment steps of each branch.
+
+    Raises:
+        ProbeRefusedError: `steps` is out of bounds.
     """
     if not 1 <= steps <= MAX_PROBE_STEPS:
         raise ProbeRefusedError(f"steps must be in 1..{MAX_PROBE_STEPS}, got {steps!r}; ask again within it")
-    fork, kept = snapshot_of(status), kept_exploration(status.signal)
+    # Both get the same seed, so that they differ in signal and exploration alone.
+    fork, in_force = snapshot_of(status), kept_exploration(status.signal)
     return [
-        branch_job(ctx, fork, CONTROL, status.signal, kept, PROBE_SEED, steps),
+        branch_job(ctx, fork, CONTROL, status.signal, in_force, PROBE_SEED, steps),
         branch_job(ctx, fork, "probe", signal, exploration, PROBE_SEED, steps),
     ]
 
 
-async def _afford(ctx: Context, status: TrainerStatus, point: int, jobs: Sequence[BranchJob]) -> None:
-    """Raises ProbeRefusedError where what is still to run of `jobs` costs more than is left. What has run is paid, so
-    that a probe that runs again after a crash is not refused for its own steps."""
-    done = {row["key"] for row in await ctx.store.rows("branches", point=point)}
-    steps = sum(job.horizon for job in jobs if job.key not in done)
-    left = branch_budget(ctx.config.adaptation, status.steps_budget) - await ctx.store.branch_steps()
-    if steps > max(left, 0):
-        raise ProbeRefusedError(
-            f"the probe costs {steps} steps, {max(left, 0)} are left of adaptation.max_share; go without it"
-        )
-
-
-def _told(result: BranchResult) -> dict[str, Any]:
-    return result.model_dump(mode="json", include={"arm", "fork_return", "final_return", "success_rate", "curve"})
-
-
 def _bounded(data: object) -> str:
-    """JSON of at most MAX_ANSWER_CHARS; a longer one says that it was cut."""
+    """Return JSON of at most MAX_ANSWER_CHARS characters; a longer text says that it was cut."""
     text = json.dumps(data, ensure_ascii=False)
     return text if len(text) <= MAX_ANSWER_CHARS else text[:MAX_ANSWER_CHARS] + " … (cut; ask for fewer points)"
 
 
 TOOLS: list[BaseTool] = [query_trainer, launch_branches]
-# What a model did wrong is its to read; everything else (TrainerGone, BranchError) is not an answer and is raised.
+# The model reads what it did wrong; everything else (TrainerGone, BranchError) is no answer and is raised.
 MODEL_MISTAKES = (ToolInvocationError, ProbeRefusedError, SignalError, ProtocolError)
 
 
-async def refuse_what_is_over(
+async def refuse_beyond_limit(
     request: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
 ) -> ToolMessage | Command[Any]:
-    """A message may call several tools at once: those beyond `adaptation.evidence_calls` are refused in words."""
+    """Run a tool call, or answer with a refusal where it is beyond `adaptation.evidence_calls`.
+
+    A message may call several tools at once. `calls_left` was lowered by all of them: below 0 it says how many of the
+    last ones are too many.
+    """
     calls, left = request.state["messages"][-1].tool_calls, request.state["calls_left"]
-    over = {call["id"] for call in calls[len(calls) + min(left, 0) :]}
-    if request.tool_call["id"] not in over:
+    beyond = {call["id"] for call in calls[len(calls) + min(left, 0) :]}
+    if request.tool_call["id"] not in beyond:
         return await run(request)
     return ToolMessage(
         "refused: no tool call is left of adaptation.evidence_calls; answer from what you have",
@@ -145,4 +157,5 @@ async def refuse_what_is_over(
 
 
 def critic_tools() -> ToolNode:
-    return ToolNode(TOOLS, name="critic_tools", handle_tool_errors=MODEL_MISTAKES, awrap_tool_call=refuse_what_is_over)
+    """Make the node that runs the Critic's tool calls."""
+    return ToolNode(TOOLS, name="critic_tools", handle_tool_errors=MODEL_MISTAKES, awrap_tool_call=refuse_beyond_limit)

@@ -1,5 +1,15 @@
-"""A rehearsal: a fork of the run, trained for a while on scorers that are in force nowhere, so that moves can be ranked
-which the run itself does not make yet."""
+"""rank_transitions: where credit is unclear, rank single agents' moves and fit a scorer to the rankings (LCA).
+
+LCA: Lin et al., arXiv 2502.03723. Moves of the policy as it is come first, then those of rehearsals: forks that are
+trained for a while on what was fitted so far, so that moves can be ranked which the run itself does not make yet.
+
+    pairs of moves ─► votes of the Ranker ─► scorers ─► a proposal
+          ▲                                     │
+          └────────────── rehearsal ◄───────────┘      `preferences.rounds` times
+
+What comes of it is one more proposal: check, branches and gate treat it like any other. It is never put in force by
+itself, and a scorer in force is never changed in place.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +24,7 @@ from langgraph.runtime import Runtime
 from ...agents.llm.ledger import Place
 from ...agents.schemas import OF_CREDIT, Diagnosis, Failure, Proposal
 from ...agents.transition_ranker import RankItem, RankSetting
-from ...agents.transition_ranker import rank_transitions as ask_about
+from ...agents.transition_ranker import rank_transitions as ask_ranker
 from ...errors import BudgetExhausted, ModelAnswerError, PreferenceError
 from ...rl.ipc.messages import TrainerStatus
 from ...rl.preferences.pairs import Pairs
@@ -25,125 +35,76 @@ from ..branches import branch_job, run_branches, snapshot_of
 from ..context import Context
 from ..history import signal_of
 from ..intervention import cost_of_round, horizon_at, return_range_at, steps_left
-from ..preference_jobs import Groups, RankingRound, answers_path, collected_pairs, fitted_scorers, known_scorers
+from ..preference_jobs import (
+    FittedScorers,
+    RankingRound,
+    answers_path,
+    collect_pairs_to_rank,
+    fit_scorers,
+    last_fitted_scorers,
+)
 from ..state import State
 
-# ---------------------------------------------------------------- MERGED graphs.rehearsal
-
-ARM = "rehearsal"
-KICK = 0.05  # a policy that has collapsed would go nowhere new
-
-
-async def rehearsed(
-    ctx: Context, point: int, number: int, status: TrainerStatus, start: str, signal: Signal
-) -> str | None:
-    """The end state of rehearsal `number` (from 1) under `signal`, continued from the snapshot `start`; both are
-    directories below the run directory. None where the budget does not pay for it beside the branches.
-
-    Raises BranchError.
-    """
-    exploration = Exploration(entropy=status.signal.exploration.entropy, kick=KICK)
-    job = branch_job(ctx, start, ARM, signal, exploration, number, ctx.config.preferences.rehearsal)
-    done = await ctx.store.rows("branches", key=job.key)
-    if not done and job.horizon > await _left_beside_branches(ctx, point, status):
-        return None
-    await run_branches(ctx, point, 0, "rehearsal", [job])
-    return job.end_state
-
-
-async def _left_beside_branches(ctx: Context, point: int, status: TrainerStatus) -> int:
-    """Environment steps."""
-    horizon = horizon_at(ctx.config, status, await return_range_at(ctx, point))
-    left = steps_left(ctx.config, status.steps_budget, await ctx.store.branch_steps())
-    return left - cost_of_round(ctx.config, horizon)
-
-
-# ---------------------------------------------------------------- MERGED graphs.rank_transitions
-# DOC """rank_transitions: where credit is unclear, rank single agents' moves and fit a scorer to the rankings (LCA).
-# DOC
-# DOC Moves of the policy as it is come first, then those of rehearsals: forks that are trained on what was fitted so far.
-# DOC What comes of it is one more proposal: check, branches and gate treat it like any other. It is never put in force by
-# DOC itself, and a scorer in force is never changed in place.
-# DOC """
-
 ORACLE = "task_heuristic"
-TITLE = "What the Ranker prefers"  # of the proposal that scorers make
+LEARNED_TITLE = "What the Ranker prefers"  # of the proposal that scorers make
 NO_PROMPT = "0" * 16  # of answers that no prompt asked for
+VOTE_SEED = 0x707E
+REHEARSAL_ARM = "rehearsal"
+KICK = 0.05  # scales the actor's head: a policy that has collapsed would go nowhere new
 # Scores are scaled so that crossing their range over recorded states is worth the range of returns. What a stuck policy
 # has recorded spans little of the way to the goal, and a quarter of LCA's own strength was measured not to move it.
 BETA = 2.0
-_VOTE_SEED = 0x707E
+MAX_TERMS, MAX_ADDRESSES, MAX_REASON_CHARS = 8, 4, 600  # of a proposal
+MAX_ERROR_CHARS = 500
 
 
 @dataclass
 class _Ranking:
-    """What the rounds of one intervention have come to, as the table `rankings` has it. `steps`: that were played."""
+    """Results of the rounds of one intervention so far: a row of the table `rankings`."""
 
     point: int
     ranker: str
     rounds: int = 0
-    steps: int = 0
+    steps: int = 0  # environment steps that were played for the pairs
     key_steps: list[str] = field(default_factory=list)
-    groups: Groups = field(default_factory=dict)
+    groups: FittedScorers = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         detail = {"groups": self.groups, "key_steps": self.key_steps, "rounds": self.rounds}
         return {"point": self.point, "ranker": self.ranker, "steps": self.steps, "detail": detail}
 
-    def event(self) -> TransitionsRanked:
-        return TransitionsRanked(
-            point=self.point, ranker=self.ranker, steps=self.steps, rounds=self.rounds, groups=self.groups
-        )
-
 
 async def rank_transitions(state: State, runtime: Runtime[Context]) -> State:
-    """Pairs, votes on them, scorers, and the proposal that they make. Where the Ranker fails, the intervention goes on
-    with what it had come to before, which may be nothing."""
-    ctx, ranking = runtime.context, _Ranking(state["point"], ranker_name(runtime.context))
+    """Collect pairs, have them voted on, fit scorers, and make the proposal that uses them.
+
+    Where the Ranker fails, the intervention goes on with what it had come to before, which may be nothing.
+    """
+    ctx = runtime.context
+    ranking = _Ranking(state["point"], describe_ranker(ctx))
     note: dict[str, Any] = {"ranker": ranking.ranker}
     try:
-        await _rank(ctx, state, ranking)
+        await _rank_in_rounds(ctx, state, ranking)
     except BudgetExhausted as error:
-        return {"learned": None, "adaptation_over": True, "note": note | {"error": str(error)[:500]}}
+        return {"learned": None, "adaptation_over": True, "note": note | {"error": str(error)[:MAX_ERROR_CHARS]}}
     except (ModelAnswerError, PreferenceError) as error:
-        note["error"] = str(error)[:500]
+        note["error"] = str(error)[:MAX_ERROR_CHARS]
     note |= {"rounds": ranking.rounds, "groups": ranking.groups}
     if not ranking.groups:
         return {"learned": None, "note": note}
-    ctx.emit(ranking.event())
-    return {"learned": _offered(ctx, state, ranking).model_dump(mode="json"), "note": note}
+    ctx.emit(
+        TransitionsRanked(
+            point=ranking.point,
+            ranker=ranking.ranker,
+            steps=ranking.steps,
+            rounds=ranking.rounds,
+            groups={g: dict(fitted) for g, fitted in ranking.groups.items()},
+        )
+    )
+    return {"learned": _learned_proposal(ctx, state, ranking).model_dump(mode="json"), "note": note}
 
 
-async def _rank(ctx: Context, state: State, ranking: _Ranking) -> None:
-    """As many rounds as the config asks for and the budget of branches pays."""
-    status = TrainerStatus.model_validate(state["status"])
-    start: str | None = snapshot_of(status)
-    known = await known_scorers(ctx, ranking.point)
-    while start is not None:
-        session = RankingRound(ranking.point, ranking.rounds, start)
-        known = await _hold(ctx, session, ranking, known)
-        if ranking.rounds == ctx.config.preferences.rounds:
-            return
-        signal = signal_of(_offered(ctx, state, ranking), status)
-        start = await rehearsed(ctx, ranking.point, ranking.rounds, status, start, signal)
-
-
-async def _hold(ctx: Context, session: RankingRound, ranking: _Ranking, known: Groups) -> Groups:
-    """One session of ranking; the scorers that are fitted after it. What it played is counted before it is ranked."""
-    collected = await collected_pairs(ctx, session, known)
-    ranking.steps += collected.steps
-    ranking.key_steps = collected.key_steps
-    await ctx.store.write("rankings", ranking.row())
-    for pairs in collected.pairs:
-        await _vote(ctx, session, pairs, collected.key_steps)
-    ranking.groups = await fitted_scorers(ctx, session)
-    ranking.rounds += 1
-    await ctx.store.write("rankings", ranking.row())
-    return ranking.groups
-
-
-def ranker_name(ctx: Context) -> str:
-    """Who ranks, as reports say it: an oracle is named as what it is."""
+def describe_ranker(ctx: Context) -> str:
+    """Return who ranks, as reports say it; an oracle is named as one."""
     preferences = ctx.config.preferences
     if preferences.ranker == ORACLE:
         return f"{ORACLE} (an oracle, no model; accuracy {preferences.accuracy:g}, {preferences.queries} votes a pair)"
@@ -151,53 +112,109 @@ def ranker_name(ctx: Context) -> str:
     return f"{model.provider} {model.model or ''}".strip()
 
 
+async def _rank_in_rounds(ctx: Context, state: State, ranking: _Ranking) -> None:
+    """Rank in as many rounds as the config asks for and the budget of branches pays; `ranking` is brought forward."""
+    status = TrainerStatus.model_validate(state["status"])
+    # The first round ranks moves of the run's own policy, each further one those of a rehearsal.
+    start: str | None = snapshot_of(status)
+    known = await last_fitted_scorers(ctx, ranking.point)
+    while start is not None:
+        ranking_round = RankingRound(ranking.point, ranking.rounds, start)
+        collected = await collect_pairs_to_rank(ctx, ranking_round, known)
+        ranking.steps += collected.steps
+        ranking.key_steps = collected.key_steps
+        # What was played is counted before it is ranked, which may fail.
+        await ctx.store.write("rankings", ranking.row())
+        for pairs in collected.pairs:
+            await _collect_votes(ctx, ranking_round, pairs, collected.key_steps)
+        known = ranking.groups = await fit_scorers(ctx, ranking_round)
+        ranking.rounds += 1
+        await ctx.store.write("rankings", ranking.row())
+        if ranking.rounds == ctx.config.preferences.rounds:
+            return
+        signal = signal_of(_learned_proposal(ctx, state, ranking), status)
+        start = await rehearse(ctx, ranking.point, ranking.rounds, status, start, signal)
+
+
+async def rehearse(
+    ctx: Context, point: int, number: int, status: TrainerStatus, start: str, signal: Signal
+) -> str | None:
+    """Train a fork of the run for `preferences.rehearsal` steps under a signal that is in force nowhere.
+
+    Args:
+        ctx: what nodes use.
+        point: the adaptation point.
+        number: the rehearsal's number at this point, from 1; also its seed.
+        status: the trainer's at the point.
+        start: the snapshot that is continued, relative to the run directory.
+        signal: the signal of the fork.
+
+    Returns:
+        The fork's end state, relative to the run directory; None where the budget does not pay for the rehearsal beside
+        the branches of a round.
+
+    Raises:
+        BranchError: the fork could not be trained.
+    """
+    exploration = Exploration(entropy=status.signal.exploration.entropy, kick=KICK)
+    job = branch_job(ctx, start, REHEARSAL_ARM, signal, exploration, number, ctx.config.preferences.rehearsal)
+    # A rehearsal that has been trained is paid already; another one must leave enough for a round of branches.
+    if not await ctx.store.rows("branches", key=job.key):
+        horizon = horizon_at(ctx.config, status, await return_range_at(ctx, point))
+        left = steps_left(ctx.config, status.steps_budget, await ctx.store.branch_steps())
+        if job.horizon > left - cost_of_round(ctx.config, horizon):
+            return None
+    await run_branches(ctx, point, 0, "rehearsal", [job])
+    return job.end_state
+
+
 # ---------------------------------------------------------------- votes
 
 
-async def _vote(ctx: Context, session: RankingRound, pairs: Pairs, key_steps: Sequence[str]) -> None:
-    """Answers for every pair and query that has none yet."""
-    path = answers_path(ctx, session)
-    known = {(a.pair, a.agent, a.query) for a in await asyncio.to_thread(read_answers, path)}
-    if ctx.config.preferences.ranker != ORACLE:
-        await _ask(ctx, session, pairs, known, key_steps)
-        return
-    answers = [a for a in _oracle(ctx, session, pairs) if (a.pair, a.agent, a.query) not in known]
-    await asyncio.to_thread(append_answers, path, answers)
+async def _collect_votes(ctx: Context, ranking_round: RankingRound, pairs: Pairs, key_steps: Sequence[str]) -> None:
+    """Have every pair voted on as often as the config asks for; answers that are recorded already are not asked for.
 
-
-def _oracle(ctx: Context, session: RankingRound, pairs: Pairs) -> list[RecordedAnswer]:
-    preferences, agents = ctx.config.preferences, ctx.spec.groups[pairs.group].agents
-    seed = session.seed(ctx.config.seed, _VOTE_SEED)
-    votes = oracle_votes(pairs.label, preferences.queries, preferences.accuracy, seed)
-    return [
-        RecordedAnswer(pair=pair, agent=agents[i], query=query, prompt=NO_PROMPT, vote=float(vote), model=ORACLE)
-        for pair, i, row in zip(pairs.ids(), pairs.agent.tolist(), votes, strict=True)
-        for query, vote in enumerate(row)
-    ]
-
-
-async def _ask(
-    ctx: Context, session: RankingRound, pairs: Pairs, known: set[tuple[str, str, int]], key_steps: Sequence[str]
-) -> None:
-    """What a model says is written as it comes, so that no answer that was paid for is lost."""
+    A model's answers are written as they come, so that none that was paid for is lost.
+    """
     group, preferences = ctx.spec.groups[pairs.group], ctx.config.preferences
+    path = answers_path(ctx, ranking_round)
+    known = {(a.pair, a.agent, a.query) for a in await asyncio.to_thread(read_answers, path)}
+    # The oracle knows the task's heuristic, and errs as often as the config says.
+    if preferences.ranker == ORACLE:
+        seed = ranking_round.seed(ctx.config.seed, VOTE_SEED)
+        votes = oracle_votes(pairs.label, preferences.queries, preferences.accuracy, seed)
+        answers = [
+            RecordedAnswer(
+                pair=pair, agent=group.agents[i], query=query, prompt=NO_PROMPT, vote=float(vote), model=ORACLE
+            )
+            for pair, i, row in zip(pairs.ids(), pairs.agent.tolist(), votes, strict=True)
+            for query, vote in enumerate(row)
+        ]
+        missing = [a for a in answers if (a.pair, a.agent, a.query) not in known]
+        await asyncio.to_thread(append_answers, path, missing)
+        return
+    # A model reads each move in words, from the side of the agent that made it.
     items = [
         RankItem(pair=pair, agent=group.agents[i], before=before, action=group.action_text(action), after=after)
         for pair, i, action, before, after in zip(
             pairs.ids(), pairs.agent.tolist(), pairs.action, pairs.before, pairs.after, strict=True
         )
     ]
-    told = RankSetting(ctx.spec.description, ctx.spec.agents, key_steps)
-    asked = ask_about(
-        ctx.models.transition_ranker, Place(session.point, part=f"-s{session.round}"), told, items,
-        queries=preferences.queries, batch=preferences.batch, known=known,
-    )  # fmt: skip
+    batches = ask_ranker(
+        ctx.models.transition_ranker,
+        Place(ranking_round.point, part=f"-s{ranking_round.number}"),
+        RankSetting(ctx.spec.description, ctx.spec.agents, key_steps),
+        items,
+        queries=preferences.queries,
+        batch=preferences.batch,
+        known=known,
+    )
     try:
-        async with aclosing(asked):
-            async for answers in asked:
-                # first, for what was paid must be known before its answer keeps it from being asked
+        async with aclosing(batches):
+            async for answers in batches:
+                # Calls go first: what was paid must be known before its answer keeps it from being asked again.
                 await ctx.write_calls()
-                await asyncio.to_thread(append_answers, answers_path(ctx, session), answers)
+                await asyncio.to_thread(append_answers, path, answers)
     finally:
         await ctx.write_calls()
 
@@ -205,30 +222,34 @@ async def _ask(
 # ---------------------------------------------------------------- the proposal
 
 
-def _offered(ctx: Context, state: State, ranking: _Ranking) -> Proposal:
-    """The scorers as terms beside those in force, in the place of older ones. What was stuck gets the kick that the
-    rehearsals had; a policy that has only left a scorer's data does not need it."""
+def _learned_proposal(ctx: Context, state: State, ranking: _Ranking) -> Proposal:
+    """Make a proposal of the fitted scorers: terms beside those in force, in the place of older learned ones.
+
+    A policy that was stuck gets the kick that the rehearsals had; one that has only left a scorer's data does not need
+    it.
+    """
     in_force = TrainerStatus.model_validate(state["status"]).signal
     diagnosis = Diagnosis.model_validate(state["diagnosis"])
     terms: list[Term] = [term for term in in_force.terms if not isinstance(term, LearnedTerm)]
+    # Each group of agents gets a term of its own; how well its scorer fits becomes the proposal's reason.
     fits = []
-    for g, group in ranking.groups.items():
+    for g, fitted in ranking.groups.items():
         name = ctx.spec.groups[int(g)].name
         form = ctx.config.preferences.form
-        terms.append(LearnedTerm(name=f"ranked_{g}", scorer=group["scorer"], form=form, agents=name))
-        fits.append(f"{name}: {group['pairs']} pairs, {_right_on(group['accuracy'])}")
+        terms.append(LearnedTerm(name=f"ranked_{g}", scorer=fitted["scorer"], form=form, agents=name))
+        accuracy = fitted["accuracy"]
+        if accuracy is None:
+            fit = "no preference among the votes kept apart"
+        else:
+            fit = f"right on {accuracy:.0%} of the votes kept apart"
+        fits.append(f"{name}: {fitted['pairs']} pairs, {fit}")
+    reason = f"Scorers fitted to single agents' moves, ranked by {ranking.ranker}. {'; '.join(fits)}."
     addresses = [finding.failure for finding in diagnosis.findings if finding.failure in OF_CREDIT]
     return Proposal(
-        title=TITLE,
-        reason=f"Scorers fitted to single agents' moves, ranked by {ranking.ranker}. {'; '.join(fits)}."[:600],
-        addresses=addresses[:4] or [Failure.UNCLEAR_CREDIT],
+        title=LEARNED_TITLE,
+        reason=reason[:MAX_REASON_CHARS],
+        addresses=addresses[:MAX_ADDRESSES] or [Failure.UNCLEAR_CREDIT],
         beta=in_force.beta if in_force.terms else BETA,
-        terms=terms[-8:],
+        terms=terms[-MAX_TERMS:],
         exploration=Exploration() if state.get("left_data") else Exploration(kick=KICK),
     )
-
-
-def _right_on(accuracy: float | None) -> str:
-    if accuracy is None:
-        return "no preference among the votes kept apart"
-    return f"right on {accuracy:.0%} of the votes kept apart"

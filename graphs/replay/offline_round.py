@@ -19,6 +19,7 @@ from typing import Any, cast
 from langgraph.runtime import Runtime
 
 from ...agents.config import LLMConfig
+from ...agents.llm.hosted_tracing import hidden_from_children
 from ...agents.llm.ledger import Call, Place
 from ...agents.llm.models import build_models
 from ...agents.llm.rate_limits import CallBudget
@@ -43,7 +44,6 @@ from ..history import decided_before, proposal_rows
 from ..intervention import load_round, reason_of
 from ..nodes.check import check
 from ..nodes.validate import validate
-from ..session.run import hidden_from_children
 from ..state import State
 
 SPENT = "spent:"  # before the key of a branch that is in the books for its steps only
@@ -184,7 +184,7 @@ async def _context(config: RunConfig, trial: Trial, books: StartingTables) -> As
         if trial.executor is not None:
             yield await asyncio.to_thread(_ctx, config, trial, store, trial.executor)
             return
-        async with executor_for(config.branches, trial.folder, hidden_from_children(config)) as executor:
+        async with executor_for(config.branches, trial.folder, hidden_from_children(config.llm)) as executor:
             yield await asyncio.to_thread(_ctx, config, trial, store, executor)
     finally:
         await store.close()

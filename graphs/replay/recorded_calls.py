@@ -19,7 +19,7 @@ from ...errors import PromptTooLong, ReplayError
 from ...rl.evidence.schema import Evidence
 from ...runs.store import LATER_COLUMNS, Row, RunView
 from ..history import decided_before, tried_by
-from ..nodes.rank_transitions import TITLE
+from ..nodes.rank_transitions import LEARNED_TITLE
 
 SHOWN_IDS = 8  # of known calls, in an error
 # Point, round, role and turn; what follows the role is the part of many questions that one node asks.
@@ -142,7 +142,7 @@ class RunTables:
         """Most proposals that were asked for: one that was fitted to rankings takes the place of a model's."""
         rows, ranked = self._round(place), self.rankings.get(place.point)
         if rows:
-            fitted = bool(rows[0]["proposal"]["title"] == TITLE)
+            fitted = bool(rows[0]["proposal"]["title"] == LEARNED_TITLE)
         else:  # the Generator gave no answer
             fitted = place.round == 0 and ranked is not None and bool(ranked["detail"]["groups"])
         return self.adaptation.candidates - fitted

@@ -1,4 +1,4 @@
-"""The graph of a run from its start, or from its last checkpoint, to its end, with a human's answers on the way."""
+"""The graph of a run from its start, or from its last checkpoint, to its end, and what runs beside it."""
 
 from __future__ import annotations
 
@@ -23,60 +23,79 @@ from ..nodes.approve import wait_for_answer
 from ..state import CHECKPOINT_TYPES, State
 from ..tracing.visits import VisitRecorder
 
-# ---------------------------------------------------------------- MERGED graphs.drive
-
 KEEP_CHECKPOINTS = 20
+
+
+async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) -> None:
+    """Run the graph to its end, from its last checkpoint when there is one.
+
+    Where the graph asks a human, the answer is waited for and the graph goes on with it. Hosted tracing is off whatever
+    the environment asks for, unless the config says `llm.tracing`.
+    """
+    graph = build_graph(ctx.config, checkpoints)
+    config = thread(run_id) | RunnableConfig(callbacks=[VisitRecorder(ctx.store, ctx.emit), *ctx.callbacks])
+    saved = await graph.aget_state(thread(run_id))
+    if saved.values.get("finished"):
+        return
+    # `saved.next` would not do: a step whose writes are saved, but which was cut off before it ended, has none.
+    step: State | Command[Any] | None = None if saved.created_at else {"done_point": -1}
+    with tracing_context(enabled=ctx.config.llm.tracing):
+        while True:
+            # Each update is a finished step, whose checkpoint is on the disk.
+            async for _ in graph.astream(step, config, context=ctx, durability="sync", stream_mode="updates"):
+                await ctx.store.prune_checkpoints(run_id, KEEP_CHECKPOINTS)
+            # The stream ends at the graph's end, or where a node has interrupted itself with a question to a human.
+            questions = (await graph.aget_state(thread(run_id))).interrupts
+            if not questions:
+                return
+            yes = await wait_for_answer(ctx, ApprovalNeeded.model_validate(questions[0].value))
+            step = Command(resume={"yes": yes})
 
 
 @asynccontextmanager
 async def open_checkpoints(run_dir: Path) -> AsyncIterator[AsyncSqliteSaver]:
-    """LangGraph's checkpoints in `loop.db`; only the listed types come back to life."""
+    """Open LangGraph's checkpoints in `loop.db`; only CHECKPOINT_TYPES are restored as objects."""
     async with AsyncSqliteSaver.from_conn_string(str(run_dir / "loop.db")) as checkpoints:
         checkpoints.serde = JsonPlusSerializer(allowed_msgpack_modules=CHECKPOINT_TYPES)
         await checkpoints.setup()
         yield checkpoints
 
 
-async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) -> None:
-    """Run the graph to its end, from its last checkpoint when there is one. Where it asks a human, wait for the answer
-    and go on with it. Hosted tracing is off whatever the environment asks for, but with `llm.tracing`."""
-    graph = build_graph(ctx.config, checkpoints)
-    config = thread(run_id) | RunnableConfig(callbacks=[VisitRecorder(ctx.store, ctx.emit), *ctx.callbacks])
-    saved = await graph.aget_state(thread(run_id))
-    if saved.values.get("finished"):
-        return
-    # `next` would not do: a step whose writes are saved, but which was cut off before it ended, has none
-    step: State | Command[Any] | None = None if saved.created_at else {"done_point": -1}
-    with tracing_context(enabled=ctx.config.llm.tracing):
-        while True:
-            async for _ in graph.astream(step, config, context=ctx, durability="sync", stream_mode="updates"):
-                await ctx.store.prune_checkpoints(run_id, KEEP_CHECKPOINTS)
-            asked = (await graph.aget_state(thread(run_id))).interrupts
-            if not asked:
-                return
-            yes = await wait_for_answer(ctx, ApprovalNeeded.model_validate(asked[0].value))
-            step = Command(resume={"yes": yes})
+# ---------------------------------------------------------------- beside the graph
 
 
-# ---------------------------------------------------------------- MERGED graphs.beside
-# DOC """What runs beside the graph, and what ends it from outside."""
+async def run_guarded(main: Coroutine[Any, Any, None], *guards: Coroutine[Any, Any, None]) -> None:
+    """Run `main` with `guards` beside it until the first of them ends; all are over when this returns.
 
+    asyncio.TaskGroup would wrap the error in an ExceptionGroup and lose a cancellation that comes with it.
 
-async def first_of(main: Coroutine[Any, Any, None], *guards: Coroutine[Any, Any, None]) -> None:
-    """Wait for `main`; a guard that raises ends it, with the guard's error. All are over when this returns."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in (main, *guards)]
+    Raises:
+        Exception: what ended it. Where `main` and a guard fail together, it is the guard's, which says why.
+    """
+    tasks = [asyncio.create_task(coroutine) for coroutine in (main, *guards)]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        # Whatever has ended the wait, a cancellation from outside too: nothing may go on by itself.
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    for task in sorted(done, key=tasks.index, reverse=True):  # a guard knows better why
-        task.result()
+    # Guards go before `main`; what a task raises while it is cancelled does not count.
+    for task in reversed(tasks):
+        if task in done:
+            task.result()
 
 
 async def watch_trainer(trainer: TrainerProcess, output: Path) -> None:
-    """Returns never: raises TrainerGone when the trainer's process ends."""
+    """Wait until the trainer's process ends.
+
+    Args:
+        trainer: the process.
+        output: the file with what it has printed, of which the error repeats the end.
+
+    Raises:
+        TrainerGone: it has ended; this function never returns.
+    """
     await trainer.gone()
-    words = await asyncio.to_thread(tail, output)
-    raise TrainerGone(f"the trainer ended before the run did; use --resume to continue; its last words: {words}")
+    last_words = await asyncio.to_thread(tail, output)
+    raise TrainerGone(f"the trainer ended before the run did; use --resume to continue; its last words: {last_words}")

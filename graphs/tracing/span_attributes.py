@@ -36,95 +36,112 @@ ROLES_AT = {"critic": "critic", "generator": "generator", "rank_proposals": "ran
 MESSAGE_ROLES = {"human": "user", "ai": "assistant"}  # LangChain's word → everybody's
 
 
-def of_session(run_id: str) -> Attributes:
-    """What spans of a run have in common, over its sessions too."""
+def session_attributes(run_id: str) -> Attributes:
+    """Return what all spans of a run have in common, over its sessions too."""
     return {SpanAttributes.SESSION_ID: run_id}
 
 
-def of_run(run_id: str, given: Mapping[str, Any]) -> Attributes:
+def run_attributes(run_id: str, settings: Mapping[str, Any]) -> Attributes:
+    """Return the attributes of the root span; its input is the run's `settings`."""
     return {
-        **of_session(run_id),
+        **session_attributes(run_id),
         KIND: AGENT,
         SpanAttributes.AGENT_NAME: "cosignal",
-        SpanAttributes.INPUT_VALUE: _json(given),
+        SpanAttributes.INPUT_VALUE: _json(settings),
         SpanAttributes.INPUT_MIME_TYPE: JSON,
     }
 
 
-def of_visit(node: str, before: str | None, place: Mapping[str, Any]) -> Attributes:
-    """`before`: the node that was left last. `place`: the state, of which adaptation point and round are told."""
+def visit_attributes(node: str, before: str | None, state: Mapping[str, Any]) -> Attributes:
+    """Return the attributes of a visit of `node`, but for what the node did.
+
+    Args:
+        node: the name of the node.
+        before: the node that was left last, None at the first one.
+        state: the state of the graph, of which adaptation point and round are taken.
+    """
     role = ROLES_AT.get(node)
-    found: Attributes = {KIND: AGENT if role else CHAIN, SpanAttributes.GRAPH_NODE_ID: node}
+    attributes: Attributes = {KIND: AGENT if role else CHAIN, SpanAttributes.GRAPH_NODE_ID: node}
     if role:
-        found[SpanAttributes.AGENT_NAME] = role
+        attributes[SpanAttributes.AGENT_NAME] = role
     if before is not None:
-        found[SpanAttributes.GRAPH_NODE_PARENT_ID] = before
-    where = {key: place[key] for key in ("point", "round") if place.get(key) is not None}
-    return found | ({SpanAttributes.METADATA: _json(where)} if where else {})
+        attributes[SpanAttributes.GRAPH_NODE_PARENT_ID] = before
+    place = {key: state[key] for key in ("point", "round") if state.get(key) is not None}
+    return attributes | ({SpanAttributes.METADATA: _json(place)} if place else {})
 
 
-def of_call(row: Call) -> Attributes:
-    """Everything but texts. Tokens and dollars are left out where they are not known."""
-    known = {
-        SpanAttributes.LLM_TOKEN_COUNT_PROMPT: row.input_tokens,
-        SpanAttributes.LLM_TOKEN_COUNT_COMPLETION: row.output_tokens,
-        SpanAttributes.LLM_COST_TOTAL: row.cost_usd,
+def call_attributes(call: Call) -> Attributes:
+    """Return everything about a model call but its texts. Tokens and dollars that are not known are left out."""
+    counts = {
+        SpanAttributes.LLM_TOKEN_COUNT_PROMPT: call.input_tokens,
+        SpanAttributes.LLM_TOKEN_COUNT_COMPLETION: call.output_tokens,
+        SpanAttributes.LLM_COST_TOTAL: call.cost_usd,
     }
-    if row.input_tokens is not None and row.output_tokens is not None:
-        known[SpanAttributes.LLM_TOKEN_COUNT_TOTAL] = row.input_tokens + row.output_tokens
-    ledger = ("id", "role", "point", "round", "attempt", "fallback", "outcome", "structured", "charged_tokens")
+    if call.input_tokens is not None and call.output_tokens is not None:
+        counts[SpanAttributes.LLM_TOKEN_COUNT_TOTAL] = call.input_tokens + call.output_tokens
+    # The row of the ledger under its own names, for what OpenInference has none.
+    columns = (
+        "id", "role", "point", "round", "attempt", "fallback", "outcome", "structured", "charged_tokens", "prompt_hash",
+    )  # fmt: skip
     return {
         KIND: LLM,
-        SpanAttributes.LLM_PROVIDER: row.provider,
-        SpanAttributes.LLM_MODEL_NAME: row.model,
-        SpanAttributes.PROMPT_ID: row.prompt_id,
-        SpanAttributes.METADATA: _json({name: getattr(row, name) for name in (*ledger, "prompt_hash")}),
-        **{name: value for name, value in known.items() if value is not None},
+        SpanAttributes.LLM_PROVIDER: call.provider,
+        SpanAttributes.LLM_MODEL_NAME: call.model,
+        SpanAttributes.PROMPT_ID: call.prompt_id,
+        SpanAttributes.METADATA: _json({column: getattr(call, column) for column in columns}),
+        **{name: value for name, value in counts.items() if value is not None},
     }
 
 
-def texts_of_call(row: Call) -> Attributes:
-    """Prompt and answer; no answer where none came."""
-    found = _messages(SpanAttributes.LLM_INPUT_MESSAGES, row.messages)
-    found |= {
-        SpanAttributes.INPUT_VALUE: _json({"messages": row.messages}),
+def call_text_attributes(call: Call) -> Attributes:
+    """Return prompt and answer of a model call; no answer where none came."""
+    attributes = _message_attributes(SpanAttributes.LLM_INPUT_MESSAGES, call.messages)
+    attributes |= {
+        SpanAttributes.INPUT_VALUE: _json({"messages": call.messages}),
         SpanAttributes.INPUT_MIME_TYPE: JSON,
     }
-    if row.raw:
-        found |= _messages(SpanAttributes.LLM_OUTPUT_MESSAGES, [{"role": "ai", "content": row.raw}])
-        found |= text_output(row.raw) | ({SpanAttributes.OUTPUT_MIME_TYPE: JSON} if row.parsed else {})
-    return found
+    # An answer that became a schema object is JSON; any other is shown as the text that it is.
+    if call.raw:
+        attributes |= _message_attributes(SpanAttributes.LLM_OUTPUT_MESSAGES, [{"role": "ai", "content": call.raw}])
+        attributes |= text_output_attributes(call.raw)
+        if call.parsed:
+            attributes[SpanAttributes.OUTPUT_MIME_TYPE] = JSON
+    return attributes
 
 
-def of_tool(name: str, arguments: Mapping[str, Any] | None) -> Attributes:
-    found: Attributes = {KIND: TOOL, SpanAttributes.TOOL_NAME: name}
+def tool_attributes(name: str, arguments: Mapping[str, Any] | None) -> Attributes:
+    """Return the attributes of a call of a tool; without its `arguments` where those are None."""
+    attributes: Attributes = {KIND: TOOL, SpanAttributes.TOOL_NAME: name}
     if arguments is not None:
-        found |= {SpanAttributes.INPUT_VALUE: _json(arguments), SpanAttributes.INPUT_MIME_TYPE: JSON}
-    return found
+        attributes |= {SpanAttributes.INPUT_VALUE: _json(arguments), SpanAttributes.INPUT_MIME_TYPE: JSON}
+    return attributes
 
 
-def output(value: Mapping[str, Any]) -> Attributes:
+def json_output_attributes(value: Mapping[str, Any]) -> Attributes:
+    """Return `value` as the output of any span."""
     return {SpanAttributes.OUTPUT_VALUE: _json(value), SpanAttributes.OUTPUT_MIME_TYPE: JSON}
 
 
-def text_output(text: str) -> Attributes:
+def text_output_attributes(text: str) -> Attributes:
+    """Return `text` as the output of any span."""
     return {SpanAttributes.OUTPUT_VALUE: text, SpanAttributes.OUTPUT_MIME_TYPE: TEXT}
 
 
-def _messages(prefix: str, messages: Sequence[Mapping[str, Any]]) -> Attributes:
-    found: Attributes = {}
-    for place, message in enumerate(messages):
-        at = f"{prefix}.{place}."
+def _message_attributes(prefix: str, messages: Sequence[Mapping[str, Any]]) -> Attributes:
+    """Return messages of the ledger, tool calls included, as attributes that begin with `prefix` and their number."""
+    attributes: Attributes = {}
+    for i, message in enumerate(messages):
+        at = f"{prefix}.{i}."
         role = str(message["role"])
-        found[at + MessageAttributes.MESSAGE_ROLE] = MESSAGE_ROLES.get(role, role)
-        found[at + MessageAttributes.MESSAGE_CONTENT] = message["content"]
+        attributes[at + MessageAttributes.MESSAGE_ROLE] = MESSAGE_ROLES.get(role, role)
+        attributes[at + MessageAttributes.MESSAGE_CONTENT] = message["content"]
         if "tool" in message:
-            found[at + MessageAttributes.MESSAGE_NAME] = str(message["tool"])
-        for number, call in enumerate(message.get("tool_calls", ())):
-            calls = f"{at}{MessageAttributes.MESSAGE_TOOL_CALLS}.{number}."
-            found[calls + ToolCallAttributes.TOOL_CALL_FUNCTION_NAME] = call["name"]
-            found[calls + ToolCallAttributes.TOOL_CALL_FUNCTION_ARGUMENTS_JSON] = _json(call["args"])
-    return found
+            attributes[at + MessageAttributes.MESSAGE_NAME] = str(message["tool"])
+        for k, tool_call in enumerate(message.get("tool_calls", ())):
+            call_at = f"{at}{MessageAttributes.MESSAGE_TOOL_CALLS}.{k}."
+            attributes[call_at + ToolCallAttributes.TOOL_CALL_FUNCTION_NAME] = tool_call["name"]
+            attributes[call_at + ToolCallAttributes.TOOL_CALL_FUNCTION_ARGUMENTS_JSON] = _json(tool_call["args"])
+    return attributes
 
 
 def _json(value: Any) -> str:

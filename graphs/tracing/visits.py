@@ -1,9 +1,10 @@
-"""Who was at work when: every visit of a node, written to the store and told as events."""
+"""Record every visit of a node, with its times and what came of it, in the store and as events."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +15,34 @@ from langgraph.errors import GraphInterrupt
 from ...runs.events import Event, NodeEntered, NodeLeft
 from ...runs.store import LoopStore
 
+MAX_ERROR_CHARS = 2000
+
+
+@dataclass
+class _Visit:
+    """A row of the table `visits`, by its columns, and the messages that the node was handed."""
+
+    task_id: str
+    node: str
+    point: int | None
+    round: int
+    messages: list[Any]
+    started: float = field(default_factory=time.time)
+    ended: float | None = None
+    status: str = "running"
+    detail: dict[str, Any] | None = None
+
+    def row(self) -> dict[str, Any]:
+        columns = ("task_id", "node", "point", "round", "started", "ended", "status", "detail")
+        return {column: getattr(self, column) for column in columns}
+
 
 class VisitRecorder(AsyncCallbackHandler):
-    """A callback handler of the graph. A visit is named by LangGraph's task id, which stays the same when the node runs
-    again after a crash, so that the second run replaces the first one's row."""
+    """A callback handler of the graph that records visits of nodes.
+
+    A visit is named by LangGraph's task id, which stays the same when the node runs again after a crash, so that the
+    second run replaces the first one's row.
+    """
 
     raise_error = True  # LangChain logs errors of handlers and goes on; a visit that cannot be written is an error
     run_inline = True
@@ -25,8 +50,7 @@ class VisitRecorder(AsyncCallbackHandler):
     def __init__(self, store: LoopStore, emit: Callable[[Event], None]) -> None:
         self._store = store
         self._emit = emit
-        self._open: dict[UUID, dict[str, Any]] = {}
-        self._asked: dict[UUID, list[Any]] = {}  # the messages that a node was given
+        self._open: dict[UUID, _Visit] = {}  # by the id of LangChain's run
 
     async def on_chain_start(
         self,
@@ -36,54 +60,76 @@ class VisitRecorder(AsyncCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
+        """Write the visit that begins; a part of a node is none."""
         node = visited_node(kwargs)
         if node is None:
             return
-        row: dict[str, Any] = {
-            "task_id": str(kwargs["metadata"]["langgraph_checkpoint_ns"]).rpartition(":")[2],
-            "node": node,
-        }
-        row |= _place(inputs if isinstance(inputs, dict) and node != "observe" else {}, None, 0)
-        row |= {"started": time.time(), "ended": None, "status": "running", "detail": None}
-        self._open[run_id] = row
-        self._asked[run_id] = inputs.get("messages", []) if isinstance(inputs, dict) else []
-        await self._store.write("visits", row)
-        self._emit(NodeEntered(node=node, point=row["point"], round=row["round"]))
+        state = inputs if isinstance(inputs, dict) else {}
+        # `observe` is handed the last point and decides which one comes next.
+        place = {} if node == "observe" else state
+        visit = _Visit(
+            task_id=str(kwargs["metadata"]["langgraph_checkpoint_ns"]).rpartition(":")[2],
+            node=node,
+            point=place.get("point"),
+            round=place.get("round", 0),
+            messages=state.get("messages", []),
+        )
+        self._open[run_id] = visit
+        await self._store.write("visits", visit.row())
+        self._emit(NodeEntered(node=node, point=visit.point, round=visit.round))
 
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
+        """Write that the visit is over, and what the node did."""
         await self._leave(run_id, "ok", outputs if isinstance(outputs, dict) else {})
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        if isinstance(error, GraphInterrupt):  # the node waits for an answer, and runs again with it
+        """Write that the visit failed, or that the node waits for an answer and runs again with it."""
+        if isinstance(error, GraphInterrupt):
             await self._leave(run_id, "waiting", {})
         else:
-            await self._leave(run_id, "error", {"note": {"error": f"{type(error).__name__}: {error}"[:2000]}})
+            message = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]
+            await self._leave(run_id, "error", {"note": {"error": message}})
 
     async def _leave(self, run_id: UUID, status: str, outputs: dict[str, Any]) -> None:
-        row = self._open.pop(run_id, None)
-        if row is None:
+        """Write the end of the visit, if one is open: LangChain tells of the ends of a node's parts too."""
+        visit = self._open.pop(run_id, None)
+        if visit is None:
             return
-        row |= _place(outputs if row["node"] == "observe" else {}, row["point"], row["round"])
-        called = tool_calls(self._asked.pop(run_id, []), outputs.get("messages", []))
-        note = {"calls": called} if called else outputs.get("note", {})
-        row |= {"ended": time.time(), "status": status, "detail": note}
-        await self._store.write("visits", row)
-        left = NodeLeft(node=row["node"], point=row["point"], round=row["round"], status=status, detail=row["detail"])
-        self._emit(left)
+        # Only now it is known which point `observe` has found.
+        if visit.node == "observe":
+            visit.point, visit.round = outputs.get("point", visit.point), outputs.get("round", visit.round)
+        calls = tool_call_records(visit.messages, outputs.get("messages", []))
+        # A visit of the evidence tools has no note of its own; its calls are what it did.
+        visit.ended, visit.status = time.time(), status
+        visit.detail = {"calls": calls} if calls else outputs.get("note", {})
+        await self._store.write("visits", visit.row())
+        self._emit(
+            NodeLeft(node=visit.node, point=visit.point, round=visit.round, status=visit.status, detail=visit.detail)
+        )
 
 
 def visited_node(kwargs: dict[str, Any]) -> str | None:
-    """The node whose visit begins, of the keyword arguments of `on_chain_start`; None where a part of a node begins."""
+    """Return the node whose visit begins; None where a part of a node begins.
+
+    Args:
+        kwargs: the keyword arguments of `on_chain_start`.
+    """
+    # LangGraph names the node in the metadata of everything inside it, and the node itself by its own name too.
     node: str | None = (kwargs.get("metadata") or {}).get("langgraph_node")
     return node if node is not None and kwargs.get("name") == node else None
 
 
-def tool_calls(asked: list[Any], answers: list[Any]) -> list[dict[str, Any]]:
-    """What tools were called with, and how much each answered: the record of a visit of the evidence tools.
+def tool_call_records(messages: list[Any], answers: list[Any]) -> list[dict[str, Any]]:
+    """Return the record of a visit of the evidence tools: a dict for each answer, in their order.
 
-    `status`: error where the call was refused or could not be read. `chars`: of the answer that the model reads.
+    `name` and `args` say what was called with what, `status` is error where the call was refused or could not be read,
+    and `chars` is the length of the answer that the model reads.
+
+    Args:
+        messages: those that the node was handed; the last one made the calls.
+        answers: those that the node returned.
     """
-    last = asked[-1] if asked else None
+    last = messages[-1] if messages else None
     calls = {call["id"]: call["args"] for call in last.tool_calls} if isinstance(last, AIMessage) else {}
     return [
         {
@@ -95,7 +141,3 @@ def tool_calls(asked: list[Any], answers: list[Any]) -> list[dict[str, Any]]:
         for answer in answers
         if isinstance(answer, ToolMessage)
     ]
-
-
-def _place(values: dict[str, Any], point: int | None, round_: int) -> dict[str, Any]:
-    return {"point": values.get("point", point), "round": values.get("round", round_)}

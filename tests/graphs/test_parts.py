@@ -1,29 +1,20 @@
-"""Routing, triggers, exploration, budgets and run directories: the pure parts around the graph."""
+"""Routing, exploration and budgets: the pure parts around the graph, and what a process imports."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cosignal.config.run_config import RunConfig
-from cosignal.errors import RunLockedError
 from cosignal.graphs import routing
 from cosignal.graphs.branches import kept_exploration, round_exploration
 from cosignal.graphs.graph import build_graph
 from cosignal.graphs.intervention import competence, cost_of_round, cost_until, levels, steps_left
-from cosignal.graphs.nodes.observe import trigger
-from cosignal.graphs.session.run_directory import lock_run, make_run, newest_unfinished, open_run
 from cosignal.graphs.state import State
 from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.rl.signals.signal import Exploration, Signal
-from cosignal.rl.training.config import TrainingConfig
-from cosignal.runs.store import RunView
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(
@@ -81,7 +72,7 @@ def test_the_graph_has_the_nodes_of_the_design_and_needs_nothing_running() -> No
     assert set(drawn.nodes) == roles | {"__start__", "__end__"}
 
 
-# ---------------------------------------------------------------- triggers
+# ---------------------------------------------------------------- rounds
 
 
 def status(**changes: Any) -> TrainerStatus:
@@ -91,55 +82,6 @@ def status(**changes: Any) -> TrainerStatus:
         "signal": Signal(), "sparse_return": 1.0, "success_rate": 0.0,
     }  # fmt: skip
     return TrainerStatus.model_validate({**values, **changes})
-
-
-LIMITS = {"patience": 160_000, "last_steps": 0, "cost": 100, "left": 100}
-
-
-@pytest.mark.parametrize(
-    ("changes", "limits", "reason"),
-    [
-        ({}, {}, "stage plateaued after 200000 main steps"),
-        ({"stage": "exploring"}, {}, "stage exploring"),
-        ({"stage": "regressing"}, {}, "stage regressing"),
-        ({"success_rate": None}, {}, "stage plateaued"),
-        ({"success_rate": 0.89}, {}, "stage plateaued"),
-    ],
-)
-def test_it_fires_where_something_is_wrong(changes: Any, limits: Any, reason: str) -> None:
-    decision = trigger(status(**changes), **{**LIMITS, **limits})
-    assert decision.fires
-    assert reason in decision.reason
-
-
-@pytest.mark.parametrize(
-    ("changes", "limits", "reason"),
-    [
-        ({"stage": "emerging"}, {}, "nothing is wrong"),
-        ({"stage": "improving"}, {}, "nothing is wrong"),
-        ({"stage": "converged"}, {}, "nothing is wrong"),
-        ({"success_rate": 0.9}, {}, "solved"),
-        ({"steps_main": 159_999}, {}, "adaptation.patience is 160000"),
-        ({}, {"last_steps": 40_001}, "159999 main steps since"),
-        ({}, {"cost": 101}, "a round costs 101 branch steps, adaptation.max_share leaves 100"),
-        ({}, {"left": -5}, "leaves 0"),
-    ],
-)
-def test_it_does_not_fire(changes: Any, limits: Any, reason: str) -> None:
-    decision = trigger(status(**changes), **{**LIMITS, **limits})
-    assert not decision.fires
-    assert reason in decision.reason
-
-
-@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**7), st.integers(-(10**6), 10**7))
-def test_a_larger_budget_never_silences_a_trigger(steps: int, last: int, cost: int, left: int) -> None:
-    def fires(left: int) -> bool:
-        return trigger(status(steps_main=steps), patience=100, last_steps=last, cost=cost, left=left).fires
-
-    assert fires(left) <= fires(left + 1)
-
-
-# ---------------------------------------------------------------- rounds
 
 
 def test_the_first_ranked_exploration_is_everybodys() -> None:
@@ -175,59 +117,6 @@ def test_competence_is_a_share_of_the_return_range() -> None:
     assert competence(status(sparse_return=None), (-1.0, 3.0)) is None
     assert competence(status(), None) is None
     assert competence(status(), (1.0, 1.0)) is None
-
-
-# ---------------------------------------------------------------- run directories
-
-
-def small(run_dir: Path, seed: int = 1) -> RunConfig:
-    return RunConfig.model_validate({"run_dir": run_dir, "seed": seed, "adaptation": {"enabled": False}})
-
-
-def test_a_run_directory_holds_config_training_and_name(tmp_path: Path) -> None:
-    config = small(tmp_path)
-    path = make_run(config)
-    assert path.name.startswith("two_switch-s1-")
-    assert RunConfig.load(path / "config.json") == config
-    training = TrainingConfig.model_validate_json((path / "training.json").read_text())
-    assert (training, training.pause_every_steps) == (config.training(), None)
-    info = json.loads((path / "run.json").read_text())
-    assert (info["id"], info["config_hash"]) == (path.name, config.config_hash())
-
-
-def test_with_adaptation_the_trainer_pauses() -> None:
-    assert RunConfig().training().pause_every_steps == RunConfig().adaptation.interval
-
-
-def test_resume_finds_the_newest_unfinished_run_of_the_same_config(tmp_path: Path) -> None:
-    config = small(tmp_path)
-    assert newest_unfinished(config) is None
-    make_run(small(tmp_path, seed=2))
-    make_run(config)
-    newest = make_run(config)
-    assert newest_unfinished(config) == newest
-    again = open_run(config, resume=True)
-    assert (again.path, again.resumed, again.id) == (newest, True, newest.name)
-    again.close()
-    fresh = open_run(config, resume=False)
-    assert (fresh.path == newest, fresh.resumed) == (False, False)
-    fresh.close()
-
-
-@pytest.mark.parametrize("waits", [False, True])
-def test_a_run_that_another_process_runs_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
-) -> None:
-    monkeypatch.setattr("cosignal.graphs.session.run_directory.LOCK_PATIENCE_S", 0.0)
-    monkeypatch.setattr(RunView, "waiting_for", lambda _: {"id": "p1-r0"} if waits else None)
-    config = small(tmp_path)
-    with lock_run(make_run(config)):
-        with pytest.raises(RunLockedError, match="another process is running"):
-            newest_unfinished(config)
-        with pytest.raises(RunLockedError, match="another process is running"):
-            open_run(config, resume=True)
-        with pytest.raises(RunLockedError):
-            lock_run(next(tmp_path.glob("two_switch-*")))
 
 
 # ---------------------------------------------------------------- who imports what

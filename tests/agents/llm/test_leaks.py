@@ -29,7 +29,7 @@ from cosignal.agents.llm.models import RoleModel, build_models
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.schemas import Diagnosis
 from cosignal.errors import InvalidAnswer, ModelAnswerError, ProviderError
-from cosignal.graphs.session.log import open_log
+from cosignal.graphs.session.run_directory import RunLog
 from cosignal.runs.store import LoopStore, RunView
 from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
@@ -69,7 +69,7 @@ async def test_the_key_is_in_no_file_no_error_and_no_log(
     monkeypatch.setenv(variable, key)
     monkeypatch.setenv("MY_KEY" if variable != "MY_KEY" else "OPENAI_API_KEY", "another")
     caplog.set_level(logging.DEBUG)
-    log, rows, said, answers = open_log(tmp_path / "log.jsonl"), list[Call](), "", list[str]()
+    log, rows, said, answers = RunLog(tmp_path / "log.jsonl"), list[Call](), "", list[str]()
     for number, script in enumerate(LEAKS):
         with bad_server(*script) as server:
             if variable == "OPENAI_API_KEY":

@@ -16,7 +16,7 @@ from cosignal.agents.llm.providers import build_chat_model
 from cosignal.agents.llm.secrets import PROVIDER_VARIABLES, Redactor, key_variable_names
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
-from cosignal.graphs.session.run import _preflight
+from cosignal.graphs.session.checks import check_before_start
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from pydantic import ValidationError
 
@@ -122,9 +122,9 @@ class GivenChat(FakeListChatModel):
 def test_a_given_chat_model_must_not_retry_by_itself(retries: int | None, tmp_path: Path) -> None:
     chat = GivenChat(responses=[], max_retries=retries)
     with pytest.raises(ConfigError, match=rf"chat_models\['critic'\] retries by itself \(max_retries {retries}\).*=0"):
-        _preflight(RunConfig(run_dir=tmp_path), {"critic": chat})
-    _preflight(RunConfig(run_dir=tmp_path), {"critic": GivenChat(responses=[], max_retries=0)})
-    _preflight(RunConfig(run_dir=tmp_path), {"critic": FakeListChatModel(responses=[])})
+        check_before_start(RunConfig(run_dir=tmp_path), {"critic": chat})
+    check_before_start(RunConfig(run_dir=tmp_path), {"critic": GivenChat(responses=[], max_retries=0)})
+    check_before_start(RunConfig(run_dir=tmp_path), {"critic": FakeListChatModel(responses=[])})
 
 
 @pytest.mark.parametrize("url", ["http://me:pass-word@host/v1", "http://me@host/v1", "me:pass-word@host:80/v1"])

@@ -18,7 +18,7 @@ from cosignal.config.adaptation import AdaptationConfig
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError, NotARunError, ReplayError
 from cosignal.graphs.history import decided_before, tried_by
-from cosignal.graphs.nodes.rank_transitions import TITLE
+from cosignal.graphs.nodes.rank_transitions import LEARNED_TITLE
 from cosignal.graphs.replay.recorded_calls import RunTables
 from cosignal.graphs.replay.replay import Changes, replay_call, replay_role
 from cosignal.prompts import load_template
@@ -253,7 +253,7 @@ async def test_calls_about_moves_are_left_out(tmp_path: Path) -> None:
     ("title", "groups", "most"),
     [
         ("the goal", {"0": {}}, 4),  # a scorer was fitted, but not offered: limits were reached before
-        (TITLE, {"0": {}}, 3),  # what was fitted takes the place of one
+        (LEARNED_TITLE, {"0": {}}, 3),  # what was fitted takes the place of one
         (None, {"0": {}}, 3),  # no answer: there are no proposals to tell it from
         (None, {}, 4),
     ],

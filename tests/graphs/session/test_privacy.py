@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cosignal.agents.config import LLMConfig
-from cosignal.graphs.session.log import tracing_variables
+from cosignal.agents.llm.hosted_tracing import tracing_variables
 from fake_run import FakePool, FakeTrainer, Session
 from langchain_core.tracers.langchain import LangChainTracer
 from langsmith.utils import get_env_var

@@ -1,4 +1,4 @@
-"""What `start` refuses before anything is made, and how events are handed on."""
+"""What `start` refuses before anything is made, how a run ends, and how events are handed on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import cosignal
 import pytest
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import ApprovalError, ConfigError, RunLockedError, TaskImportError, TrainerGone
-from cosignal.graphs.session.run import Run, _Clock, hidden_from_children, start
-from cosignal.graphs.session.run_directory import make_run, newest_unfinished, open_run
-from cosignal.rl.processes import child_environment
+from cosignal.graphs.session.run import Run, _Clock, start
+from cosignal.graphs.session.run_directory import open_run
 from cosignal.rl.trainer.database import MetricsWriter
 from cosignal.runs.approvals import given_answer
 from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Progress, RunFinished, RunStarted
@@ -207,39 +206,6 @@ async def test_progress_and_wall_time_move_without_any_word_of_the_trainer(
     assert 5.0 < written[0] < written[1] < written[2]
 
 
-# ---------------------------------------------------------------- run directories
-
-
-@pytest.mark.parametrize("name", ["run.json", "config.json"])
-@pytest.mark.parametrize("content", [b"", b'{"id": ', b"{}", b"[]", b"\xff"])
-def test_a_broken_run_of_somebody_else_is_passed_over(tmp_path: Path, name: str, content: bytes) -> None:
-    path, broken = make_run(config(tmp_path)), make_run(config(tmp_path))
-    (broken / name).write_bytes(content)
-    assert newest_unfinished(config(tmp_path)) == path
-
-
-def test_what_makes_a_run_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replaced: list[str] = []
-    real = Path.replace
-
-    def replace(self: Path, target: Path) -> Path:
-        assert self.stat().st_size > 0
-        assert not target.exists()
-        replaced.append(target.name)
-        return real(self, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
-    path = make_run(config(tmp_path))
-    assert replaced == ["config.json", "training.json", "run.json"]
-    assert not list(path.glob("*.part"))
-
-
-@pytest.mark.parametrize("folder", ["/etc/hostname", "/proc/x", "a\0b"])
-def test_a_run_dir_that_cannot_be_written_is_a_config_error(tmp_path: Path, folder: str) -> None:
-    with pytest.raises(ConfigError, match="run_dir: must be a folder that can be written"):
-        open_run(config(tmp_path).model_copy(update={"run_dir": Path(folder)}), resume=False)
-
-
 async def test_unread_progress_is_replaced_by_the_newest(tmp_path: Path) -> None:
     directory = open_run(config(tmp_path), resume=False)
     run = Run(config(tmp_path), directory)
@@ -257,15 +223,6 @@ def progress(steps: int) -> Progress:
         steps_main=steps, steps_total=steps, steps_budget=10, sparse_return=None, success_rate=None, stage="exploring",
         signal_version=0, waiting=False,
     )  # fmt: skip
-
-
-def test_keys_and_hosted_tracing_are_kept_from_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LANGSMITH_TRACING", "LANGCHAIN_ENDPOINT", "A", "B"):
-        monkeypatch.setenv(name, "true")
-    llm = {"default": {"provider": "openai", "model": "m", "api_key_env": "A"}, "critic": {"api_key_env": "B"}}
-    environment = child_environment(hidden_from_children(config(tmp_path, llm=llm)))
-    assert not environment.keys() & {"LANGSMITH_TRACING", "LANGCHAIN_ENDPOINT", "A", "B", "OPENAI_API_KEY"}
-    assert "PATH" in environment
 
 
 def test_the_public_names() -> None:

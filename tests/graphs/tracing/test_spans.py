@@ -13,7 +13,7 @@ from bad_server import bad_server, echoes_key, refuses, says
 from cosignal.agents.llm.ledger import Call
 from cosignal.config.run_config import RunConfig
 from cosignal.graphs.tracing import spans as spans_module
-from cosignal.graphs.tracing.otel import RunFacts, spans_of
+from cosignal.graphs.tracing.otel import RunFacts, open_spans
 from cosignal.runs.events import Event, SpansLost
 from fake_run import DIAGNOSIS
 from langchain_core.messages import AIMessage
@@ -202,7 +202,7 @@ async def test_the_root_says_how_the_run_ended(
     ended, events = Ended(monkeypatch), list[Event]()
 
     async def run() -> None:
-        async with spans_of(WANTED, "http://127.0.0.1:1/v1/traces", FACTS, events.append) as spans:
+        async with open_spans(WANTED, "http://127.0.0.1:1/v1/traces", FACTS, events.append) as spans:
             assert spans is ended.memory.spans
             if raised is not None:
                 raise raised
@@ -219,7 +219,7 @@ async def test_the_root_says_how_the_run_ended(
 async def test_spans_that_did_not_arrive_are_told_and_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     Ended(monkeypatch, lost=7)
     events: list[Event] = []
-    async with spans_of(WANTED, "http://127.0.0.1:1/v1/traces", FACTS, events.append):
+    async with open_spans(WANTED, "http://127.0.0.1:1/v1/traces", FACTS, events.append):
         pass
     assert events == [SpansLost(spans=7, address="http://127.0.0.1:1/v1/traces")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cosignal.graphs.tracing.visits import tool_calls
+from cosignal.graphs.tracing.visits import tool_call_records
 from cosignal.runs.events import NodeLeft
 from cosignal.runs.store import LoopStore
 from fake_run import DIAGNOSIS, FakePool, FakeTrainer, Session
@@ -21,13 +21,13 @@ def test_each_answer_is_told_with_the_arguments_of_its_call() -> None:
         ToolMessage("refused", name="launch_branches", tool_call_id="2", status="error"),
         ToolMessage("12345", name="query_trainer", tool_call_id="1"),
     ]
-    told = tool_calls([HumanMessage("x"), AIMessage("", tool_calls=calls)], answers)
+    told = tool_call_records([HumanMessage("x"), AIMessage("", tool_calls=calls)], answers)
     assert told == [
         {"name": "launch_branches", "args": {"steps": 9}, "status": "error", "chars": 7},
         {"name": "query_trainer", "args": {"what": "episode"}, "status": "success", "chars": 5},
     ]
-    assert tool_calls([], []) == []
-    assert tool_calls([HumanMessage("x")], [HumanMessage("y")]) == []
+    assert tool_call_records([], []) == []
+    assert tool_call_records([HumanMessage("x")], [HumanMessage("y")]) == []
 
 
 async def test_a_visit_of_the_tools_says_what_was_asked(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cosignal.graphs.nodes.observe import stays, trigger
+from cosignal.graphs.nodes.observe import has_lasting_shaping, trigger
 from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
 from cosignal.rl.stage import STAGES, Stage
@@ -54,7 +54,11 @@ def test_convergence_is_left_alone_where_no_shaping_stays() -> None:
             False,
             "stage converged: nothing is wrong, and no shaping stays in force",
         )
-    assert [stays(Signal(terms=terms)) for terms in ((NEAR,), (BONUS, NEAR), (FADING, BONUS))] == [True, True, False]
+    assert [has_lasting_shaping(Signal(terms=terms)) for terms in ((NEAR,), (BONUS, NEAR), (FADING, BONUS))] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_solved_task_is_no_reason_to_keep_shaping_but_one_not_to_repair() -> None:
@@ -73,6 +77,55 @@ def test_a_refused_removal_rests_five_times_its_patience() -> None:
 def test_a_removal_must_be_paid_too() -> None:
     found = trigger(status("converged"), **{**LIMITS, "left": 99})
     assert (found.fires, found.reason) == (False, "a round costs 100 branch steps, adaptation.max_share leaves 99")
+
+
+STALLED: dict[str, Any] = {"stage": "plateaued", "steps_main": 200_000, "terms": ()}
+STALLED_LIMITS = {**LIMITS, "patience": 160_000}
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "reason"),
+    [
+        ({}, {}, "stage plateaued after 200000 main steps"),
+        ({"stage": "exploring"}, {}, "stage exploring"),
+        ({"stage": "regressing"}, {}, "stage regressing"),
+        ({"success_rate": None}, {}, "stage plateaued"),
+        ({"success_rate": 0.89}, {}, "stage plateaued"),
+    ],
+)
+def test_it_fires_where_something_is_wrong(changes: Any, limits: Any, reason: str) -> None:
+    decision = trigger(status(**{**STALLED, **changes}), **{**STALLED_LIMITS, **limits})
+    assert decision.fires
+    assert reason in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "reason"),
+    [
+        ({"stage": "emerging"}, {}, "nothing is wrong"),
+        ({"stage": "improving"}, {}, "nothing is wrong"),
+        ({"stage": "converged"}, {}, "nothing is wrong"),
+        ({"success_rate": 0.9}, {}, "solved"),
+        ({"steps_main": 159_999}, {}, "adaptation.patience is 160000"),
+        ({}, {"last_steps": 40_001}, "159999 main steps since"),
+        ({}, {"cost": 101}, "a round costs 101 branch steps, adaptation.max_share leaves 100"),
+        ({}, {"left": -5}, "leaves 0"),
+    ],
+)
+def test_it_does_not_fire(changes: Any, limits: Any, reason: str) -> None:
+    decision = trigger(status(**{**STALLED, **changes}), **{**STALLED_LIMITS, **limits})
+    assert not decision.fires
+    assert reason in decision.reason
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**7), st.integers(-(10**6), 10**7))
+def test_a_larger_budget_never_silences_a_trigger(steps: int, last: int, cost: int, left: int) -> None:
+    def fires(left: int) -> bool:
+        return trigger(
+            status(**STALLED | {"steps_main": steps}), patience=100, last_steps=last, cost=cost, left=left
+        ).fires
+
+    assert fires(left) <= fires(left + 1)
 
 
 @given(st.sampled_from(sorted(STAGES)), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
