@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ExpressionError
-from ..rl.signals.expression import parse_expression
-from ..rl.signals.signal import EventTerm, LearnedTerm, PotentialTerm, Term
+from ..rl.signals.terms import TERM_KINDS, Term
 from ..rl.stage import STAGES
 from .llm.ledger import Place
 from .llm.model_call import Question
@@ -67,16 +66,18 @@ def _term_misfits(term: Term, evidence: dict[str, Any]) -> list[str]:
     not_now = _not_at_this_stage(term, evidence)
     if not_now:
         return not_now
-    if isinstance(term, PotentialTerm):
-        return _expression_misfits(term.expression, [feature["name"] for feature in evidence["features"]])
-    if isinstance(term, LearnedTerm):
-        return []  # only those in force may be named, see `_not_at_this_stage`
+    try:
+        reads = term.reads
+    except ExpressionError as error:
+        return [str(error)]
+    features = [feature["name"] for feature in evidence["features"]]
     events = {event["name"]: event["repeatable"] for event in evidence["events"]}
-    if term.event not in events:
-        return [f"{term.event!r} is no event; use one of {list(events)!r}"]
-    if events[term.event] and term.weight > 0:
-        return [f"event {term.event!r} can be repeated without progress; reward a potential instead"]
-    return []
+    lines = [f"{name!r} is no feature; use one of {features!r}" for name in sorted(reads.features - set(features))]
+    lines += [f"{name!r} is no event; use one of {list(events)!r}" for name in sorted(reads.events - set(events))]
+    if term.weight > 0:
+        farmed = [name for name in sorted(reads.events) if events.get(name)]
+        lines += [f"event {name!r} can be repeated without progress; reward a potential instead" for name in farmed]
+    return lines
 
 
 def _not_at_this_stage(term: Term, evidence: dict[str, Any]) -> list[str]:
@@ -86,21 +87,14 @@ def _not_at_this_stage(term: Term, evidence: dict[str, Any]) -> list[str]:
     old = next((row for row in evidence["signal"]["terms"] if _ingredient(row) == _ingredient(new)), None)
     if old is None and term.kind not in rule.kinds:
         return [f"kind {term.kind!r} is not allowed at stage {stage!r}; use one of {list(rule.kinds)!r}"]
-    name = "decay_steps" if isinstance(term, EventTerm) else "anneal_steps"
-    steps, most = new[name], max(rule.decay_steps, (old or {}).get(name) or 0)
+    name, steps = term.fading_field, term.fades_over
+    most = max(rule.decay_steps, (old or {}).get(name) or 0)
     if steps is not None and steps > most:
         return [f"{name} must be at most {most} at stage {stage!r}, got {steps!r}; lower it"]
     return []
 
 
-def _ingredient(term: dict[str, Any]) -> tuple[Any, ...]:
+def _ingredient(term: dict[str, Any]) -> dict[str, Any]:
     """What a term is made of, without name, weight and duration."""
-    return tuple(term.get(key) for key in ("kind", "expression", "event", "scorer", "form", "agents"))
-
-
-def _expression_misfits(expression: str, features: list[str]) -> list[str]:
-    try:
-        used = parse_expression(expression).names()
-    except ExpressionError as error:
-        return [str(error)]
-    return [f"{name!r} is no feature; use one of {features!r}" for name in sorted(used - set(features))]
+    apart = {"name", "weight", *(kind.fading_field for kind in TERM_KINDS.values())}
+    return {key: value for key, value in term.items() if key not in apart}

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import PromptTooLong
 from ..rl.evidence.schema import Evidence
+from ..rl.signals.terms import TERM_KINDS
 from ..rl.stage import STAGES, Stage, TermKind
 from .schemas import Diagnosis, Proposal
 
@@ -250,7 +251,8 @@ def most_telling(kind: str, rows: Sequence[Row], most: int, used: Collection[str
 
 def names_in(terms: Sequence[Json]) -> set[str]:
     """Features and events that the terms are built of (and the functions' names, which are none)."""
-    return {name for term in terms for name in re.findall(r"[a-z]\w*", term.get("expression") or term.get("event", ""))}
+    texts = [term.get(TERM_KINDS[term["kind"]].reads_from, "") for term in terms]
+    return {name for text in texts for name in re.findall(r"[a-z]\w*", text)}
 
 
 def _by_evidence(rows: Sequence[Row], score: Callable[[Row], float], used: Collection[str]) -> list[str]:

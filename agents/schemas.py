@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..rl.signals.signal import MAX_BETA, MAX_TERMS, Exploration, Term
+from ..rl.signals.signal import MAX_BETA, MAX_TERMS, Exploration
+from ..rl.signals.terms import Term
 
 
 class Failure(StrEnum):

@@ -25,7 +25,6 @@ from ..rl.branches.config import BranchConfig, GateConfig
 from ..rl.envs.config import TaskConfig
 from ..rl.preferences.config import PreferenceConfig
 from ..rl.signals.config import SignalConfig
-from ..rl.signals.signal import LearnedTerm
 from ..rl.training.config import TrainerConfig, TrainingConfig
 from ..text import one_line
 from .adaptation import AdaptationConfig, OtelConfig
@@ -97,8 +96,7 @@ class RunConfig(Config):
             signal=self.signal,
             pause_every_steps=self.adaptation.interval if self.adaptation.enabled else None,
             margin=self.gate.margin,
-            record_obs=self.preferences.ranker != "none"
-            or any(isinstance(term, LearnedTerm) for term in self.signal.terms),
+            record_obs=self.preferences.ranker != "none" or any(term.reads_observations for term in self.signal.terms),
         )
 
     @model_validator(mode="before")

@@ -8,7 +8,6 @@ from typing import Any
 from ..agents.prompt_payload import Tried, Verdict
 from ..agents.schemas import Proposal
 from ..rl.ipc.messages import TrainerStatus
-from ..rl.signals.check import shape_hash
 from ..rl.signals.signal import Signal
 from ..runs.store import LoopStore
 from .state import State
@@ -50,7 +49,7 @@ async def quarantined(store: LoopStore) -> set[str]:
     rows = await store.rows("decisions")
     out = {row["winner"] for row in rows if row["verdict"] in ("rollback", "declined")}
     return {
-        shape_hash(Signal.model_validate(row["signal"])) for row in await store.rows("proposals") if row["id"] in out
+        Signal.model_validate(row["signal"]).shape_hash() for row in await store.rows("proposals") if row["id"] in out
     }
 
 

@@ -27,7 +27,6 @@ from ..rl.ipc.messages import TrainerStatus
 from ..rl.preferences.jobs import ANSWERS, RESULT, CollectJob, FitJob
 from ..rl.preferences.pairs import Pairs, load_pairs, save_pairs
 from ..rl.processes import module_command
-from ..rl.signals.signal import LearnedTerm
 from ..rl.task import splitmix64
 from .branches import snapshot_of
 from .context import Context
@@ -120,7 +119,7 @@ async def collect_pairs_to_rank(ctx: Context, ranking_round: RankingRound, known
         for pairs in load_pairs(folder / "played"):
             if fitted := known.get(str(pairs.group)):
                 disagreement = ctx.scorers.get(fitted["scorer"]).disagreement(pairs.obs, pairs.last_obs)
-                chosen.append(pairs.taken(np.argsort(-disagreement, kind="stable")[: preferences.pairs]))
+                chosen.append(pairs.select(np.argsort(-disagreement, kind="stable")[: preferences.pairs]))
             else:
                 chosen.append(pairs)
         save_pairs(chosen, folder)
@@ -172,8 +171,8 @@ async def scorers_out_of_data(ctx: Context, status: TrainerStatus) -> list[str]:
     A policy has left them where the scorer's ensemble disagrees on more than the share `preferences.left_data` of the
     recorded states more than it usually does on its own pairs.
     """
-    terms = [term for term in status.signal.terms if isinstance(term, LearnedTerm)]
-    if not terms or ctx.config.preferences.ranker == "none":
+    in_force = [name for term in status.signal.terms for name in term.scorers]
+    if not in_force or ctx.config.preferences.ranker == "none":
         return []
     # What the policy meets now: transitions that the trainer has recorded with the point's snapshot.
     recorded_file = ctx.run_dir / snapshot_of(status) / "recorded.safetensors"
@@ -185,18 +184,18 @@ async def scorers_out_of_data(ctx: Context, status: TrainerStatus) -> list[str]:
         for g, fitted in row["detail"]["groups"].items()
     }
 
-    def has_left(term: LearnedTerm) -> bool:
+    def has_left(scorer: str) -> bool:
         # [E, A_g, O_g] of all agents become one list of states.
-        g, usual = usual_disagreement[term.scorer]
+        g, usual = usual_disagreement[scorer]
         size = recorded.obs[g].shape[-1]
         obs, last_obs = recorded.obs[g].reshape(-1, size), recorded.last_obs[g].reshape(-1, size)
-        disagreement = ctx.scorers.get(term.scorer).disagreement(obs, last_obs)
+        disagreement = ctx.scorers.get(scorer).disagreement(obs, last_obs)
         if not len(disagreement):
             return False
         return float((disagreement > usual).mean()) > ctx.config.preferences.left_data
 
-    fitted_here = [term for term in terms if term.scorer in usual_disagreement]
-    return await asyncio.to_thread(lambda: [term.scorer for term in fitted_here if has_left(term)])
+    fitted_here = [scorer for scorer in in_force if scorer in usual_disagreement]
+    return await asyncio.to_thread(lambda: [scorer for scorer in fitted_here if has_left(scorer)])
 
 
 # ---------------------------------------------------------------- processes

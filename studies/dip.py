@@ -77,7 +77,7 @@ def arms(anneal_steps: int) -> Mapping[str, Change]:
         line.offsets.clear()
 
     def anneal(line: TrainingLine) -> None:
-        terms = tuple(term.model_copy(update={"anneal_steps": anneal_steps}) for term in line.signal.terms)
+        terms = tuple(term.fading_over(anneal_steps) for term in line.signal.terms)
         line.apply_signal(line.signal.model_copy(update={"terms": terms}))
 
     return {"keep": keep, "remove": remove, "remove_uncorrected": remove_uncorrected, "anneal": anneal}

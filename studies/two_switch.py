@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config.run_config import RunConfig
 from ..rl.signals.config import SignalConfig
-from ..rl.signals.signal import PotentialTerm
+from ..rl.signals.terms import PotentialTerm
 from .line_arms import LineArm, run_lines
 from .loop_arms import LoopArm, run_loops
 from .outcome import Outcome, mean_ci, median_censored, share_ci

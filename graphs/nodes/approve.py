@@ -9,7 +9,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from ...rl.signals.signal import Signal, describe_difference, describe_term
+from ...rl.signals.signal import Signal, describe_difference
 from ...runs.approvals import given_answer
 from ...runs.events import ApprovalGiven, ApprovalNeeded
 from ...runs.timeline import KICK_ALONE
@@ -69,7 +69,7 @@ async def _question(ctx: Context, state: State) -> ApprovalNeeded:
         proposal=promotion.winner,
         title=proposal["title"],
         reason=proposal["reason"],
-        terms=[describe_term(term) for term in promotion.signal.terms],
+        terms=[term.describe() for term in promotion.signal.terms],
         gate=reason_of(state["outcome"]),
         diff=describe_difference(in_force, promotion.signal),
         replaces=promotion.base_version,

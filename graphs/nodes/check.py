@@ -9,7 +9,7 @@ from langgraph.runtime import Runtime
 
 from ...rl.experience.transition_sample import TransitionSample
 from ...rl.ipc.messages import TrainerStatus
-from ...rl.signals.check import CheckReport, check_signal, proposal_hash
+from ...rl.signals.check import CheckReport, check_signal
 from ...rl.signals.signal import Signal
 from ...runs.events import ProposalMade
 from ..branches import snapshot_of
@@ -48,7 +48,7 @@ async def _reports(ctx: Context, state: State, signals: list[Signal]) -> list[Ch
             check_signal, signal, ctx.spec, recorded, status.signal, rejected, returns, never, ctx.scorers
         )
         reports.append(report)
-        rejected = rejected | {proposal_hash(signal)}
+        rejected = rejected | {signal.proposal_hash()}
     return reports
 
 
@@ -62,7 +62,7 @@ async def _rejected(ctx: Context, state: State) -> set[str]:
     for row in await ctx.store.rows("decisions"):
         tried |= {(row["point"], arm["arm"]) for arm in arms_of(row) if _is_out(arm, row, state)}
     rows = {row["id"]: row for row in await ctx.store.rows("proposals")}
-    return {proposal_hash(Signal.model_validate(rows[arm]["signal"])) for _, arm in tried}
+    return {Signal.model_validate(rows[arm]["signal"]).proposal_hash() for _, arm in tried}
 
 
 def _is_out(arm: dict[str, Any], decision: dict[str, Any], state: State) -> bool:

@@ -18,7 +18,8 @@ from langgraph.types import Command
 from ...errors import CosignalError, ProtocolError, SignalError
 from ...rl.ipc.messages import BranchJob, TrainerStatus
 from ...rl.signals.shaping import CompiledSignal
-from ...rl.signals.signal import Exploration, Signal, Term
+from ...rl.signals.signal import Exploration, Signal
+from ...rl.signals.terms import Term
 from ..branches import CONTROL, branch_job, kept_exploration, run_branches, snapshot_of
 from ..context import Context
 from ..intervention import steps_left

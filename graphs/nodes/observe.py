@@ -19,7 +19,7 @@ from langgraph.runtime import Runtime
 
 from ...errors import TrainerGone
 from ...rl.ipc.messages import TrainerStatus
-from ...rl.signals.signal import Signal, fades_over
+from ...rl.signals.signal import Signal
 from ...rl.stage import SOLVED, STAGES
 from ..context import Context
 from ..intervention import cost_of_round, horizon_at, steps_left
@@ -191,4 +191,4 @@ def trigger(
 
 def has_lasting_shaping(signal: Signal) -> bool:
     """Tell whether any shaping stays until it is removed; event bonuses and annealed potentials fade by themselves."""
-    return any(fades_over(term) is None for term in signal.terms)
+    return any(term.fades_over is None for term in signal.terms)

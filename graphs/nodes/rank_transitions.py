@@ -29,7 +29,8 @@ from ...errors import BudgetExhausted, ModelAnswerError, PreferenceError
 from ...rl.ipc.messages import TrainerStatus
 from ...rl.preferences.pairs import Pairs
 from ...rl.preferences.votes import RecordedAnswer, append_answers, oracle_votes, read_answers
-from ...rl.signals.signal import Exploration, LearnedTerm, Signal, Term
+from ...rl.signals.signal import Exploration, Signal
+from ...rl.signals.terms import LearnedTerm, Term
 from ...runs.events import TransitionsRanked
 from ..branches import branch_job, run_branches, snapshot_of
 from ..context import Context
@@ -230,7 +231,7 @@ def _learned_proposal(ctx: Context, state: State, ranking: _Ranking) -> Proposal
     """
     in_force = TrainerStatus.model_validate(state["status"]).signal
     diagnosis = Diagnosis.model_validate(state["diagnosis"])
-    terms: list[Term] = [term for term in in_force.terms if not isinstance(term, LearnedTerm)]
+    terms: list[Term] = [term for term in in_force.terms if not term.scorers]
     # Each group of agents gets a term of its own; how well its scorer fits becomes the proposal's reason.
     fits = []
     for g, fitted in ranking.groups.items():

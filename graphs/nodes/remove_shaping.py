@@ -11,7 +11,8 @@ from langgraph.runtime import Runtime
 
 from ...agents.schemas import Failure, Proposal
 from ...rl.ipc.messages import TrainerStatus
-from ...rl.signals.signal import Signal, Term, fades_over
+from ...rl.signals.signal import Signal
+from ...rl.signals.terms import Term
 from ...rl.stage import STAGES
 from ..context import Context
 from ..history import proposal_rows
@@ -35,8 +36,8 @@ def removals(in_force: Signal, steps: int) -> list[Proposal]:
     What fades already (event bonuses, annealed potentials) is left out of the second proposal too: a new version would
     begin its fading anew, at full strength.
     """
-    lasting = [term for term in in_force.terms if fades_over(term) is None]
-    fading: list[Term] = [term.model_copy(update={"anneal_steps": steps}) for term in lasting]
+    lasting = [term for term in in_force.terms if term.fades_over is None]
+    fading: list[Term] = [term.fading_over(steps) for term in lasting]
     common: dict[str, Any] = {"addresses": [Failure.INSUFFICIENT_EVIDENCE], "beta": in_force.beta}
     gone = Proposal(
         title="Remove all shaping",

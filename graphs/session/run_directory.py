@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import structlog
-
 from pydantic import ValidationError
 
 from ...config.run_config import RemovedKeyWarning, RunConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -64,6 +64,8 @@ class VDNConfig(Config):
     `target_every`: gradient updates between two copies into the target network.
     `standardise_rewards`: rewards are divided by the running standard deviation of what is sampled.
     """
+
+    log_std_init: ClassVar[float] = 0.0  # as in IPPOConfig; Q-learners choose, so that nothing depends on it
 
     lr: float = Field(default=5e-4, gt=0)
     gamma: float = Field(default=0.99, gt=0, le=1)

@@ -25,7 +25,7 @@ from scipy import stats
 
 from ...errors import ConfigError
 from ..ipc.messages import BranchResult
-from ..signals.signal import Signal, is_potential
+from ..signals.signal import Signal
 from ..stage import Stage
 from .horizon import LOW_COMPETENCE, SHORT_HORIZON
 
@@ -127,7 +127,7 @@ def sd_floor(margin: float) -> float:
 
 def signal_kind(signal: Signal) -> Kind:
     """Whether anything is in it that changes what is optimal, or potentials alone (which do not)."""
-    return "potential" if all(map(is_potential, signal.terms)) else "event"
+    return "potential" if all(term.is_potential for term in signal.terms) else "event"
 
 
 def judge(

@@ -1,1 +1,5 @@
-"""What the models get to see of a run, and the rules that name the stage of learning."""
+"""The evidence: what models get to see of a run.
+
+schema   the record, as it crosses to the loop and goes into prompts
+build    how it is made of what a training line keeps, and the answers to single questions
+"""

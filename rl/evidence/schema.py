@@ -1,4 +1,7 @@
-"""The evidence: the compact, bounded record of a run that models see. Pydantic only: imports neither torch nor LangChain."""
+"""The evidence: the compact, bounded record of a run that models see.
+
+Pydantic only: imports neither torch nor LangChain.
+"""
 
 from __future__ import annotations
 
@@ -11,100 +14,96 @@ from ..stage import Stage
 
 
 class Wire(BaseModel):
+    """A frozen record that crosses between processes as JSON."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
 class SparseEvidence(Wire):
-    """Sparse return and success of training episodes (current stochastic policy, sparse reward only).
+    """Sparse return and success of training episodes: the current stochastic policy, the task's own reward only."""
 
-    `curve`: at most 12 rows [main steps, return, success rate]. `trend`: change of the return per 100k steps over the
-    last window. `spread`: standard deviation over the last 200 episodes.
-    `return_range`: declared, else seen in the first two windows.
-    """
-
-    return_now: float | None
-    return_best: float | None
-    return_range: tuple[float, float] | None
-    trend: float | None
-    spread: float | None
-    success_rate: float | None
+    return_now: float | None  # mean over the last window
+    return_best: float | None  # that of the best window so far
+    return_range: tuple[float, float] | None  # declared, else seen in the first two windows
+    trend: float | None  # change of the return per 100k steps over the last window
+    spread: float | None  # standard deviation over the last 200 episodes
+    success_rate: float | None  # over the last window, None where the task has no success test
     window_steps: int
-    curve: list[tuple[int, float, float | None]]
+    curve: list[tuple[int, float, float | None]]  # at most 12 rows [main steps, return, success rate]
 
 
 class BehaviourEvidence(Wire):
-    """`entropy` of the policy in nats, `entropy_max` of a uniform one. `no_effect_share`: share of agent steps
-    that changed nothing about the agent itself (its own features but distances; without a position among them, what
-    it observes). `action_shares`: [name, share] in
-    the action order of the group.
-    """
+    """The behaviour of the policy of one group of agents."""
 
     group: str
-    entropy: float
-    entropy_max: float
+    entropy: float  # of the policy, in nats
+    entropy_max: float  # of a policy that has learnt nothing
+    # Share of agent steps that changed nothing about the agent itself: its own features but distances; without a
+    # position among them, what it observes.
     no_effect_share: float
-    action_shares: list[tuple[str, float]]
+    action_shares: list[tuple[str, float]]  # [name, share], in the action order of the group
     episode_length_mean: float | None
     events_per_agent: list[tuple[str, float]]  # [agent, events per episode, all kinds]
 
 
 class FeatureEvidence(Wire):
-    """Statistics of one feature over recent episodes. `reached_low_share`, `reached_high_share`: share of episodes in
-    which any agent came within 5 % of the range to that end. `change_before_reward`: mean change in the 5 steps up to a
-    positive sparse reward, None without one. `end_success`, `end_failure`: mean at the last non-terminal state.
-    """
+    """Statistics of one feature over recent episodes."""
 
     name: str
     group: str
     kind: str
     unit: str
-    low: float
+    low: float  # as declared
     high: float
     mean: float
-    start: float | None
-    end_success: float | None
+    start: float | None  # mean over agents at the first state
+    end_success: float | None  # mean at the last non-terminal state of successful episodes
     end_failure: float | None
     seen_low: float
     seen_high: float
-    reached_low_share: float | None
+    reached_low_share: float | None  # share of episodes in which any agent came within 5 % of the range to that end
     reached_high_share: float | None
-    change_before_reward: float | None
+    change_before_reward: float | None  # mean change in the 5 steps up to a positive sparse reward, None without one
 
 
 class EventEvidence(Wire):
+    """The frequency of one event in recent episodes, and who caused it."""
+
     name: str
     group: str
     repeatable: bool
     per_episode: float
-    episodes_share: float
+    episodes_share: float  # share of episodes in which it happened
     largest_agent_share: float | None  # share of the busiest agent; 1 / agents is even, 1 is all by one
-    first_step: float | None
+    first_step: float | None  # mean over the episodes in which it happened
 
 
 class TermEvidence(Wire):
-    """`per_episode`: mean of beta·scale·w·F summed over an episode. `share`: of the mean absolute reward, sparse
-    reward included."""
+    """The pay of one term in force over recent updates."""
 
     name: str
     kind: str
-    per_episode: float
-    mean_abs: float
-    share: float
+    per_episode: float  # mean of beta·scale·w·F summed over an episode
+    mean_abs: float  # mean absolute pay a step
+    share: float  # of the mean absolute reward, sparse reward included
 
 
 class Evidence(Wire):
-    """The compact, bounded record that models see. Keys to cite are dotted: `sparse.trend`, `features.<name>.<field>`,
-    `events.<name>.<field>`, `behaviour.<group>.<field>`, `terms.<name>.<field>`."""
+    """The compact, bounded record that models see.
 
-    task: dict[str, Any]  # name, description, agents, actions; plain data
+    Keys to cite are dotted: `sparse.trend`, `features.<name>.<field>`, `events.<name>.<field>`,
+    `behaviour.<group>.<field>`, `terms.<name>.<field>`.
+    """
+
+    task: dict[str, Any]  # what the task says of itself, see `evidence.build`; plain data
     steps: int
     steps_budget: int
     stage: Stage
-    stage_reason: str
+    stage_reason: str  # the figures that decided it
     signal: Signal
     sparse: SparseEvidence
     behaviour: list[BehaviourEvidence]
     features: list[FeatureEvidence]
     events: list[EventEvidence]
     terms: list[TermEvidence]
-    key_moments: list[str]
+    key_moments: list[str]  # the last rewarded steps as text

@@ -1,1 +1,12 @@
-"""What the agents lived through: rollouts, the replay buffer, finished episodes, a sample of transitions."""
+"""The experience of the agents: transitions and episodes, and what is kept of them.
+
+    task → rollout → the learner
+                  → replay_buffer (off-policy learners only) → samples for the learner
+                  → episodes → stage, evidence and reports
+                  → transition_sample → frozen scales and the checks of proposals
+
+rollout             steps of a batch of environments under a policy, as arrays
+replay_buffer       transitions on disk that an off-policy learner draws from
+episodes            figures of finished episodes, and steps as text
+transition_sample   a bounded sample of a run's own transitions
+"""

@@ -13,9 +13,9 @@ import shutil
 import tempfile
 import uuid
 import weakref
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,16 +24,19 @@ from numpy.typing import NDArray
 from ...errors import SnapshotError
 from ..processes import alive
 from ..task import ActionArray, BoolArray, FloatArray, TaskSpec
+from .episodes import Arrays
 from .rollout import Rollout
 
 REPLAY = "replay"  # folder of a run directory, on the same file system as its snapshots
 SEGMENT_BYTES = 16 << 20
-Arrays = dict[str, NDArray[np.generic]]
+PER_AGENT = ("obs", "last_obs", "features", "last_features", "events", "actions")
+MASKED = ("last_masks", "alive", "last_alive")  # of a task that has masks
+PER_TEAM = ("reward", "terminated")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """N transitions of the whole team. `last_*` are s', before auto-reset."""
+    """N transitions of the whole team. `last_*` are s′, before auto-reset."""
 
     obs: list[FloatArray]  # [g] [N, A_g, O_g]
     last_obs: list[FloatArray]
@@ -48,13 +51,8 @@ class Sample:
     last_alive: list[BoolArray] | None = None
 
 
-PER_AGENT = ("obs", "last_obs", "features", "last_features", "events", "actions")
-MASKED = ("last_masks", "alive", "last_alive")  # of a task that has masks
-PER_TEAM = ("reward", "terminated")
-
-
 def record_type(spec: TaskSpec) -> np.dtype[np.void]:
-    """One transition of the whole team as a numpy record."""
+    """Return the numpy record that one transition of the whole team is kept as."""
     fields: list[tuple[str, str, tuple[int, ...]]] = [(name, "<f4", ()) for name in PER_TEAM]
     for g, group in enumerate(spec.groups):
         n, sizes = len(group.agents), {"obs": group.obs_size, "features": len(group.features)}
@@ -66,14 +64,27 @@ def record_type(spec: TaskSpec) -> np.dtype[np.void]:
     return np.dtype(fields)
 
 
+class Segment(NamedTuple):
+    """A stretch of transitions in one file."""
+
+    key: int  # names the file
+    first: int  # index of its first transition since the run began
+    length: int  # how many of its records count; a fork's lie in a file of its own
+
+
 class ReplayBuffer:
     """The last `capacity` transitions, and as many earlier ones as their segments happen to hold.
 
-    Files lie in a folder of its own below `parent`, or below the system's place for temporary files; it is removed with
-    the object.
+    Attributes:
+        capacity: how many transitions may be drawn.
+        record: what one transition is kept as.
+        segment_size: transitions that a full segment has.
+        folder: where the files lie, removed with the object.
+        count: the cursor, how many transitions were added since the run began.
     """
 
     def __init__(self, spec: TaskSpec, capacity: int, parent: Path | None = None) -> None:
+        """Make a folder of its own below `parent`, or below the system's place for temporary files."""
         self.capacity, self.record = capacity, record_type(spec)
         self.per_agent = PER_AGENT + (MASKED if spec.has_masks else ())
         self.groups = len(spec.groups)
@@ -82,16 +93,17 @@ class ReplayBuffer:
             parent.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
         self._finalizer = weakref.finalize(self, shutil.rmtree, self.folder, True)
-        self.count = 0  # the cursor: transitions added since the run began
-        self._segments: list[tuple[int, int, int]] = []  # (id, index of its first record, how many of it are ours)
-        self._files: dict[int, NDArray[np.void]] = {}
-        self._own: int | None = None  # the segment that may be written
+        self.count = 0
+        self._segments: list[Segment] = []
+        self._files: dict[int, NDArray[np.void]] = {}  # by the key of the segment
+        self._writable: int | None = None  # the key of the segment that this object began
 
     def __len__(self) -> int:
         return min(self.count, self.capacity)
 
     def add(self, rollout: Rollout) -> None:
         """Append a rollout, [T, E] in the order of time, without steps that an environment did not finish."""
+        # [T, E] in a row, steps that crashed left out.
         records = np.empty(rollout.reward.size, self.record)
         for name in PER_TEAM:
             records[name] = getattr(rollout, name).ravel()
@@ -101,97 +113,90 @@ class ReplayBuffer:
                 records[f"{name}.{g}"] = values.reshape(len(records), *values.shape[2:])
         if rollout.lost is not None:
             records = records[rollout.lost.ravel() == 0]
+        # Fill the last segment, begin another one, and so on.
         while len(records):
-            records = records[self._append(records) :]
-        self._forget()
+            if self._writable is None or self._segments[-1].length == self.segment_size:
+                self._begin_segment()
+            key, first, length = self._segments[-1]
+            taken = min(len(records), self.segment_size - length)
+            self._files[key][length : length + taken] = records[:taken]
+            self._segments[-1] = Segment(key, first, length + taken)
+            self.count += taken
+            records = records[taken:]
+        # Let go of segments that lie wholly before the last `capacity` transitions.
+        while self._segments and self._segments[0].first + self._segments[0].length <= self.count - self.capacity:
+            oldest = self._segments.pop(0)
+            del self._files[oldest.key]
+            (self.folder / _file_name(oldest.key)).unlink(missing_ok=True)
+
+    def _begin_segment(self) -> None:
+        self._writable = uuid.uuid4().int >> 66  # fits a signed 64-bit number
+        self._segments.append(Segment(self._writable, self.count, 0))
+        path = self.folder / _file_name(self._writable)
+        self._files[self._writable] = np.memmap(path, self.record, "w+", shape=(self.segment_size,))
 
     def sample(self, n: int, generator: torch.Generator) -> Sample:
-        """`n` of the last `capacity` transitions, uniformly and with replacement."""
+        """Draw `n` of the last `capacity` transitions, uniformly and with replacement."""
         low = self.count - len(self)
+        # Indices count from the beginning of the run; each segment gives those that lie in it.
         index = torch.randint(low, self.count, (n,), generator=generator).numpy()
         records = np.empty(n, self.record)
         for key, first, length in self._segments:
-            mine = (index >= first) & (index < first + length)
-            records[mine] = self._files[key][index[mine] - first]
+            inside = (index >= first) & (index < first + length)
+            records[inside] = self._files[key][index[inside] - first]
         per_agent = {
             name: [np.ascontiguousarray(records[f"{name}.{g}"]) for g in range(self.groups)] for name in self.per_agent
         }
         return Sample(**per_agent, reward=records["reward"].copy(), terminated=records["terminated"].copy())
 
-    # ------------------------------------------------------------ segments
-
-    def _append(self, records: NDArray[np.void]) -> int:
-        """Write as many as the last segment takes; how many."""
-        if self._own is None or self._segments[-1][2] == self.segment_size:
-            self._begin()
-        key, first, length = self._segments[-1]
-        taken = min(len(records), self.segment_size - length)
-        self._files[key][length : length + taken] = records[:taken]
-        self._segments[-1] = (key, first, length + taken)
-        self.count += taken
-        return taken
-
-    def _begin(self) -> None:
-        self._own = uuid.uuid4().int >> 66  # fits a signed 64-bit number
-        self._segments.append((self._own, self.count, 0))
-        path = self.folder / _file_name(self._own)
-        self._files[self._own] = np.memmap(path, self.record, "w+", shape=(self.segment_size,))
-
-    def _forget(self) -> None:
-        """Let go of segments that lie wholly before the last `capacity` transitions."""
-        while self._segments and self._segments[0][1] + self._segments[0][2] <= self.count - self.capacity:
-            key, _, _ = self._segments.pop(0)
-            del self._files[key]
-            (self.folder / _file_name(key)).unlink(missing_ok=True)
-
     # ------------------------------------------------------------ state
 
     def state_dict(self) -> Arrays:
-        """The cursor and the names of the segments; `link_into` brings the files along."""
+        """Return the cursor and the names of the segments; `link_into` brings the files along."""
         segments = np.array(self._segments, np.int64).reshape(-1, 3)
         return {"count": np.array([self.count]), "segments": segments}
 
     def link_into(self, directory: Path) -> None:
         """Give a snapshot its links to the files that the state names. What was written is on disk then."""
-        if self._own is not None:
-            own = self._files[self._own]
-            assert isinstance(own, np.memmap)
-            own.flush()
-        for key, _, _ in self._segments:
-            os.link(self.folder / _file_name(key), directory / _file_name(key))
+        if self._writable is not None:
+            newest = self._files[self._writable]
+            assert isinstance(newest, np.memmap)
+            newest.flush()
+        for segment in self._segments:
+            os.link(self.folder / _file_name(segment.key), directory / _file_name(segment.key))
 
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:
-        """Go on from a state; `directory`: the snapshot that has its files, None where this object wrote them itself.
+        """Go on from a state.
 
-        Raises SnapshotError where a file is missing.
+        Args:
+            state: what `state_dict` gave.
+            directory: the snapshot that has its files, None where this object wrote them itself.
+
+        Raises:
+            SnapshotError: a file is missing.
         """
-        segments = [(int(key), int(first), int(length)) for key, first, length in state["segments"]]
-        for key, _, _ in segments:
-            self._fetch(_file_name(key), directory)
-        self._drop_all_but([key for key, _, _ in segments])
-        self._segments, self._own = segments, None
-        self.count = int(state["count"][0])
-        for key, _, _ in segments:
-            self._files[key] = np.memmap(self.folder / _file_name(key), self.record, "r", shape=(self.segment_size,))
-
-    def _fetch(self, name: str, directory: Path | None) -> None:
-        path = self.folder / name
-        if path.exists():
-            return
-        try:
-            if directory is None:
-                raise FileNotFoundError(path)
-            os.link(directory / name, path)
-        except OSError as error:
-            raise SnapshotError(
-                f"a state of an off-policy run needs its replay, {name!r} is not in {str(directory)!r} ({error}); "
-                "use save_snapshot and load_snapshot"
-            ) from error
-
-    def _drop_all_but(self, keys: Sequence[int]) -> None:
-        """Of the files that are open; those of states kept in memory stay as long as they are on disk."""
-        for key in [key for key in self._files if key not in keys]:
+        segments = [Segment(int(key), int(first), int(length)) for key, first, length in state["segments"]]
+        for segment in segments:
+            path = self.folder / _file_name(segment.key)
+            if path.exists():
+                continue
+            try:
+                if directory is None:
+                    raise FileNotFoundError(path)
+                os.link(directory / path.name, path)
+            except OSError as error:
+                raise SnapshotError(
+                    f"a state of an off-policy run needs its replay, {path.name!r} is not in {str(directory)!r} "
+                    f"({error}); use save_snapshot and load_snapshot"
+                ) from error
+        # Files of other states stay on disk, for a state that is kept in memory may need them again.
+        for key in self._files.keys() - {segment.key for segment in segments}:
             del self._files[key]
+        self._segments, self._writable = segments, None
+        self.count = int(state["count"][0])
+        for segment in segments:
+            path = self.folder / _file_name(segment.key)
+            self._files[segment.key] = np.memmap(path, self.record, "r", shape=(self.segment_size,))
 
 
 def _file_name(key: int) -> str:

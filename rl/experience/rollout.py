@@ -1,61 +1,67 @@
-"""Whom the task's own reward is paid to, for training. Evaluation, evidence and gate look at the team's, always."""
+"""Rollouts: some steps of a batch of environments under a policy, collected into arrays."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from ...errors import ConfigError
-from ..task import ActionArray, BatchedTask, BoolArray, FloatArray, Step, TaskSpec
-
-# ---------------------------------------------------------------- MERGED rl.reward_view
-
-# team: everybody is paid the team reward. individual: the team reward without what mates' events were paid for.
-# team_and_individual: the team reward, and what the agent's own events were paid for once more.
-RewardView = Literal["team", "individual", "team_and_individual"]
+from ..task import ActionArray, BatchedTask, BoolArray, FloatArray, Step
 
 
-def check_reward_view(view: RewardView, spec: TaskSpec) -> None:
-    """Raises ConfigError where the task does not say what single agents' events are paid."""
-    if view != "team" and not any(event.reward for group in spec.groups for event in group.events):
-        raise ConfigError(
-            f"trainer.reward {view!r} needs events that say what they are paid (EventSpec.reward), task {spec.name!r} "
-            "has none; set it to team, or declare them"
-        )
+class Transitions(Protocol):
+    """Arrays that rewards are computed from: a rollout, or a sample of a replay."""
 
+    @property
+    def features(self) -> list[FloatArray]:
+        """[g] [..., A_g, F_g] of s."""
+        ...
 
-def own_pay(events: list[FloatArray], spec: TaskSpec) -> list[FloatArray]:
-    """[g] [..., A_g, V_g] → [g] [..., A_g]: what the team was paid for each agent's own events (`EventSpec.reward`)."""
-    pay = [np.array([event.reward for event in group.events], np.float32) for group in spec.groups]
-    return [np.asarray(x @ rewards, np.float32) for x, rewards in zip(events, pay, strict=True)]
+    @property
+    def last_features(self) -> list[FloatArray]:
+        """[g] [..., A_g, F_g] of s′, before auto-reset."""
+        ...
 
+    @property
+    def events(self) -> list[FloatArray]:
+        """[g] [..., A_g, V_g]: how often each agent caused each event."""
+        ...
 
-def added_individually(view: RewardView, events: list[FloatArray], spec: TaskSpec) -> list[FloatArray]:
-    """[g] [..., A_g]: what a view adds to the team reward of each agent."""
-    own = own_pay(events, spec)
-    if view == "team_and_individual":
-        return own
-    everybody = sum((x.sum(-1) for x in own), start=np.zeros(own[0].shape[:-1], np.float32))
-    return [np.zeros_like(x) if view == "team" else x - everybody[..., None] for x in own]
+    @property
+    def obs(self) -> list[FloatArray]:
+        """[g] [..., A_g, O_g] of s."""
+        ...
 
+    @property
+    def last_obs(self) -> list[FloatArray]:
+        """[g] [..., A_g, O_g] of s′, before auto-reset."""
+        ...
 
-# ---------------------------------------------------------------- MERGED rl.rollout
-# DOC """Collecting one rollout from a batch of environments."""
+    @property
+    def actions(self) -> list[ActionArray]:
+        """[g] [..., A_g], or [..., A_g, k] in a Box."""
+        ...
 
+    @property
+    def terminated(self) -> FloatArray:
+        """[...]: 1 at true terminations, and 0 at time limits."""
+        ...
 
-class Policy(Protocol):
-    def act(
-        self, obs: list[FloatArray], *, masks: list[BoolArray] | None = None
-    ) -> tuple[list[ActionArray], list[FloatArray]]:
-        """obs [g] [E, A_g, O_g], masks [g] [E, A_g, U] → actions, log-probabilities [g] [E, A_g]."""
+    @property
+    def alive(self) -> list[BoolArray] | None:
+        """[g] [..., A_g] in s; None where nobody leaves early."""
+        ...
+
+    @property
+    def last_alive(self) -> list[BoolArray] | None:
+        """[g] [..., A_g] in s′; None where nobody leaves early."""
         ...
 
 
 @dataclass
 class Rollout:
-    """T steps of E environments. `obs`, `features` are those acted from (s); `last_*` are s', before auto-reset."""
+    """T steps of E environments. `obs`, `features` are those acted from (s); `last_*` are s′, before auto-reset."""
 
     obs: list[FloatArray]  # [g] [T, E, A_g, O_g]
     last_obs: list[FloatArray]
@@ -76,50 +82,81 @@ class Rollout:
 
     @property
     def steps(self) -> int:
-        """Environment steps: all agents acting once is one."""
+        """The number of environment steps: all agents acting once is one."""
         return self.reward.size
 
 
+class Policy(Protocol):
+    """Whatever chooses the actions of a rollout."""
+
+    def act(
+        self, obs: list[FloatArray], *, masks: list[BoolArray] | None = None
+    ) -> tuple[list[ActionArray], list[FloatArray]]:
+        """Choose: obs [g] [E, A_g, O_g], masks [g] [E, A_g, U] → actions, log-probabilities [g] [E, A_g]."""
+        ...
+
+
 class Collector:
-    """Steps a task under a policy; owns the buffers, which the next rollout overwrites."""
+    """Steps a task under a policy.
+
+    Attributes:
+        task: the batch of environments.
+        rollout: the buffers, which the next rollout overwrites.
+    """
 
     def __init__(self, task: BatchedTask, length: int) -> None:
         self.task = task
         groups, shape = task.spec.groups, (length, task.num_envs)
 
-        def buffers(width: str) -> list[FloatArray]:
-            sizes = {"obs": [g.obs_size for g in groups], "features": [len(g.features) for g in groups]}
-            sizes["events"] = [len(g.events) for g in groups]
-            return [np.zeros((*shape, len(g.agents), n), np.float32) for g, n in zip(groups, sizes[width], strict=True)]
+        def per_agent(sizes: list[int]) -> list[FloatArray]:
+            return [np.zeros((*shape, len(g.agents), n), np.float32) for g, n in zip(groups, sizes, strict=True)]
 
-        actions: list[ActionArray] = [
-            np.zeros((*shape, len(g.agents), *g.action_shape), g.action_dtype) for g in groups
-        ]
-        logp = [np.zeros((*shape, len(g.agents)), np.float32) for g in groups]
-        reward, terminated, done, success = (np.zeros(shape, np.float32) for _ in range(4))
+        def masks() -> list[BoolArray] | None:
+            if not task.spec.has_masks:
+                return None
+            return [np.zeros((*shape, len(g.agents), g.n_actions), np.bool_) for g in groups]
+
+        def alive() -> list[BoolArray] | None:
+            return [np.zeros((*shape, len(g.agents)), np.bool_) for g in groups] if task.spec.has_masks else None
+
+        obs, features = [g.obs_size for g in groups], [len(g.features) for g in groups]
         self.rollout = Rollout(
-            buffers("obs"), buffers("obs"), buffers("features"), buffers("features"), buffers("events"),
-            actions, logp, reward, terminated, done, success,
-            *_masks(task.spec, shape), *_masks(task.spec, shape),
-        )  # fmt: skip
-        self.rollout.lost = np.zeros(shape, np.float32)
+            obs=per_agent(obs),
+            last_obs=per_agent(obs),
+            features=per_agent(features),
+            last_features=per_agent(features),
+            events=per_agent([len(g.events) for g in groups]),
+            actions=[np.zeros((*shape, len(g.agents), *g.action_shape), g.action_dtype) for g in groups],
+            logp=[np.zeros((*shape, len(g.agents)), np.float32) for g in groups],
+            reward=np.zeros(shape, np.float32),
+            terminated=np.zeros(shape, np.float32),
+            done=np.zeros(shape, np.float32),
+            success=np.zeros(shape, np.float32),
+            masks=masks(),
+            alive=alive(),
+            last_masks=masks(),
+            last_alive=alive(),
+            lost=np.zeros(shape, np.float32),
+        )
 
     def collect(self, policy: Policy, step: Step) -> Step:
-        """Fill the buffers starting from `step`; returns the step to go on from."""
+        """Fill the buffers starting from `step`, and return the step to go on from."""
         rollout, lost = self.rollout, self.rollout.lost
         assert lost is not None
         for t in range(len(rollout.reward)):
             actions, logps = policy.act(step.obs, masks=step.masks)
+            # Tasks may reuse the arrays of a step at the next one: everything is copied before and after it.
             for g, action in enumerate(actions):
                 rollout.obs[g][t] = step.obs[g]
                 rollout.features[g][t] = step.features[g]
                 rollout.actions[g][t] = action
                 rollout.logp[g][t] = logps[g]
-            _keep(t, rollout.masks, step.masks)
-            _keep(t, rollout.alive, step.alive)
+            _fill_row(t, rollout.masks, step.masks)
+            _fill_row(t, rollout.alive, step.alive)
+            # Now s is recorded; the step gives s′ and what happened on the way.
             step = self.task.step(actions)
-            _keep(t, rollout.last_masks, step.last_masks)
-            _keep(t, rollout.last_alive, step.last_alive)
+            _fill_row(t, rollout.last_masks, step.last_masks)
+            _fill_row(t, rollout.last_alive, step.last_alive)
             for g in range(len(actions)):
                 rollout.last_obs[g][t] = step.last_obs[g]
                 rollout.last_features[g][t] = step.last_features[g]
@@ -132,18 +169,7 @@ class Collector:
         return step
 
 
-Masks = tuple[list[BoolArray], list[BoolArray]] | tuple[None, None]
-
-
-def _masks(spec: TaskSpec, shape: tuple[int, int]) -> Masks:
-    """Room for masks and for who is alive."""
-    if not spec.has_masks:
-        return None, None
-    masks = [np.zeros((*shape, len(group.agents), group.n_actions), np.bool_) for group in spec.groups]
-    return masks, [np.zeros((*shape, len(group.agents)), np.bool_) for group in spec.groups]
-
-
-def _keep(t: int, kept: list[BoolArray] | None, now: list[BoolArray] | None) -> None:
-    """[g] [E, …] into row t of [g] [T, E, …]; nothing where the task has neither masks nor early leavers."""
-    for rows, row in zip(kept or (), now or (), strict=True):
-        rows[t] = row
+def _fill_row(t: int, rows: list[BoolArray] | None, values: list[BoolArray] | None) -> None:
+    """Copy [g] [E, …] into row t of [g] [T, E, …]; nothing where the task has neither masks nor early leavers."""
+    for row, value in zip(rows or (), values or (), strict=True):
+        row[t] = value

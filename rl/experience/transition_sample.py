@@ -1,4 +1,8 @@
-"""A sample of a run's own transitions: what scales are frozen on and proposals are checked against."""
+"""A bounded sample of a run's own transitions: what scales are frozen on and proposals are checked against.
+
+`TransitionSampler` follows the rollouts of a run; `TransitionSample` is what it has at one moment, in memory or as a
+file of a snapshot.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ...errors import SnapshotError
-from ..task import FloatArray, GroupSpec, TaskSpec
-from .episodes import EpisodeTracker
+from ..task import FloatArray, TaskSpec
+from .episodes import Arrays, EpisodeTracker
 from .rollout import Rollout
 
-# ---------------------------------------------------------------- MERGED rl.signals.recorded
-
+CAPACITY = 4096  # transitions that are remembered
+PER_UPDATE = 32  # taken from each rollout, so that the sample reaches 128 updates back
 _PER_GROUP = ("features", "last_features", "events", "end_features")
 _OBS = ("obs", "last_obs", "end_obs")  # of a run that keeps them
 
@@ -26,8 +30,7 @@ _OBS = ("obs", "last_obs", "end_obs")  # of a run that keeps them
 class TransitionSample:
     """`N` transitions and the last non-terminal states of `M` finished episodes. Flags are bool, or 0 and 1.
 
-    `obs` and the other observations are of the same states, for learned terms; empty lists in
-    a run that keeps none.
+    `obs` and the other observations are of the same states, for learned terms; empty lists in a run that keeps none.
     """
 
     features: list[FloatArray]  # [g] [N, A_g, F_g], of s
@@ -49,7 +52,11 @@ class TransitionSample:
 
     @classmethod
     def load(cls, path: Path, spec: TaskSpec | None = None) -> TransitionSample:
-        """Read what `save` wrote. Raises SnapshotError where the file is missing, broken, or not of `spec`'s task."""
+        """Read what `save` wrote.
+
+        Raises:
+            SnapshotError: the file is missing, broken, or not of `spec`'s task.
+        """
         try:
             arrays = load_file(path)
         except (OSError, SafetensorError) as error:
@@ -63,58 +70,60 @@ class TransitionSample:
             recorded = cls(**lists, terminated=arrays["terminated"], end_success=arrays["end_success"])
         except KeyError as error:
             raise SnapshotError(f"recorded transitions lack {error} in {str(path)!r}; take a new snapshot") from error
-        recorded._check_shapes(path)
-        if spec is not None:
-            recorded._check_task(path, spec)
-        return recorded
-
-    def _check_shapes(self, path: Path) -> None:
-        count, ends = len(self.terminated), len(self.end_success)
-        per_state = (*self.features, *self.last_features, *self.events, *self.obs, *self.last_obs)
+        # All arrays must be equally long, and as wide as the task says.
+        count, ends = len(recorded.terminated), len(recorded.end_success)
+        per_state = (*recorded.features, *recorded.last_features, *recorded.events, *recorded.obs, *recorded.last_obs)
         fits = all(len(x) == count for x in per_state)
-        fits &= all(len(x) == ends for x in (*self.end_features, *self.end_obs))
+        fits &= all(len(x) == ends for x in (*recorded.end_features, *recorded.end_obs))
         if not fits:
             raise SnapshotError(
                 f"recorded arrays must all have {count} transitions and {ends} ends, got others in {str(path)!r}; "
                 "take a new snapshot"
             )
-
-    def _check_task(self, path: Path, spec: TaskSpec) -> None:
-        wanted = [(len(g.agents), len(g.features), len(g.events)) for g in spec.groups]
-        got = [(*f.shape[1:], e.shape[-1]) for f, e in zip(self.features, self.events, strict=True)]
-        if got != wanted:
-            raise SnapshotError(
-                f"recorded transitions must have (agents, features, events) {wanted!r} per group as task "
-                f"{spec.name!r}, got {got!r} in {str(path)!r}; use the snapshot with the task it was made on"
-            )
-
-
-# ---------------------------------------------------------------- MERGED rl.recorder
-# DOC """A bounded sample of the run's transitions: what scales are frozen on and proposals are checked against."""
-
-CAPACITY = 4096  # transitions kept
-PER_UPDATE = 32  # taken from each rollout, so that the sample reaches 128 updates back
-
-Arrays = dict[str, NDArray[np.generic]]
+        if spec is not None:
+            wanted = [(len(g.agents), len(g.features), len(g.events)) for g in spec.groups]
+            got = [(*f.shape[1:], e.shape[-1]) for f, e in zip(recorded.features, recorded.events, strict=True)]
+            if got != wanted:
+                raise SnapshotError(
+                    f"recorded transitions must have (agents, features, events) {wanted!r} per group as task "
+                    f"{spec.name!r}, got {got!r} in {str(path)!r}; use the snapshot with the task it was made on"
+                )
+        return recorded
 
 
 class TransitionSampler:
-    """A ring of transitions, drawn with random streams of its own, so that recording never changes training. `with_obs`: what agents observe is kept too, which learned terms are computed from."""
+    """A ring of transitions, drawn with random streams of its own, so that recording never changes training.
+
+    Attributes:
+        spec: the task.
+        views: what is kept of states, `features` and, for learned terms, `obs`.
+        count: how many transitions were taken since the run began.
+        ring: [CAPACITY, …] by name: `terminated`, and by group `events.g`, `features.g`, `last_features.g`, `obs.g`,
+            `last_obs.g`; the first `size` rows are filled.
+    """
 
     def __init__(self, spec: TaskSpec, with_obs: bool = False) -> None:
+        """Begin with nothing; `with_obs`: what agents observe is kept too."""
         self.spec = spec
         self.views = ("features", "obs") if with_obs else ("features",)
         self.count = 0
-        self.ring: dict[str, NDArray[np.float32]] = {"terminated": np.zeros(CAPACITY, np.float32)}
+        self.ring: dict[str, NDArray[Any]] = {"terminated": np.zeros(CAPACITY, np.float32)}
         for g, group in enumerate(spec.groups):
-            agents = len(group.agents)
+            agents, widths = len(group.agents), {"obs": group.obs_size, "features": len(group.features)}
             self.ring[f"events.{g}"] = np.zeros((CAPACITY, agents, len(group.events)), np.float32)
             for view in self.views:
                 for name in (view, f"last_{view}"):
-                    self.ring[f"{name}.{g}"] = np.zeros((CAPACITY, agents, _width(group, view)), np.float32)
+                    self.ring[f"{name}.{g}"] = np.zeros((CAPACITY, agents, widths[view]), np.float32)
+
+    @property
+    def size(self) -> int:
+        """The number of transitions in the ring."""
+        return min(self.count, CAPACITY)
 
     def add(self, rollout: Rollout) -> None:
+        """Take some transitions of a rollout, drawn without replacement; those that were lost are left out."""
         steps, envs = rollout.reward.shape
+        # Seeded by the count: the same rollouts give the same sample, and no other stream is touched.
         rng = np.random.default_rng(self.count)
         chosen = rng.choice(steps * envs, size=min(PER_UPDATE, steps * envs), replace=False)
         if rollout.lost is not None:
@@ -130,37 +139,33 @@ class TransitionSampler:
         self.count += len(chosen)
 
     def recorded(self, episodes: EpisodeTracker) -> TransitionSample:
-        """The sample with the last non-terminal states of recent episodes."""
-        kept = slice(0, min(self.count, CAPACITY))
-        groups = range(len(self.spec.groups))
-        with_obs = (
-            {
-                "obs": [self.ring[f"obs.{g}"][kept] for g in groups],
-                "last_obs": [self.ring[f"last_obs.{g}"][kept] for g in groups],
-                "end_obs": [episodes.recent(f"last_obs.{g}").astype(np.float32) for g in groups],
-            }
-            if "obs" in self.views
-            else {}
-        )
+        """Return the sample with the last non-terminal states of recent episodes."""
+
+        def per_group(name: str) -> list[FloatArray]:
+            return [self.ring[f"{name}.{g}"][: self.size] for g in range(len(self.spec.groups))]
+
+        def at_ends(name: str) -> list[FloatArray]:
+            return [episodes.recent(f"{name}.{g}").astype(np.float32) for g in range(len(self.spec.groups))]
+
+        with_obs = "obs" in self.views
         return TransitionSample(
-            features=[self.ring[f"features.{g}"][kept] for g in groups],
-            last_features=[self.ring[f"last_features.{g}"][kept] for g in groups],
-            events=[self.ring[f"events.{g}"][kept] for g in groups],
-            terminated=self.ring["terminated"][kept],
-            end_features=[episodes.recent(f"last_state.{g}").astype(np.float32) for g in groups],
+            features=per_group("features"),
+            last_features=per_group("last_features"),
+            events=per_group("events"),
+            terminated=self.ring["terminated"][: self.size],
+            end_features=at_ends("last_state"),
             end_success=episodes.recent("successes").astype(np.float32),
-            **with_obs,
+            obs=per_group("obs") if with_obs else [],
+            last_obs=per_group("last_obs") if with_obs else [],
+            end_obs=at_ends("last_obs") if with_obs else [],
         )
 
     def state_dict(self) -> Arrays:
+        """Return the ring and the count as arrays, copied."""
         return {**{k: v.copy() for k, v in self.ring.items()}, "count": np.array([self.count])}
 
     def load_state_dict(self, state: Arrays) -> None:
         """Take over what `state_dict` gave; arrays of older versions that nothing reads any more are left out."""
         for key in self.ring:
-            self.ring[key] = state[key].copy()  # type: ignore[assignment]
+            self.ring[key] = state[key].copy()
         self.count = int(state["count"][0])
-
-
-def _width(group: GroupSpec, view: str) -> int:
-    return group.obs_size if view == "obs" else len(group.features)

@@ -6,8 +6,8 @@ What is played is the task's environments one by one: for a native task its plai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,7 +33,12 @@ class Act(Protocol):
 
 @dataclass(frozen=True)
 class Collected:
-    """`pairs` [g]; `steps`: environment steps that were played (all agents acting once in one environment is one)."""
+    """Pairs that were collected.
+
+    Attributes:
+        pairs: [g].
+        steps: environment steps that were played (all agents acting once in one environment is one).
+    """
 
     pairs: list[Pairs]
     steps: int
@@ -50,15 +55,22 @@ def collect_pairs(
     keep_ties: bool = True,
     spread: int = 1,
 ) -> Collected:
-    """`counts[g]` pairs of agents of group g, drawn at random from all moves but those of staying.
+    """Collect pairs drawn at random from all moves but those of staying. The same arguments give the same pairs.
 
-    `act`: the policy that plays; None for the task's heuristic. Each agent acts uniformly at random in a share of its
-    steps, which is drawn uniformly in `share_random` and anew from time to time: where all are equally skilled all the
-    time, hardly anything is done in another order than usual, and a scorer pays whatever it likes for what it has not
-    seen. Episodes are cut after `episode_steps`.
-    `keep_ties`: whether moves that the heuristic has no preference about are kept. `spread`: times as many moves are
-    played as are kept, and from 2 on a move that was seen before is kept only where others do not suffice: a policy
-    that is stuck makes few moves over and over. The same arguments give the same pairs.
+    Each agent acts uniformly at random in a share of its steps, which is drawn uniformly and anew from time to time:
+    where all are equally skilled all the time, hardly anything is done in another order than usual, and a scorer pays
+    whatever it likes for what it has not seen.
+
+    Args:
+        config: the task.
+        counts: [g], how many pairs of agents of each group.
+        seed: of the episodes and of all that is drawn.
+        act: the policy that plays; None for the task's heuristic.
+        episode_steps: after how many steps episodes are cut, None for the task's own limit.
+        share_random: bounds of the share of random actions, each in 0..1.
+        keep_ties: whether moves that the heuristic has no preference about are kept.
+        spread: times as many moves are played as are kept. From 2 on a move that was seen before is kept only where
+            others do not suffice: a policy that is stuck makes few moves over and over.
 
     Raises:
         PreferenceError: agents choose numbers of a Box, the data policy needs a heuristic that the task does not have,
@@ -72,135 +84,165 @@ def collect_pairs(
             "map the numbers to choices"
         )
     play = _Play(config, spec, seed, episode_steps, keep_ties)
-    policy = play.of_every_skill(act or play.heuristic_policy(), share_random)
-    while not play.enough([count * spread for count in counts]):
+    policy = play.randomised(act or play.heuristic_policy(), share_random)
+    while not play.has_enough([count * spread for count in counts]):
         play.step(policy)
     if spread > 1:
-        for moves in play.moves:
-            moves.mix(play.rng)
-    return Collected(
-        [moves.pairs(g, count) for g, (moves, count) in enumerate(zip(play.moves, counts, strict=True))], play.steps
-    )
+        play.moves = [_new_ones_first(moves, play.rng) for moves in play.moves]
+    # Rows of moves become columns of pairs.
+    pairs = []
+    for g, (moves, count) in enumerate(zip(play.moves, counts, strict=True)):
+        obs, last_obs, agent, action, label, before, after = zip(*moves[:count], strict=True)
+        pairs.append(
+            Pairs(
+                group=g,
+                obs=np.stack(obs),
+                last_obs=np.stack(last_obs),
+                agent=np.array(agent),
+                action=np.array(action),
+                label=np.array(label),
+                before=list(before),
+                after=list(after),
+            )
+        )
+    return Collected(pairs, play.steps)
 
 
-@dataclass
-class _Moves:
-    """Of one group, as they are found."""
+class _Move(NamedTuple):
+    """One agent's move from s to s′; the fields of `Pairs`, in their order."""
 
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    obs: FloatArray
+    last_obs: FloatArray
+    agent: int
+    action: int
+    label: int
+    before: str
+    after: str
 
-    def mix(self, rng: np.random.Generator) -> None:
-        """In random order, but those that are like an earlier one (the same observation and action) last."""
-        mixed = [self.rows[i] for i in rng.permutation(len(self.rows))]
-        moves = np.array([hash((row[0].tobytes(), row[3])) for row in mixed])
-        first = np.zeros(len(mixed), bool)
-        first[np.unique(moves, return_index=True)[1]] = True
-        self.rows = [mixed[i] for i in (*np.flatnonzero(first), *np.flatnonzero(~first))]
 
-    def pairs(self, group: int, count: int) -> Pairs:
-        obs, last_obs, agent, action, label, before, after = zip(*self.rows[:count], strict=True)
-        return Pairs(
-            group, np.stack(obs), np.stack(last_obs), np.array(agent), np.array(action), np.array(label),
-            list(before), list(after),
-        )  # fmt: skip
+def _new_ones_first(moves: list[_Move], rng: np.random.Generator) -> list[_Move]:
+    """Return the moves in random order, but those that repeat an earlier observation and action last."""
+    mixed = [moves[i] for i in rng.permutation(len(moves))]
+    # Equal contents have equal hashes; the first of each goes before all that repeat one.
+    contents = np.array([hash((move.obs.tobytes(), move.action)) for move in mixed])
+    first = np.zeros(len(mixed), bool)
+    first[np.unique(contents, return_index=True)[1]] = True
+    return [mixed[i] for i in (*np.flatnonzero(first), *np.flatnonzero(~first))]
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _PendingMove:
     """A move that is about to be made, and what was before it."""
 
     g: int
-    i: int
+    i: int  # number of the agent in its group
     agent: Any
     action: int
     obs: FloatArray
-    state: Any
+    state: Any  # the heuristic's state
     text: str
 
 
 class _Play:
+    """The task in play.
+
+    Attributes:
+        moves: [g], those that were kept so far.
+        steps: environment steps so far.
+        now: what the agents observe.
+    """
+
     def __init__(
         self, config: TaskConfig, spec: TaskSpec, seed: int, episode_steps: int | None, keep_ties: bool
     ) -> None:
         self.spec, self.keep_ties, self.rng = spec, keep_ties, np.random.default_rng(seed)
         with_ids = config.name is None and config.agent_ids
+        # The shorter of the task's own time limit and the one that is asked for.
         limits = [limit for limit in (config.n_max, episode_steps) if limit is not None]
         factory, limit = plain_task_factory(config), min(limits, default=None)
         self.batch = PettingZooTask(factory, ENVS, config.team_reward, limit, agent_ids=with_ids)
-        self.batch.witness = self._after
-        self.moves = [_Moves() for _ in spec.groups]
+        self.batch.witness = self.judge
+        self.moves: list[list[_Move]] = [[] for _ in spec.groups]
         self.steps = 0
         self.now: Step = self.batch.reset(seed)
-        self._chosen: dict[int, list[_Chosen]] = {}
-        self._seen: list[tuple[int, _Chosen, int, str]] = []
+        self._pending: dict[int, list[_PendingMove]] = {}  # by environment
+        self._judged: list[tuple[int, _PendingMove, int, str]] = []  # environment, move, label, s′ in words
 
-    def enough(self, counts: Sequence[int]) -> bool:
+    def has_enough(self, counts: Sequence[int]) -> bool:
+        """Return whether there are `counts` [g] moves.
+
+        Raises:
+            PreferenceError: they have not come within LONGEST steps.
+        """
         if self.steps > LONGEST:
             raise PreferenceError(
                 f"{counts!r} pairs must come within {LONGEST} steps of {self.spec.name!r}, got "
-                f"{[len(moves.rows) for moves in self.moves]!r}; ask for fewer, or let its agents do more than stay"
+                f"{[len(moves) for moves in self.moves]!r}; ask for fewer, or let its agents do more than stay"
             )
-        return all(len(moves.rows) >= count for moves, count in zip(self.moves, counts, strict=True))
+        return all(len(moves) >= count for moves, count in zip(self.moves, counts, strict=True))
 
     def heuristic_policy(self) -> Act:
-        """Raises PreferenceError where the task has no heuristic to follow."""
+        """Return the policy that follows the task's heuristic.
+
+        Raises:
+            PreferenceError: the task has none.
+        """
         if self.batch.tasks[0].heuristic is None:
             raise PreferenceError(
                 f"the data policy needs the task's heuristic, {self.spec.name!r} has none; give a policy, or write one"
             )
 
         def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:  # noqa: ARG001 it sees more
-            return [self._greedy(g) for g in range(len(self.spec.groups))]
+            chosen: list[ActionArray] = []
+            for ids in self.batch.agent_ids:
+                actions = np.zeros((self.batch.num_envs, len(ids)), np.int64)
+                for e, task in enumerate(self.batch.tasks):
+                    assert task.heuristic is not None
+                    state = task.heuristic.state(task.env)
+                    actions[e] = [task.heuristic.act(agent, state) for agent in ids]
+                chosen.append(actions)
+            return chosen
 
         return act
 
-    def _greedy(self, g: int) -> ActionArray:
-        """[E, A_g]."""
-        ids = self.batch.agent_ids[g]
-        actions = np.zeros((self.batch.num_envs, len(ids)), np.int64)
-        for e, task in enumerate(self.batch.tasks):
-            assert task.heuristic is not None
-            state = task.heuristic.state(task.env)
-            actions[e] = [task.heuristic.act(agent, state) for agent in ids]
-        return actions
-
-    def of_every_skill(self, policy: Act, share_random: tuple[float, float]) -> Act:
-        """The policy, but that each agent acts at random in a share of its steps, see `collect_pairs`."""
-        shares = [self.rng.uniform(*share_random, (self.batch.num_envs, len(g.agents))) for g in self.spec.groups]
+    def randomised(self, policy: Act, share_random: tuple[float, float]) -> Act:
+        """Return the policy, but that each agent acts at random in a share of its steps, see `collect_pairs`."""
+        envs = self.batch.num_envs
+        shares = [self.rng.uniform(*share_random, (envs, len(g.agents))) for g in self.spec.groups]
 
         def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
-            found = []
+            mixed = []
             for g, (actions, share) in enumerate(zip(policy(obs, masks), shares, strict=True)):
+                group = self.spec.groups[g]
+                # Now and then a share is drawn anew.
                 changes = self.rng.random(share.shape) < CHANGE
                 share[changes] = self.rng.uniform(*share_random, int(changes.sum()))
                 at_random = self.rng.random(share.shape) < share
-                found.append(np.where(at_random, self._random(g, None if masks is None else masks[g]), actions))
-            return found
+                # The allowed action with the highest random number is one at random.
+                drawn = self.rng.random((envs, len(group.agents), group.n_actions))
+                allowed = drawn if masks is None else np.where(masks[g], drawn, -1.0)
+                mixed.append(np.where(at_random, allowed.argmax(-1), actions))
+            return mixed
 
         return act
 
-    def _random(self, g: int, mask: BoolArray | None) -> ActionArray:
-        """[E, A_g], of the allowed actions."""
-        group = self.spec.groups[g]
-        drawn = self.rng.random((self.batch.num_envs, len(group.agents), group.n_actions))
-        return np.asarray((drawn if mask is None else np.where(mask, drawn, -1.0)).argmax(-1))
-
     def step(self, policy: Act) -> None:
-        """One joint step of all environments; some of its moves are kept."""
+        """Play one joint step of all environments, and keep some of its moves."""
         actions = policy(self.now.obs, self.now.masks)
-        self._chosen = {e: self._choose(e, task, actions) for e, task in enumerate(self.batch.tasks)}
-        self._seen = []
-        self.now = self.batch.step(actions)
+        self._pending = {e: self.draw_moves(e, task, actions) for e, task in enumerate(self.batch.tasks)}
+        self._judged = []
+        self.now = self.batch.step(actions)  # calls `judge`
         self.steps += self.batch.num_envs
-        for e, move, label, after in self._seen:
+        for e, move, label, after in self._judged:
+            # What a crashed environment shows is not what the move led to.
             if self.now.lost is not None and self.now.lost[e]:
                 continue
             last_obs = self.now.last_obs[move.g][e, move.i].copy()
-            row = (move.obs, last_obs, move.i, move.action, label, move.text, after)
-            self.moves[move.g].rows.append(row)
+            self.moves[move.g].append(_Move(move.obs, last_obs, move.i, move.action, label, move.text, after))
 
-    def _choose(self, e: int, task: Task, actions: list[ActionArray]) -> list[_Chosen]:
-        chosen = []
+    def draw_moves(self, e: int, task: Task, actions: list[ActionArray]) -> list[_PendingMove]:
+        """Draw the moves of environment e that may be kept, before they are made."""
+        moves = []
         for g, group in enumerate(self.spec.groups):
             drawn = self.rng.random(len(group.agents)) < SHARE
             for i, agent in enumerate(self.batch.agent_ids[g]):
@@ -209,15 +251,15 @@ class _Play:
                 if drawn[i] and alive and action != group.stay:
                     state = None if task.heuristic is None else task.heuristic.state(task.env)
                     obs = self.now.obs[g][e, i].copy()
-                    chosen.append(_Chosen(g, i, agent, action, obs, state, task.viewpoint(agent)))
-        return chosen
+                    moves.append(_PendingMove(g, i, agent, action, obs, state, task.viewpoint(agent)))
+        return moves
 
-    def _after(self, e: int, task: Task) -> None:
-        """Environment e stands in s'."""
-        for move in self._chosen.get(e, ()):
+    def judge(self, e: int, task: Task) -> None:
+        """Look at environment e in s′, before auto-reset: what the heuristic says of its moves, and s′ in words."""
+        for move in self._pending.get(e, ()):
             label = NOT_JUDGED
             if task.heuristic is not None:
                 after = task.heuristic.state(task.env)
                 label = task.heuristic.prefers(move.agent, move.state, move.action, after)
             if label or self.keep_ties:
-                self._seen.append((e, move, label, task.viewpoint(move.agent)))
+                self._judged.append((e, move, label, task.viewpoint(move.agent)))

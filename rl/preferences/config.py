@@ -1,4 +1,4 @@
-"""Config of scorers. Imports neither torch nor LangChain."""
+"""Config of rankings and of scorers. Imports neither torch nor LangChain."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ from ..base_config import Config
 
 
 class ScorerConfig(Config):
-    """How a scorer is fitted to ranked pairs (LCA, Lin et al., arXiv 2502.03723, Eq. 3; all sizes are ours).
+    """Settings of fitting a scorer to ranked pairs (LCA, Lin et al., arXiv 2502.03723, Eq. 3; all sizes are ours).
 
-    `members` networks with ReLU layers of `hidden` units, each with its own first weights, its own order of pairs and
-    its own share `held_out` of pairs kept apart. A network stops when its loss on those, with their noisy votes, has
-    not fallen for `patience` epochs or after `max_epochs`, and keeps its best weights: the same rule however noisy the
-    votes are, for a scorer that is trained on memorises wrong votes.
-    `normalise`: scores are divided by the standard deviation of σ(o') − σ(o) over the pairs, so that scorers of
-    different noise pay alike; without it they are log-odds as the paper leaves them, which shrink with the noise.
-    `least_unit`: never divide by less (in log-odds). Where the votes are undecided σ hardly changes, and what is left
-    is noise, which must not be blown up.
+    A network stops when its loss on the pairs that it keeps apart, with their noisy votes, has not fallen for a while,
+    and keeps its best weights: the same rule however noisy the votes are, for a scorer that is trained on memorises
+    wrong votes.
+
+    Attributes:
+        hidden: units of each ReLU layer.
+        lr: learning rate of Adam.
+        batch: pairs in a gradient step.
+        max_epochs: epochs after which a network stops in any case.
+        patience: epochs without a lower loss on the pairs kept apart, after which it stops.
+        held_out: share of the pairs that each network keeps apart.
+        members: networks, each with its own first weights, its own order of pairs and its own pairs kept apart.
+        normalise: scores are divided by the standard deviation of σ(o') − σ(o) over the pairs, so that scorers of
+            different noise pay alike; without it they are log-odds as the paper leaves them, which shrink with the
+            noise.
+        least_unit: never divide by less (in log-odds). Where the votes are undecided σ hardly changes, and what is left
+            is noise, which must not be blown up.
     """
 
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)
@@ -34,19 +43,28 @@ class ScorerConfig(Config):
 
 
 class PreferenceConfig(Config):
-    """Ranking single agents' moves where credit is unclear, and scorers fitted to the rankings (LCA, Lin et al., arXiv
-    2502.03723), which are then offered to the gate like any proposal.
+    """Settings of ranking single agents' moves where credit is unclear (LCA, Lin et al., arXiv 2502.03723).
 
-    `ranker`: `none`; `model`, the one of `llm.ranker`; or `task_heuristic`, a hand-written judge that the task carries
-    (an *oracle* for studies, no model), each of whose votes is right with probability `accuracy`. `pairs`: of states,
-    for each group of agents and each time. `queries`: votes on each pair. `batch`: pairs in one request to a model.
-    `form`: of the learned terms, see `LearnedTerm`. `left_data`: share of recorded states on which the ensemble must
-    disagree as on few of its own pairs, for its data to count as left behind.
+    Scorers are fitted to the rankings, and offered to the gate like any proposal.
 
-    `rounds`: how often moves are ranked in one intervention. Before each time but the first, a fork of the run is
-    trained for `rehearsal` environment steps on what was fitted so far, and its moves are ranked: a policy that does
-    not solve a task knows little of the way there (as DAgger asks where the learner is: Ross et al. 2011). The steps
-    are paid from the budget of branches; where it does not pay for them beside the branches, fewer rounds are held.
+    Moves are ranked in rounds. Before each round but the first, a fork of the run is trained on what was fitted so far,
+    and its moves are ranked: a policy that does not solve a task knows little of the way there (as DAgger asks where
+    the learner is: Ross et al. 2011). These steps are paid from the budget of branches; where it does not pay for them
+    beside the branches, fewer rounds are held.
+
+    Attributes:
+        ranker: `none`; `model`, the one of `llm.ranker`; or `task_heuristic`, a hand-written judge that the task
+            carries (an *oracle* for studies, no model).
+        accuracy: probability with which each vote of the oracle is right.
+        pairs: pairs of states for each group of agents and each round.
+        queries: votes on each pair.
+        batch: pairs in one request to a model.
+        form: of the learned terms, see `LearnedTerm`.
+        left_data: share of recorded states on which the ensemble must disagree as on few of its own pairs, for its data
+            to count as left behind.
+        rounds: how often moves are ranked in one intervention.
+        rehearsal: environment steps that the fork is trained for.
+        scorer: how scorers are fitted.
     """
 
     ranker: Literal["none", "model", "task_heuristic"] = "none"

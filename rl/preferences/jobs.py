@@ -1,9 +1,9 @@
-"""What the processes of `rl.preferences` are asked. Imports neither torch nor LangChain."""
+"""Jobs of the processes of `rl.preferences`, and their answers. Imports neither torch nor LangChain."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import Field, TypeAdapter
 
@@ -14,30 +14,56 @@ RESULT, ANSWERS = "result.json", "answers.jsonl"
 
 
 class CollectJob(Config):
-    """Play the policy of `snapshot`, with agents that act at random in a share of their steps (see `collect_pairs`),
-    and write `counts` pairs by group to `out`; all below `run_dir`. `spread`: as `collect_pairs` has it. `key_steps`:
-    what the team must do is looked for in random play, for the prompt."""
+    """Play a policy and collect pairs; all paths are below `run_dir`.
+
+    The policy plays with agents that act at random in a share of their steps, see `collect_pairs`.
+    """
 
     kind: Literal["collect"] = "collect"
     run_dir: Path
-    snapshot: str
-    counts: list[int]
-    spread: int = 1
-    key_steps: bool = False
+    snapshot: str  # the folder whose policy plays
+    counts: list[int]  # pairs by group
+    spread: int = 1  # as `collect_pairs` has it
+    key_steps: bool = False  # whether random play looks for what the team must do, for the prompt
     seed: int
-    out: str
+    out: str  # the folder that the pairs are written to
 
 
 class FitJob(Config):
-    """Fit one scorer a group to all pairs of `folders` that have answers; what came of it is written to `out`."""
+    """Fit one scorer a group to all pairs that have answers; all paths are below `run_dir`."""
 
     kind: Literal["fit"] = "fit"
     run_dir: Path
-    folders: list[str]
+    folders: list[str]  # those with the pairs
     scorer: ScorerConfig
     seed: int
-    out: str
+    out: str  # the folder that the result is written to
 
 
 Job = Annotated[CollectJob | FitJob, Field(discriminator="kind")]
 JOB: TypeAdapter[Job] = TypeAdapter(Job)
+
+
+class CollectResult(TypedDict):
+    """The answer to a CollectJob, besides the pairs."""
+
+    steps: int  # environment steps that were played
+    key_steps: list[str]  # what the team must do, empty where nobody asked
+    pairs: list[int]  # [g]
+
+
+class GroupFit(TypedDict):
+    """The answer to a FitJob for one group of agents; a whole answer has them by the group's number."""
+
+    scorer: str  # its name
+    pairs: int
+    held_out_loss: float
+    accuracy: float | None  # see `Fitted`
+    agreement: float | None
+    epochs: list[int]
+    usual_disagreement: float  # of the ensemble on its own pairs
+
+
+def result_file(job: Job) -> Path:
+    """Return where the process writes the answer to a job, as its last file."""
+    return job.run_dir / job.out / f"{job.kind}.{RESULT}"

@@ -34,22 +34,25 @@ MAX_EXPONENT = 50.0
 SMALLEST_DIVISOR = 1e-6
 
 Array = NDArray[np.floating[Any]]
-Own = Callable[[str], Array]  # feature name → [..., A]
-Mates = Callable[[str, str], Array]  # ("mean_mates" | "min_mates" | "max_mates", feature name) → [..., A]
+AgentFeature = Callable[[str], Array]  # feature name → [..., A]
+MateStatistic = Callable[[str, str], Array]  # ("mean_mates" | "min_mates" | "max_mates", feature name) → [..., A]
 
 MATE_FUNCTIONS = ("mean_mates", "min_mates", "max_mates")
 GRAMMAR = "write numbers, features, mean_mates/min_mates/max_mates(f), + - * /, one comparison, min max abs clip exp"
 _CHARACTERS = re.compile(r"[A-Za-z0-9_ .,+\-*/()<>=!]*")
 
 
+# ------------------------------------------------------------ operations
+
+
 def bounded(values: Array) -> Array:
-    """float64, NaN as 0, clipped to ±1e9."""
+    """Return float64 with NaN as 0, clipped to ±1e9."""
     plain = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=MAX_VALUE, neginf=-MAX_VALUE)
     return np.clip(plain, -MAX_VALUE, MAX_VALUE)
 
 
 def divide(a: Array, b: Array) -> Array:
-    """Protected division: see the module's docstring."""
+    """Divide; a divisor nearer to zero than 1e-6 counts as ±1e-6."""
     tiny = np.where(b < 0, -SMALLEST_DIVISOR, SMALLEST_DIVISOR)
     return a / np.where(np.abs(b) < SMALLEST_DIVISOR, tiny, b)
 
@@ -78,49 +81,60 @@ _FUNCTIONS: dict[str, tuple[int, int, Callable[..., Array]]] = {
 }
 
 
+# ------------------------------------------------------------ expressions
+
+
 @dataclass(frozen=True)
 class Expression:
-    """A checked expression. `own` and `mates`: names of the features it reads of the agent itself and of its mates."""
+    """A checked expression.
+
+    Attributes:
+        text: as it was written.
+        of_agent: names of the features that it reads of the agent itself.
+        of_mates: names of the features that it reads of the agent's mates.
+        tree: the syntax tree.
+    """
 
     text: str
-    own: frozenset[str]
-    mates: frozenset[str]
+    of_agent: frozenset[str]
+    of_mates: frozenset[str]
     tree: ast.expr = field(repr=False, compare=False)
 
     def names(self) -> frozenset[str]:
-        """All feature names that it reads."""
-        return self.own | self.mates
+        """Return all feature names that it reads."""
+        return self.of_agent | self.of_mates
 
-    def evaluate(self, own: Own, mates: Mates) -> NDArray[np.float64]:
-        """Finite values in ±100, of the lookups' shape; of shape () where the expression reads no feature."""
-        return np.clip(_value(self.tree, own, mates), -MAX_RESULT, MAX_RESULT)
+    def evaluate(self, of_agent: AgentFeature, of_mates: MateStatistic) -> NDArray[np.float64]:
+        """Compute it on arrays.
+
+        Args:
+            of_agent: looks a feature of the agents themselves up.
+            of_mates: looks a statistic of a feature over their mates up.
+
+        Returns:
+            Finite values in ±100, of the shape of what was looked up; of shape () where it reads no feature.
+        """
+        return np.clip(_value(self.tree, of_agent, of_mates), -MAX_RESULT, MAX_RESULT)
 
 
 def parse_expression(text: str) -> Expression:
-    """Raises ExpressionError for anything outside the grammar of this module."""
+    """Read an expression.
+
+    Raises:
+        ExpressionError: anything outside the grammar of this module.
+    """
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"an expression has at most {MAX_LENGTH} characters, got {len(text)}; shorten it")
     if not _CHARACTERS.fullmatch(text):
         wrong = sorted(set(re.sub(_CHARACTERS, "", text)))
         raise ExpressionError(f"an expression is plain arithmetic, got the characters {wrong!r} in {text!r}; {GRAMMAR}")
-    tree = _parse(text)
-    _check_size(tree, text)
-    names = list(_features(tree, text))
-    own = frozenset(name for name, of_mates in names if not of_mates)
-    return Expression(text, own, frozenset(name for name, of_mates in names if of_mates), tree)
-
-
-def _parse(text: str) -> ast.expr:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Python only warns of some malformed numbers: refuse them
-            return ast.parse(text.strip(), mode="eval").body
+            tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ExpressionError(f"an expression must parse, got {text!r} ({error}); {GRAMMAR}") from error
-
-
-def _check_size(tree: ast.expr, text: str) -> None:
-    """Breadth first, so that a deep tree cannot exhaust the stack."""
+    # The size is counted breadth first, so that a deep tree cannot exhaust the stack.
     level, depth, count = [tree], 0, 0
     while level:
         depth, count = depth + 1, count + len(level)
@@ -130,15 +144,19 @@ def _check_size(tree: ast.expr, text: str) -> None:
                 "simplify it or split the term"
             )
         level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+    names = list(_features(tree, text))
+    of_agent = frozenset(name for name, of_mates in names if not of_mates)
+    return Expression(text, of_agent, frozenset(name for name, of_mates in names if of_mates), tree)
 
 
 def _refuse(node: ast.AST, text: str) -> NoReturn:
+    """Raise the error of a part that is not in the grammar."""
     part = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
     raise ExpressionError(f"{part!r} is not allowed in an expression, got {text!r}; {GRAMMAR}")
 
 
 def _features(node: ast.expr, text: str) -> Iterator[tuple[str, bool]]:
-    """(feature, whether of mates) as they occur; raises where a node is not in the grammar."""
+    """Give (feature, whether of mates) as they occur; raise where a node is not in the grammar."""
     match node:
         case ast.Constant(value=value):
             if type(value) not in (int, float) or not abs(value) <= MAX_NUMBER:  # type: ignore[arg-type]
@@ -163,21 +181,22 @@ def _features(node: ast.expr, text: str) -> Iterator[tuple[str, bool]]:
             _refuse(node, text)
 
 
-def _value(node: ast.expr, own: Own, mates: Mates) -> Array:
-    """Only called on trees that `_features` accepted."""
+def _value(node: ast.expr, of_agent: AgentFeature, of_mates: MateStatistic) -> Array:
+    """Compute a tree that `_features` has accepted."""
     match node:
         case ast.Constant(value=value):
             return np.asarray(float(value))  # type: ignore[arg-type]
         case ast.Name(id=name):
-            return bounded(own(name))
+            return bounded(of_agent(name))
         case ast.UnaryOp(operand=operand):
-            return -_value(operand, own, mates)
+            return -_value(operand, of_agent, of_mates)
         case ast.BinOp(left=left, op=op, right=right):
-            return bounded(_BINARY[type(op)](_value(left, own, mates), _value(right, own, mates)))
+            return bounded(_BINARY[type(op)](_value(left, of_agent, of_mates), _value(right, of_agent, of_mates)))
         case ast.Compare(left=left, ops=[op], comparators=[right]):
-            return _COMPARE[type(op)](_value(left, own, mates), _value(right, own, mates)).astype(np.float64)
+            holds = _COMPARE[type(op)](_value(left, of_agent, of_mates), _value(right, of_agent, of_mates))
+            return holds.astype(np.float64)
         case ast.Call(func=ast.Name(id=name), args=[ast.Name(id=feature)]) if name in MATE_FUNCTIONS:
-            return bounded(mates(name, feature))
+            return bounded(of_mates(name, feature))
         case ast.Call(func=ast.Name(id=name), args=args):
-            return bounded(_FUNCTIONS[name][2](*(_value(arg, own, mates) for arg in args)))
+            return bounded(_FUNCTIONS[name][2](*(_value(arg, of_agent, of_mates) for arg in args)))
     raise ExpressionError(f"{ast.unparse(node)!r} cannot be evaluated; parse it with parse_expression")

@@ -1,7 +1,7 @@
-"""A fitted scorer σ(o): how good a state is from one agent's side (LCA, Lin et al., arXiv 2502.03723, section 4).
+"""Fitted scorers σ(o): how good a state is from one agent's side (LCA, Lin et al., arXiv 2502.03723, section 4).
 
-It is data: an ensemble of small ReLU networks in one safetensors file, named by its content. It is evaluated here with
-numpy; `rl.preferences.fit` makes it with torch.
+A scorer is data: an ensemble of small ReLU networks in one safetensors file, named by its content. It is evaluated here
+with numpy; `rl.preferences.fit` makes it with torch. A run keeps its scorers in one folder.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +17,25 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ...errors import SignalError
+from ...files import write_whole
 from ..task import FloatArray
-from .signal import LearnedTerm, Signal
+
+if TYPE_CHECKING:
+    from .signal import Signal
+
+FOLDER = "scorers"  # of a run directory
 
 
 @dataclass(frozen=True)
 class Scorer:
     """`M` networks for observations of `O` numbers; their mean is the score.
 
-    `weights[l]` [M, in, out] and `biases[l]` [M, out]; the last layer has one output. `unit`: the score is divided by
-    it (the standard deviation of σ(o') − σ(o) over the pairs it was fitted to). `anchor`: subtracted first (the highest
-    σ there), so that scores are at most about 0 and a true termination, where a potential counts as zero, pays.
+    Attributes:
+        weights: [M, in, out] by layer; the last layer has one output.
+        biases: [M, out] by layer.
+        unit: what scores are divided by, the standard deviation of σ(o') − σ(o) over the pairs it was fitted to.
+        anchor: what is subtracted first, the highest σ there, so that scores are at most about 0 and a true
+            termination, where a potential counts as zero, pays.
     """
 
     weights: tuple[FloatArray, ...]
@@ -36,17 +45,20 @@ class Scorer:
 
     @property
     def obs_size(self) -> int:
+        """The number of observed numbers, `O`."""
         return int(self.weights[0].shape[1])
 
     def members(self, obs: FloatArray) -> FloatArray:
-        """[..., O] → [M, ...]: what each network says, anchored and in units.
+        """Return the score of each network, anchored and in units: [..., O] → [M, ...].
 
-        Raises SignalError where observations have another size.
+        Raises:
+            SignalError: observations have another size.
         """
         if obs.shape[-1] != self.obs_size:
             raise SignalError(
                 f"a scorer of {self.obs_size} observed numbers got {obs.shape[-1]}; fit one for this task"
             )
+        # All members at once: [1, N, O] times [M, O, …].
         x = obs.reshape(1, -1, obs.shape[-1])
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = x @ weight + bias[:, None]
@@ -56,17 +68,17 @@ class Scorer:
         return np.asarray(scores.reshape(len(x), *obs.shape[:-1]), np.float32)
 
     def score(self, obs: FloatArray) -> FloatArray:
-        """[..., O] → [...]"""
+        """Return the mean over the networks: [..., O] → [...]."""
         return np.asarray(self.members(obs).mean(0), np.float32)
 
     def disagreement(self, obs: FloatArray, last_obs: FloatArray) -> FloatArray:
-        """[P, O] twice → [P]: standard deviation over the networks of the score's change."""
+        """Return the standard deviation over the networks of the score's change: [P, O] twice → [P]."""
         return np.asarray((self.members(last_obs) - self.members(obs)).std(0), np.float32)
 
     # ------------------------------------------------------------ as bytes
 
     def to_bytes(self) -> bytes:
-        """One safetensors file; equal scorers give equal bytes."""
+        """Return the content of a safetensors file; equal scorers give equal bytes."""
         arrays: dict[str, NDArray[np.generic]] = {"scale": np.array([self.unit, self.anchor], np.float64)}
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             arrays |= {f"weight.{i}": np.ascontiguousarray(weight), f"bias.{i}": np.ascontiguousarray(bias)}
@@ -74,7 +86,11 @@ class Scorer:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Scorer:
-        """Raises SignalError where it is no scorer."""
+        """Read what `to_bytes` gave.
+
+        Raises:
+            SignalError: the content is no scorer.
+        """
         try:
             arrays = load(content)
             layers = sum(name.startswith("weight.") for name in arrays)
@@ -90,7 +106,7 @@ class Scorer:
 
     @property
     def name(self) -> str:
-        """Of its content, 16 hex digits."""
+        """16 hex digits of its content."""
         return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
 
 
@@ -102,44 +118,47 @@ class Scorers:
         self._known: dict[str, Scorer] = {}
 
     def add(self, scorer: Scorer) -> str:
-        """Its name, under which it is on disk where there is a folder."""
+        """Keep a scorer and return its name; where there is a folder, it is on disk under that name."""
         name = scorer.name
         self._known[name] = scorer
         if self.folder is not None and not self._path(self.folder, name).exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial = self.folder / f"{name}.partial"
-            partial.write_bytes(scorer.to_bytes())
-            partial.replace(self._path(self.folder, name))
+            write_whole(self._path(self.folder, name), scorer.to_bytes())
         return name
 
     def get(self, name: str) -> Scorer:
-        """Raises SignalError where there is none of that name."""
-        if name not in self._known:
-            self._known[name] = self._read(name)
-        return self._known[name]
+        """Return the scorer of that name.
 
-    def _read(self, name: str) -> Scorer:
-        try:
-            if self.folder is None:
-                raise FileNotFoundError(name)
-            return Scorer.from_bytes(self._path(self.folder, name).read_bytes())
-        except OSError as error:
-            raise SignalError(
-                f"a learned term needs its scorer, {name!r} is not in {str(self.folder)!r}; fit it, or drop the term"
-            ) from error
+        Raises:
+            SignalError: there is none, or its file is no scorer.
+        """
+        if name not in self._known:
+            try:
+                if self.folder is None:
+                    raise FileNotFoundError(name)
+                self._known[name] = Scorer.from_bytes(self._path(self.folder, name).read_bytes())
+            except OSError as error:
+                raise SignalError(
+                    f"a learned term needs its scorer, {name!r} is not in {str(self.folder)!r}; "
+                    "fit it, or drop the term"
+                ) from error
+        return self._known[name]
 
     @staticmethod
     def _path(folder: Path, name: str) -> Path:
         return folder / f"{name}.safetensors"
 
 
+NO_SCORERS = Scorers()  # of a signal without learned terms
+
+
 def copy_scorers(signal: Signal, source: Path, target: Path) -> None:
-    """Those that the signal names, from one folder into another. Raises SignalError for a missing one."""
+    """Copy the scorers that the signal names from one folder into another.
+
+    Raises:
+        SignalError: one is missing.
+    """
     known, new = Scorers(source), Scorers(target)
     for term in signal.terms:
-        if isinstance(term, LearnedTerm):
-            new.add(known.get(term.scorer))
-
-
-FOLDER = "scorers"  # of a run directory
-NO_SCORERS = Scorers()  # of a signal without learned terms
+        for name in term.scorers:
+            new.add(known.get(name))

@@ -1,83 +1,24 @@
-"""The signal: the shaping configuration in force. Data, never code."""
+"""The signal: the shaping configuration in force. Data, never code.
+
+Besides the record itself this file says what "the same signal" means, when a signal only takes away from another, and
+how signals read in reports and logs.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-# ---------------------------------------------------------------- MERGED rl.signals.signal
+from .terms import Term
+from .terms.base import Model
 
 MAX_TERMS = 8
 MAX_BETA = 2.0
 
-TermName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
-
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PotentialTerm(Model):
-    """Φ over features; shapes by γΦ(s′)−Φ(s) (Ng, Harada, Russell 1999), so the optimal policies stay what they are.
-
-    `anneal_steps`: main environment steps over which the weight goes linearly to zero, from the version's first update;
-    the critic is offset by exactly what has left, so that nothing dips. A term that stays in a new version goes on from
-    the weight it has left, over `anneal_steps` anew. None keeps the weight.
-    """
-
-    name: TermName
-    kind: Literal["potential"] = "potential"
-    expression: str = Field(min_length=1, max_length=400)
-    weight: float = Field(default=1.0, ge=-10, le=10)
-    agents: str | list[str] = "all"  # "all", a group's name, or names of agents
-    anneal_steps: int | None = Field(default=None, ge=1_000)
-
-
-class EventTerm(Model):
-    """A bonus each time an agent causes `event`; not policy-invariant, so bounded and decaying linearly to zero."""
-
-    name: TermName
-    kind: Literal["event"] = "event"
-    event: str
-    weight: float = Field(default=0.1, ge=-1, le=1)
-    agents: str | list[str] = "all"
-    decay_steps: int = Field(default=300_000, ge=1_000)  # main environment steps, from the version's first update
-
-
-class LearnedTerm(Model):
-    """A scorer σ that was fitted to rankings of state pairs (LCA, Lin et al., arXiv 2502.03723), as a term.
-
-    `scorer`: its name in the run's folder of scorers, 16 hex digits of its content. `form`: *potential* shapes by
-    γσ(s′)−σ(s), anchored so that σ is about 0 at best; *difference* is the paper's Eq. 4, σ(s′)−σ(s) and zero for an
-    agent that stays, which is no potential and may change what is optimal. `agents`: a group's name, or names of agents
-    that observe what the scorer was fitted to. `anneal_steps` as of a potential.
-    """
-
-    name: TermName
-    kind: Literal["learned"] = "learned"
-    scorer: str = Field(pattern=r"^[0-9a-f]{16}$")
-    form: Literal["potential", "difference"] = "potential"
-    weight: float = Field(default=1.0, ge=-10, le=10)
-    agents: str | list[str]
-    anneal_steps: int | None = Field(default=None, ge=1_000)
-
-
-Term = Annotated[PotentialTerm | EventTerm | LearnedTerm, Field(discriminator="kind")]
-
-
-def is_potential(term: Term) -> TypeGuard[PotentialTerm | LearnedTerm]:
-    """Whether it shapes by γΦ(s′)−Φ(s), which changes no optimum."""
-    return isinstance(term, PotentialTerm) or (isinstance(term, LearnedTerm) and term.form == "potential")
-
-
-def fades_over(term: Term) -> int | None:
-    """Main steps over which it goes to zero, None for a term that stays."""
-    return term.decay_steps if isinstance(term, EventTerm) else term.anneal_steps
-
-
+# The prompt of the Generator shows this docstring to models, as the schema's description.
 class Exploration(Model):
     """How much the policies explore. `entropy`: coefficient of the entropy bonus; for Q-learners the least share of
     random actions; None keeps the trainer's own. `kick`: the actor head is multiplied by this once, when the signal
@@ -89,9 +30,28 @@ class Exploration(Model):
 
 
 class Signal(Model):
-    """What the trainer adds to the team reward: r_i = r_team + beta · scale · Σ_k w_k F_k,i.
+    """The shaping that the trainer adds to the team reward: r_i = r_team + beta · scale · Σ_k w_k F_k,i.
 
-    `scale` is None until it has been frozen on recorded states; inside a version it never changes.
+    Signals are the same, or not, in one of these senses:
+
+    | compared by | beta | scale | exploration | terms |
+    |---|---|---|---|---|
+    | `content_hash` | yes | yes | yes | as they are |
+    | `proposal_hash` | yes | no | yes | as they are |
+    | `shapes_like` | yes | no | no | as they are |
+    | `shape_hash` | no | no | no | in any order, without their names and the spaces in expressions |
+
+    Version, parent and stage never count.
+
+    Attributes:
+        version: a number that only rises, 0 for the signal that a run starts with.
+        stage: the stage of learning at which it was put in force.
+        beta: the strength of all terms together.
+        scale: what turns the terms' own units into returns; None until it has been frozen on recorded states. Inside a
+            version it never changes.
+        parent: the version that it replaced.
+        exploration: how much the policies explore with it.
+        terms: what it rewards, under unique names.
     """
 
     version: int = Field(default=0, ge=0)
@@ -109,104 +69,92 @@ class Signal(Model):
             raise ValueError(f"term names must be unique, got {names!r}; rename one")
         return self
 
+    def content_hash(self) -> str:
+        """Return 16 hex digits of all that it does to learning."""
+        return _digest(json.dumps(self._content(), sort_keys=True))
+
+    def proposal_hash(self) -> str:
+        """Return 16 hex digits of what a proposal says: all but the scale, which is frozen only later."""
+        return _digest(json.dumps(self._content() | {"scale": None}, sort_keys=True))
+
+    def shape_hash(self) -> str:
+        """Return 16 hex digits of what it rewards alone, so that it does not come back under another name."""
+        terms = [term.model_dump(mode="json", exclude={"name"}) for term in self.terms]
+        # White space in an expression says nothing.
+        for term in terms:
+            if "expression" in term:
+                term["expression"] = "".join(term["expression"].split())
+        return _digest(json.dumps(sorted(json.dumps(term, sort_keys=True) for term in terms)))
+
     def shapes_like(self, other: Signal) -> bool:
-        """Same terms at the same strength; exploration, scale and bookkeeping apart."""
+        """Return whether both have the same terms at the same beta."""
         return (self.terms, self.beta) == (other.terms, other.beta)
 
-    def content_hash(self) -> str:
-        """Of what it does to learning: version, parent and stage do not count. 16 hex digits."""
-        content = self.model_dump(mode="json", exclude={"version", "parent", "stage"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    def _content(self) -> dict[str, object]:
+        return self.model_dump(mode="json", exclude={"version", "parent", "stage"})
 
 
-# ---------------------------------------------------------------- MERGED rl.signals.removal
-# DOC """Does a signal only take away from the one in force? Then the gate asks for non-inferiority, not for a gain."""
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+# ------------------------------------------------------------ removals
 
 
 def is_removal(signal: Signal, in_force: Signal) -> bool:
-    """True where `signal` leaves out, weakens or anneals terms, or lowers beta, and has nothing new; versions do not
-    count.
+    """Return whether `signal` only takes away from `in_force`; the gate then asks for non-inferiority, not for a gain.
 
-    Exploration may stay or fall back to the trainer's own; a kick is something new. Weakened means the same sign and a
-    smaller size. A potential that kept its weight may begin to anneal, one that anneals may do so faster. Without
-    terms, beta says nothing.
+    It leaves out, weakens or anneals terms, or lowers beta, and has nothing new; versions do not count. Exploration may
+    stay or fall back to the trainer's own; a kick is something new. Weakened means the same sign and a smaller size. A
+    potential that kept its weight may begin to anneal, one that anneals may do so faster. Without terms, beta says
+    nothing.
     """
-    if not signal.terms:
-        return bool(in_force.terms) and _nothing_to_explore(signal, in_force)
-    old = {term.name: term for term in in_force.terms}
-    known = all(term.name in old and _weaker(term, old[term.name]) for term in signal.terms)
-    less = signal.beta < in_force.beta or signal.terms != in_force.terms
-    return known and less and signal.beta <= in_force.beta and _nothing_to_explore(signal, in_force)
-
-
-def _nothing_to_explore(signal: Signal, in_force: Signal) -> bool:
     new = signal.exploration
-    return new.kick is None and new.entropy in (None, in_force.exploration.entropy)
+    if new.kick is not None or new.entropy not in (None, in_force.exploration.entropy):
+        return False
+    if not signal.terms:
+        return bool(in_force.terms)
+    # Every term is one in force or a weaker one, and something is less than it was.
+    old = {term.name: term for term in in_force.terms}
+    known = all(term.name in old and term.only_weakens(old[term.name]) for term in signal.terms)
+    less = signal.beta < in_force.beta or signal.terms != in_force.terms
+    return known and less and signal.beta <= in_force.beta
 
 
-def _weaker(term: Term, old: Term) -> bool:
-    """Equal but for a weight between zero and the old one, and a potential's weight that leaves no later."""
-    less: dict[str, object] = {"weight": term.weight}
-    if not isinstance(term, EventTerm) and not isinstance(old, EventTerm) and _leaves_no_later(term, old):
-        less["anneal_steps"] = term.anneal_steps
-    same = term == old.model_copy(update=less)
-    return same and abs(term.weight) <= abs(old.weight) and term.weight * old.weight >= 0
-
-
-def _leaves_no_later(term: PotentialTerm | LearnedTerm, old: PotentialTerm | LearnedTerm) -> bool:
-    return term.anneal_steps is not None and (old.anneal_steps is None or term.anneal_steps <= old.anneal_steps)
-
-
-# ---------------------------------------------------------------- MERGED rl.signals.describe
-# DOC """Signals in words, for reports and logs."""
-
-
-def describe_term(term: Term) -> str:
-    """One line: kind, name, what it is, weight, and whom it is for where that is not everybody."""
-    agents = term.agents if isinstance(term.agents, str) else " ".join(term.agents)
-    whom = "" if agents == "all" else f", for {agents}"
-    if isinstance(term, PotentialTerm):
-        return f"potential {term.name}: {term.expression} (weight {term.weight:g}{whom})"
-    if isinstance(term, LearnedTerm):
-        paper = ", difference form" if term.form == "difference" else ""
-        return f"learned {term.name}: scorer {term.scorer} (weight {term.weight:g}{whom}{paper})"
-    return f"event {term.name}: each {term.event} (weight {term.weight:g}, decays over {term.decay_steps} steps{whom})"
+# ------------------------------------------------------------ in words, for reports and logs
 
 
 def describe_signal(signal: Signal) -> list[str]:
-    """A line for the strength and one a term; one line for a signal that adds nothing."""
+    """Return a line for the strength and one a term; one line for a signal that adds nothing."""
     if not signal.terms:
         return ["no shaping"]
     scale = "not frozen" if signal.scale is None else f"{signal.scale:.4g}"
-    return [f"beta {signal.beta:g}, scale {scale}", *(describe_term(term) for term in signal.terms)]
+    return [f"beta {signal.beta:g}, scale {scale}", *(term.describe() for term in signal.terms)]
 
 
 def describe_difference(old: Signal, new: Signal) -> list[str]:
-    """Readable diff: `+` enters, `-` leaves, `~` changes; empty where both do the same."""
-    before, after = {t.name: t for t in old.terms}, {t.name: t for t in new.terms}
-    lines = _changes("beta", old.beta, new.beta)
+    """Return a readable diff: `+` enters, `-` leaves, `~` changes; empty where both do the same."""
+    lines = _change("beta", old.beta, new.beta)
     if old.scale is not None and new.scale is not None:
-        lines += _changes("scale", old.scale, new.scale)
-    lines += _changes("entropy", old.exploration.entropy, new.exploration.entropy)
+        lines += _change("scale", old.scale, new.scale)
+    lines += _change("entropy", old.exploration.entropy, new.exploration.entropy)
     if new.exploration.kick is not None and new.exploration.kick != old.exploration.kick:
         lines.append(f"+ exploration kick: actor head × {new.exploration.kick:g}")
-    lines += [f"- {describe_term(term)}" for name, term in before.items() if name not in after]
+    before, after = {t.name: t for t in old.terms}, {t.name: t for t in new.terms}
+    lines += [f"- {term.describe()}" for name, term in before.items() if name not in after]
     for name, term in after.items():
-        lines += _term_changes(before.get(name), term)
+        was = before.get(name)
+        if was is None:
+            lines.append(f"+ {term.describe()}")
+        elif term == was.model_copy(update={"weight": term.weight}):
+            lines += _change(f"{term.kind} {name}: weight", was.weight, term.weight)
+        else:
+            lines += [f"- {was.describe()}", f"+ {term.describe()}"]
     return lines
 
 
-def _term_changes(old: Term | None, new: Term) -> list[str]:
-    if old is None:
-        return [f"+ {describe_term(new)}"]
-    if old == new:
-        return []
-    if new == old.model_copy(update={"weight": new.weight}):
-        return _changes(f"{new.kind} {new.name}: weight", old.weight, new.weight)
-    return [f"- {describe_term(old)}", f"+ {describe_term(new)}"]
-
-
-def _changes(what: str, old: float | None, new: float | None) -> list[str]:
+def _change(what: str, old: float | None, new: float | None) -> list[str]:
+    """Return the line of one number that changes; none where it stays."""
     if old == new:
         return []
     before, after = ("the trainer's own" if x is None else f"{x:.4g}" for x in (old, new))

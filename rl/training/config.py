@@ -9,8 +9,8 @@ from pydantic import Field
 from ..algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
 from ..base_config import Config
 from ..envs.config import TaskConfig
-from ..experience.rollout import RewardView
 from ..signals.config import SignalConfig
+from ..signals.reward_view import RewardView
 
 
 class EvaluationConfig(Config):

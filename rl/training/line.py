@@ -13,9 +13,10 @@ from ..algorithms.learner import Learned
 from ..algorithms.registry import make_learner
 from ..envs.factory import make_task
 from ..experience.episodes import EpisodeTracker, RolloutText, action_shares, rollout_text
-from ..experience.rollout import Collector, Rollout, check_reward_view
+from ..experience.rollout import Collector, Rollout
 from ..experience.transition_sample import TransitionSampler
 from ..signals.critic_offset import annealed_potential, at_age, carried_over, removed_potential
+from ..signals.reward_view import check_reward_view
 from ..signals.rewards import Rewards
 from ..signals.scorer import Scorers
 from ..signals.shaping import CompiledSignal, Shaping, freeze

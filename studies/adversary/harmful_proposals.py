@@ -21,9 +21,9 @@ import numpy as np
 
 from ...agents.rules import generator as rules_generator
 from ...agents.rules.features import Feature, FeatureRoles, feature_roles, kinds_of_agents
-from ...rl.signals.check import EVENT_LIMIT, EVENT_SHARE
 from ...rl.signals.expression import parse_expression
 from ...rl.signals.signal import MAX_BETA, MAX_TERMS
+from ...rl.signals.terms.event import EVENT_LIMIT, EVENT_SHARE
 from ...rl.stage import STAGES
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ...config.run_config import RunConfig
-from ...rl.experience.rollout import RewardView
+from ...rl.signals.reward_view import RewardView
 from ...rl.training.config import TrainingConfig
 
 FIRST_SEED = 11

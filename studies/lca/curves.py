@@ -16,7 +16,8 @@ from ...rl.preferences.config import ScorerConfig
 from ...rl.preferences.fit import Fitted, fit_scorer
 from ...rl.preferences.votes import confidence, oracle_votes
 from ...rl.processes import one_thread
-from ...rl.signals.signal import LearnedTerm, Signal
+from ...rl.signals.signal import Signal
+from ...rl.signals.terms import LearnedTerm
 from ...rl.training.evaluate import Evaluator
 from ...rl.training.line import TrainingLine
 from ..job_cache import Job, run_jobs

@@ -14,7 +14,7 @@ from ...rl.preferences.config import ScorerConfig
 from ...rl.preferences.fit import fit_scorer
 from ...rl.preferences.pairs import Pairs
 from ...rl.signals.scorer import Scorer
-from ...rl.signals.shaping import difference
+from ...rl.signals.terms.learned import difference
 from ...rl.task import FloatArray
 from ..report import Row
 from .statements import Part, below, judged

@@ -15,7 +15,7 @@ from ...rl.preferences.collect import collect_pairs
 from ...rl.preferences.config import ScorerConfig
 from ...rl.preferences.fit import fit_scorer
 from ...rl.signals.scorer import Scorer
-from ...rl.signals.shaping import difference
+from ...rl.signals.terms.learned import difference
 from ..report import Row
 from .arms import TASKS
 from .statements import Part, above, below, judged

@@ -25,7 +25,7 @@ from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, Proposal, ProposalSet
 from cosignal.errors import InvalidAnswer, ProviderError
-from cosignal.rl.signals.check import CheckReport, check_signal, proposal_hash
+from cosignal.rl.signals.check import CheckReport, check_signal
 from cosignal.rl.signals.signal import Signal
 from pydantic import ValidationError
 from scipy import stats
@@ -148,7 +148,7 @@ def checked(made: Sequence[Proposal]) -> list[CheckReport]:
     for one in made:
         signal = Signal(beta=one.beta, terms=tuple(one.terms), exploration=one.exploration)
         reports.append(check_signal(signal, spec, recorded, in_force, before))
-        before = before | {proposal_hash(signal)}
+        before = before | {signal.proposal_hash()}
     return reports
 
 

@@ -10,7 +10,7 @@ from cosignal.agents.generator import propose
 from cosignal.agents.llm.ledger import Place
 from cosignal.agents.prompt_payload import Tried, build_payload
 from cosignal.agents.schemas import Diagnosis, Failure, Proposal
-from cosignal.rl.signals.signal import PotentialTerm
+from cosignal.rl.signals.terms import PotentialTerm
 from langchain_core.tools import tool
 
 Json = dict[str, Any]

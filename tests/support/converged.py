@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from cosignal.rl.evidence.schema import (
-    Evidence,
-)
+from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.ipc import messages as m
-from cosignal.rl.signals.signal import EventTerm, Exploration, PotentialTerm, Signal
+from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 from fake_run import FakeTrainer
 
 NEAR = PotentialTerm(name="near", expression="-dist_goal / 17", weight=0.7)

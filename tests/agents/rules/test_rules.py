@@ -22,7 +22,8 @@ from cosignal.agents.rules.chat_model import NAME, RulesChatModel
 from cosignal.agents.schemas import Diagnosis, Failure
 from cosignal.errors import InvalidAnswer
 from cosignal.rl.signals.expression import parse_expression
-from cosignal.rl.signals.signal import Exploration, PotentialTerm
+from cosignal.rl.signals.signal import Exploration
+from cosignal.rl.signals.terms import PotentialTerm
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 Json = dict[str, Any]

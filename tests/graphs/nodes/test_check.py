@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from converged import Converged
-from cosignal.rl.signals.signal import PotentialTerm, Signal
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import PotentialTerm
 from cosignal.runs.store import LoopStore
 from fake_run import DIAGNOSIS, GOAL, FakePool, FakeTrainer, Session, proposals
 from loop_runs import goal_helps, nothing_helps, scripts, tables

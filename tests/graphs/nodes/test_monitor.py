@@ -10,7 +10,6 @@ import pytest
 from cosignal.graphs.history import quarantined, tried
 from cosignal.graphs.nodes.monitor import monitor
 from cosignal.rl.ipc import messages as m
-from cosignal.rl.signals.check import shape_hash
 from cosignal.rl.signals.signal import Signal
 from cosignal.runs.events import Decided, NodeEntered, NodeLeft, RolledBack
 from cosignal.runs.store import LoopStore
@@ -192,7 +191,7 @@ async def test_a_rolled_back_signal_never_comes_again(tmp_path: Path) -> None:
     assert causes(run)[:2] == ["promotion", "rollback"]
     assert len(run.trainer.log) == 1
     store = await LoopStore.open(tmp_path)
-    assert await quarantined(store) == {shape_hash(Signal.model_validate(first["signal"]))}
+    assert await quarantined(store) == {Signal.model_validate(first["signal"]).shape_hash()}
     assert [entry.verdict for entry in await tried(store)] == ["rolled_back", "failed_check"]
     await store.close()
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from cosignal.graphs.nodes.observe import has_lasting_shaping, trigger
 from cosignal.rl.ipc.messages import TrainerStatus
-from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 from cosignal.rl.stage import STAGES, Stage
 from hypothesis import given
 from hypothesis import strategies as st

@@ -23,10 +23,12 @@ from cosignal.rl.experience.replay_buffer import Sample
 from cosignal.rl.experience.rollout import Rollout
 from cosignal.rl.signals.rewards import Rewards
 from cosignal.rl.signals.shaping import CompiledSignal
-from cosignal.rl.signals.signal import PotentialTerm, Signal
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import PotentialTerm
 from cosignal.rl.task import FeatureSpec, GroupSpec, TaskSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_transitions import MadeUpTransitions
 
 X = FeatureSpec(name="x", kind="quantity", low=-1, high=1)
 GROUP = GroupSpec(name="agents", agents=("a", "b"), obs_size=3, n_actions=4, features=(X,))
@@ -181,7 +183,8 @@ def test_a_potential_ends_with_the_agent() -> None:
         np.array([[True, True], [False, True], [False, True]]),
     )
     events, no = np.zeros((3, 2, 0), np.float32), np.zeros(3)
-    shaped = signal.shape([x], [x], [events], no, 0.9, alive=[alive], last_alive=[last_alive])
+    left_early = MadeUpTransitions([x], [x], [events], no, alive=[alive], last_alive=[last_alive])
+    shaped = signal.shape(left_early, 0.9)
     assert shaped.total[0] == pytest.approx(np.array([[-0.05, -0.05], [-0.5, -0.05], [0.0, -0.05]]), abs=1e-7)
     left = Rewards(signal, [signal], 0.9, age=0)
     offset = left.offset([x], [alive], [x])

@@ -14,7 +14,8 @@ from cosignal.rl.experience.replay_buffer import Sample
 from cosignal.rl.experience.rollout import Rollout
 from cosignal.rl.signals.rewards import Rewards
 from cosignal.rl.signals.shaping import CompiledSignal
-from cosignal.rl.signals.signal import PotentialTerm, Signal
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import PotentialTerm
 from cosignal.rl.task import FeatureSpec, GroupSpec, TaskSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st

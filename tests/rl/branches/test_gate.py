@@ -25,7 +25,8 @@ from cosignal.rl.branches.gate import (
 )
 from cosignal.rl.branches.horizon import horizon_steps, screening_steps
 from cosignal.rl.ipc.messages import BranchResult
-from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 
 MARGIN = 0.05
 

@@ -10,7 +10,8 @@ import pytest
 from cosignal import RunConfig
 from cosignal.rl.playback.__main__ import play_episode
 from cosignal.rl.playback.schema import PlayedEpisode
-from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 from cosignal.rl.training.checkpoint import save_snapshot
 from cosignal.rl.training.evaluate import Evaluator
 from cosignal.rl.training.line import TrainingLine

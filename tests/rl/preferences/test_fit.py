@@ -10,7 +10,7 @@ import pytest
 import torch
 from cosignal.errors import PreferenceError
 from cosignal.rl.preferences.config import ScorerConfig
-from cosignal.rl.preferences.fit import Fitted, _held_out_change, fit_scorer, scaled
+from cosignal.rl.preferences.fit import Fitted, fit_scorer, held_out_change, scaled
 from cosignal.rl.preferences.pairs import NOT_JUDGED, Pairs
 from cosignal.rl.preferences.votes import agreement, confidence, oracle_votes
 from cosignal.rl.signals.scorer import Scorer
@@ -179,7 +179,7 @@ def test_a_pair_is_judged_by_members_that_kept_it_apart() -> None:
     rise = Scorer((np.array([[[1.0]], [[10.0]]], np.float32),), (np.zeros((2, 1), np.float32),))
     zeros = np.zeros(4, np.int64)
     pairs = Pairs(0, np.zeros((4, 1), np.float32), np.ones((4, 1), np.float32), zeros, zeros, zeros, [""] * 4, [""] * 4)
-    some, found = _held_out_change(rise, pairs, np.array([[0, 1], [1, 3]]))
+    some, found = held_out_change(rise, pairs, np.array([[0, 1], [1, 3]]))
     assert some.tolist() == [True, True, False, True]
     assert found.tolist() == [1, 5.5, 10]
 

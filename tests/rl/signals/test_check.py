@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from cosignal.rl.experience.transition_sample import TransitionSample
-from cosignal.rl.signals.check import check_signal, is_removal, proposal_hash
+from cosignal.rl.signals.check import check_signal
 from cosignal.rl.signals.shaping import freeze
-from cosignal.rl.signals.signal import EventTerm, Exploration, PotentialTerm, Signal
+from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 from cosignal.rl.task import TaskSpec
 
 Record = Callable[..., TransitionSample]
@@ -75,7 +76,7 @@ def test_the_signal_in_force_itself_is_refused(spec: TaskSpec, record: Record) -
 
 
 def test_rejected_signals_are_not_tried_again(spec: TaskSpec, record: Record) -> None:
-    rejected = {proposal_hash(signal(NEAR, scale=7.0, version=2))}
+    rejected = {signal(NEAR, scale=7.0, version=2).proposal_hash()}
     assert "was rejected before" in problems(signal(NEAR), spec, record(), PLAIN, rejected)
     assert problems(signal(FOUND), spec, record(), PLAIN, rejected) == ""
 
@@ -146,40 +147,8 @@ def test_nothing_recorded_is_no_problem(spec: TaskSpec, record: Record) -> None:
     assert problems(signal(NEAR), spec, record(0, ends=0)) == ""
 
 
-# ------------------------------------------------------------ removal
-
-
 def changed(term: Any, **more: Any) -> Any:
     return term.model_copy(update=more)
-
-
-@pytest.mark.parametrize(
-    ("s", "removal"),
-    [
-        (signal(), True),
-        (signal(beta=2.0), True),  # without terms beta says nothing
-        (signal(NEAR), True),
-        (signal(FOUND, NEAR, beta=0.4), True),
-        (signal(changed(NEAR, weight=0.2), FOUND), True),
-        (signal(changed(NEAR, weight=0.0)), True),
-        (signal(NEAR, FOUND), False),  # the same
-        (signal(NEAR, beta=0.6), False),
-        (signal(changed(NEAR, weight=1.5)), False),
-        (signal(changed(NEAR, weight=-0.5)), False),
-        (signal(changed(NEAR, expression="-dist")), False),
-        (signal(changed(NEAR, agents="scouts")), False),
-        (signal(changed(FOUND, decay_steps=9999)), False),
-        (signal(changed(NEAR, name="other")), False),
-        (signal(NEAR, exploration=Exploration(kick=0.1)), False),
-        (signal(exploration=Exploration(entropy=0.1)), False),
-    ],
-)
-def test_is_removal(s: Signal, removal: bool) -> None:
-    assert is_removal(s, BOTH) is removal
-
-
-def test_there_is_nothing_to_remove_from_a_plain_signal() -> None:
-    assert not is_removal(signal(), PLAIN)
 
 
 def test_a_removal_is_not_asked_about_its_potentials(spec: TaskSpec, record: Record) -> None:
@@ -188,4 +157,4 @@ def test_a_removal_is_not_asked_about_its_potentials(spec: TaskSpec, record: Rec
         report = check_signal(s, spec, far, BOTH, set())
         assert report.problems == []
         assert any("judged by non-inferiority" in note for note in report.notes)
-    assert "was rejected before" in problems(signal(), spec, far, BOTH, {proposal_hash(signal())})
+    assert "was rejected before" in problems(signal(), spec, far, BOTH, {signal().proposal_hash()})

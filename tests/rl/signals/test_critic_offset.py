@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from cosignal.rl.signals.critic_offset import annealed_potential, at_age, carried_over, removed_potential
 from cosignal.rl.signals.shaping import CompiledSignal
-from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 from cosignal.rl.task import TaskSpec
 from hypothesis import given
 from hypothesis import strategies as st

@@ -67,8 +67,8 @@ def test_features_that_are_no_numbers_count_as_zero_and_infinity_is_clipped() ->
 
 def test_names() -> None:
     expression = parse_expression("near - mean_mates(far) + clip(near, 0, zero)")
-    assert expression.own == {"near", "zero"}
-    assert expression.mates == {"far"}
+    assert expression.of_agent == {"near", "zero"}
+    assert expression.of_mates == {"far"}
     assert expression.names() == {"near", "far", "zero"}
 
 

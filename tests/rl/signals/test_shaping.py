@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.errors import ExpressionError, SignalError
+from cosignal.errors import SignalError
 from cosignal.rl.experience.transition_sample import TransitionSample
-from cosignal.rl.signals.shaping import CompiledSignal, Shaping, fading, freeze, frozen_scale
-from cosignal.rl.signals.signal import EventTerm, PotentialTerm, Signal
+from cosignal.rl.signals.shaping import CompiledSignal, Shaping, freeze, frozen_scale
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import EventTerm, PotentialTerm
+from cosignal.rl.signals.terms.base import fading
 from cosignal.rl.task import TaskSpec
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_transitions import MadeUpTransitions
 
 SCOUTS = np.array([[1.0, 0.0], [4.0, 1.0]], np.float32)  # [agent] (dist, seen)
 LIFTER = np.array([[5.0, 7.0]], np.float32)  # (load, dist)
@@ -28,102 +31,27 @@ def potential(expression: str, **more: Any) -> PotentialTerm:
     return PotentialTerm(**{"name": "phi", "expression": expression, **more})
 
 
-def phi(spec: TaskSpec, *terms: PotentialTerm | EventTerm) -> list[list[float]]:
-    return [x.tolist() for x in CompiledSignal(signal(*terms), spec).potential([SCOUTS, LIFTER])]
-
-
-# ------------------------------------------------------------ potentials
-
-
-@pytest.mark.parametrize(
-    ("expression", "agents", "values"),
-    [
-        ("-dist / 2", "all", [[-0.5, -2], [-3.5]]),
-        ("seen", "all", [[0, 1], [0]]),  # lifters have no such feature
-        ("load", "all", [[0, 0], [5]]),
-        ("3", "all", [[3, 3], [3]]),
-        ("dist", "scouts", [[1, 4], [0]]),
-        ("dist", ["scout_1", "lifter_0"], [[0, 4], [7]]),
-        ("mean_mates(dist)", "all", [[5.5, 4], [2.5]]),  # of the two others, whatever their group
-        ("min_mates(dist)", "all", [[4, 1], [1]]),
-        ("max_mates(dist)", "all", [[7, 7], [4]]),
-        ("mean_mates(seen)", "all", [[1, 0], [0.5]]),  # the lifter has mates that have it
-        ("mean_mates(load)", "all", [[5, 5], [5]]),  # the lifter has no mate with a load: its own
-        ("dist < min_mates(dist)", "all", [[1, 0], [0]]),
-    ],
-)
-def test_potential(spec: TaskSpec, expression: str, agents: Any, values: list[list[float]]) -> None:
-    assert phi(spec, potential(expression, agents=agents)) == values
-
-
-def test_potentials_add_up_with_their_weights(spec: TaskSpec) -> None:
-    terms = [
-        potential("dist", name="a", weight=2),
-        potential("seen", name="b", weight=-1),
-        EventTerm(name="c", event="found"),
-    ]
-    assert phi(spec, *terms) == [[2, 7], [14]]
-    compiled = CompiledSignal(signal(*terms), spec)
-    assert [x.tolist() for x in compiled.term_potential(0, [SCOUTS, LIFTER])] == [[1, 4], [7]]
-    assert [x.tolist() for x in compiled.term_potential(2, [SCOUTS, LIFTER])] == [[0, 0], [0]]
-
-
-def test_any_leading_shape(spec: TaskSpec) -> None:
-    compiled = CompiledSignal(signal(potential("dist - mean_mates(dist)")), spec)
-    features = [np.broadcast_to(SCOUTS, (3, 5, 2, 2)), np.broadcast_to(LIFTER, (3, 5, 1, 2))]
-    got = compiled.potential(features)
-    assert [x.shape for x in got] == [(3, 5, 2), (3, 5, 1)]
-    assert got[0].dtype == np.float32
-    np.testing.assert_array_equal(got[0][2, 4], [-4.5, 0])
-
-
-@pytest.mark.parametrize(
-    ("term", "message"),
-    [
-        (potential("-dits"), "reads feature 'dits', which this task does not have; did you mean 'dist'"),
-        (potential("min_mates(zzz)"), r"'zzz', which this task does not have; it has \['dist', 'load', 'seen'\]"),
-        (potential("load + seen"), r"needs features \['load', 'seen'\] in one group"),
-        (potential("seen", agents="lifters"), "group 'lifters' lacks"),
-        (potential("seen", agents=["scout_0", "lifter_0"]), "group 'lifters' lacks"),
-        (potential("dist", agents="scuots"), "got 'scuots'; did you mean 'scouts'"),
-        (potential("dist", agents="scout_0"), r"got 'scout_0'; write one agent as a list: \[scout_0\]"),
-        (potential("dist", agents=["scout_7"]), "no agent is called 'scout_7'; did you mean"),
-        (potential("dist", agents=[]), "at least one agent"),
-        (
-            EventTerm(name="e", event="fuond"),
-            "reads event 'fuond', which this task does not have; did you mean 'found'",
-        ),
-        (EventTerm(name="e", event="found", agents="lifters"), "group 'lifters' lacks some of its events"),
-    ],
-)
-def test_signals_that_do_not_fit_the_task(spec: TaskSpec, term: Any, message: str) -> None:
-    with pytest.raises(SignalError, match=message):
-        CompiledSignal(signal(term), spec)
-
-
-def test_a_bad_expression_is_a_signal_error(spec: TaskSpec) -> None:
-    with pytest.raises(ExpressionError):
-        CompiledSignal(signal(potential("dist ** 2")), spec)
-
-
 # ------------------------------------------------------------ shaping
 
 
-def transition(batch: tuple[int, ...] = ()) -> dict[str, Any]:
-    later = [SCOUTS - np.array([1, 0], np.float32), LIFTER]
-    events = [np.array([[1, 0], [2, 5]], np.float32), np.array([[1]], np.float32)]
-    return {
-        "features": [np.broadcast_to(x, (*batch, *x.shape)) for x in (SCOUTS, LIFTER)],
-        "last_features": [np.broadcast_to(x, (*batch, *x.shape)) for x in later],
-        "events": [np.broadcast_to(x, (*batch, *x.shape)) for x in events],
-        "terminated": np.zeros(batch, bool),
-        "gamma": 0.9,
-    }
+GAMMA = 0.9
+
+
+def transition(batch: tuple[int, ...] = ()) -> MadeUpTransitions:
+    def repeated(*arrays: np.ndarray) -> list[np.ndarray]:
+        return [np.broadcast_to(x.astype(np.float32), (*batch, *x.shape)) for x in arrays]
+
+    return MadeUpTransitions(
+        features=repeated(SCOUTS, LIFTER),
+        last_features=repeated(SCOUTS - np.array([1, 0]), LIFTER),
+        events=repeated(np.array([[1, 0], [2, 5]]), np.array([[1]])),
+        terminated=np.zeros(batch, bool),
+    )
 
 
 def test_shape_by_hand(spec: TaskSpec) -> None:
     terms = [potential("-dist", weight=2), EventTerm(name="e", event="found", weight=0.1, decay_steps=1000)]
-    got = CompiledSignal(signal(*terms), spec).shape(**transition(), steps_since_start=250)
+    got = CompiledSignal(signal(*terms), spec).shape(transition(), GAMMA, 250)
     # beta · scale = 1; scouts 2·(0.9·(−0) + 1), 2·(0.9·(−3) + 4); lifter 2·(0.9·(−7) + 7); events 0.1·0.75·count
     np.testing.assert_allclose(got.per_term[0][0], [2, 2.6], rtol=1e-6)
     np.testing.assert_allclose(got.per_term[0][1], [1.4], rtol=1e-6)
@@ -137,16 +65,16 @@ def test_shape_by_hand(spec: TaskSpec) -> None:
 def test_the_potential_is_zero_at_true_terminations_only(spec: TaskSpec) -> None:
     """The caller passes `terminated` alone: a truncated step keeps Φ(s′)."""
     compiled = CompiledSignal(signal(potential("dist")), spec)
-    data = transition((2,)) | {"terminated": np.array([True, False])}
-    got = compiled.shape(**data).total
+    data = replace(transition((2,)), terminated=np.array([True, False]))
+    got = compiled.shape(data, GAMMA).total
     np.testing.assert_allclose(got[0], [[-1, -4], [-1, -1.3]], rtol=1e-6)
-    numbers = compiled.shape(**data | {"terminated": np.array([1.0, 0.0], np.float32)}).total
+    numbers = compiled.shape(replace(data, terminated=np.array([1.0, 0.0], np.float32)), GAMMA).total
     np.testing.assert_array_equal(numbers[0], got[0])
 
 
 def test_steps_since_start_may_differ_by_environment(spec: TaskSpec) -> None:
     compiled = CompiledSignal(signal(EventTerm(name="e", event="lifted", weight=1, decay_steps=1000)), spec)
-    got = compiled.shape(**transition((3,)), steps_since_start=np.array([0, 500, 2000])).total
+    got = compiled.shape(transition((3,)), GAMMA, np.array([0, 500, 2000])).total
     np.testing.assert_array_equal(got[1], [[1], [0.5], [0]])
 
 
@@ -158,7 +86,7 @@ def test_fading() -> None:
 def test_an_annealing_potential_weighs_less_by_the_age_of_its_version(spec: TaskSpec) -> None:
     terms = [potential("-dist", weight=2, anneal_steps=1000), potential("-dist", name="stays", weight=1)]
     compiled = CompiledSignal(signal(*terms), spec)
-    got = compiled.shape(**transition((4,)), steps_since_start=np.array([0, 250, 1000, 5000]))
+    got = compiled.shape(transition((4,)), GAMMA, np.array([0, 250, 1000, 5000]))
     # beta · scale = 1; the lifter's 2·(0.9·(−7) + 7) = 1.4 falls to nothing, and its 0.7 stays
     np.testing.assert_allclose(got.per_term[0][1], [[1.4], [1.05], [0], [0]], rtol=1e-6)
     np.testing.assert_allclose(got.per_term[1][1], [[0.7]] * 4, rtol=1e-6)
@@ -166,7 +94,7 @@ def test_an_annealing_potential_weighs_less_by_the_age_of_its_version(spec: Task
 
 
 def test_a_signal_without_terms_adds_nothing(spec: TaskSpec) -> None:
-    got = CompiledSignal(signal(), spec).shape(**transition((4,)))
+    got = CompiledSignal(signal(), spec).shape(transition((4,)), GAMMA)
     assert got.per_term == []
     assert [x.shape for x in got.total] == [(4, 2), (4, 1)]
     assert not any(x.any() for x in got.total)
@@ -174,7 +102,7 @@ def test_a_signal_without_terms_adds_nothing(spec: TaskSpec) -> None:
 
 def test_shaping_needs_a_frozen_scale(spec: TaskSpec) -> None:
     with pytest.raises(SignalError, match="frozen scale, got scale None"):
-        CompiledSignal(signal(potential("dist"), scale=None), spec).shape(**transition())
+        CompiledSignal(signal(potential("dist"), scale=None), spec).shape(transition(), GAMMA)
 
 
 # ------------------------------------------------------------ laws
@@ -192,11 +120,15 @@ def episode(seed: int, length: int) -> tuple[list[np.ndarray], list[np.ndarray]]
     return states, events
 
 
+def steps_of(states: list[np.ndarray], events: list[np.ndarray], terminated: np.ndarray) -> MadeUpTransitions:
+    return MadeUpTransitions([x[:-1] for x in states], [x[1:] for x in states], events, terminated)
+
+
 def shaped(spec: TaskSpec, s: Signal, seed: int, length: int, *, terminated: bool, gamma: float) -> list[np.ndarray]:
     states, events = episode(seed, length)
     flags = np.zeros(length, bool)
     flags[-1] = terminated
-    return CompiledSignal(s, spec).shape([x[:-1] for x in states], [x[1:] for x in states], events, flags, gamma).total
+    return CompiledSignal(s, spec).shape(steps_of(states, events, flags), gamma).total
 
 
 @given(expressions, seeds, st.integers(1, 30), st.booleans(), st.floats(0.5, 1))
@@ -229,7 +161,7 @@ def test_every_term_is_linear_in_beta_and_scale_and_the_total_is_their_sum(
 
     def run(beta: float, scale: float) -> Shaping:
         compiled = CompiledSignal(s.model_copy(update={"beta": beta, "scale": scale}), spec)
-        return compiled.shape([x[:-1] for x in states], [x[1:] for x in states], events, np.zeros(5, bool), 0.9)
+        return compiled.shape(steps_of(states, events, np.zeros(5, bool)), GAMMA)
 
     unit, other = run(1.0, 1.0), run(beta, scale)
     for one, same in zip(unit.per_term, other.per_term, strict=True):
@@ -246,7 +178,7 @@ def test_swapping_agents_of_a_group_swaps_their_shaping(spec: TaskSpec, expressi
 
     def run(order: list[int]) -> list[np.ndarray]:
         s, e = [states[0][:, order], states[1]], [events[0][:, order], events[1]]
-        return compiled.shape([x[:-1] for x in s], [x[1:] for x in s], e, np.zeros(5, bool), 0.9).total
+        return compiled.shape(steps_of(s, e, np.zeros(5, bool)), GAMMA).total
 
     straight, swapped = run([0, 1]), run([1, 0])
     np.testing.assert_allclose(swapped[0], straight[0][:, [1, 0]], rtol=1e-5, atol=1e-5)

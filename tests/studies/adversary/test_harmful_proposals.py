@@ -22,7 +22,8 @@ from cosignal.rl.envs.two_switch.spec import two_switch_spec
 from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.signals.check import check_signal
 from cosignal.rl.signals.shaping import CompiledSignal
-from cosignal.rl.signals.signal import EventTerm, Signal
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import EventTerm
 from cosignal.studies.adversary import harmful_proposals as h
 from cosignal.studies.two_switch import HAND_MADE
 from numpy.typing import NDArray

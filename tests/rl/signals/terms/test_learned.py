@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.errors import ConfigError, SignalError
+from cosignal.errors import SignalError
 from cosignal.rl.algorithms.config import VDNConfig
 from cosignal.rl.branches.gate import signal_kind
 from cosignal.rl.branches.run_branch import run_branch
-from cosignal.rl.envs.config import TaskConfig
-from cosignal.rl.experience.rollout import added_individually
 from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.check import check_signal
 from cosignal.rl.signals.critic_offset import annealed_potential, removed_potential
 from cosignal.rl.signals.scorer import FOLDER, Scorer, Scorers
 from cosignal.rl.signals.shaping import CompiledSignal, frozen_scale
-from cosignal.rl.signals.signal import Exploration, LearnedTerm, PotentialTerm, Signal, describe_term, is_removal
-from cosignal.rl.task import EventSpec, TaskSpec
+from cosignal.rl.signals.signal import Exploration, Signal, is_removal
+from cosignal.rl.signals.terms import LearnedTerm, PotentialTerm
+from cosignal.rl.task import TaskSpec
 from cosignal.rl.training.checkpoint import load_snapshot, pack, save_snapshot
 from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.line import TrainingLine
+from made_up_transitions import MadeUpTransitions
 from training_lines import assert_same_state, small_config
 
 # σ = x₀ − 2 x₁ of what is observed, computed by hand in the tests.
@@ -50,9 +50,10 @@ def signal(*terms: Any, **more: Any) -> Signal:
 
 def shaped(spec: TaskSpec, term: LearnedTerm, terminated: float = 0.0, age: int = 0) -> list[float]:
     compiled = CompiledSignal(signal(term), spec, SCORERS)
-    found = compiled.shape(
-        FEATURES, FEATURES, EVENTS, np.array([terminated]), 0.9, age, obs=OBS, last_obs=LAST_OBS, actions=ACTIONS
+    transitions = MadeUpTransitions(
+        FEATURES, FEATURES, EVENTS, np.array([terminated]), obs=OBS, last_obs=LAST_OBS, actions=ACTIONS
     )
+    found = compiled.shape(transitions, 0.9, age)
     return [*found.total[0].ravel().tolist(), *found.total[1].ravel().tolist()]
 
 
@@ -82,9 +83,7 @@ def test_what_it_needs_is_asked_for(spec: TaskSpec) -> None:
         CompiledSignal(signal(learned()), wide, SCORERS)
     compiled = CompiledSignal(signal(learned(form="difference")), spec, SCORERS)
     with pytest.raises(SignalError, match="were not recorded"):
-        compiled.potential(FEATURES) and compiled.heights(FEATURES)
-    with pytest.raises(SignalError, match="actions, got none"):
-        compiled.shape(FEATURES, FEATURES, EVENTS, np.zeros(1), 0.9, obs=OBS, last_obs=LAST_OBS)
+        compiled.state_values(FEATURES)
 
 
 def test_only_a_potential_leaves_an_offset(spec: TaskSpec) -> None:
@@ -104,7 +103,7 @@ def test_removal_and_kind(spec: TaskSpec) -> None:
     assert not is_removal(signal(learned()), signal())
     assert signal_kind(signal(learned())) == "potential"
     assert signal_kind(signal(learned(form="difference"))) == "event"  # it may change what is optimal
-    assert describe_term(learned(form="difference")) == (
+    assert learned(form="difference").describe() == (
         f"learned sigma: scorer {NAME} (weight 1, for scouts, difference form)"
     )
 
@@ -209,31 +208,3 @@ def test_a_branch_finds_its_scorer_in_the_folder_that_its_job_comes_with(tmp_pat
     (tmp_path / "branches").mkdir()
     assert run_branch(TrainingLine(config), tmp_path, job).signal.terms == (term,)  # a worker without a folder
     assert f"{FOLDER}/{name}.safetensors" in pack(tmp_path, "snap")
-
-
-# ------------------------------------------------------------ whom the task's reward is paid to
-
-
-def test_reward_views_by_hand(spec: TaskSpec) -> None:
-    paid = (EventSpec(name="found", reward=2.0), EventSpec(name="turned", repeatable=True))
-    groups = (
-        spec.groups[0].model_copy(update={"events": paid}),
-        spec.groups[1].model_copy(update={"events": (EventSpec(name="lifted", reward=1.0),)}),
-    )
-    events = [np.array([[[1, 7], [0, 3]]], np.float32), np.array([[[1]]], np.float32)]
-    paying = spec.model_copy(update={"groups": groups})
-    found = {
-        view: [x.ravel().tolist() for x in added_individually(view, events, paying)]
-        for view in ("team", "individual", "team_and_individual")
-    }
-    assert found == {
-        "team": [[0, 0], [0]],
-        "individual": [[-1, -3], [-2]],  # 3 were paid: each keeps its own 2, 0, 1
-        "team_and_individual": [[2, 0], [1]],
-    }
-
-
-def test_a_reward_view_needs_paid_events() -> None:
-    task = TaskConfig(env="small_tasks:Walk")
-    with pytest.raises(ConfigError, match="needs events that say what they are paid"):
-        TrainingLine(small_config(reward="individual").model_copy(update={"task": task}))

@@ -11,7 +11,8 @@ from cosignal.rl.envs.two_switch.game import TwoSwitchGame
 from cosignal.rl.preferences.config import ScorerConfig
 from cosignal.rl.preferences.fit import scaled
 from cosignal.rl.signals.scorer import Scorer
-from cosignal.rl.signals.shaping import difference, potential_shaping
+from cosignal.rl.signals.terms.base import potential_shaping
+from cosignal.rl.signals.terms.learned import difference
 from hypothesis import given
 from hypothesis import strategies as st
 from ranked_moves import two_switch_pairs

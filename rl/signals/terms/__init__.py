@@ -1,0 +1,33 @@
+"""The kinds of terms that a signal is made of, one file a kind.
+
+A kind owns its fields in JSON, its value on transitions, its fading, its checks and its description; the rest of the
+package asks a term and never what kind it is. A new kind is a file here and a line in `Term` and `TERM_KINDS`, and the
+table of `rl/stage.py` says at which stages it may be proposed.
+
+base          the base classes: a term as data, and compiled for a task
+agent_masks   which agents a term applies to
+potential     Φ over features, paid as γΦ(s′) − Φ(s)
+event         a decaying bonus for an event
+learned       a scorer that was fitted to rankings
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import Field
+
+from .base import BaseTerm
+from .event import EventTerm
+from .learned import LearnedTerm
+from .potential import PotentialTerm
+
+__all__ = ["TERM_KINDS", "EventTerm", "LearnedTerm", "PotentialTerm", "Term"]
+
+Term = Annotated[PotentialTerm | EventTerm | LearnedTerm, Field(discriminator="kind")]
+
+TERM_KINDS: Mapping[str, type[BaseTerm]] = MappingProxyType(
+    {"potential": PotentialTerm, "event": EventTerm, "learned": LearnedTerm}
+)
