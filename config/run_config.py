@@ -19,7 +19,6 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from ..agents.config import LLMConfig
 from ..errors import ConfigError
 from ..examples import example_path
-from ..rl.algorithms.config import IPPOConfig
 from ..rl.base_config import Config
 from ..rl.branches.config import BranchConfig, GateConfig
 from ..rl.envs.config import TaskConfig
@@ -115,14 +114,7 @@ class RunConfig(Config):
         rule = f"must be at least one update, trainer.envs × trainer.rollout = {update:_} steps"
         for key, value in (("trainer.steps", self.trainer.steps), ("adaptation.interval", self.adaptation.interval)):
             _require(value >= update, key, rule, value, "raise it")
-        chosen, key = self.trainer.chosen, f"trainer.{self.trainer.algorithm}"
-        if isinstance(chosen, IPPOConfig):
-            rule = f"must be at most the {update:_} samples of an update"
-            _require(chosen.minibatches <= update, f"{key}.minibatches", rule, chosen.minibatches, "lower it")
-        else:
-            rule = f"must be at least {key}.batch_size = {chosen.batch_size:_}"
-            enough = chosen.buffer_size >= chosen.batch_size
-            _require(enough, f"{key}.buffer_size", rule, chosen.buffer_size, "raise it")
+        self.trainer.algorithm_config.check_update_size(f"trainer.{self.trainer.algorithm}", update)
         horizon = self.branches.horizon
         rule = f"must be at least two updates, {2 * update:_} steps, since screening runs half of it"
         _require(horizon == "auto" or horizon >= 2 * update, "branches.horizon", rule, horizon, "raise it or set auto")

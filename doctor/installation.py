@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from ..errors import ConfigError
 from ..packages import installed_version
-from ..rl.ipc.launcher import runtime_dir
+from ..rl.ipc.launcher import make_runtime_dir
 from ..rl.processes import check_device as check_device_of_torch
 from .check import Check, ok, problem, problems_from, warning
 
@@ -67,7 +67,7 @@ def check_sockets() -> Check:
     """Check that loop, trainer and workers can talk: over Unix sockets in a private folder."""
     # The same folder that a run would make, with a socket like the trainer's in it.
     try:
-        folder = runtime_dir()
+        folder = make_runtime_dir()
     except OSError as error:
         return problem("sockets", f"a folder for sockets must be made, got {error}", "set TMPDIR to a writable folder")
     try:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from ..errors import TrainerGone
-from ..rl.ipc.launcher import our_words
+from ..rl.ipc.launcher import error_message
 from ..rl.processes import child_environment, module_command
 from ..rl.training.config import TrainingConfig
 
@@ -48,7 +48,7 @@ def steps_per_second(config: TrainingConfig, secrets: Sequence[str] = ()) -> flo
         ) from error
     except subprocess.CalledProcessError as error:
         # An error of ours is all that is to be said and has its remedy; of any other the end of its traceback is told.
-        message = our_words(error.stderr)
+        message = error_message(error.stderr)
         line = " ".join(message.split())
         if message != error.stderr:
             raise TrainerGone(line) from None

@@ -22,7 +22,7 @@ import numpy as np
 from ..agents.llm.secrets import key_variable_names
 from ..errors import PreferenceError
 from ..rl.experience.transition_sample import TransitionSample
-from ..rl.ipc.launcher import end_child, start_child, tail
+from ..rl.ipc.launcher import end_child, output_tail, start_child
 from ..rl.ipc.messages import TrainerStatus
 from ..rl.preferences.jobs import ANSWERS, RESULT, CollectJob, FitJob
 from ..rl.preferences.pairs import Pairs, load_pairs, save_pairs
@@ -221,5 +221,7 @@ async def _result_of(ctx: Context, job: CollectJob | FitJob) -> Any:
         finally:
             await end_child(process)
         if code != 0:
-            raise PreferenceError(f"{job.kind} ended with status {code}: {await asyncio.to_thread(tail, output)}")
+            raise PreferenceError(
+                f"{job.kind} ended with status {code}: {await asyncio.to_thread(output_tail, output)}"
+            )
     return json.loads(await asyncio.to_thread(result.read_text))

@@ -1,4 +1,4 @@
-"""How compute processes are started, and what every one of them does first."""
+"""The set-up that compute processes share: start, one thread, device, parent, lock and log."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import structlog
 
 from ..errors import ConfigError
 
-# ---------------------------------------------------------------- MERGED rl.process
-
 PARENT = "COSIGNAL_PARENT"  # environment variable: the pid of the process that starts a child
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
+# ---------------------------------------------------------------- starting a process
+
+
 def child_environment(secrets: Sequence[str] = ()) -> dict[str, str]:
-    """Our environment for a child: no variable named in `secrets` or like *_API_KEY, one thread, our import path."""
+    """Return our environment for a child: no variable named in `secrets` or like *_API_KEY, one thread, our import
+    path."""
     environment = {
         name: value for name, value in os.environ.items() if name not in secrets and not name.endswith("_API_KEY")
     }
@@ -32,12 +35,18 @@ def child_environment(secrets: Sequence[str] = ()) -> dict[str, str]:
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """`python -m module`, with our import path and nothing put in front of it (-P)."""
+    """Return `python -m module`, with our import path and nothing put in front of it (-P)."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
+# ---------------------------------------------------------------- in the process
+
+
 def one_thread() -> None:
-    """One thread for torch's and numpy's products: with two and a second busy process, throughput falls to a sixth."""
+    """Limit torch's and numpy's products to one thread.
+
+    With two, and a second busy process, throughput falls to a sixth.
+    """
     import numpy as np  # noqa: F401 its BLAS is limited once it is loaded
     import torch
     from threadpoolctl import threadpool_limits
@@ -46,20 +55,25 @@ def one_thread() -> None:
     threadpool_limits(1)
 
 
+def check_device(device: str) -> None:
+    """Raise ConfigError where torch cannot use the device. Imports torch only for another than the CPU."""
+    if device == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"trainer.device: must be one that torch {torch.__version__} can use, got {device!r}; set it to cpu, or "
+            "install a CUDA build of torch on a machine with a GPU"
+        )
+
+
 def parent_pid() -> int:
-    """Of the process that started this one. By its own word, for it may be gone before we are up to ask."""
+    """Return the pid of the process that started this one.
+
+    The parent itself wrote it into the environment, for it may be gone before we are up to ask.
+    """
     return int(os.environ.get(PARENT, os.getppid()))
-
-
-def alive(pid: int) -> bool:
-    """Is there such a process, whoever owns it?"""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def leave_with_parent(poll_s: float = 0.5) -> None:
@@ -74,12 +88,22 @@ def leave_with_parent(poll_s: float = 0.5) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-# ---------------------------------------------------------------- MERGED rl.locks
-# DOC """Who is at work on a run, by the locks its processes hold."""
+# ---------------------------------------------------------------- looking at others
+
+
+def process_is_alive(pid: int) -> bool:
+    """Return whether there is such a process, whoever owns it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def lock_is_held(path: Path) -> bool:
-    """Whether another open file holds the flock on `path`."""
+    """Return whether another open file holds the flock on `path`; a run's processes hold one each."""
     if not path.exists():
         return False
     with path.open() as file:
@@ -90,38 +114,31 @@ def lock_is_held(path: Path) -> bool:
     return False
 
 
-# ---------------------------------------------------------------- MERGED rl.logs
-# DOC """JSON-lines logs (structlog)."""
+# ---------------------------------------------------------------- logs: one JSON object a line
+
+JSON_LINES: tuple[structlog.typing.Processor, ...] = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+    structlog.processors.JSONRenderer(),
+)
 
 
-def log_to(path: Path, **bound: str) -> None:
-    """Send this process's log to `path`, one JSON object a line, with `bound` on every line."""
-    stream = path.open("a", buffering=1)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+def json_logger(stream: TextIO, process: str) -> structlog.typing.FilteringBoundLogger:
+    """Return a logger apart from the process's configuration, with the name `process` on every line.
+
+    It is for a process that is not ours alone, such as a server that hosts the loop.
+    """
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(stream), processors=JSON_LINES, process=process
     )
-    structlog.contextvars.bind_contextvars(**bound)
+    return logger
 
 
-# ---------------------------------------------------------------- MERGED rl.device
-# DOC """Where the networks live."""
-
-
-def check_device(device: str) -> None:
-    """Raises ConfigError where torch cannot use the device. Imports torch only for another than the CPU."""
-    if device == "cpu":
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ConfigError(
-            f"trainer.device: must be one that torch {torch.__version__} can use, got {device!r}; set it to cpu, or "
-            "install a CUDA build of torch on a machine with a GPU"
-        )
+def log_to(path: Path, process: str) -> None:
+    """Send everything that this process logs with structlog to `path`, with the name `process` on every line."""
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *JSON_LINES],
+        logger_factory=structlog.WriteLoggerFactory(file=path.open("a", buffering=1)),
+    )
+    structlog.contextvars.bind_contextvars(process=process)

@@ -1,13 +1,14 @@
-"""What a task is: an environment plus what may be said about it.
+"""The interface of a task: what it consists of, one joint step, and a batch of environments.
 
 Shape legend, used all over `rl/`: `T` time, `E` environments of a batch, `A_g` agents of group `g`, `A` all agents,
-`O_g` observation size, `F_g` features, `V_g` events. A list indexed `[g]` has one entry per group, in `TaskSpec.groups`
-order. Everything here is numpy and pydantic: the loop imports it without torch.
+`O_g` observation size, `F_g` features, `V_g` events, `U` actions to choose from, `k` numbers of an action in a Box. A
+list indexed `[g]` has one entry per group, in `TaskSpec.groups` order. Everything here is numpy and pydantic: the loop
+imports it without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -15,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# ---------------------------------------------------------------- MERGED rl.task
-
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 ActionArray = NDArray[Any]  # int64 [..., A_g] choices, or float32 [..., A_g, k] in -1..1
 BoolArray = NDArray[np.bool_]
+Arrays = dict[str, NDArray[np.generic]]  # the state of something, by name
 
 FeatureKind = Literal["distance", "position", "count", "flag", "quantity"]
+
+
+# ---------------------------------------------------------------- the declaration of a task
 
 
 class Spec(BaseModel):
@@ -32,8 +35,10 @@ class Spec(BaseModel):
 class FeatureSpec(Spec):
     """One named number about one agent.
 
-    `kind`: *distance* (0 is there, in `unit`), *position* (a coordinate), *count* (of things done), *flag* (0 or 1),
-    *quantity* (anything else). `low` and `high` bound it.
+    Attributes:
+        kind: *distance* (0 is there, in `unit`), *position* (a coordinate), *count* (of things done), *flag* (0 or 1),
+            *quantity* (anything else).
+        low, high: its bounds.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
@@ -47,8 +52,9 @@ class FeatureSpec(Spec):
 class EventSpec(Spec):
     """Something that one agent may do in a step (0 or more times).
 
-    `repeatable`: it can be done any number of times in an episode without progress, so a bonus on it can be farmed.
-    `reward`: what the team is paid each time somebody does it; 0 where it is not paid for, or nobody says.
+    Attributes:
+        repeatable: it can be done any number of times in an episode without progress, so a bonus on it can be farmed.
+        reward: what the team is paid each time somebody does it; 0 where it is not paid for, or nobody says.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
@@ -60,9 +66,14 @@ class EventSpec(Spec):
 class GroupSpec(Spec):
     """Agents with equal spaces; they share network parameters.
 
-    Their actions are one of `n_actions` choices, or, where `action_bounds` has (lowest, highest) for each, that many
-    numbers at once; a policy gives those in -1..1 (`n_actions` is 0 then). `stay`: the choice of not acting, None where
-    there is none or nobody says.
+    Their actions are one of `n_actions` choices, or several numbers at once, in a Box.
+
+    Attributes:
+        obs_size: O_g.
+        n_actions: number of choices; 0 in a Box.
+        action_bounds: (lowest, highest) of each number in a Box; a policy gives those in -1..1.
+        action_names: of the choices, in order; empty where they have none.
+        stay: the choice of not acting, None where there is none or nobody says.
     """
 
     name: str
@@ -87,7 +98,7 @@ class GroupSpec(Spec):
 
     @property
     def action_shape(self) -> tuple[int, ...]:
-        """Of one agent's action: () for a choice."""
+        """The shape of one agent's action: (k,) in a Box, () for a choice."""
         return (len(self.action_bounds),) if self.continuous else ()
 
     @property
@@ -95,10 +106,12 @@ class GroupSpec(Spec):
         return np.float32 if self.continuous else np.int64
 
     def action_text(self, action: NDArray[Any]) -> str:
-        """One agent's action in words: its name, or its numbers."""
+        """Return one agent's action as text: its name, or its numbers."""
+        numbers = np.ravel(action)
         if self.continuous:
-            return "(" + ", ".join(f"{x:+.2f}" for x in np.ravel(action).tolist()) + ")"
-        return self.action_names[int(np.ravel(action)[0])] if self.action_names else str(int(np.ravel(action)[0]))
+            return "(" + ", ".join(f"{x:+.2f}" for x in numbers.tolist()) + ")"
+        choice = int(numbers[0])
+        return self.action_names[choice] if self.action_names else str(choice)
 
     def feature_names(self) -> list[str]:
         return [feature.name for feature in self.features]
@@ -108,8 +121,16 @@ class GroupSpec(Spec):
 
 
 class TaskSpec(Spec):
-    """`return_range`: declared (worst, best) undiscounted episode return, or None where it is not known. `has_masks`:
-    an action may be forbidden or an agent leave before the others, and a `Step` says so; else all may always act."""
+    """The declaration of a task.
+
+    Attributes:
+        return_range: declared (worst, best) undiscounted episode return, or None where it is not known.
+        max_steps: the time limit, None where it is not known.
+        has_success: whether the task has a test of success.
+        has_masks: an action may be forbidden or an agent leave before the others, and a `Step` says so; else all may
+            always act.
+        deterministic: whether seed and actions decide everything, so that running episodes can be restored.
+    """
 
     name: str
     description: str
@@ -125,9 +146,12 @@ class TaskSpec(Spec):
         return [agent for group in self.groups for agent in group.agents]
 
 
+# ---------------------------------------------------------------- one joint step
+
+
 @dataclass
 class Step:
-    """One joint step of a batch; arrays may be reused by the task at its next step, so copy what you keep.
+    """One joint step of a batch; arrays may be reused by the task at its next step, so copy what must stay.
 
     `obs`, `features` are those to act from next, after auto-reset. `last_obs`, `last_features` are s', before
     auto-reset (equal to `obs`, `features` where no episode ended). `events` happened in this step. After `reset`,
@@ -142,9 +166,7 @@ class Step:
     reward: FloatArray  # [E] team reward
     terminated: BoolArray  # [E]
     truncated: BoolArray  # [E]
-    success: (
-        BoolArray  # [E] true on the last step of a successful episode; all false where the task has no success test
-    )
+    success: BoolArray  # [E] true on the last step of a successful episode; all false without a success test
     masks: list[BoolArray] | None = None  # [g] [E, A_g, U] actions allowed next; None where the spec has no masks
     last_masks: list[BoolArray] | None = None  # the same in s'; an agent that has left may do its first action only
     alive: list[BoolArray] | None = None  # [g] [E, A_g] false for an agent that has left the running episode
@@ -155,7 +177,7 @@ class Step:
 
 
 def new_step(spec: TaskSpec, num_envs: int) -> Step:
-    """Zeros; all actions allowed and everybody alive, where the spec has masks."""
+    """Make a step of zeros; all actions are allowed and everybody is alive, where the spec has masks."""
     agents = [len(group.agents) for group in spec.groups]
 
     def zeros(sizes: list[int]) -> list[FloatArray]:
@@ -174,15 +196,28 @@ def new_step(spec: TaskSpec, num_envs: int) -> Step:
 
     obs, features = [group.obs_size for group in spec.groups], [len(group.features) for group in spec.groups]
     return Step(
-        obs=zeros(obs), features=zeros(features), last_obs=zeros(obs), last_features=zeros(features),
-        events=zeros([len(group.events) for group in spec.groups]), reward=np.zeros(num_envs, np.float32),
-        terminated=flags(), truncated=flags(), success=flags(), masks=masks(), last_masks=masks(),
-        alive=alive(), last_alive=alive(), lost=flags(),
-    )  # fmt: skip
+        obs=zeros(obs),
+        features=zeros(features),
+        last_obs=zeros(obs),
+        last_features=zeros(features),
+        events=zeros([len(group.events) for group in spec.groups]),
+        reward=np.zeros(num_envs, np.float32),
+        terminated=flags(),
+        truncated=flags(),
+        success=flags(),
+        masks=masks(),
+        last_masks=masks(),
+        alive=alive(),
+        last_alive=alive(),
+        lost=flags(),
+    )
 
 
 def unmoved(step: Step, pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Step:
-    """`step` as it is before anybody moves: `pairs` (array of s, the same of s') are made alike, all else is zero."""
+    """Return `step` as it is before anybody moves.
+
+    `pairs` (array of s, the same of s') are made alike, events, reward and flags become zero; in place.
+    """
     for now, last in pairs:
         last[:] = now
     for array in (*step.events, step.reward, step.terminated, step.truncated, step.success):
@@ -190,6 +225,9 @@ def unmoved(step: Step, pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> S
     if step.lost is not None:
         step.lost[:] = False
     return step
+
+
+# ---------------------------------------------------------------- a batch of environments
 
 
 class BatchedTask(Protocol):
@@ -207,36 +245,46 @@ class BatchedTask(Protocol):
         ...
 
     def step(self, actions: list[ActionArray]) -> Step:
-        """actions: [g] [E, A_g], each in 0..n_actions-1 and allowed by the mask; or [E, A_g, k], clipped to -1..1."""
+        """Take one joint step.
+
+        Args:
+            actions: [g] [E, A_g], each in 0..n_actions-1 and allowed by the mask; or [E, A_g, k], clipped to -1..1.
+        """
         ...
 
     def observe(self) -> Step:
-        """The current observations and features again, without stepping (after `load_state_dict`)."""
+        """Return the current observations and features again, without stepping (after `load_state_dict`)."""
         ...
 
     def reseed(self, base_seed: int) -> None:
         """Change every random stream from now on: the running episodes' and the seeds of the episodes to come."""
         ...
 
-    def state_dict(self) -> dict[str, NDArray[np.generic]]:
-        """Everything needed to continue bit for bit, as plain numpy arrays (no object arrays), copied."""
+    def state_dict(self) -> Arrays:
+        """Return everything needed to continue bit for bit, as plain numpy arrays (no object arrays), copied."""
         ...
 
-    def load_state_dict(self, state: dict[str, NDArray[np.generic]]) -> None: ...
+    def load_state_dict(self, state: Arrays) -> None: ...
 
     def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
-        """Play the episode that starts from reset seed `seed` with `actions` ([g] [T, A_g] or [T, A_g, k]); a line of
-        text a step."""
+        """Play the episode that starts from reset seed `seed`, and return a line of text a step.
+
+        Args:
+            seed: of the reset.
+            actions: [g] [T, A_g] or [T, A_g, k].
+        """
         ...
 
     def close(self) -> None: ...
 
 
+# ---------------------------------------------------------------- seeds and states
+
 _MASK = (1 << 64) - 1
 
 
 def splitmix64(x: int) -> int:
-    """One step of SplitMix64 (Steele, Lea, Flood 2014) as a hash of a 64-bit number."""
+    """Hash a 64-bit number by one step of SplitMix64 (Steele, Lea, Flood 2014)."""
     x = (x + 0x9E3779B97F4A7C15) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -244,28 +292,40 @@ def splitmix64(x: int) -> int:
 
 
 def episode_seed(base_seed: int, env: int, episode: int) -> int:
-    """The reset seed of one episode, in 0..2**31-1 (what `ParallelEnv.reset(seed=…)` takes everywhere)."""
+    """Return the reset seed of one episode, in 0..2**31-1 (what `ParallelEnv.reset(seed=…)` takes everywhere)."""
     return splitmix64(splitmix64(splitmix64(base_seed & _MASK) ^ env) ^ episode) >> 33
 
 
-# ---------------------------------------------------------------- MERGED rl.preferences.heuristic
-# DOC """What a hand-written judge of a task says of single agents' moves: the oracle where no model can be asked."""
+def arrays_below(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> Arrays:
+    """Return the arrays whose names begin with `prefix`, under the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+# ---------------------------------------------------------------- a hand-written judge of a task
 
 S = TypeVar("S")
 
 
 class Heuristic(Protocol[S]):
-    """`S`: whatever it needs of an environment's state, copied; it must not change when the environment goes on."""
+    """The rules of a task by which single agents' moves are judged: the oracle where no model can be asked.
+
+    `S` is whatever the rules need of an environment's state, copied; it must not change when the environment goes on.
+    """
 
     def state(self, env: Any) -> S:
-        """Of the running episode, or of the state that it ended in."""
+        """Copy the state of the running episode, or the one that it ended in."""
         ...
 
     def prefers(self, agent: Any, before: S, action: int, after: S) -> int:
-        """1 where the agent's own move `action` from `before` to `after` helped the team, its mates taken to act
-        optimally and all but its own move taken as unchanged; -1 where it hurt; 0 for no preference."""
+        """Judge the agent's own move `action` from `before` to `after`.
+
+        Its mates are taken to act optimally, and all but its own move is taken as unchanged.
+
+        Returns:
+            1 where the move helped the team, -1 where it hurt, 0 for no preference.
+        """
         ...
 
     def act(self, agent: Any, state: S) -> int:
-        """The agent's greedy move by the same rules."""
+        """Return the agent's greedy move by the same rules."""
         ...

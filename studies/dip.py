@@ -25,14 +25,15 @@ from ..errors import ConfigError
 from ..rl.signals.config import SignalConfig
 from ..rl.signals.signal import Signal
 from ..rl.stage import window
-from ..rl.training.line import Arrays, TrainingLine
+from ..rl.task import Arrays
+from ..rl.training.line import LineData, TrainingLine
 from .outcome import mean_ci
 from .report import Row, Tell, example_config, finished, row
 from .two_switch import HAND_MADE
 
 HALF = 0.5  # success rate at which the line is forked
 FORK_WINDOW = 16_384  # main steps over which it is measured
-State = tuple[Arrays, dict[str, Any]]
+State = tuple[Arrays, LineData]
 Change = Callable[[TrainingLine], None]
 
 

@@ -35,7 +35,7 @@ from ...rl.evidence.schema import Evidence
 from ...rl.ipc import messages as m
 from ...rl.ipc.client import MemoryChannel, TrainerClient
 from ...rl.signals.scorer import FOLDER, Scorers
-from ...rl.training.checkpoint import pack, snapshot_name, unpack
+from ...rl.training.checkpoint import pack_snapshot, snapshot_name, unpack_snapshot
 from ...runs.events import Event
 from ...runs.store import LoopStore, Row, RunView
 from ..branches import CONTROL, round_exploration
@@ -162,7 +162,7 @@ def _line(row: Row) -> str:
 
 def _furnish(run_dir: Path, folder: Path, snapshot: str) -> None:
     (folder / "branches").mkdir(parents=True)
-    unpack(pack(run_dir, snapshot), folder, snapshot)
+    unpack_snapshot(pack_snapshot(run_dir, snapshot), folder, snapshot)
     shutil.copyfile(run_dir / "training.json", folder / "training.json")
 
 

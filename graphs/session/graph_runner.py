@@ -15,7 +15,7 @@ from langgraph.types import Command
 from langsmith import tracing_context
 
 from ...errors import TrainerGone
-from ...rl.ipc.launcher import TrainerProcess, tail
+from ...rl.ipc.launcher import TrainerProcess, output_tail
 from ...runs.events import ApprovalNeeded
 from ..context import Context
 from ..graph import build_graph, thread
@@ -97,5 +97,5 @@ async def watch_trainer(trainer: TrainerProcess, output: Path) -> None:
         TrainerGone: it has ended; this function never returns.
     """
     await trainer.gone()
-    last_words = await asyncio.to_thread(tail, output)
+    last_words = await asyncio.to_thread(output_tail, output)
     raise TrainerGone(f"the trainer ended before the run did; use --resume to continue; its last words: {last_words}")

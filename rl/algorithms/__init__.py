@@ -1,1 +1,17 @@
-"""Learning algorithms, one a file, and the pure functions that they share."""
+"""Learning algorithms, one a file, and the functions that they share.
+
+config             hyper-parameters, and what each algorithm can do
+registry           the learner that the config names
+learner            the protocol of a learner, which is all that a training line sees of an algorithm
+ppo                what the policy-gradient algorithms share
+  ippo, mappo      its critic sees the agent's own observation, or everybody's
+  liir             mappo with rewards of single agents that are learned
+q_learning         what the value-based algorithms share
+  vdn, qmix        the team's value is a sum, or a monotonic mix, of the agents'
+parameter_sharing  which agents share a network
+critic_inputs      the inputs of critics, mixers and Q-networks
+networks           actors, critics, and drawing actions from them
+fused_mlp          the same networks and PPO's gradient, written out by hand for a CPU
+losses, returns    losses, advantages and targets as pure functions
+flat_adam          Adam on one flat buffer of parameters
+"""

@@ -1,4 +1,4 @@
-"""All parameters of a module in one buffer, so that clipping and Adam are a few passes over one tensor."""
+"""Adam on all parameters of a module in one buffer, so that clipping and stepping are a few passes over one tensor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-Arrays = dict[str, NDArray[np.generic]]
+from ..task import Arrays, arrays_below
+
 BETAS, EPS = (0.9, 0.999), 1e-5  # eps of the PPO and MAPPO codes; torch's own is 1e-8
 
 
@@ -25,6 +26,7 @@ class FlatAdam:
         self.gradient = torch.zeros_like(self.parameters)
         self.mean, self.square = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
         self.steps = 0
+        # the module's tensors become windows on the two buffers
         start = 0
         for parameter in parameters:
             end = start + parameter.numel()
@@ -42,16 +44,17 @@ class FlatAdam:
         if norm > self.max_grad_norm:
             self.gradient.mul_(self.max_grad_norm / norm)
         self.steps += 1
-        b1, b2 = BETAS
-        self.mean.lerp_(self.gradient, 1 - b1)
-        self.square.mul_(b2).addcmul_(self.gradient, self.gradient, value=1 - b2)
-        root = self.square.sqrt().mul_((1 - b2**self.steps) ** -0.5).add_(self.eps)
-        self.parameters.addcdiv_(self.mean, root, value=-self.lr / (1 - b1**self.steps))
+        beta1, beta2 = BETAS
+        # moving averages of the gradient and of its square
+        self.mean.lerp_(self.gradient, 1 - beta1)
+        self.square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
+        # both are corrected for their start at zero: the square's root here, the mean by the step size
+        root = self.square.sqrt().mul_((1 - beta2**self.steps) ** -0.5).add_(self.eps)
+        self.parameters.addcdiv_(self.mean, root, value=-self.lr / (1 - beta1**self.steps))
 
     def state_dict(self) -> Arrays:
-        """Moments and number of steps, copied."""
-        moments = {"mean": _array(self.mean), "square": _array(self.square)}
-        return {**moments, "steps": np.array([self.steps])}
+        """Return the moments and the number of steps, copied."""
+        return {"mean": _copied(self.mean), "square": _copied(self.square), "steps": np.array([self.steps])}
 
     @torch.no_grad()
     def load_state_dict(self, state: Arrays) -> None:
@@ -60,31 +63,36 @@ class FlatAdam:
         self.steps = int(state["steps"][0])
 
 
-def _array(tensor: Tensor) -> NDArray[np.generic]:
-    found: NDArray[np.generic] = tensor.detach().cpu().numpy().copy()
-    return found
-
-
-def weights_of(module: nn.Module) -> Arrays:
-    """Every parameter by its name, copied."""
-    return {name: _array(parameter) for name, parameter in module.named_parameters()}
+def module_weights(module: nn.Module) -> Arrays:
+    """Return every parameter by its name, copied."""
+    return {name: _copied(parameter) for name, parameter in module.named_parameters()}
 
 
 @torch.no_grad()
 def load_weights(module: nn.Module, state: Arrays) -> None:
-    """Into the parameters where they are. Raises KeyError for a missing one, RuntimeError for one that does not fit."""
+    """Write weights into the parameters where they are.
+
+    Raises:
+        KeyError: a parameter is missing.
+        RuntimeError: one does not fit.
+    """
     for name, parameter in module.named_parameters():
         parameter.copy_(torch.from_numpy(np.asarray(state[name])))
 
 
-def state_of(prefix: str, module: nn.Module, optimiser: FlatAdam) -> Arrays:
-    """Weights and moments by name, copied; every name begins with the prefix."""
-    state = {f"{prefix}{name}": value for name, value in weights_of(module).items()}
+def trained_state(prefix: str, module: nn.Module, optimiser: FlatAdam) -> Arrays:
+    """Return weights and moments by name, copied; every name begins with the prefix."""
+    state = {f"{prefix}{name}": value for name, value in module_weights(module).items()}
     return state | {f"{prefix}adam.{name}": value for name, value in optimiser.state_dict().items()}
 
 
-def load_trained(prefix: str, module: nn.Module, optimiser: FlatAdam, state: Arrays) -> None:
-    """What `state_of` gave, among other arrays."""
-    mine = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+def load_trained_state(prefix: str, module: nn.Module, optimiser: FlatAdam, state: Arrays) -> None:
+    """Write what `trained_state` returned into module and optimiser; other arrays of `state` are left alone."""
+    mine = arrays_below(prefix, state)
     load_weights(module, mine)
-    optimiser.load_state_dict({n.removeprefix("adam."): x for n, x in mine.items() if n.startswith("adam.")})
+    optimiser.load_state_dict(arrays_below("adam.", mine))
+
+
+def _copied(tensor: Tensor) -> NDArray[np.generic]:
+    array: NDArray[np.generic] = tensor.detach().cpu().numpy().copy()
+    return array

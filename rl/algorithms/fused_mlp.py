@@ -2,7 +2,7 @@
 
 It gives what `CategoricalActorCritic` and `autograd_gradient` give, up to rounding, in half the time: no graph is
 built, nothing is allocated, tanh is a rational function, and the head is one pass over the minibatch. Autograd is its
-oracle in the tests, and the path for every other network and device.
+oracle in the tests, and what every other network and device uses.
 
     L = L_policy + c_v · L_value − c_e · H
 
@@ -19,52 +19,67 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .losses import HUBER, Minibatch
-from .networks import BLOCKED, MLP, CategoricalActorCritic
+from .losses import HUBER, Minibatch, PPOLosses
+from .networks import FORBIDDEN_LOGIT, MLP, CategoricalActorCritic
 
 Float = NDArray[np.float32]
-MAX_SIZES = 16
+MAX_SIZES = 16  # numbers of rows that buffers are held for
 FAST = {"contract", "arcp", "nsz"}  # fused multiply-add, and what cannot change NaN or infinity
 
 
-class Kernel:
+class FusedActorCritic:
     """An actor-critic's outputs, and ∂L/∂θ of a minibatch, written into the parameters' gradients.
 
-    Buffers are kept from call to call, and every call overwrites what the last one gave; one object serves one network.
+    Buffers are reused from call to call, and every call overwrites what the last one returned; one object serves one
+    network.
     """
 
     def __init__(self, network: CategoricalActorCritic, clip: float, value_coef: float) -> None:
-        self.actor, self.critic = FastMLP(network.actor), FastMLP(network.critic)
+        self.actor, self.critic = FusedMLP(network.actor), FusedMLP(network.critic)
         self.clip, self.value_coef = clip, value_coef
 
     @torch.no_grad()
     def logits(self, obs: Tensor) -> Tensor:
+        """[..., O] → [..., U]."""
         return torch.from_numpy(self.actor.forward(obs.flatten(0, -2).numpy())).view(*obs.shape[:-1], -1)
 
     @torch.no_grad()
     def values(self, critic_obs: Tensor) -> Tensor:
+        """[..., S] → [...]."""
         return torch.from_numpy(self.critic.forward(critic_obs.flatten(0, -2).numpy())).view(critic_obs.shape[:-1])
 
     @torch.no_grad()
-    def gradient(self, batch: Minibatch, entropy_coef: float) -> tuple[float, float, float]:
-        """Losses of policy and value, and the entropy in nats; means over the minibatch. Overwrites the gradients."""
+    def gradient(self, batch: Minibatch, entropy_coef: float) -> PPOLosses:
+        """Overwrite the gradients of all parameters by ∂L/∂θ of the minibatch, and return its losses."""
+        # forward: outputs stand in the buffers of the last layers
         logits, values = self.actor.forward(batch.obs.numpy()), self.critic.forward(batch.critic_obs.numpy())
-        if batch.blocked is not None:
-            np.copyto(logits, BLOCKED, where=batch.blocked.numpy())
-        acting, advantage = len(values), batch.advantage
+        if batch.forbidden is not None:
+            np.copyto(logits, FORBIDDEN_LOGIT, where=batch.forbidden.numpy())
+        # an agent that has left pulls on no policy: its advantage counts as zero, and means are over the others
+        n_acting, advantage = len(values), batch.advantage
         if batch.acting is not None:
-            acting, advantage = max(int(batch.acting.sum()), 1), advantage * batch.acting
-        found: tuple[float, float, float] = _head(
-            logits, values, acting, batch.actions.numpy(), batch.logp_old.numpy(), advantage.numpy(),
-            batch.target.numpy(), self.clip, self.value_coef, entropy_coef, HUBER,
-        )  # fmt: skip
+            n_acting, advantage = max(int(batch.acting.sum()), 1), advantage * batch.acting
+        # the head writes ∂L/∂outputs over the outputs, and backward goes on from there
+        losses = ppo_head(
+            logits,
+            values,
+            n_acting,
+            batch.actions.numpy(),
+            batch.logp_old.numpy(),
+            advantage.numpy(),
+            batch.target.numpy(),
+            self.clip,
+            self.value_coef,
+            entropy_coef,
+            HUBER,
+        )
         self.actor.backward()
         self.critic.backward()
-        return found
+        return PPOLosses(*losses)
 
 
-class FastMLP:
-    """Forward and backward through tanh layers, on buffers that are kept for the next input of as many rows.
+class FusedMLP:
+    """Forward and backward through tanh layers, on buffers that are reused for the next input of as many rows.
 
     After `forward` the outputs may be overwritten by ∂L/∂outputs; `backward` goes on from there. The products are
     numpy's: its OpenBLAS is faster at these narrow matrices than torch's MKL, by a little or by half.
@@ -76,7 +91,14 @@ class FastMLP:
 
     def forward(self, x: Float) -> Float:
         """[N, inputs] → [N, outputs]."""
-        self.inputs, self.used = [x], self._buffers(len(x))
+        rows = len(x)
+        if rows not in self.buffers:
+            # the number of ends varies from rollout to rollout, so the oldest size goes
+            if len(self.buffers) == MAX_SIZES:
+                self.buffers.pop(next(iter(self.buffers)))
+            self.buffers[rows] = [_Buffer(rows, len(layer.bias)) for layer in self.layers]
+        self.inputs, self.used = [x], self.buffers[rows]
+        # every layer writes into its own buffer; the last one has no tanh
         for layer, buffer in zip(self.layers, self.used, strict=True):
             np.matmul(self.inputs[-1], layer.weight.T, out=buffer.output)
             add_bias(buffer.output, layer.bias, buffer is not self.used[-1])
@@ -84,13 +106,15 @@ class FastMLP:
         return self.inputs.pop()
 
     def backward(self) -> None:
-        """Into the parameters' gradients."""
+        """Overwrite the parameters' gradients, by ∂L/∂outputs that stands in the outputs."""
         delta = self.used[-1].output
         for i in reversed(range(len(self.layers))):
             layer, h = self.layers[i], self.inputs[i]
+            # ∂L/∂W = δᵀ h and ∂L/∂b = Σ δ
             weight_grad, bias_grad = layer.gradients()
             np.matmul(delta.T, h, out=weight_grad)
             column_sums(delta, bias_grad)
+            # δ of the layer below
             if i:
                 below = self.used[i - 1].delta
                 # of one column numpy makes a slow outer product
@@ -98,22 +122,16 @@ class FastMLP:
                 through_tanh(below, h)
                 delta = below
 
-    def _buffers(self, rows: int) -> list[_Buffer]:
-        if rows not in self.buffers:
-            if len(self.buffers) == MAX_SIZES:  # numbers of ends vary from rollout to rollout
-                self.buffers.pop(next(iter(self.buffers)))
-            self.buffers[rows] = [_Buffer(rows, len(layer.bias)) for layer in self.layers]
-        return self.buffers[rows]
-
 
 class _Layer:
-    """The same memory as a linear layer's parameters, and as their gradients."""
+    """The memory of a linear layer's parameters, and of their gradients, as numpy arrays."""
 
     def __init__(self, linear: nn.Linear) -> None:
         self.linear = linear
         self.weight, self.bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
 
     def gradients(self) -> tuple[Float, Float]:
+        """Return the gradients of weight and bias; both must have one."""
         weight, bias = self.linear.weight.grad, self.linear.bias.grad
         assert weight is not None
         assert bias is not None
@@ -121,15 +139,20 @@ class _Layer:
 
 
 class _Buffer:
-    """Of one layer: its output and ∂L/∂ its output."""
+    """One layer's output and ∂L/∂output, [rows, width] each."""
 
     def __init__(self, rows: int, width: int) -> None:
         self.output, self.delta = np.empty((rows, width), np.float32), np.empty((rows, width), np.float32)
 
 
+# ---------------------------------------------------------------- compiled passes over arrays, in place
+
+
 # error_model: else a division may raise, and the loop is not vectorised
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", inline="always")
-def _tanh(x: np.float32) -> np.float32:
+def rational_tanh(x: np.float32) -> np.float32:
+    """Return tanh(x), within 3e-7, by the rational function of Eigen's `ptanh`."""
+    # beyond ±7.9 it is ±1 in single precision; between, an odd polynomial over an even one
     v = min(max(x, np.float32(-7.90531110763549805)), np.float32(7.90531110763549805))
     s = v * v
     p = np.float32(-2.76076847742355e-16)
@@ -148,11 +171,11 @@ def _tanh(x: np.float32) -> np.float32:
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def add_bias(x: Float, bias: Float, tanh: bool) -> None:
-    """In place: x [N, n] plus bias [n], and then its tanh, by the rational function of Eigen's `ptanh`, within 3e-7."""
+    """Add bias [n] to x [N, n], and take the tanh of the sum where `tanh` is true."""
     for row in range(x.shape[0]):
         if tanh:
             for j in range(x.shape[1]):
-                x[row, j] = _tanh(x[row, j] + bias[j])
+                x[row, j] = rational_tanh(x[row, j] + bias[j])
         else:
             for j in range(x.shape[1]):
                 x[row, j] += bias[j]
@@ -160,7 +183,7 @@ def add_bias(x: Float, bias: Float, tanh: bool) -> None:
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def column_sums(x: Float, out: Float) -> None:
-    """x [N, n] → out [n]; numpy's own takes four times as long for few columns."""
+    """Sum x [N, n] into out [n]; numpy's own sum takes four times as long for few columns."""
     out[:] = 0
     for row in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -169,26 +192,52 @@ def column_sums(x: Float, out: Float) -> None:
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def through_tanh(delta: Float, h: Float) -> None:
-    """In place: ∂L/∂h, [N, n], becomes ∂L/∂x of h = tanh(x)."""
+    """Turn ∂L/∂h, [N, n], into ∂L/∂x where h = tanh(x)."""
     for row in range(delta.shape[0]):
         for j in range(delta.shape[1]):
             delta[row, j] *= np.float32(1.0) - h[row, j] * h[row, j]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _head(
-    logits: Float, values: Float, acting: int, actions: NDArray[np.int64], logp_old: Float, advantage: Float,
-    target: Float, clip: float, value_coef: float, entropy_coef: float, huber: float,
-) -> tuple[float, float, float]:  # fmt: skip
-    """Losses. Means of policy and entropy are over `acting` rows: of an agent that has left one action is allowed, so
-    that its row adds nothing where its advantage is 0. `logits` [N, U] and `values` [N, 1] are overwritten by the
-    loss's gradient with respect to them."""
+def ppo_head(
+    logits: Float,
+    values: Float,
+    n_acting: int,
+    actions: NDArray[np.int64],
+    logp_old: Float,
+    advantage: Float,
+    target: Float,
+    clip: float,
+    value_coef: float,
+    entropy_coef: float,
+    huber: float,
+) -> tuple[float, float, float]:
+    """Compute PPO's losses and their gradient with respect to the networks' outputs.
+
+    Args:
+        logits: [N, U], overwritten by ∂L/∂logits.
+        values: [N, 1], overwritten by ∂L/∂values.
+        n_acting: rows that means of policy and entropy are over. For an agent that has left, one action is allowed, so
+            that its row adds nothing where its advantage is 0.
+        actions: [N].
+        logp_old: [N] log-probabilities of the actions when they were taken.
+        advantage: [N].
+        target: [N] of the values.
+        clip: ε of the clipped surrogate.
+        value_coef: c_v.
+        entropy_coef: c_e.
+        huber: the error from which on the value loss is linear.
+
+    Returns:
+        The losses of policy and value, and the entropy in nats.
+    """
     rows, n_actions = logits.shape
     policy, value, entropy = 0.0, 0.0, 0.0
     low, high = np.float32(1 - clip), np.float32(1 + clip)
     p = np.empty(n_actions, np.float32)
     for i in range(rows):
         row = logits[i]
+        # softmax: p, and log p in the place of the logits
         top = row.max()
         total = np.float32(0.0)
         for u in range(n_actions):
@@ -198,8 +247,9 @@ def _head(
         h = 0.0
         for u in range(n_actions):
             p[u] /= total
-            row[u] -= log_total  # log p_u
+            row[u] -= log_total
             h -= float(p[u] * row[u])
+        # the clipped surrogate
         ratio = np.exp(row[actions[i]] - logp_old[i])
         unclipped = ratio * advantage[i]  # in single precision like `clipped`: equal where nothing is clipped
         clipped = min(max(ratio, low), high) * advantage[i]
@@ -207,10 +257,11 @@ def _head(
         policy -= min(unclipped, clipped)
         entropy += h
         for u in range(n_actions):
-            chosen = 1.0 if u == actions[i] else 0.0
-            row[u] = (entropy_coef * p[u] * (row[u] + h) - slope * (chosen - p[u])) / acting
+            is_chosen = 1.0 if u == actions[i] else 0.0
+            row[u] = (entropy_coef * p[u] * (row[u] + h) - slope * (is_chosen - p[u])) / n_acting
+        # Huber's loss of the value
         error = values[i, 0] - target[i]
         bounded = min(max(error, -huber), huber)
         value += bounded * (error - 0.5 * bounded)
         values[i, 0] = value_coef * bounded / rows
-    return policy / acting, value / rows, entropy / acting
+    return policy / n_acting, value / rows, entropy / n_acting

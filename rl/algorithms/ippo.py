@@ -13,5 +13,5 @@ class IPPO(PPO):
     def critic_size(self, group: GroupSpec) -> int:
         return view_size(self.spec, group)
 
-    def critic_inputs(self, seen: list[FloatArray]) -> list[FloatArray]:
-        return seen
+    def critic_inputs(self, views: list[FloatArray]) -> list[FloatArray]:
+        return views

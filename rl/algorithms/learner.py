@@ -1,33 +1,36 @@
-"""What a training line asks of an algorithm."""
+"""The protocol of a learner: all that a training line asks of an algorithm."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
-from ..task import ActionArray, BoolArray, FloatArray
-
-Arrays = dict[str, NDArray[np.generic]]
+from ..task import ActionArray, Arrays, BoolArray, FloatArray
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What one update did to one group. `entropy` of its policy in nats; `losses` by their names in the metrics."""
+class UpdateMetrics:
+    """The means over one update of one group."""
 
-    entropy: float
-    losses: dict[str, float]
+    entropy: float  # of its policy, in nats
+    losses: dict[str, float]  # by their names in the metrics
 
 
 class Learner(Protocol):
-    """Networks, optimisers and random streams of one training line. One CPU thread: set by the process."""
+    """Networks, optimisers and random streams of one training line. One CPU thread: set by the process.
+
+    Attributes:
+        tensorboard_tags: names in `UpdateMetrics.losses` → the tags under which TensorBoard shows them.
+    """
+
+    tensorboard_tags: ClassVar[Mapping[str, str]]
 
     def act(
         self,
@@ -35,42 +38,54 @@ class Learner(Protocol):
         generator: torch.Generator | None = None,
         masks: list[BoolArray] | None = None,
     ) -> tuple[list[ActionArray], list[FloatArray]]:
-        """An action of every agent, to learn from: obs [g] [E, A_g, O_g], masks [g] [E, A_g, U] of what is allowed →
-        actions, log-probabilities [g] [E, A_g]; actions in a Box [g] [E, A_g, k].
+        """Choose an action of every agent, to learn from.
 
-        Random numbers come from the learner's own stream, or from `generator`, which leaves that as it is.
+        Args:
+            obs: [g] [E, A_g, O_g].
+            generator: gives the random numbers; without one they come from the learner's own stream.
+            masks: [g] [E, A_g, U], true where an action is allowed; None where all are.
+
+        Returns:
+            Actions, [g] [E, A_g] or in a Box [g] [E, A_g, k], and their log-probabilities, [g] [E, A_g].
         """
         ...
 
     def act_to_evaluate(
         self, obs: list[FloatArray], generator: torch.Generator, masks: list[BoolArray] | None = None
     ) -> list[ActionArray]:
-        """As the current policy is evaluated: sampled from a stochastic one, greedily by values. [g] [E, A_g]."""
+        """Choose actions as the current policy is evaluated: sampled from a stochastic one, greedily by values."""
         ...
 
-    def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Learned]:
-        """All gradient steps that follow one rollout, [g]. `shaping` is the rollout's; `rewards` gives that of any
-        other transitions."""
+    def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[UpdateMetrics]:
+        """Take all gradient steps that follow one rollout; metrics of each group.
+
+        Args:
+            rollout: the steps that were just played.
+            shaping: what the signal in force adds to the team reward of these steps.
+            rewards: gives the shaping of any other transitions, and the offset of critics.
+        """
         ...
 
     def explore(self, entropy: float | None) -> None:
-        """How much to explore from now on; None is what the config says. See `signal.Exploration`."""
+        """Set how much to explore from now on, as the config says where `entropy` is None. See `signal.Exploration`."""
         ...
 
     def kick(self, factor: float) -> None:
         """Explore anew, once. See `signal.Exploration`."""
         ...
 
-    def reseed(self, seed: int) -> None: ...
+    def reseed(self, seed: int) -> None:
+        """Draw random numbers from other streams from now on."""
+        ...
 
     def state_dict(self) -> Arrays:
-        """Everything that the next update depends on as numpy arrays, copied."""
+        """Return everything that the next update depends on as numpy arrays, copied."""
         ...
 
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:
-        """`directory`: the snapshot that `state` comes from, None for a state that was kept in memory."""
+        """Go on from `state`; `directory`: the snapshot that it comes from, None where it was kept in memory."""
         ...
 
     def link_files(self, directory: Path) -> None:
-        """Give a snapshot the files that belong to the state and are not in its arrays."""
+        """Link into a snapshot the files that belong to the state and are not in its arrays."""
         ...

@@ -1,4 +1,4 @@
-"""Loss functions of the policy-gradient algorithms."""
+"""Loss functions of the policy-gradient algorithms, and the minibatches that they are computed from."""
 
 from __future__ import annotations
 
@@ -21,20 +21,29 @@ class Minibatch(NamedTuple):
     logp_old: Tensor  # [N]
     advantage: Tensor  # [N]
     target: Tensor  # [N] of the critic's output
-    blocked: Tensor | None = None  # [N, U] true where an action was forbidden
-    acting: Tensor | None = None  # [N] false of an agent that had left: the critic learns from it, the policy does not
+    forbidden: Tensor | None = None  # [N, U] true where an action was forbidden
+    acting: Tensor | None = None  # [N] false for an agent that had left: the critic learns from it, the policy does not
+
+
+class PPOLosses(NamedTuple):
+    """The parts of PPO's loss, each a mean over a minibatch or over an update."""
+
+    policy: float
+    value: float
+    entropy: float  # of the policy, in nats
 
 
 def normalised(advantage: Tensor, acting: Tensor | None = None) -> Tensor:
-    """Zero mean, unit standard deviation over the minibatch, or over those of it who act."""
+    """Give advantages [N] zero mean and unit standard deviation, both taken over those who act."""
     counted = advantage if acting is None else advantage[acting]
+    # of a single sample there is no deviation, and of none no mean
     if len(counted) < 2:
         return advantage - counted.mean() if len(counted) else advantage
     return (advantage - counted.mean()) / (counted.std() + 1e-8)
 
 
 def ppo_policy_loss(logp: Tensor, logp_old: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """Clipped surrogate (Schulman et al. 2017, eq. 7), negated so that it is minimised. All [N] → scalar.
+    """Return the clipped surrogate (Schulman et al. 2017, eq. 7), negated so that it is minimised. All [N] → scalar.
 
     L = −E[min(ρ A, clip(ρ, 1−ε, 1+ε) A)],  ρ = exp(logp − logp_old)
     """
@@ -43,12 +52,15 @@ def ppo_policy_loss(logp: Tensor, logp_old: Tensor, advantage: Tensor, clip: flo
 
 
 def value_loss(values: Tensor, targets: Tensor) -> Tensor:
-    """Huber loss with threshold 10 (Yu et al. 2022): a squared error with a bounded gradient. All [N] → scalar."""
+    """Return the Huber loss with threshold 10 (Yu et al. 2022): a squared error with a bounded gradient.
+
+    All [N] → scalar.
+    """
     return huber_loss(values, targets, delta=HUBER)
 
 
 def gaussian_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log-density of independent normal distributions. action, mean [..., k], log_std [k] → [...].
+    """Return the log-density of independent normal distributions. action, mean [..., k], log_std [k] → [...].
 
     Σ_j −½ ((a_j − μ_j) / σ_j)² − log σ_j − ½ log 2π
     """
@@ -57,10 +69,10 @@ def gaussian_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def gaussian_entropy(log_std: Tensor) -> Tensor:
-    """Differential entropy in nats, Σ_j log σ_j + ½ log 2πe. log_std [k] → scalar; it may be negative."""
+    """Return the differential entropy in nats, Σ_j log σ_j + ½ log 2πe. log_std [k] → scalar; it may be negative."""
     return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
 
 
 def categorical_entropy(logp_all: Tensor) -> Tensor:
-    """Mean entropy in nats of categorical distributions given as log-probabilities [N, U] → scalar."""
+    """Return the mean entropy in nats of categorical distributions given as log-probabilities [N, U] → scalar."""
     return -(logp_all.exp() * logp_all).sum(-1).mean()

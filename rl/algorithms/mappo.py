@@ -17,5 +17,5 @@ class MAPPO(PPO):
     def critic_size(self, group: GroupSpec) -> int:  # noqa: ARG002 the same for every group
         return state_size(self.spec)
 
-    def critic_inputs(self, seen: list[FloatArray]) -> list[FloatArray]:
-        return ego_first(seen)
+    def critic_inputs(self, views: list[FloatArray]) -> list[FloatArray]:
+        return ego_first(views)

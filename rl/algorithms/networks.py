@@ -1,4 +1,8 @@
-"""Sampling actions: one compiled pass over the logits."""
+"""Small feed-forward actors and critics, and drawing actions from them.
+
+An actor-critic has two networks apart from each other. The actor's outputs are the logits of a choice, or the means of
+numbers. For choices, drawing is one compiled pass over the logits.
+"""
 
 from __future__ import annotations
 
@@ -15,40 +19,8 @@ from torch.nn.functional import linear
 
 from .losses import categorical_entropy, gaussian_entropy, gaussian_log_prob
 
-# ---------------------------------------------------------------- MERGED rl.algorithms.categorical
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def sample(
-    logits: NDArray[np.float32], uniform: NDArray[np.float32], actions: NDArray[np.int64], logp: NDArray[np.float32]
-) -> None:
-    """Draw from categorical distributions by inversion: logits [N, U] and uniform numbers [N] in [0, 1) → `actions` and
-    their log-probabilities `logp`, [N] each, written in place. What has no weight is never drawn, whatever rounding
-    leaves over."""
-    rows, n_actions = logits.shape
-    weights = np.empty(n_actions, np.float32)
-    for i in range(rows):
-        top = logits[i].max()
-        total, last = np.float32(0.0), 0
-        for u in range(n_actions):
-            weights[u] = np.exp(logits[i, u] - top)
-            total += weights[u]
-            if weights[u] > 0:
-                last = u
-        left = uniform[i] * total
-        chosen = 0
-        while chosen < last and left >= weights[chosen]:
-            left -= weights[chosen]
-            chosen += 1
-        actions[i] = chosen
-        logp[i] = logits[i, chosen] - top - np.log(total)
-
-
-# ---------------------------------------------------------------- MERGED rl.algorithms.networks
-# DOC """Small feed-forward networks."""
-
 MAX_LOG_STD = 1.0
-BLOCKED = -1e9  # logit of a forbidden action: its probability is 0 exactly, and nothing becomes infinite
+FORBIDDEN_LOGIT = -1e9  # the probability is 0 exactly, and nothing becomes infinite
 
 
 class MLP(nn.Module):
@@ -70,11 +42,12 @@ class MLP(nn.Module):
         super().__init__()
         self.activation = activation
         sizes = [inputs, *hidden, outputs]
+        # one list for Python, the other so that torch names the weights
         self.linears = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes)]
         self.layers = nn.ModuleList(self.linears)
         for layer in self.linears:
-            last = layer is self.linears[-1]
-            nn.init.orthogonal_(layer.weight, last_gain if last else 2**0.5, generator=generator)
+            is_last = layer is self.linears[-1]
+            nn.init.orthogonal_(layer.weight, last_gain if is_last else 2**0.5, generator=generator)
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,8 +58,10 @@ class MLP(nn.Module):
 
 
 class ActorCritic(nn.Module, ABC):
-    """Actor and critic of the agents that share them, apart from each other: obs [..., O] → `outputs` numbers of the
-    policy; critic inputs [..., S] → values [...]."""
+    """Actor and critic of the agents that share them.
+
+    Observations [..., O] → `outputs` numbers of the policy; critic inputs [..., S] → values [...].
+    """
 
     def __init__(
         self, obs_size: int, critic_size: int, outputs: int, hidden: Sequence[int], generator: torch.Generator
@@ -96,13 +71,21 @@ class ActorCritic(nn.Module, ABC):
         self.critic = MLP(critic_size, hidden, 1, 1.0, generator)
 
     @abstractmethod
-    def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, blocked: Tensor | None) -> tuple[Tensor, Tensor]:
-        """obs [N, O], `actions` taken there, `blocked` [N, U] true where forbidden → log-probabilities [N], and the
-        policy's mean entropy in nats."""
+    def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, forbidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Value actions by the policy.
+
+        Args:
+            obs: [N, O].
+            actions: taken there, [N] or [N, k].
+            forbidden: [N, U], true where an action was forbidden; None where none was.
+
+        Returns:
+            Log-probabilities [N], and the policy's mean entropy in nats.
+        """
 
     def values(self, critic_obs: Tensor) -> Tensor:
-        out: Tensor = self.critic(critic_obs).squeeze(-1)
-        return out
+        values: Tensor = self.critic(critic_obs).squeeze(-1)
+        return values
 
     @torch.no_grad()
     def scale_actor_head(self, factor: float) -> None:
@@ -115,44 +98,90 @@ class CategoricalActorCritic(ActorCritic):
     """Chooses one of U actions; the actor's outputs are logits."""
 
     def logits(self, obs: Tensor) -> Tensor:
-        out: Tensor = self.actor(obs)
-        return out
+        logits: Tensor = self.actor(obs)
+        return logits
 
-    def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, blocked: Tensor | None) -> tuple[Tensor, Tensor]:
+    def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, forbidden: Tensor | None) -> tuple[Tensor, Tensor]:
         logits = self.logits(obs)
-        logp_all = torch.log_softmax(logits if blocked is None else logits.masked_fill(blocked, BLOCKED), -1)
+        if forbidden is not None:
+            logits = logits.masked_fill(forbidden, FORBIDDEN_LOGIT)
+        logp_all = torch.log_softmax(logits, -1)
         return logp_all.gather(-1, actions[:, None]).squeeze(-1), categorical_entropy(logp_all)
 
 
 class GaussianActorCritic(ActorCritic):
-    """Chooses k numbers at once, each from a normal distribution; the actor's outputs are the means. The standard
-    deviations are learned and the same in every state, as in PPO's own code (Schulman et al. 2017), up to e: beyond it
-    nearly all that is drawn would be clipped. What is drawn is not bounded: a task clips it to -1..1."""
+    """Chooses k numbers at once, each from a normal distribution; the actor's outputs are the means.
+
+    The standard deviations are learned and the same in every state, as in PPO's own code (Schulman et al. 2017), up to
+    e: beyond it nearly all that is drawn would be clipped. What is drawn is not bounded: a task clips it to -1..1.
+    """
 
     def __init__(
-        self, obs_size: int, critic_size: int, outputs: int, hidden: Sequence[int], generator: torch.Generator,
+        self,
+        obs_size: int,
+        critic_size: int,
+        outputs: int,
+        hidden: Sequence[int],
+        generator: torch.Generator,
         log_std_init: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(obs_size, critic_size, outputs, hidden, generator)
         self.log_std_init = log_std_init
         self.log_std = nn.Parameter(torch.full((outputs,), log_std_init))
 
     def sample(self, obs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """obs [..., O] → actions [..., k] and their log-densities [...]."""
+        """Draw actions [..., k] at obs [..., O], and return their log-densities [...] too."""
         mean = self.actor(obs)
+        # drawn on the CPU, so that a seed gives the same numbers on every device
         noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-        action = mean + self.spread().exp() * noise
-        return action, gaussian_log_prob(action, mean, self.spread())
+        action = mean + self.bounded_log_std().exp() * noise
+        return action, gaussian_log_prob(action, mean, self.bounded_log_std())
 
-    def spread(self) -> Tensor:
-        """[k]: logarithms of the standard deviations."""
+    def bounded_log_std(self) -> Tensor:
+        """Return the logarithms of the standard deviations, [k]."""
         return self.log_std.clamp(max=MAX_LOG_STD)
 
-    def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, blocked: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002 nothing of a Box is forbidden
-        return gaussian_log_prob(actions, self.actor(obs), self.spread()), gaussian_entropy(self.spread())
+    def log_prob_and_entropy(self, obs: Tensor, actions: Tensor, forbidden: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002 nothing of a Box is forbidden
+        logp = gaussian_log_prob(actions, self.actor(obs), self.bounded_log_std())
+        return logp, gaussian_entropy(self.bounded_log_std())
 
     @torch.no_grad()
     def scale_actor_head(self, factor: float) -> None:
-        """Means go towards the middle, standard deviations towards what they were at the start."""
+        """Move means towards the middle, and standard deviations towards what they were at the start."""
         super().scale_actor_head(factor)
-        self.log_std.copy_(self.log_std_init + factor * (self.spread() - self.log_std_init))
+        self.log_std.copy_(self.log_std_init + factor * (self.bounded_log_std() - self.log_std_init))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sample_categorical(
+    logits: NDArray[np.float32], uniform: NDArray[np.float32], actions: NDArray[np.int64], logp: NDArray[np.float32]
+) -> None:
+    """Draw from categorical distributions by inversion.
+
+    What has no weight is never drawn, whatever rounding leaves over.
+
+    Args:
+        logits: [N, U].
+        uniform: [N] random numbers in [0, 1).
+        actions: [N], overwritten by the choices.
+        logp: [N], overwritten by their log-probabilities.
+    """
+    rows, n_actions = logits.shape
+    weights = np.empty(n_actions, np.float32)
+    for i in range(rows):
+        # unnormalised probabilities; `last` is the last action that has one at all
+        top = logits[i].max()
+        total, last = np.float32(0.0), 0
+        for u in range(n_actions):
+            weights[u] = np.exp(logits[i, u] - top)
+            total += weights[u]
+            if weights[u] > 0:
+                last = u
+        # walk along the weights until the drawn share of their sum is used up
+        left = uniform[i] * total
+        chosen = 0
+        while chosen < last and left >= weights[chosen]:
+            left -= weights[chosen]
+            chosen += 1
+        actions[i] = chosen
+        logp[i] = logits[i, chosen] - top - np.log(total)

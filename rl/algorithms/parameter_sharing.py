@@ -1,4 +1,4 @@
-"""Who shares a network: all agents of a group, or nobody."""
+"""Parameter sharing: a network is shared by all agents of a group, or by nobody."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..task import GroupSpec, TaskSpec
 
 @dataclass(frozen=True)
 class NetworkGroup:
-    """Agents of one group that are samples of one policy: `agents` is a slice of the group's agent axis."""
+    """Agents of one group that are samples of one policy."""
 
-    group: int
-    agents: slice
+    group: int  # index into `TaskSpec.groups`
+    agents: slice  # of the group's agent axis
     spec: GroupSpec
 
     @property
@@ -21,10 +21,10 @@ class NetworkGroup:
 
 
 def network_groups(spec: TaskSpec, share_parameters: bool) -> list[NetworkGroup]:
-    """One part a group, or one an agent; in the order of groups and agents."""
-    found: list[NetworkGroup] = []
+    """Return one entry a group, or one an agent; in the order of groups and agents."""
+    networks: list[NetworkGroup] = []
     for g, group in enumerate(spec.groups):
-        count = len(group.agents)
-        width = count if share_parameters else 1
-        found += [NetworkGroup(g, slice(first, first + width), group) for first in range(0, count, width)]
-    return found
+        n_agents = len(group.agents)
+        width = n_agents if share_parameters else 1
+        networks += [NetworkGroup(g, slice(first, first + width), group) for first in range(0, n_agents, width)]
+    return networks

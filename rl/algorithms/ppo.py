@@ -1,12 +1,17 @@
-"""Proximal policy optimisation (Schulman et al. 2017) of many agents: IPPO and MAPPO differ in what the critic sees."""
+"""Proximal policy optimisation (Schulman et al. 2017) of many agents: IPPO and MAPPO differ in what the critic sees.
+
+learn     rollout, shaping → batches [g] → update
+update    for each network: advantages and targets by its critic, then `epochs` × `minibatches` gradient steps
+gradient  by hand on a CPU (`fused_mlp`), else by autograd
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,74 +21,104 @@ from torch import Tensor
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
-from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, TaskSpec
+from ..task import ActionArray, Arrays, BoolArray, FloatArray, GroupSpec, TaskSpec
 from .config import IPPOConfig
-from .critic_inputs import views
-from .flat_adam import FlatAdam, load_trained, state_of
-from .fused_mlp import Kernel
-from .learner import Arrays, Learned
-from .losses import Minibatch, normalised, ppo_policy_loss, value_loss
-from .networks import BLOCKED, ActorCritic, CategoricalActorCritic, GaussianActorCritic, sample
+from .critic_inputs import agent_views
+from .flat_adam import FlatAdam, load_trained_state, trained_state
+from .fused_mlp import FusedActorCritic
+from .learner import UpdateMetrics
+from .losses import Minibatch, PPOLosses, normalised, ppo_policy_loss, value_loss
+from .networks import FORBIDDEN_LOGIT, ActorCritic, CategoricalActorCritic, GaussianActorCritic, sample_categorical
 from .parameter_sharing import network_groups
 from .returns import ValueNorm, gae
 
 
-@dataclass
+@dataclass(frozen=True)
+class Cuts:
+    """The n steps whose next state is not row t + 1: an episode ended or was cut there, or the rollout ends."""
+
+    t: NDArray[np.intp]  # [n]
+    env: NDArray[np.intp]  # [n]
+    critic_obs: FloatArray  # [n, A_g, S_g] of s', before auto-reset
+
+
+@dataclass(kw_only=True)
 class Batch:
-    """One rollout of one group. `ends_*`: the steps (t, e) whose next state is not row t + 1: an episode was cut there,
-    or the rollout ends. `offset`: what is added to the critic's output for potentials that were removed."""
+    """One rollout of one group, as it is learned from."""
 
     obs: FloatArray  # [T, E, A_g, O_g]
     critic_obs: FloatArray  # [T, E, A_g, S_g]
-    ends: tuple[NDArray[np.intp], NDArray[np.intp]]  # t [n], e [n]
-    ends_critic_obs: FloatArray  # [n, A_g, S_g] of s', before auto-reset
+    cuts: Cuts
     actions: ActionArray  # [T, E, A_g], or [T, E, A_g, k] in a Box
     logp: FloatArray  # [T, E, A_g]
-    rewards: FloatArray  # [T, E, A_g]
+    rewards: FloatArray  # [T, E, A_g] shaping included
     terminated: FloatArray  # [T, E]
     done: FloatArray  # [T, E]
-    offset: FloatArray | None = None  # [T, E, A_g] at s
-    last_offset: FloatArray | None = None  # [T, E, A_g] at s'
+    # [T, E, A_g] added to the critic's output at s, and at s', for potentials that were removed
+    offset: FloatArray | None = None
+    last_offset: FloatArray | None = None
     masks: BoolArray | None = None  # [T, E, A_g, U]
     alive: BoolArray | None = None  # [T, E, A_g]
     lost: FloatArray | None = None  # [T, E] steps that an environment did not finish; nothing is learned from them
 
+    def of_finished_steps(self, values: Tensor) -> Tensor:
+        """Return `values` [T, E, A] as they are, or [1, n, A] of the steps that were finished where some were not."""
+        if self.lost is None or not self.lost.any():
+            return values
+        return values[torch.from_numpy(self.lost == 0).to(values.device)][None]
+
+    def finished_samples(self, n_agents: int) -> Tensor:
+        """Return the indices of the flat samples (time, environment, agent) to learn from, of so many agents."""
+        if self.lost is None:
+            return torch.arange(self.done.size * n_agents)
+        return torch.from_numpy(np.flatnonzero(np.repeat(self.lost.ravel() == 0, n_agents)))
+
 
 class PPO(ABC):
-    """What IPPO and MAPPO share: see `Learner` for the methods that a training line calls."""
+    """The learner that IPPO and MAPPO are kinds of: see `Learner` for the methods that a training line calls.
+
+    Attributes:
+        networks: an actor-critic for each entry of `network_groups`; the other lists go with it.
+        fused: the same networks written out by hand, None where autograd has to do it.
+    """
+
+    tensorboard_tags: ClassVar[Mapping[str, str]] = {"policy_loss": "loss/policy", "value_loss": "loss/value"}
 
     def __init__(self, config: IPPOConfig, spec: TaskSpec, seed: int, device: str = "cpu") -> None:
         self.config, self.spec, self.device = config, spec, torch.device(device)
         self.entropy_coef = config.entropy
         self.generator = torch.Generator().manual_seed(seed)
-        self.parts = network_groups(spec, config.share_parameters)
-        self.networks = [self._network(part.spec).to(self.device) for part in self.parts]
-        self.optimisers = [FlatAdam(network, config.lr, config.max_grad_norm) for network in self.networks]
-        self.kernels = [self._kernel(network) for network in self.networks]
-        self.value_norms = [ValueNorm() if config.value_norm else None for _ in self.parts]
+        self.network_groups = network_groups(spec, config.share_parameters)
+        self.networks: list[ActorCritic] = []
+        self.fused: list[FusedActorCritic | None] = []
+        self.optimisers: list[FlatAdam] = []
+        for members in self.network_groups:
+            network = self.make_network(members.spec).to(self.device)
+            self.networks.append(network)
+            self.optimisers.append(FlatAdam(network, config.lr, config.max_grad_norm))
+            if self.device.type == "cpu" and isinstance(network, CategoricalActorCritic):
+                self.fused.append(FusedActorCritic(network, config.clip, config.value_coef))
+            else:
+                self.fused.append(None)
+        self.value_norms = [ValueNorm() if config.value_norm else None for _ in self.networks]
 
     @abstractmethod
     def critic_size(self, group: GroupSpec) -> int:
-        """S_g: width of the critic's input."""
+        """Return S_g, the width of the critic's input."""
 
     @abstractmethod
-    def critic_inputs(self, seen: list[FloatArray]) -> list[FloatArray]:
-        """Views [g] [..., A_g, V_g] → [g] [..., A_g, S_g]."""
+    def critic_inputs(self, views: list[FloatArray]) -> list[FloatArray]:
+        """Turn views [g] [..., A_g, V_g] into what the critic sees, [g] [..., A_g, S_g]."""
 
-    def _network(self, group: GroupSpec) -> ActorCritic:
-        obs_size, critic_size, config = group.obs_size, self.critic_size(group), self.config
+    def make_network(self, group: GroupSpec) -> ActorCritic:
+        """Make an actor-critic for agents of this group, with fresh weights."""
+        config, critic_size = self.config, self.critic_size(group)
         if group.continuous:
             outputs = len(group.action_bounds)
             return GaussianActorCritic(
-                obs_size, critic_size, outputs, config.hidden, self.generator, config.log_std_init
+                group.obs_size, critic_size, outputs, config.hidden, self.generator, config.log_std_init
             )
-        return CategoricalActorCritic(obs_size, critic_size, group.n_actions, config.hidden, self.generator)
-
-    def _kernel(self, network: ActorCritic) -> Kernel | None:
-        """None where autograd has to do it."""
-        if self.device.type == "cpu" and isinstance(network, CategoricalActorCritic):
-            return Kernel(network, self.config.clip, self.config.value_coef)
-        return None
+        return CategoricalActorCritic(group.obs_size, critic_size, group.n_actions, config.hidden, self.generator)
 
     # ------------------------------------------------------------ acting
 
@@ -94,43 +129,42 @@ class PPO(ABC):
         generator: torch.Generator | None = None,
         masks: list[BoolArray] | None = None,
     ) -> tuple[list[ActionArray], list[FloatArray]]:
-        """Sampled from the policy."""
+        """Sample actions from the policy."""
         groups = self.spec.groups
         actions: list[ActionArray] = [
             np.empty((*x.shape[:-1], *group.action_shape), group.action_dtype)
             for x, group in zip(obs, groups, strict=True)
         ]
         logps: list[FloatArray] = [np.empty(x.shape[:-1], np.float32) for x in obs]
-        for p, part in enumerate(self.parts):
-            g, mine = part.group, (..., part.agents)
-            blocked = None if masks is None else ~masks[g][..., part.agents, :]
+        # every network chooses for its own agents
+        for n, members in enumerate(self.network_groups):
+            g, mine = members.group, (..., members.agents)
+            forbidden = None if masks is None else ~masks[g][..., members.agents, :]
             rows = (*mine, slice(None)) if groups[g].continuous else mine
-            actions[g][rows], logps[g][mine] = self._sampled(
-                p, obs[g][..., part.agents, :], blocked, generator or self.generator
+            actions[g][rows], logps[g][mine] = self._sample(
+                n, obs[g][..., members.agents, :], forbidden, generator or self.generator
             )
         return actions, logps
 
-    def _sampled(
-        self, p: int, obs: FloatArray, blocked: BoolArray | None, generator: torch.Generator
+    def _sample(
+        self, n: int, obs: FloatArray, forbidden: BoolArray | None, generator: torch.Generator
     ) -> tuple[ActionArray, FloatArray]:
-        """obs [..., O], blocked [..., U] → actions [...] or [..., k], log-probabilities [...]."""
-        network = self.networks[p]
+        """Sample from network n at obs [..., O]: actions [...] or [..., k], log-probabilities [...]."""
+        network, fused = self.networks[n], self.fused[n]
+        # numbers of a Box
         if isinstance(network, GaussianActorCritic):
-            numbers, density = network.sample(self._tensor(obs), generator)
+            numbers, density = network.sample(self.tensor(obs), generator)
             return numbers.cpu().numpy(), density.cpu().numpy()
-        logits = self._logits(p, obs).reshape(-1, self.parts[p].spec.n_actions)
-        if blocked is not None:
-            np.copyto(logits, BLOCKED, where=blocked.reshape(logits.shape))
+        # choices
+        assert isinstance(network, CategoricalActorCritic)
+        logits: FloatArray = (fused or network).logits(self.tensor(obs)).cpu().numpy()
+        logits = logits.reshape(-1, logits.shape[-1])
+        if forbidden is not None:
+            np.copyto(logits, FORBIDDEN_LOGIT, where=forbidden.reshape(logits.shape))
         uniform = torch.rand(len(logits), generator=generator)
         action, logp = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
-        sample(logits, uniform.numpy(), action, logp)
+        sample_categorical(logits, uniform.numpy(), action, logp)
         return action.reshape(obs.shape[:-1]), logp.reshape(obs.shape[:-1])
-
-    def _logits(self, p: int, obs: FloatArray) -> FloatArray:
-        kernel, network = self.kernels[p], self.networks[p]
-        assert isinstance(network, CategoricalActorCritic)
-        found: FloatArray = (kernel or network).logits(self._tensor(obs)).cpu().numpy()
-        return found
 
     def act_to_evaluate(
         self, obs: list[FloatArray], generator: torch.Generator, masks: list[BoolArray] | None = None
@@ -147,126 +181,174 @@ class PPO(ABC):
 
     # ------------------------------------------------------------ learning
 
-    def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Learned]:
+    def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[UpdateMetrics]:
         return self.update(self.batches(rollout, shaping, rewards))
 
     def batches(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Batch]:
-        """What is learned from a rollout, [g]."""
-        done = _cut_before_lost(rollout)
-        cut = done > 0
-        cut[-1] = True
-        ends = np.nonzero(cut)
-        last_alive = None if rollout.last_alive is None else [x[ends] for x in rollout.last_alive]
-        critic_obs = self.critic_inputs(views(self.spec, rollout.obs, rollout.alive))
-        ends_critic_obs = self.critic_inputs(views(self.spec, [x[ends] for x in rollout.last_obs], last_alive))
+        """Arrange a rollout by groups, [g], with the rewards and the inputs of the critic."""
+        # where the next state is not the next row
+        done = rollout.done
+        if rollout.lost is not None and rollout.lost.any():
+            # the episode of a step before a lost one goes on, but nothing is known of it
+            done = rollout.done.copy()
+            done[:-1] = np.maximum(done[:-1], rollout.lost[1:])
+        is_cut = done > 0
+        is_cut[-1] = True
+        cut = np.nonzero(is_cut)
+
+        # the critic sees s in every row, and s' at the cuts
+        critic_obs = self.critic_inputs(agent_views(self.spec, rollout.obs, rollout.alive))
+        alive_at_cut = None if rollout.last_alive is None else [x[cut] for x in rollout.last_alive]
+        views_at_cut = agent_views(self.spec, [x[cut] for x in rollout.last_obs], alive_at_cut)
+        critic_obs_at_cut = self.critic_inputs(views_at_cut)
+
+        # potentials that have left the reward are added to the critic's output
         offset = rewards.offset(rollout.features, rollout.alive, rollout.obs)
         last_offset = rewards.offset(rollout.last_features, rollout.last_alive, rollout.last_obs)
         return [
             Batch(
-                rollout.obs[g], critic_obs[g], (ends[0], ends[1]), ends_critic_obs[g], rollout.actions[g],
-                rollout.logp[g], (rollout.reward[..., None] + shaping.total[g]).astype(np.float32),
-                rollout.terminated, done,
-                None if offset is None else offset[g], None if last_offset is None else last_offset[g],
-                None if rollout.masks is None or self.spec.groups[g].continuous else rollout.masks[g],
-                None if rollout.alive is None else rollout.alive[g], rollout.lost,
+                obs=rollout.obs[g],
+                critic_obs=critic_obs[g],
+                cuts=Cuts(t=cut[0], env=cut[1], critic_obs=critic_obs_at_cut[g]),
+                actions=rollout.actions[g],
+                logp=rollout.logp[g],
+                rewards=(rollout.reward[..., None] + shaping.total[g]).astype(np.float32),
+                terminated=rollout.terminated,
+                done=done,
+                offset=None if offset is None else offset[g],
+                last_offset=None if last_offset is None else last_offset[g],
+                masks=None if rollout.masks is None or group.continuous else rollout.masks[g],
+                alive=None if rollout.alive is None else rollout.alive[g],
+                lost=rollout.lost,
             )
+            for g, group in enumerate(self.spec.groups)
+        ]
+
+    def update(self, batches: list[Batch]) -> list[UpdateMetrics]:
+        """Take `epochs` × `minibatches` gradient steps with each network; mean losses [g]."""
+        losses = [self._update_network(n, batches[x.group]) for n, x in enumerate(self.network_groups)]
+        return [
+            UpdateMetrics(entropy, {"policy_loss": policy, "value_loss": value})
+            for policy, value, entropy in self.group_means(losses)
+        ]
+
+    def group_means(self, per_network: Sequence[Sequence[float]]) -> list[list[float]]:
+        """Average numbers of networks over those of each group, [g]."""
+        return [
+            np.mean(
+                [row for x, row in zip(self.network_groups, per_network, strict=True) if x.group == g], axis=0
+            ).tolist()
             for g in range(len(self.spec.groups))
-        ]  # fmt: skip
+        ]
 
-    def update(self, batches: list[Batch]) -> list[Learned]:
-        """`epochs` × `minibatches` gradient steps a network; mean losses [g]."""
-        found = [self._update_part(p, batches[part.group]) for p, part in enumerate(self.parts)]
-        learned = []
-        for g in range(len(self.spec.groups)):
-            mine = [losses for part, losses in zip(self.parts, found, strict=True) if part.group == g]
-            policy, value, entropy = np.mean(mine, axis=0).tolist()
-            learned.append(Learned(entropy, {"policy_loss": policy, "value_loss": value}))
-        return learned
+    def _update_network(self, n: int, batch: Batch) -> PPOLosses:
+        config, fused = self.config, self.fused[n]
+        finished = batch.finished_samples(self.network_groups[n].n_agents)
+        # of at least two samples each, which have a deviation
+        n_minibatches = min(config.minibatches, len(finished) // 2)
+        if not n_minibatches:
+            return PPOLosses(0.0, 0.0, 0.0)
+        samples, sums = self.samples(n, batch), np.zeros(3)
+        for _ in range(config.epochs):
+            # another order in every epoch
+            order = finished[torch.randperm(len(finished), generator=self.generator)].to(self.device)
+            for minibatch in split_into_minibatches(samples, order, n_minibatches):
+                normal = self.normalise_minibatch(minibatch)
+                if fused is not None:
+                    sums += fused.gradient(normal, self.entropy_coef)
+                else:
+                    self.optimisers[n].zero_grad()
+                    sums += autograd_gradient(self.networks[n], normal, config, self.entropy_coef)
+                self.optimisers[n].step()
+        return PPOLosses(*(sums / (config.epochs * n_minibatches)).tolist())
 
-    def advantages(self, p: int, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(advantages, returns less the offset, which the network is to learn), each [T, E, A] of the part's agents."""
-        return self._advantages(p, batch, partial(self._values, p))
+    # ------------------------------------------------------------ advantages, targets and samples
+
+    def samples(self, n: int, batch: Batch) -> Minibatch:
+        """Return all samples of the rollout for network n, flat; the value norm counts their targets."""
+        norm = self.value_norms[n]
+        advantage, target = self.advantages(n, batch)
+        if norm is not None:
+            norm.add(batch.of_finished_steps(target))
+            target = norm.normalised(target)
+        return self.flat_samples(n, batch, self.normalise_agents(batch, advantage), target)
+
+    def advantages(self, n: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return advantages, and the targets of network n's own critic, by the values of that critic.
+
+        See `advantages_by`.
+        """
+        outputs, norm = self.fused[n] or self.networks[n], self.value_norms[n]
+
+        def critic(critic_obs: FloatArray) -> Tensor:
+            values = outputs.values(self.tensor(critic_obs)).clone()  # else the next call overwrites them
+            return values if norm is None else norm.denormalised(values)
+
+        return self.advantages_by(critic, n, batch)
 
     @torch.no_grad()
-    def _advantages(self, p: int, batch: Batch, critic: Callable[[FloatArray], Tensor]) -> tuple[Tensor, Tensor]:
-        """As `advantages`, by a critic's values [...] of its inputs [..., S]."""
-        agents = self.parts[p].agents
+    def advantages_by(self, critic: Callable[[FloatArray], Tensor], n: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return advantages, and the targets of a critic, of the agents of network n.
+
+        Args:
+            critic: its inputs [..., S] → values [...].
+            n: index of the network.
+            batch: the rollout of the network's group.
+
+        Returns:
+            Advantages, and returns less the offset, which the critic is to learn; each [T, E, A].
+        """
+        agents = self.network_groups[n].agents
+        cut = batch.cuts.t, batch.cuts.env
+        # v(s'): of the next row, but at the cuts of the state before auto-reset
         values = critic(batch.critic_obs[:, :, agents])
         next_values = torch.empty_like(values)
         next_values[:-1] = values[1:]
-        next_values[batch.ends] = critic(batch.ends_critic_obs[:, agents])
+        next_values[cut] = critic(batch.cuts.critic_obs[:, agents])
         offset: Tensor | float = 0.0
         if batch.offset is not None and batch.last_offset is not None:
-            offset = self._tensor(batch.offset[:, :, agents])
+            offset = self.tensor(batch.offset[:, :, agents])
             values = values + offset
-            next_values = next_values + self._tensor(batch.last_offset[:, :, agents])
-        terminated = self._tensor(batch.terminated)[..., None].expand(values.shape)
-        done = self._tensor(batch.done)[..., None].expand(values.shape)
-        rewards = self._tensor(batch.rewards[:, :, agents])
+            next_values = next_values + self.tensor(batch.last_offset[:, :, agents])
+        # flags of environments hold for all their agents
+        terminated = self.tensor(batch.terminated)[..., None].expand(values.shape)
+        done = self.tensor(batch.done)[..., None].expand(values.shape)
+        rewards = self.tensor(batch.rewards[:, :, agents])
         advantage = gae(rewards, values, next_values, terminated, done, self.config.gamma, self.config.gae_lambda)
         return advantage, advantage + values - offset
 
-    def _values(self, p: int, critic_obs: FloatArray) -> Tensor:
-        outputs, norm = self.kernels[p] or self.networks[p], self.value_norms[p]
-        values = outputs.values(self._tensor(critic_obs)).clone()
-        return values if norm is None else norm.denormalised(values)
-
-    def _update_part(self, p: int, batch: Batch) -> list[float]:
-        config, kept = self.config, kept_samples(batch, self.parts[p].n_agents)
-        number = min(config.minibatches, len(kept) // 2)  # of at least two samples, which have a deviation
-        if not number:
-            return [0.0, 0.0, 0.0]
-        whole, sums = self._samples(p, batch), np.zeros(3)
-        for _ in range(config.epochs):
-            order = kept[torch.randperm(len(kept), generator=self.generator)].to(self.device)
-            for minibatch in minibatches_of(whole, order, number):
-                sums += self._gradient(p, self._normalised(minibatch))
-                self.optimisers[p].step()
-        found: list[float] = (sums / (config.epochs * number)).tolist()
-        return found
-
-    def _samples(self, p: int, batch: Batch) -> Minibatch:
-        """All samples of the rollout, flat."""
-        norm = self.value_norms[p]
-        advantage, target = self.advantages(p, batch)
-        if norm is not None:
-            norm.add(counted(batch, target))
-            target = norm.normalised(target)
-        return self._flat(p, batch, self._normalised_by_agent(batch, advantage), target)
-
-    def _flat(self, p: int, batch: Batch, advantage: Tensor, target: Tensor) -> Minibatch:
-        """The rollout with these advantages and targets [T, E, A] of the part's agents."""
-        agents = self.parts[p].agents
+    def flat_samples(self, n: int, batch: Batch, advantage: Tensor, target: Tensor) -> Minibatch:
+        """Flatten the rollout of network n's agents, with these advantages and targets [T, E, A]."""
+        agents = self.network_groups[n].agents
         obs, critic_obs, actions, logp = (
-            self._tensor(x[:, :, agents]).flatten(0, 2)
-            for x in (batch.obs, batch.critic_obs, batch.actions, batch.logp)
+            self.tensor(x[:, :, agents]).flatten(0, 2) for x in (batch.obs, batch.critic_obs, batch.actions, batch.logp)
         )
-        critic_obs = obs if batch.critic_obs is batch.obs else critic_obs
-        blocked = None if batch.masks is None else ~self._tensor(batch.masks[:, :, agents]).flatten(0, 2)
-        acting = None if batch.alive is None else self._tensor(batch.alive[:, :, agents]).flatten(0, 2)
-        return Minibatch(obs, critic_obs, actions, logp, advantage.flatten(), target.flatten(), blocked, acting)
+        return Minibatch(
+            obs=obs,
+            # the same object, so that minibatches copy it once
+            critic_obs=obs if batch.critic_obs is batch.obs else critic_obs,
+            actions=actions,
+            logp_old=logp,
+            advantage=advantage.flatten(),
+            target=target.flatten(),
+            forbidden=None if batch.masks is None else ~self.tensor(batch.masks[:, :, agents]).flatten(0, 2),
+            acting=None if batch.alive is None else self.tensor(batch.alive[:, :, agents]).flatten(0, 2),
+        )
 
-    def _normalised_by_agent(self, batch: Batch, advantage: Tensor) -> Tensor:
-        """[T, E, A] → [T, E, A], unchanged where minibatches are normalised."""
+    def normalise_agents(self, batch: Batch, advantage: Tensor) -> Tensor:
+        """Normalise advantages [T, E, A] for every agent apart, where the config says so."""
         if self.config.advantage_norm != "agent":
             return advantage
-        of_agents = counted(batch, advantage)
-        return (advantage - of_agents.mean((0, 1))) / (of_agents.std((0, 1)) + 1e-8)
+        counted = batch.of_finished_steps(advantage)
+        return (advantage - counted.mean((0, 1))) / (counted.std((0, 1)) + 1e-8)
 
-    def _normalised(self, minibatch: Minibatch) -> Minibatch:
-        """Unchanged where the advantages of agents are normalised apart."""
+    def normalise_minibatch(self, minibatch: Minibatch) -> Minibatch:
+        """Normalise advantages over the minibatch, where the config says so."""
         if self.config.advantage_norm != "minibatch":
             return minibatch
         return minibatch._replace(advantage=normalised(minibatch.advantage, minibatch.acting))
 
-    def _gradient(self, p: int, minibatch: Minibatch) -> tuple[float, float, float]:
-        kernel = self.kernels[p]
-        if kernel is not None:
-            return kernel.gradient(minibatch, self.entropy_coef)
-        self.optimisers[p].zero_grad()
-        return autograd_gradient(self.networks[p], minibatch, self.config, self.entropy_coef)
-
-    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+    def tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
     # ------------------------------------------------------------ state
@@ -275,75 +357,53 @@ class PPO(ABC):
         self.generator.manual_seed(seed)
 
     def state_dict(self) -> Arrays:
-        """Weights, Adam moments and random stream as numpy arrays, copied."""
+        """Return weights, Adam moments and random stream as numpy arrays, copied."""
         state: Arrays = {"generator": self.generator.get_state().numpy().copy()}
-        for p, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
-            norm = self.value_norms[p]
-            state |= state_of(f"{p}.", network, optimiser)
-            state |= {f"{p}.value_norm": norm.state()} if norm is not None else {}
+        for n, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
+            norm = self.value_norms[n]
+            state |= trained_state(f"{n}.", network, optimiser)
+            state |= {f"{n}.value_norm": norm.state()} if norm is not None else {}
         return state
 
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:  # noqa: ARG002 all is in the arrays
         self.generator.set_state(torch.from_numpy(np.asarray(state["generator"]).copy()))
-        for p, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
-            norm = self.value_norms[p]
-            load_trained(f"{p}.", network, optimiser, state)
+        for n, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
+            norm = self.value_norms[n]
+            load_trained_state(f"{n}.", network, optimiser, state)
             if norm is not None:
-                norm.load_state(state[f"{p}.value_norm"])
+                norm.load_state(state[f"{n}.value_norm"])
 
     def link_files(self, directory: Path) -> None:  # noqa: B027 nothing to link: all is in the arrays
         pass
 
 
-def autograd_gradient(
-    network: ActorCritic, batch: Minibatch, config: IPPOConfig, entropy_coef: float
-) -> tuple[float, float, float]:
-    """Adds ∂L/∂θ of one minibatch to the gradients; losses of policy and value, and the entropy in nats."""
+def split_into_minibatches(samples: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:
+    """Cut all samples in this order into `number` minibatches; they are copied once, and the minibatches are views."""
+    present = {name: x for name, x in samples._asdict().items() if x is not None}
+    pieces = {
+        name: x.index_select(0, order).tensor_split(number) for name, x in present.items() if name != "critic_obs"
+    }
+    # an independent critic sees what its actor sees: one copy serves both
+    same = samples.critic_obs is samples.obs
+    pieces["critic_obs"] = pieces["obs"] if same else samples.critic_obs.index_select(0, order).tensor_split(number)
+    for i in range(number):
+        yield Minibatch(**{name: x[i] for name, x in pieces.items()})
+
+
+def autograd_gradient(network: ActorCritic, batch: Minibatch, config: IPPOConfig, entropy_coef: float) -> PPOLosses:
+    """Add ∂L/∂θ of one minibatch to the gradients, and return its losses."""
     policy, entropy = policy_loss_and_entropy(network, batch, config.clip)
     value = value_loss(network.values(batch.critic_obs), batch.target)
     loss = policy + config.value_coef * value - entropy_coef * entropy
     loss.backward()  # type: ignore[no-untyped-call]
-    return policy.item(), value.item(), entropy.item()
+    return PPOLosses(policy.item(), value.item(), entropy.item())
 
 
 def policy_loss_and_entropy(network: ActorCritic, batch: Minibatch, clip: float) -> tuple[Tensor, Tensor]:
-    """Means over those who act; zero where nobody does."""
+    """Return the means over those who act, scalars; zero where nobody does."""
     acting = slice(None) if batch.acting is None else batch.acting
-    obs, actions, blocked = batch.obs[acting], batch.actions[acting], batch.blocked
+    obs, actions, forbidden = batch.obs[acting], batch.actions[acting], batch.forbidden
     if not len(obs):
         return batch.obs.new_zeros(()), batch.obs.new_zeros(())
-    logp, entropy = network.log_prob_and_entropy(obs, actions, None if blocked is None else blocked[acting])
+    logp, entropy = network.log_prob_and_entropy(obs, actions, None if forbidden is None else forbidden[acting])
     return ppo_policy_loss(logp, batch.logp_old[acting], batch.advantage[acting], clip), entropy
-
-
-def _cut_before_lost(rollout: Rollout) -> FloatArray:
-    """[T, E] `done`, and 1 at the steps before a lost one: their episode goes on, but nothing is known of it."""
-    if rollout.lost is None or not rollout.lost.any():
-        return rollout.done
-    done = rollout.done.copy()
-    done[:-1] = np.maximum(done[:-1], rollout.lost[1:])
-    return done
-
-
-def counted(batch: Batch, values: Tensor) -> Tensor:
-    """[T, E, A] → the same, or [1, n, A] of the steps that were finished."""
-    if batch.lost is None or not batch.lost.any():
-        return values
-    return values[torch.from_numpy(batch.lost == 0).to(values.device)][None]
-
-
-def kept_samples(batch: Batch, agents: int) -> Tensor:
-    """Indices of the flat samples to learn from, of so many agents."""
-    if batch.lost is None:
-        return torch.arange(batch.done.size * agents)
-    return torch.from_numpy(np.flatnonzero(np.repeat(batch.lost.ravel() == 0, agents)))
-
-
-def minibatches_of(whole: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:
-    """All samples in this order, cut into `number` parts; they are copied once, and the parts are views."""
-    given = {name: x for name, x in whole._asdict().items() if x is not None}
-    parts = {name: x.index_select(0, order).tensor_split(number) for name, x in given.items() if name != "critic_obs"}
-    same = whole.critic_obs is whole.obs
-    parts["critic_obs"] = parts["obs"] if same else whole.critic_obs.index_select(0, order).tensor_split(number)
-    for i in range(number):
-        yield Minibatch(**{name: x[i] for name, x in parts.items()})

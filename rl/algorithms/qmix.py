@@ -13,7 +13,7 @@ from .critic_inputs import state_size
 from .q_learning import QLearner
 
 
-class Mixer(nn.Module):
+class MonotonicMixer(nn.Module):
     """Q_tot = wᵀ elu(W q + b) + v with W, w ≥ 0, so that ∂Q_tot/∂Q_i ≥ 0 (eqs. 5 and 6).
 
     Weights and biases are made from the global state s: W and w by two-layer networks, whose absolute values count, b
@@ -47,7 +47,7 @@ class QMIX(QLearner):
         self._mixer_seed = seed
         super().__init__(config, spec, seed, device, replay_folder)
 
-    def mixer(self) -> nn.Module:
+    def make_mixer(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global stream
             torch.manual_seed(self._mixer_seed)
-            return Mixer(len(self.spec.agents), state_size(self.spec), *self._sizes)
+            return MonotonicMixer(len(self.spec.agents), state_size(self.spec), *self._sizes)

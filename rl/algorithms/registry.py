@@ -1,13 +1,14 @@
-"""From the word in the config to the algorithm. A new algorithm is a file of its own and an entry here and in `config`."""
+"""The table of learners, and the function that makes the one that the config names."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...errors import ConfigError
 from ..processes import check_device
 from ..task import TaskSpec
-from .config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
+from .config import AlgorithmConfig, AlgorithmName, AlgorithmSections
 from .ippo import IPPO
 from .learner import Learner
 from .liir import LIIR
@@ -15,10 +16,19 @@ from .mappo import MAPPO
 from .qmix import QMIX
 from .vdn import VDN
 
+# Called with config, spec, seed and device, and where the algorithm is off-policy with the folder of its replay.
+LEARNERS: Mapping[AlgorithmName, Callable[..., Learner]] = {
+    "ippo": IPPO,
+    "mappo": MAPPO,
+    "liir": LIIR,
+    "vdn": VDN,
+    "qmix": QMIX,
+}
+
 
 def make_learner(
-    algorithm: str,
-    config: IPPOConfig | VDNConfig,
+    algorithm: AlgorithmName,
+    config: AlgorithmConfig,
     spec: TaskSpec,
     seed: int,
     device: str = "cpu",
@@ -32,25 +42,19 @@ def make_learner(
         spec: the task whose agents it trains.
         seed: of the weights and of every random stream of the learner.
         device: where the networks live, as torch names it.
-        replay_folder: where an off-policy learner keeps its transitions; in memory alone where None.
+        replay_folder: where an off-policy learner keeps its transitions; a temporary folder where None.
 
     Raises:
         ConfigError: the device is not there, or the algorithm cannot choose the task's kind of actions.
     """
     check_device(device)
-    match config:
-        case QMIXConfig() | VDNConfig() if any(group.continuous for group in spec.groups):
-            raise ConfigError(
-                f"trainer.algorithm {algorithm!r} values one choice after the other, but agents of"
-                f" {spec.name!r} choose numbers of a Box; set it to ippo, mappo or liir, or map the numbers to choices"
-            )
-        case QMIXConfig():
-            return QMIX(config, spec, seed, device, replay_folder)
-        case VDNConfig():
-            return VDN(config, spec, seed, device, replay_folder)
-        case LIIRConfig():
-            return LIIR(config, spec, seed, device)
-        case MAPPOConfig():
-            return MAPPO(config, spec, seed, device)
-        case IPPOConfig():
-            return IPPO(config, spec, seed, device)
+    if not config.continuous_actions and any(group.continuous for group in spec.groups):
+        *most, last = (name for name, section in AlgorithmSections() if section.continuous_actions)
+        raise ConfigError(
+            f"trainer.algorithm {algorithm!r} values one choice after the other, but agents of {spec.name!r} choose "
+            f"numbers of a Box; set it to {', '.join(most)} or {last}, or map the numbers to choices"
+        )
+    learner = LEARNERS[algorithm]
+    if config.on_policy:
+        return learner(config, spec, seed, device)
+    return learner(config, spec, seed, device, replay_folder)

@@ -1,4 +1,4 @@
-"""Returns and advantages."""
+"""Advantages and targets from rewards and values, and the normalisation of value targets."""
 
 from __future__ import annotations
 
@@ -6,58 +6,70 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, zeros_like
 
-# ---------------------------------------------------------------- MERGED rl.algorithms.returns
+DECAY = 0.99  # of `ValueNorm`, a rollout: the last hundred or so count
+MIN_VARIANCE = 1e-2  # so that the first, almost equal targets are not blown up
 
 
 def gae(
     r_t: Tensor, v_t: Tensor, v_tp1: Tensor, terminated_t: Tensor, done_t: Tensor, gamma: float, lam: float
 ) -> Tensor:
-    """Generalised advantage estimation (Schulman et al. 2016, eq. 16), with time limits bootstrapped.
+    """Return generalised advantage estimates (Schulman et al. 2016, eq. 16), with time limits bootstrapped.
 
         δ_t = r_t + γ · v_{t+1} · (1 − terminated_t) − v_t
         A_t = δ_t + γλ · (1 − done_t) · A_{t+1}
 
-    Args: all [T, ...]. `r_t` reward for the step from s_t; `v_t` value of s_t; `v_tp1` value of the state that the step
-    led to, *before* auto-reset; `terminated_t` the task ended (nothing follows); `done_t` terminated or cut by a time
-    limit (another episode follows, but v_{t+1} still counts where it was only cut).
-    Returns A_t [T, ...].
+    Args:
+        r_t: [T, ...] reward for the step from s_t.
+        v_t: [T, ...] value of s_t.
+        v_tp1: [T, ...] value of the state that the step led to, *before* auto-reset.
+        terminated_t: [T, ...] 1 where the task ended, so that nothing follows.
+        done_t: [T, ...] 1 where it terminated or was cut by a time limit: another episode follows, but v_{t+1} still
+            counts where it was only cut.
+        gamma: the discount γ.
+        lam: the decay λ of the weights of later errors.
+
+    Returns:
+        A_t [T, ...].
+
+    Raises:
+        ValueError: shapes differ.
     """
     if not (r_t.shape == v_t.shape == v_tp1.shape == terminated_t.shape == done_t.shape):
         raise ValueError(
             f"gae needs equal shapes, got {[tuple(x.shape) for x in (r_t, v_t, v_tp1, terminated_t, done_t)]}"
         )
     delta_t = r_t + gamma * v_tp1 * (1 - terminated_t) - v_t
-    keep_t = gamma * lam * (1 - done_t)
+    weight_t = gamma * lam * (1 - done_t)
     advantage_t = zeros_like(delta_t)
     running = zeros_like(delta_t[0])
     for t in range(len(delta_t) - 1, -1, -1):
-        running = delta_t[t] + keep_t[t] * running
+        running = delta_t[t] + weight_t[t] * running
         advantage_t[t] = running
     return advantage_t
 
 
 def td_target(r_t: Tensor, v_tp1: Tensor, terminated_t: Tensor, gamma: float) -> Tensor:
-    """One-step target r_t + γ · v_{t+1} · (1 − terminated_t), with time limits bootstrapped; all of one shape."""
+    """Return one-step targets r_t + γ · v_{t+1} · (1 − terminated_t), with time limits bootstrapped.
+
+    All of one shape.
+    """
     return r_t + gamma * v_tp1 * (1 - terminated_t)
 
 
-# ---------------------------------------------------------------- MERGED rl.algorithms.value_norm
-# DOC """Value normalisation: the critic learns targets of zero mean and unit deviation."""
-
-DECAY = 0.99  # a rollout; the last hundred or so count
-
-
 class ValueNorm:
-    """Running mean and deviation of value targets, as the official MAPPO code keeps them (Yu et al. 2022): decayed sums
-    of x, x² and 1, so that the first rollout already counts in full."""
+    """Running mean and deviation of value targets, as the official MAPPO code keeps them (Yu et al. 2022).
+
+    Attributes:
+        sums: [3] decayed sums of x, x² and 1, so that the first rollout already counts in full.
+    """
 
     def __init__(self) -> None:
         self.sums = np.zeros(3)
 
     def add(self, targets: Tensor) -> None:
-        """Targets of one rollout, any shape."""
-        now = np.array([float(targets.mean()), float((targets**2).mean()), 1.0])
-        self.sums = DECAY * self.sums + (1 - DECAY) * now
+        """Count the targets of one rollout, in any shape."""
+        means = np.array([float(targets.mean()), float((targets**2).mean()), 1.0])
+        self.sums = DECAY * self.sums + (1 - DECAY) * means
 
     @property
     def mean(self) -> float:
@@ -65,11 +77,11 @@ class ValueNorm:
 
     @property
     def std(self) -> float:
-        """At least 0.1, so that the first, almost equal targets are not blown up; 1 before any was seen."""
+        """At least 0.1; 1 before any target was seen."""
         if not self.sums[2]:
             return 1.0
         variance = float(self.sums[1] / self.sums[2]) - self.mean**2
-        return float(np.sqrt(max(variance, 1e-2)))
+        return float(np.sqrt(max(variance, MIN_VARIANCE)))
 
     def normalised(self, values: Tensor) -> Tensor:
         return (values - self.mean) / self.std

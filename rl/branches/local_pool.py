@@ -25,7 +25,7 @@ import zmq.asyncio
 from pydantic import ValidationError
 
 from ...errors import BranchError, ProtocolError
-from ..ipc.launcher import end_child, runtime_dir, start_child, tail
+from ..ipc.launcher import end_child, make_runtime_dir, output_tail, start_child
 from ..ipc.messages import WORKER_REPLY, BranchJob, BranchResult, ErrorReply, WorkerReady, WorkerReply
 from ..processes import module_command
 from ..signals.signal import Exploration, Signal
@@ -125,7 +125,7 @@ class WorkerPool:
 
     async def start(self) -> None:
         """Bind the socket and start the processes; does not wait until they are ready."""
-        self._runtime_dir = runtime_dir()
+        self._runtime_dir = make_runtime_dir()
         self._address = f"ipc://{self._runtime_dir}/pool"
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -176,7 +176,7 @@ class WorkerPool:
         except BaseException:
             await self._kill(worker)  # a late answer of its must not meet another job
             raise
-        words = await asyncio.to_thread(tail, worker.output)
+        words = await asyncio.to_thread(output_tail, worker.output)
         raise BranchError(
             f"worker {worker.index} died {1 + MAX_RESTARTS} times on branch {job.arm!r}, seed {job.seed}; "
             f"its last words: {words}"

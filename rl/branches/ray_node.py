@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import BranchError
-from ..ipc.launcher import end_child, runtime_dir, start_child, tail
+from ..ipc.launcher import end_child, make_runtime_dir, output_tail, start_child
 from ..processes import leave_with_parent, module_command
 
 ADDRESS = "address"  # file in the folder, written when Ray is up
@@ -33,7 +33,7 @@ async def local_ray(run_dir: Path, cpus: int, secrets: Sequence[str]) -> AsyncIt
     What it prints goes to `ray.out` in the run directory. Raises BranchError with the end of that when it does not
     start.
     """
-    folder, output = await asyncio.to_thread(runtime_dir), run_dir / "ray.out"
+    folder, output = await asyncio.to_thread(make_runtime_dir), run_dir / "ray.out"
     with _guarded():
         process = await start_child(
             module_command("cosignal.rl.branches.ray_node", str(folder), str(cpus)), output, secrets
@@ -71,7 +71,7 @@ async def _address(process: asyncio.subprocess.Process, folder: Path, output: Pa
                 if file.exists():
                     return file.read_text()
                 await asyncio.sleep(0.05)
-    words = await asyncio.to_thread(tail, output)
+    words = await asyncio.to_thread(output_tail, output)
     raise BranchError(f"Ray did not start (exit status {process.returncode}); its last words: {words}")
 
 

@@ -32,7 +32,7 @@ from ray.exceptions import RayError
 from ...errors import BranchError, ConfigError, SnapshotError
 from ..ipc.messages import PROTOCOL, BranchJob, BranchResult
 from ..processes import ONE_THREAD
-from ..training.checkpoint import Files, pack, unpack
+from ..training.checkpoint import PackedFiles, pack_snapshot, unpack_snapshot
 from .local_pool import MAX_RESTARTS, READY_TIMEOUT_S, OnResult, parse_reply, result_of
 from .ray_node import local_ray
 
@@ -59,15 +59,15 @@ class RayWorker:
     def ready(self) -> str:
         return own_version()
 
-    def run(self, text: str, files: Files) -> tuple[bytes, Files]:
+    def run(self, text: str, files: PackedFiles) -> tuple[bytes, PackedFiles]:
         """A `BranchJob` as JSON and what its `start` needs → a `WorkerReply` as JSON and what its end state needs."""
         from .worker import answer
 
         job = BranchJob.model_validate_json(text)
         with tempfile.TemporaryDirectory(prefix="cosignal-branch-") as folder:
-            unpack(files, Path(folder), job.start)
+            unpack_snapshot(files, Path(folder), job.start)
             reply = answer(self._line, Path(folder), job)
-            ended = pack(Path(folder), job.end_state) if isinstance(reply, BranchResult) else {}
+            ended = pack_snapshot(Path(folder), job.end_state) if isinstance(reply, BranchResult) else {}
         return reply.model_dump_json().encode(), ended
 
 
@@ -182,7 +182,7 @@ class RayExecutor:
         if isinstance(parsed, Exception):
             raise parsed
         result = result_of(job, parsed)
-        await asyncio.to_thread(unpack, ended, self._run_dir, job.end_state)
+        await asyncio.to_thread(unpack_snapshot, ended, self._run_dir, job.end_state)
         return result
 
     def _ship(self, jobs: Sequence[BranchJob]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class RayExecutor:
 
     def _put(self, job: BranchJob) -> Any:
         try:
-            return ray.put(pack(self._run_dir, job.start))
+            return ray.put(pack_snapshot(self._run_dir, job.start))
         except SnapshotError as error:  # a local worker finds out by itself, and says it in these words
             raise BranchError(f"branch {job.arm!r}, seed {job.seed}: {error}") from error
 

@@ -49,7 +49,7 @@ def build_evidence(line: TrainingLine, steps_budget: int) -> Evidence:
         features=[row for g in groups for row in feature_evidence(line, g)],
         events=[row for g in groups for row in event_evidence(line, g)],
         terms=term_evidence(line),
-        key_moments=line.tale()["key_moments"],
+        key_moments=line.last_rollout_text()["key_moments"],
     )
 
 
@@ -68,7 +68,7 @@ def query(line: TrainingLine, what: str, name: str | None, points: int) -> dict[
     if what == "metric_curve":
         return {"columns": ["steps", "sparse_return", "success_rate"], "rows": metric_curve(line, points)}
     if what == "episode":
-        return {"steps": line.tale()["episode"]}
+        return {"steps": line.last_rollout_text()["episode"]}
     if what == "term_statistics":
         return {"terms": [row.model_dump() for row in term_evidence(line)], "potentials": potential_range(line)}
     if what == "feature_statistics":
@@ -120,7 +120,7 @@ def behaviour_evidence(line: TrainingLine, g: int) -> BehaviourEvidence:
     group, rows = line.spec.groups[g], line.history[-RECENT_UPDATES:]
     # Before the first update the policy is the one that has learnt nothing.
     names = action_labels(group)
-    at_start = entropy_at_start(group, line.config.trainer.chosen.log_std_init)
+    at_start = entropy_at_start(group, line.config.trainer.algorithm_config.initial_log_std)
     shares = np.mean([row["actions"][g] for row in rows], axis=0) if rows else np.zeros(len(names))
     lengths = line.episodes.recent("lengths")
     counts = line.episodes.recent(f"counts.{g}")  # [n, A_g, V_g]

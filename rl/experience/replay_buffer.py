@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import SnapshotError
-from ..processes import alive
+from ..processes import process_is_alive
 from ..task import ActionArray, BoolArray, FloatArray, TaskSpec
 from .episodes import Arrays
 from .rollout import Rollout
@@ -207,5 +207,5 @@ def remove_stale(parent: Path) -> None:
     """Delete what killed processes left below `parent`."""
     for folder in parent.glob("*-*"):
         pid = folder.name.partition("-")[0]
-        if pid.isdigit() and not alive(int(pid)):
+        if pid.isdigit() and not process_is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The loop's side of the seam to the trainer: one typed request, one typed reply.
+"""The loop's side of the interface to the trainer: one typed request, one typed reply.
 
 Why nothing is lost, stale or applied twice:
 
@@ -6,7 +6,7 @@ Why nothing is lost, stale or applied twice:
   names it. A request that got no answer raises `TrainerGone`; the caller asks again after a restart.
 * *Applied twice.* `Promote` and `Rollback` carry a key made of content. A repeated key is answered with
   `repeated=True` and changes nothing, so that asking again is always safe. All other requests change nothing, or
-  (`Release`, `Stop`) are the same thing when said twice.
+  (`Release`, `Stop`) are the same thing when sent twice.
 * *Stale.* `Promote` and `Rollback` name the version they were decided on (compare-and-set), `Release` the point it
   leaves: a past point is ignored. A `Look` is one instant: status, evidence and snapshot belong together. A reply that
   comes after its request gave up carries an older request id and is dropped.
@@ -25,23 +25,15 @@ import zmq
 import zmq.asyncio
 from pydantic import ValidationError
 
-from ...errors import (
-    BranchError,
-    CosignalError,
-    ProtocolError,
-    SignalError,
-    SnapshotError,
-    TrainerGone,
-    VersionConflict,
-)
+from ...errors import ProtocolError, TrainerGone
 from ..evidence.schema import Evidence
 from ..signals.signal import Signal
 from .messages import (
+    ERRORS,
     PROTOCOL,
     REPLY,
     REQUEST,
     Ack,
-    ErrorKind,
     ErrorReply,
     EvidenceReply,
     GetEvidence,
@@ -57,6 +49,7 @@ from .messages import (
     Release,
     Reply,
     Request,
+    RequestHandler,
     Rollback,
     Stop,
     TrainerStatus,
@@ -65,36 +58,26 @@ from .messages import (
 
 ReplyT = TypeVar("ReplyT", HelloReply, TrainerStatus, EvidenceReply, LookReply, QueryReply, PromoteReply, Ack)
 
-ERRORS: dict[ErrorKind, type[CosignalError]] = {
-    "protocol": ProtocolError,
-    "version_conflict": VersionConflict,
-    "signal": SignalError,
-    "snapshot": SnapshotError,
-    "branch": BranchError,
-    "bad_request": ProtocolError,
-}
-
 
 class Channel(Protocol):
     """Carries one request to the trainer and its reply back."""
 
     async def request(self, request: Request) -> Reply:
-        """Raises TrainerGone when no reply comes, ProtocolError when it cannot be read."""
+        """Send a request and return its reply.
+
+        Raises:
+            TrainerGone: no reply comes.
+            ProtocolError: it cannot be read.
+        """
         ...
 
     def close(self) -> None: ...
 
 
-class Handler(Protocol):
-    """The trainer's side of a `MemoryChannel`."""
-
-    def handle(self, request: Request) -> Reply: ...
-
-
 class MemoryChannel:
     """The in-memory twin of `ZmqChannel`: the same JSON round trip, without a socket or a process."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: RequestHandler) -> None:
         self._handler = handler
 
     async def request(self, request: Request) -> Reply:
@@ -102,13 +85,14 @@ class MemoryChannel:
         return REPLY.validate_json(reply.model_dump_json())
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: nothing is open."""
 
 
 class ZmqChannel:
     """A DEALER socket on the trainer's ROUTER; frames [request id, JSON]. One request is under way at a time.
 
-    `timeout_s`: how long a reply may take. The trainer answers between updates only, so this is far above an update.
+    Attributes:
+        timeout_s: how long a reply may take. The trainer answers between updates only, so this is far above an update.
     """
 
     def __init__(self, address: str, timeout_s: float = 60.0) -> None:
@@ -123,19 +107,26 @@ class ZmqChannel:
 
     async def request(self, request: Request) -> Reply:
         async with self._lock:
+            # a new id for every request, by which late replies are told apart
             self._count += 1
             request_id = str(self._count).encode()
             await self._socket.send_multipart([request_id, request.model_dump_json().encode()])
             try:
-                raw = await asyncio.wait_for(self._reply_to(request_id), self.timeout_s)
+                raw = await asyncio.wait_for(self._receive(request_id), self.timeout_s)
             except TimeoutError as error:
                 raise TrainerGone(
                     f"the trainer at {self._address!r} did not answer {request.kind!r} within {self.timeout_s:g} s; "
                     "see trainer.out in the run directory, then run again with --resume"
                 ) from error
-        return _read_reply(raw)
+        try:
+            return REPLY.validate_json(raw)
+        except ValidationError as error:
+            raise ProtocolError(
+                f"the trainer's answer is not of protocol {PROTOCOL}: {raw[:200]!r}; use one version"
+            ) from error
 
-    async def _reply_to(self, request_id: bytes) -> bytes:
+    async def _receive(self, request_id: bytes) -> bytes:
+        """Return the reply to this request; replies to earlier ones, which gave up waiting, are dropped."""
         while True:
             frames = await self._socket.recv_multipart()
             if len(frames) == 2 and frames[0] == request_id:
@@ -145,23 +136,14 @@ class ZmqChannel:
         self._context.destroy(linger=0)
 
 
-def _read_reply(raw: bytes) -> Reply:
-    try:
-        return REPLY.validate_json(raw)
-    except ValidationError as error:
-        raise ProtocolError(
-            f"the trainer's answer is not of protocol {PROTOCOL}: {raw[:200]!r}; use one version"
-        ) from error
-
-
 class TrainerClient:
-    """What the loop may ask the trainer. An `ErrorReply` is raised as the error it names."""
+    """The requests of the loop to the trainer, as methods. An `ErrorReply` is raised as the error it names."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     async def hello(self) -> HelloReply:
-        """Raises ProtocolError when the trainer speaks another protocol version."""
+        """Introduce this process. Raises ProtocolError when the trainer speaks another protocol version."""
         reply = await self._ask(Hello(), HelloReply)
         if reply.protocol != PROTOCOL:
             raise ProtocolError(
@@ -176,8 +158,10 @@ class TrainerClient:
         return (await self._ask(GetEvidence(), EvidenceReply)).evidence
 
     async def look(self) -> LookReply:
-        """Status and evidence of one instant; `status.snapshot` names the line's state then, to fork from. It is kept
-        until two later looks were taken."""
+        """Return status and evidence of one instant.
+
+        `status.snapshot` names the line's state then, to fork from. It stays until two later looks were taken.
+        """
         return await self._ask(Look(), LookReply)
 
     async def query(
@@ -186,7 +170,7 @@ class TrainerClient:
         name: str | None = None,
         points: int = 20,
     ) -> dict[str, object]:
-        """Evidence on demand; `points`: 2..100 rows of a curve."""
+        """Return evidence on demand; `points`: 2..100 rows of a curve."""
         return (await self._ask(Query(what=what, name=name, points=points), QueryReply)).data
 
     async def promote(
@@ -197,19 +181,32 @@ class TrainerClient:
         adopt: str | None = None,
         cause: Literal["promotion", "control"] = "promotion",
     ) -> PromoteReply:
-        """Raises VersionConflict when `base_version` is not in force, SignalError, SnapshotError."""
+        """Put a signal in force, or the state that `adopt` names, see `Promote`.
+
+        Raises:
+            VersionConflict: `base_version` is not in force.
+            SignalError: the signal does not fit the task.
+            SnapshotError: the state cannot be loaded.
+        """
         request = Promote(key=key, base_version=base_version, signal=signal, adopt=adopt, cause=cause)
         return await self._ask(request, PromoteReply)
 
     async def rollback(self, key: str, base_version: int) -> PromoteReply:
-        """Undo the promotion of `base_version`. Raises VersionConflict when it is not in force, ProtocolError when it
-        was no promotion, SnapshotError when the state before it is gone."""
+        """Undo the promotion of `base_version`.
+
+        Raises:
+            VersionConflict: it is not in force.
+            ProtocolError: it was no promotion.
+            SnapshotError: the state before it is gone.
+        """
         return await self._ask(Rollback(key=key, base_version=base_version), PromoteReply)
 
     async def release(self, update: int) -> None:
+        """Let a waiting trainer go on from the adaptation point at `update`."""
         await self._ask(Release(update=update), Ack)
 
     async def stop(self) -> None:
+        """Ask the trainer to checkpoint and leave."""
         await self._ask(Stop(), Ack)
 
     def close(self) -> None:
@@ -225,7 +222,7 @@ class TrainerClient:
 
 
 async def wakeups(address: str) -> AsyncIterator[Wakeup]:
-    """The trainer's wake-ups, for ever. They carry no truth: after one, ask for the status."""
+    """Yield the trainer's wake-ups, for ever. They carry no truth: after one, ask for the status."""
     context = zmq.asyncio.Context()
     socket = context.socket(zmq.SUB)
     with contextlib.closing(socket):

@@ -1,15 +1,32 @@
-"""What crosses the seam between loop, trainer and branch workers. Pydantic only: imports neither torch nor LangChain.
+"""Messages between loop, trainer and branch workers. Pydantic only: imports neither torch nor LangChain.
 
 Every request is answered by exactly one reply. Envelope: JSON, one ZeroMQ frame; `protocol` must equal PROTOCOL.
+
+    loop → trainer    Request      Hello, GetStatus, GetEvidence, Look, Query, Promote, Rollback, Release, Stop
+    trainer → loop    Reply        HelloReply, TrainerStatus, EvidenceReply, LookReply, QueryReply, PromoteReply, Ack,
+                                   or an ErrorReply to any of them
+    loop → worker     BranchJob
+    worker → loop     WorkerReply  WorkerReady once, then a BranchResult or an ErrorReply to each job
+    trainer → anyone  Wakeup       on a PUB/SUB socket
 """
 
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, TypeAdapter
 
+from ...errors import (
+    BranchError,
+    CosignalError,
+    ProtocolError,
+    SignalError,
+    SnapshotError,
+    VersionConflict,
+)
 from ..evidence.schema import Evidence, Wire
 from ..signals.signal import Exploration, Signal
 from ..stage import Stage
@@ -27,7 +44,11 @@ ErrorKind = Literal["protocol", "version_conflict", "signal", "snapshot", "branc
 
 
 class Hello(Wire):
-    """`pid`: the loop's process; when it is gone, a waiting trainer waits a bounded time, checkpoints and leaves."""
+    """The first request of a loop.
+
+    Attributes:
+        pid: the loop's process; when it is gone, a waiting trainer waits a bounded time, checkpoints and leaves.
+    """
 
     kind: Literal["hello"] = "hello"
     protocol: int = PROTOCOL
@@ -43,14 +64,16 @@ class GetEvidence(Wire):
 
 
 class Look(Wire):
-    """Snapshot the main line at this update boundary and say what is there: status and evidence of one instant. Under
-    lockstep the snapshot of a waiting point exists already."""
+    """Snapshot the main line at this update boundary, and return status and evidence of the same instant.
+
+    Under lockstep the snapshot of a waiting point exists already.
+    """
 
     kind: Literal["look"] = "look"
 
 
 class Query(Wire):
-    """Evidence on demand; `what` and its bounds are those of the `query_trainer` tool."""
+    """Ask for evidence on demand; `what` and its bounds are those of the `query_trainer` tool."""
 
     kind: Literal["query"] = "query"
     what: Literal["metric_curve", "episode", "term_statistics", "feature_statistics"]
@@ -59,10 +82,12 @@ class Query(Wire):
 
 
 class Promote(Wire):
-    """Compare-and-set: applied at the next update boundary if `base_version` is in force. `key` makes it idempotent.
+    """Compare and set: the signal is applied at the next update boundary if `base_version` is in force.
 
-    `adopt`: directory of a branch's end state that becomes the main line, None to keep the main line's own state.
-    `cause`: what the signal log says of it.
+    Attributes:
+        key: makes it idempotent.
+        adopt: directory of a branch's end state that becomes the main line, None to keep the main line's own state.
+        cause: of the entry in the signal log.
     """
 
     kind: Literal["promote"] = "promote"
@@ -74,9 +99,11 @@ class Promote(Wire):
 
 
 class Rollback(Wire):
-    """Undo the version in force: compare-and-set on `base_version`, idempotent by `key`. Weights and signal come back
-    from the snapshot before its promotion, random streams are reseeded, and a new version is written; updates and steps
-    go on. Answered by a `PromoteReply`."""
+    """Undo the version in force: compare and set on `base_version`, idempotent by `key`.
+
+    Weights and signal come back from the snapshot before its promotion, random streams are reseeded, and a new version
+    is written; updates and steps go on. Answered by a `PromoteReply`.
+    """
 
     kind: Literal["rollback"] = "rollback"
     key: str
@@ -112,8 +139,13 @@ class HelloReply(Wire):
 
 
 class EvaluationReport(Wire):
-    """The main line's last evaluation. `steps`: main steps at which it was made. `mean`, `sd`: of the episodes' sparse
-    returns. `version`: signal in force."""
+    """The main line's last evaluation.
+
+    Attributes:
+        steps: main steps at which it was made.
+        mean, sd: of the episodes' sparse returns.
+        version: of the signal in force then.
+    """
 
     steps: int
     mean: float
@@ -124,11 +156,19 @@ class EvaluationReport(Wire):
 
 
 class TrainerStatus(Wire):
-    """`waiting_at`: the update of the adaptation point at which a lockstep trainer waits, else None.
+    """The state of the main line: counters, stage, signal and last evaluation.
 
-    steps_main counts the main line; steps_evaluation what it spent on evaluation; steps_repeated what was trained again
-    after a crash. `snapshot`: directory of the point's snapshot, written before the trainer says that it waits; under
-    the overlap clock only a `LookReply` has one. `sparse_return`, `success_rate`: of `evaluation`.
+    Attributes:
+        update: updates so far.
+        steps_main: environment steps of the main line.
+        steps_evaluation: environment steps that evaluation took.
+        steps_repeated: main steps that were trained again after a crash.
+        steps_adopted: main steps that branches trained and that became part of the line.
+        steps_budget: main steps of the whole run.
+        waiting_at: the update of the adaptation point at which a lockstep trainer waits, else None.
+        snapshot: directory of the point's snapshot, written before the trainer says that it waits; under the overlap
+            clock only a `LookReply` has one.
+        sparse_return, success_rate: of `evaluation`.
     """
 
     kind: Literal["status"] = "status"
@@ -165,8 +205,15 @@ class QueryReply(Wire):
 
 
 class PromoteReply(Wire):
-    """`repeated`: the key had been applied before; nothing was done twice. `steps_main`: main steps right after it was
-    applied (an adopted state brings its branch's steps along), also when it is asked again later."""
+    """A promotion or a rollback was applied.
+
+    Attributes:
+        version: of the signal that is in force since.
+        applied_at_update: the update boundary.
+        steps_main: main steps right after it was applied (an adopted state brings its branch's steps along), also when
+            it is asked again later.
+        repeated: the key had been applied before; nothing was done twice.
+    """
 
     kind: Literal["promote"] = "promote"
     version: int
@@ -180,6 +227,8 @@ class Ack(Wire):
 
 
 class ErrorReply(Wire):
+    """The request, or the job, could not be done; nothing has changed."""
+
     kind: Literal["error"] = "error"
     error: ErrorKind
     message: str
@@ -195,33 +244,45 @@ Reply = Annotated[
 
 
 class BranchJob(Wire):
-    """Continue `start` (a snapshot's or a branch's end-state directory) under `signal` until `horizon` steps after the
-    fork, then evaluate.
+    """Continue `start` under `signal` until `horizon` steps after the fork, then evaluate.
 
-    `fork` is the snapshot all arms share; `start` differs from it only where a finished branch is extended.
-    `exploration` is given to every arm at the fork (not again at an extension). Seed 0 keeps the main run's random
-    streams, k > 0 reseeds all of them. The same job always gives the same result.
+    The same job always gives the same result.
+
+    Attributes:
+        key: of the job's content, by `branch_key()`, so that finished ones are reused.
+        fork: the snapshot that all arms share.
+        start: directory of the state to start from; it differs from `fork` only where a finished branch is extended.
+        arm: "control", or a proposal's id.
+        exploration: of every arm at the fork (not again at an extension).
+        seed: 0 keeps the main run's random streams, k > 0 reseeds all of them.
+        end_state: directory to write.
     """
 
     kind: Literal["branch"] = "branch"
-    key: str  # from branch_key(): content, so that finished ones are reused
+    key: str
     fork: str
     start: str
-    arm: str  # "control" or a proposal's id
+    arm: str
     signal: Signal
     exploration: Exploration
     seed: int = Field(ge=0)
     horizon: int = Field(ge=1)
     evaluation_seed: int
     evaluation_episodes: int = Field(ge=1)
-    end_state: str  # directory to write
+    end_state: str
 
 
 class BranchResult(Wire):
-    """`curve`: [steps since the fork, mean sparse return of training episodes, success rate] per window.
+    """The outcome of a `BranchJob`.
 
-    `final_return`, `success_rate`: of the evaluation episodes at the end. `steps`: environment steps this job took,
-    its evaluation apart in `steps_evaluation`. `signal` has its scale frozen.
+    Attributes:
+        signal: that was in force, with its scale frozen.
+        final_return, success_rate: of the evaluation episodes at the end.
+        fork_return: mean sparse return of training episodes at the fork.
+        curve: [steps since the fork, mean sparse return of training episodes, success rate] per window.
+        steps: environment steps that this job took.
+        steps_evaluation: environment steps of its evaluation besides.
+        cpu_s: CPU seconds of the worker.
     """
 
     kind: Literal["branch_result"] = "branch_result"
@@ -252,6 +313,8 @@ WorkerReply = Annotated[WorkerReady | BranchResult | ErrorReply, Field(discrimin
 
 
 class Wakeup(Wire):
+    """Something may have changed: ask for the status."""
+
     kind: Literal["wakeup"] = "wakeup"
     update: int
     steps_main: int
@@ -264,3 +327,31 @@ LookReply.model_rebuild()
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
 WORKER_REPLY: TypeAdapter[WorkerReply] = TypeAdapter(WorkerReply)
+
+
+# ---------------------------------------------------------------- errors as messages, and back
+
+# raised by the side that gets an ErrorReply
+ERRORS: Mapping[ErrorKind, type[CosignalError]] = MappingProxyType(
+    {
+        "protocol": ProtocolError,
+        "version_conflict": VersionConflict,
+        "signal": SignalError,
+        "snapshot": SnapshotError,
+        "branch": BranchError,
+        "bad_request": ProtocolError,
+    }
+)
+
+
+def error_reply(error: CosignalError) -> ErrorReply:
+    """Return the reply of a trainer whose request failed by `error`."""
+    kinds: tuple[ErrorKind, ...] = ("version_conflict", "signal", "snapshot")
+    kind: ErrorKind = next((kind for kind in kinds if isinstance(error, ERRORS[kind])), "bad_request")
+    return ErrorReply(error=kind, message=str(error))
+
+
+class RequestHandler(Protocol):
+    """The side that answers: the trainer, or what stands in for it."""
+
+    def handle(self, request: Request) -> Reply: ...

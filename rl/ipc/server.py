@@ -1,4 +1,4 @@
-"""The trainer's side of the seam.
+"""The trainer's side of the interface to the loop.
 
 Why nothing is lost, stale or applied twice:
 
@@ -21,60 +21,56 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Protocol
 
 import zmq
 from pydantic import ValidationError
 
-from .launcher import runtime_dir
-from .messages import REQUEST, ErrorReply, Reply, Request, Wakeup
-
-
-class Handler(Protocol):
-    def handle(self, request: Request) -> Reply: ...
+from ...files import write_whole
+from .launcher import make_runtime_dir
+from .messages import REQUEST, ErrorReply, Reply, RequestHandler, Wakeup
 
 
 class TrainerServer:
     """ROUTER and PUB sockets in a private directory, and the pointer file `trainer.json` that names them."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._runtime = runtime_dir()
+        self._runtime = make_runtime_dir()
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._publisher = self._context.socket(zmq.PUB)
         for socket, name in ((self._router, "requests"), (self._publisher, "events")):
             socket.setsockopt(zmq.LINGER, 500)
             socket.bind(f"ipc://{self._runtime}/{name}")
+        # the sockets listen before anybody can read where
         self._pointer = run_dir / "trainer.json"
         pointer = {
             "pid": os.getpid(),
             "address": f"ipc://{self._runtime}/requests",
             "events": f"ipc://{self._runtime}/events",
         }
-        partial = self._pointer.with_suffix(".partial")
-        partial.write_text(json.dumps(pointer))
-        partial.rename(self._pointer)
+        write_whole(self._pointer, json.dumps(pointer), sync=False)
 
-    def poll(self, handler: Handler, timeout_ms: int) -> bool:
+    def poll(self, handler: RequestHandler, timeout_ms: int) -> bool:
         """Serve the next request, waiting up to `timeout_ms` for one. True if there was one."""
         if not self._router.poll(timeout_ms):
             return False
         identity, request_id, *body = self._router.recv_multipart()
-        reply = self._answer(handler, b"".join(body))
+        reply: Reply
+        try:
+            request = REQUEST.validate_json(b"".join(body))
+        except ValidationError as error:
+            reply = ErrorReply(error="protocol", message=f"not a request of this protocol: {error}")
+        else:
+            reply = handler.handle(request)
         self._router.send_multipart([identity, request_id, reply.model_dump_json().encode()])
         return True
 
-    def _answer(self, handler: Handler, body: bytes) -> Reply:
-        try:
-            request = REQUEST.validate_json(body)
-        except ValidationError as error:
-            return ErrorReply(error="protocol", message=f"not a request of this protocol: {error}")
-        return handler.handle(request)
-
     def publish(self, wakeup: Wakeup) -> None:
+        """Send a wake-up to whoever subscribed."""
         self._publisher.send(wakeup.model_dump_json().encode())
 
     def close(self) -> None:
+        """Remove the pointer file, the sockets and their directory."""
         self._pointer.unlink(missing_ok=True)
         self._router.close()
         self._publisher.close()

@@ -1,7 +1,7 @@
-"""Plays one episode with the policy of a snapshot: `python -m cosignal.rl.playback RUN_DIR SNAPSHOT SEED`.
+"""Playing one episode with the policy of a snapshot: `python -m cosignal.rl.playback RUN_DIR SNAPSHOT SEED`.
 
-Prints a `PlayedEpisode` as JSON. The run is only read. The policy acts as it does when it is evaluated, and the same
-arguments give the same episode.
+The process prints a `PlayedEpisode` as JSON. The run is only read. The policy acts as it does when it is evaluated,
+and the same arguments give the same episode.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...errors import CosignalError
 from ..envs.factory import make_task
 from ..processes import leave_with_parent, one_thread
 from ..signals.scorer import FOLDER, Scorers
-from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec, episode_seed, splitmix64
+from ..task import ActionArray, BoolArray, FloatArray, TaskSpec, episode_seed, splitmix64
 from ..training.checkpoint import load_snapshot
 from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
@@ -46,49 +46,61 @@ class _Moment:
 
 
 def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
-    """The first episode that `seed` names, under the policy and the signal of `line`."""
+    """Play the first episode that `seed` names, under the policy and the signal of `line`.
+
+    Args:
+        line: with the state of the snapshot.
+        snapshot: its name, for the record.
+        seed: of episode and policy.
+    """
+    spec, rewards = line.spec, line.rewards()
     task, generator = make_task(line.config.task, 1), torch.Generator().manual_seed(splitmix64(seed) >> 1)
     step, actions = task.reset(seed), list[list[ActionArray]]()
-    rewards, told, total = line.rewards(), list[PlayedStep](), 0.0
-    ended = False
-    while not ended and len(told) < LONGEST:
-        before = _copied(step.obs), _copied(step.features), step.alive and _copied(step.alive)
+    steps, total, ended = list[PlayedStep](), 0.0, False
+    while not ended and len(steps) < LONGEST:
+        # the task overwrites its arrays at the next step
+        obs, features, alive = _copied(step.obs), _copied(step.features), step.alive and _copied(step.alive)
         chosen = line.learner.act_to_evaluate(step.obs, generator, masks=step.masks)
         actions.append([a[0].copy() for a in chosen])
         step = task.step(chosen)
-        moment = _moment(before, chosen, step)
+        moment = _Moment(
+            features=features,
+            last_features=_copied(step.last_features),
+            events=_copied(step.events),
+            obs=obs,
+            last_obs=_copied(step.last_obs),
+            actions=chosen,
+            terminated=step.terminated.astype(np.float32),
+            alive=alive,
+            last_alive=step.last_alive,
+        )
+        # what each term paid in it
         per_term = rewards.shape(moment).per_term
-        terms = {term.name: _by_agent(line.spec, x) for term, x in zip(line.signal.terms, per_term, strict=True)}
-        told.append(_told(line.spec, moment, float(step.reward[0]), terms))
-        total += told[-1].reward
+        terms = {term.name: _by_agent(spec, x) for term, x in zip(line.signal.terms, per_term, strict=True)}
+        steps.append(_played_step(spec, moment, float(step.reward[0]), terms))
+        total += steps[-1].reward
         ended = bool(step.terminated[0] or step.truncated[0])
-    joint = [np.stack([row[g] for row in actions]) for g in range(len(line.spec.groups))]
+    # the task's own line about each step, from the actions
+    joint = [np.stack([row[g] for row in actions]) for g in range(len(spec.groups))]
     texts = task.episode_text(episode_seed(seed, 0, 0), joint)
-    return PlayedEpisode(
-        snapshot=snapshot, steps_main=line.steps_main, seed=seed, version=line.signal.version, sparse_return=total,
-        success=bool(step.success[0]) if line.spec.has_success else None, ended=_ending(step),
-        steps=[one.model_copy(update={"text": text}) for one, text in zip(told, texts, strict=False)],
-    )  # fmt: skip
-
-
-def _ending(step: Step) -> str:
     if step.terminated[0]:
-        return "terminated"
-    return "time limit" if step.truncated[0] else f"cut here after {LONGEST} steps"
+        ending = "terminated"
+    else:
+        ending = "time limit" if step.truncated[0] else f"cut here after {LONGEST} steps"
+    return PlayedEpisode(
+        snapshot=snapshot,
+        steps_main=line.steps_main,
+        seed=seed,
+        version=line.signal.version,
+        sparse_return=total,
+        success=bool(step.success[0]) if spec.has_success else None,
+        ended=ending,
+        steps=[played.model_copy(update={"text": text}) for played, text in zip(steps, texts, strict=False)],
+    )
 
 
 def _copied(arrays: list[T]) -> list[T]:
     return [array.copy() for array in arrays]
-
-
-def _moment(
-    before: tuple[list[FloatArray], list[FloatArray], list[BoolArray] | None], chosen: list[ActionArray], step: Step
-) -> _Moment:
-    obs, features, alive = before
-    return _Moment(
-        features, _copied(step.last_features), _copied(step.events), obs, _copied(step.last_obs), chosen,
-        step.terminated.astype(np.float32), alive, step.last_alive,
-    )  # fmt: skip
 
 
 def _by_agent(spec: TaskSpec, values: list[FloatArray]) -> dict[str, float]:
@@ -100,28 +112,28 @@ def _by_agent(spec: TaskSpec, values: list[FloatArray]) -> dict[str, float]:
     }
 
 
-def _told(spec: TaskSpec, moment: _Moment, reward: float, terms: dict[str, dict[str, float]]) -> PlayedStep:
-    acted, events = dict[str, str](), dict[str, list[str]]()
+def _played_step(spec: TaskSpec, moment: _Moment, reward: float, terms: dict[str, dict[str, float]]) -> PlayedStep:
+    """Return a step with actions and events by agent, still without the task's text."""
+    action_texts, events = dict[str, str](), dict[str, list[str]]()
     for g, group in enumerate(spec.groups):
         for i, agent in enumerate(group.agents):
-            acted[agent] = group.action_text(moment.actions[g][0, i])
+            action_texts[agent] = group.action_text(moment.actions[g][0, i])
             events[agent] = [event.name for v, event in enumerate(group.events) if moment.events[g][0, i, v] > 0]
-    return PlayedStep(text="", actions=acted, events=events, reward=reward, terms=terms)
+    return PlayedStep(text="", actions=action_texts, events=events, reward=reward, terms=terms)
 
 
 def main(run_dir: Path, snapshot: str, seed: int) -> int:
-    """The exit code; what is wrong is said on standard error."""
+    """Print the episode and return the exit code; what is wrong goes to standard error."""
     leave_with_parent()
     one_thread()
     try:
-        config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text()).for_branches()
-        line = TrainingLine(config, scorers=Scorers(run_dir / FOLDER))
+        line = TrainingLine(TrainingConfig.of_run(run_dir).for_branches(), scorers=Scorers(run_dir / FOLDER))
         load_snapshot(line, run_dir / snapshot)
-        found = play_episode(line, snapshot, seed)
+        episode = play_episode(line, snapshot, seed)
     except (CosignalError, OSError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
-    sys.stdout.write(found.model_dump_json())
+    sys.stdout.write(episode.model_dump_json())
     return 0
 
 

@@ -10,8 +10,15 @@ class _Frozen(BaseModel):
 
 
 class PlayedStep(_Frozen):
-    """`text`: the task's own line about the step. `actions`: agent → action in words. `events`: agent → what it did.
-    `reward`: sparse team reward. `terms`: term → agent → what it was paid, beta, scale and weight in it."""
+    """One joint step.
+
+    Attributes:
+        text: the task's own line about it.
+        actions: agent → its action as text.
+        events: agent → names of what it did.
+        reward: sparse team reward.
+        terms: term → agent → what it was paid, with beta, scale and weight.
+    """
 
     text: str
     actions: dict[str, str]
@@ -21,9 +28,17 @@ class PlayedStep(_Frozen):
 
 
 class PlayedEpisode(_Frozen):
-    """`snapshot`: whose policy played, as a directory below the run's. `version`: of the signal whose terms are shown,
-    which was in force there. `sparse_return`: undiscounted. `success`: None where the task has no success test.
-    `ended`: terminated, time limit, or that it was cut here."""
+    """One episode under the policy and the signal of a snapshot.
+
+    Attributes:
+        snapshot: whose policy played, as a directory below the run's.
+        steps_main: main steps of that snapshot.
+        seed: of the episode.
+        version: of the signal whose terms are shown, which was in force there.
+        sparse_return: undiscounted.
+        success: None where the task has no success test.
+        ended: "terminated", "time limit", or that it was cut here.
+    """
 
     snapshot: str
     steps_main: int
@@ -35,6 +50,6 @@ class PlayedEpisode(_Frozen):
     steps: list[PlayedStep]
 
     def paid(self) -> dict[str, float]:
-        """Term → what all agents were paid by it in the whole episode."""
+        """Return what all agents were paid by each term in the whole episode."""
         names = self.steps[0].terms if self.steps else {}
         return {name: sum(sum(step.terms[name].values()) for step in self.steps) for name in names}

@@ -1,24 +1,24 @@
-"""TensorBoard events of a run, over main steps."""
+"""The run's main line with what is recorded of it: snapshots, evaluation, rows in `trainer.db`, TensorBoard events."""
 
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..experience.replay_buffer import REPLAY, remove_stale
 from ..ipc.messages import EvaluationReport, TrainerState
 from ..signals.scorer import FOLDER, Scorers
-from ..training.checkpoint import load_snapshot, newest_snapshot, prune, save_snapshot, snapshot_name
+from ..training.checkpoint import load_snapshot, newest_snapshot, prune_snapshots, save_snapshot, snapshot_name
 from ..training.config import TrainingConfig
 from ..training.evaluate import Evaluator
 from ..training.line import TrainingLine, UpdateReport
 from .database import LoggedSignal, MetricsWriter, read_counter, read_signals, trained_updates
 
-# ---------------------------------------------------------------- MERGED rl.tensorboard
-
-SCALARS = {
+REPORT_SEED = 0xE7A1  # evaluation seeds of curves and report; the gate uses others
+KEEP_SNAPSHOTS = 3
+TAGS = {
     "train_return": "sparse/train_return",
     "train_success": "sparse/train_success",
     "evaluation_return": "sparse/evaluation_return",
@@ -26,53 +26,26 @@ SCALARS = {
     "signal_version": "signal/version",
     "shaped_share": "signal/shaped_share",
     "entropy": "policy/entropy",
-    "policy_loss": "loss/policy",
-    "value_loss": "loss/value",
     "episodes_lost": "task/episodes_lost",
-    "td_loss": "loss/td",
-    "q_mean": "policy/q_mean",
-    "epsilon": "policy/epsilon",
-}
-
-
-class Board:
-    """Writes scalars; steps after `start` that a crashed process wrote are purged."""
-
-    def __init__(self, directory: Path, start: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(
-            str(directory), purge_step=start + 1 if start else None, max_queue=500, flush_secs=10
-        )
-
-    def add(self, steps_main: int, data: dict[str, Any]) -> None:
-        for key, tag in SCALARS.items():
-            value = data.get(key)
-            values = value if isinstance(value, list) else [value]
-            for g, x in enumerate(values):
-                if x is not None:
-                    self._writer.add_scalar(tag if len(values) == 1 else f"{tag}/{g}", x, steps_main)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-# ---------------------------------------------------------------- MERGED rl.mainline
-# DOC """The run's main line with all that is kept of it: snapshots, evaluation, and the records in `trainer.db`."""
-
-REPORT_SEED = 0xE7A1  # evaluation seeds of curves and report; the gate uses others
-KEEP_SNAPSHOTS = 3
+}  # names in the metrics → tags of TensorBoard, whatever the algorithm
 
 
 class MainRun:
     """The main line of `run_dir`, continued from its newest snapshot where there is one.
 
-    `point`: the update of the adaptation point that the line stands at; None between points and when released.
+    Attributes:
+        evaluation: the last one, None before the first.
+        steps_evaluation: environment steps that evaluation has taken.
+        steps_repeated: main steps that were trained again after a crash.
+        point: the update of the adaptation point that the line stands at; None between points and when released.
+        looks: names of the snapshots that stay for who looked, oldest first.
+        signal_log: every change of the signal so far.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self.config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text())
+        self.config = TrainingConfig.of_run(run_dir)
+        # transitions of killed trainers
         remove_stale(run_dir / REPLAY)
         self.line = TrainingLine(self.config, run_dir / REPLAY, Scorers(run_dir / FOLDER))
         evaluation = self.config.trainer.evaluation
@@ -80,47 +53,58 @@ class MainRun:
         self.evaluation: EvaluationReport | None = None
         self.steps_evaluation = 0
         self.point: int | None = None
+        # what the database has over restarts
         database = run_dir / "trainer.db"
         self.steps_repeated = int(read_counter(database, "steps_repeated") or 0)
         self.looks: list[str] = json.loads(read_counter(database, "looks") or "[]")
-        self.log: list[LoggedSignal] = read_signals(database)
+        self.signal_log: list[LoggedSignal] = read_signals(database)
         self._known_updates = trained_updates(database)
-        self._restore()
+        # the newest state of the line
+        newest = newest_snapshot(run_dir / "checkpoints")
+        if newest is not None:
+            extra: dict[str, Any] = load_snapshot(self.line, newest)
+            self.point, self.steps_evaluation = extra["point"], extra["steps_evaluation"]
+            if extra["evaluation"] is not None:
+                self.evaluation = EvaluationReport.model_validate(extra["evaluation"])
         self.writer = MetricsWriter(database)
-        self.board = Board(run_dir / "tensorboard", self.line.steps_main)
+        self.board = TensorBoardWriter(
+            run_dir / "tensorboard", self.line.steps_main, {**TAGS, **self.line.learner.tensorboard_tags}
+        )
 
     @property
     def finished(self) -> bool:
         return self.line.steps_main >= self.config.trainer.steps
 
     def update(self) -> None:
-        """One update with what is due after it: evaluation, records, a snapshot."""
+        """Make one update, and what is due after it: evaluation, records, a snapshot."""
         before = self.line.steps_main
+
+        def is_due(every: int | None) -> bool:
+            """Return whether the update crossed a multiple of `every` main steps."""
+            return every is not None and self.line.steps_main // every > before // every
+
         report = self.line.update()
         if self.line.update_index in self._known_updates:  # a crash lost the state that this update had led to
             self.steps_repeated += self.line.collector.rollout.steps
-        self.point = self.line.update_index if self._is_point(before) else None
-        evaluated = self._is_due(before, self.config.trainer.evaluation.every_steps) or self.finished
-        if evaluated:
+        # an adaptation point, at which a lockstep trainer waits
+        is_point = is_due(self.config.pause_every_steps) and not self.finished
+        self.point = self.line.update_index if is_point else None
+        # records: the evaluation comes first, so that its row has it
+        evaluates = is_due(self.config.trainer.evaluation.every_steps) or self.finished
+        if evaluates:
             self._evaluate()
-        self._record(report, self.evaluation if evaluated else None)
-        if self._is_due(before, self.config.trainer.checkpoint_every_steps):
+        self._record(report, self.evaluation if evaluates else None)
+        if is_due(self.config.trainer.checkpoint_every_steps):
             self.checkpoint()
 
     def close(self) -> None:
         self.writer.close()
         self.board.close()
 
-    def _is_point(self, before: int) -> bool:
-        return self._is_due(before, self.config.pause_every_steps) and not self.finished
-
-    def _is_due(self, before: int, every: int | None) -> bool:
-        return every is not None and self.line.steps_main // every > before // every
-
     # ------------------------------------------------------------ snapshots
 
     def checkpoint(self) -> str:
-        """Snapshot this update boundary, kept as it is where it exists already; its name below the run directory."""
+        """Snapshot this update boundary, and return the name below the run directory; one that exists stays."""
         name = snapshot_name(self.line.update_index)
         extra: dict[str, object] = {
             "steps_evaluation": self.steps_evaluation,
@@ -129,99 +113,125 @@ class MainRun:
         }
         self.writer.flush()  # a resumed run goes on from here, so every row up to here must be on disk first
         save_snapshot(self.line, self.run_dir / name, extra)
-        needed = [*(snapshot_name(entry.applied_update) for entry in self.log), *self.looks]
-        prune(self.run_dir / "checkpoints", KEEP_SNAPSHOTS, {Path(name).name for name in needed})
+        # the state before every change, for a replay or a rollback
+        needed = [*(snapshot_name(entry.applied_update) for entry in self.signal_log), *self.looks]
+        prune_snapshots(self.run_dir / "checkpoints", KEEP_SNAPSHOTS, {Path(name).name for name in needed})
         return name
 
     def look(self) -> str:
-        """A snapshot that is kept for who looked. A signal that changed at this very boundary is not in it yet."""
+        """Snapshot this update boundary for who looks, and return its name; the last `trainer.keep_looks` stay.
+
+        A signal that changed at this very boundary is not in it yet.
+        """
         name = snapshot_name(self.line.update_index)
         self.looks = [*(look for look in self.looks if look != name), name][-self.config.trainer.keep_looks :]
         self.writer.counters(looks=json.dumps(self.looks))
         return self.checkpoint()
-
-    def _restore(self) -> None:
-        newest = newest_snapshot(self.run_dir / "checkpoints")
-        if newest is None:
-            return
-        extra: dict[str, Any] = load_snapshot(self.line, newest)
-        self.point, self.steps_evaluation = extra["point"], extra["steps_evaluation"]
-        if extra["evaluation"] is not None:
-            self.evaluation = EvaluationReport.model_validate(extra["evaluation"])
 
     # ------------------------------------------------------------ evaluation and records
 
     def evaluate_afresh(self) -> None:
         """Evaluate and record a state that no update of this line led to: the first one, or one taken over."""
         self._evaluate()
-        line, evaluation = self.line, self.evaluation
-        data = self._facts(evaluation) | {
-            "train_return": None, "train_success": None, "adopted": line.update_index > 0, "trained": False,
-        }  # fmt: skip
-        self.writer.metrics(line.update_index, line.steps_main, data)
-        self.board.add(line.steps_main, data)
+        row = self._common_columns(self.evaluation) | {
+            "train_return": None,
+            "train_success": None,
+            "adopted": self.line.update_index > 0,
+            "trained": False,
+        }
+        self._write_row(row)
 
     def log_signal(self, entry: LoggedSignal) -> None:
-        """Returns when the entry is on disk."""
+        """Append an entry to the signal log; it is on disk when this returns."""
         self.writer.log_signal(entry)
-        self.log.append(entry)
+        self.signal_log.append(entry)
 
-    def count(self, state: TrainerState, **more: object) -> None:
-        """Write the counters down."""
+    def write_counters(self, state: TrainerState, **more: object) -> None:
+        """Write the counters of the line, and `more` of them."""
+        line = self.line
         self.writer.counters(
-            state=state, update=self.line.update_index, steps_main=self.line.steps_main, stage=self.line.stage()[0],
-            steps_evaluation=self.steps_evaluation, steps_repeated=self.steps_repeated,
-            steps_adopted=self.line.steps_adopted, episodes_lost=self.line.episodes_lost, **more,
-        )  # fmt: skip
+            state=state,
+            update=line.update_index,
+            steps_main=line.steps_main,
+            stage=line.stage()[0],
+            steps_evaluation=self.steps_evaluation,
+            steps_repeated=self.steps_repeated,
+            steps_adopted=line.steps_adopted,
+            episodes_lost=line.episodes_lost,
+            **more,
+        )
 
     def _evaluate(self) -> None:
-        found = self.evaluator.evaluate(self.line.learner)
-        self.steps_evaluation += found.steps
+        evaluation = self.evaluator.evaluate(self.line.learner)
+        self.steps_evaluation += evaluation.steps
         self.evaluation = EvaluationReport(
-            steps=self.line.steps_main, mean=found.mean_return, sd=found.sd, episodes=len(found.returns),
-            success_rate=found.success_rate, version=self.line.signal.version,
-        )  # fmt: skip
+            steps=self.line.steps_main,
+            mean=evaluation.mean_return,
+            sd=evaluation.sd,
+            episodes=len(evaluation.returns),
+            success_rate=evaluation.success_rate,
+            version=self.line.signal.version,
+        )
 
     def _record(self, report: UpdateReport, evaluation: EvaluationReport | None) -> None:
-        line, row = self.line, report.row
-        data = self._facts(evaluation) | {
-            "train_return": row["returns"], "train_success": row["success"], "entropy": row["entropy"],
-            "no_effect": row["no_effect"], "shaped_share": report.shaped_share,
-            "terms": row["terms"], "adopted": False, "trained": True,
-        }  # fmt: skip
-        data |= {name: [x.losses[name] for x in report.learned] for name in report.learned[0].losses}
-        self.writer.metrics(line.update_index, line.steps_main, data)
-        self.board.add(line.steps_main, data)
+        """Write the row of an update; `evaluation`: None where none was made after it."""
+        history = report.row
+        row = self._common_columns(evaluation) | {
+            "train_return": history["returns"],
+            "train_success": history["success"],
+            "entropy": history["entropy"],
+            "no_effect": history["no_effect"],
+            "shaped_share": report.shaped_share,
+            "terms": history["terms"],
+            "adopted": False,
+            "trained": True,
+        }
+        row |= {name: [x.losses[name] for x in report.metrics] for name in report.metrics[0].losses}
+        self._write_row(row)
 
-    def _facts(self, evaluation: EvaluationReport | None) -> dict[str, Any]:
-        """What every row of metrics says; the evaluation is null where none was made at this update."""
+    def _common_columns(self, evaluation: EvaluationReport | None) -> dict[str, Any]:
+        """Return what every row of metrics has."""
         return {
-            "steps_main": self.line.steps_main, "stage": self.line.stage()[0],
-            "signal_version": self.line.signal.version, "steps_evaluation": self.steps_evaluation,
+            "steps_main": self.line.steps_main,
+            "stage": self.line.stage()[0],
+            "signal_version": self.line.signal.version,
+            "steps_evaluation": self.steps_evaluation,
             "episodes_lost": self.line.episodes_lost,
             "evaluation_return": evaluation.mean if evaluation else None,
             "evaluation_success": evaluation.success_rate if evaluation else None,
-        }  # fmt: skip
+        }
+
+    def _write_row(self, row: dict[str, Any]) -> None:
+        self.writer.metrics(self.line.update_index, self.line.steps_main, row)
+        self.board.add(self.line.steps_main, row)
 
 
-class Cost:
-    """What training and talking cost the trainer since this was made: `seam_s` CPU seconds of this thread inside
-    `with cost:`, `total_s` CPU seconds of the whole process, `wall_s` seconds."""
+class TensorBoardWriter:
+    """Writes scalars over main steps; events after `start` that a crashed process wrote are purged."""
 
-    def __init__(self) -> None:
-        self.seam_s = 0.0
-        self._process, self._clock = time.process_time(), time.monotonic()
+    def __init__(self, directory: Path, start: int, tags: Mapping[str, str]) -> None:
+        """Open the event file.
 
-    def __enter__(self) -> None:
-        self._entered = time.thread_time()
+        Args:
+            directory: of the events.
+            start: main steps of the line that goes on.
+            tags: names in the metrics → tags; what has no tag is in `trainer.db` only.
+        """
+        from torch.utils.tensorboard import SummaryWriter
 
-    def __exit__(self, *_: object) -> None:
-        self.seam_s += time.thread_time() - self._entered
+        self._tags = tags
+        self._writer = SummaryWriter(
+            str(directory), purge_step=start + 1 if start else None, max_queue=500, flush_secs=10
+        )
 
-    @property
-    def total_s(self) -> float:
-        return time.process_time() - self._process
+    def add(self, steps_main: int, row: dict[str, Any]) -> None:
+        """Write what has a tag; a list has one value a group, under tags of their own where there are several."""
+        for name, tag in self._tags.items():
+            value = row.get(name)
+            values = value if isinstance(value, list) else [value]
+            for g, x in enumerate(values):
+                if x is not None:
+                    self._writer.add_scalar(tag if len(values) == 1 else f"{tag}/{g}", x, steps_main)
 
-    @property
-    def wall_s(self) -> float:
-        return time.monotonic() - self._clock
+    def close(self) -> None:
+        self._writer.close()

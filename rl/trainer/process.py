@@ -1,7 +1,8 @@
-"""The trainer process: `python -m cosignal.rl.trainer.process RUN_DIR`.
+"""The trainer process: its loop, its clock, and the answers to requests.
 
-Trains the main line, writes `trainer.db`, snapshots and TensorBoard events, and serves the loop between updates. Under
-the lockstep clock it stops at every adaptation point until it is released; under the overlap clock it never waits.
+It trains the main line, writes `trainer.db`, snapshots and TensorBoard events, and serves the loop between updates.
+Under the lockstep clock it stops at every adaptation point until it is released; under the overlap clock it never
+waits.
 """
 
 from __future__ import annotations
@@ -16,64 +17,69 @@ from types import FrameType
 
 import structlog
 
-from ...errors import CosignalError, RunLockedError, SignalError, SnapshotError, VersionConflict
+from ...errors import CosignalError, RunLockedError
 from ..evidence.build import build_evidence, query
 from ..evidence.schema import Evidence
 from ..ipc import messages as m
 from ..ipc.server import TrainerServer
-from ..processes import alive, log_to, one_thread, parent_pid
+from ..processes import log_to, one_thread, parent_pid, process_is_alive
 from ..training.checkpoint import snapshot_name
 from .database import LoggedSignal
-from .main_run import Cost, MainRun
+from .main_run import MainRun
 from .signal_log import promote, reapply_log, rollback
 
-ORPHAN_WAIT_S = 30.0
+ORPHAN_WAIT_S = 30.0  # how long the loop may be gone before the trainer leaves
 PUBLISH_S = 0.1
-ERRORS: dict[type[CosignalError], m.ErrorKind] = {
-    VersionConflict: "version_conflict",
-    SignalError: "signal",
-    SnapshotError: "snapshot",
-    CosignalError: "bad_request",
-}
 
 
 class Trainer:
-    """One run's main line, its clock, and who asks about it."""
+    """One run's main line, its clock, and the loop that asks about it.
+
+    Attributes:
+        state: as the loop sees it.
+        snapshot: name of the last adaptation point's snapshot, None before the first and under the overlap clock.
+        loop_pid: the process that asks.
+        stopping: whether to leave at the next update boundary.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.main = MainRun(run_dir)
         self.lockstep = self.main.config.clock == "lockstep"
         self.state: m.TrainerState = "training"
-        self.snapshot: str | None = None  # of the last point
+        self.snapshot: str | None = None
         self.loop_pid = parent_pid()
         self.loop_gone_since: float | None = None
         self.stopping = False
-        self.cost = Cost()
+        self.cost = CostMeter()
         self._published = 0.0
         self.server = TrainerServer(run_dir)
-        self.say = structlog.get_logger()
+        self.log = structlog.get_logger()
 
-    # ------------------------------------------------------------ the loop, to be read aloud
+    # ------------------------------------------------------------ the trainer's loop
 
     def run(self) -> None:
-        self._start()
+        """Train until the budget is used up, then serve; leave when somebody says stop."""
+        self.start()
         while not self.stopping and not self.main.finished:
             self.main.update()
             if self.lockstep and self.main.point is not None:
                 self._wait_at_point()
             else:
-                self._pass()
+                self._serve_boundary()
         if not self.stopping:
             self._finish()
         self._leave()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Bring the line to where it stood: the first entry of the log, an unreleased point, changes not yet seen."""
         line = self.main.line
-        if not self.main.log:
+        # a fresh run: its first signal is version 0
+        if not self.main.signal_log:
             self.main.log_signal(LoggedSignal(0, "start", None, 0, 0, line.signal, None, "start"))
-        self.say.info("training", update=line.update_index, steps_main=line.steps_main, pid=os.getpid())
-        self._count()
+        self.log.info("training", update=line.update_index, steps_main=line.steps_main, pid=os.getpid())
+        self.write_counters()
+        # it may have ended while it waited
         if self.lockstep and self.main.point is not None:
             self._wait_at_point()
         elif line.update_index == 0:
@@ -81,7 +87,7 @@ class Trainer:
         reapply_log(self.main)
 
     def _wait_at_point(self) -> None:
-        """An adaptation point: snapshot first, then what the log already holds for here, then wait for the loop."""
+        """Wait at an adaptation point: snapshot first, then what the log already holds for here, then the loop."""
         assert self.main.point is not None
         self.main.checkpoint()
         self.snapshot = snapshot_name(self.main.point)
@@ -91,8 +97,8 @@ class Trainer:
         self._serve_while(lambda: self.main.point is not None)
         self.state = "training"
 
-    def _pass(self) -> None:
-        """An update boundary at which nobody waits: what the log holds for here, news, and answers to who asks now."""
+    def _serve_boundary(self) -> None:
+        """Pass an update boundary at which nobody waits: changes of the log, news, and answers to who asks now."""
         reapply_log(self.main)
         self._publish(now=self.main.point is not None)
         version = self.main.line.signal.version
@@ -100,9 +106,10 @@ class Trainer:
             while self.server.poll(self, timeout_ms=0) and self.main.line.signal.version == version:
                 pass  # a change ends the boundary, so that the next look is at a state of its own
         if not self.lockstep:
-            self._heed_loop()
+            self._watch_loop()
 
     def _finish(self) -> None:
+        """Snapshot the trained line, and serve until somebody says stop."""
         self.main.checkpoint()
         self.state = "finished"
         self._publish(now=True)
@@ -113,42 +120,52 @@ class Trainer:
         if self.state != "finished":
             self.main.checkpoint()
             self.state = "stopping"
-            self._count()
+            self.write_counters()
         self.main.close()
         self.server.close()
-        self.say.info("trainer left", update=self.main.line.update_index, steps_main=self.main.line.steps_main)
+        self.log.info("trainer left", update=self.main.line.update_index, steps_main=self.main.line.steps_main)
 
     def _serve_while(self, condition: Callable[[], bool]) -> None:
         while condition() and not self.stopping:
             with self.cost:
                 self.server.poll(self, timeout_ms=200)
-            self._heed_loop()
+            self._watch_loop()
 
-    def _heed_loop(self) -> None:
-        """Leave when the loop has been gone for `ORPHAN_WAIT_S`."""
-        if alive(self.loop_pid):
+    def _watch_loop(self) -> None:
+        """Stop when the loop has been gone for `ORPHAN_WAIT_S`."""
+        if process_is_alive(self.loop_pid):
             self.loop_gone_since = None
             return
         self.loop_gone_since = self.loop_gone_since or time.monotonic()
         if time.monotonic() - self.loop_gone_since > ORPHAN_WAIT_S:
-            self.say.warning("the loop is gone; leaving", loop_pid=self.loop_pid)
+            self.log.warning("the loop is gone; leaving", loop_pid=self.loop_pid)
             self.stopping = True
 
-    # ------------------------------------------------------------ what the loop asks
+    def request_stop(self, _number: int, _frame: FrameType | None) -> None:
+        """Leave at the next update boundary, with a checkpoint (the handler of SIGTERM)."""
+        self.stopping = True
+
+    # ------------------------------------------------------------ requests
 
     def handle(self, request: m.Request) -> m.Reply:
         """Answer one request; errors of the request become typed replies."""
         try:
-            return self._handle(request)
+            return self._answer(request)
         except CosignalError as error:
-            kind = next(kind for known, kind in ERRORS.items() if isinstance(error, known))
-            return m.ErrorReply(error=kind, message=str(error))
+            return m.error_reply(error)
 
-    def _handle(self, request: m.Request) -> m.Reply:
-        main = self.main
+    def _answer(self, request: m.Request) -> m.Reply:
+        main, over = self.main, self.state == "finished"
         match request:
             case m.Hello():
-                return self._hello(request)
+                if request.protocol != m.PROTOCOL:
+                    return m.ErrorReply(
+                        error="protocol",
+                        message=f"protocol must be {m.PROTOCOL}, got {request.protocol}; use one version of cosignal",
+                    )
+                # from now on this process is the one that must be alive
+                self.loop_pid = request.pid
+                return m.HelloReply(pid=os.getpid(), run_id=self.run_dir.name, spec=main.line.spec)
             case m.GetStatus():
                 return self._status(self.snapshot)
             case m.GetEvidence():
@@ -158,9 +175,9 @@ class Trainer:
             case m.Query():
                 return m.QueryReply(data=query(main.line, request.what, request.name, request.points))
             case m.Promote():
-                return self._changed(promote(main, request, over=self.state == "finished"))
+                return self._changed(promote(main, request, over))
             case m.Rollback():
-                return self._changed(rollback(main, request, over=self.state == "finished"))
+                return self._changed(rollback(main, request, over))
             case m.Release():
                 if request.update == main.point:
                     main.point = None
@@ -168,43 +185,41 @@ class Trainer:
                 self.stopping = True
         return m.Ack()
 
-    def _hello(self, request: m.Hello) -> m.Reply:
-        if request.protocol != m.PROTOCOL:
-            return m.ErrorReply(
-                error="protocol",
-                message=f"protocol must be {m.PROTOCOL}, got {request.protocol}; use one version of cosignal",
-            )
-        self.loop_pid = request.pid
-        return m.HelloReply(pid=os.getpid(), run_id=self.run_dir.name, spec=self.main.line.spec)
-
     def _changed(self, reply: m.PromoteReply) -> m.Reply:
-        self._count()
+        self.write_counters()
         return reply
 
     def _status(self, snapshot: str | None) -> m.TrainerStatus:
         main, line, evaluation = self.main, self.main.line, self.main.evaluation
         return m.TrainerStatus(
-            state=self.state, update=line.update_index, steps_main=line.steps_main,
-            steps_evaluation=main.steps_evaluation, steps_repeated=main.steps_repeated,
-            steps_adopted=line.steps_adopted, steps_budget=main.config.trainer.steps,
-            waiting_at=self._waiting_at(), snapshot=snapshot,
-            stage=line.stage()[0], signal=line.signal,
+            state=self.state,
+            update=line.update_index,
+            steps_main=line.steps_main,
+            steps_evaluation=main.steps_evaluation,
+            steps_repeated=main.steps_repeated,
+            steps_adopted=line.steps_adopted,
+            steps_budget=main.config.trainer.steps,
+            waiting_at=self._waiting_at(),
+            snapshot=snapshot,
+            stage=line.stage()[0],
+            signal=line.signal,
             sparse_return=evaluation.mean if evaluation else None,
-            success_rate=evaluation.success_rate if evaluation else None, evaluation=evaluation,
-        )  # fmt: skip
+            success_rate=evaluation.success_rate if evaluation else None,
+            evaluation=evaluation,
+        )
 
     def _evidence(self) -> Evidence:
         return build_evidence(self.main.line, self.main.config.trainer.steps)
 
-    # ------------------------------------------------------------ what it says by itself
+    # ------------------------------------------------------------ news
 
     def _publish(self, now: bool = False) -> None:
-        """Counters and a wake-up, at most every `PUBLISH_S` seconds but for `now`."""
+        """Write the counters and send a wake-up; unless `now`, at most every `PUBLISH_S` seconds."""
         if now or time.monotonic() - self._published > PUBLISH_S:
             self._published = time.monotonic()
             line = self.main.line
             with self.cost:
-                self._count()
+                self.write_counters()
                 self.server.publish(
                     m.Wakeup(
                         update=line.update_index,
@@ -214,11 +229,11 @@ class Trainer:
                     )
                 )
 
-    def _count(self) -> None:
+    def write_counters(self) -> None:
         cost = self.cost
-        self.main.count(
+        self.main.write_counters(
             self.state,
-            seam_cpu_s=round(cost.seam_s, 4),
+            seam_cpu_s=round(cost.serving_s, 4),
             cpu_s=round(cost.total_s, 4),
             train_wall_s=round(cost.wall_s, 4),
         )
@@ -226,12 +241,36 @@ class Trainer:
     def _waiting_at(self) -> int | None:
         return self.main.point if self.lockstep else None
 
-    def request_stop(self, _number: int, _frame: FrameType | None) -> None:
-        """SIGTERM: leave at the next update boundary, with a checkpoint."""
-        self.stopping = True
+
+class CostMeter:
+    """The seconds that training and serving have cost the trainer since this was made.
+
+    Attributes:
+        serving_s: CPU seconds of this thread inside `with cost:`.
+    """
+
+    def __init__(self) -> None:
+        self.serving_s = 0.0
+        self._process, self._clock = time.process_time(), time.monotonic()
+
+    def __enter__(self) -> None:
+        self._entered = time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.serving_s += time.thread_time() - self._entered
+
+    @property
+    def total_s(self) -> float:
+        """CPU seconds of the whole process."""
+        return time.process_time() - self._process
+
+    @property
+    def wall_s(self) -> float:
+        return time.monotonic() - self._clock
 
 
 def main(run_dir: Path) -> None:
+    """Run the trainer of this directory to its end. Raises RunLockedError where another one runs."""
     one_thread()
     log_to(run_dir / "trainer.log.jsonl", process="trainer")
     with (run_dir / "trainer.lock").open("w") as lock:

@@ -2,9 +2,9 @@
 
 Every change happens at an update boundary and in this order: the line's own state is on disk, the change is on disk in
 the signal log, the change is made, the loop is answered. So a crash at any instant leaves either nothing of it, or a
-snapshot and a log entry from which `replay` makes the same change at the same update again.
+snapshot and a log entry from which `reapply_log` makes the same change at the same update again.
 
-What a change does to the line:
+The effect of a change on the line:
 
 * A signal alone keeps the line's state, and its update.
 * A branch's end state that continues the line (lockstep) brings its updates and steps along; they count as adopted.
@@ -21,70 +21,92 @@ from ...errors import CosignalError, VersionConflict
 from ..ipc.messages import Cause, Promote, PromoteReply, Rollback
 from ..signals.signal import Signal
 from ..task import splitmix64
-from ..training.checkpoint import load_snapshot, read_snapshot, snapshot_name, steps_of
+from ..training.checkpoint import load_snapshot, read_snapshot, snapshot_name, snapshot_steps
 from .database import LoggedSignal
 from .main_run import MainRun
 
 
 def promote(main: MainRun, request: Promote, over: bool = False) -> PromoteReply:
-    """`over`: training is, so that nothing may change any more. Raises VersionConflict, SignalError, SnapshotError;
-    then nothing has changed."""
-    done = _done(main, request.key)
-    if done is not None:
-        return done
+    """Put the request's signal in force, or the state that it names.
+
+    Args:
+        main: the main line.
+        request: a repeated key is answered and changes nothing.
+        over: training is, so that nothing may change any more.
+
+    Raises:
+        VersionConflict: another version is in force than the request names, or training is over.
+        SignalError: the signal does not fit the task.
+        SnapshotError: the state cannot be loaded. After any of them nothing has changed.
+    """
+    earlier = _earlier_reply(main, request.key)
+    if earlier is not None:
+        return earlier
     line = main.line
-    _compare(main, request.base_version, over)
+    _check_base(main, request.base_version, over)
     line.check_signal(request.signal)
     if request.adopt is None:
-        signal = line.prepared(request.signal)
-    else:  # a state brings its signal along; the exploration is told as it was given
-        told = {"stage": request.signal.stage, "exploration": request.signal.exploration}
-        signal = _signal_of(main, request.adopt).model_copy(update=told)
+        signal = line.prepare_signal(request.signal)
+    else:  # a state brings its signal along; the log has the exploration that the branch was given
+        asked = {"stage": request.signal.stage, "exploration": request.signal.exploration}
+        signal = _signal_of(main, request.adopt).model_copy(update=asked)
     return _commit(main, request, signal, request.adopt, request.cause)
 
 
 def rollback(main: MainRun, request: Rollback, over: bool = False) -> PromoteReply:
-    """`over`: as in `promote`. Raises VersionConflict, SnapshotError, CosignalError when the version in force is no
-    promotion; then nothing has changed."""
-    done = _done(main, request.key)
-    if done is not None:
-        return done
-    _compare(main, request.base_version, over)
-    undone = _undone(main, request.base_version)
+    """Undo the promotion in force: take over the state before it.
+
+    Args:
+        main: the main line.
+        request: a repeated key is answered and changes nothing.
+        over: training is, so that nothing may change any more.
+
+    Raises:
+        VersionConflict: another version is in force than the request names, or training is over.
+        CosignalError: the version in force is no promotion.
+        SnapshotError: the state before it is gone. After any of them nothing has changed.
+    """
+    earlier = _earlier_reply(main, request.key)
+    if earlier is not None:
+        return earlier
+    _check_base(main, request.base_version, over)
+    undone = _origin(main, request.base_version)
     if undone.cause != "promotion":
         raise CosignalError(
             f"only a promotion can be undone, version {undone.version} is of cause {undone.cause!r}; "
             "promote another signal instead"
         )
-    before = snapshot_name(undone.applied_update)
-    signal = _signal_of(main, before)
-    for earlier in _same_boundary(main, undone):
-        signal = earlier.signal
-    return _commit(main, request, signal, before, "rollback")
+    # the snapshot of the boundary, and what was promoted there before
+    state_before = snapshot_name(undone.applied_update)
+    signal = _signal_of(main, state_before)
+    for entry in _earlier_at_boundary(main, undone):
+        signal = entry.signal
+    return _commit(main, request, signal, state_before, "rollback")
 
 
 def reapply_log(main: MainRun) -> None:
     """Make the changes that the log holds for this update boundary and that the line has not seen."""
-    while entry := next(filter(lambda entry: _is_next(main, entry), main.log), None):
+
+    def is_next(entry: LoggedSignal) -> bool:
+        line = main.line
+        return entry.version == line.signal.version + 1 and entry.applied_update == line.update_index
+
+    while entry := next(filter(is_next, main.signal_log), None):
         main.checkpoint()  # exists, unless somebody deleted it
         _apply(main, entry)
-
-
-def _is_next(main: MainRun, entry: LoggedSignal) -> bool:
-    line = main.line
-    return entry.version == line.signal.version + 1 and entry.applied_update == line.update_index
 
 
 # ------------------------------------------------------------ one change
 
 
-def _done(main: MainRun, key: str) -> PromoteReply | None:
-    """The answer to a key that was applied before, None for a new one."""
-    entry = next((entry for entry in main.log if entry.key == key), None)
+def _earlier_reply(main: MainRun, key: str) -> PromoteReply | None:
+    """Return the answer to a key that was applied before, None for a new one."""
+    entry = next((entry for entry in main.signal_log if entry.key == key), None)
     return None if entry is None else _reply(main, entry, repeated=True)
 
 
-def _compare(main: MainRun, base_version: int, over: bool) -> None:
+def _check_base(main: MainRun, base_version: int, over: bool) -> None:
+    """Raise VersionConflict unless the version in force is the one that the request was decided on."""
     if over:
         raise VersionConflict("training is over, the signal in force stays; raise trainer.steps to train on")
     in_force = main.line.signal.version
@@ -95,11 +117,18 @@ def _compare(main: MainRun, base_version: int, over: bool) -> None:
 def _commit(
     main: MainRun, request: Promote | Rollback, signal: Signal, adopt: str | None, cause: Cause
 ) -> PromoteReply:
+    """Log the change and make it: snapshot, entry, line, in this order."""
     line = main.line
     version = line.signal.version + 1
-    signal = signal.model_copy(update={"version": version, "parent": request.base_version})
     entry = LoggedSignal(
-        version, request.key, request.base_version, line.update_index, line.steps_main, signal, adopt, cause
+        version=version,
+        key=request.key,
+        base_version=request.base_version,
+        applied_update=line.update_index,
+        applied_steps=line.steps_main,
+        signal=signal.model_copy(update={"version": version, "parent": request.base_version}),
+        adopt=adopt,
+        cause=cause,
     )
     main.checkpoint()
     main.log_signal(entry)
@@ -109,76 +138,72 @@ def _commit(
 
 def _reply(main: MainRun, entry: LoggedSignal, repeated: bool) -> PromoteReply:
     steps = entry.applied_steps
-    if entry.adopt is not None and _continues(main, entry):
-        steps = steps_of(main.run_dir / entry.adopt)
+    if entry.adopt is not None and _continues_line(main, entry):
+        steps = snapshot_steps(main.run_dir / entry.adopt)
     return PromoteReply(
         version=entry.version, applied_at_update=entry.applied_update, steps_main=steps, repeated=repeated
     )
 
 
-def _continues(main: MainRun, entry: LoggedSignal) -> bool:
-    """Whether the adopted state is the line's own continuation: a branch of it that lies ahead."""
+def _continues_line(main: MainRun, entry: LoggedSignal) -> bool:
+    """Return whether the adopted state is the line's own continuation: a branch of it that lies ahead."""
     if entry.adopt is None or entry.cause == "rollback" or main.config.clock == "overlap":
         return False
-    return steps_of(main.run_dir / entry.adopt) > entry.applied_steps
+    return snapshot_steps(main.run_dir / entry.adopt) > entry.applied_steps
 
 
 def _apply(main: MainRun, entry: LoggedSignal) -> None:
+    """Make a logged change: the line takes the signal, or the state that was adopted with it."""
     line = main.line
     if entry.adopt is None:
         line.apply_signal(entry.signal)
     else:
-        _enter_state(main, entry, entry.adopt)
+        # the state: the line's own continuation, or another one in the place of an update
+        steps_before, adopted_before = line.steps_main, line.steps_adopted
+        if _continues_line(main, entry):
+            load_snapshot(line, main.run_dir / entry.adopt)
+            line.steps_adopted = adopted_before + line.steps_main - steps_before
+        else:
+            load_snapshot(line, main.run_dir / entry.adopt, keep_past=True)
+            line.update_index += 1
+        if entry.cause == "rollback":
+            for earlier in _earlier_at_boundary(main, _origin(main, entry.base_version)):
+                line.apply_signal(earlier.signal)
+            line.reseed(splitmix64(main.config.seed ^ entry.version))  # the same dice would fall the same way
+        # the state has its own scale, and has had its kick; only version, parent and stage are the entry's
+        names = {"version": entry.version, "parent": entry.signal.parent, "stage": entry.signal.stage}
+        line.signal = line.signal.model_copy(update=names)
         main.evaluate_afresh()  # the branch's own figures chose it, so its curve goes on from fresh episodes
     structlog.get_logger().info(
         entry.cause, version=entry.version, key=entry.key, update=entry.applied_update, adopt=entry.adopt
     )
 
 
-def _enter_state(main: MainRun, entry: LoggedSignal, adopt: str) -> None:
-    line = main.line
-    before, adopted = line.steps_main, line.steps_adopted
-    if _continues(main, entry):
-        load_snapshot(line, main.run_dir / adopt)
-        line.steps_adopted = adopted + line.steps_main - before
-    else:
-        load_snapshot(line, main.run_dir / adopt, going_on=True)
-        line.update_index += 1
-    if entry.cause == "rollback":
-        for earlier in _same_boundary(main, _undone(main, entry.base_version)):
-            line.apply_signal(earlier.signal)
-        line.reseed(splitmix64(main.config.seed ^ entry.version))  # the same dice would fall the same way
-    # the state has its own scale, and has had its kick; only the log's bookkeeping is new
-    lived = {"version": entry.version, "parent": entry.signal.parent, "stage": entry.signal.stage}
-    line.signal = line.signal.model_copy(update=lived)
+# ------------------------------------------------------------ earlier entries and states
 
 
-# ------------------------------------------------------------ what was before
+def _origin(main: MainRun, version: int | None) -> LoggedSignal:
+    """Return the entry that brought the signal of `version`.
 
-
-def _entry(main: MainRun, version: int | None) -> LoggedSignal:
-    return next(entry for entry in main.log if entry.version == version)
-
-
-def _undone(main: MainRun, version: int | None) -> LoggedSignal:
-    """What brought the signal of `version`: a control's end state gives it another version and changes nothing else."""
-    entry = _entry(main, version)
+    A control's end state gives that signal another version and changes nothing else, so controls are passed over.
+    """
+    by_version: dict[int | None, LoggedSignal] = {entry.version: entry for entry in main.signal_log}
+    entry = by_version[version]
     while entry.cause == "control":
-        entry = _entry(main, entry.base_version)
+        entry = by_version[entry.base_version]
     return entry
 
 
 def _signal_of(main: MainRun, adopt: str) -> Signal:
-    """In force in a snapshot. Raises SnapshotError when the line cannot load it."""
+    """Return the signal in force in a snapshot. Raises SnapshotError when the line cannot load it."""
     _, saved = read_snapshot(main.line, main.run_dir / adopt)
     return Signal.model_validate(saved["line"]["signal"])
 
 
-def _same_boundary(main: MainRun, undone: LoggedSignal) -> list[LoggedSignal]:
-    """Signals promoted before `undone` at its own boundary: the snapshot there does not have them."""
+def _earlier_at_boundary(main: MainRun, undone: LoggedSignal) -> list[LoggedSignal]:
+    """Return the signals promoted before `undone` at its own boundary: the snapshot there does not have them."""
     return [
         entry
-        for entry in main.log
-        if entry.version < undone.version and entry.applied_update == undone.applied_update and entry.adopt is None
-        and entry.version > 0
-    ]  # fmt: skip
+        for entry in main.signal_log
+        if 0 < entry.version < undone.version and entry.applied_update == undone.applied_update and entry.adopt is None
+    ]

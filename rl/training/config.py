@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from ..algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
+from ..algorithms.config import AlgorithmConfig, AlgorithmName, AlgorithmSections
 from ..base_config import Config
 from ..envs.config import TaskConfig
 from ..signals.config import SignalConfig
@@ -14,21 +15,27 @@ from ..signals.reward_view import RewardView
 
 
 class EvaluationConfig(Config):
-    """Sparse return of the current stochastic policy on fixed seeds. The steps are counted."""
+    """The evaluation of the current policy on fixed seeds by its sparse return. The steps are counted."""
 
     every_steps: int = Field(default=100_000, ge=1)
     episodes: int = Field(default=32, ge=1)
 
 
-class TrainerConfig(Config):
-    """`steps`: main environment steps (all agents act once) of the run. `rollout`: steps per environment and update.
+class UpdateConfig(Config):
+    """The part of `trainer` that is the same for every algorithm.
 
-    `keep_looks`: of so many last looks (interventions) the snapshot is kept, so that branches can start there later.
-    `reward`: whom the task's reward is paid to while learning, see `reward_view`; what is evaluated is the team's.
-    Of `ippo`, `mappo`, `liir`, `vdn` and `qmix` the one that `algorithm` names counts.
+    Attributes:
+        algorithm: the section of this name counts, the sections of the others do not.
+        steps: main environment steps (all agents act once) of the run.
+        envs: environments that are stepped together.
+        rollout: steps per environment and update.
+        device: where the networks live.
+        reward: whom the task's reward is paid to while learning, see `RewardView`; what is evaluated is the team's.
+        checkpoint_every_steps: main steps between two snapshots.
+        keep_looks: the snapshots of so many last looks (interventions) stay, so that branches can start there later.
     """
 
-    algorithm: Literal["ippo", "mappo", "liir", "vdn", "qmix"] = "ippo"
+    algorithm: AlgorithmName = "ippo"
     steps: int = Field(default=1_500_000, ge=1)
     envs: int = Field(default=64, ge=1)
     rollout: int = Field(default=32, ge=2)
@@ -36,28 +43,29 @@ class TrainerConfig(Config):
     reward: RewardView = "team"
     checkpoint_every_steps: int = Field(default=100_000, ge=1)
     keep_looks: int = Field(default=3, ge=3)  # a look's branches may start until two later looks were taken
-    ippo: IPPOConfig = IPPOConfig()
-    mappo: MAPPOConfig = MAPPOConfig()
-    liir: LIIRConfig = LIIRConfig()
-    vdn: VDNConfig = VDNConfig()
-    qmix: QMIXConfig = QMIXConfig()
+
+
+# The keys of the resolved config have the order of the classes from right to left, and the evaluation comes last.
+class TrainerConfig(AlgorithmSections, UpdateConfig):
+    """The section `trainer`: what an update is made of, the hyper-parameters of each algorithm, and the evaluation."""
+
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property
-    def chosen(self) -> IPPOConfig | VDNConfig:
-        """The hyper-parameters of `algorithm`."""
-        known: dict[str, IPPOConfig | VDNConfig] = {
-            "ippo": self.ippo, "mappo": self.mappo, "liir": self.liir, "vdn": self.vdn, "qmix": self.qmix
-        }  # fmt: skip
-        return known[self.algorithm]
+    def algorithm_config(self) -> AlgorithmConfig:
+        """The hyper-parameters of the algorithm that `algorithm` names."""
+        section: AlgorithmConfig = getattr(self, self.algorithm)
+        return section
 
 
 class TrainingConfig(Config):
-    """What the trainer process and the branch workers need of a run; the loop writes it to `training.json`.
+    """The part of a run's config that the trainer process and the branch workers read, from `training.json`.
 
-    `pause_every_steps`: distance of adaptation points in main steps, None where nothing adapts; a trainer under the
-    overlap clock never pauses. `record_obs`: observations are kept with the sample of transitions, which learned terms
-    are checked on.
+    Attributes:
+        pause_every_steps: main steps between two adaptation points, None where nothing adapts; a trainer under the
+            overlap clock never pauses.
+        margin: share of the range of returns that counts as a difference.
+        record_obs: observations are kept with the sample of transitions, which learned terms are checked on.
     """
 
     seed: int
@@ -66,13 +74,20 @@ class TrainingConfig(Config):
     trainer: TrainerConfig
     signal: SignalConfig
     pause_every_steps: int | None
-    margin: float  # share of the return range
+    margin: float
     record_obs: bool = False
 
+    @classmethod
+    def of_run(cls, run_dir: Path) -> TrainingConfig:
+        """Read the config that the loop wrote to `training.json` in the run directory."""
+        return cls.model_validate_json((run_dir / "training.json").read_text())
+
     def for_branches(self) -> TrainingConfig:
-        """Branch workers run beside each other already: where environments have processes, those of a worker share one,
-        which can be started again when it crashes or hangs. It steps as many copies as all of them together, and has
-        the time of all of them."""
+        """Return the config for one of several branch workers, which run beside each other already.
+
+        Where environments have processes, those of a worker share one, which can be started again when it crashes or
+        hangs. It steps as many copies as all of them together, and has the time of all of them.
+        """
         timeout_s = self.task.step_timeout_s * max(self.task.workers, 1)
         task = self.task.model_copy(update={"workers": min(self.task.workers, 1), "step_timeout_s": timeout_s})
         return self.model_copy(update={"task": task})

@@ -1,5 +1,7 @@
 """Sparse return and success of the current policy on fixed seeds: sampled from a stochastic one, greedily by values.
-Shaping plays no part."""
+
+Shaping plays no part.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ LONGEST_EPISODE = 10_000  # steps
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`returns` [n], `successes` [n] of each environment's first episode; `steps`: all environment steps it took."""
+    """The first episode of each of n environments."""
 
-    returns: list[float]
-    successes: list[float]
-    steps: int
+    returns: list[float]  # [n] undiscounted sparse returns
+    successes: list[float]  # [n] 0 or 1
+    steps: int  # all environment steps that it took
     has_success: bool
 
     @property
@@ -36,7 +38,7 @@ class Evaluation:
 
     @property
     def success_rate(self) -> float | None:
-        """None where the task has no success test."""
+        """Share of successful episodes, None where the task has no success test."""
         return float(np.mean(self.successes)) if self.has_success else None
 
 
@@ -52,6 +54,7 @@ class Evaluator:
         self.seed = seed
 
     def evaluate(self, policy: Learner) -> Evaluation:
+        """Play the episodes to their ends."""
         generator = torch.Generator().manual_seed(splitmix64(self.seed) >> 1)
         step = self.task.reset(self.seed)
         returns, successes = np.zeros(self.task.num_envs), np.zeros(self.task.num_envs)
@@ -61,6 +64,7 @@ class Evaluator:
             steps += self.task.num_envs
             returns += np.where(running, step.reward, 0.0)
             successes += running & step.success
+            # a lost episode counts for nothing, and the environment runs on with its next one
             ended = step.terminated | step.truncated
             if step.lost is not None:
                 returns[running & step.lost] = 0.0

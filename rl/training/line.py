@@ -1,15 +1,17 @@
-"""One training line: collect → shape → update. The main run is one; so is every branch, by the very same code."""
+"""The training line: policy, task, signal and counters, and one update of them.
+
+The main run is one; so is every branch, by the very same code.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..algorithms.learner import Learned
+from ..algorithms.learner import UpdateMetrics
 from ..algorithms.registry import make_learner
 from ..envs.factory import make_task
 from ..experience.episodes import EpisodeTracker, RolloutText, action_shares, rollout_text
@@ -22,215 +24,259 @@ from ..signals.scorer import Scorers
 from ..signals.shaping import CompiledSignal, Shaping, freeze
 from ..signals.signal import Exploration, Signal
 from ..stage import WINDOW_STEPS, HistoryRow, Stage, stage_of, window
-from ..task import FloatArray, Step, splitmix64
+from ..task import Arrays, Step, arrays_below, splitmix64
 from .config import TrainingConfig
+from .rollout_statistics import add_changes_before_reward, mean_and_mean_abs, share_without_effect
 
-HISTORY = 800  # updates kept, and at least those of the last four windows
-Arrays = dict[str, NDArray[np.generic]]
+HISTORY = 800  # updates that stay in memory, and at least those of the last four windows
 
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What one update did."""
+    """The outcome of one update."""
 
-    learned: list[Learned]  # [g]
+    metrics: list[UpdateMetrics]  # [g]
     row: HistoryRow
-    shaped_share: float  # of the mean absolute reward
+    shaped_share: float  # of the mean absolute reward, 0..1
+
+
+class LineData(TypedDict):
+    """The state of a line but for its arrays, as JSON has it; `TrainingLine` says what the values are."""
+
+    update_index: int
+    steps_main: int
+    steps_adopted: int
+    episodes_lost: NotRequired[int]  # snapshots of older versions have none
+    history: list[HistoryRow]
+    best_return: float | None
+    start_return: float | None
+    seen_range: tuple[float, float] | None
+    signal: dict[str, Any]
+    signal_start: int
+    offsets: list[dict[str, Any]]
+    tale: RolloutText  # the last rollout as text
 
 
 class TrainingLine:
     """A policy, its task, its signal and its counters; everything that a snapshot holds.
 
-    `update_index` and `steps_main` only ever rise. One step: all agents of one environment act once. `replay_folder`:
-    where an off-policy learner keeps its transitions, a temporary folder where it is None. `scorers`: of learned terms.
+    `update_index` and `steps_main` only ever rise. One step: all agents of one environment act once.
+
+    Attributes:
+        before_reward: [g] [2, F_g], see `add_changes_before_reward`.
+        steps_adopted: main steps that branches trained and that became part of this line.
+        episodes_lost: episodes of this line's own updates that were lost, see `Step.lost`.
+        start_return: mean sparse return of the first window, None before its end.
+        best_return: mean sparse return of the best window so far.
+        seen_range: (worst, best) return of episodes of the first two windows; it stays from then on.
+        offsets: potentials that were removed and live on in the critic's output.
+        signal: the signal in force.
+        signal_start: main steps at its version's first update.
+        step: where the environments stand, to go on from.
     """
 
     def __init__(
         self, config: TrainingConfig, replay_folder: Path | None = None, scorers: Scorers | None = None
     ) -> None:
+        """Make a fresh line, at update 0.
+
+        Args:
+            config: of the run.
+            replay_folder: where an off-policy learner keeps its transitions; a temporary folder where None.
+            scorers: of learned terms.
+        """
         self.config, self.scorers = config, scorers or Scorers()
-        self.task = make_task(config.task, config.trainer.envs)
-        self.spec = self.task.spec
         trainer = config.trainer
-        weights_seed = splitmix64(config.seed) >> 1
+        self.task = make_task(config.task, trainer.envs)
+        self.spec = self.task.spec
         self.learner = make_learner(
-            trainer.algorithm, trainer.chosen, self.spec, weights_seed, trainer.device, replay_folder
+            trainer.algorithm,
+            trainer.algorithm_config,
+            self.spec,
+            splitmix64(config.seed) >> 1,
+            trainer.device,
+            replay_folder,
         )
-        self.collector = Collector(self.task, config.trainer.rollout)
-        check_reward_view(config.trainer.reward, self.spec)
-        self.episodes = EpisodeTracker(self.spec, config.trainer.envs, config.record_obs)
+        self.collector = Collector(self.task, trainer.rollout)
+        check_reward_view(trainer.reward, self.spec)
+        # the record of what happened
+        self.episodes = EpisodeTracker(self.spec, trainer.envs, config.record_obs)
         self.recorder = TransitionSampler(self.spec, config.record_obs)
-        self.before_reward = [np.zeros((2, len(g.features))) for g in self.spec.groups]  # decayed sum, decayed count
+        self.before_reward = [np.zeros((2, len(g.features))) for g in self.spec.groups]
         self.update_index = 0
         self.steps_main = 0
         self.steps_adopted = 0
-        self.episodes_lost = 0  # of this line's own updates, see `Step.lost`
+        self.episodes_lost = 0
         self.history: list[HistoryRow] = []
         self.start_return: float | None = None
-        self.best_return: float | None = None  # of the windows so far
-        self.seen_range: tuple[float, float] | None = None  # of the first two windows, then frozen
-        self.offsets: list[Signal] = []  # potentials that were removed and live on in the critic's output
+        self.best_return: float | None = None
+        self.seen_range: tuple[float, float] | None = None
+        self._last_text: RolloutText | None = {"key_moments": [], "episode": []}  # None: of the rollout in memory
+        # the signal: an empty one, under which the scale of the config's is frozen
+        self.offsets: list[Signal] = []
         self.signal = Signal()
         self.signal_start = 0
-        self.compiled = self._compiled(self.signal.model_copy(update={"scale": 1.0}))
-        self._set_signal(self._frozen(config.signal.to_signal()))
+        self.compiled = self._compile(self.signal.model_copy(update={"scale": 1.0}))
+        self._set_signal(self._freeze(config.signal.to_signal()))
         self.explore(config.signal.exploration)
-        self._tale: RolloutText | None = {"key_moments": [], "episode": []}
         self.step: Step = self.task.reset(config.seed)
+
+    # ------------------------------------------------------------ one update
+
+    def update(self) -> UpdateReport:
+        """Play one rollout and take the gradient steps on it."""
+        # collect: the policy in force plays in every environment
+        self._last_text = None
+        self.learner.explore(self.signal.exploration.entropy)
+        self.step = self.collector.collect(self.learner, self.step)
+        rollout = self.collector.rollout
+
+        # shape: the signal in force adds to the team reward
+        rewards = self.rewards()
+        shaping = rewards.shape(rollout)
+
+        # update: gradient steps on the rollout, or on what the replay holds
+        metrics = self.learner.learn(rollout, shaping, rewards)
+        self.update_index += 1
+        self.steps_main += rollout.steps
+
+        # report: what happened, for stage, evidence and metrics
+        row = self._record(rollout, shaping, metrics)
+        shaped = float(np.mean([np.abs(x).mean() for x in shaping.of_terms()]))
+        return UpdateReport(metrics, row, shaped / (shaped + row["reward_abs"]) if shaped else 0.0)
+
+    def rewards(self) -> Rewards:
+        """Return the rewards of the next update: by the signal in force, and by what has left it."""
+        annealed = annealed_potential(self.signal, self.signal_age)
+        left = [*self.offsets, *([annealed] if annealed else [])]
+        trainer, compiled = self.config.trainer, [self._compile(signal) for signal in left]
+        return Rewards(self.compiled, compiled, trainer.algorithm_config.gamma, self.signal_age, trainer.reward)
+
+    def _record(self, rollout: Rollout, shaping: Shaping, metrics: list[UpdateMetrics]) -> HistoryRow:
+        """Follow the episodes, sample transitions, and append a row to the history."""
+        returns, successes = self.episodes.add(rollout)
+        self.episodes_lost += 0 if rollout.lost is None else int(rollout.lost.sum())
+        self.recorder.add(rollout)
+        add_changes_before_reward(self.before_reward, rollout)
+        row: HistoryRow = {
+            "steps": self.steps_main,
+            "episodes": len(returns),
+            "returns": float(returns.mean()) if len(returns) else None,
+            "success": float(successes.mean()) if len(returns) else None,
+            "entropy": [x.entropy for x in metrics],
+            "no_effect": [share_without_effect(rollout, g, group) for g, group in enumerate(self.spec.groups)],
+            "actions": [
+                action_shares(group, rollout.actions[g], None if rollout.alive is None else rollout.alive[g])
+                for g, group in enumerate(self.spec.groups)
+            ],
+            "terms": {
+                term.name: mean_and_mean_abs(added)
+                for term, added in zip(self.signal.terms, shaping.per_term, strict=True)
+            },
+            "reward_abs": float(np.abs(rollout.reward).mean()),
+        }
+        # states in memory share the list, so it is never changed in place
+        history = [*self.history, row]
+        while len(history) > HISTORY and history[-1]["steps"] - history[1]["steps"] >= 4 * WINDOW_STEPS:
+            history = history[1:]
+        self.history = history
+
+        # the range of returns is that of the first two windows
+        if len(returns) and (self.seen_range is None or self.steps_main < 2 * WINDOW_STEPS):
+            low, high = self.seen_range or (np.inf, -np.inf)
+            self.seen_range = (min(low, float(returns.min())), max(high, float(returns.max())))
+
+        # a window is looked at once, at the first update at or after its end
+        ends_window = self.steps_main >= WINDOW_STEPS and self.steps_main % WINDOW_STEPS < rollout.steps
+        now = window(self.history, self.steps_main)
+        if now is not None and ends_window:
+            self.start_return = now.returns if self.start_return is None else self.start_return
+            self.best_return = now.returns if self.best_return is None else max(self.best_return, now.returns)
+        return row
+
+    # ------------------------------------------------------------ range of returns, stage, text
 
     @property
     def return_range(self) -> tuple[float, float]:
-        """Declared by the task, else (worst, best) seen so far."""
+        """(Worst, best) return: declared by the task, else seen so far."""
         return self.spec.return_range or self.seen_range or (0.0, 0.0)
 
     @property
     def margin(self) -> float:
+        """The smallest difference of returns that counts: the config's share of the range."""
         low, high = self.return_range
         return self.config.margin * (high - low)
-
-    def stage(self) -> tuple[Stage, str]:
-        return stage_of(
-            self.history, start_return=self.start_return, best_return=self.best_return, margin=self.margin,
-            has_success=self.spec.has_success, return_range=self.return_range,
-        )  # fmt: skip
-
-    def tale(self) -> RolloutText:
-        """The last rollout as text; a restored line tells what it told when it was saved."""
-        return self._tale or rollout_text(self.collector.rollout, self.spec)
-
-    def update(self) -> UpdateReport:
-        """One rollout and the gradient steps on it."""
-        self._tale = None
-        self.learner.explore(self.signal.exploration.entropy)
-        self.step = self.collector.collect(self.learner, self.step)
-        rollout, rewards = self.collector.rollout, self.rewards()
-        shaping = rewards.shape(rollout)
-        learned = self.learner.learn(rollout, shaping, rewards)
-        self.update_index += 1
-        self.steps_main += rollout.steps
-        row = self._follow(rollout, shaping, learned)
-        shaped = float(np.mean([np.abs(x).mean() for x in shaping.of_terms()]))
-        return UpdateReport(learned, row, shaped / (shaped + row["reward_abs"]) if shaped else 0.0)
-
-    def rewards(self) -> Rewards:
-        """The signal in force for the next update, with what has left it."""
-        annealed = annealed_potential(self.signal, self.signal_age)
-        left = [*self.offsets, *([annealed] if annealed else [])]
-        trainer, compiled = self.config.trainer, [self._compiled(signal) for signal in left]
-        return Rewards(self.compiled, compiled, trainer.chosen.gamma, self.signal_age, trainer.reward)
-
-    def _compiled(self, signal: Signal) -> CompiledSignal:
-        return CompiledSignal(signal, self.spec, self.scorers)
 
     @property
     def signal_age(self) -> int:
         """Main steps since the version's first update; the same for a whole update."""
         return self.steps_main - self.signal_start
 
-    # ------------------------------------------------------------ signal
+    def stage(self) -> tuple[Stage, str]:
+        """Return the stage of learning, and the rule's own words for it."""
+        return stage_of(
+            self.history,
+            start_return=self.start_return,
+            best_return=self.best_return,
+            margin=self.margin,
+            has_success=self.spec.has_success,
+            return_range=self.return_range,
+        )
+
+    def last_rollout_text(self) -> RolloutText:
+        """Return the last rollout as text; a restored line has the text of when it was saved."""
+        return self._last_text or rollout_text(self.collector.rollout, self.spec)
+
+    # ------------------------------------------------------------ the signal
 
     def apply_signal(self, signal: Signal) -> Signal:
-        """Put a signal in force from the next update on; its kick acts now. Returns it as `prepared`.
+        """Put a signal in force from the next update on, and return it as `prepare_signal` does; its kick acts now.
 
         A potential that enters is not offset in the critic, for it acts only through a critic that has not absorbed it;
         one that leaves is offset exactly, so that no advantage changes (Wiewiora 2003). What had annealed before has
         left for good, and the rest of the potential leaves or stays like any other.
         """
+        # what leaves is computed with the age that the old version had
         before, age = self.signal, self.signal_age
-        self._set_signal(self.prepared(signal))
+        self._set_signal(self.prepare_signal(signal))
         left = annealed_potential(before, age), removed_potential(at_age(before, age), self.signal)
         self.offsets += [potential for potential in left if potential is not None]
+        # settings of exploration outlive the signal that they came with
         self.signal = self.signal.model_copy(update={"exploration": before.exploration})
         self.explore(signal.exploration)
         return self.signal
 
     def check_signal(self, signal: Signal) -> None:
-        """Raises SignalError when the signal does not fit this task."""
-        self._compiled(signal.model_copy(update={"scale": signal.scale or 1.0}))
+        """Raise SignalError when the signal does not fit this task."""
+        self._compile(signal.model_copy(update={"scale": signal.scale or 1.0}))
 
     def explore(self, exploration: Exploration) -> None:
-        """Exploration settings given now: a kick acts once, an entropy coefficient stays, None changes nothing."""
+        """Apply exploration settings: a kick acts once, an entropy coefficient stays, None changes nothing."""
         if exploration.kick is not None:
             self.learner.kick(exploration.kick)
         before = self.signal.exploration.entropy
-        kept = Exploration(entropy=before if exploration.entropy is None else exploration.entropy)
-        self.signal = self.signal.model_copy(update={"exploration": kept})
+        lasting = Exploration(entropy=before if exploration.entropy is None else exploration.entropy)
+        self.signal = self.signal.model_copy(update={"exploration": lasting})
 
-    def prepared(self, signal: Signal) -> Signal:
-        """The signal as it would be in force from here: its scale frozen on the states recorded so far (one that has a
-        scale keeps it), and what has annealed not grown back."""
-        return carried_over(self._frozen(signal), self.signal, self.signal_age)
+    def prepare_signal(self, signal: Signal) -> Signal:
+        """Return the signal as it would be in force from here.
 
-    def _frozen(self, signal: Signal) -> Signal:
+        Its scale is frozen on the states recorded so far (one that has a scale keeps it), and what has annealed does
+        not grow back.
+        """
+        return carried_over(self._freeze(signal), self.signal, self.signal_age)
+
+    def _freeze(self, signal: Signal) -> Signal:
         recorded = self.recorder.recorded(self.episodes)
         return freeze(signal, self.signal, self.spec, recorded, self.return_range, self.scorers)
 
     def _set_signal(self, signal: Signal) -> None:
-        self.compiled = self._compiled(signal)
+        self.compiled = self._compile(signal)
         self.signal = signal
         self.signal_start = self.steps_main
 
-    # ------------------------------------------------------------ what happened
-
-    def _follow(self, rollout: Rollout, shaping: Shaping, learned: list[Learned]) -> HistoryRow:
-        returns, successes = self.episodes.add(rollout)
-        self.episodes_lost += 0 if rollout.lost is None else int(rollout.lost.sum())
-        self.recorder.add(rollout)
-        self._follow_rewards(rollout)
-        row: HistoryRow = {
-            "steps": self.steps_main,
-            "episodes": len(returns),
-            "returns": float(returns.mean()) if len(returns) else None,
-            "success": float(successes.mean()) if len(returns) else None,
-            "entropy": [x.entropy for x in learned],
-            "no_effect": [self._share_without_effect(g) for g in range(len(self.spec.groups))],
-            "actions": [
-                action_shares(group, rollout.actions[g], None if rollout.alive is None else rollout.alive[g])
-                for g, group in enumerate(self.spec.groups)
-            ],
-            "terms": {term.name: _mean_and_abs(x) for term, x in zip(self.signal.terms, shaping.per_term, strict=True)},
-            "reward_abs": float(np.abs(rollout.reward).mean()),
-        }
-        self.history = _trimmed([*self.history, row])
-        if len(returns) and (self.seen_range is None or self.steps_main < 2 * WINDOW_STEPS):
-            low, high = self.seen_range or (np.inf, -np.inf)
-            self.seen_range = (min(low, float(returns.min())), max(high, float(returns.max())))
-        self._follow_windows(rollout.steps)
-        return row
-
-    def _follow_windows(self, steps: int) -> None:
-        """Keep the return of the first and of the best window; they are looked at once every `WINDOW_STEPS`."""
-        now = window(self.history, self.steps_main)
-        if now is None or self.steps_main % WINDOW_STEPS >= steps or self.steps_main < WINDOW_STEPS:
-            return
-        self.start_return = now.returns if self.start_return is None else self.start_return
-        self.best_return = now.returns if self.best_return is None else max(self.best_return, now.returns)
-
-    def _share_without_effect(self, g: int) -> float:
-        """Share of agent steps that changed nothing about the agent itself: none of its own features but distances
-        (a mate's move changes those too), or nothing that it observes where no feature says where it is. Of living
-        agents."""
-        rollout, features = self.collector.rollout, self.spec.groups[g].features
-        own = [f for f, spec in enumerate(features) if spec.kind != "distance"]
-        if any(spec.kind == "position" for spec in features):
-            same = rollout.features[g][..., own] == rollout.last_features[g][..., own]
-        else:
-            same = rollout.obs[g] == rollout.last_obs[g]
-        still = same.all(-1) if rollout.alive is None else same.all(-1)[rollout.alive[g]]
-        return float(still.mean()) if still.size else 0.0  # a whole group may have left
-
-    def _follow_rewards(self, rollout: Rollout, lag: int = 5, decay: float = 0.98) -> None:
-        """How much each feature changed in the `lag` steps up to a positive sparse reward, mean over agents."""
-        if len(rollout.reward) <= lag:
-            return
-        within = np.stack([rollout.done[t : t + lag].any(0) for t in range(len(rollout.reward) - lag)])
-        t, e = np.nonzero((rollout.reward[lag:] > 0) & ~within)
-        for sums, features in zip(self.before_reward, rollout.features, strict=True):
-            sums *= decay
-            if len(t):
-                change = features[t + lag, e] - features[t, e]  # [n, A, F]
-                sums[0] += change.mean(1).sum(0)
-                sums[1] += len(t)
+    def _compile(self, signal: Signal) -> CompiledSignal:
+        return CompiledSignal(signal, self.spec, self.scorers)
 
     # ------------------------------------------------------------ state
 
@@ -239,62 +285,62 @@ class TrainingLine:
         self.learner.reseed(splitmix64(seed) >> 1)
         self.task.reseed(splitmix64(seed ^ 0x5EED) >> 1)
 
-    def state_dict(self) -> tuple[Arrays, dict[str, object]]:
-        """Arrays and plain data; together everything that the next update depends on."""
-        parts = {"learner": self.learner.state_dict(), "task": self.task.state_dict()}
-        parts |= {"episodes": self.episodes.state_dict(), "recorder": self.recorder.state_dict()}
-        parts["before_reward"] = {str(g): x.copy() for g, x in enumerate(self.before_reward)}
+    def state_dict(self) -> tuple[Arrays, LineData]:
+        """Return arrays and plain data; together everything that the next update depends on."""
+        parts: dict[str, Arrays] = {
+            "learner": self.learner.state_dict(),
+            "task": self.task.state_dict(),
+            "episodes": self.episodes.state_dict(),
+            "recorder": self.recorder.state_dict(),
+            "before_reward": {str(g): sums.copy() for g, sums in enumerate(self.before_reward)},
+        }
         arrays = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
-        meta: dict[str, object] = {
-            "update_index": self.update_index, "steps_main": self.steps_main, "steps_adopted": self.steps_adopted,
+        data: LineData = {
+            "update_index": self.update_index,
+            "steps_main": self.steps_main,
+            "steps_adopted": self.steps_adopted,
             "episodes_lost": self.episodes_lost,
-            "history": self.history, "best_return": self.best_return, "start_return": self.start_return,
+            "history": self.history,
+            "best_return": self.best_return,
+            "start_return": self.start_return,
             "seen_range": self.seen_range,
-            "signal": self.signal.model_dump(mode="json"), "signal_start": self.signal_start,
-            "offsets": [x.model_dump(mode="json") for x in self.offsets], "tale": self.tale(),
-        }  # fmt: skip
-        return arrays, meta
+            "signal": self.signal.model_dump(mode="json"),
+            "signal_start": self.signal_start,
+            "offsets": [x.model_dump(mode="json") for x in self.offsets],
+            "tale": self.last_rollout_text(),
+        }
+        return arrays, data
 
     def load_state_dict(
-        self, arrays: Arrays, meta: dict[str, Any], going_on: bool = False, directory: Path | None = None
+        self, arrays: Arrays, data: LineData, keep_past: bool = False, directory: Path | None = None
     ) -> None:
-        """Put a state into this line. With `going_on` the line keeps its counters and its past (history, first and best
-        return, range of returns) and takes over all the rest; the signal has the age that it has in that state.
-        `directory`: the snapshot that the state comes from, None where this line itself gave it."""
+        """Put a state into this line.
 
-        def part(name: str) -> Arrays:
-            return {k.removeprefix(f"{name}/"): v for k, v in arrays.items() if k.startswith(f"{name}/")}
-
-        self.learner.load_state_dict(part("learner"), directory)
-        self.task.load_state_dict(part("task"))
-        self.episodes.load_state_dict(part("episodes"))
-        self.recorder.load_state_dict(part("recorder"))
-        self.before_reward = [part("before_reward")[str(g)].copy() for g in range(len(self.spec.groups))]  # type: ignore[misc]
-        if not going_on:
-            self._load_past(meta)
-        self.signal_start = self.steps_main - (meta["steps_main"] - meta["signal_start"])
-        self.signal = Signal.model_validate(meta["signal"])
-        self.compiled = self._compiled(self.signal)
-        self.offsets = [Signal.model_validate(x) for x in meta["offsets"]]
+        Args:
+            arrays: of the state.
+            data: the rest of it.
+            keep_past: the line keeps its counters and its past (history, first and best return, range of returns) and
+                takes over all the rest; the signal has the age that it has in that state.
+            directory: the snapshot that the state comes from, None where this line itself returned it.
+        """
+        self.learner.load_state_dict(arrays_below("learner/", arrays), directory)
+        self.task.load_state_dict(arrays_below("task/", arrays))
+        self.episodes.load_state_dict(arrays_below("episodes/", arrays))
+        self.recorder.load_state_dict(arrays_below("recorder/", arrays))
+        self.before_reward = [np.array(arrays[f"before_reward/{g}"], np.float64) for g in range(len(self.spec.groups))]
+        if not keep_past:
+            self.update_index, self.steps_main = data["update_index"], data["steps_main"]
+            self.steps_adopted, self.episodes_lost = data["steps_adopted"], data.get("episodes_lost", 0)
+            self.history = data["history"]
+            self.start_return, self.best_return = data["start_return"], data["best_return"]
+            seen = data["seen_range"]
+            self.seen_range = (seen[0], seen[1]) if seen else None  # JSON has a list
+        # the same age as in the state, also where the line's own steps stay
+        self.signal_start = self.steps_main - (data["steps_main"] - data["signal_start"])
+        self.signal = Signal.model_validate(data["signal"])
+        self.compiled = self._compile(self.signal)
+        self.offsets = [Signal.model_validate(x) for x in data["offsets"]]
         if not self.spec.deterministic:  # such a task begins fresh episodes, so nothing of the old ones may go on
             self.episodes.forget_running()
-        self._tale = meta["tale"]
+        self._last_text = data["tale"]
         self.step = self.task.observe()
-
-    def _load_past(self, meta: dict[str, Any]) -> None:
-        for name in ("update_index", "steps_main", "steps_adopted", "history", "start_return", "best_return"):
-            setattr(self, name, meta[name])
-        self.episodes_lost = meta.get("episodes_lost", 0)  # snapshots of older versions have none
-        seen = meta["seen_range"]
-        self.seen_range = (seen[0], seen[1]) if seen else None
-
-
-def _trimmed(history: list[HistoryRow]) -> list[HistoryRow]:
-    while len(history) > HISTORY and history[-1]["steps"] - history[1]["steps"] >= 4 * WINDOW_STEPS:
-        history = history[1:]
-    return history
-
-
-def _mean_and_abs(per_group: list[FloatArray]) -> list[float]:
-    values = np.concatenate([x.ravel() for x in per_group])
-    return [float(values.mean()), float(np.abs(values).mean())]

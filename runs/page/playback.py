@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from ...errors import EpisodeError
-from ...rl.ipc.launcher import our_words
+from ...rl.ipc.launcher import error_message
 from ...rl.playback.schema import PlayedEpisode
 from ...rl.processes import child_environment, module_command
 
@@ -63,5 +63,5 @@ async def _play(run_dir: Path, snapshot: str, seed: int) -> PlayedEpisode:
             process.kill()
             await process.wait()
     if process.returncode:
-        raise EpisodeError(our_words(errors.decode(errors="replace"))[-1500:].strip())
+        raise EpisodeError(error_message(errors.decode(errors="replace"))[-1500:].strip())
     return PlayedEpisode.model_validate_json(episode)

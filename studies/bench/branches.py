@@ -25,7 +25,14 @@ from ...rl.branches.local_pool import WorkerPool, branch_key
 from ...rl.ipc.messages import BranchJob
 from ...rl.processes import one_thread
 from ...rl.signals.signal import Exploration, Signal
-from ...rl.training.checkpoint import load_snapshot, pack, read_snapshot, save_snapshot, size, snapshot_name
+from ...rl.training.checkpoint import (
+    load_snapshot,
+    pack_snapshot,
+    packed_size,
+    read_snapshot,
+    save_snapshot,
+    snapshot_name,
+)
 from ...rl.training.line import TrainingLine
 from ..report import Tell
 from .measure import Spell, bench_result, cores, median, span
@@ -227,7 +234,7 @@ async def _rounds(
     line: TrainingLine, run_dir: Path, candidates: Sequence[int], horizon: int, tell: Tell
 ) -> dict[str, Any]:
     fork = fork_of(line, run_dir)
-    found: dict[str, Any] = {"snapshot_bytes": size(pack(run_dir, fork))}
+    found: dict[str, Any] = {"snapshot_bytes": packed_size(pack_snapshot(run_dir, fork))}
     async with WorkerPool(run_dir, WORKERS) as pool:
         await pool.run([job(fork, f"warm-{worker}", line.signal, 1, 1) for worker in range(WORKERS)])
         for number in candidates:

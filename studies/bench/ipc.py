@@ -24,7 +24,7 @@ import zmq
 
 from ...errors import TrainerGone
 from ...rl.ipc.client import TrainerClient, ZmqChannel
-from ...rl.ipc.launcher import attach_or_start, runtime_dir
+from ...rl.ipc.launcher import attach_or_start, make_runtime_dir
 from ...rl.ipc.messages import Ack, GetStatus, Reply, Request
 from ...rl.ipc.server import TrainerServer
 from ...rl.processes import one_thread
@@ -116,7 +116,7 @@ async def _waiting_trainer(run_dir: Path, updates: int) -> AsyncIterator[Trainer
 @contextmanager
 def _echo(reply: Reply) -> Iterator[str]:
     """The address of a thread that answers every request with the bytes of `reply`."""
-    folder = runtime_dir()
+    folder = make_runtime_dir()
     address, answer, over = f"ipc://{folder}/echo", reply.model_dump_json().encode(), threading.Event()
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.setsockopt(zmq.LINGER, 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cosignal.rl.ipc import messages as m
-from cosignal.rl.ipc.server import Handler
+from cosignal.rl.ipc.messages import RequestHandler
 from cosignal.rl.trainer.process import Trainer
 from cosignal.rl.training.config import TrainingConfig
 
@@ -33,7 +33,7 @@ class Script:
         self.said: list[m.Wakeup] = []
         self.trainer: Trainer | None = None
 
-    def poll(self, handler: Handler, timeout_ms: int) -> bool:
+    def poll(self, handler: RequestHandler, timeout_ms: int) -> bool:
         status = handler.handle(m.GetStatus())
         assert isinstance(status, m.TrainerStatus)
         if status.state == "finished":

@@ -8,11 +8,11 @@ import pytest
 import torch
 from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.algorithms.flat_adam import FlatAdam
-from cosignal.rl.algorithms.fused_mlp import Kernel
+from cosignal.rl.algorithms.fused_mlp import FusedActorCritic
 from cosignal.rl.algorithms.losses import Minibatch
 from cosignal.rl.algorithms.networks import CategoricalActorCritic
 from cosignal.rl.algorithms.ppo import autograd_gradient
-from cosignal.rl.algorithms.qmix import Mixer
+from cosignal.rl.algorithms.qmix import MonotonicMixer
 from cosignal.rl.algorithms.returns import gae
 from torch.distributions import Categorical
 
@@ -63,7 +63,7 @@ def test_loss_and_gradient_of_ppo() -> None:
     config, batch = IPPOConfig(clip=0.2), Minibatch(obs, obs, actions, logp_old, advantage, torch.zeros(64))
     flat = FlatAdam(network, 1e-3, 10.0)
     for gradient in (lambda: autograd_gradient(network, batch, config, 0.03),
-                     lambda: Kernel(network, 0.2, config.value_coef).gradient(batch, 0.03)):  # fmt: skip
+                     lambda: FusedActorCritic(network, 0.2, config.value_coef).gradient(batch, 0.03)):  # fmt: skip
         flat.zero_grad()
         policy, _, entropy = gradient()
         assert policy == pytest.approx(theirs["loss_objective"].item(), abs=1e-5)
@@ -79,7 +79,7 @@ def test_mixing_of_qmix() -> None:
     agents, size, embed = 3, 4, 8
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        theirs, ours = QMixer((size,), embed, agents, "cpu"), Mixer(agents, size, embed, 2 * size)
+        theirs, ours = QMixer((size,), embed, agents, "cpu"), MonotonicMixer(agents, size, embed, 2 * size)
         q, state = torch.randn(50, agents), torch.randn(50, size)
     both = torch.cat([torch.eye(size), -torch.eye(size)])
     with torch.no_grad():

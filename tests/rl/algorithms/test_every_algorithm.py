@@ -127,9 +127,9 @@ def test_evaluation_repeats_itself_and_touches_no_stream(config: TrainingConfig)
 
 def test_metrics_of_every_update_are_numbers(config: TrainingConfig) -> None:
     line = trained(config, 2)
-    (learned,) = line.update().learned
-    assert 0.0 <= learned.entropy <= entropy_at_start(line.spec.groups[0]) + 0.1
-    assert all(np.isfinite(value) for value in learned.losses.values())
+    (metrics,) = line.update().metrics
+    assert 0.0 <= metrics.entropy <= entropy_at_start(line.spec.groups[0]) + 0.1
+    assert all(np.isfinite(value) for value in metrics.losses.values())
 
 
 SMALL_Q = {

@@ -5,9 +5,9 @@ import pytest
 import torch
 from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.algorithms.flat_adam import FlatAdam
-from cosignal.rl.algorithms.fused_mlp import FastMLP, Kernel, add_bias
+from cosignal.rl.algorithms.fused_mlp import FusedActorCritic, FusedMLP, add_bias
 from cosignal.rl.algorithms.losses import Minibatch
-from cosignal.rl.algorithms.networks import MLP, CategoricalActorCritic, sample
+from cosignal.rl.algorithms.networks import MLP, CategoricalActorCritic
 from cosignal.rl.algorithms.ppo import autograd_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,7 +38,7 @@ def test_the_kernel_gives_the_gradient_of_autograd(
     expected_losses = autograd_gradient(network, batch, config, entropy_coef)
     expected = flat.gradient.clone()
     flat.gradient.fill_(float("nan"))  # the kernel overwrites all of it
-    losses = Kernel(network, config.clip, config.value_coef).gradient(batch, entropy_coef)
+    losses = FusedActorCritic(network, config.clip, config.value_coef).gradient(batch, entropy_coef)
     assert losses == pytest.approx(expected_losses, rel=1e-4, abs=1e-5)
     assert torch.allclose(flat.gradient, expected, rtol=1e-3, atol=3e-6 * max(1.0, float(expected.abs().max())))
 
@@ -52,14 +52,14 @@ def test_nothing_is_lost_where_nothing_is_clipped() -> None:
     flat = FlatAdam(network, 1e-3, 10.0)
     autograd_gradient(network, batch, IPPOConfig(), 0.0)
     expected = flat.gradient.clone()
-    Kernel(network, 0.2, 0.5).gradient(batch, 0.0)
+    FusedActorCritic(network, 0.2, 0.5).gradient(batch, 0.0)
     assert torch.allclose(flat.gradient, expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("hidden", [(), (8,), (16, 16)])
 def test_fast_outputs_are_those_of_the_network(hidden: tuple[int, ...]) -> None:
     network = MLP(6, hidden, 3, 1.0, torch.Generator().manual_seed(1))
-    fast = FastMLP(network)
+    fast = FusedMLP(network)
     for rows in (5, 64, 7):  # buffers grow, and serve shorter inputs
         x = torch.randn(rows, 6)
         with torch.no_grad():
@@ -73,29 +73,3 @@ def test_fast_tanh_is_tanh() -> None:
     found = found[:, 0]
     assert np.abs(found - np.tanh(x.astype(np.float64))).max() < 4e-7
     assert np.all(np.abs(found) <= 1.0 + 2e-7)
-
-
-def test_sampling_by_inversion_takes_each_action_for_its_share_of_the_numbers() -> None:
-    logits = np.log(np.array([[0.5, 0.25, 0.25]], np.float32)).repeat(8, axis=0)
-    uniform = np.array([0.0, 0.499, 0.501, 0.749, 0.751, 0.999, 0.25, 0.99999994], np.float32)
-    actions, logp = np.empty(8, np.int64), np.empty(8, np.float32)
-    sample(logits, uniform, actions, logp)
-    assert actions.tolist() == [0, 0, 1, 1, 2, 2, 0, 2]
-    assert np.exp(logp) == pytest.approx([0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.5, 0.25], abs=1e-6)
-
-
-def test_flat_adam_is_torchs_adam_with_a_clipped_norm() -> None:
-    ours, theirs = (MLP(3, (4,), 2, 1.0, torch.Generator().manual_seed(1)) for _ in range(2))
-    flat = FlatAdam(ours, 1e-2, 1.0)
-    reference = torch.optim.Adam(theirs.parameters(), lr=1e-2, eps=1e-5)
-    for step in range(20):
-        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(step)) * (10.0 if step % 2 else 0.1)
-        flat.zero_grad()
-        reference.zero_grad()
-        for network in (ours, theirs):
-            (network(x) ** 2).sum().backward()
-        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
-        flat.step()
-        reference.step()
-    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.allclose(one, other, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Policies that choose numbers: densities against torch's own, and a task that is solved by hand."""
+"""Policies that choose numbers, on tasks that are solved by hand."""
 
 from __future__ import annotations
 
@@ -7,42 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cosignal.errors import ConfigError
 from cosignal.rl.algorithms.config import IPPOConfig, MAPPOConfig
 from cosignal.rl.algorithms.flat_adam import FlatAdam
 from cosignal.rl.algorithms.ippo import IPPO
-from cosignal.rl.algorithms.losses import Minibatch, gaussian_entropy, gaussian_log_prob
+from cosignal.rl.algorithms.losses import Minibatch, gaussian_log_prob
 from cosignal.rl.algorithms.mappo import MAPPO
 from cosignal.rl.algorithms.networks import GaussianActorCritic
 from cosignal.rl.algorithms.ppo import PPO, Batch, autograd_gradient
-from cosignal.rl.algorithms.registry import make_learner
 from cosignal.rl.task import GroupSpec, TaskSpec
-from cosignal.rl.training.config import TrainerConfig
-from hypothesis import given
-from hypothesis import strategies as st
-from torch.distributions import Independent, Normal
+from one_step_episodes import one_step_batch
 
 ARMS = GroupSpec(name="arms", agents=("a", "b"), obs_size=1, action_bounds=((0.0, 1.0), (-5.0, 5.0)))
 SWITCH = GroupSpec(name="switches", agents=("s",), obs_size=2, n_actions=3)
 SPEC = TaskSpec(name="arms", description="", groups=(ARMS,))
 BOTH = TaskSpec(name="both", description="", groups=(ARMS, SWITCH), has_masks=True)
-
-
-@given(st.integers(1, 5), st.integers(0, 2**31))
-def test_densities_and_entropy_are_those_of_torch(k: int, seed: int) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    mean, action = torch.randn(7, k, generator=draw), torch.randn(7, k, generator=draw)
-    log_std = torch.randn(k, generator=draw)
-    theirs = Independent(Normal(mean, log_std.exp()), 1)  # type: ignore[no-untyped-call]
-    assert torch.allclose(gaussian_log_prob(action, mean, log_std), theirs.log_prob(action), rtol=1e-4, atol=1e-4)  # type: ignore[no-untyped-call]
-    assert torch.allclose(gaussian_entropy(log_std), theirs.entropy()[0], atol=1e-5)  # type: ignore[no-untyped-call]
-
-
-def test_hand_computed_density_and_entropy() -> None:
-    """A standard normal at 0: −½ ln 2π = −0.918939; its entropy is ½ ln 2πe = 1.418939."""
-    zero = torch.zeros(1)
-    assert gaussian_log_prob(zero, zero, zero).item() == pytest.approx(-0.918939, abs=1e-6)
-    assert gaussian_entropy(zero).item() == pytest.approx(1.418939, abs=1e-6)
 
 
 def rollout(learner: PPO, rng: np.random.Generator) -> Batch:
@@ -51,10 +29,7 @@ def rollout(learner: PPO, rng: np.random.Generator) -> Batch:
     found = [learner.act([obs[t]]) for t in range(16)]
     action, logp = np.stack([a[0] for a, _ in found]), np.stack([p[0] for _, p in found])
     error = np.clip(action, -1, 1) - np.concatenate([0.5 * obs, -obs], -1)
-    ones = np.ones((16, 16), np.float32)
-    ends, (critic_obs,) = np.nonzero(ones), learner.critic_inputs([obs])
-    reward = -(error**2).sum(-1).astype(np.float32)
-    return Batch(obs, critic_obs, (ends[0], ends[1]), critic_obs[ends], action, logp, reward, ones, ones)
+    return one_step_batch(learner, obs, action, logp, -(error**2).sum(-1).astype(np.float32))
 
 
 def error_after(learner: PPO, updates: int = 150) -> float:
@@ -116,12 +91,6 @@ def test_groups_of_numbers_and_of_choices_learn_side_by_side_and_repeat_themselv
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("algorithm", ["vdn", "qmix"])
-def test_value_learners_refuse_numbers(algorithm: str) -> None:
-    with pytest.raises(ConfigError, match="set it to ippo, mappo or liir"):
-        make_learner(algorithm, TrainerConfig.model_validate({"algorithm": algorithm}).chosen, SPEC, 1)
-
-
 def test_an_agent_that_has_left_pulls_on_no_policy_of_numbers() -> None:
     network = GaussianActorCritic(1, 1, 2, (4,), torch.Generator().manual_seed(1), 0.0)
     flat = FlatAdam(network, 1e-3, 10.0)
@@ -152,11 +121,7 @@ def test_the_smallest_rollout_leaves_numbers_behind() -> None:
     learner = IPPO(IPPOConfig(minibatches=4), SPEC, 1)
     obs = np.zeros((1, 2, 2, 1), np.float32)
     (action,), (logp,) = learner.act([obs[0]])
-    ones = np.ones((1, 2), np.float32)
-    ends = np.nonzero(ones)
-    reward = np.zeros((1, 2, 2), np.float32)
-    learned = learner.update(
-        [Batch(obs, obs, (ends[0], ends[1]), obs[ends], action[None], logp[None], reward, ones, ones)]
-    )
-    assert all(np.isfinite(value) for value in learned[0].losses.values())
+    batch = one_step_batch(learner, obs, action[None], logp[None], np.zeros((1, 2, 2), np.float32))
+    (metrics,) = learner.update([batch])
+    assert all(np.isfinite(value) for value in metrics.losses.values())
     assert all(np.isfinite(value).all() for value in learner.state_dict().values())

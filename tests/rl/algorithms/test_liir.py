@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cosignal.rl.algorithms.config import LIIRConfig
-from cosignal.rl.algorithms.liir import BOUND, LIIR, IntrinsicReward
-from cosignal.rl.algorithms.ppo import Batch
+from cosignal.rl.algorithms.config import IPPOConfig, LIIRConfig
+from cosignal.rl.algorithms.liir import BOUND, LIIR, ExtrinsicCritic, IntrinsicReward
+from cosignal.rl.algorithms.ppo import Batch, Cuts
 from cosignal.rl.task import GroupSpec, TaskSpec
 from numpy.typing import NDArray
+from one_step_episodes import one_step_batch
 from training_lines import small_config, trained
 
 PAIR = GroupSpec(name="agents", agents=("a", "b"), obs_size=3, n_actions=3)
@@ -32,23 +33,30 @@ def some_batch(seed: int) -> Batch:
     masks = rng.random((T, E, 2, 3)) < 0.7
     actions = rng.integers(0, 3, (T, E, 2))
     np.put_along_axis(masks, actions[..., None], True, -1)
-    cut = done > 0
-    cut[-1] = True
-    ends = np.nonzero(cut)
-    batch: Any = Batch(
-        rng.normal(size=(T, E, 2, 3)), rng.normal(size=(T, E, 2, S)), (ends[0], ends[1]),
-        rng.normal(size=(len(ends[0]), 2, S)), actions, -1.1 + rng.normal(size=(T, E, 2)) / 5,
-        rng.normal(size=(T, E, 2)), terminated, done, None, None, masks, alive, lost,
-    )  # fmt: skip
-    found: Batch = batch
-    return found
+    is_cut = done > 0
+    is_cut[-1] = True
+    cut = np.nonzero(is_cut)
+    arrays: dict[str, Any] = {
+        "obs": rng.normal(size=(T, E, 2, 3)),
+        "critic_obs": rng.normal(size=(T, E, 2, S)),
+        "cuts": Cuts(*cut, rng.normal(size=(len(cut[0]), 2, S))),
+        "actions": actions,
+        "logp": -1.1 + rng.normal(size=(T, E, 2)) / 5,
+        "rewards": rng.normal(size=(T, E, 2)),
+        "terminated": terminated,
+        "done": done,
+        "masks": masks,
+        "alive": alive,
+        "lost": lost,
+    }
+    return Batch(**arrays)
 
 
 def in_double(**options: Any) -> LIIR:
     """Linear policy and critics, a step of the policy that is long enough to matter."""
     settings = {"hidden": (), "intrinsic_hidden": (4,), "lr": 0.7, "gamma": 0.9, "gae_lambda": 0.8, "entropy": 0.03}
     learner = LIIR(LIIRConfig.model_validate({**settings, "intrinsic_weight": 0.5, **options}), SPEC, 1)
-    learner.kernels = [None] * len(learner.parts)
+    learner.fused = [None] * len(learner.networks)
     draw = torch.Generator().manual_seed(3)
     for module in (*learner.networks, *learner.reward_networks):
         module.double()
@@ -88,8 +96,8 @@ class Reference:
         c, b = self.config, self.batch
         values = (b.critic_obs @ self.critic.T + self.critic_bias)[..., 0]
         last = {}
-        for i, (t, e) in enumerate(zip(*b.ends, strict=True)):
-            last[t, e] = (b.ends_critic_obs[i] @ self.critic.T + self.critic_bias)[:, 0]
+        for t, e, critic_obs in zip(b.cuts.t, b.cuts.env, b.cuts.critic_obs, strict=True):
+            last[t, e] = (critic_obs @ self.critic.T + self.critic_bias)[:, 0]
         found = np.zeros((T, E, 2))
         for t, e in np.ndindex(T, E):
             for k in range(t, T):
@@ -214,12 +222,7 @@ def pulled(learner: LIIR, paid: Doubles, noise: Doubles) -> Batch:
     obs = np.ones((*noise.shape, 2, 1), np.float32)
     (actions,), (logp,) = learner.act([obs])
     reward = (paid[actions[..., 0]] + noise).astype(np.float32)
-    ones, (critic_obs,) = np.ones(noise.shape, np.float32), learner.critic_inputs([obs])
-    ends = np.nonzero(ones)
-    return Batch(
-        obs, critic_obs, (ends[0], ends[1]), critic_obs[ends], actions, logp,
-        np.repeat(reward[..., None], 2, -1), ones, ones,
-    )  # fmt: skip
+    return one_step_batch(learner, obs, actions, logp, np.repeat(reward[..., None], 2, -1))
 
 
 def rewards_of_choices(learner: LIIR) -> Doubles:
@@ -271,7 +274,7 @@ def test_a_potential_that_left_changes_no_slope_of_the_reward() -> None:
     critic.network.double()
     found = []
     for given in (shaped, offset, batch):
-        advantage, _ = learner._advantages(0, given, lambda x: critic.values(torch.from_numpy(x)))
+        advantage, _ = learner.advantages_by(lambda x: critic.values(torch.from_numpy(x)), 0, given)
         loss = learner.extrinsic_loss(0, given, learner.intrinsic(0, given), advantage)
         assert loss is not None
         found.append(torch.autograd.grad(loss, list(learner.reward_networks[0].parameters()))[0])
@@ -288,3 +291,41 @@ def test_the_state_holds_the_reward_both_critics_and_the_second_stream() -> None
     other = trained(small_config(2, algorithm="liir", liir={"value_norm": True}), 1).learner
     other.load_state_dict(state)
     assert all(np.array_equal(value, other.state_dict()[name]) for name, value in state.items())
+
+
+# ------------------------------------------------------------ the critic of the extrinsic return
+
+
+def draw(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("value_norm", [False, True])
+def test_it_learns_a_linear_return_and_its_twin_without_a_learning_rate_does_not(value_norm: bool) -> None:
+    """Values are in the targets' own units, whether or not they are normalised."""
+    inputs = torch.randn(256, 2, generator=draw())
+    targets = 5 + inputs @ torch.tensor([2.0, -1.0])
+
+    def error(lr: float) -> float:
+        critic = ExtrinsicCritic(2, IPPOConfig(lr=lr, hidden=(16,), value_norm=value_norm), draw(), torch.device("cpu"))
+        for _ in range(40):
+            critic.fit(inputs, targets, draw())
+        return float((critic.values(inputs) - targets).abs().mean())
+
+    assert error(1e-2) < 0.2
+    assert error(1e-30) > 1.0
+
+
+def test_fewer_samples_than_minibatches_are_learned_from_one_by_one() -> None:
+    critic = ExtrinsicCritic(2, IPPOConfig(minibatches=4, epochs=1), draw(), torch.device("cpu"))
+    assert np.isfinite(critic.fit(torch.ones(3, 2), torch.ones(3), draw()))
+    assert critic.optimiser.steps == 3
+
+
+def test_a_restored_critic_goes_on_bit_for_bit() -> None:
+    config, inputs, targets = IPPOConfig(value_norm=True), torch.randn(32, 2, generator=draw()), torch.arange(32.0)
+    one, other = (ExtrinsicCritic(2, config, draw(seed), torch.device("cpu")) for seed in (1, 2))
+    one.fit(inputs, targets, draw())
+    other.load_state_dict("c.", one.state_dict("c."))
+    assert one.fit(inputs, targets, draw(3)) == other.fit(inputs, targets, draw(3))
+    assert torch.equal(one.values(inputs), other.values(inputs))

@@ -1,10 +1,20 @@
-"""Losses on numbers worked out by hand."""
+"""Losses and densities on numbers worked out by hand, and densities against torch's own."""
 
 import math
 
 import pytest
 import torch
-from cosignal.rl.algorithms.losses import categorical_entropy, normalised, ppo_policy_loss, value_loss
+from cosignal.rl.algorithms.losses import (
+    categorical_entropy,
+    gaussian_entropy,
+    gaussian_log_prob,
+    normalised,
+    ppo_policy_loss,
+    value_loss,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributions import Independent, Normal
 
 
 def test_ppo_loss_clips_gains_and_not_losses() -> None:
@@ -38,3 +48,28 @@ def test_normalised() -> None:
     x = normalised(torch.tensor([1.0, 2.0, 3.0]))
     assert x.mean().item() == pytest.approx(0.0, abs=1e-6)
     assert x.std().item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_advantages_are_normalised_over_those_who_act() -> None:
+    advantage, acting = torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False])
+    assert normalised(advantage, acting)[:2].tolist() == pytest.approx([-0.70710677, 0.70710677])
+    one = torch.tensor([True, False, False])
+    assert torch.isfinite(normalised(advantage, one)).all()
+    assert torch.isfinite(normalised(advantage, ~acting & one)).all()
+
+
+@given(st.integers(1, 5), st.integers(0, 2**31))
+def test_densities_and_entropy_are_those_of_torch(k: int, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    mean, action = torch.randn(7, k, generator=draw), torch.randn(7, k, generator=draw)
+    log_std = torch.randn(k, generator=draw)
+    theirs = Independent(Normal(mean, log_std.exp()), 1)  # type: ignore[no-untyped-call]
+    assert torch.allclose(gaussian_log_prob(action, mean, log_std), theirs.log_prob(action), rtol=1e-4, atol=1e-4)  # type: ignore[no-untyped-call]
+    assert torch.allclose(gaussian_entropy(log_std), theirs.entropy()[0], atol=1e-5)  # type: ignore[no-untyped-call]
+
+
+def test_hand_computed_density_and_entropy() -> None:
+    """A standard normal at 0: −½ ln 2π = −0.918939; its entropy is ½ ln 2πe = 1.418939."""
+    zero = torch.zeros(1)
+    assert gaussian_log_prob(zero, zero, zero).item() == pytest.approx(-0.918939, abs=1e-6)
+    assert gaussian_entropy(zero).item() == pytest.approx(1.418939, abs=1e-6)

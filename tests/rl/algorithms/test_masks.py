@@ -9,14 +9,14 @@ import pytest
 import torch
 from cosignal.rl.algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig, QMIXConfig, VDNConfig
 from cosignal.rl.algorithms.flat_adam import FlatAdam
-from cosignal.rl.algorithms.fused_mlp import Kernel
+from cosignal.rl.algorithms.fused_mlp import FusedActorCritic
 from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.algorithms.liir import LIIR
-from cosignal.rl.algorithms.losses import Minibatch, normalised
+from cosignal.rl.algorithms.losses import Minibatch
 from cosignal.rl.algorithms.mappo import MAPPO
-from cosignal.rl.algorithms.networks import BLOCKED, CategoricalActorCritic, sample
+from cosignal.rl.algorithms.networks import FORBIDDEN_LOGIT, CategoricalActorCritic, sample_categorical
 from cosignal.rl.algorithms.ppo import autograd_gradient
-from cosignal.rl.algorithms.q_learning import QLearner, drawn_allowed
+from cosignal.rl.algorithms.q_learning import QLearner, sample_allowed
 from cosignal.rl.algorithms.qmix import QMIX
 from cosignal.rl.algorithms.vdn import VDN
 from cosignal.rl.experience.replay_buffer import Sample
@@ -65,18 +65,18 @@ def test_only_allowed_actions_are_taken(name: str) -> None:
 
 @given(st.lists(st.booleans(), min_size=2, max_size=6).filter(any), st.floats(0, 1, exclude_max=True, width=32))
 def test_no_uniform_number_draws_what_is_blocked(allowed: list[bool], uniform: float) -> None:
-    logits = np.where(allowed, np.float32(0.3), np.float32(BLOCKED))[None].astype(np.float32)
+    logits = np.where(allowed, np.float32(0.3), np.float32(FORBIDDEN_LOGIT))[None].astype(np.float32)
     action, logp = np.empty(1, np.int64), np.empty(1, np.float32)
-    sample(logits, np.array([uniform], np.float32), action, logp)
+    sample_categorical(logits, np.array([uniform], np.float32), action, logp)
     assert allowed[int(action[0])]
-    chosen = drawn_allowed(np.array([allowed]), np.array([uniform], np.float32))
+    chosen = sample_allowed(np.array([allowed]), np.array([uniform], np.float32))
     assert allowed[int(chosen[0])]
     assert np.exp(logp[0]) == pytest.approx(1 / sum(allowed), rel=1e-5)
 
 
 def test_every_allowed_action_is_explored_as_often() -> None:
     mask = np.array([[True, False, True, True]]).repeat(30_000, 0)
-    chosen = drawn_allowed(mask, np.random.default_rng(0).random(30_000, np.float32))
+    chosen = sample_allowed(mask, np.random.default_rng(0).random(30_000, np.float32))
     assert np.bincount(chosen, minlength=4) / 30_000 == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3], abs=0.01)
 
 
@@ -85,7 +85,7 @@ def test_every_allowed_action_is_explored_as_often() -> None:
 def test_the_kernel_with_masks_gives_the_gradient_of_autograd(seed: int, entropy_coef: float) -> None:
     rng, draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     mask = some_masks(rng, 40)
-    actions = torch.from_numpy(drawn_allowed(mask, rng.random(40, np.float32)))
+    actions = torch.from_numpy(sample_allowed(mask, rng.random(40, np.float32)))
     obs, logp = torch.randn(40, 3, generator=draw), -torch.rand(40, generator=draw)
     advantage, target = torch.randn(40, generator=draw), torch.randn(40, generator=draw)
     batch = Minibatch(obs, obs, actions, logp, advantage, target, torch.from_numpy(~mask))
@@ -93,7 +93,7 @@ def test_the_kernel_with_masks_gives_the_gradient_of_autograd(seed: int, entropy
     flat = FlatAdam(network, 1e-3, 10.0)
     expected_losses = autograd_gradient(network, batch, IPPOConfig(), entropy_coef)
     expected = flat.gradient.clone()
-    losses = Kernel(network, 0.2, 0.5).gradient(batch, entropy_coef)
+    losses = FusedActorCritic(network, 0.2, 0.5).gradient(batch, entropy_coef)
     assert losses == pytest.approx(expected_losses, rel=1e-4, abs=1e-5)
     assert torch.allclose(flat.gradient, expected, rtol=1e-3, atol=3e-6)
 
@@ -105,7 +105,7 @@ def test_an_agent_that_has_left_pulls_on_no_policy() -> None:
     blocked = torch.tensor([[False, True, True, True]]).repeat(5, 1)
     zeros = torch.zeros(5)
     batch = Minibatch(torch.zeros(5, 3), torch.zeros(5, 3), zeros.long(), zeros, torch.ones(5) * 7, zeros, blocked)
-    Kernel(network, 0.2, 0.5).gradient(batch, 0.5)
+    FusedActorCritic(network, 0.2, 0.5).gradient(batch, 0.5)
     assert all(float(p.grad.abs().max()) == 0.0 for p in network.actor.parameters() if p.grad is not None)
 
 
@@ -200,7 +200,7 @@ def test_policy_and_entropy_are_means_over_those_who_act(seed: int) -> None:
     acting = torch.from_numpy(np.arange(30) < 20)
     mask = np.ones((30, 4), bool)
     mask[20:, 1:] = False
-    actions = torch.from_numpy(drawn_allowed(mask, rng.random(30, np.float32)))
+    actions = torch.from_numpy(sample_allowed(mask, rng.random(30, np.float32)))
     obs, logp = torch.randn(30, 3, generator=draw), -torch.rand(30, generator=draw) * acting
     advantage, target = torch.randn(30, generator=draw), torch.randn(30, generator=draw)
     batch = Minibatch(obs, obs, actions, logp, advantage, target, torch.from_numpy(~mask), acting)
@@ -208,16 +208,8 @@ def test_policy_and_entropy_are_means_over_those_who_act(seed: int) -> None:
     flat = FlatAdam(network, 1e-3, 10.0)
     policy, _, entropy = autograd_gradient(network, batch, IPPOConfig(), 0.05)
     expected = flat.gradient.clone()
-    found = Kernel(network, 0.2, 0.5).gradient(batch, 0.05)
+    found = FusedActorCritic(network, 0.2, 0.5).gradient(batch, 0.05)
     assert (found[0], found[2]) == pytest.approx((policy, entropy), rel=1e-4, abs=1e-5)
     assert torch.allclose(flat.gradient, expected, rtol=1e-3, atol=3e-6)
     alone = Minibatch(*(x[:20] for x in batch[:7]))  # type: ignore[index]
     assert autograd_gradient(network, alone, IPPOConfig(), 0.05)[::2] == pytest.approx((policy, entropy), rel=1e-5)
-
-
-def test_advantages_are_normalised_over_those_who_act() -> None:
-    advantage, acting = torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False])
-    assert normalised(advantage, acting)[:2].tolist() == pytest.approx([-0.70710677, 0.70710677])
-    one = torch.tensor([True, False, False])
-    assert torch.isfinite(normalised(advantage, one)).all()
-    assert torch.isfinite(normalised(advantage, ~acting & one)).all()

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 import torch
 from cosignal.rl.algorithms.config import IPPOConfig, LIIRConfig, MAPPOConfig
-from cosignal.rl.algorithms.critic_inputs import ego_first, global_state, state_size
 from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.algorithms.liir import LIIR
 from cosignal.rl.algorithms.mappo import MAPPO
-from cosignal.rl.algorithms.ppo import PPO, Batch
-from cosignal.rl.algorithms.returns import ValueNorm
+from cosignal.rl.algorithms.ppo import PPO, Batch, Cuts
 from cosignal.rl.task import GroupSpec, TaskSpec
+from one_step_episodes import one_step_batch
 
 SPEC = TaskSpec(
     name="identity", description="", groups=(GroupSpec(name="agents", agents=("a", "b"), obs_size=3, n_actions=3),)
@@ -23,11 +22,8 @@ def rollout(learner: PPO, rng: np.random.Generator, steps: int = 16, envs: int =
     obs = np.eye(3, dtype=np.float32)[rng.integers(0, 3, size=(steps, envs, 2))]
     actions, logps = zip(*(learner.act([obs[t]]) for t in range(steps)), strict=True)
     action = np.stack([a[0] for a in actions])
-    ones = np.ones((steps, envs), np.float32)
     reward = (action == obs.argmax(-1)).astype(np.float32)
-    ends, (critic_obs,) = np.nonzero(ones), learner.critic_inputs([obs])
-    logp = np.stack([x[0] for x in logps])
-    return Batch(obs, critic_obs, (ends[0], ends[1]), critic_obs[ends], action, logp, reward, ones, ones)
+    return one_step_batch(learner, obs, action, np.stack([x[0] for x in logps]), reward)
 
 
 def train(learner: PPO, updates: int) -> float:
@@ -52,16 +48,16 @@ def test_learns_identity_and_the_twin_without_a_learning_rate_does_not(
     kind: type[PPO], options: dict[str, object]
 ) -> None:
     config: type[IPPOConfig] = CONFIGS[kind]
-    told = {"entropy": 0.0, **options}
-    assert train(kind(config.model_validate({"lr": 3e-3, **told}), SPEC, 1), 60) > 0.95
-    assert train(kind(config.model_validate({"lr": 1e-30, **told}), SPEC, 1), 60) < 0.45
+    settings = {"entropy": 0.0, **options}
+    assert train(kind(config.model_validate({"lr": 3e-3, **settings}), SPEC, 1), 60) > 0.95
+    assert train(kind(config.model_validate({"lr": 1e-30, **settings}), SPEC, 1), 60) < 0.45
 
 
 @pytest.mark.parametrize("kind", [IPPO, MAPPO])
 def test_autograd_learns_the_same(kind: type[PPO]) -> None:
     """The path of other devices. Rounding parts the two at last, so that only what was learned is compared."""
     learner = kind(MAPPOConfig(lr=3e-3, entropy=0.0), SPEC, 1)
-    learner.kernels = [None]
+    learner.fused = [None]
     assert train(learner, 60) > 0.95
 
 
@@ -83,41 +79,11 @@ def test_each_agent_of_its_own_network_learns_its_own_answer() -> None:
     assert paid_apart(shared=True) < 0.7
 
 
-def test_the_state_of_an_agent_has_its_own_view_first() -> None:
-    walkers = np.arange(6, dtype=np.float32).reshape(1, 3, 2)  # three agents with two numbers each
-    pilot = np.array([[[10.0]]], np.float32)
-    spec = TaskSpec(
-        name="two_groups", description="",
-        groups=(GroupSpec(name="walkers", agents=("a", "b", "c"), obs_size=2, n_actions=2),
-                GroupSpec(name="pilot", agents=("d",), obs_size=1, n_actions=2)),
-    )  # fmt: skip
-    assert state_size(spec) == 7
-    assert global_state([walkers, pilot]).tolist() == [[0, 1, 2, 3, 4, 5, 10]]
-    first, second = ego_first([walkers, pilot])
-    assert first.tolist() == [[[0, 1, 2, 3, 4, 5, 10], [2, 3, 0, 1, 4, 5, 10], [4, 5, 0, 1, 2, 3, 10]]]
-    assert second.tolist() == [[[10, 0, 1, 2, 3, 4, 5]]]
-
-
-def test_value_norm_is_the_mean_and_deviation_of_what_it_saw() -> None:
-    norm = ValueNorm()
-    assert norm.denormalised(torch.tensor([3.0])).item() == 3.0  # nothing seen yet
-    norm.add(torch.tensor([1.0, 5.0]))
-    assert (norm.mean, norm.std) == pytest.approx((3.0, 2.0))
-    assert norm.normalised(torch.tensor([1.0, 5.0])).tolist() == pytest.approx([-1.0, 1.0])
-    assert norm.denormalised(torch.tensor([-1.0, 1.0])).tolist() == pytest.approx([1.0, 5.0])
-    other = ValueNorm()
-    other.load_state(norm.state())
-    assert (other.mean, other.std) == (norm.mean, norm.std)
-    for _ in range(2000):
-        norm.add(torch.tensor([7.0]))
-    assert (norm.mean, norm.std) == pytest.approx((7.0, 0.1), abs=1e-3)  # forgets, and never divides by less than 0.1
-
-
 def test_advantages_of_each_agent_are_normalised_apart() -> None:
     learner = IPPO(IPPOConfig(advantage_norm="agent"), SPEC, 4)
     batch = rollout(learner, np.random.default_rng(5))
     batch.rewards = batch.rewards * np.array([100.0, 0.01], np.float32)
-    samples = learner._samples(0, batch).advantage.view(-1, 2)
+    samples = learner.samples(0, batch).advantage.view(-1, 2)
     assert samples.mean(0).tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
     assert samples.std(0).tolist() == pytest.approx([1.0, 1.0], abs=1e-3)
 
@@ -165,9 +131,8 @@ def test_kick_makes_the_policy_more_uniform() -> None:
 def offset_batch(learner: IPPO, phi: float | None) -> Batch:
     batch = rollout(learner, np.random.default_rng(5))
     batch.terminated[:], batch.done[:] = 0, 0
-    last = np.full(batch.done.shape[1], len(batch.done) - 1)
-    batch.ends = last, np.arange(batch.done.shape[1])
-    batch.ends_critic_obs = batch.critic_obs[batch.ends]
+    last = np.full(batch.done.shape[1], len(batch.done) - 1), np.arange(batch.done.shape[1])
+    batch.cuts = Cuts(*last, batch.critic_obs[last])
     if phi is not None:
         rng = np.random.default_rng(9)
         batch.offset = rng.normal(size=batch.rewards.shape).astype(np.float32) * phi

@@ -8,7 +8,7 @@ import pytest
 import torch
 from cosignal.rl.algorithms.config import QMIXConfig, VDNConfig
 from cosignal.rl.algorithms.q_learning import QLearner
-from cosignal.rl.algorithms.qmix import QMIX, Mixer
+from cosignal.rl.algorithms.qmix import QMIX, MonotonicMixer
 from cosignal.rl.algorithms.vdn import VDN
 from cosignal.rl.experience.replay_buffer import Sample
 from cosignal.rl.experience.rollout import Rollout
@@ -135,14 +135,14 @@ def test_no_transition_carries_a_stale_reward() -> None:
 def test_the_mixer_is_monotonic_in_every_agents_value(seed: int, agent: int, more: float) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        mixer, q, state = Mixer(2, 6, 8, 16), torch.randn(4, 2), torch.randn(4, 6)
+        mixer, q, state = MonotonicMixer(2, 6, 8, 16), torch.randn(4, 2), torch.randn(4, 6)
     raised = q.clone()
     raised[:, agent] += more
     assert bool((mixer(raised, state) >= mixer(q, state) - 1e-5).all())
 
 
 def test_the_mixer_on_hand_computed_numbers() -> None:
-    mixer = Mixer(2, 1, 1, 1)
+    mixer = MonotonicMixer(2, 1, 1, 1)
     with torch.no_grad():
         for parameter in mixer.parameters():
             parameter.zero_()
@@ -191,9 +191,9 @@ def test_standardised_rewards_scale_rewards_and_offsets_alike() -> None:
     plain.load_state_dict(policy.state_dict())
     now = rewards(PLAIN, left=[NEAR], gamma=0.9)
     one, other = policy.targets(sample(), now), plain.targets(sample(), now)
-    future = 0.9 * plain._mixed(plain.target, plain._q(
-        plain.target, sample().last_obs, plain._best(plain.values, sample().last_obs, None)),
-        sample().last_obs)  # fmt: skip
+    views = sample().last_obs
+    best = plain.best_actions(plain.values, views, None)
+    future = 0.9 * plain.team_values(plain.target, plain.action_values(plain.target, views, best), views)
     future = future * torch.tensor([0.0, 1.0])
     assert torch.allclose(one - future, (other - future) / 2, atol=1e-5)
     assert learner(standardise_rewards=True).reward_scale == 1.0  # nothing seen, or rewards that never differ

@@ -1,9 +1,9 @@
-"""GAE on numbers worked out by hand, against an independent form, and its laws."""
+"""GAE and value normalisation on numbers worked out by hand; GAE against an independent form, and its laws."""
 
 import numpy as np
 import pytest
 import torch
-from cosignal.rl.algorithms.returns import gae
+from cosignal.rl.algorithms.returns import ValueNorm, gae
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,3 +68,18 @@ def test_lambda_one_is_the_discounted_return_minus_the_value(seed: int, steps: i
 def test_unequal_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="equal shapes"):
         gae(column(1, 2), column(1), column(1), column(0), column(0), 0.9, 0.9)
+
+
+def test_value_norm_is_the_mean_and_deviation_of_what_it_saw() -> None:
+    norm = ValueNorm()
+    assert norm.denormalised(torch.tensor([3.0])).item() == 3.0  # nothing seen yet
+    norm.add(torch.tensor([1.0, 5.0]))
+    assert (norm.mean, norm.std) == pytest.approx((3.0, 2.0))
+    assert norm.normalised(torch.tensor([1.0, 5.0])).tolist() == pytest.approx([-1.0, 1.0])
+    assert norm.denormalised(torch.tensor([-1.0, 1.0])).tolist() == pytest.approx([1.0, 5.0])
+    other = ValueNorm()
+    other.load_state(norm.state())
+    assert (other.mean, other.std) == (norm.mean, norm.std)
+    for _ in range(2000):
+        norm.add(torch.tensor([7.0]))
+    assert (norm.mean, norm.std) == pytest.approx((7.0, 0.1), abs=1e-3)  # forgets, and never divides by less than 0.1

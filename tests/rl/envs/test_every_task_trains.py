@@ -35,7 +35,7 @@ def test_a_task_is_trained_and_restored_and_gives_evidence(config: TrainingConfi
     save_snapshot(line, tmp_path / "snapshot")
     for _ in range(2):
         report = line.update()
-        assert all(np.isfinite(value) for learned in report.learned for value in learned.losses.values())
+        assert all(np.isfinite(value) for metrics in report.metrics for value in metrics.losses.values())
     restored = TrainingLine(config)
     load_snapshot(restored, tmp_path / "snapshot")
     for _ in range(2):
@@ -45,5 +45,5 @@ def test_a_task_is_trained_and_restored_and_gives_evidence(config: TrainingConfi
         assert np.array_equal(arrays[name], others[name], equal_nan=arrays[name].dtype.kind == "f"), name
     evidence = build_evidence(line, 10_000)
     assert evidence.model_dump_json()
-    assert len(line.tale()["episode"]) == 10 or line.spec.name == "pistonball"
+    assert len(line.last_rollout_text()["episode"]) == 10 or line.spec.name == "pistonball"
     assert Evaluator(config.task, 1, seed=1).evaluate(line.learner).steps <= 10

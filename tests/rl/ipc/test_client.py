@@ -10,10 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 from cosignal.errors import CosignalError, ProtocolError, SignalError, SnapshotError, TrainerGone, VersionConflict
-from cosignal.rl.evidence.schema import (
-    Evidence,
-    SparseEvidence,
-)
+from cosignal.rl.evidence.schema import Evidence, SparseEvidence
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.ipc.client import Channel, MemoryChannel, TrainerClient, ZmqChannel, wakeups
 from cosignal.rl.signals.signal import Signal

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sys
 from pathlib import Path
@@ -15,12 +14,12 @@ from cosignal.rl.ipc.launcher import (
     MAX_SOCKET_PATH,
     attach_or_start,
     end_child,
-    our_words,
-    runtime_dir,
+    error_message,
+    make_runtime_dir,
+    output_tail,
     start_child,
-    tail,
 )
-from cosignal.rl.processes import child_environment, lock_is_held
+from cosignal.rl.processes import lock_is_held
 
 TRAINER = """
 import fcntl, json, os, sys, zmq
@@ -100,45 +99,26 @@ async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatc
     assert child.returncode == -9
 
 
-def test_children_get_our_import_path_and_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_KEY", "secret")
-    monkeypatch.setenv("OTHER_API_KEY", "secret")
-    monkeypatch.setattr(sys, "path", ["", "/somewhere"])
-    environment = child_environment(["MY_KEY"])
-    assert "MY_KEY" not in environment
-    assert "OTHER_API_KEY" not in environment
-    assert environment["PYTHONPATH"] == f"{Path.cwd()}{os.pathsep}/somewhere"
-
-
 def test_a_runtime_directory_is_private_and_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = tmp_path / ("d" * 100)
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
-    path = runtime_dir()
+    path = make_runtime_dir()
     assert path.stat().st_mode & 0o777 == 0o700
     assert len(f"{path}/requests") <= MAX_SOCKET_PATH
     path.rmdir()
     assert list(deep.iterdir()) == []
 
 
-def test_a_lock_is_seen_from_outside(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    assert not lock_is_held(path)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert lock_is_held(path)
-    assert not lock_is_held(path)
-
-
 def test_the_tail_of_an_output(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    assert tail(path) == "(it printed nothing)"
+    assert output_tail(path) == "(it printed nothing)"
     path.write_text("x" * 100 + "end")
-    assert tail(path, 5) == "xxend"
+    assert output_tail(path, 5) == "xxend"
 
 
 def test_of_a_traceback_with_an_error_of_ours_its_message_is_enough() -> None:
     ours = "Traceback (most recent call last):\n  File …\ncosignal.errors.ConfigError: a rule, a value; a remedy\n"
-    assert our_words(ours).strip() == "a rule, a value; a remedy"
+    assert error_message(ours).strip() == "a rule, a value; a remedy"
     other = "Traceback (most recent call last):\n  File …\nValueError: x\n"
-    assert our_words(other) == other
+    assert error_message(other) == other

@@ -43,7 +43,7 @@ def test_it_is_the_episode_that_evaluation_plays() -> None:
 
 def test_every_step_says_who_did_what_and_what_each_term_paid() -> None:
     policy = line()
-    gamma = policy.config.trainer.chosen.gamma
+    gamma = policy.config.trainer.algorithm_config.gamma
     played = play_episode(policy, "s", 1)
     agents = set(policy.spec.agents)
     assert [step.text.split(":")[0] for step in played.steps] == [f"step {i + 1}" for i in range(len(played.steps))]

@@ -28,9 +28,9 @@ def trainer(run_dir: Path, config: TrainingConfig | None = None) -> Iterator[Tra
     run_dir.mkdir(exist_ok=True)
     (run_dir / "training.json").write_text((config or small_config()).model_dump_json())
     found = Trainer(run_dir)
-    found._start()
+    found.start()
     yield found
-    found._count()
+    found.write_counters()
     found.main.close()
     found.server.close()
 
@@ -254,9 +254,9 @@ def test_the_seam_is_paid_for_by_the_thread_that_serves_it(tmp_path: Path, monke
 
     monkeypatch.setattr(script, "poll", slow_poll)
     monkeypatch.setattr(script, "publish", slow_publish)
-    monkeypatch.setattr("cosignal.rl.trainer.main_run.time.thread_time", lambda: now[0])
+    monkeypatch.setattr("cosignal.rl.trainer.process.time.thread_time", lambda: now[0])
     found = run_scripted(tmp_path, overlap(), script, monkeypatch)
-    assert found.cost.seam_s == 2.0 * 3 + 1.0 * len(script.said)
+    assert found.cost.serving_s == 2.0 * 3 + 1.0 * len(script.said)
     written = {name: float(read_counter(tmp_path / "trainer.db", name) or -1) for name in ("seam_cpu_s", "cpu_s")}
-    assert written["seam_cpu_s"] == found.cost.seam_s - 1.0  # the last wake-up goes out after the counters
+    assert written["seam_cpu_s"] == found.cost.serving_s - 1.0  # the last wake-up goes out after the counters
     assert written["cpu_s"] > 0

@@ -186,7 +186,7 @@ def at_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
     monkeypatch.setattr("cosignal.rl.trainer.process.TrainerServer", lambda _: Script([]))
     (tmp_path / "training.json").write_text(config("overlap").model_dump_json())
     found = Trainer(tmp_path)
-    found._start()
+    found.start()
     for update in range(1, 10):
         found.main.update()
         if update == 2:
@@ -283,7 +283,7 @@ def test_a_promotion_can_be_undone_although_controls_were_kept_since(at_boundary
     reply = found.handle(m.Rollback(key="undo", base_version=4))
     assert isinstance(reply, m.PromoteReply)
     assert (line.signal.version, line.signal.parent, [term.name for term in line.signal.terms]) == (5, 4, ["near"])
-    assert found.main.log[-1].adopt == "checkpoints/update_000000006"
+    assert found.main.signal_log[-1].adopt == "checkpoints/update_000000006"
 
 
 def test_a_rollback_without_the_state_before_changes_nothing(at_boundary: Trainer) -> None:
@@ -292,7 +292,7 @@ def test_a_rollback_without_the_state_before_changes_nothing(at_boundary: Traine
     reply = found.handle(m.Rollback(key="undo", base_version=2))
     assert isinstance(reply, m.ErrorReply)
     assert reply.error == "snapshot"
-    assert (found.main.line.signal.version, len(found.main.log)) == (2, 3)
+    assert (found.main.line.signal.version, len(found.main.signal_log)) == (2, 3)
 
 
 def test_a_second_promotion_at_one_boundary_is_undone_to_the_first(at_boundary: Trainer) -> None:
@@ -303,7 +303,7 @@ def test_a_second_promotion_at_one_boundary_is_undone_to_the_first(at_boundary: 
     found.handle(m.Rollback(key="undo", base_version=4))
     assert line.signal.version == 5
     assert {term.name for term in line.signal.terms} == {"near", "goal"}
-    assert found.main.log[-1].signal.terms == line.signal.terms
+    assert found.main.signal_log[-1].signal.terms == line.signal.terms
 
 
 # ------------------------------------------------------------ the control
@@ -315,7 +315,7 @@ def test_the_control_that_becomes_the_main_line_is_what_the_line_would_have_been
     kept = Script([(4, look), (4, adoption("k", 0, "control"))])
     adopted = run_scripted(tmp_path / "kept", config("lockstep"), kept, monkeypatch)
     trained = run_scripted(tmp_path / "trained", config("lockstep"), Script([]), monkeypatch)
-    assert [e.cause for e in adopted.main.log] == ["start", "control"]
+    assert [e.cause for e in adopted.main.signal_log] == ["start", "control"]
     one, other = adopted.main.line.state_dict(), trained.main.line.state_dict()
     assert all(np.array_equal(value, other[0][name], equal_nan=True) for name, value in one[0].items())
     assert one[1]["history"] == other[1]["history"]

@@ -93,7 +93,7 @@ def test_ppo_learns_nothing_from_a_step_that_was_not_finished(algorithm: str) ->
     for reward, action in ((0.0, 0), (50.0, 3)):
         rollout.reward[7, 2] = reward
         rollout.actions[0][7, 2] = action
-        learner = make_learner(config.trainer.algorithm, config.trainer.chosen, line.spec, 5)
+        learner = make_learner(config.trainer.algorithm, config.trainer.algorithm_config, line.spec, 5)
         signal = CompiledSignal(Signal(scale=1.0), line.spec)
         rewards = Rewards(signal, [], 0.99, 0)
         learner.learn(rollout, rewards.shape(rollout), rewards)
@@ -129,7 +129,7 @@ def counted(directory: Path, workers: int) -> list[Any]:
     main = MainRun(directory)
     for _ in range(2):
         main.update()
-    main.count("training")
+    main.write_counters("training")
     main.close()
     main.line.task.close()
     main.evaluator.task.close()

@@ -22,7 +22,7 @@ from cosignal.rl.signals.shaping import CompiledSignal, frozen_scale
 from cosignal.rl.signals.signal import Exploration, Signal, is_removal
 from cosignal.rl.signals.terms import LearnedTerm, PotentialTerm
 from cosignal.rl.task import TaskSpec
-from cosignal.rl.training.checkpoint import load_snapshot, pack, save_snapshot
+from cosignal.rl.training.checkpoint import load_snapshot, pack_snapshot, save_snapshot
 from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.line import TrainingLine
 from made_up_transitions import MadeUpTransitions
@@ -207,4 +207,4 @@ def test_a_branch_finds_its_scorer_in_the_folder_that_its_job_comes_with(tmp_pat
     )  # fmt: skip
     (tmp_path / "branches").mkdir()
     assert run_branch(TrainingLine(config), tmp_path, job).signal.terms == (term,)  # a worker without a folder
-    assert f"{FOLDER}/{name}.safetensors" in pack(tmp_path, "snap")
+    assert f"{FOLDER}/{name}.safetensors" in pack_snapshot(tmp_path, "snap")

@@ -1,0 +1,61 @@
+"""Statistics of a rollout that evidence is made of: idle agents, and what changes before a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..experience.rollout import Rollout
+from ..task import FloatArray, GroupSpec
+
+LAG = 5  # steps before a reward over which features are compared
+DECAY = 0.98  # a rollout: the last fifty or so count
+
+
+def share_without_effect(rollout: Rollout, g: int, group: GroupSpec) -> float:
+    """Return the share of living agents' steps, 0..1, that changed nothing about the agent itself.
+
+    Nothing changed means none of its features but distances, which a mate's move changes too, or nothing that it
+    observes where no feature says where it is.
+
+    Args:
+        rollout: the steps.
+        g: index of the group.
+        group: its declaration.
+    """
+    if any(feature.kind == "position" for feature in group.features):
+        columns = [f for f, feature in enumerate(group.features) if feature.kind != "distance"]
+        same = rollout.features[g][..., columns] == rollout.last_features[g][..., columns]
+    else:
+        same = rollout.obs[g] == rollout.last_obs[g]
+    still = same.all(-1) if rollout.alive is None else same.all(-1)[rollout.alive[g]]
+    return float(still.mean()) if still.size else 0.0  # a whole group may have left
+
+
+def add_changes_before_reward(sums: Sequence[NDArray[np.float64]], rollout: Rollout) -> None:
+    """Add how much each feature changed in the `LAG` steps up to each positive sparse reward, a mean over agents.
+
+    Args:
+        sums: [g] [2, F_g], decayed sums of the changes and decayed counts of rewards; changed in place.
+        rollout: the steps.
+    """
+    steps = len(rollout.reward)
+    if steps <= LAG:
+        return
+    # a change counts only where no episode ended in between
+    crosses_end = np.stack([rollout.done[t : t + LAG].any(0) for t in range(steps - LAG)])
+    t, e = np.nonzero((rollout.reward[LAG:] > 0) & ~crosses_end)
+    for group_sums, features in zip(sums, rollout.features, strict=True):
+        group_sums *= DECAY
+        if len(t):
+            change = features[t + LAG, e] - features[t, e]  # [n, A, F]
+            group_sums[0] += change.mean(1).sum(0)
+            group_sums[1] += len(t)
+
+
+def mean_and_mean_abs(per_group: Sequence[FloatArray]) -> list[float]:
+    """Return mean and mean absolute value over all agents and steps of [g] [..., A_g]."""
+    values = np.concatenate([x.ravel() for x in per_group])
+    return [float(values.mean()), float(np.abs(values).mean())]

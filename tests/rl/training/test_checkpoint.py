@@ -1,0 +1,66 @@
+"""Snapshots as directories and as bytes: what does not fit is refused, what is named stays, what is sent is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cosignal.errors import SnapshotError
+from cosignal.rl.training.checkpoint import (
+    load_snapshot,
+    newest_snapshot,
+    pack_snapshot,
+    packed_size,
+    prune_snapshots,
+    save_snapshot,
+    unpack_snapshot,
+)
+from cosignal.rl.training.line import TrainingLine
+from training_lines import assert_same_state, small_config, trained
+
+
+def test_missing_and_misfit_snapshots_say_so(tmp_path: Path) -> None:
+    line = trained(small_config(), 1)
+    with pytest.raises(SnapshotError, match="no usable snapshot"):
+        load_snapshot(line, tmp_path / "nowhere")
+    save_snapshot(line, tmp_path / "update_000000001")
+    with pytest.raises(SnapshotError, match="same task and trainer.envs"):
+        load_snapshot(TrainingLine(small_config(envs=4)), tmp_path / "update_000000001")
+
+
+def test_pruning_keeps_the_newest_and_the_named(tmp_path: Path) -> None:
+    line = trained(small_config(), 1)
+    for update in range(1, 7):
+        save_snapshot(line, tmp_path / f"update_{update:09d}")
+    (tmp_path / "update_000000009.77.partial").mkdir()
+    prune_snapshots(tmp_path, keep=2, named={"update_000000002"})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"update_{u:09d}" for u in (2, 5, 6)]
+    newest = newest_snapshot(tmp_path)
+    assert newest is not None and newest.name == "update_000000006"
+
+
+def test_a_packed_snapshot_is_continued_elsewhere_and_what_is_there_stays(tmp_path: Path) -> None:
+    line, name = trained(small_config(), 2), "checkpoints/update_000000002"
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    save_snapshot(line, here / name)
+    (here / "scorers").mkdir()
+    (here / "scorers" / "a.safetensors").write_bytes(b"new")
+    (elsewhere / "scorers").mkdir(parents=True)
+    (elsewhere / "scorers" / "a.safetensors").write_bytes(b"old")
+    files = pack_snapshot(here, name)
+    assert files["scorers/a.safetensors"] == b"new"
+    assert packed_size(files) == sum(path.stat().st_size for path in here.rglob("*") if path.is_file())
+    unpack_snapshot(files, elsewhere, name)
+    unpack_snapshot(files, elsewhere, name)
+    assert (elsewhere / "scorers" / "a.safetensors").read_bytes() == b"old"
+    assert not list(elsewhere.rglob("*.partial"))
+    copy = TrainingLine(small_config())
+    load_snapshot(copy, elsewhere / name)
+    assert_same_state(line, copy)
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "checkpoints/../../out"])
+def test_a_packed_file_is_written_nowhere_but_below_the_run(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SnapshotError, match="must lie in the run directory"):
+        unpack_snapshot({"fine": b"", name: b""}, tmp_path / "run", "checkpoints/update_000000001")
+    assert not list(tmp_path.iterdir())
