@@ -107,7 +107,7 @@ def stage_of(
         has_success: whether the task has a success test.
         return_range: (worst, best) return.
     """
-    # The last window and the one before it; nothing can be told before both are full.
+    # The last window and the one before it; no stage is known before both are full.
     end = history[-1]["steps"] if history else 0
     now, before = window(history, end), window(history, end - WINDOW_STEPS)
     if now is None or before is None or end < 2 * WINDOW_STEPS or start_return is None:
@@ -161,6 +161,6 @@ def competence(now: Window, has_success: bool, return_range: tuple[float, float]
 
 
 def place_in_range(value: float, return_range: tuple[float, float]) -> float | None:
-    """Return `value` as a share of the way from the worst return to the best, None where the range has no width."""
+    """Return where `value` lies between the worst return (0) and the best (1); None where the range has no width."""
     low, high = return_range
     return (value - low) / (high - low) if high > low else None

@@ -1,4 +1,4 @@
-"""The experience of the agents: transitions and episodes, and what is kept of them.
+"""The experience of the agents: transitions and episodes, and what a run remembers of them.
 
     task → rollout → the learner
                   → replay_buffer (off-policy learners only) → samples for the learner

@@ -20,7 +20,7 @@ from .rollout import Rollout
 
 WINDOW = 512  # finished episodes that are remembered
 THIRDS = ("low", "middle", "high")  # of the range of a number
-MOMENTS = 6  # rewarded steps that are told
+MOMENTS = 6  # rewarded steps that are quoted
 LONGEST = 30  # lines of an episode
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -280,7 +280,7 @@ class RolloutText(TypedDict):
 
 
 def rollout_text(rollout: Rollout, spec: TaskSpec) -> RolloutText:
-    """Tell the last `MOMENTS` steps that paid, and the last `LONGEST` of the newest episode that ended."""
+    """Return as text the last `MOMENTS` steps that paid, and the last `LONGEST` of the newest episode that ended."""
     moments = [_line(rollout, spec, t, env) for t, env in np.argwhere(rollout.reward > 0)[-MOMENTS:].tolist()]
     episode: list[str] = []
     ends = np.argwhere(rollout.done > 0)
@@ -294,7 +294,7 @@ def rollout_text(rollout: Rollout, spec: TaskSpec) -> RolloutText:
 
 
 def _line(rollout: Rollout, spec: TaskSpec, t: int, env: int) -> str:
-    """Tell one step: who did what, what happened, and what it paid."""
+    """Return one step as text: who did what, what happened, and what it paid."""
     parts: list[str] = []
     for g, group in enumerate(spec.groups):
         for i, agent in enumerate(group.agents):

@@ -153,7 +153,7 @@ class Collector:
                 rollout.logp[g][t] = logps[g]
             _fill_row(t, rollout.masks, step.masks)
             _fill_row(t, rollout.alive, step.alive)
-            # Now s is recorded; the step gives s′ and what happened on the way.
+            # Now s is recorded; the step gives s′ and what happened in between.
             step = self.task.step(actions)
             _fill_row(t, rollout.last_masks, step.last_masks)
             _fill_row(t, rollout.last_alive, step.last_alive)

@@ -12,7 +12,7 @@ from ..base_config import Config
 class ScorerConfig(Config):
     """Settings of fitting a scorer to ranked pairs (LCA, Lin et al., arXiv 2502.03723, Eq. 3; all sizes are ours).
 
-    A network stops when its loss on the pairs that it keeps apart, with their noisy votes, has not fallen for a while,
+    A network stops when its loss on the pairs that it holds out, with their noisy votes, has not fallen for a while,
     and keeps its best weights: the same rule however noisy the votes are, for a scorer that is trained on memorises
     wrong votes.
 
@@ -21,9 +21,9 @@ class ScorerConfig(Config):
         lr: learning rate of Adam.
         batch: pairs in a gradient step.
         max_epochs: epochs after which a network stops in any case.
-        patience: epochs without a lower loss on the pairs kept apart, after which it stops.
-        held_out: share of the pairs that each network keeps apart.
-        members: networks, each with its own first weights, its own order of pairs and its own pairs kept apart.
+        patience: epochs without a lower loss on its held-out pairs, after which it stops.
+        held_out: share of the pairs that each network holds out.
+        members: networks, each with its own first weights, its own order of pairs and its own held-out pairs.
         normalise: scores are divided by the standard deviation of σ(o') − σ(o) over the pairs, so that scorers of
             different noise pay alike; without it they are log-odds as the paper leaves them, which shrink with the
             noise.

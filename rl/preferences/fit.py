@@ -32,12 +32,12 @@ LEAST_PAIRS = 20
 class Fitted:
     """A fitted scorer, and how well it fits.
 
-    Shares are over the pairs that some member kept apart, and ask what the mean of those members prefers. Pairs without
+    Shares are over the pairs that some member held out, and ask what the mean of those members prefers. Pairs without
     a preference are left out; a share is None where no other is left.
 
     Attributes:
         scorer: the ensemble, with unit and anchor.
-        held_out_loss: Eq. 3 at the best weights, on the pairs that each member kept apart; their mean.
+        held_out_loss: Eq. 3 at the best weights, on the pairs that each member held out; their mean.
         accuracy: share on which it prefers what the (noisy) votes prefer.
         agreement: share on which it prefers what the true labels prefer.
         epochs: by member, the epoch of its best weights.
@@ -59,7 +59,7 @@ def fit_scorer(
         pairs: the pairs, `P` of them.
         confidence: [P] in 0..1, nan where nobody was asked; such pairs are left out.
         config: sizes, and when to stop.
-        seed: of first weights, order of pairs and pairs kept apart.
+        seed: of first weights, order of pairs and held-out pairs.
         labels: [P], the true ones to compare with, those of the pairs where None; no fit sees them.
 
     Raises:
@@ -104,15 +104,15 @@ def scaled(scorer: Scorer, pairs: Pairs, config: ScorerConfig) -> Scorer:
 
 
 def held_out_change(scorer: Scorer, pairs: Pairs, held_out: IntArray) -> tuple[BoolArray, FloatArray]:
-    """Judge each pair by the members that kept it apart.
+    """Judge each pair by the members that held it out.
 
     Args:
         scorer: M members.
         pairs: P pairs.
-        held_out: [M, H], the numbers of the pairs that each member kept apart.
+        held_out: [M, H], the numbers of the pairs that each member held out.
 
     Returns:
-        (which pairs some member kept apart, [P]; the mean of σ(o') − σ(o) over those members, for these pairs).
+        (which pairs some member held out, [P]; the mean of σ(o') − σ(o) over those members, for these pairs).
     """
     apart = np.zeros((len(held_out), len(pairs)), np.bool_)
     np.put_along_axis(apart, held_out, True, axis=1)
@@ -125,7 +125,7 @@ class _Training:
     """The members side by side; each draws from a stream of its own, so that it is the same in an ensemble of any size.
 
     Attributes:
-        held_out: [M, H], the numbers of the pairs that each member keeps apart.
+        held_out: [M, H], the numbers of the pairs that each member holds out.
         train: [M, P − H], the others.
         network: by layer weights [M, in, out] and biases [M, 1, out].
         best: the same at each member's best epoch.
@@ -135,7 +135,7 @@ class _Training:
         self.config, self.rngs = config, [np.random.default_rng([seed, member]) for member in range(config.members)]
         self.ends = torch.from_numpy(np.stack([pairs.obs, pairs.last_obs]).astype(np.float32))  # [2, P, O]
         self.target = torch.from_numpy(target.astype(np.float32))
-        # Each member keeps pairs of its own apart.
+        # Each member holds out pairs of its own.
         order = np.stack([rng.permutation(len(pairs)) for rng in self.rngs])
         apart = max(round(config.held_out * len(pairs)), 1)
         self.held_out, self.train = order[:, :apart], order[:, apart:]

@@ -51,7 +51,7 @@ def key_steps(config: TaskConfig, seed: int) -> tuple[list[str], int]:
 
 
 def _describe_moment(task: Task, acting: list[Any], infos: Mapping[Any, Mapping[str, Any]]) -> str:
-    """Tell who did what, in the words of the task's events, and what the state is after it."""
+    """Return who did what, in the words of the task's events, and what the state is after it."""
     parts = []
     for agent in acting:
         meaning = {event.name: event.description for event in task.event_specs(agent)}

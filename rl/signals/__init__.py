@@ -8,7 +8,7 @@ terms           the kinds of terms, one file a kind
 signal          the signal as data: when two are the same, removals, descriptions
 config          the signal that a run starts with
 shaping         a signal compiled for a task: rewards of transitions, and the frozen scale
-critic_offset   potentials that have left, and live on as an offset of the critic
+critic_offset   potentials that have left, as an offset of the critic's output
 reward_view     which agents the task's own reward is paid to
 rewards         all of this as an algorithm sees it
 check           checks of a proposal before any training is spent on it

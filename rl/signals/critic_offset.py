@@ -1,7 +1,7 @@
 """The offset of the critic: potentials that leave a signal when it changes or anneals.
 
 A critic that has absorbed Φ estimates V − Φ; when Φ leaves the reward, adding Φ to the critic's output leaves every TD
-error as it was (Wiewiora 2003). So what has left lives on as an offset of the critic, and no advantage changes.
+error as it was (Wiewiora 2003). So what has left remains as an offset of the critic's output, and no advantage changes.
 """
 
 from __future__ import annotations

@@ -42,6 +42,6 @@ def added_individually(view: RewardView, events: list[FloatArray], spec: TaskSpe
     earned = [np.asarray(x @ price, np.float32) for x, price in zip(events, prices, strict=True)]
     if view == "team_and_individual":
         return earned
-    # The team reward holds what everybody earned: the own part stays, the mates' goes.
+    # The team reward contains what every agent earned; what its mates earned is taken out of an agent's.
     everybody = sum((x.sum(-1) for x in earned), start=np.zeros(earned[0].shape[:-1], np.float32))
     return [np.zeros_like(x) if view == "team" else x - everybody[..., None] for x in earned]

@@ -18,7 +18,7 @@ class Rewards:
 
     Attributes:
         compiled: the signal in force.
-        left: potentials that are in force no longer and live on in the critic's output.
+        left: potentials that are in force no longer, and offset the critic's output.
         gamma: the discount factor of the learner, in 0..1.
         age: main environment steps since the version's first update.
         paid: which agents the task's own reward is paid to.

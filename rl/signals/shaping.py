@@ -181,7 +181,7 @@ def frozen_scale(
     """Return the scale at which crossing the range of Σ w_k Φ_k over recorded states is worth `return_range`.
 
     The range goes from the 0.5th to the 99.5th percentile over all agents that have a potential and all recorded
-    states, so that a stray state does not set it; where those coincide (a potential that rarely moves) from lowest to
+    states, so that an outlier does not set it; where those coincide (a potential that rarely moves) from lowest to
     highest. The scale lies in `SCALE_RANGE`. It is 1 where there is nothing to scale: no potential, no spread, no
     recorded state, or no known range of returns.
     """
@@ -189,7 +189,7 @@ def frozen_scale(
     values = _recorded_values(CompiledSignal(signal, spec, scorers), recorded)
     if width <= 0 or not values.size:
         return 1.0
-    # A range without the stray states; the whole range where nearly all states are alike.
+    # A range without outliers; the whole range where nearly all states are alike.
     low, high = np.percentile(values, [0.5, 99.5])
     if high - low < 1e-9:
         low, high = values.min(), values.max()

@@ -2,7 +2,7 @@
 
 A kind of term is two classes in one file. A `BaseTerm` is data: the fields that are written to JSON, and what follows
 from them alone. Its `compile` makes a `CompiledTerm` for one task: the agents that it applies to, its value on arrays
-of transitions, and what can be said against it before any training.
+of transitions, and what speaks against it before any training.
 """
 
 from __future__ import annotations
@@ -221,10 +221,10 @@ class CompiledStateTerm(CompiledTerm):
         return zero_where_gone(before, transitions.alive), zero_where_gone(after, transitions.last_alive)
 
     def notes(self, recorded: TransitionSample) -> Iterator[str]:
-        """Tell where the values are clipped on recorded states, and where they are constant."""
+        """Give lines where the values are clipped on recorded states, or constant."""
         if not len(recorded.terminated):
             return
-        # In float32, so that what is told apart here is apart where it pays.
+        # In float32, the precision that rewards have.
         values = [x.astype(np.float32) for x in self.state_values(recorded.features, recorded.obs)]
         clipped = np.mean(np.concatenate([np.abs(x).ravel() for x in values]) >= MAX_RESULT)
         if clipped > 0:

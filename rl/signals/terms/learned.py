@@ -109,7 +109,7 @@ class CompiledLearned(CompiledStateTerm):
         return list(map(difference, before, after, moved))
 
     def notes(self, recorded: TransitionSample) -> Iterator[str]:
-        """Tell that the difference form is no potential, and what there is to say about the values."""
+        """Give a line where the term is in its difference form, and lines about its values."""
         if self.term.form == "difference":
             yield (
                 f"learned term {self.term.name!r} in its difference form is no potential: it may change what is optimal"
@@ -120,7 +120,7 @@ class CompiledLearned(CompiledStateTerm):
 def difference(before: NDArray[Any], after: NDArray[Any], moved: BoolArray) -> NDArray[np.float64]:
     """Return σ(s′) − σ(s), zero for an agent that stays (Lin et al., arXiv 2502.03723, Eq. 4). All are [..., A_g].
 
-    It is no potential. Undiscounted, a way that ends where it began pays minus what σ changed by while the agent
-    stayed: nothing where only its own actions change σ, a gain where its mates lower it meanwhile.
+    It is no potential. Undiscounted, a path that ends in the state where it began pays minus what σ changed by while
+    the agent stayed: nothing where only its own actions change σ, a gain where its mates lower it meanwhile.
     """
     return np.asarray((after - before) * moved)
