@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypedDict
 
-import numpy as np
-
 from ..config.budget import affordable_interventions, branch_budget, cost_of_intervention, horizon_to_plan_for
 from ..config.run_config import RunConfig
 from ..graphs.intervention import levels
@@ -66,8 +64,7 @@ def arithmetic_of(config: RunConfig, return_range: tuple[float, float] | None) -
         least_gain = None
         if level > 0:
             # Where all seeds agree the deviation is at its floor, and the gain must reach that far beyond one margin.
-            _, _, reach = gain_bounds(np.zeros(seeds), level, sd_floor(1.0))
-            least_gain = round(1.0 + float(reach), 2)
+            least_gain = round(1.0 + gain_bounds([0.0] * seeds, level, sd_floor(1.0)).reach, 2)
         cost = cost_of_intervention(*settings, horizon, i)
         looks.append(
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ..rl.branches.local_pool import branch_key
+from ..rl.branches.jobs import branch_key
 from ..rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
 from ..rl.signals.signal import Exploration, Signal
 from ..runs.events import BranchFinished

@@ -12,7 +12,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from ..agents.llm.ledger import Call
 from ..agents.llm.models import Models
 from ..config.run_config import RunConfig
-from ..rl.branches.local_pool import Executor
+from ..rl.branches.jobs import Executor
 from ..rl.ipc.client import TrainerClient
 from ..rl.ipc.messages import LookReply, TrainerStatus
 from ..rl.signals.scorer import Scorers

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from langgraph.runtime import Runtime
 
 from ...errors import VersionConflict
-from ...rl.branches.gate import choose_adopt, signal_kind, winning_seed
+from ...rl.branches.adoption import choose_adopt, winning_seed
+from ...rl.branches.gate import signal_kind
 from ...rl.branches.horizon import SHORT_HORIZON
 from ...rl.ipc.messages import BranchResult, PromoteReply, TrainerStatus
 from ...rl.signals.signal import Signal

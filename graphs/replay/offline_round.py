@@ -29,7 +29,7 @@ from ...config.run_config import RunConfig
 from ...errors import SnapshotError
 from ...rl.branches.executors import executor_for
 from ...rl.branches.horizon import screening_steps
-from ...rl.branches.local_pool import Executor
+from ...rl.branches.jobs import Executor
 from ...rl.envs.factory import task_spec
 from ...rl.evidence.schema import Evidence
 from ...rl.ipc import messages as m

@@ -32,7 +32,8 @@ from ...agents.llm.models import build_models
 from ...agents.llm.rate_limits import CallBudget
 from ...config.run_config import RunConfig
 from ...rl.branches.executors import executor_for
-from ...rl.branches.local_pool import Executor, WorkerPool
+from ...rl.branches.jobs import Executor
+from ...rl.branches.local_pool import WorkerPool
 from ...rl.ipc.client import TrainerClient, wakeups
 from ...rl.ipc.launcher import TrainerProcess, attach_or_start
 from ...rl.signals.scorer import FOLDER, Scorers

@@ -1,1 +1,23 @@
-"""Branches: continuations of a snapshot under one candidate signal, and the gate that reads their results."""
+"""Branches: continuations of a snapshot of the run under one candidate signal, and the gate that judges them.
+
+How one branch travels:
+
+    snapshot -> BranchJob (`branch_key` names it by its content) -> an Executor hands it to a free worker
+    -> `run_branch` continues the snapshot, evaluates the policy and writes the end state -> BranchResult
+    -> Arm (all branches of one signal) -> `judge` compares it with the control on common seeds -> Judgement
+    -> `conclude`: the verdict of the intervention -> `choose_adopt`: what a promotion takes over
+
+Modules, in reading order:
+
+    config      settings of branches and gate
+    jobs        the key of a job, its reply, and the `Executor` protocol
+    executors   the choice of an executor by config
+    local_pool  worker processes on this machine
+    worker      the program of such a process: `python -m cosignal.rl.branches.worker`
+    run_branch  one branch, by the trainer's own code
+    ray_pool    workers as Ray actors, on this machine or on a cluster
+    ray_node    a Ray of our own in a process of its own: `python -m cosignal.rl.branches.ray_node`
+    horizon     the rule of the branch length
+    gate        the statistics that turn returns into a verdict
+    adoption    the rule of what a promotion takes over
+"""

@@ -1,4 +1,4 @@
-"""Config of branches and gate. Defaults are the measured ones of the design's gate study."""
+"""Settings of branches and gate. The defaults are those that the study of the gate measured."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from pydantic import Field, model_validator
 
 from ..base_config import Config
 
-ADDRESS = r"auto|[^\s/]+:\d{1,5}"  # a Ray client address, ray://…, is none: the loop runs on a node of the cluster
+# The loop runs on a node of the cluster, so the address of a Ray client (ray://…) is not allowed.
+ADDRESS = r"auto|[^\s/]+:\d{1,5}"
 
 
 class BranchConfig(Config):
-    """`horizon`: environment steps of a full branch, or auto: by competence.
+    """Say how branches are run.
 
-    Screening runs all candidates for half the horizon on `screen_seeds`; the `finalists` best are continued.
-    `keep_control`: where nothing is accepted under the lockstep clock, the control of seed 0, which is the main run
-    itself, becomes the main line, so that its steps are not run again.
-    `ray_address`: the Ray cluster that the executor `ray` joins, `auto` for the one of this machine; None starts a Ray
-    of its own here.
+    Attributes:
+        executor: `local` starts worker processes on this machine, `ray` uses Ray actors.
+        ray_address: Ray cluster that the executor `ray` joins, `auto` for the one of this machine; None starts a Ray
+            of its own here.
+        workers: branches that run at the same time.
+        horizon: environment steps of a full branch, or `auto` for the rule in `horizon`.
+        screen_seeds: seeds on which all candidates are screened, for half the horizon.
+        finalists: candidates that are continued after the screening, best first.
+        evaluation_episodes: episodes of the evaluation at the end of a branch.
+        keep_control: where nothing is accepted under the lockstep clock, the control of seed 0, which is the main run
+            itself, becomes the main line, so that its steps are not run again.
     """
 
     executor: Literal["local", "ray"] = "local"
@@ -33,12 +40,13 @@ class BranchConfig(Config):
 
     @property
     def on_cluster(self) -> bool:
-        """Whether branches run on a cluster, so that the cores of this machine say nothing about them."""
+        """Tell whether branches run on a cluster, so that the cores of this machine do not limit them."""
         return self.executor == "ray" and self.ray_address is not None
 
     @model_validator(mode="after")
     def _ray_can_be_joined(self) -> Self:
         address = self.ray_address
+        # An address without Ray is a mistake: it would be ignored.
         if address is not None and self.executor != "ray":
             raise ValueError(
                 f"branches.ray_address: needs branches.executor ray, got {address!r} with {self.executor!r}; "
@@ -52,11 +60,14 @@ class BranchConfig(Config):
 
 
 class GateConfig(Config):
-    """`level`: chance to accept anything in one intervention when nothing helps. `margin`: share of the return range.
+    """Say how the gate judges.
 
-    `looks`: numbers of seeds at which finalists are judged; the level is spent across looks and finalists.
-    `adopt`: what a promotion takes over: the winning branch's state, the signal alone, or auto (the state when the run
-    is stuck or at zero competence, the signal when it is healthy).
+    Attributes:
+        level: probability of accepting anything in one intervention when nothing helps.
+        margin: gain that counts, as a share of the return range.
+        looks: numbers of seeds at which finalists are judged; the level is spent across looks and finalists.
+        adopt: what a promotion takes over: the winning branch's state, the signal alone, or auto (the state when the
+            run is stuck or at zero competence, the signal when it is healthy).
     """
 
     level: float = Field(default=0.1, gt=0, lt=0.5)

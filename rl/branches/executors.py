@@ -1,4 +1,7 @@
-"""Which executor runs the branches: the one place that decides by config. Imports Ray only where it is chosen."""
+"""The choice of the executor that runs the branches, in the one place that decides by config.
+
+Ray is imported only where it is chosen.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from packaging.requirements import Requirement
 
 from ...errors import ConfigError
 from .config import BranchConfig
-from .local_pool import Executor, WorkerPool
+from .jobs import Executor
+from .local_pool import WorkerPool
 
 CONNECT_TIMEOUT_S = 3.0  # Ray itself tries for minutes, and cannot be interrupted meanwhile
 EXTRA = "pip install 'cosignal[ray]'"
@@ -21,57 +25,65 @@ EXTRA = "pip install 'cosignal[ray]'"
 def executor_for(
     config: BranchConfig, run_dir: Path, secrets: Sequence[str] = ()
 ) -> AbstractAsyncContextManager[Executor]:
-    """The executor that `config` names; entering it starts its workers, leaving it ends them.
+    """Return the executor that `config` names; entering it starts its workers, leaving it ends them.
 
-    `secrets`: environment variables that workers must not see. Raises ConfigError where it cannot be had.
+    Args:
+        config: `executor`, `ray_address` and `workers` count.
+        run_dir: run directory; snapshots and end states lie in it.
+        secrets: environment variables that workers must not see.
+
+    Raises:
+        ConfigError: the package or the cluster that it needs is missing.
     """
     if config.executor == "local":
         return WorkerPool(run_dir, config.workers, secrets=secrets)
     check_executor(config)
+    # Only now, since it imports Ray.
     from .ray_pool import RayExecutor
 
     return RayExecutor(run_dir, config.workers, address=config.ray_address, secrets=secrets)
 
 
 def check_executor(config: BranchConfig) -> str:
-    """What will run the branches, in words. Raises ConfigError where its package or its cluster is missing."""
+    """Return a line that says what will run the branches.
+
+    Raises:
+        ConfigError: the package or the cluster that it needs is missing.
+    """
     if config.executor == "local":
         return f"local: {config.workers} processes on this machine"
-    found = _ray_version()
-    if config.ray_address is None:
-        return f"ray {found}: a Ray of its own on this machine, {config.workers} workers"
-    if config.ray_address != "auto":
-        _check_listening(config.ray_address)
-    return f"ray {found}: {config.workers} workers on the cluster at {config.ray_address}"
+    ray = _ray_version()
+    address = config.ray_address
+    if address is None:
+        return f"ray {ray}: a Ray of its own on this machine, {config.workers} workers"
+    if address != "auto":
+        # A connection is opened and closed; nothing is sent.
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+        except (OSError, OverflowError) as error:  # OverflowError: a port beyond 65535
+            raise ConfigError(
+                f"branches.ray_address: must be the address of a Ray cluster's head, got {address!r} ({error}); "
+                "start it with `ray start --head`, or remove the key for a Ray on this machine"
+            ) from error
+    return f"ray {ray}: {config.workers} workers on the cluster at {address}"
 
 
 def _ray_version() -> str:
+    """Return the version of the installed Ray; raise ConfigError where there is none, or one that does not fit."""
     try:
-        found = version("ray")
+        # The version is read from the metadata, so that Ray itself is not imported.
+        installed = version("ray")
     except PackageNotFoundError:
         raise ConfigError(f"branches.executor: 'ray' needs the package ray, found none; {EXTRA}") from None
-    wanted = _ray_requirement()
-    if wanted is not None and not wanted.specifier.contains(found, prereleases=True):
-        raise ConfigError(f"branches.executor: 'ray' needs {wanted.name}{wanted.specifier}, got {found}; {EXTRA}")
-    return found
-
-
-def _ray_requirement() -> Requirement | None:
-    """What the extra `ray` asks for; None in a checkout that was not installed."""
     try:
-        texts = distribution("cosignal").requires or ()
-    except PackageNotFoundError:
-        return None
-    return next((found for found in map(Requirement, texts) if found.name == "ray"), None)
-
-
-def _check_listening(address: str) -> None:
-    """A connection is opened and closed; nothing is sent."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except (OSError, OverflowError) as error:  # OverflowError: a port beyond 65535
+        requirements = map(Requirement, distribution("cosignal").requires or ())
+    except PackageNotFoundError:  # a checkout that was not installed asks for no version
+        return installed
+    # What the extra `ray` of this package asks for.
+    required = next((requirement for requirement in requirements if requirement.name == "ray"), None)
+    if required is not None and not required.specifier.contains(installed, prereleases=True):
         raise ConfigError(
-            f"branches.ray_address: must be the address of a Ray cluster's head, got {address!r} ({error}); "
-            "start it with `ray start --head`, or remove the key for a Ray on this machine"
-        ) from error
+            f"branches.executor: 'ray' needs {required.name}{required.specifier}, got {installed}; {EXTRA}"
+        )
+    return installed

@@ -13,54 +13,37 @@ meet another job. Not guaranteed: that a job that hangs is noticed; the caller m
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import zmq
 import zmq.asyncio
-from pydantic import ValidationError
 
 from ...errors import BranchError, ProtocolError
 from ..ipc.launcher import end_child, make_runtime_dir, output_tail, start_child
-from ..ipc.messages import WORKER_REPLY, BranchJob, BranchResult, ErrorReply, WorkerReady, WorkerReply
+from ..ipc.messages import BranchJob, BranchResult, WorkerReady, WorkerReply
 from ..processes import module_command
-from ..signals.signal import Exploration, Signal
+from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, OnResult, parse_reply, result_of, task_group
 
-MAX_RESTARTS = 3  # per job
-READY_TIMEOUT_S = 180.0  # importing torch takes seconds, on a busy machine many
 STOP_TIMEOUT_S = 1.0
+STOP = json.dumps({"kind": "stop"}).encode()
 
 T = TypeVar("T")
-OnResult = Callable[[BranchJob, BranchResult], Awaitable[None]]
-
-
-class Executor(Protocol):
-    """Whatever runs branch jobs: `WorkerPool`, `RayExecutor`, or a fake in tests."""
-
-    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchResult]: ...
-
-
-def branch_key(
-    fork: str, signal: Signal, exploration: Exploration, seed: int, horizon: int, evaluation_seed: int, episodes: int
-) -> str:
-    """Content key of a branch: 20 hex digits. `fork` counts by its name, so that a run directory may be moved."""
-    content = {
-        "fork": Path(fork).name,
-        "signal": signal.content_hash(),
-        "exploration": exploration.model_dump(mode="json"),
-        "seed": seed,
-        "horizon": horizon,
-        "evaluation": [evaluation_seed, episodes],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
 class _Worker:
-    """One slot of the pool: at most one process at a time, and what it has said."""
+    """One slot of the pool, with at most one process at a time.
+
+    Attributes:
+        index: number of the slot.
+        output: file that the process prints to.
+        process: the process that was started last, None before the first.
+        identity: its address on the ROUTER socket, as soon as it is ready.
+        inbox: its replies, in order.
+    """
 
     def __init__(self, index: int, output: Path) -> None:
         self.index = index
@@ -70,26 +53,34 @@ class _Worker:
         self.inbox: asyncio.Queue[WorkerReply | ProtocolError]
 
     def alive(self) -> bool:
+        """Return whether there is a process that has not ended."""
         return self.process is not None and self.process.returncode is None
 
-    async def unless_gone(self, wanted: Coroutine[Any, Any, T]) -> T | None:
-        """What `wanted` gives, or None when the process ends first."""
+    async def unless_it_ends(self, awaited: Awaitable[T]) -> T | None:
+        """Return the result of `awaited`, or None where the process ends first."""
         assert self.process is not None
-        first, gone = asyncio.ensure_future(wanted), asyncio.ensure_future(self.process.wait())
+        first, ended = asyncio.ensure_future(awaited), asyncio.ensure_future(self.process.wait())
         try:
-            await asyncio.wait({first, gone}, return_when=asyncio.FIRST_COMPLETED)
+            # A reply that comes together with the end of the process counts.
+            await asyncio.wait({first, ended}, return_when=asyncio.FIRST_COMPLETED)
             return first.result() if first.done() else None
         finally:
             first.cancel()
-            gone.cancel()
-            await asyncio.gather(first, gone, return_exceptions=True)
+            ended.cancel()
+            await asyncio.gather(first, ended, return_exceptions=True)
 
 
 class WorkerPool:
-    """`async with WorkerPool(run_dir, workers) as pool: results = await pool.run(jobs)`.
+    """Run branch jobs in worker processes on this machine.
 
-    `command(index, address)` builds a worker's command line; `secrets` are environment variables that workers must not
-    see. What a worker prints goes to `worker-INDEX.out` in the run directory.
+    Use it as `async with WorkerPool(run_dir, workers) as pool: results = await pool.run(jobs)`. What a worker prints
+    goes to `worker-INDEX.out` in the run directory.
+
+    Args:
+        run_dir: run directory; snapshots and end states lie in it.
+        workers: number of processes.
+        secrets: environment variables that workers must not see.
+        command: builds a worker's command line from its index and the pool's address; None for the real worker.
     """
 
     def __init__(
@@ -100,17 +91,15 @@ class WorkerPool:
         secrets: Sequence[str] = (),
         command: Callable[[int, str], list[str]] | None = None,
     ) -> None:
-        self._run_dir = run_dir
         self._secrets = secrets
-        self._command = command or self._worker_command
+        self._command = command or (
+            lambda index, address: module_command("cosignal.rl.branches.worker", str(run_dir), address, str(index))
+        )
         self._workers = [_Worker(index, run_dir / f"worker-{index}.out") for index in range(workers)]
         self._by_identity: dict[bytes, _Worker] = {}
-        self._unclaimed: dict[int, bytes] = {}  # pid to identity, of a process that spoke before we knew its pid
+        self._unclaimed: dict[int, bytes] = {}  # pid to identity, of a process that spoke before its pid was known here
         self._runtime_dir: Path | None = None
         self._one_batch = asyncio.Lock()
-
-    def _worker_command(self, index: int, address: str) -> list[str]:
-        return module_command("cosignal.rl.branches.worker", str(self._run_dir), address, str(index))
 
     async def __aenter__(self) -> WorkerPool:
         try:
@@ -124,7 +113,7 @@ class WorkerPool:
         await self.close()
 
     async def start(self) -> None:
-        """Bind the socket and start the processes; does not wait until they are ready."""
+        """Bind the socket and start the processes, without waiting until they are ready."""
         self._runtime_dir = make_runtime_dir()
         self._address = f"ipc://{self._runtime_dir}/pool"
         self._context = zmq.asyncio.Context()
@@ -136,11 +125,14 @@ class WorkerPool:
             await self._start_worker(worker)
 
     async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchResult]:
-        """Run `jobs` and give their results in the same order; `on_result` is awaited as each one comes.
+        """Run `jobs` and return their results in the same order; `on_result` is awaited as each one comes.
 
-        Raises BranchError when a worker says that a job cannot be run, or dies MAX_RESTARTS + 1 times on it.
+        Raises:
+            BranchError: a worker says that a job cannot be run, does not become ready, or dies MAX_RESTARTS + 1 times.
+            ProtocolError: a worker replies with something else than a result or an error.
         """
         results: dict[int, BranchResult] = {}
+        # Reversed, so that `pop` takes them in order.
         waiting = list(enumerate(jobs))[::-1]
 
         async def work(worker: _Worker) -> None:
@@ -150,8 +142,11 @@ class WorkerPool:
                 if on_result is not None:
                     await on_result(job, results[position])
 
-        async with self._one_batch:
-            await _all_or_first_error([work(worker) for worker in self._workers[: len(jobs)]])
+        async with self._one_batch, task_group() as group:
+            tasks = [group.create_task(work(worker)) for worker in self._workers[: len(jobs)]]
+            # Inside of the block: where the group cancels a wait at its end, Python 3.11 leaves this task marked.
+            if tasks:
+                await asyncio.wait(tasks)
         return [results[position] for position in range(len(jobs))]
 
     async def close(self) -> None:
@@ -161,6 +156,7 @@ class WorkerPool:
         await asyncio.gather(*(self._end_worker(worker) for worker in self._workers))
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
+        # After the reader, which waits on a socket of this context.
         self._context.destroy(linger=0)
         await asyncio.to_thread(shutil.rmtree, self._runtime_dir, True)
         self._runtime_dir = None
@@ -168,35 +164,37 @@ class WorkerPool:
     # ------------------------------------------------------------ one job
 
     async def _run_job(self, worker: _Worker, job: BranchJob) -> BranchResult:
+        """Run `job` on `worker`, again after each death of its process, at most MAX_RESTARTS times."""
         try:
             for _ in range(1 + MAX_RESTARTS):
-                reply = await self._attempt(worker, job)
+                reply = await self._ask(worker, job)
                 if reply is not None:
                     return result_of(job, reply)
         except BaseException:
-            await self._kill(worker)  # a late answer of its must not meet another job
+            # A late answer of this process must not meet another job.
+            if worker.process is not None and worker.alive():
+                worker.process.kill()
+                await worker.process.wait()
             raise
-        words = await asyncio.to_thread(output_tail, worker.output)
+        printed = await asyncio.to_thread(output_tail, worker.output)
         raise BranchError(
             f"worker {worker.index} died {1 + MAX_RESTARTS} times on branch {job.arm!r}, seed {job.seed}; "
-            f"its last words: {words}"
+            f"its last words: {printed}"
         )
 
-    async def _attempt(self, worker: _Worker, job: BranchJob) -> WorkerReply | None:
-        """The worker's reply, or None when its process ended before it came."""
+    async def _ask(self, worker: _Worker, job: BranchJob) -> WorkerReply | ProtocolError | None:
+        """Send `job` as soon as the worker is ready; return its reply, or None where its process ended before."""
         if not worker.alive():
             await self._start_worker(worker)
         try:
-            identity = await worker.unless_gone(_wait_ready(worker))
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                identity = await worker.unless_it_ends(asyncio.shield(worker.identity))
         except TimeoutError as error:
             raise BranchError(f"worker {worker.index} was not ready within {READY_TIMEOUT_S:g} s") from error
         if identity is None:
             return None
         await self._socket.send_multipart([identity, job.model_dump_json().encode()])
-        reply = await worker.unless_gone(worker.inbox.get())
-        if isinstance(reply, ProtocolError):
-            raise reply
-        return reply
+        return await worker.unless_it_ends(worker.inbox.get())
 
     # ------------------------------------------------------------ processes and messages
 
@@ -205,25 +203,23 @@ class WorkerPool:
         worker.inbox = asyncio.Queue()
         command = self._command(worker.index, self._address)
         worker.process = await start_child(command, worker.output, self._secrets)
+        # It may have spoken before `start_child` returned.
         if worker.process.pid in self._unclaimed:
             self._introduce(self._unclaimed.pop(worker.process.pid), worker.process.pid)
 
     async def _end_worker(self, worker: _Worker) -> None:
         if worker.process is None or not worker.alive():
             return
+        # One that is not ready yet cannot hear us, so it gets no time.
         grace_s = 0.0
         if worker.identity.done():
-            await self._socket.send_multipart([worker.identity.result(), json.dumps({"kind": "stop"}).encode()])
+            # Only a worker that has spoken can be told to stop.
+            await self._socket.send_multipart([worker.identity.result(), STOP])
             grace_s = STOP_TIMEOUT_S
         await end_child(worker.process, grace_s)
 
-    async def _kill(self, worker: _Worker) -> None:
-        if worker.process is not None and worker.alive():
-            worker.process.kill()
-            await worker.process.wait()
-
     async def _read(self) -> None:
-        """Hand every message to the worker that it comes from; one from a process that is gone is dropped."""
+        """Hand every message to the worker that it comes from; drop those of processes that are gone."""
         while True:
             identity, raw = await self._socket.recv_multipart()
             message = parse_reply(raw)
@@ -233,8 +229,10 @@ class WorkerPool:
                 self._by_identity[identity].inbox.put_nowait(message)
 
     def _introduce(self, identity: bytes, pid: int) -> None:
+        """Note which worker has the process `pid`, or keep its identity until one has."""
         for worker in self._workers:
             if worker.process is not None and worker.process.pid == pid and not worker.identity.done():
+                # Messages of the slot's earlier processes are dropped from now on.
                 stale = [known for known, owner in self._by_identity.items() if owner is worker]
                 for known in stale:
                     del self._by_identity[known]
@@ -242,38 +240,3 @@ class WorkerPool:
                 worker.identity.set_result(identity)
                 return
         self._unclaimed[pid] = identity
-
-
-async def _wait_ready(worker: _Worker) -> bytes:
-    return await asyncio.wait_for(asyncio.shield(worker.identity), READY_TIMEOUT_S)
-
-
-def parse_reply(raw: bytes) -> WorkerReply | ProtocolError:
-    """What a worker said; the error, given and not raised, where it is nothing of this protocol."""
-    try:
-        return WORKER_REPLY.validate_json(raw)
-    except ValidationError as error:
-        return ProtocolError(f"a worker's answer is not of this protocol: {raw[:200]!r} ({error.error_count()} errors)")
-
-
-def result_of(job: BranchJob, reply: WorkerReply) -> BranchResult:
-    """The result that a worker answered `job` with.
-
-    Raises BranchError where it answered with an error, ProtocolError where it answered something else.
-    """
-    if isinstance(reply, ErrorReply):
-        raise BranchError(f"branch {job.arm!r}, seed {job.seed}: {reply.message}")
-    if not isinstance(reply, BranchResult) or reply.key != job.key:
-        raise ProtocolError(f"branch job {job.key!r} was answered with {reply!r}; use one version of loop and workers")
-    return reply
-
-
-async def _all_or_first_error(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all; at the first error, or when cancelled, cancel the others and wait for them."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Running one branch: the trainer's own code, continued from a snapshot."""
+"""One branch: the trainer's own code, continued from a snapshot."""
 
 from __future__ import annotations
 
@@ -19,40 +19,62 @@ CURVE_POINTS = 20
 
 
 def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResult:
-    """Continue `job.start` to `job.horizon` steps after the fork, evaluate, write the end state.
+    """Continue `job.start` to `job.horizon` steps after the fork, evaluate, and write the end state.
 
-    `line` is a worker's own and is overwritten. Raises SnapshotError or SignalError.
+    Args:
+        line: training line of the worker; it is overwritten.
+        run_dir: directory that the paths in `job` are below.
+        job: what to run.
+
+    Raises:
+        SnapshotError: the snapshot to start from is missing or does not fit.
+        SignalError: the signal does not fit the task.
     """
     cpu = time.process_time()
     line.scorers.folder = run_dir / FOLDER  # a worker on another machine gets a folder with each job
-    fork_steps, fork_return = _enter(line, run_dir, job)
+    fork_steps, fork_return = start_arm(line, run_dir, job)
     before = line.steps_main
+    # In whole updates, so a little more than the horizon may be run.
     while line.steps_main < fork_steps + job.horizon:
         line.update()
     evaluator = _evaluator(line.config.task.model_dump_json(), job.evaluation_episodes, job.evaluation_seed)
     evaluation = evaluator.evaluate(line.learner)
     save_snapshot(line, run_dir / job.end_state, {"fork_steps": fork_steps, "fork_return": fork_return})
     return BranchResult(
-        key=job.key, arm=job.arm, seed=job.seed, horizon=job.horizon, signal=line.signal,
-        final_return=evaluation.mean_return, success_rate=evaluation.success_rate, fork_return=fork_return,
-        curve=_curve(line, fork_steps), steps=line.steps_main - before, steps_evaluation=evaluation.steps,
-        end_state=job.end_state, end_update=line.update_index, cpu_s=time.process_time() - cpu,
-    )  # fmt: skip
+        key=job.key,
+        arm=job.arm,
+        seed=job.seed,
+        horizon=job.horizon,
+        signal=line.signal,
+        final_return=evaluation.mean_return,
+        success_rate=evaluation.success_rate,
+        fork_return=fork_return,
+        curve=_curve(line, fork_steps),
+        steps=line.steps_main - before,
+        steps_evaluation=evaluation.steps,
+        end_state=job.end_state,
+        end_update=line.update_index,
+        cpu_s=time.process_time() - cpu,
+    )
 
 
-def _enter(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, float]:
+def start_arm(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, float]:
     """Load the state to start from; at the fork itself, give the arm its seed, exploration and signal.
 
-    Returns the main steps and the training return at the fork, before any kick.
+    Returns:
+        The main steps and the training return at the fork, before any kick.
     """
     extra = load_snapshot(line, run_dir / job.start)
+    # An extension goes on as it was; what was measured at the fork is in its snapshot.
     if job.start != job.fork:
         return int(str(extra["fork_steps"])), float(str(extra["fork_return"]))
+    # Measured before the arm's seed, signal and kick change anything.
     now = window(line.history, line.steps_main)
+    # Seed 0 keeps the main run's random streams.
     if job.seed:
         line.reseed(job.seed)
     if not job.signal.shapes_like(line.signal):
-        # exploration is given to every arm below, so a candidate's own must not act as well
+        # Exploration is given to every arm below, so a candidate's own must not act as well.
         line.apply_signal(job.signal.model_copy(update={"exploration": Exploration()}))
     line.explore(job.exploration)
     return line.steps_main, now.returns if now else line.return_range[0]
@@ -60,17 +82,20 @@ def _enter(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, floa
 
 @lru_cache(maxsize=2)
 def _evaluator(task: str, episodes: int, seed: int) -> Evaluator:
-    """Built once a process: a worker has one thread, and building the episodes of a slow task takes long. `task`: its
-    config as JSON, which is a key where the config is not."""
+    """Build an evaluator, once per process: the episodes of a slow task take long to build in a worker's one thread.
+
+    `task` is the task's config as JSON, which can be a key of the cache where the config cannot.
+    """
     return Evaluator(TaskConfig.model_validate_json(task), episodes, seed)
 
 
 def _curve(line: TrainingLine, fork_steps: int) -> list[tuple[int, float, float | None]]:
-    """[steps since the fork, mean sparse return, success rate] of training episodes, at most CURVE_POINTS rows."""
+    """Return at most CURVE_POINTS rows of training: (steps since the fork, mean sparse return, success rate)."""
     length = line.steps_main - fork_steps
+    # A window is one update at least, else it might have no episodes.
     width = max(length // CURVE_POINTS, line.collector.rollout.steps)
-    rows = [w for end in range(line.steps_main, fork_steps, -width) if (w := window(line.history, end, width))]
+    windows = [w for end in range(line.steps_main, fork_steps, -width) if (w := window(line.history, end, width))]
     return [
         (w.end - fork_steps, round(w.returns, 4), round(w.success, 4) if line.spec.has_success else None)
-        for w in reversed(rows)
+        for w in reversed(windows)
     ]

@@ -1,7 +1,7 @@
 """A branch worker: `python -m cosignal.rl.branches.worker RUN_DIR ADDRESS INDEX`.
 
-Started before it is needed, so that a branch costs no start-up. Says WorkerReady, then answers one job at a time. Ends
-when told to or when the process that started it is gone.
+It is started before it is needed, so that a branch costs no start-up. It sends WorkerReady, then answers one job at a
+time, and ends when it is told to or when the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .run_branch import run_branch
 
 
 def answer(line: TrainingLine, run_dir: Path, job: BranchJob) -> WorkerReply:
-    """Run a job; what goes wrong with it is the answer."""
+    """Run a job and return its result, or the error where it cannot be run."""
     log = structlog.get_logger()
     try:
         result = run_branch(line, run_dir, job)
@@ -39,13 +39,21 @@ def answer(line: TrainingLine, run_dir: Path, job: BranchJob) -> WorkerReply:
 
 
 def main(run_dir: Path, address: str, index: int) -> None:
+    """Answer jobs until a message of the kind `stop`.
+
+    Args:
+        run_dir: run directory with `training.json`; paths in jobs are below it.
+        address: ZeroMQ address of the pool.
+        index: number of the worker, for its log.
+    """
     leave_with_parent()
     one_thread()
     log_to(run_dir / f"worker-{index}.log.jsonl", process=f"worker-{index}")
     config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text())
+    # Built once: every job overwrites it with its snapshot.
     line = TrainingLine(config.for_branches(), run_dir / REPLAY, Scorers(run_dir / FOLDER))
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.setsockopt(zmq.LINGER, 500)
+        socket.setsockopt(zmq.LINGER, 500)  # ms
         socket.connect(address)
         socket.send(WorkerReady(pid=os.getpid()).model_dump_json().encode())
         while True:

@@ -1,4 +1,4 @@
-"""Checks of what a task is built with; `task.env_args` of a config may hold anything."""
+"""`Task`: a PettingZoo `ParallelEnv` and what is declared about it. Subclass it to declare more than it does itself."""
 
 from __future__ import annotations
 
@@ -7,34 +7,22 @@ from typing import Any
 
 from ..task import EventSpec, FeatureSpec, Heuristic
 
-# ---------------------------------------------------------------- MERGED rl.envs.arguments
-
-
-def require_at_least(low: int, **given: int) -> None:
-    """Raises ValueError for an argument below `low`."""
-    for name, value in given.items():
-        if value < low:
-            raise ValueError(f"{name} must be at least {low}, got {value!r}; raise it")
-
-
-# ---------------------------------------------------------------- MERGED rl.envs.own_task
-# DOC """`Task`: a PettingZoo `ParallelEnv` and what may be said about it. Subclass it to say more than it does itself."""
-
 Infos = Mapping[Any, Mapping[str, Any]]  # by agent, as `reset` and `step` of a ParallelEnv give them
 
 
 class Task:
-    """Says nothing by itself: everything is read from the environment, where it has the attribute of that name.
+    """An environment with its declarations. One object follows one environment.
 
-    In a subclass set what is known, and override the methods. `task.env` of a config may name the class itself, if its
-    `__init__` builds the environment. One object follows one environment.
+    By itself it declares nothing: everything is read from the environment, where it has the attribute of that name. In
+    a subclass set what is known, and override the methods. `task.env` of a config may name the class itself, if its
+    `__init__` builds the environment.
 
     Attributes (None: what the environment's attribute of that name says, else what a short probe shows):
         description: the rules in words, without advice.
         return_range: (worst, best) undiscounted episode return of the team's reward.
         max_steps: time limit of an episode in steps.
-        has_success: whether `success` is a test. It is where a subclass has its own; else the probe looks for "success"
-            in infos.
+        has_success: whether `success` is a test. It is where a subclass overrides it; else the probe looks for
+            "success" in infos.
         has_masks: whether actions may be forbidden or agents leave before the others; True where nobody says. False is
             a promise, which spares the networks what they need for it.
         deterministic: whether seed and actions decide everything.
@@ -60,79 +48,101 @@ class Task:
 
     @property
     def name(self) -> str:
+        """The name in the environment's metadata, else the name of its class."""
         return str(getattr(self.env, "metadata", {}).get("name", type(self.env).__name__))
 
-    def told(self, attribute: str, default: Any = None) -> Any:
-        """What this object says, else what the environment says, else `default`."""
-        own = getattr(self, attribute)
-        found = self._of_env(attribute) if own is None else own
-        return default if found is None else found
+    def declared(self, attribute: str, default: Any = None) -> Any:
+        """Return what this object declares, else what the environment declares, else `default`."""
+        # A declaration of the subclass comes first.
+        value = getattr(self, attribute)
+        if value is None:
+            value = self._of_env(attribute)
+        return default if value is None else value
 
     def _of_env(self, attribute: str) -> Any:
-        """Of the environment, or of the one inside its wrappers; None where neither has it."""
+        """Return an attribute of the environment, or of the one inside its wrappers; None where neither has it."""
+        # Wrappers of PettingZoo do not pass every attribute on.
         inner = getattr(self.env, "unwrapped", None)
         return getattr(self.env, attribute, getattr(inner, attribute, None))
 
-    # ------------------------------------------------------------ said once
+    # ------------------------------------------------------------ asked once
 
     def groups(self) -> Mapping[str, Sequence[Any]] | None:
-        """Agents by the name of their group, whose members share a policy; None: agents with equal spaces."""
+        """Return agents by the name of their group, whose members share a policy; None groups those of equal spaces."""
         return None
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec] | None:
-        """None: each component of the observation is a feature."""
+        """Return the features of an agent; None makes each component of its observation a feature."""
         table = self._of_env("feature_specs")
         return None if table is None else [FeatureSpec.model_validate(item) for item in table[agent]]
 
     def event_specs(self, agent: Any) -> Sequence[EventSpec]:
+        """Return the events that an agent can cause."""
         table = self._of_env("event_specs")
         return () if table is None else [EventSpec.model_validate(item) for item in table[agent]]
 
-    # ------------------------------------------------------------ said after each reset and step
+    # ------------------------------------------------------------ asked after each reset and step
 
     def features(self, agent: Any, info: Mapping[str, Any]) -> Mapping[str, float]:  # noqa: ARG002
-        """By name, of a living agent; asked where `feature_specs` names some. `info`: the environment's, of the agent.
-        A KeyError is told as what the environment lacks."""
-        found: Mapping[str, float] = info["features"]
-        return found
+        """Return the features of a living agent by name; it is called where `feature_specs` names some.
+
+        `info` is the environment's, of the agent. A KeyError is reported as a feature that the environment lacks.
+        """
+        features: Mapping[str, float] = info["features"]
+        return features
 
     def events(self, agent: Any, info: Mapping[str, Any]) -> Mapping[str, int]:  # noqa: ARG002
-        """How often by name in the last step, of an agent that acted in it (it may have left with it); a missing one is
-        0. Like `features` it must depend on the environment's state alone: neither is asked in every replayed step."""
-        found: Mapping[str, int] = info.get("events", {})
-        return found
+        """Return how often each event happened in the last step, by name; a missing one counts as 0.
+
+        The agent acted in that step, and may have left with it. Like `features` it must depend on the environment's
+        state alone: neither is called in every step that is replayed.
+        """
+        events: Mapping[str, int] = info.get("events", {})
+        return events
 
     def success(self, infos: Infos) -> bool:
-        """Whether the episode that has just ended did."""
+        """Return whether the episode that has just ended was a success."""
         return any(bool(info.get("success", False)) for info in infos.values())
 
     def describe(self) -> str:
-        """The current state in a line of text; empty where there is none."""
+        """Return the current state as a line of text; empty where there is none."""
         describe = self._of_env("describe")
         return "" if describe is None else str(describe())
 
     def viewpoint(self, agent: Any) -> str:
-        """The current state in words from one living agent's side, itself as "you"; what a model ranks."""
-        named = self.describe()
-        return f"You are {agent}. {named}" if named else f"You are {agent}."
+        """Return the current state in words from one living agent's side, itself as "you"; models rank such texts."""
+        state = self.describe()
+        return f"You are {agent}. {state}" if state else f"You are {agent}."
 
 
-def as_task(made: Any) -> Task:
-    """What a factory built, as a task of its own; an AEC environment is converted by PettingZoo.
+def as_task(built: Any) -> Task:
+    """Turn what a factory built into a `Task`; an AEC environment is converted by PettingZoo.
 
     Raises:
         TypeError: it is neither a Task nor an environment of PettingZoo, or an AEC environment that does not promise
             to be the same with all agents at once.
     """
+    # Imported here, so that a native task's spec can be read without PettingZoo.
     from pettingzoo import AECEnv, ParallelEnv
     from pettingzoo.utils import aec_to_parallel
 
-    if isinstance(made, Task):
-        return made
-    if isinstance(made, AECEnv):
-        if not made.metadata.get("is_parallelizable", False):
-            raise TypeError(f"a {type(made).__name__}, an AECEnv whose metadata has no 'is_parallelizable': True")
-        made = aec_to_parallel(made)
-    if not isinstance(made, ParallelEnv):
-        raise TypeError(f"a {type(made).__name__}")
-    return Task(made)
+    if isinstance(built, Task):
+        return built
+    if isinstance(built, AECEnv):
+        if not built.metadata.get("is_parallelizable", False):
+            raise TypeError(f"a {type(built).__name__}, an AECEnv whose metadata has no 'is_parallelizable': True")
+        built = aec_to_parallel(built)
+    if not isinstance(built, ParallelEnv):
+        raise TypeError(f"a {type(built).__name__}")
+    return Task(built)
+
+
+def require_at_least(low: int, **arguments: int) -> None:
+    """Check arguments of a task, since `task.env_args` of a config may hold anything.
+
+    Raises:
+        ValueError: one is below `low`.
+    """
+    for name, value in arguments.items():
+        if value < low:
+            raise ValueError(f"{name} must be at least {low}, got {value!r}; raise it")

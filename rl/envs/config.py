@@ -1,4 +1,4 @@
-"""Config of the task. Imports neither torch nor LangChain."""
+"""Settings of the task. Imports neither torch nor LangChain."""
 
 from __future__ import annotations
 
@@ -11,17 +11,29 @@ from .registry import EXTRAS, NATIVE, ShippedName
 
 
 class TaskConfig(Config):
-    """A shipped task by `name`, or any PettingZoo `ParallelEnv` by `env`."""
+    """A shipped task by `name`, or any PettingZoo `ParallelEnv` by `env`.
+
+    Attributes:
+        name: a shipped task.
+        env: "package.module:factory" of an environment, or of a `cosignal.Task`.
+        env_args: arguments by name for the factory, or for a shipped task.
+        n_max: time limit of an episode, in steps.
+        allow_agent_overlap: whether agents of a native task may share a cell.
+        team_reward: how a PettingZoo environment's rewards become the team's.
+        agent_ids: whether agents of a group of a PettingZoo environment observe which of them they are.
+        workers: processes that a PettingZoo environment's copies are divided over; 0 for the trainer's own.
+        step_timeout_s: seconds for one joint step of all copies in one of these processes.
+    """
 
     name: ShippedName | None = None
-    env: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")  # "package.module:factory"
-    env_args: dict[str, Any] = Field(default_factory=dict)  # given by name to the factory, or to a shipped task
-    n_max: int | None = Field(default=None, ge=1)  # time limit of an episode, in steps
+    env: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")
+    env_args: dict[str, Any] = Field(default_factory=dict)
+    n_max: int | None = Field(default=None, ge=1)
     allow_agent_overlap: bool = True
-    team_reward: Literal["sum", "mean"] = "sum"  # how a PettingZoo env's rewards become the team's
-    agent_ids: bool = True  # agents of a group of a PettingZoo env observe which of them they are
-    workers: int = Field(default=0, ge=0)  # processes that a PettingZoo env's copies are divided over; 0: the trainer's
-    step_timeout_s: float = Field(default=60.0, gt=0)  # for one joint step of all copies in one of these processes
+    team_reward: Literal["sum", "mean"] = "sum"
+    agent_ids: bool = True
+    workers: int = Field(default=0, ge=0)
+    step_timeout_s: float = Field(default=60.0, gt=0)
 
     @model_validator(mode="after")
     def _one_of_name_and_env(self) -> TaskConfig:

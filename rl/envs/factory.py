@@ -1,19 +1,18 @@
-"""From a `TaskConfig` to its task. The compiled kernel and PettingZoo are imported only when they are needed."""
+"""Build the task that a `TaskConfig` names. The compiled kernel and PettingZoo are imported only when needed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..task import BatchedTask, TaskSpec
 from .adapter import Task
 from .config import TaskConfig
-from .load_env import in_our_words, task_factory, wrapped_task
-from .two_switch import spec as two_switch_spec
-from .victim_rubble import spec as victim_rubble_spec
+from .load_env import pettingzoo_task, task_factory, task_import_errors
 
 
 def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
-    """The task of `config`, `num_envs` environments at once.
+    """Build the task of `config` as a batch of `num_envs` environments.
 
     `team_reward` says how the rewards of a PettingZoo environment become the team's; a shipped task has one anyway.
     `n_max` overrides a shipped task's time limit, and cuts the episodes of a PettingZoo environment. `workers` says
@@ -27,21 +26,21 @@ def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
         case "two_switch":
             from .two_switch.env import BatchedTwoSwitch
 
-            return BatchedTwoSwitch(num_envs, config.n_max or two_switch_spec.N_MAX, config.allow_agent_overlap)
+            return BatchedTwoSwitch(num_envs, **_native_options(config))
         case "victim_rubble":
             from .victim_rubble.env import BatchedVictimRubble
 
-            return BatchedVictimRubble(num_envs, config.n_max or victim_rubble_spec.N_MAX, config.allow_agent_overlap)
+            return BatchedVictimRubble(num_envs, **_native_options(config))
     if config.workers:
         from .pettingzoo.process_batch import ProcessTask
 
-        with in_our_words(config, "the environment must reset and step in a process of its own"):
+        with task_import_errors(config, "the environment must reset and step in a process of its own"):
             return ProcessTask(config, num_envs)
-    return wrapped_task(config, num_envs)
+    return pettingzoo_task(config, num_envs)
 
 
 def task_spec(config: TaskConfig) -> TaskSpec:
-    """What may be said about the task; where it is not a native one, an instance is built, probed and closed.
+    """Return the task's spec; where the task is not a native one, an instance is built, probed and closed.
 
     Raises:
         TaskImportError: the environment cannot be imported or built.
@@ -49,14 +48,18 @@ def task_spec(config: TaskConfig) -> TaskSpec:
     """
     match config.name:
         case "two_switch":
-            return two_switch_spec.two_switch_spec(config.n_max or two_switch_spec.N_MAX, config.allow_agent_overlap)
+            from .two_switch.spec import two_switch_spec
+
+            return two_switch_spec(**_native_options(config))
         case "victim_rubble":
-            n_max = config.n_max or victim_rubble_spec.N_MAX
-            return victim_rubble_spec.victim_rubble_spec(n_max, config.allow_agent_overlap)
+            from .victim_rubble.spec import victim_rubble_spec
+
+            return victim_rubble_spec(**_native_options(config))
     from .pettingzoo.layout import read_layout
 
+    # Any other task is asked: its environment declares it, or a short probe shows it.
     factory = task_factory(config)
-    with in_our_words(config, "the environment must reset and step"):
+    with task_import_errors(config, "the environment must reset and step"):
         task = factory()
         spec = read_layout(task, config.n_max, config.name is None and config.agent_ids).spec
         task.env.close()
@@ -64,8 +67,9 @@ def task_spec(config: TaskConfig) -> TaskSpec:
 
 
 def plain_task_factory(config: TaskConfig) -> Callable[[], Task]:
-    """What builds the task's environments one by one, with all that a `Task` says: of a native task its plain twin,
-    which observes the same numbers.
+    """Return what builds the task's environments one by one, each as a `Task`.
+
+    For a native task that is its plain twin, which observes the same numbers.
 
     Raises:
         TaskImportError: the environment cannot be imported.
@@ -74,9 +78,16 @@ def plain_task_factory(config: TaskConfig) -> Callable[[], Task]:
         case "two_switch":
             from .two_switch.env import TwoSwitchTask
 
-            return lambda: TwoSwitchTask(config.n_max or two_switch_spec.N_MAX, config.allow_agent_overlap)
+            return lambda: TwoSwitchTask(**_native_options(config))
         case "victim_rubble":
             from .victim_rubble.env import VictimRubbleTask
 
-            return lambda: VictimRubbleTask(config.n_max or victim_rubble_spec.N_MAX, config.allow_agent_overlap)
+            return lambda: VictimRubbleTask(**_native_options(config))
     return task_factory(config)
+
+
+def _native_options(config: TaskConfig) -> dict[str, Any]:
+    """Return the arguments that batch, spec and plain twin of a native task take."""
+    # Without a limit of its own the task's default holds.
+    limit = {} if config.n_max is None else {"n_max": config.n_max}
+    return {**limit, "allow_agent_overlap": config.allow_agent_overlap}

@@ -42,23 +42,28 @@ EVENTS = (
 
 
 class _Foraging(TupleEnv):
+    """Upstream's environment with events."""
+
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Upstream keeps new agents off the cells where the last episode left the others; a seed names an episode only
-        when they are forgotten."""
+        """Start an episode.
+
+        Upstream keeps new agents off the cells where the last episode left the others. A seed names an episode only
+        when those cells are forgotten.
+        """
         for player in self.inner.players:
             player.position = None
         return super().reset(seed, options)
 
-    def before(self, choices: list[int]) -> list[bool]:
-        """Which agents try to load an item beside them."""
+    def before_step(self, choices: list[int]) -> list[bool]:
+        """Return which agents try to load an item beside them."""
         return [
             choice == Action.LOAD.value and self.inner.adjacent_food(*player.position) > 0
             for choice, player in zip(choices, self.inner.players, strict=True)
         ]
 
-    def happened(self, before: Any, rewards: Sequence[float]) -> Counts:
+    def events_of_step(self, before: Any, rewards: Sequence[float]) -> Counts:
         return [
             {"food_loaded": int(reward > 0), "load_failed": int(tried and reward <= 0)}
             for tried, reward in zip(before, rewards, strict=True)
@@ -66,7 +71,7 @@ class _Foraging(TupleEnv):
 
 
 class ForagingTask(Task):
-    """Level-based foraging; the team's reward is the sum of the agents', 0..1 over an episode.
+    """Level-based foraging. The team's reward is the sum of the agents', 0..1 over an episode.
 
     Args:
         size: rows and columns of the field, at least 5.
@@ -101,6 +106,7 @@ class ForagingTask(Task):
         require_at_least(1, foods=foods, n_max=n_max, sight=size if sight is None else sight)
         self.size, self.players, self.foods, self.max_steps = size, players, foods, n_max
         self.description = _description(size, players, foods, sight, coop, n_max)
+        # Upstream reports its own time limit as termination, so it gets one that is never reached.
         inner = ForagingEnv(
             players=players,
             min_player_level=PLAYER_LEVELS[0],
@@ -116,7 +122,36 @@ class ForagingTask(Task):
         super().__init__(_Foraging(inner, "lbf", n_max))
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
-        return _features(self.size, self.players, self.foods)
+        # The lowest and highest values that can occur.
+        size, players, top, last = self.size, self.players, PLAYER_LEVELS[1], self.size - 1
+        return (
+            FeatureSpec(
+                name="dist_nearest_food", kind="distance", low=0, high=2 * size - 5, unit="cells",
+                description="Moves to a cell beside the nearest item, were nothing in the way; 0 when none is left.",
+            ),
+            FeatureSpec(
+                name="nearest_food_level", kind="quantity", low=0, high=top * min(players, 3),
+                description="Level of the nearest item; 0 when none is left.",
+            ),
+            FeatureSpec(
+                name="levels_at_nearest_food", kind="quantity", low=0, high=top * players,
+                description="Sum of the levels of all agents beside the item that is nearest to this agent.",
+            ),
+            FeatureSpec(
+                name="food_left", kind="quantity", low=0, high=self.foods, unit="items",
+                description="Items not yet loaded.",
+            ),
+            FeatureSpec(
+                # of three agents two may end up in one cell: the way back of one that is held up is not kept free
+                name="dist_nearest_mate", kind="distance", low=1 if players == 2 else 0, high=2 * last, unit="cells",
+                description="Manhattan distance to the nearest other agent.",
+            ),
+            FeatureSpec(
+                name="level", kind="quantity", low=PLAYER_LEVELS[0], high=top, description="Level of the agent."
+            ),
+            FeatureSpec(name="x", kind="position", low=0, high=last, unit="cells", description="Column of the agent."),
+            FeatureSpec(name="y", kind="position", low=0, high=last, unit="cells", description="Row of the agent."),
+        )  # fmt: skip
 
     def event_specs(self, agent: Any) -> Sequence[EventSpec]:  # noqa: ARG002
         return EVENTS
@@ -125,13 +160,14 @@ class ForagingTask(Task):
         inner = self.env.inner
         me, food = inner.players[self.env.number(agent)], self._food()
         row, column = me.position
-        found = {"x": column, "y": row, "level": me.level, "food_left": len(food)}
         mates = [_distance(me.position, mate.position) for mate in inner.players if mate is not me]
-        found["dist_nearest_mate"] = min(mates)
+        always = {"x": column, "y": row, "level": me.level, "food_left": len(food), "dist_nearest_mate": min(mates)}
+        # Of equals the first in reading order, so that the features are a function of the state.
         nearest = min(food, key=lambda cell: (_distance(me.position, cell), cell), default=None)
         if nearest is None:
-            return found | dict.fromkeys(("dist_nearest_food", "nearest_food_level", "levels_at_nearest_food"), 0)
-        return found | {
+            return always | dict.fromkeys(("dist_nearest_food", "nearest_food_level", "levels_at_nearest_food"), 0)
+        return always | {
+            # To a cell beside it: food blocks.
             "dist_nearest_food": _distance(me.position, nearest) - 1,
             "nearest_food_level": inner.field[nearest],
             "levels_at_nearest_food": sum(player.level for player in inner.adjacent_players(*nearest)),
@@ -150,6 +186,7 @@ class ForagingTask(Task):
         return f"{', '.join(agents)}; food: {', '.join(food) or 'none left'}"
 
     def _food(self) -> list[Cell]:
+        """Return the cells of the items that are left, row by row."""
         rows, columns = self.env.inner.field.nonzero()
         return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
@@ -159,7 +196,7 @@ def _distance(one: Cell, other: Cell) -> int:
 
 
 def _description(size: int, players: int, foods: int, sight: int | None, coop: bool, n_max: int) -> str:
-    """The rules in words, without advice."""
+    """Return the rules in words, without advice."""
     together = "the sum of all agents' levels" if players <= 3 else "the sum of the three lowest levels of agents"
     view = "Each agent observes the cells and levels of all food and agents."
     if sight is not None:
@@ -178,35 +215,3 @@ def _description(size: int, players: int, foods: int, sight: int | None, coop: b
         n_max=n_max,
         view=view,
     )
-
-
-def _features(size: int, players: int, foods: int) -> tuple[FeatureSpec, ...]:
-    """With the lowest and highest values that can occur."""
-    top, last = PLAYER_LEVELS[1], size - 1
-    return (
-        FeatureSpec(
-            name="dist_nearest_food", kind="distance", low=0, high=2 * size - 5, unit="cells",
-            description="Moves to a cell beside the nearest item, were nothing in the way; 0 when none is left.",
-        ),
-        FeatureSpec(
-            name="nearest_food_level", kind="quantity", low=0, high=top * min(players, 3),
-            description="Level of the nearest item; 0 when none is left.",
-        ),
-        FeatureSpec(
-            name="levels_at_nearest_food", kind="quantity", low=0, high=top * players,
-            description="Sum of the levels of all agents beside the item that is nearest to this agent.",
-        ),
-        FeatureSpec(
-            name="food_left", kind="quantity", low=0, high=foods, unit="items", description="Items not yet loaded.",
-        ),
-        FeatureSpec(
-            # of three agents two may end up in one cell: the way back of one that is held up is not kept free
-            name="dist_nearest_mate", kind="distance", low=1 if players == 2 else 0, high=2 * last, unit="cells",
-            description="Manhattan distance to the nearest other agent.",
-        ),
-        FeatureSpec(
-            name="level", kind="quantity", low=PLAYER_LEVELS[0], high=top, description="Level of the agent.",
-        ),
-        FeatureSpec(name="x", kind="position", low=0, high=last, unit="cells", description="Column of the agent."),
-        FeatureSpec(name="y", kind="position", low=0, high=last, unit="cells", description="Row of the agent."),
-    )  # fmt: skip

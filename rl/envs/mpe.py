@@ -55,7 +55,7 @@ class SparseEnv(ParallelEnv, ABC):  # type: ignore[misc]
     `infos[agent]` holds "events" after a step: how many things an agent is near that it was not near before.
 
     Args:
-        upstream: its parallel environment, with the same time limit.
+        upstream: the parallel environment of mpe2, with the same time limit.
         name: of the task.
         n_max: time limit of an episode in steps, then truncation.
     """
@@ -67,7 +67,7 @@ class SparseEnv(ParallelEnv, ABC):  # type: ignore[misc]
         self.n_max, self.clock = n_max, 0
         self.possible_agents = list(upstream.possible_agents)
         self.agents: list[str] = []
-        self.nearby: dict[str, dict[str, set[int]]] = {}  # [agent] what `near` says of the current state
+        self.nearby: dict[str, dict[str, set[int]]] = {}  # [agent] `near` in the current state
 
     def observation_space(self, agent: str) -> Space[Any]:
         space: Space[Any] = self.upstream.observation_space(agent)
@@ -78,15 +78,16 @@ class SparseEnv(ParallelEnv, ABC):  # type: ignore[misc]
         return space
 
     def body(self, agent: str) -> Any:
+        """Return the agent's body in upstream's world."""
         return self.world.agents[self.possible_agents.index(agent)]
 
     @abstractmethod
     def near(self, agent: str) -> dict[str, set[int]]:
-        """By event: numbers of the things that the agent is near."""
+        """Return the numbers of the things that the agent is near, by event."""
 
     @abstractmethod
     def solved(self) -> bool:
-        """Whether the goal is met in the current state, by `nearby`."""
+        """Return whether the goal is met in the current state, by `nearby`."""
 
     def _look(self) -> None:
         self.nearby = {agent: self.near(agent) for agent in self.possible_agents}
@@ -103,7 +104,7 @@ class SparseEnv(ParallelEnv, ABC):  # type: ignore[misc]
     def step(
         self, actions: dict[str, int]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """One joint step.
+        """Make one joint step.
 
         Raises:
             ValueError: the episode is over.
@@ -111,27 +112,30 @@ class SparseEnv(ParallelEnv, ABC):  # type: ignore[misc]
         if not self.agents:
             raise ValueError(f"step needs a running episode, the last one ended at step {self.clock}; call reset")
         members, before = self.agents, self.nearby
+        # Upstream's dense reward and its ends are left out.
         observations, *_ = self.upstream.step(actions)
         self._look()
         self.clock += 1
         solved = self.solved()
         truncated = not solved and self.clock >= self.n_max
+        # PettingZoo's convention: nobody is left when the episode is over.
         if solved or truncated:
             self.agents = []
+        # An event counts the things that an agent has come near to in this step.
+        arrivals = {
+            agent: {event: len(things - before[agent][event]) for event, things in self.nearby[agent].items()}
+            for agent in members
+        }
         return (
             observations,
             dict.fromkeys(members, float(solved) / len(members)),
             dict.fromkeys(members, solved),
             dict.fromkeys(members, truncated),
-            {agent: {"events": _arrivals(before[agent], self.nearby[agent])} for agent in members},
+            {agent: {"events": counts} for agent, counts in arrivals.items()},
         )
 
     def close(self) -> None:
-        """Nothing is open. Upstream would shut down pygame for every other environment of the process."""
-
-
-def _arrivals(before: Mapping[str, set[int]], after: Mapping[str, set[int]]) -> dict[str, int]:
-    return {event: len(things - before[event]) for event, things in after.items()}
+        """Do nothing: nothing is open, and upstream would end pygame for all other environments of the process."""
 
 
 def _between(one: Any, other: Any) -> float:
@@ -149,7 +153,8 @@ def _place(body: Any) -> dict[str, float]:
 
 
 def _upstream(module: str, **arguments: Any) -> Any:
-    """A parallel environment of mpe2; pygame, which it imports, prints no greeting."""
+    """Build a parallel environment of mpe2; pygame, which it imports, prints no greeting."""
+    # Before the import, which prints it.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     from mpe2 import simple_speaker_listener_v4, simple_spread_v3
 
@@ -157,9 +162,9 @@ def _upstream(module: str, **arguments: Any) -> Any:
     return modules[module].parallel_env(continuous_actions=False, **arguments)
 
 
-def _distance(name: str, description: str, high: float = FAR) -> FeatureSpec:
-    cut = f", cut off at {FAR:g}"
-    return FeatureSpec(name=name, kind="distance", low=0, high=high, description=f"{description}{cut}.")
+def _distance_feature(name: str, description: str, high: float = FAR) -> FeatureSpec:
+    text = f"{description}, cut off at {FAR:g}."
+    return FeatureSpec(name=name, kind="distance", low=0, high=high, description=text)
 
 
 PLACE = (
@@ -171,16 +176,18 @@ PLACE = (
 
 
 class _Spread(SparseEnv):
+    """Spread: an agent is near landmarks that it covers, and agents that it overlaps."""
+
     def near(self, agent: str) -> dict[str, set[int]]:
         me = self.body(agent)
         covered = {k for k, mark in enumerate(self.world.landmarks) if _between(me, mark) <= COVERED}
-        touched = {
-            k for k, mate in enumerate(self.world.agents)
-            if mate is not me and _between(me, mate) < me.size + mate.size
-        }  # fmt: skip
+        # Discs overlap where their middles are nearer than both radii.
+        mates = [(k, mate) for k, mate in enumerate(self.world.agents) if mate is not me]
+        touched = {k for k, mate in mates if _between(me, mate) < me.size + mate.size}
         return {"landmark_covered": covered, "collision": touched}
 
     def covered(self) -> set[int]:
+        """Return the numbers of the landmarks that are covered."""
         return set().union(*(things["landmark_covered"] for things in self.nearby.values()))
 
     def solved(self) -> bool:
@@ -198,7 +205,7 @@ SPREAD_EVENTS = (
 
 
 class SpreadTask(Task):
-    """simple_spread: the team is paid 1 in the first step in which every landmark is covered.
+    """The environment simple_spread. The team is paid 1 in the first step in which every landmark is covered.
 
     Args:
         agents: as many as landmarks, at least 2.
@@ -219,29 +226,34 @@ class SpreadTask(Task):
         require_at_least(1, n_max=n_max)
         super().__init__(_Spread(_upstream("spread", N=agents, max_cycles=n_max), "mpe_spread", n_max))
         self.max_steps = n_max
+        # The rules in words, with the numbers of this world.
         world = _WORLD.format(landmarks=agents)
         self.description = _SPREAD.format(agents=agents, world=world, near=COVERED, n_max=n_max)
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
         landmarks = len(self.env.world.landmarks)
         return (
-            _distance("dist_nearest_landmark", "To the nearest landmark"),
-            _distance(
+            _distance_feature("dist_nearest_landmark", "To the nearest landmark"),
+            _distance_feature(
                 "dist_nearest_open_landmark",
                 f"To the nearest landmark that no other agent is within {COVERED} of; 0 when there is none",
             ),
-            _distance("dist_nearest_mate", "To the nearest other agent"),
-            _distance(
+            _distance_feature("dist_nearest_mate", "To the nearest other agent"),
+            _distance_feature(
                 "sum_landmark_distances",
                 "Sum over landmarks of the distance of its nearest agent, each",
                 FAR * landmarks,
             ),
             FeatureSpec(
-                name="landmarks_covered", kind="quantity", low=0, high=landmarks, unit="landmarks",
+                name="landmarks_covered",
+                kind="quantity",
+                low=0,
+                high=landmarks,
+                unit="landmarks",
                 description=f"Landmarks that have an agent within {COVERED}.",
             ),
             *PLACE,
-        )  # fmt: skip
+        )
 
     def event_specs(self, agent: Any) -> Sequence[EventSpec]:  # noqa: ARG002
         return SPREAD_EVENTS
@@ -249,12 +261,14 @@ class SpreadTask(Task):
     def features(self, agent: Any, info: Mapping[str, Any]) -> Mapping[str, float]:  # noqa: ARG002
         world, me = self.env.world, self.env.body(agent)
         mates = [mate for mate in world.agents if mate is not me]
-        own = [_between(me, mark) for mark in world.landmarks]
-        theirs = [min(_between(mate, mark) for mate in mates) for mark in world.landmarks]
-        open_ones = [mine for mine, other in zip(own, theirs, strict=True) if other > COVERED]
-        nearest = [min(mine, other) for mine, other in zip(own, theirs, strict=True)]
+        # [landmark] distance of this agent, and of the nearest of the others.
+        mine = [_between(me, mark) for mark in world.landmarks]
+        others = [min(_between(mate, mark) for mate in mates) for mark in world.landmarks]
+        # Landmarks that nobody else covers.
+        open_ones = [here for here, there in zip(mine, others, strict=True) if there > COVERED]
+        nearest = [min(here, there) for here, there in zip(mine, others, strict=True)]
         return _place(me) | {
-            "dist_nearest_landmark": min(*own, FAR),
+            "dist_nearest_landmark": min(*mine, FAR),
             "dist_nearest_open_landmark": min([*open_ones, FAR]) if open_ones else 0.0,
             "dist_nearest_mate": min([*(_between(me, mate) for mate in mates), FAR]),
             "sum_landmark_distances": sum(min(value, FAR) for value in nearest),
@@ -278,11 +292,14 @@ SPEAKER, LISTENER = "speaker_0", "listener_0"
 
 
 class _SpeakerListener(SparseEnv):
+    """Speaker and listener: the listener is near landmarks that it has reached."""
+
     def target(self) -> int:
+        """Return the number of the target landmark."""
         return int(self.world.landmarks.index(self.body(SPEAKER).goal_b))
 
-    def said(self) -> int:
-        """The symbol of the last step; -1 at the start."""
+    def symbol(self) -> int:
+        """Return the speaker's symbol of the last step; -1 at the start."""
         symbols = self.body(SPEAKER).state.c
         return int(symbols.argmax()) if symbols.any() else -1
 
@@ -308,7 +325,9 @@ LISTENER_EVENTS = (
 
 
 class SpeakerListenerTask(Task):
-    """simple_speaker_listener: the team is paid 1 in the first step in which the listener is at the target landmark.
+    """The environment simple_speaker_listener.
+
+    The team is paid 1 in the first step in which the listener is at the target landmark.
 
     Args:
         n_max: time limit of an episode in steps.
@@ -336,16 +355,19 @@ class SpeakerListenerTask(Task):
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:
         symbol = FeatureSpec(
-            name="said", kind="quantity", low=-1, high=2,
+            name="said",
+            kind="quantity",
+            low=-1,
+            high=2,
             description="The speaker's symbol in the last step, 0, 1 or 2; -1 at the start of an episode.",
-        )  # fmt: skip
-        to_target = _distance("dist_target", "Of the listener to the target")
+        )
+        to_target = _distance_feature("dist_target", "Of the listener to the target")
         if agent == SPEAKER:
             number = FeatureSpec(
                 name="target", kind="quantity", low=0, high=2, description="Number of the target landmark."
             )
             return number, symbol, to_target
-        return to_target, _distance("dist_nearest_landmark", "To the nearest landmark"), symbol, *PLACE
+        return to_target, _distance_feature("dist_nearest_landmark", "To the nearest landmark"), symbol, *PLACE
 
     def event_specs(self, agent: Any) -> Sequence[EventSpec]:
         return () if agent == SPEAKER else LISTENER_EVENTS
@@ -353,7 +375,7 @@ class SpeakerListenerTask(Task):
     def features(self, agent: Any, info: Mapping[str, Any]) -> Mapping[str, float]:  # noqa: ARG002
         env, listener = self.env, self.env.body(LISTENER)
         distances = [_between(listener, mark) for mark in env.world.landmarks]
-        shared = {"dist_target": min(distances[env.target()], FAR), "said": env.said()}
+        shared = {"dist_target": min(distances[env.target()], FAR), "said": env.symbol()}
         if agent == SPEAKER:
             return shared | {"target": env.target()}
         return shared | _place(listener) | {"dist_nearest_landmark": min(*distances, FAR)}
@@ -364,5 +386,5 @@ class SpeakerListenerTask(Task):
     def describe(self) -> str:
         env = self.env
         marks = ", ".join(_point(mark) for mark in env.world.landmarks)
-        said = "nothing" if env.said() < 0 else env.said()
-        return f"listener at {_point(env.body(LISTENER))}; landmarks at {marks}; target {env.target()}; said {said}"
+        symbol = "nothing" if env.symbol() < 0 else env.symbol()
+        return f"listener at {_point(env.body(LISTENER))}; landmarks at {marks}; target {env.target()}; said {symbol}"

@@ -1,5 +1,11 @@
-"""A hand-written judge and controller for Pistonball, by the rules of LCA's human heuristic (Lin et al., arXiv
-2502.03723): pistons behind the ball go up, those in front of it down, so that it rolls to the left."""
+"""Pistonball with a sparse reward and a few numbers to observe, never pixels.
+
+It needs `pip install 'cosignal[pistonball]'`.
+
+The physics is that of `pettingzoo.butterfly.pistonball_v6`; reward and observation are those of LCA (Lin et al., arXiv
+2502.03723): 1 when the ball is at the left wall, -0.1 a step. So are the rules of the heuristic: pistons behind the
+ball go up, those in front of it down, so that it rolls to the left.
+"""
 
 from __future__ import annotations
 
@@ -14,67 +20,18 @@ from pettingzoo import ParallelEnv
 from ..task import EventSpec, FeatureSpec, FloatArray
 from .adapter import Infos, Task, require_at_least
 
-# ---------------------------------------------------------------- MERGED rl.envs.pistonball_heuristic
-
 DOWN, STAY, UP = range(3)
-TOP = 64  # pixels, highest piston
-NEAR = 80  # pixels: who is farther from the ball is not responsible
-DEAD_BAND = 20
+PENALTY = 0.1  # a step
 
-
-class Scene(NamedTuple):
-    """What the rules look at, in pixels: x of the ball, x of the pistons' middles, their heights."""
-
-    ball: float
-    centres: tuple[float, ...]
-    heights: tuple[int, ...]
-
-
-class PistonballHeuristic:
-    """The `Heuristic` of Pistonball."""
-
-    def state(self, env: Any) -> Scene:
-        centres = tuple(env.centre(agent) for agent in env.possible_agents)
-        return Scene(float(env.ball[0]), centres, tuple(int(height) for height in env.heights))
-
-    def prefers(self, agent: str, before: Scene, action: int, after: Scene) -> int:  # noqa: ARG002 heights tell
-        """1 where the piston came nearer to the height that it should have, -1 where it went away from it."""
-        i = _number(agent)
-        wanted = _wanted(i, before)
-        gained = abs(before.heights[i] - wanted) - abs(after.heights[i] - wanted)
-        return (gained > 0) - (gained < 0)
-
-    def act(self, agent: str, state: Scene) -> int:
-        i = _number(agent)
-        missing = _wanted(i, state) - state.heights[i]
-        return UP if missing > 0 else DOWN if missing < 0 else STAY
-
-
-def _number(agent: str) -> int:
-    return int(agent.rpartition("_")[2])
-
-
-def _wanted(i: int, scene: Scene) -> int:
-    """The height that a piston should have; its own where it is not responsible."""
-    offset = scene.centres[i] - scene.ball
-    if DEAD_BAND <= offset <= NEAR:
-        return TOP
-    return 0 if -NEAR <= offset <= -DEAD_BAND else scene.heights[i]
-
-
-# ---------------------------------------------------------------- MERGED rl.envs.pistonball
-# DOC """Pistonball with a sparse reward and a few numbers to observe, never pixels.
-# DOC
-# DOC The physics is that of `pettingzoo.butterfly.pistonball_v6`, which `pip install 'cosignal[pistonball]'` brings; reward
-# DOC and observation are those of LCA (Lin et al., arXiv 2502.03723): 1 when the ball is at the left wall, -0.1 a step.
-# DOC """
-
-PENALTY = 0.1
-RADIUS, WIDTH = 40, 40  # of the ball, of a piston: pixels
+# Lengths are pixels.
+TOP = 64  # highest piston
+RADIUS, WIDTH = 40, 40  # of the ball, of a piston
 LEFT = 80  # x of the ball's centre where it touches the left wall
 FLOOR = 491  # y of the upper end of a piston at height 0
 BALL_Y = (80, 446)  # of the ball's centre, between the ceiling and a piston at height 0
 FASTEST, SPIN = 300.0, 20.0  # features are cut off here
+NEAR = 80  # heuristic: who is farther from the ball is not responsible
+DEAD_BAND = 20  # heuristic: neither is who is nearer
 
 _RULES = """\
 A ball of radius {radius} drops onto {pistons} pistons between two walls. Lengths are pixels: x runs to the
@@ -94,7 +51,7 @@ EVENTS = (
 
 
 class PistonballEnv(ParallelEnv):  # type: ignore[misc]
-    """Agents `piston_0`, …; observations float32 [7 + 2 pistons], actions 0 down, 1 stay, 2 up.
+    """The ParallelEnv: agents `piston_0`, …, observations float32 [7 + 2 pistons], actions 0 down, 1 stay, 2 up.
 
     The team's reward is paid in equal shares, so it is the *sum* over agents; upstream and LCA pay it to each agent.
     The observation of piston i: where the ball is ((x - its x)/100, (x - 80)/100, (y - 400)/50), the ball's velocity/
@@ -110,10 +67,16 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         require_at_least(1, n_max=n_max)
         self.metadata = {"name": "pistonball", "render_modes": [], "is_parallelizable": True}
         self.render_mode = None
-        self.table = _table(pistons, n_max)
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame prints no greeting
+        from pettingzoo.butterfly.pistonball.pistonball import raw_env
+
+        # Upstream's environment, drawing nothing: that is thirty times as fast.
+        self.table = raw_env(n_pistons=pistons, continuous=False, max_cycles=n_max)
+        self.table.draw_background = self.table.observe = lambda *_: None
         self.n_max, self.clock, self.solved = n_max, 0, False
         self.possible_agents = list(self.table.possible_agents)
         self.agents: list[str] = []
+        # Piston 0 is at the left wall.
         self._centres = LEFT - WIDTH / 2 + WIDTH * np.arange(pistons)
         self._space = Box(-np.inf, np.inf, (7 + 2 * pistons,), np.float32)
         self._choices = Discrete(3)
@@ -127,14 +90,16 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         return self._choices
 
     def centre(self, agent: str) -> float:
-        """x of the middle of the piston."""
+        """Return x of the middle of the piston."""
         return float(self._centres[self.possible_agents.index(agent)])
 
     def _look(self) -> dict[str, FloatArray]:
-        """Read the table, and what each piston observes of it."""
+        """Read the table; return what each piston observes of it."""
         ball, n = self.table.ball, len(self.possible_agents)
         self.ball = (*ball.position, *ball.velocity, ball.angular_velocity)
+        # y runs downwards.
         self.heights = [FLOOR - int(piston.position[1]) for piston in self.table.pistonList]
+        # One row per piston; the columns are described at the class.
         rows = np.empty((n, 7 + 2 * n), np.float32)
         rows[:, 0] = (self.ball[0] - self._centres) / 100
         rows[:, 1:6] = self._ball_row()
@@ -158,7 +123,7 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
     def step(
         self, actions: dict[str, int]
     ) -> tuple[dict[str, FloatArray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """One joint step.
+        """Make one joint step.
 
         Raises:
             ValueError: the episode is over.
@@ -166,15 +131,18 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         if not self.agents:
             raise ValueError(f"step needs a running episode, the last one ended at step {self.clock}; call reset")
         before, members = self.heights, self.agents
+        # Upstream moves the pistons one after the other, and the ball after each.
         for agent in members:
             self.table.step(int(actions[agent]))
         observations = self._look()
         self.clock += 1
+        # Upstream's own test: at the wall now, or 1/20 of a second later.
         self.solved = bool(self.table.terminate)
         truncated = not self.solved and self.clock >= self.n_max
         if self.solved or truncated:
             self.agents = []
-        events = [_moves(now - then) for now, then in zip(self.heights, before, strict=True)]
+        moves = [now - then for now, then in zip(self.heights, before, strict=True)]  # pixels upwards
+        events = [{"moved_up": int(move > 0), "moved_down": int(move < 0)} for move in moves]
         return (
             observations,
             dict.fromkeys(members, (float(self.solved) - PENALTY) / len(members)),
@@ -184,33 +152,64 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         )
 
     def state(self) -> FloatArray:
-        """[5 + pistons]: the ball and the heights, scaled as in the observations."""
+        """Return [5 + pistons]: the ball and the heights, scaled as in the observations."""
         return np.array([*self._ball_row(), *(height / TOP for height in self.heights)], np.float32)
 
     def close(self) -> None:
-        """Nothing is open. Upstream would shut down pygame for every other environment of the process."""
+        """Do nothing: nothing is open, and upstream would end pygame for all other environments of the process."""
 
 
-def _moves(pixels: int) -> dict[str, int]:
-    return {"moved_up": int(pixels > 0), "moved_down": int(pixels < 0)}
+# ---------------------------------------------------------------- the heuristic
 
 
-def _table(pistons: int, n_max: int) -> Any:
-    """Upstream's environment, drawing nothing: that is thirty times as fast. pygame prints no greeting."""
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    from pettingzoo.butterfly.pistonball.pistonball import raw_env
+class Scene(NamedTuple):
+    """The part of a state that the rules read, in pixels."""
 
-    table = raw_env(n_pistons=pistons, continuous=False, max_cycles=n_max)
-    table.draw_background = table.observe = _nothing
-    return table
+    ball: float  # x of its centre
+    centres: tuple[float, ...]  # x of the pistons' middles
+    heights: tuple[int, ...]
 
 
-def _nothing(*_: Any) -> None:
-    return None
+class PistonballHeuristic:
+    """The `Heuristic` of Pistonball."""
+
+    def state(self, env: Any) -> Scene:
+        """Copy the part of the environment's episode that the rules read."""
+        centres = tuple(env.centre(agent) for agent in env.possible_agents)
+        return Scene(float(env.ball[0]), centres, tuple(int(height) for height in env.heights))
+
+    def prefers(self, agent: str, before: Scene, action: int, after: Scene) -> int:  # noqa: ARG002 heights tell
+        """Return 1 where the piston came nearer to the height that it should have, -1 where it went away from it."""
+        i = _number(agent)
+        target = _target_height(i, before)
+        gained = abs(before.heights[i] - target) - abs(after.heights[i] - target)
+        return (gained > 0) - (gained < 0)
+
+    def act(self, agent: str, state: Scene) -> int:
+        """Return the move towards the height that the piston should have."""
+        i = _number(agent)
+        missing = _target_height(i, state) - state.heights[i]
+        return UP if missing > 0 else DOWN if missing < 0 else STAY
+
+
+def _number(agent: str) -> int:
+    return int(agent.rpartition("_")[2])
+
+
+def _target_height(i: int, scene: Scene) -> int:
+    """Return the height that a piston should have; its own where it is not responsible."""
+    # Positive behind the ball, since it is to roll to the left.
+    offset = scene.centres[i] - scene.ball
+    if DEAD_BAND <= offset <= NEAR:
+        return TOP
+    return 0 if -NEAR <= offset <= -DEAD_BAND else scene.heights[i]
+
+
+# ---------------------------------------------------------------- the task
 
 
 class PistonballTask(Task):
-    """Five pistons bring a ball to the left wall.
+    """Five pistons bring a ball to the left wall; the team's reward is the sum of the agents'.
 
     Args:
         pistons: at least 2.
@@ -236,7 +235,47 @@ class PistonballTask(Task):
         )
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
-        return _features(len(self.env.possible_agents))
+        # The same bounds for every piston. The ball is pressed into walls and pistons by a few pixels: that is cut off.
+        pistons = len(self.env.possible_agents)
+        far = WIDTH * (pistons - 1) - WIDTH / 2  # from the ball at one wall to the middle of the piston at the other
+        speed = f"cut off at ±{FASTEST:g}."
+        return (
+            FeatureSpec(
+                name="dist_wall", kind="distance", low=0, high=WIDTH * pistons - LEFT, unit="pixels",
+                description="From the ball to the left wall.",
+            ),
+            FeatureSpec(
+                name="dist_ball", kind="distance", low=0, high=far, unit="pixels",
+                description="Horizontal distance from the middle of the piston to the ball's centre.",
+            ),
+            FeatureSpec(
+                name="ball_offset", kind="quantity", low=-far, high=far, unit="pixels",
+                description="x of the ball's centre minus x of the middle of the piston.",
+            ),
+            FeatureSpec(
+                name="ball_y", kind="position", low=BALL_Y[0], high=BALL_Y[1], unit="pixels",
+                description="y of the ball's centre, downwards.",
+            ),
+            FeatureSpec(
+                name="ball_vx", kind="quantity", low=-FASTEST, high=FASTEST, unit="pixels/s",
+                description=f"Velocity of the ball to the right, {speed}",
+            ),
+            FeatureSpec(
+                name="ball_vy", kind="quantity", low=-FASTEST, high=FASTEST, unit="pixels/s",
+                description=f"Velocity of the ball downwards, {speed}",
+            ),
+            FeatureSpec(
+                name="ball_spin", kind="quantity", low=-SPIN, high=SPIN, unit="rad/s",
+                description=f"Turning speed of the ball, cut off at ±{SPIN:g}.",
+            ),
+            FeatureSpec(
+                name="height", kind="quantity", low=0, high=TOP, unit="pixels", description="Height of the piston."
+            ),
+            FeatureSpec(
+                name="mean_height", kind="quantity", low=0, high=TOP, unit="pixels",
+                description="Mean height of all pistons.",
+            ),
+        )  # fmt: skip
 
     def event_specs(self, agent: Any) -> Sequence[EventSpec]:  # noqa: ARG002
         return EVENTS
@@ -245,6 +284,7 @@ class PistonballTask(Task):
         env = self.env
         heights = env.heights
         x, y, vx, vy, spin = env.ball
+        # The ball may be pressed into a wall by a few pixels.
         x = _cut(x, LEFT, WIDTH * len(heights))
         offset = x - env.centre(agent)
         return {
@@ -282,46 +322,3 @@ class PistonballTask(Task):
 
 def _cut(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
-
-
-def _features(pistons: int) -> tuple[FeatureSpec, ...]:
-    """The same bounds for every piston. The ball is pressed into walls and pistons by a few pixels: that is cut off."""
-    far = WIDTH * (pistons - 1) - WIDTH / 2  # from the ball at one wall to the middle of the piston at the other
-    speed = f"cut off at ±{FASTEST:g}."
-    return (
-        FeatureSpec(
-            name="dist_wall", kind="distance", low=0, high=WIDTH * pistons - LEFT, unit="pixels",
-            description="From the ball to the left wall.",
-        ),
-        FeatureSpec(
-            name="dist_ball", kind="distance", low=0, high=far, unit="pixels",
-            description="Horizontal distance from the middle of the piston to the ball's centre.",
-        ),
-        FeatureSpec(
-            name="ball_offset", kind="quantity", low=-far, high=far, unit="pixels",
-            description="x of the ball's centre minus x of the middle of the piston.",
-        ),
-        FeatureSpec(
-            name="ball_y", kind="position", low=BALL_Y[0], high=BALL_Y[1], unit="pixels",
-            description="y of the ball's centre, downwards.",
-        ),
-        FeatureSpec(
-            name="ball_vx", kind="quantity", low=-FASTEST, high=FASTEST, unit="pixels/s",
-            description=f"Velocity of the ball to the right, {speed}",
-        ),
-        FeatureSpec(
-            name="ball_vy", kind="quantity", low=-FASTEST, high=FASTEST, unit="pixels/s",
-            description=f"Velocity of the ball downwards, {speed}",
-        ),
-        FeatureSpec(
-            name="ball_spin", kind="quantity", low=-SPIN, high=SPIN, unit="rad/s",
-            description=f"Turning speed of the ball, cut off at ±{SPIN:g}.",
-        ),
-        FeatureSpec(
-            name="height", kind="quantity", low=0, high=TOP, unit="pixels", description="Height of the piston."
-        ),
-        FeatureSpec(
-            name="mean_height", kind="quantity", low=0, high=TOP, unit="pixels",
-            description="Mean height of all pistons.",
-        ),
-    )  # fmt: skip

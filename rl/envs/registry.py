@@ -8,11 +8,11 @@ ShippedName = Literal["two_switch", "victim_rubble", "lbf", "rware", "mpe_spread
 
 
 class Extra(NamedTuple):
-    """A task around an environment of a third-party package.
+    """A task around an environment of a third-party package. The *sum* of its agents' rewards is the team's.
 
-    `factory`: "module:class" of a `Task`; its arguments have defaults, and one of them is `n_max`. The *sum* of the
-    agents' rewards is the team's.
-    `extra`: of pip, which installs that package.
+    Attributes:
+        factory: "module:class" of a `Task`; its arguments have defaults, and one of them is `n_max`.
+        extra: the extra of pip that installs the package.
     """
 
     factory: str

@@ -47,27 +47,32 @@ EVENTS = (
 
 
 class _Warehouse(TupleEnv):
-    def before(self, choices: list[int]) -> Any:  # noqa: ARG002
-        """What each agent carries, and what is requested."""
+    """Upstream's environment with events."""
+
+    def before_step(self, choices: list[int]) -> Any:  # noqa: ARG002
+        """Return what each agent carries, and what is requested."""
         return [agent.carrying_shelf for agent in self.inner.agents], list(self.inner.request_queue)
 
-    def happened(self, before: Any, rewards: Sequence[float]) -> Counts:
+    def events_of_step(self, before: Any, rewards: Sequence[float]) -> Counts:
         carried, requested = before
         counts = []
         for had, agent, reward in zip(carried, self.inner.agents, rewards, strict=True):
             has = agent.carrying_shelf
+            # By comparison with the state before: upstream reports no events.
             lifted = had is None and has is not None
-            counts.append({
-                "shelf_delivered": int(reward),
-                "requested_shelf_lifted": int(lifted and has in requested),
-                "shelf_lifted": int(lifted),
-                "shelf_put_down": int(had is not None and has is None),
-            })  # fmt: skip
+            counts.append(
+                {
+                    "shelf_delivered": int(reward),
+                    "requested_shelf_lifted": int(lifted and has in requested),
+                    "shelf_lifted": int(lifted),
+                    "shelf_put_down": int(had is not None and has is None),
+                }
+            )
         return counts
 
 
 class WarehouseTask(Task):
-    """The robotic warehouse; the team's reward is the sum of the agents', the deliveries.
+    """The robotic warehouse. The team's reward is the sum of the agents': the number of deliveries.
 
     Args:
         size: of the warehouse: tiny is 10x11 cells, small 10x20, medium 16x20, large 16x29.
@@ -87,9 +92,11 @@ class WarehouseTask(Task):
     def __init__(
         self, *, size: Size = "tiny", agents: int = 2, difficulty: Difficulty = "normal", n_max: int = 500
     ) -> None:
-        for name, value, words in (("size", size, SHELVES), ("difficulty", difficulty, REQUESTS_PER_AGENT)):
-            if value not in words:
-                raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}; correct it")
+        # `task.env_args` may hold any words.
+        for name, value, known in (("size", size, SHELVES), ("difficulty", difficulty, REQUESTS_PER_AGENT)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}; correct it")
+        # Rounded down, as upstream does.
         requests = int(agents * REQUESTS_PER_AGENT[difficulty])
         require_at_least(1, agents=agents, n_max=n_max, requests=requests)
         inner = Warehouse(
@@ -109,8 +116,36 @@ class WarehouseTask(Task):
         self.description = _description(inner, requests, n_max)
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
-        height, width = self.env.inner.grid_size
-        return _features(width - 1, height - 1)
+        # The lowest and highest values that can occur; distances are bounded by the size of the grid.
+        rows, columns = self.env.inner.grid_size
+        last_x, last_y = columns - 1, rows - 1
+        far = last_x + last_y
+        flags = {
+            "carrying": "1 while the agent carries a shelf.",
+            "carrying_requested": "1 while the agent carries a requested shelf.",
+            "on_requested_shelf": "1 while a requested shelf that nobody carries stands in the agent's cell.",
+            "on_place": "1 while the agent is on a place of a shelf.",
+        }
+        return (
+            *(FeatureSpec(name=name, kind="flag", low=0, high=1, description=text) for name, text in flags.items()),
+            FeatureSpec(
+                name="dist_requested_shelf", kind="distance", low=0, high=far, unit="cells",
+                description="Manhattan distance to the nearest requested shelf that nobody carries; 0 when there is "
+                "none.",
+            ),
+            FeatureSpec(
+                name="dist_goal", kind="distance", low=0, high=far, unit="cells",
+                description="Manhattan distance to the nearest goal.",
+            ),
+            FeatureSpec(
+                name="x", kind="position", low=0, high=last_x, unit="cells", description="Column of the agent."
+            ),
+            FeatureSpec(name="y", kind="position", low=0, high=last_y, unit="cells", description="Row of the agent."),
+            FeatureSpec(
+                name="heading", kind="quantity", low=0, high=3,
+                description="Direction the agent faces: 0 up, 1 down, 2 left, 3 right.",
+            ),
+        )  # fmt: skip
 
     def event_specs(self, agent: Any) -> Sequence[EventSpec]:  # noqa: ARG002
         return EVENTS
@@ -119,6 +154,7 @@ class WarehouseTask(Task):
         inner = self.env.inner
         me = inner.agents[self.env.number(agent)]
         carried = [robot.carrying_shelf for robot in inner.agents]
+        # One that somebody carries cannot be lifted.
         standing = [shelf for shelf in inner.request_queue if shelf not in carried]
         to_shelves = [abs(shelf.x - me.x) + abs(shelf.y - me.y) for shelf in standing]
         return {
@@ -150,7 +186,8 @@ class WarehouseTask(Task):
 
 
 def _description(inner: Warehouse, requests: int, n_max: int) -> str:
-    """The rules in words, without advice."""
+    """Return the rules in words, without advice."""
+    # The map, as the rules show it.
     grid = np.where(inner.highways, ".", "S")
     for x, y in inner.goals:
         grid[y, x] = "G"
@@ -165,31 +202,3 @@ def _description(inner: Warehouse, requests: int, n_max: int) -> str:
         requests=requests,
         n_max=n_max,
     )
-
-
-def _features(last_x: int, last_y: int) -> tuple[FeatureSpec, ...]:
-    """With the lowest and highest values that can occur; distances are bounded by the size of the grid."""
-    far = last_x + last_y
-    flags = {
-        "carrying": "1 while the agent carries a shelf.",
-        "carrying_requested": "1 while the agent carries a requested shelf.",
-        "on_requested_shelf": "1 while a requested shelf that nobody carries stands in the agent's cell.",
-        "on_place": "1 while the agent is on a place of a shelf.",
-    }
-    return (
-        *(FeatureSpec(name=name, kind="flag", low=0, high=1, description=text) for name, text in flags.items()),
-        FeatureSpec(
-            name="dist_requested_shelf", kind="distance", low=0, high=far, unit="cells",
-            description="Manhattan distance to the nearest requested shelf that nobody carries; 0 when there is none.",
-        ),
-        FeatureSpec(
-            name="dist_goal", kind="distance", low=0, high=far, unit="cells",
-            description="Manhattan distance to the nearest goal.",
-        ),
-        FeatureSpec(name="x", kind="position", low=0, high=last_x, unit="cells", description="Column of the agent."),
-        FeatureSpec(name="y", kind="position", low=0, high=last_y, unit="cells", description="Row of the agent."),
-        FeatureSpec(
-            name="heading", kind="quantity", low=0, high=3,
-            description="Direction the agent faces: 0 up, 1 down, 2 left, 3 right.",
-        ),
-    )  # fmt: skip

@@ -45,7 +45,7 @@ def key_steps(config: TaskConfig, seed: int) -> tuple[list[str], int]:
         if ended and lines:
             # A task without a success test has succeeded where it ended by itself.
             terminated = any(terminations.values()) and not any(truncations.values())
-            if task.success(infos) if task.told("has_success") else terminated:
+            if task.success(infos) if task.declared("has_success") else terminated:
                 return lines, played
     return [], played
 

@@ -6,13 +6,11 @@ dicts as `RunView` gives them. What a model wrote is data here; the templates es
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any, TypedDict
 
 from markupsafe import Markup
@@ -442,16 +440,9 @@ def gate_sums(judgement: Row, branches: Sequence[Row]) -> GateSums:
     if len(seeds) < 2:
         return GateSums(seeds, bar)
 
-    import numpy as np
-
     from ...rl.branches.gate import gain_bounds, sd_floor  # imports SciPy
 
     # Bounds by Student's t: the mean ± t · deviation / √n.
-    gains = [seed.gain for seed in seeds]
-    spread, floor = stdev(gains), sd_floor(margin)
-    deviation, floored = max(spread, floor), floor > spread
-    if level == 0:
-        return GateSums(seeds, bar, fmean(gains), deviation, floored)
-    mean, lower, _ = (float(value) for value in gain_bounds(np.array(gains), level, floor))
-    reach = mean - lower
-    return GateSums(seeds, bar, mean, deviation, floored, reach * math.sqrt(len(gains)) / deviation, reach)
+    bounds = gain_bounds([seed.gain for seed in seeds], level, sd_floor(margin))
+    t, reach = (bounds.t, bounds.reach) if level > 0 else (None, None)
+    return GateSums(seeds, bar, bounds.mean, bounds.deviation, bounds.floored, t, reach)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from ...rl.branches.config import BranchConfig, GateConfig
-from ...rl.branches.gate import Floats, gain_bounds, look_levels, sd_floor
+from ...rl.branches.gate import Floats, look_levels, lower_bounds, sd_floor
 
 Draw = Callable[[tuple[int, ...]], Floats]
 
@@ -119,8 +119,7 @@ def _accepted(
     finalist = np.argsort(order, axis=1) < finalists
     accepted = np.zeros(finalist.shape, bool)
     for seeds, level in zip(looks, levels, strict=True):
-        _, lower, _ = gain_bounds(gains[:, :, :seeds], level, sd_floor(margin))
-        accepted |= finalist & (lower > margin)
+        accepted |= finalist & (lower_bounds(gains[:, :, :seeds], level, sd_floor(margin)) > margin)
     return accepted
 
 

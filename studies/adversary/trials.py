@@ -25,7 +25,7 @@ from ...graphs.history import proposal_rows
 from ...graphs.nodes.check import check
 from ...graphs.nodes.validate import validate
 from ...graphs.state import State
-from ...rl.branches.local_pool import OnResult
+from ...rl.branches.jobs import OnResult
 from ...rl.branches.run_branch import run_branch
 from ...rl.envs.factory import task_spec
 from ...rl.evidence.schema import Evidence

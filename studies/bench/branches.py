@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ...rl.branches.local_pool import WorkerPool, branch_key
+from ...rl.branches.jobs import branch_key
+from ...rl.branches.local_pool import WorkerPool
 from ...rl.ipc.messages import BranchJob
 from ...rl.processes import one_thread
 from ...rl.signals.signal import Exploration, Signal

@@ -18,7 +18,7 @@ from cosignal.config.run_config import RunConfig
 from cosignal.errors import CosignalError
 from cosignal.graphs.context import Context
 from cosignal.graphs.session.graph_runner import open_checkpoints, run_graph
-from cosignal.rl.branches.local_pool import OnResult
+from cosignal.rl.branches.jobs import OnResult
 from cosignal.rl.envs.factory import task_spec
 from cosignal.rl.evidence.schema import (
     Evidence,

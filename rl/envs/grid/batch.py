@@ -17,9 +17,21 @@ _MASK = (1 << 64) - 1
 
 
 class GridBatch:
-    """`num_envs` games of two agents. A `BatchedTask`; the agents' rows follow each other through the spec's groups.
+    """A `BatchedTask` of grid games of two agents, whose rows follow each other through the spec's groups.
 
     The team reward is (events of the step) + 1 on success - 1/n_max. The arrays of a `Step` are reused by the next one.
+
+    Args:
+        num_envs: E.
+        n_max: time limit of an episode in steps.
+        allow_agent_overlap: whether agents may share a cell.
+        spec: of the game, with two agents in one or two groups.
+        tables: what actions do and agents see.
+        rules: what the tables leave open.
+        new_game: builds the plain game from a reset seed, n_max and allow_agent_overlap, for `episode_text`.
+
+    Raises:
+        ConfigError: `num_envs` or `n_max` is below 1.
     """
 
     def __init__(
@@ -40,26 +52,30 @@ class GridBatch:
         self._state = np.zeros((num_envs, kernel.STATE_COLUMNS), dtype=np.int64)
         self._streams = np.zeros((num_envs, 2), dtype=np.uint64)
         self._ended = np.zeros((3, num_envs), dtype=np.bool_)
+        # One array for both agents, [E, 2, n].
         sizes = tables.obs.shape[-1], tables.features.shape[-1], len(spec.groups[0].events)
         self._obs, self._features, self._events = (self._rows(size) for size in sizes)
         self._last_obs, self._last_features = (self._rows(size) for size in sizes[:2])
-        self._step = self._new_step()
+        # Views, so that what the kernel writes is in the step.
+        self._step = Step(
+            obs=self._by_group(self._obs),
+            features=self._by_group(self._features),
+            last_obs=self._by_group(self._last_obs),
+            last_features=self._by_group(self._last_features),
+            events=self._by_group(self._events),
+            reward=np.zeros(num_envs, dtype=np.float32),
+            terminated=self._ended[kernel.TERMINATED],
+            truncated=self._ended[kernel.TRUNCATED],
+            success=self._ended[kernel.SUCCESS],
+        )
         self.reset(0)
 
     def _rows(self, size: int) -> FloatArray:
         return np.zeros((self.num_envs, 2, size), dtype=np.float32)
 
-    def _new_step(self) -> Step:
-        return Step(
-            obs=self._by_group(self._obs), features=self._by_group(self._features),
-            last_obs=self._by_group(self._last_obs), last_features=self._by_group(self._last_features),
-            events=self._by_group(self._events), reward=np.zeros(self.num_envs, dtype=np.float32),
-            terminated=self._ended[kernel.TERMINATED], truncated=self._ended[kernel.TRUNCATED],
-            success=self._ended[kernel.SUCCESS],
-        )  # fmt: skip
-
     def _by_group(self, rows: FloatArray) -> list[FloatArray]:
-        """[E, 2, n] → views [g] [E, A_g, n]."""
+        """Return views [g] [E, A_g, n] of rows [E, 2, n]."""
+        # The agents' rows follow each other through the groups.
         ends = np.cumsum([len(group.agents) for group in self.spec.groups]).tolist()
         return [rows[:, end - len(group.agents) : end] for group, end in zip(self.spec.groups, ends, strict=True)]
 
@@ -71,36 +87,35 @@ class GridBatch:
         return self.observe()
 
     def _set_env_hashes(self, base_seed: int) -> None:
-        """`episode_seed` up to its last hash, once per environment."""
+        """Hash `episode_seed` up to its last step, once per environment."""
+        # Python's integers have any size, so they are cut to 64 bits first.
         base = splitmix64(base_seed & _MASK)
         self._streams[:, kernel.ENV_HASH] = [splitmix64(base ^ e) for e in range(self.num_envs)]
 
     def step(self, actions: list[IntArray]) -> Step:
-        """actions: [g] [E, A_g], each in 0..4.
+        """Make one joint step of all environments. actions: [g] [E, A_g], each in 0..4.
 
         Raises:
-            ValueError: wrong shape, or an action out of range (nothing has changed then).
+            ValueError: a shape is wrong, or an action out of range (nothing has changed then).
         """
-        joint = self._joint(actions)
+        shapes = [(self.num_envs, len(group.agents)) for group in self.spec.groups]
+        if (got := [x.shape for x in actions]) != shapes:
+            raise ValueError(f"actions must have shapes {shapes}, got {got}; give one of each agent")
+        # One row per environment, which the kernel takes as int64.
+        joint = np.ascontiguousarray(actions[0] if len(actions) == 1 else np.concatenate(actions, axis=1), np.int64)
         step, table = self._step, self._tables
         bad = kernel.step_all(
             joint, self._state, self._streams,
             table.next_pose, table.trigger, table.start_poses, table.obs, table.features, self._rules, self.n_max,
             self._obs, self._features, self._last_obs, self._last_features, self._events, step.reward, self._ended,
         )  # fmt: skip
+        # The kernel checks before it changes anything.
         if bad >= 0:
             raise ValueError(f"actions must be in 0..4, environment {bad} got {joint[bad].tolist()!r}; fix the policy")
         return step
 
-    def _joint(self, actions: list[IntArray]) -> IntArray:
-        """[g] [E, A_g] → [E, 2]."""
-        wanted = [(self.num_envs, len(group.agents)) for group in self.spec.groups]
-        if (got := [x.shape for x in actions]) != wanted:
-            raise ValueError(f"actions must have shapes {wanted}, got {got}; give one of each agent")
-        return np.ascontiguousarray(actions[0] if len(actions) == 1 else np.concatenate(actions, axis=1), np.int64)
-
     def observe(self) -> Step:
-        """The current views; reward, events and flags are zero."""
+        """Return the current views; reward, events and flags are zero."""
         table = self._tables
         kernel.view_all(self._state, table.obs, table.features, self._rules, self._obs, self._features)
         self._last_obs[:] = self._obs
@@ -111,7 +126,7 @@ class GridBatch:
         return self._step
 
     def reseed(self, base_seed: int) -> None:
-        """New streams from now on: the order of acting in the running episodes, and the starts of those to come.
+        """Start new streams: for the order of acting in the running episodes, and the starts of those to come.
 
         Episode numbers go on, so episode n + 1 of environment e starts from `episode_seed(base_seed, e, n + 1)`.
         """
@@ -121,7 +136,7 @@ class GridBatch:
             self._streams[e, kernel.STREAM] = splitmix64(splitmix64(int(self._streams[e, kernel.ENV_HASH]) ^ episode))
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
-        """`state` int64 [E, 7] and `streams` uint64 [E, 2]."""
+        """Return copies of `state` int64 [E, 7] and `streams` uint64 [E, 2], whose columns `kernel` names."""
         return {"state": self._state.copy(), "streams": self._streams.copy()}
 
     def load_state_dict(self, state: dict[str, NDArray[np.generic]]) -> None:
@@ -141,9 +156,9 @@ class GridBatch:
         self._streams[:] = state["streams"]
 
     def episode_text(self, seed: int, actions: list[IntArray]) -> list[str]:
-        """Play the episode that starts from reset seed `seed` with `actions` ([g] [T, A_g]); a line of text a step."""
+        """Play the episode of reset seed `seed` with `actions` ([g] [T, A_g]); return a line of text per step."""
         game = self._new_game(seed, self.n_max, self.allow_agent_overlap)
         return play(game, np.concatenate(actions, axis=1).tolist())
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""

@@ -17,7 +17,7 @@ Infos = dict[str, dict[str, Any]]
 
 
 class GridEnv(ParallelEnv):  # type: ignore[misc]
-    """Agents `green` and `orange`; actions 0..4.
+    """A grid game with the agents `green` and `orange` and actions 0..4.
 
     Every agent is paid the full team reward, so the team's reward is the *mean* over agents (`task.team_reward: mean`);
     their sum counts everything twice. `infos[agent]` holds "features" and "events" (name to number) and "success".
@@ -25,9 +25,12 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
 
     Args:
         name: of the task.
-        lowest: [O] of the observation; the highest is 1.
+        lowest: [O], lowest values of the observation; the highest are 1.
         n_max: time limit of an episode in steps, then truncation.
         allow_agent_overlap: whether agents may share a cell.
+
+    Raises:
+        ValueError: `n_max` is below 1.
     """
 
     has_success: ClassVar[bool] = True
@@ -47,6 +50,7 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
         self.max_steps, self.allow_agent_overlap = n_max, allow_agent_overlap
         self.observation_spaces = {agent: Box(lowest, np.ones_like(lowest)) for agent in AGENTS}
         self.action_spaces = {agent: Discrete(len(ACTION_NAMES)) for agent in AGENTS}
+        # Random, until the first reset with a seed.
         self._next_seed = int(np.random.SeedSequence().generate_state(1)[0])
         self.game = self._new_game(None)
 
@@ -57,7 +61,7 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
         return self.action_spaces[agent]
 
     def _new_game(self, seed: int | None) -> GridGame:
-        """Without a seed the next one of the sequence that the last seed began."""
+        """Start a game; without a seed it has the next one of the sequence that the last seed began."""
         used = self._next_seed if seed is None else seed
         self._next_seed = splitmix64(used) >> 33
         return self.game_type(used, self.max_steps, self.allow_agent_overlap)
@@ -75,7 +79,7 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
     def step(
         self, actions: dict[str, int]
     ) -> tuple[dict[str, FloatArray], dict[str, float], dict[str, bool], dict[str, bool], Infos]:
-        """One joint step.
+        """Make one joint step.
 
         Raises:
             ValueError: the episode is over, an agent's action is missing or out of range.
@@ -84,8 +88,10 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
             raise ValueError(f"step needs a running episode, the last one ended at step {self.game.clock}; call reset")
         if missing := [agent for agent in AGENTS if agent not in actions]:
             raise ValueError(f"step needs an action of every agent, {missing!r} gave none; add them")
+        # Checked by the game, too: an action out of range is its error.
         outcome = self.game.step([int(actions[agent]) for agent in AGENTS])
         observations, infos = self._observations(), self._infos(outcome.events, outcome.terminated)
+        # PettingZoo's convention: nobody is left when the episode is over.
         if outcome.terminated or outcome.truncated:
             self.agents = []
         return (
@@ -97,11 +103,11 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
         )
 
     def state(self) -> FloatArray:
-        """[2 O]: both agents' own views."""
+        """Return [2 O]: both agents' own views."""
         return np.concatenate([self.game.observation(i) for i in range(len(AGENTS))])
 
     def describe(self) -> str:
-        """The state in one line of text."""
+        """Return the state in one line of text."""
         return self.game.describe()
 
     def _observations(self) -> dict[str, FloatArray]:
@@ -117,9 +123,16 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
 def viewpoint(
     game: GridGame, agent: str, place: Callable[[Cell], str] = "({0[0]},{0[1]})".format, role: str = ""
 ) -> str:
-    """Where the agent itself is, and where its teammate; `place` names a cell."""
-    told = []
+    """Return where an agent is, as "you", and then where its teammate is.
+
+    Args:
+        game: the running episode.
+        agent: whose view it is.
+        place: names a cell.
+        role: what the agent is, put behind its name.
+    """
+    sentences = []
     for name, pose in zip(AGENTS, game.poses, strict=True):
         who = f"You are the {name} agent{role}" if name == agent else f"Your teammate {name} is"
-        told.append((name != agent, f"{who} at {place(pose[:2])} facing {HEADINGS[pose[2]]}."))
-    return " ".join(text for _, text in sorted(told))
+        sentences.append((name != agent, f"{who} at {place(pose[:2])} facing {HEADINGS[pose[2]]}."))
+    return " ".join(sentence for _, sentence in sorted(sentences))

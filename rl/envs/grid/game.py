@@ -1,8 +1,8 @@
-"""A grid game of two agents in plain Python, straight from its rules: oracle of the compiled batch, body of the
-PettingZoo environments.
+"""A grid game of two agents in plain Python, straight from its rules.
 
-It shares with the batch the map and the random numbers (one SplitMix64 stream per episode), and nothing else: it moves
-in coordinates and searches its own distances.
+It is the oracle of the compiled batch and the body of the PettingZoo environments. It shares with the batch the map and
+the random numbers (one SplitMix64 stream per episode), and nothing else: it moves in coordinates and searches its own
+distances.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ class Stream:
         self._state = seed & _MASK
 
     def draw(self) -> int:
+        """Return the next number, in 0..2**64-1."""
         value = splitmix64(self._state)
         self._state = (self._state + _GAMMA) & _MASK
         return value
 
 
 def moved(pose: Pose, action: int, walkable: Walkable) -> Pose:
-    """The pose after an action, other agents ignored."""
+    """Return the pose after an action, other agents ignored."""
     x, y, heading = pose
     if action == TURN_LEFT:
         return x, y, (heading + 3) % 4
@@ -44,11 +45,15 @@ def moved(pose: Pose, action: int, walkable: Walkable) -> Pose:
 
 
 def shortest(pose: Pose, is_there: Callable[[Pose], bool], walkable: Walkable) -> int | None:
-    """Fewest turns and moves from `pose` to where `is_there`, breadth first; None where there is no way."""
+    """Return the fewest turns and moves from `pose` to one that `is_there`, breadth first; None where none leads there.
+
+    Other agents are ignored.
+    """
     seen, frontier, steps = {pose}, [pose], 0
     while frontier:
         if any(map(is_there, frontier)):
             return steps
+        # One more action from everywhere; what was seen before is no news.
         reached = {moved(p, a, walkable) for p in frontier for a in (TURN_LEFT, TURN_RIGHT, FORWARD)}
         frontier = sorted(reached - seen)
         seen.update(frontier)
@@ -58,7 +63,14 @@ def shortest(pose: Pose, is_there: Callable[[Pose], bool], walkable: Walkable) -
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one joint step did. `events` [agent] maps event names to 0 or 1."""
+    """The outcome of one joint step.
+
+    Attributes:
+        events: [agent] event names, each 0 or 1.
+        reward: of the team.
+        terminated: the game is solved.
+        truncated: the time limit is reached, and the game is not solved.
+    """
 
     events: tuple[dict[str, int], dict[str, int]]
     reward: float
@@ -70,6 +82,11 @@ class GridGame(ABC):
     """One episode. All fields are public, so that tests can set up a scene.
 
     The team is paid 1 for each event, 1 for success, and -1/n_max in each step.
+
+    Args:
+        seed: reset seed of the episode.
+        n_max: time limit in steps.
+        allow_agent_overlap: whether agents may share a cell.
     """
 
     start_cells: ClassVar[tuple[Cell, ...]]
@@ -78,83 +95,86 @@ class GridGame(ABC):
     def __init__(self, seed: int, n_max: int, allow_agent_overlap: bool = True) -> None:
         self.n_max, self.allow_agent_overlap = n_max, allow_agent_overlap
         self.stream = Stream(seed)
+        # Two different cells, then the headings; the kernel draws in the same order.
         first = self.stream.draw() % len(self.start_cells)
         second = self.stream.draw() % (len(self.start_cells) - 1)
         cells = self.start_cells[first], self.start_cells[second + (second >= first)]
         self.poses: list[Pose] = [(*cell, self.stream.draw() >> 62) for cell in cells]
-        self.own = [0, 0]  # things handled by each agent
+        self.handled_by = [0, 0]  # number of things that each agent has handled
         self.clock = 0
 
     @abstractmethod
     def walkable(self, x: int, y: int) -> bool:
-        """As things stand now, agents ignored."""
+        """Return whether a cell can be walked on in the current state, agents ignored."""
 
     @abstractmethod
     def handle(self, i: int, cell: Cell) -> str | None:
-        """Agent i interacts with the cell that it faces: the event that comes of it."""
+        """Let agent i interact with the cell that it faces; return the event that comes of it."""
 
     @abstractmethod
     def enter(self, i: int) -> str | None:
-        """Agent i has acted and stands where it stands: the event that comes of that."""
+        """Return the event that comes of the place of agent i, which has just acted."""
 
     @abstractmethod
-    def solved(self) -> bool: ...
+    def solved(self) -> bool:
+        """Return whether the episode has ended with success."""
 
     @abstractmethod
-    def observation(self, i: int) -> FloatArray: ...
+    def observation(self, i: int) -> FloatArray:
+        """Return what agent i observes, float32 [O]."""
 
     @abstractmethod
     def features(self, i: int) -> dict[str, float]:
-        """The named numbers of agent i, in the order of the task's feature specs."""
+        """Return the named numbers of agent i, in the order of the task's feature specs."""
 
     @abstractmethod
     def describe(self) -> str:
-        """The state in one line."""
+        """Return the state in one line."""
 
     def step(self, actions: Sequence[int]) -> Outcome:
-        """Both agents act, one after the other in random order.
+        """Let both agents act, one after the other in random order.
 
         Raises:
-            ValueError: an action outside 0..4.
+            ValueError: an action is outside 0..4.
         """
         for action in actions:
             if action not in range(len(ACTION_NAMES)):
                 raise ValueError(f"an action must be in 0..4, got {action!r}; see the task's action names")
         events = tuple(dict.fromkeys(names, 0) for names in self.event_names)
+        # The highest bit says who acts first.
         first = self.stream.draw() >> 63
         for i in (first, 1 - first):
-            for event in self._act(i, actions[i]):
-                events[i][event] = 1
+            handled = self.handle(i, ahead(self.poses[i])) if actions[i] == INTERACT else None
+            self.handled_by[i] += handled is not None
+            pose = moved(self.poses[i], actions[i], self.walkable)
+            entered = pose[:2] != self.poses[i][:2]
+            # A mate in the way blocks, where agents may not share a cell.
+            if not entered or self.allow_agent_overlap or pose[:2] != self.poses[1 - i][:2]:
+                self.poses[i] = pose
+            for event in (handled, self.enter(i)):
+                if event is not None:
+                    events[i][event] = 1
         self.clock += 1
         done = self.solved()
-        reward = sum(sum(own.values()) for own in events) + int(done) - 1.0 / self.n_max
+        # In integers as far as possible, as in the kernel, so that both round alike.
+        reward = sum(sum(counts.values()) for counts in events) + int(done) - 1.0 / self.n_max
         return Outcome((events[0], events[1]), reward, done, self.clock >= self.n_max and not done)
 
-    def _act(self, i: int, action: int) -> list[str]:
-        event = self.handle(i, ahead(self.poses[i])) if action == INTERACT else None
-        self.own[i] += event is not None
-        self._move(i, action)
-        return [name for name in (event, self.enter(i)) if name is not None]
-
-    def _move(self, i: int, action: int) -> None:
-        pose = moved(self.poses[i], action, self.walkable)
-        entered = pose[:2] != self.poses[i][:2]
-        if entered and not self.allow_agent_overlap and pose[:2] == self.poses[1 - i][:2]:
-            return
-        self.poses[i] = pose
-
     def poses_text(self) -> str:
-        named = zip(AGENTS, self.poses, strict=True)
-        return "; ".join(f"{agent} at ({x},{y}) facing {HEADINGS[heading]}" for agent, (x, y, heading) in named)
+        """Return where both agents are, in words."""
+        agents = zip(AGENTS, self.poses, strict=True)
+        return "; ".join(f"{agent} at ({x},{y}) facing {HEADINGS[heading]}" for agent, (x, y, heading) in agents)
 
 
 def play(game: GridGame, actions: Sequence[Sequence[int]]) -> list[str]:
-    """A line per joint step (action, state after it, events, reward), until the episode or `actions` end."""
+    """Play until the episode or `actions` end; return a line per joint step: action, state after it, events, reward."""
     lines = []
     for pair in actions:
         outcome = game.step(pair)
         acts = ", ".join(f"{a} {ACTION_NAMES[action]}" for a, action in zip(AGENTS, pair, strict=True))
-        events = [f"{a} {name}" for a, own in zip(AGENTS, outcome.events, strict=True) for name, n in own.items() if n]
+        happened = zip(AGENTS, outcome.events, strict=True)
+        events = [f"{agent} {name}" for agent, counts in happened for name, count in counts.items() if count]
+        # An episode may end in its last step with success; that comes first.
         end = " | success" if outcome.terminated else " | time limit" if outcome.truncated else ""
         lines.append(
             f"step {game.clock}: {acts} -> {game.describe()} | events: {', '.join(events) or 'none'}"

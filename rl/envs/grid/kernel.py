@@ -1,9 +1,12 @@
 """The compiled step of a grid game of two agents: E environments in one call, without allocation and without the GIL.
 
-Only look-ups and copies: what an action does and what an agent sees are rows of `grid.Tables`. Random numbers are one
-SplitMix64 stream per episode, started at the episode's reset seed, so that the plain Python game (`grid_game.GridGame`)
-draws the same ones: four at reset (cell of the first agent, cell of the second, heading of the first, heading of the
-second) and one at each step (who acts first).
+There are only look-ups and copies: what an action does and what an agent sees are rows of `map.Tables`. Random numbers
+are one SplitMix64 stream per episode, started at the episode's reset seed, so that the plain Python game
+(`game.GridGame`) draws the same ones: four at reset (cell of the first agent, cell of the second, heading of the first,
+heading of the second) and one at each step (who acts first).
+
+Nothing is imported but numpy and numba, and constants are repeated here: numba renews its cache on disk when this file
+changes, but not when an imported one does.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# Columns of `state` [E, 7]; the two agents' numbers lie side by side.
+# Columns of `state` [E, 7]; the two agents' numbers lie side by side. OWN: number of things that the agent has handled.
 POSE, OWN, FLAGS, CLOCK, EPISODE = 0, 2, 4, 5, 6
 STATE_COLUMNS = 7
 # Columns of `streams` [E, 2]: the state of the running episode's stream; the hash that episode seeds come from.
@@ -27,7 +30,7 @@ WIDTH, DIST_MATE, OWN_HANDLED, GOAL_CELL, ALL_FLAGS, OVERLAP = 0, 1, 2, 3, 4, 5
 
 @njit(nogil=True, cache=True, inline="always")
 def mix(x):  # type: ignore[no-untyped-def]
-    """`rl.task.splitmix64`, on unsigned 64-bit numbers."""
+    """Return `rl.task.splitmix64` of x, on unsigned 64-bit numbers."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -36,7 +39,7 @@ def mix(x):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, inline="always")
 def draw(streams, e):  # type: ignore[no-untyped-def]
-    """The next 64-bit number of environment e's stream."""
+    """Return the next 64-bit number of environment e's stream."""
     x = streams[e, STREAM]
     streams[e, STREAM] = x + np.uint64(0x9E3779B97F4A7C15)
     return mix(x)
@@ -44,8 +47,10 @@ def draw(streams, e):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def start_episode(e, state, streams, start_poses):  # type: ignore[no-untyped-def]
-    """Reset environment e to the start of episode `state[e, EPISODE]`. start_poses: [cells], heading 0."""
+    """Reset environment e to the start of episode `state[e, EPISODE]`; start_poses are [cells], heading 0."""
+    # The reset seed of the episode, `rl.task.episode_seed`.
     streams[e, STREAM] = mix(streams[e, ENV_HASH] ^ np.uint64(state[e, EPISODE])) >> np.uint64(33)
+    # Two different cells, then the headings.
     cells = np.uint64(len(start_poses))
     first = np.int64(draw(streams, e) % cells)
     second = np.int64(draw(streams, e) % (cells - np.uint64(1)))
@@ -62,8 +67,10 @@ def write_view(e, state, obs_table, feature_table, rules, obs, features):  # typ
     """Fill rows e of obs [E, 2, O] and features [E, 2, K] from the state."""
     flags, width = state[e, FLAGS], rules[WIDTH]
     cell_0, cell_1 = state[e, POSE] >> 2, state[e, POSE + 1] >> 2
+    # Manhattan distance of the two cells.
     apart = abs(cell_0 // width - cell_1 // width) + abs(cell_0 % width - cell_1 % width)
     for i in range(2):
+        # The mate's pose is what the mate sees of itself: the first numbers of its own row.
         pose, mate = state[e, POSE + i], state[e, POSE + 1 - i]
         for k in range(POSE_SIZE):
             obs[e, i, k] = obs_table[i, flags, pose, k]
@@ -78,7 +85,10 @@ def write_view(e, state, obs_table, feature_table, rules, obs, features):  # typ
 
 @njit(nogil=True, cache=True, inline="always")
 def act(e, first, actions, state, next_pose, trigger, rules, events):  # type: ignore[no-untyped-def]
-    """Both agents act, `first` before the other; fills events and returns how many happened and whether one is home."""
+    """Let both agents act, `first` before the other, and fill events.
+
+    Returns the number of events and whether an agent is on the goal cell.
+    """
     count = 0
     home = False
     for i in range(2):
@@ -88,17 +98,21 @@ def act(e, first, actions, state, next_pose, trigger, rules, events):  # type: i
         i = first if turn == 0 else 1 - first
         action, pose = actions[e, i], state[e, POSE + i]
         flags = state[e, FLAGS]
+        # What has been handled gives nothing more.
         bit = trigger[i, pose, action] & ~flags
         if bit != 0:
             state[e, FLAGS] = flags | bit
             state[e, OWN + i] += 1
             events[e, i, HANDLED] = 1.0
             count += 1
+        # An action either handles or moves, so the flags from before will do.
         target = next_pose[flags, pose, action]
+        # A mate in the way blocks, where agents may not share a cell.
         blocked = rules[OVERLAP] == 0 and target >> 2 != pose >> 2 and target >> 2 == state[e, POSE + 1 - i] >> 2
         if blocked:
             target = pose
         state[e, POSE + i] = target
+        # Arriving together is credited once, to who acts first.
         if target >> 2 == rules[GOAL_CELL] and not home:
             home = True
             events[e, i, GOAL_REACHED] = 1.0
@@ -108,7 +122,7 @@ def act(e, first, actions, state, next_pose, trigger, rules, events):  # type: i
 
 @njit(nogil=True, cache=True)
 def first_bad_action(actions):  # type: ignore[no-untyped-def]
-    """Index of the first environment with an action outside 0..4, -1 if there is none."""
+    """Return the index of the first environment with an action outside 0..4, -1 if there is none."""
     for e in range(actions.shape[0]):
         for i in range(2):
             if actions[e, i] < 0 or actions[e, i] >= N_ACTIONS:
@@ -136,7 +150,11 @@ def step_all(  # type: ignore[no-untyped-def]
     reward,
     ended,
 ):
-    """One joint step of all environments with auto-reset; see `grid_batch` for shapes.
+    """Make one joint step of all environments, with auto-reset.
+
+    Shapes are actions [E, 2], obs and last_obs [E, 2, O], features and last_features [E, 2, K], events [E, 2, V],
+    reward [E], ended [3, E]; tables are those of `map.Tables`, state, streams and rules those at the top. What is
+    written: obs and features of the state to act from next, last_obs and last_features of s', before auto-reset.
 
     Returns -1, or the index of the first environment with an action out of range (nothing has been changed then).
     """
@@ -148,10 +166,12 @@ def step_all(  # type: ignore[no-untyped-def]
         count, home = act(e, first, actions, state, next_pose, trigger, rules, events)
         done = home or state[e, FLAGS] == rules[ALL_FLAGS]
         state[e, CLOCK] += 1
+        # The goal on the last step terminates and does not truncate.
         late = state[e, CLOCK] >= n_max and not done
         reward[e] = count + np.int64(done) - 1.0 / n_max
         ended[TERMINATED, e] = ended[SUCCESS, e] = done
         ended[TRUNCATED, e] = late
+        # s' first, then the state to act from next, which is s' itself where the episode goes on.
         write_view(e, state, obs_table, feature_table, rules, last_obs, last_features)
         if done or late:
             state[e, EPISODE] += 1

@@ -12,31 +12,29 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from ....errors import CosignalError, EnvironmentLost, SnapshotError
 from ...task import ActionArray, Step, new_step, unmoved
 from ..config import TaskConfig
-from .batch import MAX_LOSSES, check_actions, log_loss
+from .batch import MAX_LOSSES, log_loss
 from .shared_memory import copy_rows
-from .worker_host import Arrays
-from .worker_process import Child, Reply, end_all
+from .translator import check_actions, state_pairs
+from .worker_host import Arrays, Request
+from .worker_process import Answer, Child, end_all
 
 _MASK = (1 << 64) - 1
 
 
-def _nothing(_: Child) -> Arrays:
-    return {}
-
-
 class ProcessTask:
     """A `BatchedTask` over environments in `config.workers` processes, or `num_envs` where those are fewer.
+
+    Args:
+        config: names the environment, and says how long a process may take.
+        num_envs: E.
 
     Raises:
         ConfigError: the environment cannot be built or batched.
@@ -48,6 +46,7 @@ class ProcessTask:
     def __init__(self, config: TaskConfig, num_envs: int) -> None:
         self.num_envs, self._base_seed = num_envs, 0
         workers = min(config.workers, num_envs)
+        # Slices of the batch, as equal as they can be.
         bounds = [num_envs * k // workers for k in range(workers + 1)]
         self._children = [Child(config, slice(start, end)) for start, end in pairwise(bounds)]
         self._finalizer = weakref.finalize(self, end_all, self._children)  # at exit, too
@@ -57,21 +56,11 @@ class ProcessTask:
             specs = [child.ready() for child in self._children]
             self.spec = specs[0]
             self._step = new_step(self.spec, num_envs)
+            self._pairs = state_pairs(self._step)
             self.reset(0)
         except BaseException:
             self.close()
             raise
-
-    @property
-    def _pairs(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """(array of s, the same of s')."""
-        names = [field.name for field in fields(self._step) if field.name.startswith("last_")]
-        return [
-            pair
-            for last in names
-            if getattr(self._step, last) is not None
-            for pair in zip(getattr(self._step, last.removeprefix("last_")), getattr(self._step, last), strict=True)
-        ]
 
     # ------------------------------------------------------------ playing
 
@@ -80,62 +69,61 @@ class ProcessTask:
         self._base_seed = base_seed & _MASK
         for child in self._children:
             child.block.episodes[:] = 0
-        self._told("begin", base_seed=self._base_seed)
-        return self._fresh()
+        self._ask_until_answered(self._children, {"do": "begin", "base_seed": self._base_seed})
+        return self._copy_all()
 
-    def _fresh(self) -> Step:
-        """All environments as they are in their processes."""
+    def _copy_all(self) -> Step:
+        """Take over the state of all environments from their processes."""
         for child in self._children:
             copy_rows(child.block.step, self._step, child.rows)
             child.restarted = False
         return self.observe()
 
     def step(self, actions: list[ActionArray]) -> Step:
-        """actions: [g] [E, A_g], each in 0..n_actions-1; or [E, A_g, k], clipped to -1..1.
+        """Make one joint step. actions: [g] [E, A_g], each in 0..n_actions-1; or [E, A_g, k], clipped to -1..1.
 
         Raises:
-            ValueError: wrong shape, or an action out of range (nothing has changed then).
+            ValueError: a shape is wrong, or an action out of range (nothing has changed then).
             ConfigError: the environment does not give a feature that it declares.
         """
         check_actions(self.spec, self.num_envs, actions)
-        stepped = [child for child in self._children if not child.restarted]
-        for child in stepped:
-            for mine, chosen in zip(child.block.actions, actions, strict=True):
-                mine[:] = chosen[child.rows]
-        self._ask(stepped, "step")
+        running = [child for child in self._children if not child.restarted]
+        for child in running:
+            for ours, chosen in zip(child.block.actions, actions, strict=True):
+                ours[:] = chosen[child.rows]
+        self._ask(running, {"do": "step"})
+        step = self._step
         for child in self._children:
-            if child.restarted:
-                self._lose(child)
-            else:
+            rows = child.rows
+            if not child.restarted:
                 child.losses = 0
-                copy_rows(child.block.step, self._step, child.rows)
-        return self._step
-
-    def _lose(self, child: Child) -> None:
-        """The step that a process did not finish; its environments stand at the beginning of other episodes now."""
-        step, rows = self._step, child.rows
-        before = [now[rows].copy() for now, _ in self._pairs]
-        copy_rows(child.block.step, step, rows)  # of `begin`: reward, events and flags are zero
-        for (_, last), state in zip(self._pairs, before, strict=True):
-            last[rows] = state
-        assert step.lost is not None
-        step.lost[rows] = step.truncated[rows] = True
-        child.restarted = False
+                copy_rows(child.block.step, step, rows)
+                continue
+            # The process did not finish this step. Its environments are at the beginning of other episodes now, which
+            # the block shows with reward, events and flags zero; s' is s.
+            before = [now[rows].copy() for now, _ in self._pairs]
+            copy_rows(child.block.step, step, rows)
+            for (_, last), state in zip(self._pairs, before, strict=True):
+                last[rows] = state
+            assert step.lost is not None
+            step.lost[rows] = step.truncated[rows] = True
+            child.restarted = False
+        return step
 
     def observe(self) -> Step:
-        """The current views; reward, events and flags are zero."""
+        """Return the current views; reward, events and flags are zero."""
         return unmoved(self._step, self._pairs)
 
     def reseed(self, base_seed: int) -> None:
-        """New seeds for the episodes to come, see `PettingZooTask.reseed`."""
+        """Set new seeds for the episodes to come, see `PettingZooTask.reseed`."""
         self._base_seed = base_seed & _MASK
-        self._told("reseed", base_seed=self._base_seed)
+        self._ask_until_answered(self._children, {"do": "reseed", "base_seed": self._base_seed})
 
     # ------------------------------------------------------------ state
 
     def state_dict(self) -> Arrays:
-        """As one `PettingZooTask` over all environments would give it."""
-        states = [payload for _, payload in self._told("state")]
+        """Return the state that one `PettingZooTask` over all environments would give."""
+        states = [arrays for _, arrays in self._ask_until_answered(self._children, {"do": "state"})]
         longest = max(state["actions"].shape[1] for state in states)
         for state in states:
             missing = longest - state["actions"].shape[1]
@@ -146,7 +134,7 @@ class ProcessTask:
         }
 
     def load_state_dict(self, state: Arrays) -> None:
-        """Of a `PettingZooTask`, or of any number of processes. Environments play their episodes again.
+        """Continue from the state of a `PettingZooTask`, or of any number of processes; episodes are played again.
 
         Raises:
             SnapshotError: arrays are missing or of another task or number of environments, or the replay differs.
@@ -162,52 +150,67 @@ class ProcessTask:
         def share(child: Child) -> Arrays:
             return {name: x if name == "base_seed" else x[child.rows] for name, x in state.items()}
 
-        self._told("load", share, steps=1 + int(lengths.max()))
-        self._fresh()
+        self._ask_until_answered(self._children, {"do": "load"}, share, steps=1 + int(lengths.max()))
+        self._copy_all()
 
     def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
-        """Play the episode that starts from reset seed `seed` with `actions` ([g] [T, A_g] or [T, A_g, k]); a line of
-        text a step."""
-        played = {str(g): chosen for g, chosen in enumerate(actions)}
-        reply, _ = self._told("text", lambda _: played, first_only=True, steps=1 + len(actions[0]), seed=seed)[0]
-        lines: list[str] = reply["lines"]
-        return lines
+        """Play the episode of reset seed `seed` with `actions`, [g] [T, A_g] or [T, A_g, k]; return a line per step."""
+        arrays = {str(g): chosen for g, chosen in enumerate(actions)}
+        [(reply, _)] = self._ask_until_answered(
+            self._children[:1], {"do": "text", "seed": seed}, lambda _: arrays, steps=1 + len(actions[0])
+        )
+        return reply["lines"]
 
     # ------------------------------------------------------------ processes
 
-    def _told(
-        self, do: str, payload: Callable[[Child], Arrays] = _nothing, first_only: bool = False, **more: Any
-    ) -> list[Reply]:
-        """Replies of all processes, or of the first one. Those that fail are started again and asked again."""
-        children = self._children[:1] if first_only else self._children
-        found: dict[Child, Reply] = {}
-        while missing := [child for child in children if child not in found]:
-            found |= self._ask(missing, do, payload, **more)
-        return [found[child] for child in children]
+    def _ask_until_answered(
+        self,
+        children: Sequence[Child],
+        request: Request,
+        arrays: Callable[[Child], Arrays] = lambda _: {},
+        steps: int = 1,
+    ) -> list[Answer]:
+        """Return the answers of `children`; those that fail are started again and asked again."""
+        answers: dict[Child, Answer] = {}
+        while missing := [child for child in children if child not in answers]:
+            answers |= self._ask(missing, request, arrays, steps)
+        return [answers[child] for child in children]
 
     def _ask(
-        self, children: Sequence[Child], do: str, payload: Callable[[Child], Arrays] = _nothing, **more: Any
-    ) -> dict[Child, Reply]:
-        """Replies of those that do not fail; the others are started again. A CosignalError is raised when all have
-        answered, so that no late answer meets the next question."""
+        self,
+        children: Sequence[Child],
+        request: Request,
+        arrays: Callable[[Child], Arrays] = lambda _: {},
+        steps: int = 1,
+    ) -> dict[Child, Answer]:
+        """Return the answers of those that do not fail; the others are started again.
+
+        Raises:
+            CosignalError: a process answered with it. It is raised when all have answered, so that no late answer meets
+                the next question.
+        """
         for child in children:
-            child.ask(do, payload=payload(child), **more)
-        answers = [(child, child.answer()) for child in children]
-        for _, answer in answers:
-            if isinstance(answer, CosignalError):
-                raise answer
-        found = {}
-        for child, answer in answers:
-            if isinstance(answer, OSError):
-                self._restart(child, answer)
-            elif isinstance(answer, tuple):
-                found[child] = answer
-                for env, words in answer[0]["losses"]:
-                    log_loss(env, words)
-        return found
+            child.ask(request, arrays(child), steps)
+        replies = [(child, child.answer()) for child in children]
+        for _, reply in replies:
+            if isinstance(reply, CosignalError):
+                raise reply
+        answers = {}
+        for child, reply in replies:
+            if isinstance(reply, OSError):
+                self._restart(child, reply)
+            elif isinstance(reply, tuple):
+                answers[child] = reply
+                for env, error in reply[0]["losses"]:
+                    log_loss(env, error)
+        return answers
 
     def _restart(self, child: Child, error: Exception) -> None:
-        """New environments that begin the next episodes, in a new process. A start that fails counts as a loss, too."""
+        """Begin the next episodes with new environments, in a new process. A start that fails counts as a loss, too.
+
+        Raises:
+            EnvironmentLost: this is the loss number MAX_LOSSES in a row.
+        """
         if not self._finalizer.alive:
             raise error  # closed
         child.restarted = True
@@ -227,7 +230,7 @@ class ProcessTask:
                 child.launch()
                 child.ready()
                 child.block.episodes[:] = episodes
-                child.ask("begin", base_seed=self._base_seed)
+                child.ask({"do": "begin", "base_seed": self._base_seed})
                 answer = child.answer()
             except (OSError, CosignalError) as again:
                 answer = again

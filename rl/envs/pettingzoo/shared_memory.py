@@ -10,7 +10,6 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -23,7 +22,8 @@ ALIGNMENT = 64  # bytes, a cache line
 
 
 def new_memory() -> int:
-    """The descriptor of an empty file without a name; whoever maps it gives it a size."""
+    """Return the descriptor of an empty file without a name; whoever maps it gives it a size."""
+    # Elsewhere a file that is deleted while it is open does as well.
     if sys.platform == "linux":
         return os.memfd_create("cosignal")
     else:
@@ -32,10 +32,20 @@ def new_memory() -> int:
 
 
 class Block:
-    """`step` and `actions` ([g] [N, A_g] or [N, A_g, k]) of N environments and their `episodes` [N], in `memory`.
+    """The arrays that a parent and one worker process share.
 
     Both processes make one of the same memory and spec, and see each other's writes at once: only one may write at a
     time, which their messages see to.
+
+    Args:
+        memory: descriptor from `new_memory`.
+        spec: of the task.
+        num_envs: N, environments of the worker.
+
+    Attributes:
+        step: of the N environments.
+        actions: [g] [N, A_g] or [N, A_g, k].
+        episodes: [N], numbers of the running episodes.
     """
 
     def __init__(self, memory: int, spec: TaskSpec, num_envs: int) -> None:
@@ -44,38 +54,35 @@ class Block:
             np.zeros((num_envs, len(group.agents), *group.action_shape), group.action_dtype) for group in spec.groups
         ]
         episodes = np.zeros(num_envs, np.int64)
-        arrays = [*flat(template), *actions, episodes]
-        views = iter(_mapped(memory, arrays))
-        self.step = _filled(template, views)
-        self.actions: list[ActionArray] = [next(views) for _ in actions]
-        self.episodes: NDArray[np.int64] = next(views)
+        # In one order, by which both processes lay them out.
+        arrays = iter(_mapped(memory, [*flat(template), *actions, episodes]))
+
+        def taken(value: Any) -> Any:
+            """Return mapped arrays in the place of a field's; None stays None."""
+            if value is None:
+                return None
+            return [next(arrays) for _ in value] if isinstance(value, list) else next(arrays)
+
+        self.step = Step(**{field.name: taken(getattr(template, field.name)) for field in fields(template)})
+        self.actions: list[ActionArray] = [next(arrays) for _ in actions]
+        self.episodes: NDArray[np.int64] = next(arrays)
 
 
 def flat(step: Step) -> list[NDArray[Any]]:
-    """All arrays of a step, in the order of its fields; those that are None are left out."""
+    """Return all arrays of a step, in the order of its fields; those that are None are left out."""
     values = [getattr(step, field.name) for field in fields(step)]
     return [array for value in values if value is not None for array in (value if isinstance(value, list) else [value])]
 
 
 def copy_rows(source: Step, target: Step, rows: slice) -> None:
-    """All of `source`, some environments, into those rows of `target`."""
+    """Copy all of `source`, some environments, into those rows of `target`."""
     for theirs, ours in zip(flat(source), flat(target), strict=True):
         ours[rows] = theirs
 
 
-def _filled(template: Step, arrays: Iterator[NDArray[Any]]) -> Step:
-    """A step of the same fields with these arrays."""
-
-    def taken(value: Any) -> Any:
-        if value is None:
-            return None
-        return [next(arrays) for _ in value] if isinstance(value, list) else next(arrays)
-
-    return Step(**{field.name: taken(getattr(template, field.name)) for field in fields(template)})
-
-
 def _mapped(memory: int, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Arrays of the same shapes, one behind the other in the memory."""
+    """Return arrays of the same shapes, one behind the other in the memory."""
+    # Rounded up, so that two arrays share no cache line.
     sizes = [-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays]
     starts = np.cumsum([0, *sizes]).tolist()
     length = starts[-1] + ALIGNMENT  # an empty array at the end begins inside, too

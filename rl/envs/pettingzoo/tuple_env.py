@@ -19,10 +19,10 @@ Counts = list[dict[str, int]]  # by agent number: how often each event happened
 
 
 class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
-    """Agents are `agent_0`, `agent_1`, …; `infos[agent]` holds "events" after a step.
+    """The ParallelEnv. Agents are `agent_0`, `agent_1`, …; `infos[agent]` holds "events" after a step.
 
     Args:
-        inner: its `step` takes a list of actions and returns lists; it has no time limit.
+        inner: the Gymnasium environment; its `step` takes a list of actions and returns lists. It has no time limit.
         name: of the task.
         n_max: time limit of an episode in steps, then truncation.
     """
@@ -44,6 +44,7 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         return space
 
     def number(self, agent: str) -> int:
+        """Return the place of an agent in the tuples."""
         return self.possible_agents.index(agent)
 
     def _by_agent(self, values: Sequence[Any]) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
     def step(
         self, actions: dict[str, int]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """One joint step.
+        """Make one joint step.
 
         Raises:
             ValueError: the episode is over.
@@ -70,10 +71,12 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         if not self.agents:
             raise ValueError(f"step needs a running episode, the last one ended at step {self.clock}; call reset")
         choices = [int(actions[agent]) for agent in self.agents]
-        before = self.before(choices)
+        before = self.before_step(choices)
+        # Upstream takes and returns one entry per agent.
         observations, rewards, terminated, _, _ = self.inner.step(choices)
-        events = self.happened(before, rewards)
+        events = self.events_of_step(before, rewards)
         self.clock += 1
+        # The limit is kept here, since upstream would report it as termination.
         truncated = not terminated and self.clock >= self.n_max
         if terminated or truncated:
             self.agents = []
@@ -86,12 +89,12 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         )
 
     @abstractmethod
-    def before(self, choices: list[int]) -> Any:
-        """What `happened` must know of the state in which the agents make these choices."""
+    def before_step(self, choices: list[int]) -> Any:
+        """Copy what `events_of_step` must know of the state in which the agents make these choices."""
 
     @abstractmethod
-    def happened(self, before: Any, rewards: Sequence[float]) -> Counts:
-        """The events of the step that has just been made."""
+    def events_of_step(self, before: Any, rewards: Sequence[float]) -> Counts:
+        """Return the events of the step that has just been made, from what `before_step` copied."""
 
     def close(self) -> None:
         self.inner.close()

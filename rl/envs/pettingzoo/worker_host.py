@@ -1,6 +1,6 @@
 """A process that hosts some environments of a batch: `python -m cosignal.rl.envs.pettingzoo.worker_host PIPE MEMORY`.
 
-PIPE and MEMORY are open files that `process_child` hands over. Requests and replies are JSON, one at a time; a state
+PIPE and MEMORY are open files that `worker_process` hands over. Requests and replies are JSON, one at a time; a state
 and the actions of an episode go with them as one more message (safetensors). Arrays of a step lie in the memory. What
 an environment prints goes to standard error.
 
@@ -13,10 +13,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,101 +25,128 @@ from safetensors.numpy import load, save
 from ....errors import CosignalError
 from ...processes import leave_with_parent
 from ..config import TaskConfig
-from ..load_env import wrapped_task
+from ..load_env import pettingzoo_task
 from .shared_memory import Block, copy_rows
 
 LAST_WORD_S = 2.0  # after the parent's patience has ended
-Message = dict[str, Any]
+EVERY_ROW = slice(None)
 Arrays = dict[str, NDArray[np.generic]]
+Verb = Literal["step", "begin", "reseed", "state", "load", "text"]
+
+
+class Setup(TypedDict):
+    """The first request: what to host."""
+
+    task: dict[str, Any]  # a `TaskConfig`
+    num_envs: int
+    first_env: int
+    within_s: float  # the parent waits so long
+
+
+class Request(TypedDict, total=False):
+    """Any later request."""
+
+    do: Verb
+    base_seed: int  # for begin and reseed
+    seed: int  # for text
+    within_s: float  # the parent waits so long
+
+
+class Reply(TypedDict, total=False):
+    """A reply. One to the setup has a spec, one to `text` has lines, and a failure has an error."""
+
+    losses: list[tuple[int, str]]  # (environment, error) of those that raised since the last reply
+    spec: dict[str, Any]  # a `TaskSpec`
+    lines: list[str]
+    error: str  # name of a class in `errors`
+    message: str
 
 
 class Host:
-    """The environments of this process and what may be asked about them. `losses`: (environment, error) of those that
-    raised since the last reply."""
+    """The environments of this process, and the answers to requests about them.
 
-    def __init__(self, memory: int, setup: Message) -> None:
+    Attributes:
+        task: the batch.
+        block: what the parent sees of it.
+        losses: (environment, error) of those that raised since the last reply.
+    """
+
+    def __init__(self, memory: int, setup: Setup) -> None:
         self.losses: list[tuple[int, str]] = []
-        self.payload: Arrays = {}
         config, num_envs = TaskConfig.model_validate(setup["task"]), setup["num_envs"]
-        self.task = wrapped_task(
-            config, num_envs, setup["first_env"], lambda env, words: self.losses.append((env, words))
+        self.task = pettingzoo_task(
+            config, num_envs, setup["first_env"], lambda env, error: self.losses.append((env, error))
         )
         self.block = Block(memory, self.task.spec, num_envs)
-        self.answers: dict[str, Callable[[Message], Message]] = {
-            "step": self._step, "begin": self._begin, "reseed": self._reseed, "state": self._state,
-            "load": self._load, "text": self._text,
-        }  # fmt: skip
 
-    def answer(self, request: Message) -> Message:
-        reply = self.answers[request["do"]](request)
-        self.block.episodes[:] = self.task.episodes
-        return reply
-
-    def _show(self) -> Message:
-        copy_rows(self.task.observe(), self.block.step, slice(None))
-        return {}
-
-    def _step(self, _: Message) -> Message:
-        copy_rows(self.task.step(self.block.actions), self.block.step, slice(None))
-        return {}
-
-    def _begin(self, request: Message) -> Message:
-        self.task.begin(request["base_seed"], self.block.episodes.tolist())
-        return self._show()
-
-    def _reseed(self, request: Message) -> Message:
-        self.task.reseed(request["base_seed"])
-        return {}
-
-    def _state(self, _: Message) -> Message:
-        self.payload = self.task.state_dict()
-        return {"payload": True}
-
-    def _load(self, _: Message) -> Message:
-        self.task.load_state_dict(self.payload)
-        return self._show()
-
-    def _text(self, request: Message) -> Message:
-        actions = [self.payload[str(g)] for g in range(len(self.payload))]
-        return {"lines": self.task.episode_text(request["seed"], actions)}
+    def answer(self, request: Request, arrays: Arrays) -> tuple[Reply, Arrays]:
+        """Do what a request asks, given the arrays that came with it; return the reply and its arrays."""
+        task, block = self.task, self.block
+        reply: Reply = {}
+        payload: Arrays = {}
+        match request["do"]:
+            case "step":
+                copy_rows(task.step(block.actions), block.step, EVERY_ROW)
+            case "begin":
+                task.begin(request["base_seed"], block.episodes.tolist())
+                copy_rows(task.observe(), block.step, EVERY_ROW)
+            case "reseed":
+                task.reseed(request["base_seed"])
+            case "state":
+                payload = task.state_dict()
+            case "load":
+                task.load_state_dict(arrays)
+                copy_rows(task.observe(), block.step, EVERY_ROW)
+            case "text":
+                actions = [arrays[str(g)] for g in range(len(arrays))]
+                reply["lines"] = task.episode_text(request["seed"], actions)
+        block.episodes[:] = task.episodes
+        return reply, payload
 
 
 def serve(pipe: Connection, memory: int) -> None:
     """Answer until the parent hangs up (EOFError). The first request is the setup."""
+    setup: Setup
+    request: Request
+    reply: Reply
     setup, _ = receive(pipe)
+    # Building environments may hang, as any step may.
     with _ended_by_the_kernel(setup["within_s"]):
         try:
             host = Host(memory, setup)
         except CosignalError as error:
-            send(pipe, _told(error), {})
+            send(pipe, _failure(error), {})
             return
-    send(pipe, {"spec": host.task.spec.model_dump(), "losses": host.losses}, {})
+    reply = {"spec": host.task.spec.model_dump(), "losses": host.losses}
+    send(pipe, reply, {})
     try:
         while True:
-            _serve_one(pipe, host)
+            request, arrays = receive(pipe)
+            host.losses.clear()
+            payload: Arrays = {}
+            with _ended_by_the_kernel(request["within_s"]):
+                try:
+                    reply, payload = host.answer(request, arrays)
+                except CosignalError as error:
+                    reply = _failure(error)
+            # Also with an error: what raised before it must be told.
+            reply["losses"] = host.losses
+            send(pipe, reply, payload)
     finally:
         with _ended_by_the_kernel(0.0), suppress(Exception):
             host.task.close()
 
 
-def _serve_one(pipe: Connection, host: Host) -> None:
-    request, host.payload = receive(pipe)
-    host.losses.clear()
-    with _ended_by_the_kernel(request["within_s"]):
-        try:
-            reply = host.answer(request)
-        except CosignalError as error:
-            reply = _told(error)
-    send(pipe, reply | {"losses": host.losses}, host.payload if reply.get("payload") else {})
-
-
-def _told(error: CosignalError) -> Message:
+def _failure(error: CosignalError) -> Reply:
     return {"error": type(error).__name__, "message": str(error), "losses": []}
 
 
 @contextmanager
 def _ended_by_the_kernel(within_s: float) -> Iterator[None]:
-    """Where C code hangs and holds the interpreter, no thread of ours can notice that the parent is gone."""
+    """Let the kernel end this process where the block takes longer than the parent waits.
+
+    Where C code hangs and holds the interpreter, no thread of ours can notice that the parent is gone.
+    """
     signal.setitimer(signal.ITIMER_REAL, within_s + LAST_WORD_S)
     try:
         yield
@@ -127,20 +154,21 @@ def _ended_by_the_kernel(within_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def send(pipe: Connection, message: Message, payload: Arrays) -> None:
-    """A message and the arrays that go with it."""
-    pipe.send_bytes(json.dumps(message | {"payload": bool(payload)}).encode())
-    if payload:
-        pipe.send_bytes(save({name: np.ascontiguousarray(array) for name, array in payload.items()}))
+def send(pipe: Connection, message: Mapping[str, Any], arrays: Arrays) -> None:
+    """Send a message and the arrays that go with it."""
+    pipe.send_bytes(json.dumps({**message, "payload": bool(arrays)}).encode())
+    if arrays:
+        pipe.send_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
-def receive(pipe: Connection) -> tuple[Message, Arrays]:
-    """What `send` sent."""
-    message: Message = json.loads(pipe.recv_bytes())
+def receive(pipe: Connection) -> tuple[Any, Arrays]:
+    """Receive a message and the arrays that go with it."""
+    message = json.loads(pipe.recv_bytes())
     return message, load(pipe.recv_bytes()) if message["payload"] else {}
 
 
 def main(pipe: int, memory: int) -> None:
+    """Serve on two open files, given by their descriptors."""
     leave_with_parent()
     for descriptor in (pipe, memory):  # what an environment starts must not keep them open
         os.set_inheritable(descriptor, False)

@@ -1,4 +1,4 @@
-"""The parent's side of one process that hosts environments (`process_host`).
+"""The parent's side of one process that hosts environments (`worker_host`).
 
 The child runs in a session of its own, so that Ctrl-C in a terminal does not reach it and so that what its environments
 start can be ended with it. It gets our import path, one thread and no API keys. Plain `subprocess` and not
@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
 
 from .... import errors
 from ....errors import CosignalError
@@ -24,21 +23,27 @@ from ...processes import child_environment, module_command
 from ...task import TaskSpec
 from ..config import TaskConfig
 from .shared_memory import Block, new_memory
-from .worker_host import Arrays, Message, receive, send
+from .worker_host import Arrays, Reply, Request, Setup, receive, send
 
-START_TIMEOUT_S = (
-    180.0  # imports take seconds, on a busy machine many; and each environment may need its step_timeout_s
-)
+# Imports take seconds, on a busy machine many; each environment may need its step_timeout_s on top.
+START_TIMEOUT_S = 180.0
 CLOSE_TIMEOUT_S = 3.0
 STDERR = 2
-Reply = tuple[Message, Arrays]
+
+Answer = tuple[Reply, Arrays]
 
 
 class Child:
-    """One process with environments `rows` of the batch. `block` is shared with it, once it is ready.
+    """One process with some environments of the batch.
 
-    `losses`: restarts in a row, without a finished step between them. `restarted`: its environments have begun episodes
-    that nobody has been told of.
+    Args:
+        config: of the task.
+        rows: environments of the batch that it hosts.
+
+    Attributes:
+        block: the arrays that are shared with it, once it is ready.
+        losses: restarts in a row, without a finished step between them.
+        restarted: whether its environments have begun episodes that nobody has been told of.
     """
 
     def __init__(self, config: TaskConfig, rows: slice) -> None:
@@ -52,19 +57,35 @@ class Child:
 
     def launch(self) -> None:
         """Start the process; `ready` waits until it is up."""
+        # The pipe and the memory are inherited as open files.
         ours, theirs = socket.socketpair()
         self._pipe, self._memory = Connection(ours.detach()), new_memory()
         with theirs:
             handed = theirs.fileno(), self._memory
             self._process = subprocess.Popen(
-                module_command("cosignal.rl.envs.pettingzoo.worker_host", *map(str, handed)), pass_fds=handed,
-                stdin=subprocess.DEVNULL, stdout=STDERR, env=child_environment(), start_new_session=True,
-            )  # fmt: skip
-        setup = {"task": self.config.model_dump(), "num_envs": self.num_envs, "first_env": self.rows.start}
-        self._send(START_TIMEOUT_S + self.num_envs * self.config.step_timeout_s, setup, {})
+                module_command("cosignal.rl.envs.pettingzoo.worker_host", *map(str, handed)),
+                pass_fds=handed,
+                stdin=subprocess.DEVNULL,
+                stdout=STDERR,
+                env=child_environment(),
+                start_new_session=True,
+            )
+        within_s = START_TIMEOUT_S + self.num_envs * self.config.step_timeout_s
+        setup: Setup = {
+            "task": self.config.model_dump(),
+            "num_envs": self.num_envs,
+            "first_env": self.rows.start,
+            "within_s": within_s,
+        }
+        self._send(within_s, setup, {})
 
     def ready(self) -> TaskSpec:
-        """Raises what `answer` may give, OSError or CosignalError."""
+        """Wait until the environments are built; return the task's spec.
+
+        Raises:
+            OSError: the process has ended, or does not answer in time.
+            CosignalError: the environments cannot be built.
+        """
         answer = self.answer()
         if isinstance(answer, Exception):
             raise answer
@@ -74,35 +95,38 @@ class Child:
         self._memory = -1
         return spec
 
-    def ask(self, do: str, steps: int = 1, payload: Arrays | None = None, **more: Any) -> None:
+    def ask(self, request: Request, arrays: Arrays | None = None, steps: int = 1) -> None:
         """Send a request that takes up to `steps` joint steps; `answer` must be called next."""
-        self._send(steps * self.config.step_timeout_s, {"do": do, **more}, payload or {})
+        within_s = steps * self.config.step_timeout_s
+        self._send(within_s, {**request, "within_s": within_s}, arrays or {})
 
-    def _send(self, within_s: float, request: Message, payload: Arrays) -> None:
+    def _send(self, within_s: float, message: Setup | Request, arrays: Arrays) -> None:
         assert self._pipe is not None
         self._deadline = time.monotonic() + within_s
         with suppress(OSError):  # whoever does not hear us does not answer either
-            send(self._pipe, request | {"within_s": within_s}, payload)
+            send(self._pipe, message, arrays)
 
-    def answer(self) -> Reply | OSError | CosignalError:
-        """The reply to the last request, with its arrays, or the error that the process answered with; OSError where it
-        has ended, or does not answer in time. Errors are given and not raised, so that every answer can be read."""
+    def answer(self) -> Answer | OSError | CosignalError:
+        """Return the reply to the last request with its arrays, or the error that the process answered with.
+
+        It is an OSError where the process has ended, or does not answer in time. Errors are returned and not raised, so
+        that every answer can be read.
+        """
         assert self._pipe is not None
         try:
             if not self._pipe.poll(max(self._deadline - time.monotonic(), 0.0)):
                 return TimeoutError("its process did not answer in time")
-            reply, payload = receive(self._pipe)
+            reply, arrays = receive(self._pipe)
         except (EOFError, OSError):
-            return ConnectionError(f"its process has ended ({self._ending()})")
+            self.kill(grace_s=1.0)  # it is on its way out
+            status = self._process.returncode if self._process is not None else 0
+            ending = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            return ConnectionError(f"its process has ended ({ending})")
+        # A class of `errors`, by its name.
         if "error" in reply:
-            known: type[CosignalError] = getattr(errors, reply["error"])
-            return known(reply["message"])
-        return reply, payload
-
-    def _ending(self) -> str:
-        self.kill(grace_s=1.0)  # it is on its way out
-        status = self._process.returncode if self._process is not None else 0
-        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            kind: type[CosignalError] = getattr(errors, reply["error"])
+            return kind(reply["message"])
+        return reply, arrays
 
     def hang_up(self) -> None:
         """Let the process go: it closes its environments and ends. Safe to repeat."""
@@ -113,8 +137,9 @@ class Child:
             self._memory = -1
 
     def kill(self, grace_s: float = 0.0) -> None:
-        """End the process and what its environments started; returns when it has ended. Safe to repeat."""
+        """End the process and what its environments started; return when it has ended. Safe to repeat."""
         self.hang_up()
+        # Nothing to end.
         if self._process is None or self._process.returncode is not None:
             return
         with suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,13 @@
-"""Two-Switch: two agents must trigger two switches before a door opens to the goal."""
+"""Two-Switch: two agents must trigger two switches before a door opens to the goal.
+
+Modules, in reading order:
+
+    map        the map, and the tables that the compiled batch looks up
+    game       the rules in plain Python
+    heuristic  a hand-written judge and controller
+    spec       the rules in words, features with their bounds, events
+    env        the PettingZoo environment, the `Task` around it, and the compiled batch
+"""
 
 from __future__ import annotations
 
@@ -11,7 +20,7 @@ __all__ = ["TwoSwitchEnv", "TwoSwitchTask"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the environment on first use: PettingZoo and the compiled kernel are not needed to describe the task."""
+    """Import the environment on first use: PettingZoo and the compiled kernel are not needed for the task's spec."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import env

@@ -1,4 +1,4 @@
-"""Two-Switch as a PettingZoo `ParallelEnv`: two agents must trigger two switches before a door opens to the goal.
+"""Two-Switch as a PettingZoo `ParallelEnv`, as a `Task`, and as a compiled batch.
 
 The game is that of LCA (Lin et al., arXiv 2502.03723), rebuilt from its description. To train on it through the generic
 wrapper instead of the native batch, set `task.env` to "cosignal.rl.envs.two_switch:TwoSwitchEnv", `team_reward` to
@@ -20,16 +20,15 @@ from .heuristic import TwoSwitchHeuristic
 from .map import DOOR, GOAL, RULES, SWITCH_A, SWITCH_B, kernel_tables
 from .spec import EVENTS, N_MAX, RETURN_RANGE, description, features, two_switch_spec
 
-# ---------------------------------------------------------------- MERGED rl.envs.two_switch
-
 
 class TwoSwitchEnv(GridEnv):
-    """Observations float32 [20], see `TwoSwitchGame.observation`."""
+    """The ParallelEnv. Observations are float32 [20], see `TwoSwitchGame.observation`."""
 
     return_range: ClassVar[tuple[float, float]] = RETURN_RANGE
     game_type = TwoSwitchGame
 
     def __init__(self, n_max: int = N_MAX, allow_agent_overlap: bool = True) -> None:
+        # Two poses and two flags are 0 at least; relative places may be negative.
         lowest = np.array([0.0] * 14 + [-1.0] * 6, dtype=np.float32)
         super().__init__("two_switch", lowest, n_max, allow_agent_overlap)
         self.description = description(n_max, allow_agent_overlap)
@@ -38,7 +37,7 @@ class TwoSwitchEnv(GridEnv):
 
 
 class TwoSwitchTask(Task):
-    """The environment and all that may be said about it, single agents' moves included.
+    """The environment with all its declarations, and a heuristic that judges single agents' moves.
 
     Args:
         n_max: time limit of an episode in steps.
@@ -62,12 +61,8 @@ class TwoSwitchTask(Task):
         )
 
 
-# ---------------------------------------------------------------- MERGED rl.envs.two_switch_batch
-# DOC """Two-Switch as a batch."""
-
-
 class BatchedTwoSwitch(GridBatch):
-    """`num_envs` games in one group "agents" (green, orange), see `GridBatch`.
+    """The compiled batch, in one group "agents" (green, orange); see `GridBatch`.
 
     Args:
         num_envs: E.

@@ -1,7 +1,8 @@
-"""Two-Switch in plain Python, see `grid_game`."""
+"""Two-Switch in plain Python, see `grid.game`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import ClassVar, Literal
 
@@ -15,41 +16,35 @@ from .map import DOOR, FEATURE_NAMES, GOAL, MAP, OBJECTS, START_CELLS, SWITCH_A,
 
 Target = Literal["face_a", "face_b", "door", "goal", "door_front"]
 
+_IS_AT: Mapping[Target, Callable[[Pose], bool]] = {
+    "face_a": lambda pose: ahead(pose) == SWITCH_A,
+    "face_b": lambda pose: ahead(pose) == SWITCH_B,
+    "door": lambda pose: pose[:2] == DOOR,
+    "goal": lambda pose: pose[:2] == GOAL,
+    "door_front": lambda pose: pose == (DOOR[0], DOOR[1] - 1, HEADINGS.index("south")),
+}
+
 
 def moved(pose: Pose, action: int, door_open: bool) -> Pose:
-    """The pose after an action, other agents ignored."""
+    """Return the pose after an action, other agents ignored."""
     return moved_on(pose, action, lambda x, y: walkable(x, y, door_open))
-
-
-def _is_at(pose: Pose, target: Target) -> bool:
-    match target:
-        case "face_a":
-            return ahead(pose) == SWITCH_A
-        case "face_b":
-            return ahead(pose) == SWITCH_B
-        case "door":
-            return pose[:2] == DOOR
-        case "goal":
-            return pose[:2] == GOAL
-        case "door_front":
-            return pose == (DOOR[0], DOOR[1] - 1, HEADINGS.index("south"))
 
 
 @cache
 def distance(pose: Pose, target: Target, door_open: bool) -> int:
-    """Fewest turns and moves from `pose` to a target, breadth first.
+    """Return the fewest turns and moves from `pose` to a target, breadth first.
 
     Raises:
         ValueError: the target cannot be reached.
     """
-    steps = shortest(pose, lambda p: _is_at(p, target), lambda x, y: walkable(x, y, door_open))
+    steps = shortest(pose, _IS_AT[target], lambda x, y: walkable(x, y, door_open))
     if steps is None:
         raise ValueError(f"a target must be reachable, {target!r} is not from {pose!r} (door open: {door_open})")
     return steps
 
 
 def switch_distance(pose: Pose, switch: int) -> int:
-    """Actions until switch 0 (A) or 1 (B) is triggered, the interact action included."""
+    """Return the actions until switch 0 (A) or 1 (B) is triggered, the interact action included."""
     target: Target = "face_b" if switch else "face_a"
     return distance(pose, target, door_open=False) + 1
 
@@ -63,7 +58,7 @@ class TwoSwitchGame(GridGame):
     def __init__(self, seed: int, n_max: int = 100, allow_agent_overlap: bool = True) -> None:
         super().__init__(seed, n_max, allow_agent_overlap)
         self.triggered = [False, False]  # A, B
-        self.home = False  # somebody
+        self.home = False  # whether an agent has stepped on the goal
 
     @property
     def door_open(self) -> bool:
@@ -73,6 +68,7 @@ class TwoSwitchGame(GridGame):
         return walkable(x, y, self.door_open)
 
     def handle(self, i: int, cell: Cell) -> str | None:  # noqa: ARG002 both agents may
+        # A switch is triggered once and for good.
         for switch, place in enumerate((SWITCH_A, SWITCH_B)):
             if cell == place and not self.triggered[switch]:
                 self.triggered[switch] = True
@@ -89,29 +85,34 @@ class TwoSwitchGame(GridGame):
         return self.home
 
     def observation(self, i: int) -> FloatArray:
-        """[20]: own pose (x/W, y/H, one-hot heading), the mate's pose, two flags, A, B and goal relative to oneself."""
-        own, mate = (pose_numbers(MAP, self.poses[j]) for j in (i, 1 - i))
+        """Return what agent i observes, float32 [20].
+
+        The numbers are its own pose (x/W, y/H, one-hot heading), the mate's pose, two flags, and A, B and goal relative
+        to itself.
+        """
+        me, mate = (pose_numbers(MAP, self.poses[j]) for j in (i, 1 - i))
         flags = [float(flag) for flag in self.triggered]
-        return np.array([*own, *mate, *flags, *relative(MAP, self.poses[i], OBJECTS)], dtype=np.float32)
+        return np.array([*me, *mate, *flags, *relative(MAP, self.poses[i], OBJECTS)], dtype=np.float32)
 
     def features(self, i: int) -> dict[str, float]:
-        """The named numbers of agent i, in the order of the task's feature specs."""
+        """Return the named numbers of agent i, in the order of the task's feature specs."""
         pose, mate = self.poses[i], self.poses[1 - i]
+        # A triggered switch is no distance away; the nearest counts only those that are left.
         to_switch = [0 if self.triggered[s] else switch_distance(pose, s) for s in (0, 1)]
         values = (
-            min((d for d in to_switch if d > 0), default=0),
+            min((steps for steps in to_switch if steps > 0), default=0),
             *to_switch,
             distance(pose, "door", door_open=True),
             distance(pose, "goal", door_open=True),
             abs(pose[0] - mate[0]) + abs(pose[1] - mate[1]),
             *pose,
             sum(self.triggered),
-            self.own[i],
+            self.handled_by[i],
             self.door_open,
         )
         return {name: float(value) for name, value in zip(FEATURE_NAMES, values, strict=True)}
 
     def describe(self) -> str:
-        """The state in one line."""
+        """Return the state in one line."""
         switches = ", ".join(f"{n} {'on' if on else 'off'}" for n, on in zip("AB", self.triggered, strict=True))
         return f"{self.poses_text()}; switches {switches}; door {'open' if self.door_open else 'closed'}"

@@ -1,19 +1,17 @@
-"""The map of Two-Switch as tables, so that a step needs look-ups only.
+"""The map of Two-Switch, and its tables, so that a step needs look-ups only; poses are numbered as in `grid.map`.
 
-A *pose* is (x, y, heading), numbered `(y * WIDTH + x) * 4 + heading`; headings are 0 east, 1 south, 2 west, 3 north,
-x grows to the right and y downwards. `flags` is a bit mask of triggered switches: 1 is A, 2 is B, 3 opens the door.
+`flags` is a bit mask of triggered switches: 1 is A, 2 is B, 3 opens the door.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 
-from ...task import FloatArray, IntArray
-from ..grid import map as grid
-from ..grid.map import AGENTS, GridMap, Pose, Rules, distances_to, interaction, pose_numbers, relative
+from ...task import IntArray
+from ..grid.map import AGENTS, GridMap, Pose, Rules, Tables, distances_to, interaction, pose_numbers, relative
 
 MAP = GridMap(
     (
@@ -37,46 +35,6 @@ OBJECTS = (SWITCH_A, SWITCH_B, GOAL)
 # The floor of the upper room, row by row.
 START_CELLS = tuple((x, y) for y in range(DOOR[1]) for x in range(MAP.width) if MAP.rows[y][x] == ".")
 
-
-def pose_number(x: int, y: int, heading: int) -> int:
-    return MAP.number(x, y, heading)
-
-
-def walkable(x: int, y: int, door_open: bool) -> bool:
-    """Walls, switches and a closed door block."""
-    return MAP.rows[y][x] in ".G" or (MAP.rows[y][x] == "D" and door_open)
-
-
-def standing_poses() -> list[Pose]:
-    """Every pose an agent can ever take: floor, door cell, goal."""
-    return list(MAP.standing_poses(lambda x, y: walkable(x, y, True)))
-
-
-def next_pose_table() -> IntArray:
-    """[2, N_POSES, 5]: the pose after an action, by door (0 closed, 1 open)."""
-    standing = standing_poses()
-    return np.stack([MAP.next_poses(standing, partial(walkable, door_open=door_open)) for door_open in (False, True)])
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Everything the kernel looks up. `D` below are actions; the door is taken as open in all distances.
-
-    next_pose [2, N_POSES, 5] and trigger [N_POSES, 5] (bit of the switch that the action handles) say what an action
-    does. obs [4, N_POSES, 20] and features [4, N_POSES, 12] are rows by flags and pose, in which only the numbers about
-    the teammate and about the episode's history are left at 0.
-    """
-
-    next_pose: IntArray
-    trigger: IntArray
-    obs: FloatArray
-    features: FloatArray
-    to_switch_a: IntArray  # [N_POSES] D until A is triggered, the interact action included
-    to_switch_b: IntArray
-    to_door: IntArray  # [N_POSES] D until standing on the door cell
-    to_goal: IntArray  # [N_POSES] D until standing on the goal cell
-
-
 FEATURE_NAMES = (
     "dist_nearest_open_switch",
     "dist_switch_a",
@@ -91,57 +49,83 @@ FEATURE_NAMES = (
     "own_triggered",
     "door_open",
 )
-DIST_MATE = FEATURE_NAMES.index("dist_mate")
-OWN_TRIGGERED = FEATURE_NAMES.index("own_triggered")
+RULES = Rules(
+    MAP.width,
+    dist_mate=FEATURE_NAMES.index("dist_mate"),
+    own_handled=FEATURE_NAMES.index("own_triggered"),
+    goal_cell=MAP.cell(GOAL),
+)
 
 
-def _obs_row(flags: int, x: int, y: int, heading: int) -> list[float]:
-    pose, triggered = (x, y, heading), [float(flags & 1), float(flags >> 1)]
-    return [*pose_numbers(MAP, pose), *[0.0] * 6, *triggered, *relative(MAP, pose, OBJECTS)]
+def walkable(x: int, y: int, door_open: bool) -> bool:
+    """Return whether a cell can be walked on: walls, switches and a closed door block."""
+    return MAP.rows[y][x] in ".G" or (MAP.rows[y][x] == "D" and door_open)
 
 
-def _feature_row(flags: int, pose: tuple[int, int, int], dist: list[int]) -> list[float]:
-    """dist: to A, B, door and goal."""
-    to_a, to_b = (0 if flags & 1 else dist[0]), (0 if flags & 2 else dist[1])
-    nearest = min((d for d in (to_a, to_b) if d), default=0)
-    triggered, door_open = (flags & 1) + (flags >> 1), flags == ALL_TRIGGERED
-    return [float(v) for v in (nearest, to_a, to_b, dist[2], dist[3], 0, *pose, triggered, 0, door_open)]
+def standing_poses() -> list[Pose]:
+    """Return every pose an agent can ever take: floor, door cell, goal."""
+    return list(MAP.standing_poses(lambda x, y: walkable(x, y, True)))
+
+
+def next_pose_table() -> IntArray:
+    """Return [2, N_POSES, 5], the pose after an action, by door (0 closed, 1 open)."""
+    standing = standing_poses()
+    return np.stack([MAP.next_poses(standing, partial(walkable, door_open=door_open)) for door_open in (False, True)])
+
+
+class Distances(NamedTuple):
+    """Fewest actions from each pose, each [N_POSES]. The door is taken as open."""
+
+    to_switch_a: IntArray  # until A is triggered, the interact action included
+    to_switch_b: IntArray
+    to_door: IntArray  # until standing on the door cell
+    to_goal: IntArray  # until standing on the goal cell
 
 
 @cache
-def tables() -> Tables:
-    """Built once per process (a few milliseconds); read-only."""
-    next_pose, faced = next_pose_table(), MAP.facing(standing_poses(), {SWITCH_A: 1, SWITCH_B: 2})
+def distances() -> Distances:
+    """Search all distances, once per process."""
+    next_pose, faced = next_pose_table()[1], _faced()
+    # Of each pose; the heading does not count.
     cells = np.arange(MAP.n_poses) // 4
-    to_a = 1 + distances_to(faced == 1, next_pose[1])
-    to_b = 1 + distances_to(faced == 2, next_pose[1])
-    to_door = distances_to(cells == MAP.cell(DOOR), next_pose[1])
-    to_goal = distances_to(cells == MAP.cell(GOAL), next_pose[1])
+    return Distances(
+        to_switch_a=1 + distances_to(faced == 1, next_pose),
+        to_switch_b=1 + distances_to(faced == 2, next_pose),
+        to_door=distances_to(cells == MAP.cell(DOOR), next_pose),
+        to_goal=distances_to(cells == MAP.cell(GOAL), next_pose),
+    )
+
+
+def _faced() -> IntArray:
+    """Return [N_POSES], the bit of the switch that is faced."""
+    return MAP.facing(standing_poses(), {SWITCH_A: 1, SWITCH_B: 2})
+
+
+@cache
+def kernel_tables() -> Tables:
+    """Build what the kernel looks up, once per process (a few milliseconds). Read-only.
+
+    The door is open by flags, and both agents see and do the same.
+    """
     obs = np.zeros((N_FLAGS, MAP.n_poses, OBS_SIZE), dtype=np.float32)
     features = np.zeros((N_FLAGS, MAP.n_poses, len(FEATURE_NAMES)), dtype=np.float32)
     for pose in standing_poses():
-        number = pose_number(*pose)
-        dist = [int(table[number]) for table in (to_a, to_b, to_door, to_goal)]
+        number = MAP.number(*pose)
+        switch_a, switch_b, door, goal = (int(table[number]) for table in distances())
         for flags in range(N_FLAGS):
-            obs[flags, number] = _obs_row(flags, *pose)
-            features[flags, number] = _feature_row(flags, pose, dist)
-    result = Tables(next_pose, interaction(faced), obs, features, to_a, to_b, to_door, to_goal)
-    for array in vars(result).values():
-        array.setflags(write=False)
-    return result
-
-
-RULES = Rules(MAP.width, DIST_MATE, OWN_TRIGGERED, goal_cell=MAP.cell(GOAL))
-
-
-@cache
-def kernel_tables() -> grid.Tables:
-    """`tables` as the kernel reads them: the door is open by flags, and both agents see and do the same."""
-    table, agents = tables(), len(AGENTS)
-    return grid.Tables(
-        next_pose=np.ascontiguousarray(table.next_pose[[int(flags == ALL_TRIGGERED) for flags in range(N_FLAGS)]]),
-        trigger=np.stack([table.trigger] * agents),
-        obs=np.stack([table.obs] * agents),
-        features=np.stack([table.features] * agents),
-        start_poses=np.array([pose_number(*cell, 0) for cell in START_CELLS], dtype=np.int64),
-    )
+            # The six numbers about the teammate are filled in by the kernel, and so are two of the features.
+            flag_row = [float(flags & 1), float(flags >> 1)]
+            obs[flags, number] = [*pose_numbers(MAP, pose), *[0.0] * 6, *flag_row, *relative(MAP, pose, OBJECTS)]
+            to_a, to_b = (0 if flags & 1 else switch_a), (0 if flags & 2 else switch_b)
+            nearest = min((steps for steps in (to_a, to_b) if steps), default=0)
+            triggered, door_open = (flags & 1) + (flags >> 1), flags == ALL_TRIGGERED
+            features[flags, number] = [nearest, to_a, to_b, door, goal, 0, *pose, triggered, 0, door_open]
+    agents = len(AGENTS)
+    return Tables(
+        # The door is closed for flags 0, 1, 2 and open for 3.
+        next_pose=np.ascontiguousarray(next_pose_table()[[int(flags == ALL_TRIGGERED) for flags in range(N_FLAGS)]]),
+        trigger=np.stack([interaction(_faced())] * agents),
+        obs=np.stack([obs] * agents),
+        features=np.stack([features] * agents),
+        start_poses=np.array([MAP.number(*cell, 0) for cell in START_CELLS], dtype=np.int64),
+    ).read_only()

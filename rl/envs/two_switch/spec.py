@@ -1,4 +1,4 @@
-"""What may be said about Two-Switch: its rules in words, its features with their true bounds, its events."""
+"""The spec of Two-Switch: its rules in words, its features with their true bounds, its events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 from ...task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 from ..grid.map import ACTION_NAMES, AGENTS, STAY, Meaning, feature_specs
-from .map import FEATURE_NAMES, MAP, OBS_SIZE, START_CELLS, pose_number, standing_poses, tables
+from .map import FEATURE_NAMES, MAP, OBS_SIZE, START_CELLS, distances, standing_poses
 
 N_MAX = 100
 RETURN_RANGE = (-1.0, 4.0)
@@ -34,32 +34,9 @@ EVENTS = (
 
 
 def description(n_max: int, allow_agent_overlap: bool) -> str:
-    """The rules in words, without advice."""
+    """Return the rules in words, without advice."""
     overlap = "Agents may share a cell." if allow_agent_overlap else "A cell holds one agent, who blocks the other."
     return _RULES.format(n_max=n_max, overlap=overlap, grid="\n".join(MAP.rows))
-
-
-def _bounds(allow_agent_overlap: bool) -> dict[str, tuple[float, float]]:
-    """Lowest and highest value of every feature over all states that can occur."""
-    table = tables()
-    poses = [pose_number(*pose) for pose in standing_poses()]
-    upper = [pose_number(*cell, heading) for cell in START_CELLS for heading in range(4)]  # before the door opens
-    to_a, to_b = int(table.to_switch_a[upper].max()), int(table.to_switch_b[upper].max())
-    xs, ys, _ = zip(*standing_poses(), strict=True)
-    return {
-        "dist_nearest_open_switch": (0, max(to_a, to_b)),  # the far one may be the only one left
-        "dist_switch_a": (0, to_a),
-        "dist_switch_b": (0, to_b),
-        "dist_door": (0, int(table.to_door[poses].max())),
-        "dist_goal": (0, int(table.to_goal[poses].max())),
-        "dist_mate": (0 if allow_agent_overlap else 1, max(xs) - min(xs) + max(ys) - min(ys)),
-        "x": (min(xs), max(xs)),
-        "y": (min(ys), max(ys)),
-        "heading": (0, 3),
-        "switches_triggered": (0, 2),
-        "own_triggered": (0, 2),
-        "door_open": (0, 1),
-    }
 
 
 _MEANING: dict[str, Meaning] = {
@@ -84,13 +61,37 @@ _MEANING: dict[str, Meaning] = {
 
 @cache
 def features(allow_agent_overlap: bool = True) -> tuple[FeatureSpec, ...]:
-    """The feature specs of each agent, in the order of the feature arrays."""
-    return feature_specs(FEATURE_NAMES, _MEANING, _bounds(allow_agent_overlap))
+    """Return the feature specs of each agent, in the order of the feature arrays.
+
+    The bounds are the lowest and highest values over all states that can occur.
+    """
+    to_a, to_b, to_door, to_goal = distances()
+    poses = [MAP.number(*pose) for pose in standing_poses()]
+    # Only from the upper room is a switch still to be triggered.
+    upper = [MAP.number(*cell, heading) for cell in START_CELLS for heading in range(4)]  # before the door opens
+    farthest_a, farthest_b = int(to_a[upper].max()), int(to_b[upper].max())
+    # Agents can stand at both ends of the map at once.
+    xs, ys, _ = zip(*standing_poses(), strict=True)
+    bounds = {
+        "dist_nearest_open_switch": (0, max(farthest_a, farthest_b)),  # the far one may be the only one left
+        "dist_switch_a": (0, farthest_a),
+        "dist_switch_b": (0, farthest_b),
+        "dist_door": (0, int(to_door[poses].max())),
+        "dist_goal": (0, int(to_goal[poses].max())),
+        "dist_mate": (0 if allow_agent_overlap else 1, max(xs) - min(xs) + max(ys) - min(ys)),
+        "x": (min(xs), max(xs)),
+        "y": (min(ys), max(ys)),
+        "heading": (0, 3),
+        "switches_triggered": (0, 2),
+        "own_triggered": (0, 2),
+        "door_open": (0, 1),
+    }
+    return feature_specs(FEATURE_NAMES, _MEANING, bounds)
 
 
 @cache
 def two_switch_spec(n_max: int = N_MAX, allow_agent_overlap: bool = True) -> TaskSpec:
-    """The spec of the native task. Cheap: no compiled code is loaded."""
+    """Return the spec of the native task. It is cheap: no compiled code is loaded."""
     group = GroupSpec(
         name="agents",
         agents=AGENTS,

@@ -1,4 +1,4 @@
-"""Victim-Rubble as a PettingZoo `ParallelEnv`: a medic and an engineer, whose work depends on each other's.
+"""Victim-Rubble as a PettingZoo `ParallelEnv`, as a `Task`, and as a compiled batch.
 
 The game is that of LCA (Lin et al., arXiv 2502.03723), rebuilt from its description on the smallest map that has the
 coordinates of its prompts. To train on it through the generic wrapper instead of the native batch, set `task.env` to
@@ -21,16 +21,20 @@ from .heuristic import VictimRubbleHeuristic
 from .map import BLOCKING, CHAMBERS, OBS_SIZE, ROLES, RUBBLE, RULES, THINGS, VICTIMS, in_chamber, kernel_tables
 from .spec import EVENTS, N_MAX, RETURN_RANGE, description, features, victim_rubble_spec
 
-# ---------------------------------------------------------------- MERGED rl.envs.victim_rubble
+_BLOCKED = {
+    BLOCKING[0]: "blocking the only passage between Chamber5 and Chamber3 from the side of Chamber5",
+    BLOCKING[1]: "blocking the only passage to Chamber4, which holds Victim2",
+}
 
 
 class VictimRubbleEnv(GridEnv):
-    """Observations float32 [29], see `VictimRubbleGame.observation`."""
+    """The ParallelEnv. Observations are float32 [29], see `VictimRubbleGame.observation`."""
 
     return_range: ClassVar[tuple[float, float]] = RETURN_RANGE
     game_type = VictimRubbleGame
 
     def __init__(self, n_max: int = N_MAX, allow_agent_overlap: bool = True) -> None:
+        # Relative places may be negative; they come before the role's two numbers.
         lowest, relative = np.zeros(OBS_SIZE, dtype=np.float32), 2 * len(THINGS)
         lowest[-2 - relative : -2] = -1.0
         super().__init__("victim_rubble", lowest, n_max, allow_agent_overlap)
@@ -40,8 +44,9 @@ class VictimRubbleEnv(GridEnv):
 
 
 class VictimRubbleTask(Task):
-    """The environment and all that may be said about it, single agents' moves included. The groups are "medic" (green)
-    and "engineer" (orange).
+    """The environment with all its declarations, and a heuristic that judges single agents' moves.
+
+    The groups are "medic" (green) and "engineer" (orange).
 
     Args:
         n_max: time limit of an episode in steps.
@@ -59,37 +64,17 @@ class VictimRubbleTask(Task):
     def viewpoint(self, agent: str) -> str:
         game: VictimRubbleGame = self.env.game
         who = viewpoint(game, agent, place, f", the {ROLES[AGENTS.index(agent)]},")
-        things = [
-            _thing(number, k, game.handled) for kind in (VICTIMS, RUBBLE) for number, k in enumerate(kind, start=1)
-        ]
+        things = []
+        for number, k in enumerate(VICTIMS, start=1):
+            things.append(f"Victim{number} at {place(THINGS[k])}: {'healed' if game.handled[k] else 'not healed'}.")
+        for number, k in enumerate(RUBBLE, start=1):
+            state = "cleared" if game.handled[k] else _BLOCKED.get(k, "blocking nothing")
+            things.append(f"Rubble{number} at {place(THINGS[k])}: {state}.")
         return " ".join([who, *things])
 
 
-_BLOCKED = {
-    BLOCKING[0]: "blocking the only passage between Chamber5 and Chamber3 from the side of Chamber5",
-    BLOCKING[1]: "blocking the only passage to Chamber4, which holds Victim2",
-}
-
-
-def _thing(number: int, k: int, handled: Sequence[bool]) -> str:
-    if k in VICTIMS:
-        return f"Victim{number} at {place(THINGS[k])}: {'healed' if handled[k] else 'not healed'}."
-    left = _BLOCKED.get(k, "blocking nothing")
-    return f"Rubble{number} at {place(THINGS[k])}: {'cleared' if handled[k] else left}."
-
-
-def place(cell: Cell) -> str:
-    """(4, 3) → "Chamber3 (4,3)"; a cell between two chambers is a passage."""
-    number = next((n for n in range(1, len(CHAMBERS) + 1) if in_chamber(n, cell)), None)
-    return f"{'passage' if number is None else f'Chamber{number}'} ({cell[0]},{cell[1]})"
-
-
-# ---------------------------------------------------------------- MERGED rl.envs.victim_rubble_batch
-# DOC """Victim-Rubble as a batch."""
-
-
 class BatchedVictimRubble(GridBatch):
-    """`num_envs` games in two groups, "medic" (green) and "engineer" (orange), see `GridBatch`.
+    """The compiled batch, in two groups, "medic" (green) and "engineer" (orange); see `GridBatch`.
 
     Args:
         num_envs: E.
@@ -100,3 +85,9 @@ class BatchedVictimRubble(GridBatch):
     def __init__(self, num_envs: int, n_max: int = N_MAX, allow_agent_overlap: bool = True) -> None:
         spec = victim_rubble_spec(n_max, allow_agent_overlap)
         super().__init__(num_envs, n_max, allow_agent_overlap, spec, kernel_tables(), RULES, VictimRubbleGame)
+
+
+def place(cell: Cell) -> str:
+    """Name a cell by its chamber, as in "Chamber3 (4,3)"; a cell between two chambers is a passage."""
+    number = next((n for n in range(1, len(CHAMBERS) + 1) if in_chamber(n, cell)), None)
+    return f"{'passage' if number is None else f'Chamber{number}'} ({cell[0]},{cell[1]})"

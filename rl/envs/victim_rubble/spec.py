@@ -1,11 +1,11 @@
-"""What may be said about Victim-Rubble: its rules in words, its features with their true bounds, its events."""
+"""The spec of Victim-Rubble: its rules in words, its features with their true bounds, its events."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from ...task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
-from ..grid.map import ACTION_NAMES, AGENTS, STAY, Meaning, feature_specs
+from ..grid.map import ACTION_NAMES, AGENTS, STAY, UNREACHED, Meaning, feature_specs
 from .map import (
     BY_ROLE,
     CHAMBERS,
@@ -14,7 +14,6 @@ from .map import (
     OBS_SIZE,
     ROLES,
     RUBBLE,
-    THINGS,
     VICTIMS,
     standing_poses,
     to_things,
@@ -46,19 +45,13 @@ EVENTS = {AGENTS[0]: (HEALED,), AGENTS[1]: (CLEARED,)}
 
 
 def description(n_max: int, allow_agent_overlap: bool) -> str:
-    """The rules in words, without advice."""
+    """Return the rules in words, without advice."""
     overlap = "Agents may share a cell." if allow_agent_overlap else "A cell holds one agent, who blocks the other."
     rooms = (f"Chamber{n} x {a}-{b}, y {c}-{d}" for n, (a, b, c, d) in enumerate(CHAMBERS, start=1))
     return _RULES.format(n_max=n_max, overlap=overlap, grid="\n".join(MAP.rows), chambers="; ".join(rooms))
 
 
 _NAMES = ("the free victim", "the blocked victim", "the rubble at (8,1)", "the rubble at (9,2)", "the rubble at (6,5)")
-
-
-def _meaning(k: int) -> Meaning:
-    done = "healed" if k in VICTIMS else "cleared"
-    text = f"Fewest actions in which an agent here would handle {_NAMES[k]}, were nothing in the way; 0 once {done}."
-    return "distance", "actions", text
 
 
 _OTHERS: dict[str, Meaning] = {
@@ -73,33 +66,38 @@ _OTHERS: dict[str, Meaning] = {
 }
 
 
-def _bounds(agent: int, allow_agent_overlap: bool) -> dict[str, tuple[float, float]]:
-    """Lowest and highest value of every feature over all states that can occur."""
-    poses = [MAP.number(*pose) for pose in standing_poses()]
-    xs, ys, _ = zip(*standing_poses(), strict=True)
-    farthest = [(0.0, float(_reachable(row[poses].tolist()))) for row in to_things()]
-    others = [
-        (0 if allow_agent_overlap else 1, max(xs) - min(xs) + max(ys) - min(ys)), (min(xs), max(xs)),
-        (min(ys), max(ys)), (0, 3), (0, len(VICTIMS)), (0, len(RUBBLE)), (0, len(BY_ROLE[agent])), (0, 1),
-    ]  # fmt: skip
-    return dict(zip(FEATURE_NAMES, [*farthest, *others], strict=True))
-
-
-def _reachable(distances: list[int]) -> int:
-    """The largest of those from which there is a way (nobody stands on the thing itself before it is handled)."""
-    return max(distance for distance in distances if distance < 1_000)
-
-
 @cache
 def features(agent: int, allow_agent_overlap: bool = True) -> tuple[FeatureSpec, ...]:
-    """The feature specs of an agent, in the order of the feature arrays."""
-    meaning = _OTHERS | {FEATURE_NAMES[k]: _meaning(k) for k in range(len(THINGS))}
-    return feature_specs(FEATURE_NAMES, meaning, _bounds(agent, allow_agent_overlap))
+    """Return the feature specs of an agent, in the order of the feature arrays.
+
+    The bounds are the lowest and highest values over all states that can occur.
+    """
+    meaning, bounds = dict(_OTHERS), {}
+    poses = [MAP.number(*pose) for pose in standing_poses()]
+    for k, row in enumerate(to_things()):
+        done = "healed" if k in VICTIMS else "cleared"
+        text = f"Fewest actions in which an agent here would handle {_NAMES[k]}, were nothing in the way"
+        meaning[FEATURE_NAMES[k]] = "distance", "actions", f"{text}; 0 once {done}."
+        # Nobody stands on the thing itself before it is handled, so poses that cannot reach it do not count.
+        reachable = [distance for distance in row[poses].tolist() if distance < UNREACHED]
+        bounds[FEATURE_NAMES[k]] = (0.0, float(max(reachable)))
+    xs, ys, _ = zip(*standing_poses(), strict=True)
+    bounds |= {
+        "dist_mate": (0 if allow_agent_overlap else 1, max(xs) - min(xs) + max(ys) - min(ys)),
+        "x": (min(xs), max(xs)),
+        "y": (min(ys), max(ys)),
+        "heading": (0, 3),
+        "victims_healed": (0, len(VICTIMS)),
+        "rubble_cleared": (0, len(RUBBLE)),
+        "own_handled": (0, len(BY_ROLE[agent])),
+        "way_open": (0, 1),
+    }
+    return feature_specs(FEATURE_NAMES, meaning, bounds)
 
 
 @cache
 def victim_rubble_spec(n_max: int = N_MAX, allow_agent_overlap: bool = True) -> TaskSpec:
-    """The spec of the native task. Cheap: no compiled code is loaded."""
+    """Return the spec of the native task. It is cheap: no compiled code is loaded."""
     groups = tuple(
         GroupSpec(
             name=ROLES[i],

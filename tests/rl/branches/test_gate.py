@@ -7,23 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 from cosignal.errors import ConfigError
-from cosignal.rl.branches.config import BranchConfig
 from cosignal.rl.branches.gate import (
     Arm,
     Judgement,
-    choose_adopt,
     conclude,
     gain_bounds,
     is_informative,
     judge,
     judge_kick,
     look_levels,
+    lower_bounds,
     screen,
     signal_kind,
     winner,
-    winning_seed,
 )
-from cosignal.rl.branches.horizon import horizon_steps, screening_steps
 from cosignal.rl.ipc.messages import BranchResult
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import EventTerm, PotentialTerm
@@ -47,32 +44,7 @@ def judged(
     return judge(arm("p1-r0-0", finals, good), arm("control", base, old), **how | more)
 
 
-# ------------------------------------------------------------ horizon, screening, levels
-
-
-@pytest.mark.parametrize(
-    ("success", "competence", "stage", "steps"),
-    [
-        (0.5, None, "improving", 50_000),
-        (0.2, 0.0, "emerging", 50_000),
-        (0.19, 0.9, "improving", 200_000),  # success counts where the task has a test
-        (0.5, None, "plateaued", 200_000),
-        (0.5, None, "regressing", 200_000),
-        (None, 0.3, "improving", 50_000),
-        (None, 0.1, "improving", 200_000),
-        (None, None, "exploring", 200_000),
-        (0.95, None, "converged", 50_000),
-        (None, None, "converged", 50_000),
-    ],
-)
-def test_horizon_follows_competence(success: float | None, competence: float | None, stage: Any, steps: int) -> None:
-    assert horizon_steps(BranchConfig(), success, competence, stage) == steps
-
-
-def test_a_configured_horizon_holds() -> None:
-    assert horizon_steps(BranchConfig(horizon=7001), 0.9, None, "improving") == 7001
-    assert screening_steps(7001) == 3500
-    assert screening_steps(1) == 1
+# ------------------------------------------------------------ screening, levels
 
 
 def test_screen_takes_the_best_means_and_keeps_the_order_of_ties() -> None:
@@ -116,14 +88,27 @@ def test_looks_that_can_never_decide_are_refused() -> None:
 
 def test_bounds_by_hand() -> None:
     # mean 2, sd 1, n 3; t_{0.95} with 2 degrees of freedom is 2.919986
-    mean, lower, upper = gain_bounds(np.array([1.0, 2.0, 3.0]), 0.05, 0.0)
+    got = gain_bounds([1.0, 2.0, 3.0], 0.05, 0.0)
     reach = 2.919986 / np.sqrt(3)
-    assert [float(mean), float(lower), float(upper)] == pytest.approx([2, 2 - reach, 2 + reach], rel=1e-6)
+    assert (got.mean, got.deviation, got.floored) == (2.0, 1.0, False)
+    assert [got.t, got.reach, got.lower, got.upper] == pytest.approx([2.919986, reach, 2 - reach, 2 + reach], rel=1e-6)
 
 
 def test_equal_gains_have_a_floor_of_spread() -> None:
-    _, lower, _ = gain_bounds(np.full(4, 0.1), 0.05, 0.025)
-    assert float(lower) == pytest.approx(0.1 - 2.353363 * 0.025 / 2, rel=1e-6)
+    got = gain_bounds(np.full(4, 0.1), 0.05, 0.025)
+    assert (got.deviation, got.floored) == (0.025, True)
+    assert got.lower == pytest.approx(0.1 - 2.353363 * 0.025 / 2, rel=1e-6)
+
+
+def test_without_a_level_the_bounds_are_infinite() -> None:
+    got = gain_bounds([1.0, 2.0], 0.0, 0.1)
+    assert (got.mean, got.t, got.reach, got.lower, got.upper) == (1.5, np.inf, np.inf, -np.inf, np.inf)
+
+
+def test_the_lower_bounds_of_many_rows_are_those_of_each() -> None:
+    gains = np.random.default_rng(0).normal(size=(3, 2, 5))
+    rows = [[gain_bounds(row, 0.02, 0.9).lower for row in block] for block in gains]
+    assert lower_bounds(gains, 0.02, 0.9).tolist() == rows
 
 
 # ------------------------------------------------------------ judge
@@ -266,29 +251,6 @@ def test_the_winner_is_the_accepted_one_with_the_largest_gain() -> None:
     assert best is not None
     assert best.arm == "c"
     assert winner([judgement("reject", 3)]) is None
-
-
-@pytest.mark.parametrize(
-    ("stage", "success", "competence", "adopted"),
-    [
-        ("plateaued", 0.0, None, "state"),
-        ("plateaued", 0.1, None, "state"),
-        ("plateaued", 0.9, None, "signal"),
-        ("regressing", 0.19, None, "state"),
-        ("improving", 0.1, None, "signal"),
-        ("exploring", 0.0, 0.9, "state"),
-        ("improving", None, 0.5, "signal"),
-        ("exploring", None, None, "state"),
-    ],
-)
-def test_what_is_adopted(stage: Any, success: float | None, competence: float | None, adopted: str) -> None:
-    assert choose_adopt("auto", stage, success, competence) == adopted
-    assert choose_adopt("winner", stage, success, competence) == "state"
-    assert choose_adopt("signal", stage, success, competence) == "signal"
-
-
-def test_winning_seed() -> None:
-    assert winning_seed({3: 2.0, 1: 2.5, 0: 1.0, 2: 2.5}) == 1
 
 
 def test_signal_kind() -> None:

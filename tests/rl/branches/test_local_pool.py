@@ -13,11 +13,10 @@ import fake_worker
 import psutil
 import pytest
 from cosignal.errors import BranchError, ProtocolError
-from cosignal.rl.branches.local_pool import MAX_RESTARTS, WorkerPool, branch_key
+from cosignal.rl.branches.jobs import MAX_RESTARTS
+from cosignal.rl.branches.local_pool import WorkerPool
 from cosignal.rl.ipc.messages import BranchJob, BranchResult
 from cosignal.rl.signals.signal import Exploration, Signal
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def job(seed: int, arm: str = "control") -> BranchJob:
@@ -81,6 +80,32 @@ async def test_an_error_reply_is_raised_and_the_pool_lives_on(pool: WorkerPool) 
     assert (await pool.run([job(4)]))[0].seed == 4
 
 
+async def test_the_first_error_ends_the_others_and_is_raised_itself(tmp_path: Path) -> None:
+    async with pool_of(tmp_path, workers=2) as pool:
+        with pytest.raises(BranchError, match="branch 'fail', seed 3: the signal is not finite"):
+            await pool.run([job(0, "hang"), job(3, "fail")])
+        assert [result.seed for result in await pool.run([job(4), job(5)])] == [4, 5]
+
+
+async def test_an_error_of_the_listener_is_raised_itself(pool: WorkerPool) -> None:
+    async def hear(asked: BranchJob, result: BranchResult) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        await pool.run([job(0), job(1)], hear)
+    assert (await pool.run([job(2)]))[0].seed == 2
+
+
+async def test_a_worker_that_is_never_ready_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(_: int, __: str) -> list[str]:
+        return [sys.executable, "-c", "import time; time.sleep(600)"]
+
+    monkeypatch.setattr("cosignal.rl.branches.local_pool.READY_TIMEOUT_S", 0.2)
+    async with WorkerPool(tmp_path, 1, command=command) as pool:
+        with pytest.raises(BranchError, match=r"worker 0 was not ready within 0\.2 s"):
+            await pool.run([job(0)])
+
+
 async def test_nonsense_is_a_protocol_error(pool: WorkerPool) -> None:
     with pytest.raises(ProtocolError, match="weather"):
         await pool.run([job(0, "nonsense")])
@@ -139,40 +164,3 @@ async def test_workers_see_no_keys_and_one_thread(tmp_path: Path, monkeypatch: p
     printed = (tmp_path / "worker-0.out").read_text()
     assert "secret" not in printed
     assert '"OMP_NUM_THREADS": "1"' in printed
-
-
-# ---------------------------------------------------------------- keys
-
-KEY = {
-    "fork": "checkpoints/update_000000080",
-    "signal": Signal(),
-    "exploration": Exploration(),
-    "seed": 0,
-    "horizon": 100,
-    "evaluation_seed": 1,
-    "episodes": 8,
-}
-
-
-def test_a_key_is_made_of_content() -> None:
-    changes = [
-        {"fork": "checkpoints/update_000000096"},
-        {"signal": Signal(beta=0.7)},
-        {"exploration": Exploration(kick=0.05)},
-        {"seed": 1},
-        {"horizon": 200},
-        {"evaluation_seed": 2},
-        {"episodes": 9},
-    ]
-    keys = {branch_key(**{**KEY, **change}) for change in [{}, *changes]}  # type: ignore[arg-type]
-    assert len(keys) == 1 + len(changes)
-    moved = branch_key(**{**KEY, "fork": "/elsewhere/checkpoints/update_000000080"})  # type: ignore[arg-type]
-    relabelled = branch_key(**{**KEY, "signal": Signal(version=4, parent=3, stage="improving")})  # type: ignore[arg-type]
-    assert branch_key(**KEY) == moved == relabelled  # type: ignore[arg-type]
-
-
-@given(st.integers(0, 2**31), st.integers(1, 10**7))
-def test_a_key_is_a_short_file_name(seed: int, horizon: int) -> None:
-    key = branch_key(**{**KEY, "seed": seed, "horizon": horizon})  # type: ignore[arg-type]
-    assert len(key) == 20
-    assert set(key) <= set("0123456789abcdef")

@@ -21,7 +21,8 @@ import pytest
 from cosignal.errors import BranchError, ConfigError
 from cosignal.rl.branches.config import BranchConfig
 from cosignal.rl.branches.executors import executor_for
-from cosignal.rl.branches.local_pool import MAX_RESTARTS, WorkerPool
+from cosignal.rl.branches.jobs import MAX_RESTARTS
+from cosignal.rl.branches.local_pool import WorkerPool
 from cosignal.rl.ipc.messages import BranchJob, BranchResult
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training.checkpoint import save_snapshot

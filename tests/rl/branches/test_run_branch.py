@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cosignal.rl.branches.run_branch import _enter, run_branch
+from cosignal.rl.branches.run_branch import run_branch, start_arm
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Exploration, Signal
@@ -101,7 +101,7 @@ def test_a_second_round_after_an_adopted_kick_kicks_no_arm_again(fork: TrainingL
     assert kicked.signal.exploration == Exploration(entropy=0.03)
     again = SHAPED.model_copy(update={"terms": (SHAPED.terms[0].model_copy(update={"weight": 0.5}),)})
     for arm, signal in (("control", kicked.signal), ("p2", again)):
-        _enter(worker, tmp_path, job(arm, signal, 0, 1, start=kicked.end_state, fork=kicked.end_state))
+        start_arm(worker, tmp_path, job(arm, signal, 0, 1, start=kicked.end_state, fork=kicked.end_state))
         heads = worker.learner.networks[0].actor.layers[-1].weight.detach().clone()
         load_snapshot(worker, tmp_path / kicked.end_state)
         assert torch.equal(heads, worker.learner.networks[0].actor.layers[-1].weight.detach())

@@ -100,7 +100,7 @@ def test_what_a_task_says_is_the_spec() -> None:
 def test_choices_and_numbers_reach_the_environment_and_come_back_as_features_events_and_success() -> None:
     task = PettingZooTask(LiftTask, 1)
     step = task.step(actions([1, 0], [-1.0, 0.5]))
-    move = task._tasks[0].env.moves[-1]
+    move = task.tasks[0].env.moves[-1]
     assert (move["pusher_0"], move["pusher_1"], move["crane"].tolist()) == (1, 0, [0.0, 3.0])
     assert step.reward.tolist() == [4.0]
     assert step.features[0][0].tolist() == [[1, 1], [1, 0]]
@@ -137,7 +137,7 @@ def test_a_restored_task_continues_with_numbers_as_actions() -> None:
     one, other = PettingZooTask(LiftTask, 1), PettingZooTask(LiftTask, 1)
     one.step(actions([1, 2], [0.1, -0.3]))
     other.load_state_dict(one.state_dict())
-    move, again = (task._tasks[0].env.moves[-1]["crane"] for task in (one, other))
+    move, again = (task.tasks[0].env.moves[-1]["crane"] for task in (one, other))
     assert move.tobytes() == again.tobytes()
     assert other.step(actions([1, 0], [0, 0])).features[1][0, 0, 0] == 2
 

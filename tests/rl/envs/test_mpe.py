@@ -120,7 +120,7 @@ def test_the_speaker_is_a_group_of_its_own() -> None:
 @pytest.mark.parametrize("build", [SpreadTask, SpeakerListenerTask])
 def test_the_time_limit_is_truncation(build: type[SpreadTask] | type[SpeakerListenerTask]) -> None:
     task = PettingZooTask(build, 1)
-    task._tasks[0].env.solved = lambda: False
+    task.tasks[0].env.solved = lambda: False
     nothing = [np.zeros((1, len(group.agents)), np.int64) for group in task.spec.groups]
     for t in range(1, 26):
         step = task.step(nothing)

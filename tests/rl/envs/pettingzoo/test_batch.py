@@ -98,7 +98,7 @@ def test_wrapped_two_switch_equals_the_native_batch_through_successes() -> None:
     wrapped.reset(3), native.reset(3)
     rng, successes = np.random.default_rng(0), 0
     for _ in range(500):
-        skilled = np.array([greedy_heuristic(task.env.game) for task in wrapped._tasks])
+        skilled = np.array([greedy_heuristic(task.env.game) for task in wrapped.tasks])
         actions = [np.where(rng.random((4, 2)) < 0.2, rng.integers(0, 5, (4, 2)), skilled)]
         step = native.step(actions)
         assert_steps_equal(wrapped.step(actions), step)
@@ -146,7 +146,7 @@ def test_observation_components_are_the_features_where_none_are_declared() -> No
 
 def test_an_agent_that_dies_early_leaves_zeros_and_is_not_asked() -> None:
     task = PettingZooTask(lambda: Counting((2, 4)), 1)
-    env = task._tasks[0].env
+    env = task.tasks[0].env
     env.received.clear()
     task.step(constant(2, 0, 1))
     gone = task.observe().features[0][0, 0].tolist()

@@ -32,7 +32,7 @@ def test_a_switch_is_triggered_only_by_one_who_faces_it() -> None:
     outcome = game.step((INTERACT, STAY))
     assert outcome.events == ({"switch_triggered": 1, "goal_reached": 0}, {"switch_triggered": 0, "goal_reached": 0})
     assert outcome.reward == pytest.approx(1 - 0.01)
-    assert (game.triggered, game.own) == ([True, False], [1, 0])
+    assert (game.triggered, game.handled_by) == ([True, False], [1, 0])
 
 
 def test_a_triggered_switch_gives_nothing_more_and_still_blocks() -> None:
@@ -75,7 +75,7 @@ def test_one_agent_can_do_everything_alone() -> None:
     assert outcomes[-1].terminated
     assert not any(outcome.terminated for outcome in outcomes[:-1])
     assert sum(outcome.reward for outcome in outcomes) == pytest.approx(4 - len(path) / 100)
-    assert game.own == [2, 0]
+    assert game.handled_by == [2, 0]
 
 
 def test_arriving_together_is_credited_once() -> None:
@@ -129,7 +129,7 @@ def test_observation_by_hand() -> None:
 
 def test_features_by_hand() -> None:
     game = scene((2, 2, WEST), (4, 3, EAST), (False, True))
-    game.own = [0, 1]
+    game.handled_by = [0, 1]
     assert game.features(0) == {
         "dist_nearest_open_switch": 1,
         "dist_switch_a": 1,

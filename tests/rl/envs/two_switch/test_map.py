@@ -9,12 +9,13 @@ from cosignal.rl.envs.two_switch.game import distance, moved, switch_distance
 from cosignal.rl.envs.two_switch.map import (
     DOOR,
     GOAL,
+    MAP,
     START_CELLS,
     SWITCH_A,
     SWITCH_B,
-    pose_number,
+    distances,
+    next_pose_table,
     standing_poses,
-    tables,
 )
 from cosignal.rl.envs.two_switch.spec import features
 
@@ -39,7 +40,7 @@ def test_the_map_is_the_published_one() -> None:
     ],
 )
 def test_distance_to_switch_a_includes_the_interact_action(pose: tuple[int, int, int], actions: int) -> None:
-    assert tables().to_switch_a[pose_number(*pose)] == actions
+    assert distances().to_switch_a[MAP.number(*pose)] == actions
     assert switch_distance(pose, 0) == actions
 
 
@@ -57,30 +58,30 @@ def test_distance_to_switch_a_includes_the_interact_action(pose: tuple[int, int,
     ],
 )
 def test_distances_to_door_and_goal(pose: tuple[int, int, int], door: int, goal: int) -> None:
-    number = pose_number(*pose)
-    assert tables().to_goal[number] == goal
-    assert tables().to_door[number] == door
+    number = MAP.number(*pose)
+    assert distances().to_goal[number] == goal
+    assert distances().to_door[number] == door
 
 
 def test_every_table_entry_equals_the_games_own_search() -> None:
-    table = tables()
+    table, next_pose = distances(), next_pose_table()
     for pose in standing_poses():
-        number = pose_number(*pose)
+        number = MAP.number(*pose)
         assert table.to_door[number] == distance(pose, "door", door_open=True)
         assert table.to_goal[number] == distance(pose, "goal", door_open=True)
         for action in range(5):
             for door_open in (0, 1):
-                expected = pose_number(*moved(pose, action, bool(door_open)))
-                assert table.next_pose[door_open, number, action] == expected
+                expected = MAP.number(*moved(pose, action, bool(door_open)))
+                assert next_pose[door_open, number, action] == expected
         if pose[1] < DOOR[1]:
             assert table.to_switch_a[number] == switch_distance(pose, 0)
             assert table.to_switch_b[number] == switch_distance(pose, 1)
 
 
 def test_the_closed_door_blocks_and_the_open_one_does_not() -> None:
-    front = pose_number(4, 3, SOUTH)
-    assert tables().next_pose[0, front, FORWARD] == front
-    assert tables().next_pose[1, front, FORWARD] == pose_number(4, 4, SOUTH)
+    front = MAP.number(4, 3, SOUTH)
+    assert next_pose_table()[0, front, FORWARD] == front
+    assert next_pose_table()[1, front, FORWARD] == MAP.number(4, 4, SOUTH)
 
 
 def test_feature_bounds_are_the_true_ones() -> None:

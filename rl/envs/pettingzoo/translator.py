@@ -1,0 +1,222 @@
+"""Translate between an environment's dicts by agent and the arrays of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....errors import ConfigError
+from ...task import ActionArray, BoolArray, FloatArray, Step, TaskSpec
+from ..adapter import Task
+from .layout import GroupLayout, Layout
+
+# One joint action, agents side by side: choices as int64, or float64 where any agent's action is a Box.
+JointAction = NDArray[np.generic]
+Observations = Mapping[Any, Any]  # by agent
+Infos = Mapping[Any, Any]  # by agent
+
+
+class Views(NamedTuple):
+    """The arrays of a `Step` that show one state, each [g]; masks and alive are empty where the spec has no masks."""
+
+    obs: list[FloatArray]  # [g] [E, A_g, O_g]
+    features: list[FloatArray]  # [g] [E, A_g, F_g]
+    masks: list[BoolArray]  # [g] [E, A_g, U]
+    alive: list[BoolArray]  # [g] [E, A_g]
+
+
+def current_views(step: Step) -> Views:
+    """Return the views of s, the state to act from next."""
+    return Views(step.obs, step.features, step.masks or [], step.alive or [])
+
+
+def last_views(step: Step) -> Views:
+    """Return the views of s', before auto-reset."""
+    return Views(step.last_obs, step.last_features, step.last_masks or [], step.last_alive or [])
+
+
+def state_pairs(step: Step) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Return (array of s, the same of s') for everything that both states have."""
+    now: list[NDArray[Any]] = [array for view in current_views(step) for array in view]
+    last: list[NDArray[Any]] = [array for view in last_views(step) for array in view]
+    return list(zip(now, last, strict=True))
+
+
+class Translator:
+    """A translator for the environments of one layout.
+
+    It fills the arrays of a batch from what an environment returns, and gives it actions of its own spaces.
+
+    Attributes:
+        spec: of the task.
+        groups: [g], how the arrays of each group are filled.
+        ids: the environment's own agent ids, in the order of the groups.
+        row_dtype: of a `JointAction`.
+        row_width: length of a `JointAction`.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.spec: TaskSpec = layout.spec
+        self.groups: tuple[GroupLayout, ...] = layout.groups
+        self.ids = [agent for group in self.groups for agent in group.ids]
+        self.row_dtype = np.float64 if any(group.continuous for group in self.spec.groups) else np.int64
+        self.row_width = sum(group.actions.width * len(group.ids) for group in self.groups)
+        self._event_names = {name for group in self.groups for name in group.events}
+
+    # ------------------------------------------------------------ actions
+
+    def joint_actions(self, actions: list[ActionArray]) -> NDArray[np.generic]:
+        """Put actions, [g] [N, A_g] or [N, A_g, k], side by side into a copy of shape [N, …]."""
+        # Each agent's numbers follow those of the agent before it.
+        flat = [x.reshape(len(x), -1) for x in actions]
+        return np.concatenate(flat, axis=1).astype(self.row_dtype)
+
+    def env_actions(self, env: Any, row: JointAction) -> dict[Any, Any]:
+        """Return the actions of the agents that are alive, in their own spaces."""
+        # `start` counts the numbers of agents that have left, too.
+        live, chosen, start, numbers = set(env.agents), {}, 0, row.tolist()
+        for group in self.groups:
+            for agent in group.ids:
+                end = start + group.actions.width
+                if agent in live:
+                    chosen[agent] = group.actions.action(numbers[start:end])
+                start = end
+        return chosen
+
+    # ------------------------------------------------------------ views
+
+    def write_views(
+        self, views: Views, e: int, task: Task, acting: set[Any], observations: Observations, infos: Infos
+    ) -> None:
+        """Write what the agents of environment e see, its features, masks, and who is there.
+
+        Args:
+            views: the arrays to fill at row e; of who is not there, features stay as they are.
+            e: number of the environment in the arrays.
+            task: of the environment.
+            acting: who acts next, or in the last state of an episode who acted in its last step.
+            observations: what `reset` or `step` returned.
+            infos: what `reset` or `step` returned.
+
+        Raises:
+            ConfigError: an observation, a mask or a feature is not what the spec says, or an agent has left against a
+                promise.
+        """
+        for g, group in enumerate(self.groups):
+            for i, agent in enumerate(group.ids):
+                # Environments differ in whether they still show an agent in the step in which it leaves.
+                there = agent in acting and agent in observations
+                if self.spec.has_masks:
+                    views.alive[g][e, i] = there
+                    views.masks[g][e, i] = (
+                        self._mask(task, group, agent, observations, infos) if there else group.first_only
+                    )
+                elif not there:
+                    raise ConfigError(
+                        f"{self.spec.name!r} has declared has_masks = False, which says that nobody leaves before the"
+                        f" others; agent {agent!r} did; take the declaration out"
+                    )
+                obs = views.obs[g][e, i]
+                if not there:
+                    obs[:] = 0
+                    continue
+                size, row = len(group.observations.bounds), group.observations.flat(observations[agent])
+                if np.shape(row) != (size,):
+                    raise ConfigError(
+                        f"an observation must have the shape of its space, agent {agent!r} of {self.spec.name!r}"
+                        f" observes {np.shape(row)}, its space says {(size,)}; correct one of them"
+                    )
+                # What it sees, and behind it which agent of its group it is.
+                obs[:size] = row
+                obs[size:] = group.identity[i]
+                views.features[g][e, i] = self._features(task, group, agent, obs[:size], infos)
+
+    def _mask(
+        self, task: Task, group: GroupLayout, agent: Any, observations: Observations, infos: Infos
+    ) -> BoolArray | bool:
+        """Return [U], which actions are allowed, or True where all are."""
+        n = group.actions.n
+        mask = group.observations.mask(observations[agent], infos.get(agent, {}))
+        if mask is None:
+            return True
+        # An agent that has just ended acts no more, so an empty mask is no fault.
+        if mask.shape == (n,) and not mask.any() and agent not in task.env.agents:
+            return group.first_only
+        if mask.shape != (n,):
+            raise ConfigError(
+                f"an action mask must have an entry for each of {n} actions, {self.spec.name!r} gave agent {agent!r}"
+                f" {mask.astype(int).tolist()!r}; correct it in the environment"
+            )
+        if n and not mask.any():
+            raise ConfigError(
+                f"an action mask must allow at least one of {n} actions, {self.spec.name!r} gave agent {agent!r}"
+                f" {mask.astype(int).tolist()!r}; correct it in the environment"
+            )
+        return mask
+
+    def _features(self, task: Task, group: GroupLayout, agent: Any, obs: FloatArray, infos: Infos) -> Any:
+        """Return [F], declared features, or the observation within the bounds of the specs."""
+        if not group.declared:
+            return np.minimum(np.maximum(obs, group.low), group.high) if group.clipped else obs
+        try:
+            # In the order of the specs; a missing name is a KeyError.
+            values = task.features(agent, infos.get(agent, {}))
+            return [values[name] for name in group.features]
+        except KeyError as error:
+            raise ConfigError(
+                f"the features of feature_specs must be there at reset and at each step, in infos[agent]['features'] or"
+                f" from features() of a Task; {self.spec.name!r} gave agent {agent!r} no {error}; add it there"
+            ) from error
+
+    # ------------------------------------------------------------ events
+
+    def write_events(self, events: Sequence[FloatArray], e: int, task: Task, acted: set[Any], infos: Infos) -> None:
+        """Write how often each event happened in the last step of environment e into `events` ([g] [E, A_g, V_g])."""
+        for array, group in zip(events, self.groups, strict=True):
+            for i, agent in enumerate(group.ids if group.events else ()):
+                counts = self.event_counts(task, acted, agent, infos)
+                array[e, i] = [counts.get(name, 0) for name in group.events]
+
+    def event_counts(self, task: Task, acted: set[Any], agent: Any, infos: Infos) -> Mapping[str, int]:
+        """Return the events of one agent in the last step; an agent that did not act in it has none.
+
+        Raises:
+            ConfigError: an event is missing, or has a name that no spec has.
+        """
+        if agent not in acted:
+            return {}
+        try:
+            counts = task.events(agent, infos.get(agent, {}))
+        except KeyError as error:
+            raise ConfigError(
+                f"the events of a task must be there after each step of an agent, {self.spec.name!r} gave agent"
+                f" {agent!r} no {error}; add it in the environment, or leave it out of what events() returns"
+            ) from error
+        if not counts.keys() <= self._event_names:
+            raise ConfigError(
+                f"events must be named in event_specs, {self.spec.name!r} gave agent {agent!r}"
+                f" {sorted(counts.keys() - self._event_names)!r}; correct the name, or declare it"
+            )
+        return counts
+
+
+def check_actions(spec: TaskSpec, num_envs: int, actions: list[ActionArray]) -> None:
+    """Check the actions of a batch: [g] [E, A_g] in 0..n_actions-1, or [E, A_g, k].
+
+    Raises:
+        ValueError: a shape is wrong, or a choice out of range.
+    """
+    for group, chosen in zip(spec.groups, actions, strict=True):
+        shape = (num_envs, len(group.agents), *group.action_shape)
+        if chosen.shape != shape:
+            raise ValueError(f"actions of group {group.name!r} must have shape {shape}, got {chosen.shape}")
+        if group.continuous:
+            continue
+        if chosen.min() < 0 or chosen.max() >= group.n_actions:
+            raise ValueError(
+                f"actions of group {group.name!r} must be in 0..{group.n_actions - 1},"
+                f" got {chosen.min()}..{chosen.max()}; fix the policy"
+            )

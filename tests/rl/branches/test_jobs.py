@@ -1,0 +1,132 @@
+"""What executors of branch jobs have in common: keys, replies, and the end of a batch at its first error."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from cosignal.errors import BranchError, ProtocolError
+from cosignal.rl.branches.jobs import branch_key, parse_reply, result_of, task_group
+from cosignal.rl.ipc.messages import BranchJob, BranchResult, ErrorReply, WorkerReady
+from cosignal.rl.signals.signal import Exploration, Signal
+from hypothesis import given
+from hypothesis import strategies as st
+
+JOB = BranchJob(
+    key="k", fork="f", start="f", arm="p1", signal=Signal(), exploration=Exploration(), seed=4, horizon=100,
+    evaluation_seed=1, evaluation_episodes=2, end_state="branches/k",
+)  # fmt: skip
+RESULT = BranchResult(
+    key="k", arm="p1", seed=4, horizon=100, signal=Signal(), final_return=1.5, success_rate=None, fork_return=1.0,
+    curve=[], steps=100, steps_evaluation=2, end_state="branches/k", end_update=3, cpu_s=0.1,
+)  # fmt: skip
+
+# ---------------------------------------------------------------- replies
+
+
+def test_a_reply_is_a_result_or_raises_what_it_says() -> None:
+    assert result_of(JOB, parse_reply(RESULT.model_dump_json().encode())) == RESULT
+    with pytest.raises(BranchError, match="branch 'p1', seed 4: the signal is not finite"):
+        result_of(JOB, ErrorReply(error="branch", message="the signal is not finite"))
+    with pytest.raises(ProtocolError, match="'k' was answered with"):
+        result_of(JOB, RESULT.model_copy(update={"key": "another"}))
+    with pytest.raises(ProtocolError, match="'k' was answered with"):
+        result_of(JOB, WorkerReady(pid=1))
+    with pytest.raises(ProtocolError, match="weather"):
+        result_of(JOB, parse_reply(b'{"kind": "weather"}'))
+
+
+# ---------------------------------------------------------------- the end of a batch
+
+
+async def test_the_first_error_is_raised_itself_and_the_others_are_ended_first() -> None:
+    ended: list[str] = []
+    reason = OSError("a worker is gone")
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise BranchError("the first") from reason
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append("work")
+            raise BranchError("in the course of ending")
+
+    async def batch() -> None:
+        async with task_group() as group:
+            await asyncio.wait([group.create_task(work()), group.create_task(fail())])
+
+    with pytest.raises(BranchError, match="the first") as caught:
+        await batch()
+    assert ended == ["work"]
+    assert (caught.value.__cause__, caught.value.__suppress_context__) == (reason, True)
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+
+
+async def test_a_cancellation_comes_before_an_error() -> None:
+    started = asyncio.Event()
+
+    async def work() -> None:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise BranchError("in the course of ending")
+
+    async def batch() -> None:
+        async with task_group() as group:
+            await asyncio.wait([group.create_task(work())])
+
+    running = asyncio.create_task(batch())
+    await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(batch(), 0.01)
+
+
+async def test_tasks_that_are_cancelled_in_the_block_are_no_error() -> None:
+    async with task_group() as group:
+        group.create_task(asyncio.sleep(60)).cancel()
+
+
+# ---------------------------------------------------------------- keys
+
+KEY = {
+    "fork": "checkpoints/update_000000080",
+    "signal": Signal(),
+    "exploration": Exploration(),
+    "seed": 0,
+    "horizon": 100,
+    "evaluation_seed": 1,
+    "episodes": 8,
+}
+
+
+def test_a_key_is_made_of_content() -> None:
+    changes = [
+        {"fork": "checkpoints/update_000000096"},
+        {"signal": Signal(beta=0.7)},
+        {"exploration": Exploration(kick=0.05)},
+        {"seed": 1},
+        {"horizon": 200},
+        {"evaluation_seed": 2},
+        {"episodes": 9},
+    ]
+    keys = {branch_key(**{**KEY, **change}) for change in [{}, *changes]}  # type: ignore[arg-type]
+    assert len(keys) == 1 + len(changes)
+    moved = branch_key(**{**KEY, "fork": "/elsewhere/checkpoints/update_000000080"})  # type: ignore[arg-type]
+    relabelled = branch_key(**{**KEY, "signal": Signal(version=4, parent=3, stage="improving")})  # type: ignore[arg-type]
+    assert branch_key(**KEY) == moved == relabelled  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 2**31), st.integers(1, 10**7))
+def test_a_key_is_a_short_file_name(seed: int, horizon: int) -> None:
+    key = branch_key(**{**KEY, "seed": seed, "horizon": horizon})  # type: ignore[arg-type]
+    assert len(key) == 20
+    assert set(key) <= set("0123456789abcdef")

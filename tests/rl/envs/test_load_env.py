@@ -1,0 +1,82 @@
+"""Other people's environments, and one clear line where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cosignal.errors import ConfigError, TaskImportError
+from cosignal.rl.envs.config import TaskConfig
+from cosignal.rl.envs.factory import make_task, task_spec
+from cosignal.rl.envs.registry import EXTRAS, ShippedName
+
+TWO_SWITCH = "cosignal.rl.envs.two_switch:TwoSwitchEnv"
+
+
+def test_the_current_directory_is_importable_for_this_import_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from cosignal.rl.envs.two_switch.env import TwoSwitchEnv\n\ndef make():\n    return TwoSwitchEnv(7)\n"
+    (tmp_path / "my_env_of_a_test.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert task_spec(TaskConfig(env="my_env_of_a_test:make")).max_steps == 7
+    assert sys.path == before
+
+
+BAD = "def raises():\n    raise RuntimeError('no licence')\n\ndef makes_an_int():\n    return 3\n\nnumber = 5\n"
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("no_such_module:make", "'no_such_module' must be importable.*ModuleNotFoundError"),
+        ("bad_env_of_a_test:nothing", "has no 'nothing'; correct the name"),
+        ("bad_env_of_a_test:raises", "RuntimeError: no licence"),
+        ("bad_env_of_a_test:makes_an_int", "ParallelEnv.*builds a int"),
+        ("bad_env_of_a_test:number", "a class or a function.*a int"),
+        ("broken_env_of_a_test:make", "ZeroDivisionError"),
+    ],
+)
+def test_what_cannot_be_built_is_told_in_one_line(
+    env: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad_env_of_a_test.py").write_text(BAD)
+    (tmp_path / "broken_env_of_a_test.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    for build in (task_spec, lambda config: make_task(config, 1)):
+        with pytest.raises(TaskImportError, match=message) as told:
+            build(TaskConfig(env=env))
+        assert env in str(told.value)
+        assert "\n" not in str(told.value)
+
+
+def test_options_of_two_switch_are_refused_for_others() -> None:
+    with pytest.raises(ConfigError, match="allow_agent_overlap"):
+        task_spec(TaskConfig(env=TWO_SWITCH, allow_agent_overlap=False))
+    with pytest.raises(
+        ConfigError, match="allow_agent_overlap is an option of two_switch and victim_rubble, got False with task.name"
+    ):
+        task_spec(TaskConfig(name="lbf", allow_agent_overlap=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("lbf", "lbforaging"),
+        ("rware", "rware"),
+        ("mpe_spread", "mpe2"),
+        ("mpe_speaker_listener", "mpe2"),
+        ("pistonball", "pymunk"),
+    ],
+)
+def test_a_missing_package_is_told_with_its_extra(name: ShippedName, package: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from cosignal.rl.envs.config import TaskConfig;"
+        f"from cosignal.rl.envs.factory import task_spec; task_spec(TaskConfig(name={name!r}))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert "TaskImportError: task.name: " in told
+    assert told.strip().endswith(f"; pip install 'cosignal[{EXTRAS[name].extra}]'")
