@@ -7,34 +7,64 @@
 | gate-trials | single rounds of the gate with harmful candidates, from snapshots at several competences |
 | economy | what the ideas that make validation cheaper save |
 | stages | a loop that knows the stage of learning with loops that are told the same one for ever |
+| dip | what taking shaping away costs, with and without the exact offset of the critic |
 | lca | the figures of LCA, a paper this builds on, that need no hosted model |
 | union | ranking moves (LCA) and validated adaptation together, and either alone |
-| dip | what taking shaping away costs, with and without the exact offset of the critic |
 
-Whatever a study has finished is kept below `studies_out/cache/`, so that one that was interrupted goes on where it was.
+Modules, in reading order:
+
+`outcome`      the outcome of one seed, when it first solved its task, and 95 % intervals over seeds
+`report`       rows of measured things, as JSON and as a Markdown table
+`job_cache`    jobs in processes of their own, cached, so that a study that was interrupted goes on where it was
+`line_arms`    arms that are one training line, without a loop
+`loop_arms`    arms that are whole runs of the loop
+`two_switch`, `economy`, `stages`, `dip`, `union`    a study each
+`adversary/`   the studies adversary and gate-trials
+`lca/`         the study lca
+`bench/`       measurements of this machine: `cosignal bench NAME`
+
+Flow of a study: its `run_…` makes a job for each arm and seed, `run_jobs` returns their values (from the cache where it
+can), rows are made of them, and `finish_study` writes the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 
-# name → module of this package, its function, how many seeds (gate-trials: trials) where none are asked for
+
+class Study(NamedTuple):
+    """The place of a study, and what its command takes besides `--seeds`.
+
+    Attributes:
+        module: of this package.
+        function: of that module; it runs the study.
+        seeds: how many seeds (or trials) where none are asked for.
+        options: of the command.
+        counts: what `--seeds` counts; the name of the function's argument.
+    """
+
+    module: str
+    function: str
+    seeds: int
+    options: tuple[str, ...]
+    counts: str = "seeds"
+
+
 STUDIES = {
-    "two-switch": ("two_switch", "run_two_switch", 10),
-    "adversary": ("adversary.study", "run_adversary", 10),
-    "gate-trials": ("adversary.gate_trials", "run_gate_trials", 72),
-    "economy": ("economy", "run_economy", 10),
-    "stages": ("stages", "run_stages", 10),
-    "dip": ("dip", "run_dip", 8),
-    "lca": ("lca.study", "run_lca", 5),
-    "union": ("union", "run_union", 5),
+    "two-switch": Study("two_switch", "run_two_switch", 10, ("--arm", "--first-seed")),
+    "adversary": Study("adversary.study", "run_adversary", 10, ("--arm", "--first-seed")),
+    "gate-trials": Study("adversary.gate_trials", "run_gate_trials", 72, ("--arm",), counts="trials"),
+    "economy": Study("economy", "run_economy", 10, ("--arm", "--first-seed")),
+    "stages": Study("stages", "run_stages", 10, ("--arm", "--first-seed")),
+    "dip": Study("dip", "run_dip", 8, ()),
+    "lca": Study("lca.study", "run_lca", 5, ("--first-seed", "--figure", "--task")),
+    "union": Study("union", "run_union", 5, ("--arm", "--first-seed")),
 }
 NAMES = tuple(STUDIES)
-SEEDED = ("two-switch", "adversary", "economy", "stages", "union")
 
 
 def run_study(
@@ -46,38 +76,42 @@ def run_study(
     figures: Sequence[int] = (),
     tasks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Run a study on `seeds` seeds from `first_seed` on; returns `name, command, commit, rows` and more as plain data.
+    """Run a study, and return `name, command, commit, rows` and more as plain data.
 
-    `arms`: which of the study's arms, its usual ones where empty. `figures`, `tasks`: of the study lca. `tell` is
-    called with a line of progress or of the result. Raises ConfigError for an unknown name or arm, or an option that
-    the study does not have.
+    Args:
+        name: one of NAMES.
+        seeds: how many; the study's own number where None.
+        arms: some of the study's arms, its usual ones where empty.
+        tell: is given lines of progress, and the table at the end.
+        first_seed: the first seed; the study's own where None.
+        figures: of the study lca, all where empty.
+        tasks: of the study lca, all where empty.
+
+    Raises:
+        ConfigError: the name or an arm is unknown, or the study has no such option.
     """
     if name not in STUDIES:
         raise ConfigError(f"study must be one of {', '.join(NAMES)}, got {name!r}; name one of them")
-    module, function, usual = STUDIES[name]
-    run: Callable[..., dict[str, Any]] = getattr(import_module(f".{module}", __package__), function)
-    if name == "lca":
-        _refuse(name, {"--arm": arms})
-        return run(
-            seeds or usual,
-            tell,
-            **({} if first_seed is None else {"first_seed": first_seed}),
-            figures=figures,
-            tasks=tasks,
-        )
-    _refuse(name, {"--figure": figures, "--task": tasks})
-    if name in SEEDED:
-        from .report import example_config
-
-        return run(seeds or usual, arms, tell, example_config(1 if first_seed is None else first_seed))
-    _refuse(name, {"--first-seed": () if first_seed in (None, 1) else (first_seed,)})
-    if name == "gate-trials":
-        return run(seeds or usual, arms, tell)
-    _refuse(name, {"--arm": arms})
-    return run(tell, seeds=seeds or usual)
-
-
-def _refuse(name: str, options: Mapping[str, Sequence[Any]]) -> None:
-    for option, values in options.items():
-        if values:
+    study = STUDIES[name]
+    asked: Mapping[str, Sequence[Any]] = {
+        "--figure": figures,
+        "--task": tasks,
+        "--first-seed": () if first_seed in (None, 1) else (first_seed,),
+        "--arm": arms,
+    }
+    for option, values in asked.items():
+        if values and option not in study.options:
             raise ConfigError(f"{option}: the study {name!r} has no such option, got {values[0]!r}; leave it out")
+    keywords: dict[str, Any] = {study.counts: seeds or study.seeds, "tell": tell}
+    if "--arm" in study.options:
+        keywords["arms"] = arms
+    if "--figure" in study.options:
+        keywords |= {"figures": figures, "tasks": tasks}
+    if first_seed is not None and name == "lca":
+        keywords["first_seed"] = first_seed
+    elif first_seed is not None and "--first-seed" in study.options:
+        from .report import example_config  # imports the config, which `cosignal --help` does without
+
+        keywords["base"] = example_config(first_seed)
+    run: Callable[..., dict[str, Any]] = getattr(import_module(f".{study.module}", __package__), study.function)
+    return run(**keywords)

@@ -24,7 +24,7 @@ from typing import Any
 from ..config.run_config import RunConfig
 from .loop_arms import LoopArm, LoopRun, accepted, run_loops
 from .outcome import mean_ci
-from .report import Row, Tell, example_config, finished, known_arms, row, table
+from .report import Row, Tell, example_config, finish_study, known_arms, markdown_table, result_row
 from .two_switch import arm_rows, seeded
 
 NAME = "economy"
@@ -43,28 +43,36 @@ COLUMNS = {
 
 
 def run_economy(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig | None = None) -> dict[str, Any]:
-    """The named arms, the first four where none is named, always with `all`. Results as plain data, also written to
-    `studies_out/economy/`."""
+    """Run the named arms, the first four where none is named, always with `all`.
+
+    The result is also written to `studies_out/economy/`; `run_two_switch` explains the arguments.
+    """
     base = base or example_config()
     for arm in arms:
         known_arms(arm.split("+"), ARMS, ARMS)
-    wanted = arms or ARMS[:4]
     configs = seeded(base, seeds)
     runs = {"all": run_loops([LoopArm("all", config) for config in configs], tell)}
+    # seeds in which nobody ever intervened are the same run in some other arms
     idle = {run.outcome.seed: run for run in runs["all"] if not run.details["decisions"]}
-    others = [arm for arm in wanted if arm != "all"]
+    others = [arm for arm in arms or ARMS[:4] if arm != "all"]
     reused = {arm: idle if arm in WITHIN else {} for arm in ("all", *others)}
-    pieces = [LoopArm(arm, without(arm, c)) for arm in others for c in configs if c.seed not in reused[arm]]
-    found = {(run.outcome.arm, run.outcome.seed): run for run in run_loops(pieces, tell)}
+    loops = [LoopArm(arm, without(arm, c)) for arm in others for c in configs if c.seed not in reused[arm]]
+    by_arm_and_seed = {(run.outcome.arm, run.outcome.seed): run for run in run_loops(loops, tell)}
     for arm in others:
-        runs[arm] = [reused[arm].get(config.seed) or found[arm, config.seed] for config in configs]
-    rows = [item for arm, mine in runs.items() for item in _rows(arm, mine, len(reused[arm]))]
-    more = {"seeds": [_record(arm, run) for arm, mine in runs.items() for run in mine]}
-    return finished(NAME, seeds, arms, rows, table(rows, COLUMNS), more, tell, base.seed)
+        runs[arm] = [reused[arm].get(config.seed) or by_arm_and_seed[arm, config.seed] for config in configs]
+    rows = [row for arm in runs for row in economy_rows(arm, runs[arm], len(reused[arm]))]
+    extra = {
+        "seeds": [
+            run.outcome.as_dict() | {"arm": arm, "reused": run.outcome.arm != arm} | run.details
+            for arm in runs
+            for run in runs[arm]
+        ]
+    }
+    return finish_study(NAME, seeds, arms, rows, markdown_table(rows, COLUMNS), extra, tell, base.seed)
 
 
 def without(arm: str, config: RunConfig) -> RunConfig:
-    """The config with the arm's ideas changed."""
+    """Return the config with the arm's ideas changed."""
     ideas = set(arm.split("+"))
     branches: dict[str, Any] = {}
     if ideas & {"no_halving", "none"}:
@@ -85,35 +93,37 @@ def without(arm: str, config: RunConfig) -> RunConfig:
 # ---------------------------------------------------------------- results
 
 
-def _rows(arm: str, runs: Sequence[LoopRun], reused: int) -> list[Row]:
+def economy_rows(arm: str, runs: Sequence[LoopRun], reused: int) -> list[Row]:
+    """Return an arm's rows; `reused` of its runs are those of `all`."""
     n = len(runs)
     outcomes = [run.outcome for run in runs]
     spent = [run.details["branch_steps"] for run in runs]
     shares = [steps / outcome.steps_total for steps, outcome in zip(spent, outcomes, strict=True)]
+    interventions = [
+        len({decision["point"] for decision in run.details["decisions"] if decision["verdict"] != "rollback"})
+        for run in runs
+    ]
     promotions = [len(accepted(run)) for run in runs]
     solved = sum(outcome.solved for outcome in outcomes)
     wanted = {f"{arm}.{field}" for field in COLUMNS}
     return [
-        row(f"{arm}.share", "branch steps as a share of total steps", n, *mean_ci(shares)) | {"reused": reused},
-        _ratio(f"{arm}.per_promotion", "branch steps of all seeds, per promotion (no removal)", spent, sum(promotions)),
-        _ratio(f"{arm}.per_solved", "branch steps of all seeds, per solved seed", spent, solved),
-        row(f"{arm}.interventions", "interventions of a run", n, *mean_ci([_interventions(run) for run in runs])),
-        row(f"{arm}.promotions", "promotions of a run, removals of shaping apart", n, *mean_ci(promotions)),
-        *(item for item in arm_rows(arm, outcomes) if item["id"] in wanted),
+        result_row(f"{arm}.share", "branch steps as a share of total steps", n, *mean_ci(shares)) | {"reused": reused},
+        _ratio_row(
+            f"{arm}.per_promotion", "branch steps of all seeds, per promotion (no removal)", spent, sum(promotions)
+        ),
+        _ratio_row(f"{arm}.per_solved", "branch steps of all seeds, per solved seed", spent, solved),
+        result_row(f"{arm}.interventions", "interventions of a run", n, *mean_ci(interventions)),
+        result_row(f"{arm}.promotions", "promotions of a run, removals of shaping apart", n, *mean_ci(promotions)),
+        *(row for row in arm_rows(arm, outcomes) if row["id"] in wanted),
     ]
 
 
-def _ratio(name: str, statement: str, spent: Sequence[float], of: int) -> Row:
-    """Σ steps / Σ events; its interval is that of Σ steps. Where nothing happened all steps were for nothing."""
+def _ratio_row(name: str, statement: str, spent: Sequence[float], events: int) -> Row:
+    """Return Σ steps / Σ events, with the interval of Σ steps.
+
+    Where nothing happened, all steps were for nothing: they are divided by one.
+    """
     mean, (low, high) = mean_ci(spent)
-    by = max(of, 1) / len(spent)
-    verdict = "measured" if of else "none of them happened"
-    return row(name, statement, of, mean / by, (low / by, high / by), verdict)
-
-
-def _interventions(run: LoopRun) -> int:
-    return len({row["point"] for row in run.details["decisions"] if row["verdict"] != "rollback"})
-
-
-def _record(arm: str, run: LoopRun) -> dict[str, Any]:
-    return run.outcome.as_dict() | {"arm": arm, "reused": run.outcome.arm != arm} | run.details
+    per_run = max(events, 1) / len(spent)
+    verdict = "measured" if events else "none of them happened"
+    return result_row(name, statement, events, mean / per_run, (low / per_run, high / per_run), verdict)

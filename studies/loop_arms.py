@@ -19,7 +19,7 @@ from ..rl.training.line import TrainingLine
 from ..runs.store import RunView, steps_of
 from .job_cache import Job, run_jobs
 from .line_arms import FINAL_EPISODES, FINAL_SEED
-from .outcome import Outcome, Point, first_solved, told
+from .outcome import Outcome, Point, first_solved, summarise_outcome
 from .report import Tell
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run_loops(arms: Sequence[LoopArm], tell: Tell) -> list[LoopRun]:
 def loop_piece(arm: LoopArm) -> Job:
     content = {"config": arm.config.model_dump(mode="json", exclude={"run_dir"}), "models": arm.models}
     name = f"{arm.name} seed {arm.config.seed}"
-    return Job("loop", content, work_loop, name, lambda value: told(value["outcome"]))
+    return Job("loop", content, work_loop, name, lambda value: summarise_outcome(value["outcome"]))
 
 
 def work_loop(content: Json, folder: Path) -> Json:

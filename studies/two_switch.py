@@ -13,7 +13,7 @@ Arms, all on the same seeds 1…N and main-step budget (restarts: as many total 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from ..rl.signals.terms import PotentialTerm
 from .line_arms import LineArm, run_lines
 from .loop_arms import LoopArm, run_loops
 from .outcome import Outcome, mean_ci, median_censored, share_ci
-from .report import Row, Tell, example_config, finished, known_arms, row, table
+from .report import Row, Tell, example_config, finish_study, known_arms, markdown_table, result_row
 
 NAME = "two-switch"
 ARMS = ("loop", "plain", "restarts", "shaped", "shaped_kick", "no_gate")
@@ -37,93 +37,92 @@ HAND_MADE = PotentialTerm(
     " - (1 - door_open) * dist_nearest_open_switch / 12",
     weight=4 / 3,
 )
+HAND_SHAPED = SignalConfig(beta=0.5, terms=(HAND_MADE,))
 
 
 def run_two_switch(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig | None = None) -> dict[str, Any]:
-    """The named arms, all where none is named; results as plain data, also written to `studies_out/two-switch/`."""
+    """Run the named arms, all where none is named; the result is also written to `studies_out/two-switch/`.
+
+    Args:
+        seeds: how many, from the seed of `base` on.
+        arms: some of ARMS.
+        tell: is given lines of progress.
+        base: config of the arms, the shipped example where None.
+
+    Raises:
+        ConfigError: an arm is unknown.
+    """
     base = base or example_config()
     wanted = known_arms(arms, ARMS)
     configs = seeded(base, seeds)
-    outcomes = run_lines([arm for arm in _line_arms(base) if arm.name in wanted], configs, tell)
-    gates = {arm: gated for arm, gated in RUN_ARMS.items() if arm in wanted}
-    loops = [LoopArm(arm, _gated(config, gated)) for arm, gated in gates.items() for config in configs]
+    steps = base.trainer.steps
+    line_arms = [
+        plain_arm(base),
+        LineArm("restarts", SignalConfig(), "restart", round(steps / (1 - base.adaptation.max_share))),
+        LineArm("shaped", HAND_SHAPED, "go on", steps),
+        LineArm("shaped_kick", HAND_SHAPED, "kick", steps),
+    ]
+    outcomes = run_lines([arm for arm in line_arms if arm.name in wanted], configs, tell)
+    loops = [
+        LoopArm(arm, config.model_copy(update={"adaptation": config.adaptation.model_copy(update={"gated": gated})}))
+        for arm, gated in RUN_ARMS.items()
+        if arm in wanted
+        for config in configs
+    ]
     outcomes += [run.outcome for run in run_loops(loops, tell)]
-    rows = _rows(outcomes, seeds)
-    more = {"outcomes": [o.as_dict() for o in outcomes]}
-    return finished(NAME, seeds, arms, rows, table(rows), more, tell, base.seed)
+    by_arm = {arm: sorted((o for o in outcomes if o.arm == arm), key=lambda o: o.seed) for arm in ARMS if arm in wanted}
+    rows = [row for arm in by_arm for row in arm_rows(arm, by_arm[arm])]
+    if {"loop", "plain"} <= by_arm.keys():
+        rows += comparison_rows(by_arm, seeds)
+    extra = {"outcomes": [o.as_dict() for o in outcomes]}
+    return finish_study(NAME, seeds, arms, rows, markdown_table(rows), extra, tell, base.seed)
 
 
 def seeded(base: RunConfig, seeds: int) -> list[RunConfig]:
-    """`base` with its own seed and those that follow it."""
+    """Return `base` with its own seed and those that follow it, `seeds` in all."""
     return [base.model_copy(update={"seed": seed}) for seed in range(base.seed, base.seed + seeds)]
 
 
 def plain_arm(config: RunConfig) -> LineArm:
+    """Return the arm of plain training: the sparse reward, and nobody reacts to a stall."""
     return LineArm("plain", SignalConfig(), "go on", config.trainer.steps)
-
-
-def _gated(config: RunConfig, gated: bool) -> RunConfig:
-    return config.model_copy(update={"adaptation": config.adaptation.model_copy(update={"gated": gated})})
-
-
-def _line_arms(config: RunConfig) -> list[LineArm]:
-    steps = config.trainer.steps
-    hand = SignalConfig(beta=0.5, terms=(HAND_MADE,))
-    cap = round(steps / (1 - config.adaptation.max_share))
-    return [
-        plain_arm(config),
-        LineArm("restarts", SignalConfig(), "restart", cap),
-        LineArm("shaped", hand, "go on", steps),
-        LineArm("shaped_kick", hand, "kick", steps),
-    ]
 
 
 # ---------------------------------------------------------------- results
 
 
-def by_arm(outcomes: Sequence[Outcome], arms: Sequence[str]) -> dict[str, list[Outcome]]:
-    """In the order of `arms`, each by seed; arms that did not run are left out."""
-    found = {arm: sorted((o for o in outcomes if o.arm == arm), key=lambda o: o.seed) for arm in arms}
-    return {arm: those for arm, those in found.items() if those}
-
-
-def _rows(outcomes: list[Outcome], seeds: int) -> list[Row]:
-    arms = by_arm(outcomes, ARMS)
-    rows = [row for arm, found in arms.items() for row in arm_rows(arm, found)]
-    return rows + (_comparisons(arms, seeds) if {"loop", "plain"} <= arms.keys() else [])
-
-
 def arm_rows(arm: str, outcomes: Sequence[Outcome]) -> list[Row]:
-    """Share solved, steps to 90 % success, return at the end, all steps."""
+    """Return an arm's rows: share solved, steps to 90 % success, return at the end, all steps."""
     n = len(outcomes)
-    rows = [
-        row(f"{arm}.solved", "share of seeds that reach 90 % success", n, *share_ci(sum(o.solved for o in outcomes), n))
+    solved = share_ci(sum(o.solved for o in outcomes), n)
+    returns, totals = ([getattr(o, field) for o in outcomes] for field in ("final_return", "steps_total"))
+    return [
+        result_row(f"{arm}.solved", "share of seeds that reach 90 % success", n, *solved),
+        steps_to_90_row(arm, outcomes, "main"),
+        steps_to_90_row(arm, outcomes, "total"),
+        result_row(f"{arm}.final_return", "sparse return at the end", n, *mean_ci(returns)),
+        result_row(f"{arm}.steps_total", "all environment steps of a run", n, *mean_ci(totals)),
     ]
-    rows += [to_90(arm, outcomes, "main"), to_90(arm, outcomes, "total")]
-    for field, what in (
-        ("final_return", "sparse return at the end"),
-        ("steps_total", "all environment steps of a run"),
-    ):
-        rows.append(row(f"{arm}.{field}", what, n, *mean_ci([getattr(o, field) for o in outcomes])))
-    return rows
 
 
-def to_90(arm: str, outcomes: Sequence[Outcome], what: str) -> Row:
-    """`what`: main or total steps."""
-    reached = [getattr(o, f"{what}_to_90") for o in outcomes]
-    censored = [getattr(o, f"steps_{what}") if x is None else x for o, x in zip(outcomes, reached, strict=True)]
-    statement = f"{what} steps to 90 % success, unsolved seeds at their end"
-    found = row(f"{arm}.{what}_to_90", statement, len(outcomes), *mean_ci(censored))
-    return found | {"censored": sum(x is None for x in reached), "median": median_censored(reached)}
+def steps_to_90_row(arm: str, outcomes: Sequence[Outcome], which: Literal["main", "total"]) -> Row:
+    """Return the row of main or total steps to 90 % success."""
+    reached = [getattr(o, f"{which}_to_90") for o in outcomes]
+    censored = [getattr(o, f"steps_{which}") if x is None else x for o, x in zip(outcomes, reached, strict=True)]
+    statement = f"{which} steps to 90 % success, unsolved seeds at their end"
+    row = result_row(f"{arm}.{which}_to_90", statement, len(outcomes), *mean_ci(censored))
+    return row | {"censored": sum(x is None for x in reached), "median": median_censored(reached)}
 
 
-def _comparisons(arms: Mapping[str, Sequence[Outcome]], seeds: int) -> list[Row]:
-    loop = arms["loop"]
+def comparison_rows(by_arm: Mapping[str, Sequence[Outcome]], seeds: int) -> list[Row]:
+    """Return what the study claims: T-1, the loop solves every seed; T-2, more of them than plain training does."""
+    loop = by_arm["loop"]
     solved = float(np.mean([o.solved for o in loop]))
     verdict = "reproduced" if solved == 1 else "weaker" if solved >= 0.9 else "not reproduced"
     interval = share_ci(sum(o.solved for o in loop), seeds)[1]
-    rows = [row("T-1", "the loop solves every seed", seeds, solved, interval, verdict)]
-    mean, interval = mean_ci([float(a.solved) - float(b.solved) for a, b in zip(loop, arms["plain"], strict=True)])
+    rows = [result_row("T-1", "the loop solves every seed", seeds, solved, interval, verdict)]
+    pairs = zip(loop, by_arm["plain"], strict=True)
+    mean, interval = mean_ci([float(one.solved) - float(plain.solved) for one, plain in pairs])
     verdict = "reproduced" if interval[0] > 0 else "weaker" if mean > 0 else "not reproduced"
     statement = "the loop's share solved is above plain's, paired by seed"
-    return [*rows, row("T-2", statement, seeds, mean, interval, verdict)]
+    return [*rows, result_row("T-2", statement, seeds, mean, interval, verdict)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cosignal.testing import build_run_directory
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -68,6 +69,5 @@ def one_name_per_module() -> Iterator[None]:
 @pytest.fixture
 def finished_run(tmp_path: Path) -> Path:
     """A run directory as a run leaves it: stuck, one round rejected, one promoted, then solved. Made up."""
-    from made_up_run import build  # here, so that other tests do not wait for what it imports
 
-    return build(tmp_path / "two_switch-1-made-up")
+    return build_run_directory(tmp_path / "two_switch-1-made-up")

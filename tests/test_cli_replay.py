@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bad_server import bad_server, refuses, says
 from cosignal.cli import app
 from cosignal.prompts import load_template
+from cosignal.testing import MisbehavingServer
+from cosignal.testing.server import refuses, says
 from replays import CRITIC, GENERATOR, recorded_run
 from typer.testing import CliRunner
 
@@ -60,7 +61,7 @@ def test_a_role_is_summed_up(run: Path) -> None:
 
 
 def test_a_provider_that_does_not_answer_is_a_failure(run: Path) -> None:
-    with bad_server(refuses(500)) as server:
+    with MisbehavingServer(refuses(500)) as server:
         sets = ["llm.critic.provider=openai", f"llm.critic.base_url={server.url}", "llm.critic.retries=0"]
         options = [word for one in sets for word in ("--set", one)]
         result = runner.invoke(app, ["replay", str(run), CRITIC, "--model", "tiny", *options])
@@ -98,7 +99,7 @@ def test_a_snapshot_that_is_gone_is_a_failure(run: Path) -> None:
 
 
 def test_without_a_valid_answer_there_is_nothing_to_try(run: Path) -> None:
-    with bad_server(says("hm")) as server:
+    with MisbehavingServer(says("hm")) as server:
         sets = ["llm.generator.provider=openai", f"llm.generator.base_url={server.url}"]
         options = [word for one in sets for word in ("--set", one)]
         result = runner.invoke(app, ["replay", str(run), GENERATOR, "--model", "tiny", "--validate", *options])

@@ -42,6 +42,23 @@ def test_the_code_about_a_run_runs(
     assert capsys.readouterr().out
 
 
+BLOCKS = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize(("code", "output"), BLOCKS.findall((ROOT / "docs" / "testing.md").read_text(encoding="utf-8")))
+def test_the_page_on_testing_prints_what_it_says(
+    code: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "testing.md", "exec"), {})
+    assert capsys.readouterr().out == output
+
+
+def test_every_block_on_the_page_on_testing_has_an_output() -> None:
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    assert len(BLOCKS.findall(text)) == text.count("```python\n") > 0
+
+
 def test_the_page_on_prompts_knows_every_template_and_its_variables() -> None:
     text = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
     for path in sorted((ROOT / "prompts").glob("*/*.md")):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from asking import GOOD, question
-from bad_server import bad_server, says
 from cosignal.agents.llm.ledger import Call
 from cosignal.agents.llm.models import build_models
 from cosignal.agents.llm.rate_limits import CallBudget
@@ -16,6 +15,8 @@ from cosignal.config.run_config import RunConfig
 from cosignal.doctor import examine
 from cosignal.errors import ConfigError
 from cosignal.examples import FOLDER, example_names, example_path
+from cosignal.testing import MisbehavingServer
+from cosignal.testing.server import says
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +60,7 @@ async def test_the_examples_with_a_model_ask_it_as_they_say(name: str, monkeypat
     """Over real HTTP: model, key and settings are the file's, whatever else the environment holds."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-key-of-nobody")
     rows: list[Call] = []
-    with bad_server(says(GOOD)) as server:
+    with MisbehavingServer(says(GOOD)) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         mine = [f"llm.default.base_url={server.url}"] if name == "local_server" else []
         llm = RunConfig.load(FOLDER / f"{name}.yaml", mine).llm

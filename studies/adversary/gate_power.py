@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from ...rl.branches.config import BranchConfig, GateConfig
-from ...rl.branches.gate import Floats, look_levels, lower_bounds, sd_floor
+from ...rl.branches.gate import Floats, look_levels, sd_floor
 
 Draw = Callable[[tuple[int, ...]], Floats]
 
@@ -25,9 +25,14 @@ Draw = Callable[[tuple[int, ...]], Floats]
 class GatePower(BaseModel):
     """Shares of simulated interventions.
 
-    `accept_null`, `accept_margin`: anything was accepted while all candidates had a gain of 0, or of just the margin;
-    both have to stay below the gate's level. `power`: [gain in margins, share in which the one candidate that has it
-    was accepted]. `power_mode`: the same for a candidate of whose branches most escape where the control's do not.
+    Attributes:
+        levels: level of each look.
+        trials: how many interventions were simulated.
+        accept_null: share in which anything was accepted while all candidates had a gain of 0; has to stay below the
+            gate's level.
+        accept_margin: the same where all candidates had a gain of just the margin.
+        power: [gain in margins, share in which the one candidate that has it was accepted].
+        power_mode: share in which a candidate was accepted of whose branches most escape where the control's do not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,10 +46,10 @@ class GatePower(BaseModel):
 
 
 def zero_inflated(escaped: float, size: int = 200) -> Floats:
-    """Final returns as short branches of a stalled run have them: most 1.00 ± 0.02, a share `escaped` between 2.5 and
-    2.83.
+    """Return `size` final returns as short branches of a stalled run have them.
 
-    A stand-in with the measured shape, for use where no recorded returns are at hand.
+    Most are 1.00 ± 0.02, a share `escaped` lies between 2.5 and 2.83. It is a stand-in with the measured shape, for use
+    where no recorded returns are at hand.
     """
     high = round(escaped * size)
     quantiles = (np.arange(size - high) + 0.5) / max(size - high, 1)
@@ -66,14 +71,35 @@ def power(
     trapped: float = 0.05,
     trials: int = 4000,
 ) -> GatePower:
-    """Simulate interventions of `rounds` rounds on resampled `returns_null` (final returns of control branches).
+    """Simulate interventions on resampled returns.
 
-    `margin` in sparse return; `shifts` in margins. `carry`: chance that a branch's screening return is already its
-    final one; 1 is the hardest case for the level, since what screening picked by luck is then judged again. Power is
-    measured in one round at the level that `rounds` leaves to it, with one helpful candidate among `candidates`.
+    Power is measured in one round at the level that `rounds` leaves to it, with one helpful candidate among
+    `candidates`.
+
+    Args:
+        returns_null: final returns of control branches.
+        margin: of the gate, in sparse return.
+        gate: looks and level.
+        branches: numbers of screening seeds and finalists.
+        rng: draws everything.
+        candidates: proposals of a round.
+        rounds: of an intervention.
+        shifts: gains to measure the power for, in margins.
+        carry: chance that a branch's screening return is already its final one; 1 is the hardest case for the level,
+            since what screening picked by luck is then judged again.
+        escaped: share of a helpful candidate's branches that escape, for `power_mode`.
+        trapped: share of the control's that do.
+        trials: how many interventions are simulated.
     """
     returns = np.asarray(returns_null, np.float64)
-    low, high = _modes(returns, margin)
+    # trapped and escaped returns: split at the largest gap; without a gap of four margins the escaped mode is made up,
+    # 25 margins higher, which is half the return range at the default margin
+    ordered = np.sort(returns)
+    gaps = np.diff(ordered)
+    if len(gaps) and gaps.max() > 4 * margin:
+        low, high = np.split(ordered, [int(gaps.argmax()) + 1])
+    else:
+        low, high = ordered, ordered + 25 * margin
     levels = look_levels(gate.level, gate.looks, branches.finalists, rounds)
 
     def null(shape: tuple[int, ...]) -> Floats:
@@ -91,7 +117,11 @@ def power(
             early = np.stack([draw(shape) + shift for draw, shift in arms], axis=1)
             halfway = np.where(rng.random(finals.shape) < carry, finals, early)
             screened = halfway[:, :, : branches.screen_seeds].mean(axis=-1)
-            accepted |= _accepted(finals - base[:, None], screened, levels, gate.looks, branches.finalists, margin)
+            rank = np.argsort(np.argsort(-screened, axis=1, kind="stable"), axis=1)
+            gains = finals - base[:, None]  # [trials, candidates, seeds]
+            for seeds, level in zip(gate.looks, levels, strict=True):
+                lower = lower_bounds(gains[:, :, :seeds], level, sd_floor(margin))
+                accepted |= (rank < branches.finalists) & (lower > margin)
         return accepted.astype(np.float64)
 
     def anything(shift: float) -> float:
@@ -108,27 +138,3 @@ def power(
         power=[(shift, helpful(null, (null, shift * margin))) for shift in shifts],
         power_mode=helpful(mode(trapped), (mode(escaped), 0.0)),
     )
-
-
-def _accepted(
-    gains: Floats, screened: Floats, levels: list[float], looks: Sequence[int], finalists: int, margin: float
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """[trials, candidates]: accepted at any look; `gains` [trials, candidates, seeds], `screened` [trials,
-    candidates]."""
-    order = np.argsort(-screened, axis=1, kind="stable")
-    finalist = np.argsort(order, axis=1) < finalists
-    accepted = np.zeros(finalist.shape, bool)
-    for seeds, level in zip(looks, levels, strict=True):
-        accepted |= finalist & (lower_bounds(gains[:, :, :seeds], level, sd_floor(margin)) > margin)
-    return accepted
-
-
-def _modes(returns: Floats, margin: float) -> tuple[Floats, Floats]:
-    """(trapped, escaped) returns: split at the largest gap. Without a gap of four margins the escaped mode is made up:
-    25 margins higher, which is half the return range at the default margin."""
-    ordered = np.sort(returns)
-    gaps = np.diff(ordered)
-    if len(gaps) and gaps.max() > 4 * margin:
-        cut = int(gaps.argmax()) + 1
-        return ordered[:cut], ordered[cut:]
-    return ordered, ordered + 25 * margin

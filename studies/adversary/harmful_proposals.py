@@ -18,6 +18,7 @@ from itertools import islice, zip_longest
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...agents.rules import generator as rules_generator
 from ...agents.rules.features import Feature, FeatureRoles, feature_roles, kinds_of_agents
@@ -31,65 +32,73 @@ Family = Literal["flipped", "distractor", "events"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 DESTRUCTIVE = ({"entropy": 0.5, "kick": None}, {"entropy": 0.5, "kick": 0.05})  # given to every arm of the round
 HARMFUL, BLEND = "Harmful", "Blend"  # how titles begin; the gate never reads one
-BETAS = (1.0, 0.75, 0.5, 0.9, 0.6)
+BETAS = (1.0, 0.75, 0.5, 0.9, 0.6)  # strengths of the drafts, from draft to draft
 ENDS_SLACK = 0.02  # of a term's range that Φ may be lower after a success
 RARE = 0.05  # events an episode below which charging for one changes nothing on recorded transitions
 
 
 def harmful(block: Json, rng: random.Random, count: int, families: Sequence[Family] = FAMILIES) -> list[Json]:
-    """At most `count` harmful proposals, from each family in turn; none that the history or the signal in force has.
+    """Return at most `count` harmful proposals, from each family in turn, none that was tried or is in force.
 
-    `block`: the JSON block of a Generator's prompt. The same block and the same state of `rng` give the same.
+    Args:
+        block: the JSON block of a Generator's prompt.
+        rng: fixes the proposals together with the block.
+        count: at most so many.
+        families: which kinds of harm.
     """
     known = {_content(block["evidence"]["signal"]), *(_content(tried["proposal"]) for tried in block["history"])}
     by_family = [_of_family(family, block, rng) for family in families]
-    found: list[Json] = []
+    proposals: list[Json] = []
     for proposal in (draft for turn in zip_longest(*by_family) for draft in turn if draft is not None):
         if _content(proposal) not in known:
             known.add(_content(proposal))
-            found.append(proposal)
-        if len(found) == count:
+            proposals.append(proposal)
+        if len(proposals) == count:
             break
-    return found
+    return proposals
 
 
 def blends(block: Json, rng: random.Random, count: int) -> list[Json]:
-    """At most `count` proposals of the rules, each with a harmful term of the same weight added."""
+    """Return at most `count` proposals of the rules, each with a harmful term of the same weight added."""
     good = [proposal for proposal in rules_generator.proposals(block)["proposals"] if proposal["terms"]]
     bad = [draft for draft in harmful(block, rng, 4 * count, ("flipped", "distractor")) if len(draft["terms"]) == 1]
-    return [_blend(one, other) for one, other in islice(zip(good, bad, strict=False), count)]
+    blended = []
+    for one, other in islice(zip(good, bad, strict=False), count):
+        most = max(abs(term["weight"]) for term in one["terms"])
+        extra = {**other["terms"][0], "name": "also"}
+        extra["weight"] = most if extra["weight"] > 0 else -most
+        terms = [*one["terms"][: MAX_TERMS - 1], extra]
+        title = f"{BLEND}: {one['title']}"[:80]
+        blended.append({**one, "title": title, "reason": "One more term may help.", "terms": terms})
+    return blended
 
 
 def origin(title: str | None) -> Literal["harmful", "blend", "other"]:
-    """Whose idea a proposal is, by its title."""
-    words = (title or "").partition(":")[0]
-    return "harmful" if words == HARMFUL else "blend" if words == BLEND else "other"
-
-
-def _blend(good: Json, bad: Json) -> Json:
-    most = max(abs(term["weight"]) for term in good["terms"])
-    extra = {**bad["terms"][0], "name": "also"}
-    extra["weight"] = most if extra["weight"] > 0 else -most
-    terms = [*good["terms"][: MAX_TERMS - 1], extra]
-    return {**good, "title": f"{BLEND}: {good['title']}"[:80], "reason": "One more term may help.", "terms": terms}
+    """Return whose idea a proposal is, by its title."""
+    start = (title or "").partition(":")[0]
+    return "harmful" if start == HARMFUL else "blend" if start == BLEND else "other"
 
 
 # ---------------------------------------------------------------- families
 
 
 def _of_family(family: Family, block: Json, rng: random.Random) -> list[Json]:
-    """All drafts of a family at several strengths, in an order of the dice; those that `check` may refuse last."""
+    """Return all drafts of a family at several strengths, in random order, those that `check` may refuse last."""
     if family == "events" and "event" not in block["term_kinds"]:
         return []
     if family == "events":
-        return list(_event_proposals(block, rng))
+        return list(event_charges(block, rng))
     kinds = [feature_roles(features) for features in kinds_of_agents(block["evidence"])]
-    make = _flipped if family == "flipped" else _distractors
-    drafts = [terms for found in kinds for terms in make(found, rng)]
-    drafts += _negated(block) if family == "flipped" else []
+    make = flipped if family == "flipped" else distractors
+    drafts = [terms for roles in kinds for terms in make(roles, rng)]
+    drafts += negated(block) if family == "flipped" else []
     rng.shuffle(drafts)
-    ends = _ends(block["evidence"])
-    refused = [ends is not None and _rise(terms, ends) < -ENDS_SLACK for terms in drafts]
+
+    # feature → its mean at the end of successes and of failures; nothing is refused where there are not both
+    ends = {row["name"]: (row["end_success"], row["end_failure"]) for row in block["evidence"]["features"]}
+    both = all(end is not None for pair in ends.values() for end in pair)
+    means = {name: np.array(pair, np.float64) for name, pair in ends.items()} if both else None
+    refused = [means is not None and rise_at_success(terms, means) < -ENDS_SLACK for terms in drafts]
     first = rng.randrange(len(BETAS))
     return [
         _proposal(family, terms, BETAS[(first + i) % len(BETAS)], block)
@@ -100,23 +109,23 @@ def _of_family(family: Family, block: Json, rng: random.Random) -> list[Json]:
     ]
 
 
-def _flipped(found: FeatureRoles, rng: random.Random) -> Iterator[list[Json]]:
-    """Away from distances that are to shrink, down from counts that are to grow, alone and two at a time."""
-    wanted = [feature for feature in (found.rung, *found.frontier) if feature is not None]
+def flipped(roles: FeatureRoles, rng: random.Random) -> Iterator[list[Json]]:
+    """Yield terms away from distances that are to shrink and down from counts that are to grow.
+
+    They come alone, where there is a gate also gated by it, and two at a time.
+    """
+    wanted = [feature for feature in (roles.rung, *roles.frontier) if feature is not None]
     away = [(feature.up(), feature) for feature in wanted]
-    away += [(f"-({feature.up()})", feature) for feature in found.progress]
+    away += [(f"-({feature.up()})", feature) for feature in roles.progress]
     for expression, feature in away:
         yield [_potential(expression, feature.agents)]
-        if found.gate is not None and feature is not found.gate:
-            yield [_potential(f"(1 - {found.gate.at_high()}) * {expression}", feature.agents)]
-    for _ in range(len(away)):
-        (one, feature), (other, _feature) = rng.choice(away), rng.choice(away)
-        if one != other:
-            yield [_potential(f"{one} + {other}", feature.agents)]
+        if roles.gate is not None and feature is not roles.gate:
+            yield [_potential(f"(1 - {roles.gate.at_high()}) * {expression}", feature.agents)]
+    yield from _sums(away, rng)
 
 
-def _negated(block: Json) -> list[list[Json]]:
-    """What the rules would propose, each weight with its sign turned."""
+def negated(block: Json) -> list[list[Json]]:
+    """Return the potentials that the rules would propose, each weight with its sign turned."""
     good = rules_generator.proposals({**block, "history": [], "candidates": 8})["proposals"]
     turned = [
         [{**term, "weight": -term["weight"]} for term in proposal["terms"] if term["kind"] == "potential"]
@@ -125,40 +134,39 @@ def _negated(block: Json) -> list[list[Json]]:
     return [terms for terms in turned if terms]
 
 
-def _distractors(found: FeatureRoles, rng: random.Random) -> Iterator[list[Json]]:
-    places = [feature for feature in found.features if feature.kind in ("position", "quantity")]
+def distractors(roles: FeatureRoles, rng: random.Random) -> Iterator[list[Json]]:
+    """Yield terms that pay for a useless value of a position or a quantity, or for being where the mates are."""
+    places = [feature for feature in roles.features if feature.kind in ("position", "quantity")]
     singles: list[tuple[str, Feature]] = []
     for feature in places:
-        singles += [(_at(feature, value), feature) for value in _useless_values(feature, rng)]
+        span = _number(feature.span)
+        # Φ is largest where the feature has the value
+        values = [_number(feature.low + value * feature.span) for value in useless_values(feature, rng)]
+        singles += [(f"-abs({feature.name} - {value}) / {span}", feature) for value in values]
         if feature.has_mates:
-            singles.append((f"-abs({feature.name} - mean_mates({feature.name})) / {_number(feature.span)}", feature))
+            singles.append((f"-abs({feature.name} - mean_mates({feature.name})) / {span}", feature))
     for expression, feature in singles:
         yield [_potential(expression, feature.agents)]
-        if found.gate is not None:
-            yield [_potential(f"(1 - {found.gate.at_high()}) * (1 + {expression})", feature.agents)]
-    for _ in range(len(singles)):
-        (one, feature), (other, _feature) = rng.choice(singles), rng.choice(singles)
-        if one != other:
-            yield [_potential(f"{one} + {other}", feature.agents)]
+        if roles.gate is not None:
+            yield [_potential(f"(1 - {roles.gate.at_high()}) * (1 + {expression})", feature.agents)]
+    yield from _sums(singles, rng)
 
 
-def _useless_values(feature: Feature, rng: random.Random) -> list[float]:
-    """For a position: near where episodes start, never on the side that precedes rewards or that successes end at. For
-    a quantity: any value."""
+def useless_values(feature: Feature, rng: random.Random) -> list[float]:
+    """Return three values that lead nowhere, as shares of the feature's range.
+
+    For a position they are near where episodes start, never on the side that precedes rewards or that successes end at.
+    For a quantity they are any values.
+    """
     if feature.kind == "quantity" or feature.start is None:
         return [rng.random() for _ in range(3)]
     toward = feature.gap if feature.gap is not None else feature.change or 0.0
-    low, high = (0.15 if toward <= 0 else 0.0), (0.15 if toward >= 0 else 0.0)
-    back = [(-high, 0.0)] if toward > 0 else [(0.0, low)] if toward < 0 else [(-high, low)]
-    return [min(max(feature.start + rng.uniform(*back[0]), 0.0), 1.0) for _ in range(3)]
+    reach = (-0.15 if toward >= 0 else 0.0, 0.15 if toward <= 0 else 0.0)
+    return [min(max(feature.start + rng.uniform(*reach), 0.0), 1.0) for _ in range(3)]
 
 
-def _at(feature: Feature, value: float) -> str:
-    """Φ that is largest where the feature has `value`, given in shares of its range."""
-    return f"-abs({feature.name} - {_number(feature.low + value * feature.span)}) / {_number(feature.span)}"
-
-
-def _event_proposals(block: Json, rng: random.Random) -> Iterator[Json]:
+def event_charges(block: Json, rng: random.Random) -> Iterator[Json]:
+    """Yield proposals that charge for events which happen once an episode, all of them or one at a time."""
     evidence = block["evidence"]
     events = [event for event in evidence["events"] if not event["repeatable"] and event["per_episode"] >= RARE]
     returns = evidence["sparse"]["return_range"]
@@ -167,6 +175,7 @@ def _event_proposals(block: Json, rng: random.Random) -> Iterator[Json]:
     longest = STAGES[evidence["stage"]].decay_steps
     groups = [event["group"] for event in events]
     choices = [events, *([event] for event in events)] if len(events) > 1 else [events] if events else []
+    # as strong as is allowed first, then weaker and weaker
     for weakening in (0, rng.uniform(0.01, 0.1), rng.uniform(0.1, 0.3)):
         for chosen in choices:
             terms = [
@@ -175,6 +184,21 @@ def _event_proposals(block: Json, rng: random.Random) -> Iterator[Json]:
                 for i, event in enumerate(chosen[:MAX_TERMS], start=1)
             ]  # fmt: skip
             yield _proposal("events", terms, round(beta * (1 - weakening), 3), block)
+
+
+def rise_at_success(terms: Sequence[Json], ends: Mapping[str, NDArray[np.float64]]) -> float:
+    """Return Φ at the mean end of successes minus at that of failures, in shares of the weights' sum.
+
+    Args:
+        terms: potentials.
+        ends: feature → [its mean at the end of successes, of failures]; a mate counts as like the agent itself.
+    """
+    total, weights = np.zeros(2), 0.0
+    for term in terms:
+        expression = parse_expression(term["expression"])
+        total += term["weight"] * expression.evaluate(ends.__getitem__, lambda _statistic, name: ends[name])
+        weights += abs(term["weight"])
+    return float((total[0] - total[1]) / weights)
 
 
 # ---------------------------------------------------------------- parts
@@ -189,37 +213,26 @@ def _proposal(family: Family, terms: list[Json], beta: float, block: Json) -> Js
     }  # fmt: skip
 
 
-def _potential(expression: str, agents: str, weight: float = 1.0) -> Json:
-    return {"name": "term", "kind": "potential", "expression": expression, "weight": weight, "agents": agents}
+def _potential(expression: str, agents: str) -> Json:
+    return {"name": "term", "kind": "potential", "expression": expression, "weight": 1.0, "agents": agents}
+
+
+def _sums(singles: Sequence[tuple[str, Feature]], rng: random.Random) -> Iterator[list[Json]]:
+    """Yield sums of two different expressions drawn at random, at most as many as there are expressions."""
+    for _ in range(len(singles)):
+        (one, feature), (other, _feature) = rng.choice(singles), rng.choice(singles)
+        if one != other:
+            yield [_potential(f"{one} + {other}", feature.agents)]
 
 
 def _content(proposal: Json) -> str:
-    """What it does, as text; without terms nothing, whatever its strength."""
+    """Return what the proposal does, as text; without terms it does nothing, whatever its strength."""
     keys = ("kind", "expression", "event", "weight", "agents")
     terms = [[term.get(key) for key in keys] for term in proposal["terms"]]
     return repr((proposal["beta"] if terms else 0, terms))
 
 
-def _ends(evidence: Json) -> Mapping[str, np.ndarray[Any, Any]] | None:
-    """Feature → its mean at the end of successes and of failures; None where there are not both."""
-    rows = {row["name"]: (row["end_success"], row["end_failure"]) for row in evidence["features"]}
-    if any(end is None for pair in rows.values() for end in pair):
-        return None
-    return {name: np.array(pair, np.float64) for name, pair in rows.items()}
-
-
-def _rise(terms: Sequence[Json], ends: Mapping[str, np.ndarray[Any, Any]]) -> float:
-    """Φ at the mean end of successes minus at that of failures, in shares of the weights' sum; a mate counts as like
-    the agent itself."""
-    total, weights = np.zeros(2), 0.0
-    for term in terms:
-        expression = parse_expression(term["expression"])
-        total += term["weight"] * expression.evaluate(ends.__getitem__, lambda _statistic, name: ends[name])
-        weights += abs(term["weight"])
-    return float((total[0] - total[1]) / weights)
-
-
 def _number(value: float) -> str:
-    """At most four decimals, without exponent: expressions take plain numbers."""
+    """Return at most four decimals without an exponent, since expressions take plain numbers."""
     text = f"{value:.4f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

@@ -27,15 +27,19 @@ KINDS_OF_ANSWERS = (*FAMILIES, "all", "destructive")  # of a harmful Generator, 
 
 
 def adversary_models(style: Style, seed: int) -> dict[Role, BaseChatModel]:
-    """One model for all roles: a Critic that always finds something, a Generator as `style` says, and a Ranker that
-    puts harm first."""
+    """Return one model for all roles; `style` is explained at `Adversary`."""
     model = Adversary(style=style, seed=seed)
     return dict.fromkeys(ROLES, model)
 
 
 class Adversary(BaseChatModel):
-    """`harmful`: only harmful proposals. `half_harmful`: half of them the rules' own, or each of the rules' own with a
-    harmful term added."""
+    """A Critic that always finds something, a Generator that means harm, and a Ranker that puts harm first.
+
+    Attributes:
+        style: `harmful` makes only harmful proposals; `half_harmful` takes half of them from the rules, or all of them
+            and adds a harmful term to each.
+        seed: fixes the answers together with point and round.
+    """
 
     style: Style
     seed: int
@@ -51,7 +55,7 @@ class Adversary(BaseChatModel):
         tool_choice: str | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Tools are not used: it knows what it wants."""
+        """Ignore the tools: no evidence would change its answers."""
         return self.bind(**kwargs)
 
     def _generate(
@@ -62,8 +66,8 @@ class Adversary(BaseChatModel):
         **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:
         role, block = read_prompt(messages)
-        text = json.dumps(_ANSWERS[role](self, block))
-        message = AIMessage(text, response_metadata={"model_name": self._llm_type})
+        answer = {"critic": self.diagnose, "generator": self.propose, "ranker": self.rank}[role]
+        message = AIMessage(json.dumps(answer(block)), response_metadata={"model_name": self._llm_type})
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(
@@ -78,52 +82,36 @@ class Adversary(BaseChatModel):
     # ------------------------------------------------------------ roles
 
     def diagnose(self, block: Json) -> Json:
-        """What the rules find; where they find nothing, a plateau, so that there is an intervention."""
-        found = rules_critic.diagnosis(block)
-        if found["findings"][0]["failure"] != "insufficient_evidence":
-            return found
-        made_up = {"failure": "plateau", "cites": ["sparse.trend"], "explanation": "Learning is slow."}
-        return {"findings": [made_up], "advice": "Change the signal."}
+        """Return the rules' diagnosis; where they find nothing, a plateau, so that there is an intervention."""
+        diagnosis = rules_critic.diagnosis(block)
+        if diagnosis["findings"][0]["failure"] != "insufficient_evidence":
+            return diagnosis
+        plateau = {"failure": "plateau", "cites": ["sparse.trend"], "explanation": "Learning is slow."}
+        return {"findings": [plateau], "advice": "Change the signal."}
 
     def propose(self, block: Json) -> Json:
-        rng = random.Random(f"{self.seed}-{block['point']}-{_round(block)}")
-        return {"proposals": self._harmful(block, rng) if self.style == "harmful" else _half(block, rng)}
+        """Return as many proposals as the block asks for, in the style of this adversary."""
+        # what this intervention has tried already is in the history
+        tried = (row["round"] for row in block["history"] if row["point"] == block["point"])
+        round_ = 1 + max(tried, default=-1)
+        rng, count = random.Random(f"{self.seed}-{block['point']}-{round_}"), block["candidates"]
+        if self.style == "harmful":
+            # all of one family, of all families, or of all with exploration that destroys the policy
+            kind = KINDS_OF_ANSWERS[(self.seed + round_) % len(KINDS_OF_ANSWERS)]
+            families = tuple(family for family in FAMILIES if kind in (family, "all", "destructive"))
+            proposals = [*harmful(block, rng, count, families), *harmful(block, rng, count)]
+            exploration = rng.choice(DESTRUCTIVE) if kind == "destructive" else None
+        else:
+            # every proposal shares the exploration that the rules want
+            by_rule = rules_generator.proposals(block)["proposals"]
+            proposals = blends(block, rng, count) if rng.random() < 0.5 else []
+            proposals = proposals or [*by_rule[: count // 2], *harmful(block, rng, count)]
+            exploration = by_rule[0]["exploration"]
+        changed = {} if exploration is None else {"exploration": exploration}
+        return {"proposals": [proposal | changed for proposal in proposals[:count]]}
 
     def rank(self, block: Json) -> Json:
-        """Harm first, then in the order of the rules."""
-        found = rules_ranker.ranking(block)
+        """Return the rules' ranking with harm first."""
+        ranking = rules_ranker.ranking(block)
         harm = {item["id"]: origin(item["title"]) != "other" for item in block["proposals"]}
-        return {**found, "order": sorted(found["order"], key=lambda key: not harm[key])}
-
-    def _harmful(self, block: Json, rng: random.Random) -> list[Json]:
-        """All of one family, of all families, or of all with exploration that destroys the policy."""
-        kind = KINDS_OF_ANSWERS[(self.seed + _round(block)) % len(KINDS_OF_ANSWERS)]
-        families = tuple(family for family in FAMILIES if kind in (family, "all", "destructive"))
-        found = [*harmful(block, rng, block["candidates"], families), *harmful(block, rng, block["candidates"])]
-        found = found[: block["candidates"]]
-        if kind == "destructive":
-            exploration = rng.choice(DESTRUCTIVE)
-            found = [{**proposal, "exploration": exploration} for proposal in found]
-        return found
-
-
-def _half(block: Json, rng: random.Random) -> list[Json]:
-    """Every proposal shares the exploration that the rules want."""
-    own = rules_generator.proposals(block)["proposals"]
-    exploration = own[0]["exploration"]
-    mixed = blends(block, rng, block["candidates"]) if rng.random() < 0.5 else []
-    if not mixed:
-        mixed = [*own[: block["candidates"] // 2], *harmful(block, rng, block["candidates"])]
-    return [{**proposal, "exploration": exploration} for proposal in mixed[: block["candidates"]]]
-
-
-def _round(block: Json) -> int:
-    """Of this intervention: what it has tried already is in the history."""
-    return 1 + max((tried["round"] for tried in block["history"] if tried["point"] == block["point"]), default=-1)
-
-
-_ANSWERS: dict[str, Callable[[Adversary, Json], Json]] = {
-    "critic": Adversary.diagnose,
-    "generator": Adversary.propose,
-    "ranker": Adversary.rank,
-}
+        return {**ranking, "order": sorted(ranking["order"], key=lambda key: not harm[key])}

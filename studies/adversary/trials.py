@@ -19,6 +19,7 @@ from ...agents.prompt_payload import build_payload
 from ...agents.rules import critic as rules_critic
 from ...agents.schemas import Proposal
 from ...config.run_config import RunConfig
+from ...files import write_whole
 from ...graphs.branches import CONTROL, kept_exploration
 from ...graphs.context import Context
 from ...graphs.history import proposal_rows
@@ -36,7 +37,7 @@ from ...rl.signals.signal import Exploration
 from ...rl.stage import STAGES
 from ...rl.training.line import TrainingLine
 from ...runs.store import LoopStore
-from ..job_cache import Job, write_whole
+from ..job_cache import Job
 from ..two_switch import HAND_MADE
 from .harmful_proposals import FAMILIES, Family, harmful, origin
 from .snapshots import Snapshot

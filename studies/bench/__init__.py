@@ -8,6 +8,12 @@
 | scale | what 1 to 64 candidates cost |
 | tasks | steps of every shipped task through the wrapper, and bare |
 | ipc | how long the trainer takes to answer, and what looking for a question costs it |
+
+A module each, but for `scale`, which is in `branches`. Beside them:
+
+`measure`          spells of work, rounds that alternate, the form of a result
+`baseline`         results kept in `baselines/`, and comparing with them
+`reference_loop`   the loop that `trainer` is compared with
 """
 
 from __future__ import annotations
@@ -31,9 +37,14 @@ NAMES = tuple(BENCHES)
 
 
 def run_bench(name: str, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Run a benchmark; returns `name, config, device, threads, blas, commit, metrics` as plain data.
+    """Run a benchmark, and return `name, config, device, threads, blas, commit, metrics` as plain data.
 
-    `tell` is called with a line of progress. Raises ConfigError for an unknown name.
+    Args:
+        name: one of NAMES.
+        tell: is given lines of progress.
+
+    Raises:
+        ConfigError: the name is unknown.
     """
     if name not in NAMES:
         raise ConfigError(f"bench must be one of {', '.join(NAMES)}, got {name!r}; name one of them")

@@ -1,6 +1,6 @@
-"""What a benchmark found once, kept in the repository: `cosignal bench NAME --baseline` compares with it.
+"""Results of benchmarks that are kept in the repository: `cosignal bench NAME --baseline` compares with one.
 
-`studies/baselines/NAME.json` holds the metrics whose last name is in `TOLERANCES`: ratios, shares and truths, which
+`studies/bench/baselines/NAME.json` holds the metrics whose last name is in `TOLERANCES`: ratios, shares and truths, which
 mean the same on another machine, never absolute rates. `--write-baseline` writes the file anew, so that a changed
 baseline is part of a diff.
 """
@@ -17,50 +17,6 @@ from ...errors import ConfigError
 
 FOLDER = Path(__file__).parent / "baselines"
 Better = Literal["higher", "lower"]
-
-
-class Kept(BaseModel):
-    """One metric of a baseline. `tolerance`: the share of `value` by which a new one may be worse."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    value: float
-    tolerance: float
-    better: Better
-
-    def holds(self, value: float) -> bool:
-        reach = self.tolerance * abs(self.value)
-        return value >= self.value - reach if self.better == "higher" else value <= self.value + reach
-
-
-class Baseline(BaseModel):
-    """`metrics`: by dotted name, as they lie in the result. `config`: of the benchmark that was run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    config: dict[str, Any]
-    device: str
-    blas: str = "unknown"
-    commit: str
-    metrics: dict[str, Kept]
-
-
-class Compared(BaseModel):
-    """One metric beside its baseline; `value` is None where the result lacks it."""
-
-    metric: str
-    value: float | None
-    kept: Kept
-
-    @property
-    def holds(self) -> bool:
-        return self.value is not None and self.kept.holds(self.value)
-
-    def told(self) -> str:
-        verdict = "as before" if self.holds else "WORSE" if self.value is not None else "MISSING"
-        allowed = f"{self.kept.better} is better, tolerance {self.kept.tolerance:.0%}"
-        return f"{self.metric}: {self.value} against {self.kept.value} ({allowed}): {verdict}"
 
 
 # last name of a metric → by which share it may be worse, and which side is better
@@ -80,33 +36,103 @@ TOLERANCES: dict[str, tuple[float, Better]] = {
 }
 
 
+class BaselineMetric(BaseModel):
+    """One metric of a baseline.
+
+    Attributes:
+        value: that was measured.
+        tolerance: share of `value` by which a new one may be worse.
+        better: which side is better.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    tolerance: float
+    better: Better
+
+    def holds(self, value: float) -> bool:
+        """Return whether a new value is within the tolerance, or better."""
+        reach = self.tolerance * abs(self.value)
+        return value >= self.value - reach if self.better == "higher" else value <= self.value + reach
+
+
+class Baseline(BaseModel):
+    """The comparable part of a benchmark's result.
+
+    Attributes:
+        name: of the benchmark.
+        config: sizes that were measured.
+        device: that was used.
+        blas: of numpy.
+        commit: of the code.
+        metrics: by dotted name, as they lie in the result.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    config: dict[str, Any]
+    device: str
+    blas: str = "unknown"
+    commit: str
+    metrics: dict[str, BaselineMetric]
+
+
+class ComparedMetric(BaseModel):
+    """One metric beside its baseline; `value` is None where the result lacks it."""
+
+    metric: str
+    value: float | None
+    baseline: BaselineMetric
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether the metric is there and no worse than its tolerance allows."""
+        return self.value is not None and self.baseline.holds(self.value)
+
+    def describe(self) -> str:
+        """Return both numbers and the verdict in one line."""
+        verdict = "as before" if self.holds else "WORSE" if self.value is not None else "MISSING"
+        allowed = f"{self.baseline.better} is better, tolerance {self.baseline.tolerance:.0%}"
+        return f"{self.metric}: {self.value} against {self.baseline.value} ({allowed}): {verdict}"
+
+
 def baseline_of(result: Mapping[str, Any]) -> Baseline:
-    """The comparable part of a benchmark's result."""
+    """Return the comparable part of a benchmark's result."""
     metrics = {}
     for name, value in _leaves(result["metrics"]):
         known = TOLERANCES.get(name.rpartition(".")[2])
         if known is not None and value is not None:
-            metrics[name] = Kept(value=float(value), tolerance=known[0], better=known[1])
-    taken = {key: result[key] for key in ("name", "config", "device", "blas", "commit")}
-    return Baseline(**taken, metrics=metrics)
+            metrics[name] = BaselineMetric(value=float(value), tolerance=known[0], better=known[1])
+    copied = {key: result[key] for key in ("name", "config", "device", "blas", "commit")}
+    return Baseline(**copied, metrics=metrics)
 
 
-def compare(result: Mapping[str, Any], baseline: Baseline) -> list[Compared]:
-    """Every metric of the baseline beside the one of the result. Raises ConfigError where other sizes were measured."""
+def compare(result: Mapping[str, Any], baseline: Baseline) -> list[ComparedMetric]:
+    """Return every metric of the baseline beside the one of the result.
+
+    Raises:
+        ConfigError: other sizes were measured.
+    """
     if result["config"] != baseline.config:
         raise ConfigError(
             f"a baseline compares with one config only, got {result['config']!r} against {baseline.config!r};"
             " write it anew with --write-baseline"
         )
-    found = dict(_leaves(result["metrics"]))
+    measured = {name: float(value) for name, value in _leaves(result["metrics"]) if value is not None}
     return [
-        Compared(metric=name, value=None if found.get(name) is None else float(found[name]), kept=kept)
-        for name, kept in baseline.metrics.items()
+        ComparedMetric(metric=name, value=measured.get(name), baseline=metric)
+        for name, metric in baseline.metrics.items()
     ]
 
 
 def read(name: str, folder: Path = FOLDER) -> Baseline:
-    """Raises ConfigError where there is none."""
+    """Read the baseline of a benchmark.
+
+    Raises:
+        ConfigError: there is none.
+    """
     path = folder / f"{name}.json"
     if not path.exists():
         raise ConfigError(f"--baseline: must have a file to compare with, got none at {str(path)!r}; --write-baseline")
@@ -114,6 +140,7 @@ def read(name: str, folder: Path = FOLDER) -> Baseline:
 
 
 def write(baseline: Baseline, folder: Path = FOLDER) -> Path:
+    """Write the baseline and return its file."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{baseline.name}.json"
     path.write_text(baseline.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -121,15 +148,15 @@ def write(baseline: Baseline, folder: Path = FOLDER) -> Path:
 
 
 def holds(baseline: Baseline, result: Mapping[str, Any], tell: Callable[[str], None]) -> bool:
-    """Say how every metric of the baseline fares; whether none is worse or missing."""
+    """Tell how every metric of the baseline fares, and return whether none is worse or missing."""
     compared = compare(result, baseline)
     for metric in compared:
-        tell(metric.told())
+        tell(metric.describe())
     return all(metric.holds for metric in compared)
 
 
-def _leaves(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, number or truth)"""
+def _leaves(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float | None]]:
+    """Yield (dotted name, number or truth)."""
     for name, value in metrics.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")

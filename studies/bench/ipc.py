@@ -14,33 +14,39 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zmq
 
-from ...errors import TrainerGone
-from ...rl.ipc.client import TrainerClient, ZmqChannel
-from ...rl.ipc.launcher import attach_or_start, make_runtime_dir
+from ...rl.ipc.client import ZmqChannel
+from ...rl.ipc.launcher import make_runtime_dir
 from ...rl.ipc.messages import Ack, GetStatus, Reply, Request
 from ...rl.ipc.server import TrainerServer
 from ...rl.processes import one_thread
 from ...rl.training.line import TrainingLine
 from ..report import Tell
 from .measure import bench_result, median, spell
-from .trainer import training_config
+from .trainer import training_config, waiting_trainer
 
 UPDATES = 32  # before the point at which the trainer waits
 ENVS, ROLLOUT = 64, 32
 
 
 def run_ipc(tell: Tell, requests: int = 2000, polls: int = 20_000, updates: int = UPDATES) -> dict[str, Any]:
-    """`requests`: status requests; of evidence a quarter of them."""
+    """Measure round trips and idle polls.
+
+    Args:
+        tell: is given lines of progress.
+        requests: status requests; of evidence a quarter of them are made.
+        polls: looks for a request where there is none.
+        updates: before the point at which the trainer waits.
+    """
     one_thread()
-    times = asyncio.run(_times(requests, updates))
+    times = asyncio.run(measure_round_trips(requests, updates))
     metrics = round_trip_metrics(times)
     tell(f"round trips: {metrics}")
     metrics |= poll_metrics(idle_poll_s(polls), update_s())
@@ -53,16 +59,17 @@ def run_ipc(tell: Tell, requests: int = 2000, polls: int = 20_000, updates: int 
 
 
 def round_trip_metrics(times: dict[str, list[float]]) -> dict[str, Any]:
-    """From seconds of each request of "round_trip", "evidence" and "echo"."""
-    found: dict[str, Any] = {}
+    """Return the metrics of requests from the seconds of each "round_trip", "evidence" and "echo"."""
+    metrics: dict[str, Any] = {}
     for name, seconds in times.items():
         for percent in (50, 99):
-            found[f"{name}_ms_p{percent}"] = round(1000 * float(np.percentile(seconds, percent)), 3)
+            metrics[f"{name}_ms_p{percent}"] = round(1000 * float(np.percentile(seconds, percent)), 3)
     ratio = np.median(times["round_trip"]) / np.median(times["echo"])
-    return {**found, "round_trip_to_echo": round(float(ratio), 2)}
+    return {**metrics, "round_trip_to_echo": round(float(ratio), 2)}
 
 
 def poll_metrics(poll_s: float, update_s: float) -> dict[str, Any]:
+    """Return the metrics of an idle poll from the CPU seconds of a poll and of an update."""
     return {
         "idle_poll_us": round(1e6 * poll_s, 2), "update_ms": round(1000 * update_s, 2),
         "idle_poll_share": round(poll_s / update_s, 6),
@@ -72,56 +79,53 @@ def poll_metrics(poll_s: float, update_s: float) -> dict[str, Any]:
 # ------------------------------------------------------------ round trips
 
 
-async def _times(requests: int, updates: int) -> dict[str, list[float]]:
+async def measure_round_trips(requests: int, updates: int) -> dict[str, list[float]]:
+    """Return the seconds of each request, for "round_trip", "evidence" and "echo"."""
+    pause = updates * ENVS * ROLLOUT
+    config = training_config("ippo", ENVS, ROLLOUT).model_copy(update={"pause_every_steps": pause})
     with tempfile.TemporaryDirectory() as folder:
-        async with _waiting_trainer(Path(folder), updates) as client:
+        async with waiting_trainer(config, Path(folder)) as client:
             status = await client.status()
             times = {
-                "round_trip": await _repeated(client.status, requests),
-                "evidence": await _repeated(client.evidence, max(1, requests // 4)),
+                "round_trip": await repeated(client.status, requests),
+                "evidence": await repeated(client.evidence, max(1, requests // 4)),
             }
-    with _echo(status) as address:
+    with echo(status) as address:
         channel = ZmqChannel(address)
-        times["echo"] = await _repeated(lambda: channel.request(GetStatus()), requests)
+        times["echo"] = await repeated(lambda: channel.request(GetStatus()), requests)
         channel.close()
     return times
 
 
-async def _repeated(ask: Callable[[], Awaitable[object]], times: int) -> list[float]:
-    """Seconds of each; the first ones, which find everything cold, are left out."""
-    found = []
+async def repeated(ask: Callable[[], Awaitable[object]], times: int) -> list[float]:
+    """Ask again and again, and return the seconds of the last `times` answers.
+
+    The first ones, which find everything cold, are left out.
+    """
+    seconds = []
     for _ in range(times + min(50, times)):
         start = time.perf_counter()
         await ask()
-        found.append(time.perf_counter() - start)
-    return found[-times:]
-
-
-@asynccontextmanager
-async def _waiting_trainer(run_dir: Path, updates: int) -> AsyncIterator[TrainerClient]:
-    pause = updates * ENVS * ROLLOUT
-    config = training_config("ippo", ENVS, ROLLOUT).model_copy(update={"pause_every_steps": pause})
-    (run_dir / "training.json").write_text(config.model_dump_json())
-    process = await attach_or_start(run_dir, run_dir.name)
-    try:
-        while (status := await process.client.status()).waiting_at is None:
-            if status.state == "finished":
-                raise TrainerGone(f"the trainer must wait at a point, it is {status.state!r}; report it")
-            await asyncio.sleep(0.05)
-        yield process.client
-    finally:
-        await process.stop()
+        seconds.append(time.perf_counter() - start)
+    return seconds[-times:]
 
 
 @contextmanager
-def _echo(reply: Reply) -> Iterator[str]:
-    """The address of a thread that answers every request with the bytes of `reply`."""
+def echo(reply: Reply) -> Iterator[str]:
+    """Give the address of a thread that answers every request with the bytes of `reply`."""
     folder = make_runtime_dir()
     address, answer, over = f"ipc://{folder}/echo", reply.model_dump_json().encode(), threading.Event()
+
+    def answer_all(socket: zmq.Socket[bytes]) -> None:
+        while not over.is_set():
+            if socket.poll(20):
+                identity, request_id, _ = socket.recv_multipart()
+                socket.send_multipart([identity, request_id, answer])
+
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.bind(address)
-        thread = threading.Thread(target=_answer_all, args=(socket, answer, over), daemon=True)
+        thread = threading.Thread(target=answer_all, args=(socket,), daemon=True)
         thread.start()
         try:
             yield address
@@ -131,27 +135,21 @@ def _echo(reply: Reply) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-def _answer_all(socket: zmq.Socket[bytes], answer: bytes, over: threading.Event) -> None:
-    while not over.is_set():
-        if socket.poll(20):
-            identity, request_id, _ = socket.recv_multipart()
-            socket.send_multipart([identity, request_id, answer])
-
-
 # ------------------------------------------------------------ polling
 
 
-class _Nobody:
-    """Answers whoever asks, which nobody does."""
+class NeverAsked:
+    """A handler for a server that nobody asks."""
 
     def handle(self, request: Request) -> Reply:  # noqa: ARG002
+        """Acknowledge the request."""
         return Ack()
 
 
 def idle_poll_s(polls: int) -> float:
-    """CPU seconds of one look for a request where there is none."""
+    """Return the CPU seconds of one look for a request where there is none, the mean of `polls`."""
     with tempfile.TemporaryDirectory() as folder:
-        server, nobody = TrainerServer(Path(folder)), _Nobody()
+        server, nobody = TrainerServer(Path(folder)), NeverAsked()
         start = time.process_time()
         for _ in range(polls):
             server.poll(nobody, timeout_ms=0)
@@ -161,7 +159,7 @@ def idle_poll_s(polls: int) -> float:
 
 
 def update_s() -> float:
-    """CPU seconds of one update; the median of some."""
+    """Return the CPU seconds of one update, the median of ten after two warm ones."""
     line = TrainingLine(training_config("ippo", ENVS, ROLLOUT))
-    found = [spell(lambda: len([line.update()]), 0.0).cpu_s for _ in range(12)]
-    return median(found[2:], 6)
+    seconds = [spell(lambda: len([line.update()]), 0.0).cpu_s for _ in range(12)]
+    return median(seconds[2:], 6)

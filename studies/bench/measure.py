@@ -1,4 +1,4 @@
-"""What benchmarks share: seconds, rounds that alternate, and the form of a result."""
+"""Parts that benchmarks share: spells of work, rounds that alternate, and the form of a result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from ..job_cache import commit
 
 @dataclass(frozen=True)
 class Spell:
-    """Environment steps and the seconds that they took: CPU seconds of this process, and wall time."""
+    """A stretch of work.
+
+    Attributes:
+        steps: environment steps.
+        cpu_s: CPU seconds of this process.
+        wall_s: seconds of wall time.
+    """
 
     steps: int
     cpu_s: float
@@ -29,11 +35,12 @@ class Spell:
 
     @property
     def wall_rate(self) -> float:
+        """Steps per second of wall time."""
         return self.steps / self.wall_s
 
 
 def spell(work: Callable[[], int], at_least_s: float) -> Spell:
-    """Repeat `work`, which gives the steps that it made, until it has taken `at_least_s` CPU seconds."""
+    """Repeat `work`, which returns the steps that it made, until it has taken `at_least_s` CPU seconds."""
     wall, cpu, steps = time.perf_counter(), time.process_time(), 0
     while time.process_time() - cpu < at_least_s or not steps:
         steps += work()
@@ -41,39 +48,53 @@ def spell(work: Callable[[], int], at_least_s: float) -> Spell:
 
 
 def alternating(works: Mapping[str, Callable[[], int]], rounds: int, round_s: float) -> dict[str, list[Spell]]:
-    """`rounds` spells of each, one after another in turn, so that a machine that grows slower favours none."""
-    found: dict[str, list[Spell]] = {name: [] for name in works}
+    """Return `rounds` spells of each work, made in turn, so that a machine that grows slower favours none.
+
+    Args:
+        works: name → what to repeat; it returns the steps that it made.
+        rounds: spells of each.
+        round_s: CPU seconds that a spell takes at least.
+    """
+    spells: dict[str, list[Spell]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            found[name].append(spell(work, round_s))
-    return found
+            spells[name].append(spell(work, round_s))
+    return spells
 
 
 def rate(spells: Sequence[Spell]) -> int:
-    """Steps per CPU second, the median."""
+    """Return the median of the steps per CPU second."""
     return round(float(np.median([x.rate for x in spells])))
 
 
 def wall_rate(spells: Sequence[Spell]) -> int:
+    """Return the median of the steps per second of wall time."""
     return round(float(np.median([x.wall_rate for x in spells])))
 
 
 def median(values: Sequence[float], digits: int = 3) -> float:
+    """Return the rounded median."""
     return round(float(np.median(values)), digits)
 
 
 def span(values: Sequence[float], digits: int = 3) -> list[float]:
-    """[lowest, highest]"""
+    """Return [lowest, highest], rounded."""
     return [round(float(min(values)), digits), round(float(max(values)), digits)]
 
 
 def ratios(ours: Sequence[Spell], theirs: Sequence[Spell]) -> list[float]:
-    """Steps per CPU second of ours by theirs, round by round."""
+    """Return our steps per CPU second by theirs, round by round."""
     return [a.rate / b.rate for a, b in zip(ours, theirs, strict=True)]
 
 
 def bench_result(name: str, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What every benchmark gives back, as plain data."""
+    """Return the result of a benchmark as plain data.
+
+    Args:
+        name: of the benchmark.
+        config: sizes that were measured; results with another config are not compared.
+        metrics: numbers and truths, may be nested.
+    """
     return {
         "name": name, "config": dict(config), "device": "cpu", "threads": 1, "blas": blas(), "commit": commit(),
         "metrics": dict(metrics),
@@ -81,13 +102,16 @@ def bench_result(name: str, config: Mapping[str, Any], metrics: Mapping[str, Any
 
 
 def blas() -> str:
-    """The products that numpy takes on this processor, as in "openblas SkylakeX"; OPENBLAS_CORETYPE may tell others."""
-    for found in threadpool_info():
-        if found["user_api"] == "blas" and "numpy" in found["filepath"]:
-            return f"{found['internal_api']} {found.get('architecture', 'unknown')}"
+    """Return numpy's BLAS and the processor that it takes this one for, as in "openblas SkylakeX".
+
+    The environment variable OPENBLAS_CORETYPE may set another.
+    """
+    for library in threadpool_info():
+        if library["user_api"] == "blas" and "numpy" in library["filepath"]:
+            return f"{library['internal_api']} {library.get('architecture', 'unknown')}"
     return "unknown"
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""`cosignal bench overhead`: what the loop costs a trainer that does not wait for it.
+"""`cosignal bench overhead`: the cost of the loop for a trainer that does not wait for it.
 
 Overlap clock, and a Critic that takes `delay_s` for every answer, asks for evidence before each diagnosis, and then
 finds nothing, so that no branch ever runs beside the trainer: what is measured is polling, publishing and
@@ -32,7 +32,8 @@ from ...config.run_config import RunConfig
 from ...errors import ConfigError
 from ...graphs.session.run import start
 from ...runs.store import RunView
-from ..report import Interval, Tell, example_config
+from ..outcome import Interval
+from ..report import Tell, example_config
 from .measure import bench_result
 
 DELAY_S = 30.0
@@ -40,7 +41,7 @@ NOTHING = {"findings": [{"failure": "insufficient_evidence", "cites": [], "expla
 
 
 class SlowCritic(RulesChatModel):
-    """Sleeps for `delay_s` before every answer. Asks for evidence as the rules do, then finds nothing."""
+    """A Critic that asks for evidence as the rules do, then finds nothing; it sleeps `delay_s` before every answer."""
 
     delay_s: float
 
@@ -52,23 +53,41 @@ class SlowCritic(RulesChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         await asyncio.sleep(self.delay_s)
-        said = await super()._agenerate(messages, stop, run_manager, **kwargs)
-        message = said.generations[0].message
+        answer = await super()._agenerate(messages, stop, run_manager, **kwargs)
+        message = answer.generations[0].message
         if isinstance(message, AIMessage) and message.tool_calls:
-            return said
+            return answer
         nothing = AIMessage(json.dumps(NOTHING), response_metadata={"model_name": NAME})
         return ChatResult(generations=[ChatGeneration(message=nothing)])
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of the trainer: environment steps of the main line, seconds, and model calls that were answered."""
+    """One run of the trainer.
+
+    Attributes:
+        steps: environment steps of the main line.
+        cpu_s: CPU seconds of the process.
+        seam_cpu_s: of them, those in answering, publishing and snapshotting for the loop.
+        wall_s: seconds of wall time.
+        calls: model calls that were answered.
+    """
 
     steps: int
     cpu_s: float
     seam_cpu_s: float
     wall_s: float
     calls: int
+
+    @property
+    def rate(self) -> float:
+        """Steps per CPU second."""
+        return self.steps / self.cpu_s
+
+    @property
+    def wall_rate(self) -> float:
+        """Steps per second of wall time."""
+        return self.steps / self.wall_s
 
 
 Measure = Callable[[RunConfig, float], Measured]
@@ -81,30 +100,47 @@ def run_overhead(
     delay_s: float = DELAY_S,
     measure: Measure | None = None,
 ) -> dict[str, Any]:
-    """`pairs` runs of `steps` main steps with the loop, and as many without. `measure`: how one is run (tests).
+    """Measure runs with the loop and without, pair by pair.
 
-    Raises ConfigError for fewer than two pairs, which have no interval.
+    Args:
+        tell: is given lines of progress.
+        pairs: how many.
+        steps: main steps of a run.
+        delay_s: seconds that the Critic takes for an answer.
+        measure: runs a config once (tests); `measured` where None.
+
+    Raises:
+        ConfigError: there are fewer than two pairs, which have no interval.
     """
     if pairs < 2:
         raise ConfigError(f"pairs must be at least 2, since one has no spread, got {pairs}; raise it")
-    run = measure or measured
-    found: list[tuple[Measured, Measured]] = []
+    measure = measure or measured
+    runs: list[tuple[Measured, Measured]] = []
     with tempfile.TemporaryDirectory() as folder:
         config = bench_config(steps, Path(folder))
-        for pair in range(pairs):
-            found.append(_pair(config, delay_s, run, turned=pair % 2 == 1))
-            tell(_told(pair + 1, *found[-1]))
-    taken = {
+        alone = config.model_copy(update={"adaptation": config.adaptation.model_copy(update={"enabled": False})})
+        for pair in range(1, pairs + 1):
+            if pair % 2:
+                with_loop, without = measure(config, delay_s), measure(alone, delay_s)
+            else:  # in the other order, so that a machine that grows slower favours neither
+                without, with_loop = measure(alone, delay_s), measure(config, delay_s)
+            runs.append((with_loop, without))
+            share, ratio = with_loop.seam_cpu_s / with_loop.cpu_s, with_loop.rate / without.rate
+            seam = f"{share:.2%} of CPU seconds in the seam"
+            tell(f"pair {pair}: {seam}, rate ratio {ratio:.4f}, {with_loop.calls} calls")
+    sizes = {
         "task": config.task.model_dump(mode="json"), "seed": config.seed, "clock": config.clock, "steps": steps,
         "envs": config.trainer.envs, "rollout": config.trainer.rollout, "delay_s": delay_s,
         "interval": config.adaptation.interval, "patience": config.adaptation.patience,
     }  # fmt: skip
-    return bench_result("overhead", taken, metrics(found))
+    return bench_result("overhead", sizes, metrics(runs))
 
 
 def bench_config(steps: int, run_dir: Path) -> RunConfig:
-    """The shipped example's run, which stalls, under the overlap clock; the loop looks whenever it may, and its budget
-    never keeps it from asking."""
+    """Return the config of the shipped example's run, which stalls, under the overlap clock.
+
+    The loop looks whenever it may, and its budget never keeps it from asking.
+    """
     config = example_config()
     shortest = 2 * config.trainer.envs * config.trainer.rollout
     changes = {
@@ -117,60 +153,42 @@ def bench_config(steps: int, run_dir: Path) -> RunConfig:
 
 
 def metrics(pairs: Sequence[tuple[Measured, Measured]]) -> dict[str, Any]:
-    """From pairs (with the loop, without)."""
+    """Return the metrics of pairs of runs (with the loop, without)."""
     with_loop = [pair[0] for pair in pairs]
     seam, cpu = (sum(getattr(run, name) for run in with_loop) for name in ("seam_cpu_s", "cpu_s"))
-    ratio, interval = t_interval([_rate(a, a.cpu_s) / _rate(b, b.cpu_s) for a, b in pairs])
-    wall, wall_interval = t_interval([_rate(a, a.wall_s) / _rate(b, b.wall_s) for a, b in pairs])
+    ratio, interval = t_interval([a.rate / b.rate for a, b in pairs])
+    wall, wall_interval = t_interval([a.wall_rate / b.wall_rate for a, b in pairs])
     return {
         "overhead_fraction": round(seam / cpu, 6), "seam_cpu_s": round(seam, 4), "cpu_s": round(cpu, 2),
         "rate_ratio": round(ratio, 4), "rate_ratio_ci95": [round(x, 4) for x in interval],
         "wall_rate_ratio": round(wall, 4), "wall_rate_ratio_ci95": [round(x, 4) for x in wall_interval],
-        "env_steps_per_cpu_s": round(float(np.mean([_rate(run, run.cpu_s) for run in with_loop]))),
+        "env_steps_per_cpu_s": round(float(np.mean([run.rate for run in with_loop]))),
         "pairs": len(pairs), "calls": sum(run.calls for run in with_loop),
     }  # fmt: skip
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, Interval]:
-    """Mean and its 95 % Student t interval, of two values or more."""
+    """Return the mean of two values or more, and its 95 % Student t interval."""
     mean, error = float(np.mean(values)), float(stats.sem(values))
     reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
     return mean, (mean - reach, mean + reach)
 
 
-def _rate(run: Measured, seconds: float) -> float:
-    return run.steps / seconds
-
-
-# ------------------------------------------------------------ one run
-
-
-def _pair(config: RunConfig, delay_s: float, run: Measure, turned: bool) -> tuple[Measured, Measured]:
-    """(with the loop, without); `turned`: run in the other order."""
-    alone = config.model_copy(update={"adaptation": config.adaptation.model_copy(update={"enabled": False})})
-    if turned:
-        without = run(alone, delay_s)
-        return run(config, delay_s), without
-    return run(config, delay_s), run(alone, delay_s)
-
-
 def measured(config: RunConfig, delay_s: float) -> Measured:
-    """Train once with a Critic that takes `delay_s` for an answer, if the config adapts."""
-    path = asyncio.run(_trained(config, delay_s))
+    """Train once with a Critic that takes `delay_s` for an answer, if the config adapts.
+
+    Raises:
+        ConfigError: a branch ran beside the trainer, so that something else was measured.
+    """
+
+    async def train() -> Path:
+        async with start(config, chat_models={"critic": SlowCritic(delay_s=delay_s)}) as run:
+            return (await run.result()).path
+
+    path = asyncio.run(train())
     view = RunView(path)
     if view.branches():
         raise ConfigError(f"the benchmark must run no branches, got {len(view.branches())} in {str(path)!r}; report it")
     counters = view.counters()
     cpu_s, seam_cpu_s, wall_s = (float(counters[name]) for name in ("cpu_s", "seam_cpu_s", "train_wall_s"))
     return Measured(int(counters["steps_main"]), cpu_s, seam_cpu_s, wall_s, len(view.calls()))
-
-
-async def _trained(config: RunConfig, delay_s: float) -> Path:
-    async with start(config, chat_models={"critic": SlowCritic(delay_s=delay_s)}) as run:
-        return (await run.result()).path
-
-
-def _told(pair: int, with_loop: Measured, without: Measured) -> str:
-    share = with_loop.seam_cpu_s / with_loop.cpu_s
-    ratio = _rate(with_loop, with_loop.cpu_s) / _rate(without, without.cpu_s)
-    return f"pair {pair}: {share:.2%} of CPU seconds in the seam, rate ratio {ratio:.4f}, {with_loop.calls} calls"

@@ -23,6 +23,7 @@ CLIP, ENTROPY, VALUE, MAX_NORM = 0.2, 0.01, 0.5, 0.5
 
 
 def layer(inputs: int, outputs: int, gain: float = 2**0.5) -> nn.Linear:
+    """Return an orthogonally initialised layer with zero bias."""
     linear = nn.Linear(inputs, outputs)
     nn.init.orthogonal_(linear.weight, gain)
     nn.init.constant_(linear.bias, 0.0)
@@ -38,11 +39,12 @@ class Agent(nn.Module):
         self.actor = nn.Sequential(layer(obs_size, 64), nn.Tanh(), layer(64, 64), nn.Tanh(), layer(64, n_actions, 0.01))
 
     def value(self, obs: Tensor) -> Tensor:
+        """Return the value of each row [N] of `obs` [N, O]."""
         value: Tensor = self.critic(obs).flatten()
         return value
 
     def act(self, obs: Tensor, action: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(action, its log-probability, entropy, value); samples where no action is given."""
+        """Return (action, its log-probability, entropy, value), [N] each; the action is sampled where none is given."""
         policy = Categorical(logits=self.actor(obs))
         taken = policy.sample() if action is None else action  # type: ignore[no-untyped-call]
         logp, entropy = policy.log_prob(taken), policy.entropy()  # type: ignore[no-untyped-call]
@@ -50,21 +52,21 @@ class Agent(nn.Module):
 
 
 def advantages(rewards: Tensor, values: Tensor, dones: Tensor, next_value: Tensor, next_done: Tensor) -> Tensor:
-    """Generalised advantage estimation, [T, N]; `dones[t]`: an episode began at step t."""
-    found, last = torch.zeros_like(rewards), torch.zeros_like(next_value)
+    """Return generalised advantage estimates [T, N] (Schulman et al. 2016); `dones[t]`: an episode began at step t."""
+    estimates, last = torch.zeros_like(rewards), torch.zeros_like(next_value)
     for t in reversed(range(len(rewards))):
         is_last = t == len(rewards) - 1
         going_on = 1.0 - (next_done if is_last else dones[t + 1])
         after = next_value if is_last else values[t + 1]
         delta = rewards[t] + GAMMA * after * going_on - values[t]
         last = delta + GAMMA * GAE_LAMBDA * going_on * last
-        found[t] = last
-    return found
+        estimates[t] = last
+    return estimates
 
 
 @dataclass
 class Samples:
-    """Everything that a minibatch needs, [N, …]."""
+    """Everything that a minibatch needs: `obs` is [N, O], the others [N]."""
 
     obs: Tensor
     actions: Tensor
@@ -73,11 +75,12 @@ class Samples:
     advantages: Tensor
 
     def rows(self, index: Any) -> Samples:
+        """Return the rows at `index`."""
         return Samples(*(x[index] for x in vars(self).values()))
 
 
 def loss(agent: Agent, batch: Samples) -> Tensor:
-    """PPO's clipped surrogate, clipped value loss and entropy bonus."""
+    """Return PPO's loss: clipped surrogate, clipped value loss and entropy bonus."""
     _, logp, entropy, value = agent.act(batch.obs, batch.actions)
     ratio = (logp - batch.logp).exp()
     advantage = (batch.advantages - batch.advantages.mean()) / (batch.advantages.std() + 1e-8)
@@ -89,9 +92,17 @@ def loss(agent: Agent, batch: Samples) -> Tensor:
 
 
 class ReferenceLoop:
-    """`envs`: parallel environments of the same agents, whose spaces are alike. `rollout`: steps of each per update."""
+    """Independent PPO on environments that are stepped one after another."""
 
     def __init__(self, envs: Sequence[Any], rollout: int, seed: int = 1, lr: float = 2.5e-4) -> None:
+        """Make a loop.
+
+        Args:
+            envs: parallel environments of the same agents, whose spaces are alike.
+            rollout: steps of each environment per update.
+            seed: of weights, environments and minibatches.
+            lr: learning rate of Adam.
+        """
         torch.manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.envs, self.rollout = list(envs), rollout
@@ -104,20 +115,18 @@ class ReferenceLoop:
         self.mean_reward = 0.0
 
     def update(self) -> int:
-        """One rollout and the gradient steps on it; the environment steps that it took."""
+        """Make one rollout and the gradient steps on it; return the environment steps that it took."""
         samples = self._collect()
         size = len(samples.obs)
         for _ in range(EPOCHS):
             order = self.rng.permutation(size)
             for start in range(0, size, size // MINIBATCHES):
-                self._gradient_step(samples.rows(order[start : start + size // MINIBATCHES]))
+                batch = samples.rows(order[start : start + size // MINIBATCHES])
+                self.optimizer.zero_grad()
+                loss(self.agent, batch).backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(self.agent.parameters(), MAX_NORM)
+                self.optimizer.step()
         return self.rollout * len(self.envs)
-
-    def _gradient_step(self, batch: Samples) -> None:
-        self.optimizer.zero_grad()
-        loss(self.agent, batch).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.agent.parameters(), MAX_NORM)
-        self.optimizer.step()
 
     def _collect(self) -> Samples:
         shape = self.rollout, len(self.next_obs)
@@ -129,12 +138,12 @@ class ReferenceLoop:
                 actions[t], logp[t], _, values[t] = self.agent.act(self.next_obs)
             rewards[t] = torch.tensor(self._step(actions[t].numpy()))
         with torch.no_grad():
-            found = advantages(rewards, values, dones, self.agent.value(self.next_obs), self.next_done)
+            estimates = advantages(rewards, values, dones, self.agent.value(self.next_obs), self.next_done)
         self.mean_reward = float(rewards.mean())
-        return Samples(obs.flatten(0, 1), *(x.flatten() for x in (actions, logp, values, found)))
+        return Samples(obs.flatten(0, 1), *(x.flatten() for x in (actions, logp, values, estimates)))
 
     def _step(self, actions: Any) -> list[float]:
-        """Step every environment, and reset those that ended; the rewards."""
+        """Step every environment, reset those that ended, and return the rewards."""
         rows: list[Any] = []
         rewards: list[float] = []
         ended: list[float] = []

@@ -1,4 +1,4 @@
-"""`cosignal bench tasks`: what the wrapper around PettingZoo costs, on every shipped task that is installed.
+"""`cosignal bench tasks`: the cost of the wrapper around PettingZoo, on every shipped task that is installed.
 
 By task, joint steps a CPU second of one thread, in rounds that take turns:
 
@@ -32,7 +32,13 @@ TWIN = TaskConfig(env="cosignal.rl.envs.two_switch:TwoSwitchEnv", team_reward="m
 
 
 def run_tasks(tell: Tell, rounds: int = 7, round_s: float = 0.6) -> dict[str, Any]:
-    """`rounds` spells of at least `round_s` CPU seconds of both. A task whose extra is not installed is left out."""
+    """Measure every task; one whose extra is not installed is left out.
+
+    Args:
+        tell: is given lines of progress.
+        rounds: spells of the bare and of the wrapped environment.
+        round_s: CPU seconds that a spell takes at least.
+    """
     one_thread()
     metrics: dict[str, Any] = {}
     for name, config in tasks().items():
@@ -41,17 +47,19 @@ def run_tasks(tell: Tell, rounds: int = 7, round_s: float = 0.6) -> dict[str, An
         except TaskImportError as error:
             tell(f"{name}: left out, {error}")
             continue
-        metrics[name] = told(alternating(works, rounds, round_s))
+        metrics[name] = wrapper_metrics(alternating(works, rounds, round_s))
         tell(f"{name}: {metrics[name]}")
-    taken = {"envs": ENVS, "block": BLOCK, "rounds": rounds, "round_s": round_s}
-    return bench_result("tasks", taken, metrics)
+    sizes = {"envs": ENVS, "block": BLOCK, "rounds": rounds, "round_s": round_s}
+    return bench_result("tasks", sizes, metrics)
 
 
 def tasks() -> dict[str, TaskConfig]:
+    """Return the tasks by name: the Python twin of Two-Switch, and those of the extras."""
     return {"two_switch in Python": TWIN, **{name: TaskConfig.model_validate({"name": name}) for name in EXTRAS}}
 
 
 def bare(config: TaskConfig) -> Callable[[], int]:
+    """Return work on the environment alone: BLOCK joint steps."""
     env = task_factory(config)().env
     env.reset(seed=0)
     drawn = {agent: [env.action_space(agent).sample() for _ in range(BLOCK)] for agent in env.possible_agents}
@@ -68,6 +76,7 @@ def bare(config: TaskConfig) -> Callable[[], int]:
 
 
 def wrapped(config: TaskConfig) -> Callable[[], int]:
+    """Return work on the environment through `make_task`: BLOCK joint steps of each of ENVS environments."""
     task = make_task(config, ENVS)
     rng, step = np.random.default_rng(0), task.reset(0)
     drawn = [random_actions(task.spec, step, rng) for _ in range(BLOCK)]
@@ -81,8 +90,8 @@ def wrapped(config: TaskConfig) -> Callable[[], int]:
     return work
 
 
-def told(spells: Mapping[str, Sequence[Spell]]) -> dict[str, Any]:
-    """Of spells of "bare" and "wrapped"."""
+def wrapper_metrics(spells: Mapping[str, Sequence[Spell]]) -> dict[str, Any]:
+    """Return the metrics of one task from spells of "bare" and "wrapped"."""
     shares = [1 - w.rate / b.rate for b, w in zip(spells["bare"], spells["wrapped"], strict=True)]
     return {
         "bare_steps_per_core_s": rate(spells["bare"]), "wrapped_steps_per_core_s": rate(spells["wrapped"]),

@@ -1,4 +1,4 @@
-"""What the LCA study trains: tasks with the paper's budgets, and arms (Lin et al., arXiv 2502.03723).
+"""Tasks of the LCA study, with the paper's budgets, and its arms (Lin et al., arXiv 2502.03723).
 
 The paper leaves out its hyper-parameters; those here are one set for every arm of a task. Seeds 1 to 8 were looked at
 while they and the way in which pairs are collected were chosen, so the study begins with seed 11.
@@ -18,11 +18,20 @@ FIRST_SEED = 11
 
 @dataclass(frozen=True)
 class LcaTask:
-    """`steps`: environment steps of a run. `optimum`: of the metric return, mean over starts, by dynamic programming in
-    the grids. `axis`: of the paper's figure. `counts`: ranked pairs by group. `window`: episodes averaged in a curve.
+    """A task as the paper plots it.
 
-    `per_success`: what the metric adds for a successful episode to the sparse return. The paper plots every agent's own
-    events and 1 for each agent at success; the team's return in the grids has that 1 once.
+    Attributes:
+        name: of the task.
+        title: in the figures.
+        steps: environment steps of a run.
+        optimum: of the metric return, mean over starts; by dynamic programming in the grids.
+        axis: lowest and highest return of the paper's figure.
+        counts: ranked pairs by group.
+        window: episodes averaged in a curve.
+        per_success: what the metric adds to the sparse return for a successful episode. The paper plots every agent's
+            own events and 1 for each agent at success; the team's return in the grids has that 1 once.
+        keep_ties: whether moves without a preference are pairs, too.
+        scale: settings of the trainer.
     """
 
     name: str
@@ -34,10 +43,11 @@ class LcaTask:
     window: int = 50
     per_success: int = 1
     keep_ties: bool = True
-    scale: dict[str, float | int] = field(default_factory=dict)  # of the trainer
+    scale: dict[str, float | int] = field(default_factory=dict)
 
     @property
     def range(self) -> float:
+        """Width of the paper's axis."""
         return self.axis[1] - self.axis[0]
 
 
@@ -55,8 +65,18 @@ TASKS = {
 
 @dataclass(frozen=True)
 class LcaArm:
-    """`queries`, `accuracy`: of the oracle whose votes a scorer is fitted to; no scorer with 0 queries. `drawn`: in the
-    figure."""
+    """A way to train.
+
+    Attributes:
+        name: of the arm.
+        label: in the figures.
+        algorithm: of the trainer.
+        reward: what the trainer is paid.
+        queries: votes that the oracle gives on each pair; with 0 there is no scorer.
+        accuracy: share of its votes that are right.
+        entropy: coefficient of the entropy bonus.
+        drawn: whether the arm is in the figure.
+    """
 
     name: str
     label: str
@@ -66,10 +86,6 @@ class LcaArm:
     accuracy: float = 1.0
     entropy: float = 0.01
     drawn: bool = True
-
-
-def _more_entropy(arm: LcaArm) -> LcaArm:
-    return replace(arm, name=f"{arm.name}_entropy", label=f"{arm.label}, entropy 0.05", entropy=0.05, drawn=False)
 
 
 LCA = LcaArm("lca", "LCA (heuristic)", queries=1)
@@ -84,7 +100,10 @@ NOISY = tuple(
     for queries, accuracy in ((4, 80), (4, 70), (1, 80), (1, 70))
 )
 TWO_QUERIES = LcaArm("lca_2q80", "2 at 80 %", queries=2, accuracy=0.8)
-ENTROPY = tuple(_more_entropy(arm) for arm in (LCA, TEAM, INDIVIDUAL))
+ENTROPY = tuple(
+    replace(arm, name=f"{arm.name}_entropy", label=f"{arm.label}, entropy 0.05", entropy=0.05, drawn=False)
+    for arm in (LCA, TEAM, INDIVIDUAL)
+)
 # paid densely, these must learn with the very same settings (QMIX and VDN are seen to learn on Pistonball)
 CAPABLE = tuple(
     LcaArm(f"{arm.algorithm}_lca", f"{arm.algorithm.upper()} with LCA's scorers", arm.algorithm, queries=1, drawn=False)
@@ -101,8 +120,11 @@ FIGURES = {
 
 
 def arms_of(figure: int, task: LcaTask) -> tuple[LcaArm, ...]:
-    """In Pistonball nothing is paid to single agents, and no gap asks for more entropy. That the baselines can learn at
-    all is seen on Two-Switch, paid densely, and there."""
+    """Return the figure's arms of a task.
+
+    In Pistonball nothing is paid to single agents, and no gap asks for more entropy. That the baselines can learn at
+    all is seen there, and on Two-Switch where they are paid densely.
+    """
     arms = [
         arm for arm in FIGURES[figure] if task.name != "pistonball" or (arm.reward == "team" and arm not in ENTROPY)
     ]
@@ -110,7 +132,7 @@ def arms_of(figure: int, task: LcaTask) -> tuple[LcaArm, ...]:
 
 
 def training_config(task: LcaTask, arm: LcaArm, seed: int) -> TrainingConfig:
-    """Of one run."""
+    """Return the config of one run."""
     scale = task.scale
     ppo = {"lr": scale["lr"], "max_grad_norm": scale["max_grad_norm"], "epochs": 10, "entropy": arm.entropy}
     values = {
@@ -127,4 +149,5 @@ def training_config(task: LcaTask, arm: LcaArm, seed: int) -> TrainingConfig:
 
 
 def tasks_of(names: Sequence[str]) -> list[LcaTask]:
+    """Return the named tasks, all where none is named."""
     return [TASKS[name] for name in names or TASKS]

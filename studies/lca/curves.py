@@ -1,4 +1,4 @@
-"""One seed of one arm of the LCA study: pairs, scorers and training in a process of its own."""
+"""One seed of one arm of the LCA study: pairs of moves, scorers fitted to them, training, and its learning curve."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from ...rl.preferences.votes import confidence, oracle_votes
 from ...rl.processes import one_thread
 from ...rl.signals.signal import Signal
 from ...rl.signals.terms import LearnedTerm
-from ...rl.training.evaluate import Evaluator
 from ...rl.training.line import TrainingLine
 from ..job_cache import Job, run_jobs
-from ..line_arms import FINAL_EPISODES, FINAL_SEED
+from ..line_arms import evaluate_last_policy
 from ..report import Tell
 from .arms import LcaArm, LcaTask, training_config
 
@@ -31,11 +30,17 @@ HALF_WAY = 0.5
 
 @dataclass(frozen=True)
 class Curve:
-    """Of one seed, after each update from the first full window on: `steps` [n], and of the last episodes of training
-    (`LcaTask.window`) the mean metric return `returns` [n] and the share of successes `successes` [n].
+    """The learning curve of one seed, with a point after each update from the first full window on.
 
-    `agreement`: of each group's scorer with true labels on pairs kept apart. `final_return`, `final_success`: of
-    FINAL_EPISODES fresh episodes of the last policy. `pair_steps`: environment steps in which pairs were collected.
+    Attributes:
+        seed: of the run.
+        steps: [n] environment steps at each point.
+        returns: [n] mean metric return of the last `LcaTask.window` training episodes.
+        successes: [n] share of them that succeeded.
+        final_return: mean metric return of FINAL_EPISODES fresh episodes of the last policy.
+        final_success: share of those that succeeded.
+        agreement: [g] share of pairs kept apart on which a group's scorer has the true label; None where unknown.
+        pair_steps: environment steps in which pairs were collected.
     """
 
     seed: int
@@ -48,7 +53,7 @@ class Curve:
     pair_steps: int
 
     def last(self, values: Sequence[float]) -> float:
-        """Mean of `returns` or `successes` over the last 10 % of the budget (R of a run)."""
+        """Return the mean of `returns` or `successes` over the last 10 % of the budget (R of a run)."""
         steps = np.array(self.steps)
         return float(np.array(values)[steps > (1 - LAST) * steps[-1]].mean())
 
@@ -58,34 +63,38 @@ class Curve:
         return float(np.mean(self.at(np.linspace(0, self.steps[-1], 501)[1:])))
 
     def at(self, steps: NDArray[Any]) -> NDArray[np.float64]:
-        """The curve at other steps; before its first point that point."""
+        """Return the curve at other steps [k]; before its first point that point's return."""
         return np.asarray(np.interp(steps, self.steps, self.returns))
 
     def steps_to(self, level: float) -> float:
-        """First steps at which the curve is at `level`; the budget where it never is."""
+        """Return the first steps at which the curve is at `level`; the budget where it never is."""
         return float(
             next((s for s, value in zip(self.steps, self.returns, strict=True) if value >= level), self.steps[-1])
         )
 
 
-Curves = Mapping[str, list[Curve]]  # arm → by seed
+Curves = Mapping[str, list[Curve]]  # arm → curve of each seed
 
 
 def run_curves(task: LcaTask, arms: Sequence[LcaArm], seeds: Sequence[int], tell: Tell) -> dict[str, list[Curve]]:
-    """Every arm on every seed; what was run before is read."""
-    pieces = [curve_piece(task, arm, seed) for arm in arms for seed in seeds]
-    found = iter(run_jobs(pieces, tell))
-    return {arm.name: [Curve(**next(found)) for _ in seeds] for arm in arms}
+    """Train every arm on every seed; cached curves are read."""
+    values = iter(run_jobs([curve_job(task, arm, seed) for arm in arms for seed in seeds], tell))
+    return {arm.name: [Curve(**next(values)) for _ in seeds] for arm in arms}
 
 
-def curve_piece(task: LcaTask, arm: LcaArm, seed: int) -> Job:
-    """The arm's names do not count."""
-    how = {name: value for name, value in asdict(arm).items() if name not in ("name", "label", "drawn")}
-    content = {"task": asdict(task), "arm": how, "seed": seed}
-    return Job("lca", content, work_curve, f"{task.name} {arm.name} seed {seed}", _told)
+def curve_job(task: LcaTask, arm: LcaArm, seed: int) -> Job:
+    """Return the job of one curve; the arm's names do not count."""
+    settings = {name: value for name, value in asdict(arm).items() if name not in ("name", "label", "drawn")}
+    content = {"task": asdict(task), "arm": settings, "seed": seed}
+
+    def summarise(value: Mapping[str, Any]) -> str:
+        return f"ends at {value['returns'][-1]:.2f}, success {value['successes'][-1]:.0%}"
+
+    return Job("lca", content, work_curve, f"{task.name} {arm.name} seed {seed}", summarise)
 
 
 def work_curve(content: dict[str, Any], _folder: Path) -> dict[str, Any]:
+    """Do the work of a `curve_job`."""
     one_thread()
     task = LcaTask(**content["task"])
     return asdict(train_curve(task, LcaArm("arm", "arm", **content["arm"]), content["seed"]))
@@ -94,32 +103,30 @@ def work_curve(content: dict[str, Any], _folder: Path) -> dict[str, Any]:
 def train_curve(task: LcaTask, arm: LcaArm, seed: int) -> Curve:
     """Train one seed to its budget."""
     line, fitted, pair_steps = new_line(task, arm, seed)
-    points = list[tuple[int, float, float]]()
+    steps, returns, successes = list[int](), list[float](), list[float]()
     while line.steps_main < task.steps:
         line.update()
-        if len(line.episodes) >= task.window:
-            points.append(_point(line, task))
-    final = Evaluator(line.config.task, FINAL_EPISODES, FINAL_SEED).evaluate(line.learner)
+        if len(line.episodes) < task.window:
+            continue
+        last_returns, last_successes = (
+            line.episodes.recent(name)[-task.window :].astype(float) for name in ("returns", "successes")
+        )
+        steps.append(line.steps_main)
+        returns.append(round(float((last_returns + task.per_success * last_successes).mean()), 4))
+        successes.append(round(float(last_successes.mean()), 4))
+    final = evaluate_last_policy(line)
     success = final.success_rate or 0.0
-    steps, returns, successes = (list(values) for values in zip(*points, strict=True))
     return Curve(
         seed, steps, returns, successes, round(final.mean_return + task.per_success * success, 4), success,
         [None if fit.agreement is None else round(fit.agreement, 4) for fit in fitted], pair_steps,
     )  # fmt: skip
 
 
-def _point(line: TrainingLine, task: LcaTask) -> tuple[int, float, float]:
-    """Steps, and of the last finished episodes the mean metric return and the share of successes."""
-    returns, successes = (line.episodes.recent(name)[-task.window :].astype(float) for name in ("returns", "successes"))
-    mean = float((returns + task.per_success * successes).mean())
-    return line.steps_main, round(mean, 4), round(float(successes.mean()), 4)
-
-
 # ---------------------------------------------------------------- scorers
 
 
 def new_line(task: LcaTask, arm: LcaArm, seed: int) -> tuple[TrainingLine, list[Fitted], int]:
-    """A line that is paid as the arm says; its scorers, and the steps that their pairs took."""
+    """Return a line that is paid as the arm says, its scorers, and the environment steps that their pairs took."""
     line = TrainingLine(training_config(task, arm, seed))
     if not arm.queries:
         return line, [], 0
@@ -129,8 +136,10 @@ def new_line(task: LcaTask, arm: LcaArm, seed: int) -> tuple[TrainingLine, list[
 
 
 def pay_by(line: TrainingLine, fitted: Sequence[Fitted]) -> None:
-    """Put scorers in force, one a group, in the paper's form. They are in units of their own: one good move is worth
-    about 1, beside the team's reward as the task gives it."""
+    """Put scorers in force, one for each group, in the paper's form.
+
+    They are in units of their own: one good move is worth about 1, beside the team's reward as the task gives it.
+    """
     terms = [
         LearnedTerm(
             name=f"scorer_{group.name}", scorer=line.scorers.add(fit.scorer), agents=group.name, form="difference"
@@ -143,20 +152,29 @@ def pay_by(line: TrainingLine, fitted: Sequence[Fitted]) -> None:
 def fit_scorers(
     task: LcaTask, arm: LcaArm, seed: int, act: Act | None = None, spread: int = 1
 ) -> tuple[list[Fitted], int]:
-    """One a group, fitted to the votes of an oracle that is right with probability `arm.accuracy`. Moves without a
-    preference are left out where votes are wrong: a flipped tie would be noise alone. `act`, `spread`: as
-    `collect_pairs` has them."""
+    """Fit a scorer for each group to the votes of an oracle.
+
+    Moves without a preference are left out where votes may be wrong: a flipped tie would be noise alone.
+
+    Args:
+        task: how many pairs are collected.
+        arm: how many votes a pair gets, and how many of them are right.
+        seed: fixes the pairs, the votes and the fits.
+        act: who plays, as `collect_pairs` has it.
+        spread: as `collect_pairs` has it.
+
+    Returns:
+        The scorers [g], and the environment steps that were played.
+    """
     ties, config = task.keep_ties and arm.accuracy == 1.0, TaskConfig.model_validate({"name": task.name})
-    found = collect_pairs(config, task.counts, seed, act, keep_ties=ties, spread=spread)
-    votes = [confidence(oracle_votes(pairs.label, arm.queries, arm.accuracy, seed)) for pairs in found.pairs]
-    fits = [fit_scorer(pairs, each, ScorerConfig(), seed) for pairs, each in zip(found.pairs, votes, strict=True)]
-    return fits, found.steps
+    collected = collect_pairs(config, task.counts, seed, act, keep_ties=ties, spread=spread)
+    fits = []
+    for pairs in collected.pairs:
+        votes = confidence(oracle_votes(pairs.label, arm.queries, arm.accuracy, seed))
+        fits.append(fit_scorer(pairs, votes, ScorerConfig(), seed))
+    return fits, collected.steps
 
 
 def half_way(task: LcaTask) -> float:
-    """The return at half of the optimum, on the paper's axis where the optimum is 0."""
+    """Return half of the optimum, or where that is 0 the return half of the paper's axis below it."""
     return HALF_WAY * task.optimum if task.optimum else task.optimum - HALF_WAY * task.range
-
-
-def _told(value: Mapping[str, Any]) -> str:
-    return f"ends at {value['returns'][-1]:.2f}, success {value['successes'][-1]:.0%}"

@@ -5,22 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agent_roles import evidence, role_model, stuck
 from cosignal.agents.generator import misfits, propose
 from cosignal.agents.llm.ledger import Place
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, ProposalSet
+from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.stage import STAGES
-from fake_run import DIAGNOSIS
+from cosignal.testing import role_model, stuck_evidence
+from cosignal.testing.answers import DIAGNOSIS
 
 BONUS = {"name": "bonus", "kind": "event", "event": "switch_triggered", "decay_steps": 300_000}
 NEAR = {"name": "near", "kind": "potential", "expression": "-dist_goal / 17"}
 
 
 def context(stage: str, *in_force: dict[str, Any]) -> dict[str, Any]:
-    raw = stuck() | {"stage": stage}
+    raw = stuck_evidence() | {"stage": stage}
     raw["signal"] = {"version": 1, "terms": list(in_force)}
-    return build_payload(evidence(raw))
+    return build_payload(Evidence.model_validate(raw))
 
 
 def lines(stage: str, term: dict[str, Any], *in_force: dict[str, Any]) -> list[str]:
@@ -64,13 +65,13 @@ def test_what_is_in_force_may_stay_weaker_or_leave_earlier() -> None:
 
 async def test_the_rules_propose_less_of_a_signal_with_an_event_too() -> None:
     """While the run regresses: its terms at half the strength, which no rule about new terms may refuse."""
-    raw = stuck() | {"stage": "regressing"}
+    raw = stuck_evidence() | {"stage": "regressing"}
     raw["signal"] = {"version": 1, "terms": [NEAR, BONUS], "scale": 1.0}
     raw["terms"] = [
         {"name": name, "kind": "potential", "per_episode": 0.1, "mean_abs": 0.1, "share": share}
         for name, share in (("near", 0.4), ("bonus", 0.1))
     ]
-    diagnosed = build_payload(evidence(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS))
+    diagnosed = build_payload(Evidence.model_validate(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS))
     answer = await propose(role_model("generator"), Place(1), diagnosed, 4)
     assert [proposal.title for proposal in answer.proposals[:3]] == [
         "No shaping", "Half the strength", "Without the largest term",
@@ -79,13 +80,13 @@ async def test_the_rules_propose_less_of_a_signal_with_an_event_too() -> None:
 
 @pytest.mark.parametrize(("stage", "steps"), [("exploring", 300_000), ("plateaued", 300_000)])
 async def test_the_rules_bonus_decays_within_what_the_stage_allows(stage: str, steps: int) -> None:
-    raw = stuck() | {"stage": stage}
+    raw = stuck_evidence() | {"stage": stage}
     raw["features"] = []  # nothing to build a potential from
     raw["events"][0] |= {"episodes_share": 0.5}
     answer = await propose(
         role_model("generator"),
         Place(1),
-        build_payload(evidence(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS)),
+        build_payload(Evidence.model_validate(raw), diagnosis=Diagnosis.model_validate_json(DIAGNOSIS)),
         4,
     )
     bonuses = [term for proposal in answer.proposals for term in proposal.terms if term.kind == "event"]

@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import pytest
-from agent_roles import evidence, feature, stuck
 from cosignal.agents.prompt_payload import (
     MAX_AGENTS,
     MAX_CHARS,
@@ -24,6 +23,8 @@ from cosignal.agents.prompt_payload import (
 )
 from cosignal.agents.schemas import Failure, Proposal
 from cosignal.errors import ModelAnswerError, PromptTooLong
+from cosignal.rl.evidence.schema import Evidence
+from cosignal.testing import feature_evidence, stuck_evidence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,52 +38,54 @@ def tried(point: int, curve_rows: int = 20) -> Tried:
 
 
 def test_a_normal_run_fits_whole_and_numbers_are_short() -> None:
-    context = build_payload(evidence(stuck()), [tried(1)])
+    context = build_payload(Evidence.model_validate(stuck_evidence()), [tried(1)])
     assert size(context) < MAX_CHARS / 2
     assert context["history"][0]["gain"] == 0.3333
     assert len(context["evidence"]["key_moments"]) == 1
-    assert [item["name"] for item in context["evidence"]["features"]] == [item["name"] for item in stuck()["features"]]
+    assert [item["name"] for item in context["evidence"]["features"]] == [
+        item["name"] for item in stuck_evidence()["features"]
+    ]
 
 
 def test_not_a_number_is_none() -> None:
-    raw = stuck()
+    raw = stuck_evidence()
     raw["features"][0]["mean"] = float("nan")
-    assert build_payload(evidence(raw))["evidence"]["features"][0]["mean"] is None
+    assert build_payload(Evidence.model_validate(raw))["evidence"]["features"][0]["mean"] is None
 
 
 def test_only_the_newest_entries_of_the_history_are_kept() -> None:
-    context = build_payload(evidence(stuck()), [tried(point) for point in range(40)])
+    context = build_payload(Evidence.model_validate(stuck_evidence()), [tried(point) for point in range(40)])
     assert [entry["point"] for entry in context["history"]] == list(range(40 - MAX_TRIED, 40))
 
 
 def test_cuts_come_in_order_and_spare_features_and_what_was_tried() -> None:
-    raw = stuck()
+    raw = stuck_evidence()
     raw["key_moments"] = ["m" * 200] * 20
     history = [tried(point) for point in range(8)]
-    whole = build_payload(evidence(raw), history, max_chars=10**6)
-    without_moments = build_payload(evidence(raw), history, max_chars=size(whole) - 1000)
+    whole = build_payload(Evidence.model_validate(raw), history, max_chars=10**6)
+    without_moments = build_payload(Evidence.model_validate(raw), history, max_chars=size(whole) - 1000)
     assert 0 < len(without_moments["evidence"]["key_moments"]) < 20
     assert all(entry["curve"] for entry in without_moments["history"])
-    tighter = build_payload(evidence(raw), history, max_chars=size(whole) - 4_400)
+    tighter = build_payload(Evidence.model_validate(raw), history, max_chars=size(whole) - 4_400)
     assert not tighter["evidence"]["key_moments"]
     assert not tighter["history"][0]["curve"]  # the oldest first
     assert tighter["history"][-1]["curve"]
-    tightest = build_payload(evidence(raw), history, max_chars=size(whole) - 6_650)
+    tightest = build_payload(Evidence.model_validate(raw), history, max_chars=size(whole) - 6_650)
     assert not tightest["evidence"]["sparse"]["curve"]
     assert len(tightest["history"]) == 8
-    assert len(build_payload(evidence(raw), history, max_chars=size(whole) - 8_000)["history"]) < 8
+    assert len(build_payload(Evidence.model_validate(raw), history, max_chars=size(whole) - 8_000)["history"]) < 8
     assert len(tightest["evidence"]["features"]) == len(raw["features"])
 
 
 def test_what_cannot_be_cut_is_refused_with_the_remedy() -> None:
     with pytest.raises(PromptTooLong, match="fewer groups"):
-        build_payload(evidence(stuck()), max_chars=1000)
+        build_payload(Evidence.model_validate(stuck_evidence()), max_chars=1000)
 
 
 def test_one_hundred_features_fit() -> None:
-    raw = stuck()
-    raw["features"] = [feature(f"f{i}", "distance", 0, 10, reached_low_share=0.1) for i in range(100)]
-    assert size(build_payload(evidence(raw))) <= MAX_CHARS
+    raw = stuck_evidence()
+    raw["features"] = [feature_evidence(f"f{i}", "distance", 0, 10, reached_low_share=0.1) for i in range(100)]
+    assert size(build_payload(Evidence.model_validate(raw))) <= MAX_CHARS
 
 
 # ---------------------------------------------------------------- tasks that are larger than a prompt
@@ -94,8 +97,10 @@ def names(context: dict[str, Any], kind: str) -> list[str]:
 
 def large(n_features: int, n_events: int, n_agents: int) -> dict[str, Any]:
     """The stuck run in a task with many more features that show nothing, events that never happen, and agents."""
-    raw = stuck()
-    raw["features"] = [feature(f"{'f' * 30}{i}", "quantity", 0, 1) for i in range(n_features)] + raw["features"]
+    raw = stuck_evidence()
+    raw["features"] = [feature_evidence(f"{'f' * 30}{i}", "quantity", 0, 1) for i in range(n_features)] + raw[
+        "features"
+    ]
     never = raw["events"][1]
     raw["events"] = [never | {"name": f"{'e' * 30}{i}"} for i in range(n_events)] + raw["events"]
     agents = [f"agent_{i}" for i in range(n_agents)]
@@ -105,11 +110,11 @@ def large(n_features: int, n_events: int, n_agents: int) -> dict[str, Any]:
 
 
 def test_of_many_features_the_most_telling_stay_and_the_others_are_counted() -> None:
-    context = build_payload(evidence(large(390, 98, 1000)))
+    context = build_payload(Evidence.model_validate(large(390, 98, 1000)))
     kept = names(context, "features")
     assert len(kept) == MAX_FEATURES
     # those that say something stay; `heading` says nothing and comes after 390 others that say nothing
-    assert kept[-9:] == [row["name"] for row in stuck()["features"] if row["name"] != "heading"]
+    assert kept[-9:] == [row["name"] for row in stuck_evidence()["features"] if row["name"] != "heading"]
     assert len(names(context, "events")) == MAX_EVENTS
     assert "switch_triggered" in names(context, "events")
     assert context["left_out"] == {"features": 336, "events": 68, "agents": 968}
@@ -118,7 +123,7 @@ def test_of_many_features_the_most_telling_stay_and_the_others_are_counted() -> 
 
 
 def test_a_task_that_fits_is_not_said_to_be_cut() -> None:
-    assert "left_out" not in build_payload(evidence(stuck()))
+    assert "left_out" not in build_payload(Evidence.model_validate(stuck_evidence()))
 
 
 @given(st.integers(0, 1500), st.integers(0, 600), st.integers(2, 3000), st.integers(12_000, MAX_CHARS))
@@ -126,7 +131,10 @@ def test_a_task_that_fits_is_not_said_to_be_cut() -> None:
 def test_any_number_of_features_events_and_agents_fits(
     n_features: int, n_events: int, n_agents: int, max_chars: int
 ) -> None:
-    assert size(build_payload(evidence(large(n_features, n_events, n_agents)), max_chars=max_chars)) <= max_chars
+    assert (
+        size(build_payload(Evidence.model_validate(large(n_features, n_events, n_agents)), max_chars=max_chars))
+        <= max_chars
+    )
 
 
 @given(st.integers(0, 60), st.integers(0, 40), st.integers(0, 30), st.integers(9_000, MAX_CHARS))
@@ -135,12 +143,12 @@ def test_what_is_cut_is_counted_and_later_parts_are_whole_until_earlier_ones_are
     moments: int, rows: int, entries: int, max_chars: int
 ) -> None:
     """The order: key moments, details of the history, the curve, texts of the task, the history, features, events."""
-    raw = stuck()
+    raw = stuck_evidence()
     raw["signal"]["terms"] = [{"name": "a", "kind": "potential", "expression": "-dist_goal / 17"}]
     raw["key_moments"] = ["m" * 200] * moments
     raw["sparse"]["curve"] = [(1000 * i, 0.5, 0.0) for i in range(rows)]
     history = [tried(point) for point in range(entries)]
-    context = build_payload(evidence(raw), history, max_chars=max_chars)
+    context = build_payload(Evidence.model_validate(raw), history, max_chars=max_chars)
     assert size(context) <= max_chars
     kept, left_out = context["evidence"], context.get("left_out", {})
     history_had = min(entries, MAX_TRIED)
@@ -169,13 +177,13 @@ def test_what_terms_are_built_of_stays_before_what_is_telling() -> None:
         {"name": "a", "kind": "potential", "expression": f"-min({'f' * 30}389, 2) / 3"},
         {"name": "b", "kind": "event", "event": f"{'e' * 30}97"},
     ]
-    context = build_payload(evidence(raw), max_chars=12_000)
+    context = build_payload(Evidence.model_validate(raw), max_chars=12_000)
     assert 0 < len(names(context, "features")) < MAX_FEATURES
     assert f"{'f' * 30}389" in names(context, "features")
     assert f"{'e' * 30}97" in names(context, "events")
     proposal = Proposal(title="t", reason="r", addresses=[Failure.PLATEAU], terms=raw["signal"]["terms"])
     raw["signal"]["terms"] = []
-    context = build_payload(evidence(raw), [tried(1).model_copy(update={"proposal": proposal})])
+    context = build_payload(Evidence.model_validate(raw), [tried(1).model_copy(update={"proposal": proposal})])
     assert f"{'f' * 30}389" in names(context, "features")
 
 
@@ -183,11 +191,11 @@ def test_scores_by_hand() -> None:
     """In shares of the range: 0.3 change; 0.05 change, 0.1 gap and 0.08 from start to end; 0.16 change and an end that
     is not reached (0.1); nothing, twice."""
     rows = [
-        feature("tie", "position", 0, 1),
-        feature("late_tie", "position", 0, 1),
-        feature("unreached", "distance", 0, 10, change_before_reward=1.6, reached_low_share=0.04),
-        feature("gap", "count", 0, 2, change_before_reward=-0.1, end_success=1.4, end_failure=1.2, start=1.24),
-        feature("change", "distance", 0, 10, change_before_reward=-3.0, reached_low_share=0.05),
+        feature_evidence("tie", "position", 0, 1),
+        feature_evidence("late_tie", "position", 0, 1),
+        feature_evidence("unreached", "distance", 0, 10, change_before_reward=1.6, reached_low_share=0.04),
+        feature_evidence("gap", "count", 0, 2, change_before_reward=-0.1, end_success=1.4, end_failure=1.2, start=1.24),
+        feature_evidence("change", "distance", 0, 10, change_before_reward=-3.0, reached_low_share=0.05),
     ]
     order = [[row["name"] for row in most_telling("features", rows, most, ())] for most in range(1, 6)]
     assert order == [
@@ -201,7 +209,7 @@ def test_scores_by_hand() -> None:
 
 def test_a_feature_stays_or_goes_in_all_groups_at_once() -> None:
     """So that groups with the same features keep the same features."""
-    quiet = [feature(name, "count", 0, 1) for name in ("a", "b", "c")]
+    quiet = [feature_evidence(name, "count", 0, 1) for name in ("a", "b", "c")]
     changes = zip(quiet, (0.1, 0.0, 0.9), strict=True)
     loud = [row | {"group": "others", "change_before_reward": change} for row, change in changes]
     kept = most_telling("features", [*quiet, *loud], 5, ())
@@ -215,7 +223,7 @@ def test_a_prompt_that_is_too_long_is_a_failure_to_answer() -> None:
 
 
 def test_keys_to_cite_are_the_dotted_paths() -> None:
-    keys = evidence_keys(build_payload(evidence(stuck()))["evidence"])
+    keys = evidence_keys(build_payload(Evidence.model_validate(stuck_evidence()))["evidence"])
     for key in ("sparse.trend", "features.dist_goal.reached_low_share", "events.switch_triggered.per_episode",
                 "behaviour.agents.entropy", "stage"):  # fmt: skip
         assert key in keys

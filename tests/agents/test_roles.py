@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from agent_roles import Scripted, evidence, role_model, stuck
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
 from cosignal.agents.llm.ledger import Call, Place
@@ -14,8 +13,10 @@ from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.ranker import rank
 from cosignal.agents.schemas import Diagnosis, Failure, Proposal
 from cosignal.errors import InvalidAnswer
+from cosignal.rl.evidence.schema import Evidence
+from cosignal.testing import ScriptedChatModel, role_model, stuck_evidence
 
-CONTEXT = build_payload(evidence(stuck()))
+CONTEXT = build_payload(Evidence.model_validate(stuck_evidence()))
 
 
 def proposals(*terms: dict[str, Any], **more: Any) -> str:
@@ -46,7 +47,7 @@ async def test_a_finding_must_cite_evidence_that_exists() -> None:
 async def test_the_critic_is_offered_tools_only_while_calls_are_left() -> None:
     model = role_model("critic", [finding("sparse.trend")])
     await diagnose(model, Place(1), CONTEXT, tools=[], calls_left=0)
-    assert isinstance(model.chat, Scripted)
+    assert isinstance(model.chat, ScriptedChatModel)
     assert "answer now" in model.chat.seen[0][0].text
 
 
@@ -85,11 +86,11 @@ async def test_a_misfit_proposal_is_repaired(answer: str, complaint: str) -> Non
 
 async def test_events_that_can_be_farmed_and_kinds_that_the_stage_forbids_are_refused() -> None:
     bonus = proposals({"name": "e", "kind": "event", "event": "switch_triggered", "weight": 0.1})
-    raw = stuck()
+    raw = stuck_evidence()
     raw["events"][0]["repeatable"] = True
     with pytest.raises(InvalidAnswer, match="without progress"):
-        await propose(role_model("generator", [bonus, bonus]), Place(1), build_payload(evidence(raw)), 2)
-    improving = build_payload(evidence(stuck() | {"stage": "improving"}))
+        await propose(role_model("generator", [bonus, bonus]), Place(1), build_payload(Evidence.model_validate(raw)), 2)
+    improving = build_payload(Evidence.model_validate(stuck_evidence() | {"stage": "improving"}))
     with pytest.raises(InvalidAnswer, match="not allowed at stage 'improving'"):
         await propose(role_model("generator", [bonus, bonus]), Place(1), improving, 2)
 
@@ -101,5 +102,5 @@ async def test_a_ranking_is_a_permutation() -> None:
     )
     model = role_model("ranker", [wrong, right])
     assert (await rank(model, Place(1), CONTEXT, listed)).order == ["b", "a"]
-    assert isinstance(model.chat, Scripted)
+    assert isinstance(model.chat, ScriptedChatModel)
     assert '"id": "a"' in model.chat.seen[0][1].text

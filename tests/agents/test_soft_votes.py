@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from asking import config
-from bad_server import bad_server, says_tokens
 from cosignal.agents.config import LimitsConfig, ModelConfig
 from cosignal.agents.llm.ledger import Place
 from cosignal.agents.llm.models import TRANSITIONS, RoleModel
@@ -17,6 +16,8 @@ from cosignal.agents.schemas import TransitionVote, TransitionVotes
 from cosignal.agents.transition_ranker import RankItem, RankSetting, rank_transitions, soft_votes
 from cosignal.errors import ConfigError
 from cosignal.prompts import load_template
+from cosignal.testing import MisbehavingServer
+from cosignal.testing.server import says_tokens
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
@@ -110,7 +111,7 @@ def test_a_vote_is_between_zero_and_one_whatever_numbers_a_server_sends(one: flo
 async def test_over_http_the_server_is_asked_for_them_and_one_query_gives_a_fraction() -> None:
     tokens = [plain('{"items":[{"id":"m0","reason":"r","prefer":'), ("1", LIKELY), plain("}]}")]
     items = [RankItem("0" * 16, "green", "before", "dig", "after")]
-    with bad_server(says_tokens(*tokens), says_tokens(*tokens, content=None)) as server:
+    with MisbehavingServer(says_tokens(*tokens), says_tokens(*tokens, content=None)) as server:
         door, template = CallBudget(LimitsConfig()), load_template("ranker", TRANSITIONS)
         model = RoleModel("ranker", config(server, logprobs=True), door, lambda call: None, template)
         found = []

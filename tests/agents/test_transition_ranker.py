@@ -9,9 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from agent_roles import Scripted, role_model
 from asking import config
-from bad_server import bad_server, says_tokens
 from cosignal.agents.config import LimitsConfig, LLMConfig, ModelConfig, can_rank_transitions
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.model_call import Answered, Question
@@ -23,6 +21,8 @@ from cosignal.agents.transition_ranker import HOPELESS, RankItem, RankSetting, m
 from cosignal.errors import BudgetExhausted, ConfigError, InvalidAnswer, ModelAnswerError, PromptTooLong, ProviderError
 from cosignal.prompts import load_template
 from cosignal.rl.preferences.votes import RecordedAnswer
+from cosignal.testing import MisbehavingServer, ScriptedChatModel, role_model
+from cosignal.testing.server import says_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
@@ -62,7 +62,7 @@ async def asked(
 
 def moves_shown(model: RoleModel) -> list[list[str]]:
     """A list for each request: the states before, in the order in which they were shown."""
-    assert isinstance(model.chat, Scripted)
+    assert isinstance(model.chat, ScriptedChatModel)
     return [re.findall(r'"before": "(before \d+)"', messages[1].text) for messages in model.chat.seen]
 
 
@@ -215,7 +215,7 @@ async def test_rules_that_are_asked_all_the_same_do_not_pretend() -> None:
 @pytest.mark.usefixtures("quick_and_keyed")
 async def test_rules_in_a_chain_are_left_out() -> None:
     rows: list[Call] = []
-    with bad_server(says_tokens((votes(1, 0), {}))) as server:
+    with MisbehavingServer(says_tokens((votes(1, 0), {}))) as server:
         answers = await asked(on_rules(rows, config(server), ModelConfig()))
     assert len(answers) == 4
     assert {(row.fallback, row.provider) for row in rows} == {(1, "openai")}

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.errors import ProviderError
-from fake_run import DIAGNOSIS, FakePool, FakeTrainer, Scripts, Session, config
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, fake_run_config
+from cosignal.testing.answers import DIAGNOSIS
+from cosignal.testing.fake_run import Scripts
 from loop_runs import goal_helps, nodes, nothing_helps, scripts, tables
 
 INSUFFICIENT = json.dumps(
@@ -18,9 +20,9 @@ INSUFFICIENT = json.dumps(
 
 
 async def test_insufficient_evidence_ends_the_intervention_and_costs_nothing(tmp_path: Path) -> None:
-    trainer, pool = FakeTrainer(tmp_path), FakePool(tmp_path, goal_helps)
-    session = Session(tmp_path, trainer, pool, {"critic": [INSUFFICIENT, INSUFFICIENT]})
-    session.config = config(patience=200_000)
+    trainer, pool = FakeTrainer(tmp_path), FakeBranchPool(tmp_path, goal_helps)
+    session = LoopSession(tmp_path, trainer, pool, {"critic": [INSUFFICIENT, INSUFFICIENT]})
+    session.config = fake_run_config(patience=200_000)
     await session.run()
     assert nodes(session) == ["observe", "critic", "observe", "critic", "observe"]
     assert (pool.jobs, trainer.log, trainer.finished) == ([], [], True)
@@ -35,7 +37,7 @@ async def test_insufficient_evidence_beside_a_failure_does_not_end_it(tmp_path: 
     both = {"findings": json.loads(DIAGNOSIS)["findings"] + json.loads(INSUFFICIENT)["findings"]}
     trainer = FakeTrainer(tmp_path)
     said = scripts() | {"critic": [json.dumps(both)]}
-    await Session(tmp_path, trainer, FakePool(tmp_path, goal_helps), said).run()
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, goal_helps), said).run()
     assert trainer.log
 
 
@@ -44,7 +46,7 @@ async def test_a_prompt_that_cannot_be_made_short_ends_the_intervention_and_not_
 ) -> None:
     monkeypatch.setattr("cosignal.graphs.nodes.critic.build_payload", partial(build_payload, max_chars=100))
     trainer = FakeTrainer(tmp_path)
-    await Session(tmp_path, trainer, FakePool(tmp_path, nothing_helps), {}).run()
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps), {}).run()
     [decision] = (await tables(tmp_path))["decisions"]
     assert (decision["verdict"], trainer.finished) == ("no_answer", True)
     assert "PromptTooLong" in decision["detail"]["reason"]
@@ -53,7 +55,7 @@ async def test_a_prompt_that_cannot_be_made_short_ends_the_intervention_and_not_
 async def test_an_invalid_answer_ends_the_intervention_and_not_the_run(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path)
     said = {"critic": ["no idea", "still none"]}
-    session = Session(tmp_path, trainer, FakePool(tmp_path, nothing_helps), said)
+    session = LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps), said)
     await session.run()
     assert trainer.finished
     [decision] = (await tables(tmp_path))["decisions"]
@@ -65,16 +67,16 @@ async def test_an_invalid_answer_ends_the_intervention_and_not_the_run(tmp_path:
 async def test_a_provider_that_fails_is_no_error_of_the_run(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path)
     said: Scripts = {"critic": [DIAGNOSIS], "generator": [ProviderError("down")]}
-    await Session(tmp_path, trainer, FakePool(tmp_path, nothing_helps), said).run()
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps), said).run()
     [decision] = (await tables(tmp_path))["decisions"]
     assert (decision["verdict"], trainer.finished) == ("no_answer", True)
 
 
 async def test_a_used_up_budget_stops_adaptation_for_good(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path)
-    session = Session(tmp_path, trainer, FakePool(tmp_path, nothing_helps), {"critic": []})
+    session = LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps), {"critic": []})
     limits = session.config.llm.limits.model_copy(update={"calls": 1})
-    session.config = config(patience=10_000).model_copy(
+    session.config = fake_run_config(patience=10_000).model_copy(
         update={"llm": session.config.llm.model_copy(update={"limits": limits})}
     )
     session.scripts = {"critic": [DIAGNOSIS], "generator": []}

@@ -13,7 +13,8 @@ from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.ipc.messages import BranchJob, BranchResult
 from cosignal.runs.events import NodeEntered, Promoted
 from cosignal.runs.store import LoopStore
-from fake_run import DIAGNOSIS, DOOR, GOAL, MATE, FakePool, FakeTrainer, Session, config, proposal, proposals, ranking
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, fake_run_config
+from cosignal.testing.answers import DIAGNOSIS, DOOR, GOAL, MATE, proposal, proposals, ranking
 from loop_runs import (
     POINT,
     first_helps,
@@ -30,7 +31,7 @@ from loop_runs import (
 
 async def test_an_accepted_proposal_is_promoted_and_training_goes_on(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path)
-    session = Session(tmp_path, trainer, FakePool(tmp_path, goal_helps), scripts())
+    session = LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, goal_helps), scripts())
     await session.run()
 
     tried = ["generator", "check", "rank_proposals", "validate", "decide"]
@@ -45,7 +46,7 @@ async def test_an_accepted_proposal_is_promoted_and_training_goes_on(tmp_path: P
 
 
 async def test_the_books_of_an_accepted_proposal(tmp_path: Path) -> None:
-    await Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, goal_helps), scripts()).run()
+    await LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, goal_helps), scripts()).run()
     kept = await tables(tmp_path)
 
     [decision] = kept["decisions"]
@@ -75,7 +76,7 @@ async def test_what_the_gate_did_not_judge_is_no_result_of_the_gate(tmp_path: Pa
     def gain(job: BranchJob) -> float:
         return {"-dist_goal / 17": 1.7, "-dist_mate / 12": 1.6, "-dist_door / 9": 1.5}[titles(job)]
 
-    await Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, gain), scripts()).run()
+    await LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, gain), scripts()).run()
     [decision] = (await tables(tmp_path))["decisions"]
     [judged] = decision["detail"]["judgements"]
     assert (judged["arm"], judged["verdict"]) == (f"p{POINT}-r0-1", "accept")
@@ -101,15 +102,15 @@ async def test_what_the_gate_did_not_judge_is_no_result_of_the_gate(tmp_path: Pa
     }
 
 
-class SunkenPool(FakePool):
+class SunkenPool(FakeBranchPool):
     """No branch of any arm ends above the fork."""
 
-    def _result(self, job: BranchJob) -> BranchResult:
-        return super()._result(job).model_copy(update={"fork_return": 2.0})
+    def result(self, job: BranchJob) -> BranchResult:
+        return super().result(job).model_copy(update={"fork_return": 2.0})
 
 
 async def test_where_no_branch_rose_only_what_was_judged_is_not_informative(tmp_path: Path) -> None:
-    session = Session(tmp_path, FakeTrainer(tmp_path), SunkenPool(tmp_path, nothing_helps), scripts(2))
+    session = LoopSession(tmp_path, FakeTrainer(tmp_path), SunkenPool(tmp_path, nothing_helps), scripts(2))
     await session.run()
     store = await LoopStore.open(tmp_path)
     history = [entry.verdict for entry in await tried(store) if entry.round == 0]
@@ -127,7 +128,7 @@ async def test_what_the_budget_did_not_reach_says_so_and_may_come_again(tmp_path
         return {"-dist_goal / 17": 0.02, "-dist_mate / 12": 0.01}[titles(job)]
 
     said = scripts() | {"generator": [proposals(DOOR, GOAL, MATE), proposals(DOOR, GOAL, MATE)]}
-    session = Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, gain), said)
+    session = LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, gain), said)
     session.config = session.config.model_copy(update={"gate": GateConfig(looks=(5, 9))})
     # screening 240 000, then 240 000 for each arm up to 5 seeds and 480 000 up to 9
     await leave_branch_steps(tmp_path, session, 1_500_000)
@@ -143,7 +144,7 @@ async def test_what_the_budget_did_not_reach_says_so_and_may_come_again(tmp_path
 
 async def test_only_the_adopted_end_state_is_kept(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path)
-    await Session(tmp_path, trainer, FakePool(tmp_path, goal_helps), scripts()).run()
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, goal_helps), scripts()).run()
     assert [f"branches/{path.name}" for path in (tmp_path / "branches").iterdir()] == [trainer.log[0][3]]
 
 
@@ -153,7 +154,7 @@ async def test_a_rejected_round_goes_back_to_the_generator_with_its_curves(tmp_p
     def only_the_second_idea(job: BranchJob) -> float:
         return 1.7 if titles(job) == "-dist_goal / 8" else -1.0
 
-    session = Session(tmp_path, trainer, FakePool(tmp_path, only_the_second_idea), scripts(2))
+    session = LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, only_the_second_idea), scripts(2))
     await session.run()
 
     body = ["generator", "check", "rank_proposals", "validate", "decide"]
@@ -169,7 +170,7 @@ async def test_a_rejected_round_goes_back_to_the_generator_with_its_curves(tmp_p
 
 async def test_after_the_last_round_training_goes_on_unchanged(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path)
-    session = Session(tmp_path, trainer, FakePool(tmp_path, nothing_helps), scripts(2))
+    session = LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps), scripts(2))
     await session.run()
     assert trainer.log == []
     assert trainer.finished
@@ -181,8 +182,8 @@ async def test_after_the_last_round_training_goes_on_unchanged(tmp_path: Path) -
 async def test_where_the_kick_alone_revives_the_run_the_control_becomes_the_main_line(tmp_path: Path) -> None:
     """Every arm rises, so no candidate beats the control; the main line, which had no kick, must not stay behind."""
     trainer = FakeTrainer(tmp_path)
-    pool = FakePool(tmp_path, nothing_helps, kick_revives=True)
-    session = Session(tmp_path, trainer, pool, scripts(1))
+    pool = FakeBranchPool(tmp_path, nothing_helps, kick_revives=True)
+    session = LoopSession(tmp_path, trainer, pool, scripts(1))
     await session.run()
     [(key, _, signal, adopt)] = trainer.log
     assert key == "control:0"
@@ -197,8 +198,8 @@ async def test_where_the_kick_alone_revives_the_run_the_control_becomes_the_main
 
 async def test_nothing_happens_while_nothing_is_wrong(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path, stage="improving")
-    pool = FakePool(tmp_path, nothing_helps)
-    session = Session(tmp_path, trainer, pool, {})
+    pool = FakeBranchPool(tmp_path, nothing_helps)
+    session = LoopSession(tmp_path, trainer, pool, {})
     await session.run()
     assert nodes(session) == ["observe"]
     assert pool.jobs == []
@@ -208,8 +209,8 @@ async def test_nothing_happens_while_nothing_is_wrong(tmp_path: Path) -> None:
 class LargeTrainer(FakeTrainer):
     """A task whose every feature has a name as long as it may be, and which has very many of them."""
 
-    def _evidence(self) -> Evidence:
-        evidence = super()._evidence()
+    def evidence(self) -> Evidence:
+        evidence = super().evidence()
         dull = next(row for row in evidence.features if row.name == "heading")
         more = [dull.model_copy(update={"name": f"f{i:03d}" + "x" * 36}) for i in range(400)]
         return evidence.model_copy(update={"features": [*more, *evidence.features]})
@@ -217,21 +218,21 @@ class LargeTrainer(FakeTrainer):
 
 async def test_a_task_with_hundreds_of_features_is_helped_as_any(tmp_path: Path) -> None:
     trainer = LargeTrainer(tmp_path)
-    await Session(tmp_path, trainer, FakePool(tmp_path, goal_helps), scripts()).run()
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, goal_helps), scripts()).run()
     kept = await tables(tmp_path)
     assert [row["outcome"] for row in kept["calls"]] == ["ok", "ok", "ok"]
     assert '"left_out": {"features": 346}' in kept["calls"][0]["messages"][-1]["content"]
 
 
 async def test_a_proposal_that_fails_its_check_costs_no_branch(tmp_path: Path) -> None:
-    trainer, pool = FakeTrainer(tmp_path), FakePool(tmp_path, goal_helps)
+    trainer, pool = FakeTrainer(tmp_path), FakeBranchPool(tmp_path, goal_helps)
     constant = proposal("nothing", "0 * dist_goal")
     said = {
         "critic": [DIAGNOSIS],
         "generator": [proposals(constant), proposals(DOOR, GOAL)],
         "ranker": [ranking("p128-r1-0", "p128-r1-1")],
     }
-    session = Session(tmp_path, trainer, pool, said)
+    session = LoopSession(tmp_path, trainer, pool, said)
     await session.run()
     kept = await tables(tmp_path)
     assert [row["verdict"] for row in kept["decisions"]] == ["no_candidate", "accept"]
@@ -241,20 +242,20 @@ async def test_a_proposal_that_fails_its_check_costs_no_branch(tmp_path: Path) -
 
 
 async def test_the_same_signal_twice_in_a_round_is_tried_once(tmp_path: Path) -> None:
-    pool = FakePool(tmp_path, nothing_helps)
+    pool = FakeBranchPool(tmp_path, nothing_helps)
     said = scripts()
     said["generator"] = [proposals(GOAL, GOAL | {"title": "again"}, DOOR)] * 2
     said["ranker"] = [ranking("p128-r0-0", "p128-r0-2")]
-    await Session(tmp_path, FakeTrainer(tmp_path), pool, said).run()
+    await LoopSession(tmp_path, FakeTrainer(tmp_path), pool, said).run()
     assert {job.arm for job in pool.jobs} == {"control", "p128-r0-0", "p128-r0-2"}
     kept = await tables(tmp_path)
     assert [bool(row["problems"]) for row in kept["proposals"]] == [False, True, False, True, True, True]
 
 
 async def test_without_the_gate_the_best_ranked_signal_is_promoted_unseen(tmp_path: Path) -> None:
-    trainer, pool = FakeTrainer(tmp_path), FakePool(tmp_path, nothing_helps)
-    session = Session(tmp_path, trainer, pool, scripts())
-    session.config = config(gated=False)
+    trainer, pool = FakeTrainer(tmp_path), FakeBranchPool(tmp_path, nothing_helps)
+    session = LoopSession(tmp_path, trainer, pool, scripts())
+    session.config = fake_run_config(gated=False)
     await session.run()
     assert pool.jobs == []
     [(key, _, signal, adopt)] = trainer.log
@@ -264,7 +265,7 @@ async def test_without_the_gate_the_best_ranked_signal_is_promoted_unseen(tmp_pa
 async def test_a_conflict_is_recorded_and_training_goes_on(tmp_path: Path) -> None:
     trainer = FakeTrainer(tmp_path)
     trainer.conflict = True
-    await Session(tmp_path, trainer, FakePool(tmp_path, goal_helps), scripts()).run()
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, goal_helps), scripts()).run()
     [decision] = (await tables(tmp_path))["decisions"]
     assert (decision["verdict"], decision["version"], trainer.finished) == ("conflict", None, True)
 
@@ -273,7 +274,7 @@ async def test_with_the_embedded_rules(tmp_path: Path) -> None:
     """No script: the rules diagnose, propose and rank; the first proposal of theirs helps."""
     trainer = FakeTrainer(tmp_path)
 
-    session = Session(tmp_path, trainer, FakePool(tmp_path, first_helps))
+    session = LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, first_helps))
     await session.run()
     assert len(trainer.log) == 1
     assert "critic_tools" in nodes(session)
@@ -281,7 +282,7 @@ async def test_with_the_embedded_rules(tmp_path: Path) -> None:
 
 
 async def test_no_node_blocks_the_event_loop(tmp_path: Path) -> None:
-    session = Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, first_helps))
+    session = LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, first_helps))
     with blockbuster_ctx("cosignal"):
         await session.run()
     assert session.trainer.log
@@ -290,8 +291,8 @@ async def test_no_node_blocks_the_event_loop(tmp_path: Path) -> None:
 async def test_the_step_limit_is_above_the_longest_run(tmp_path: Path) -> None:
     """An intervention at every point, each with all its tool calls and rounds; a step of the graph is one node."""
     points = range(16, 256, 16)
-    session = Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, nothing_helps))
-    session.config = config(patience=0, max_share=0.99)
+    session = LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, nothing_helps))
+    session.config = fake_run_config(patience=0, max_share=0.99)
     ideas = [proposals(DOOR), proposals(GOAL)]
     session.scripts = {
         "critic": [said for _ in points for said in (queries("1"), queries("2"), queries("3"), DIAGNOSIS)],

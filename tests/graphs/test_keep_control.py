@@ -9,7 +9,9 @@ import pytest
 from converged import Converged
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Signal
-from fake_run import DIAGNOSIS, FULL, UPDATE, FakePool, FakeTrainer, Session, config, proposal, proposals, ranking
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, fake_run_config
+from cosignal.testing.answers import DIAGNOSIS, proposal, proposals, ranking
+from cosignal.testing.fake_run import FULL, UPDATE
 from kills import Fragile, dies_at
 from loop_runs import POINT, comparable, goal_helps, nothing_helps, scripts, tables
 
@@ -34,20 +36,20 @@ async def run(
     steps: int = 500_000,
     clock: Any = "lockstep",
     **branches: Any,
-) -> tuple[FakeTrainer, FakePool, list[dict[str, Any]]]:
-    trainer, pool = FakeTrainer(run_dir, steps_budget=steps, clock=clock), FakePool(run_dir, gain)
-    session = Session(run_dir, trainer, pool, said(*rounds))
+) -> tuple[FakeTrainer, FakeBranchPool, list[dict[str, Any]]]:
+    trainer, pool = FakeTrainer(run_dir, steps_budget=steps, clock=clock), FakeBranchPool(run_dir, gain)
+    session = LoopSession(run_dir, trainer, pool, said(*rounds))
     session.config = changed(len(rounds), clock, **branches)
     await session.run()
     return trainer, pool, (await tables(run_dir))["decisions"]
 
 
 def changed(rounds: int, clock: str = "lockstep", **branches: Any) -> Any:
-    used = config(rounds=rounds)
+    used = fake_run_config(rounds=rounds)
     return used.model_copy(update={"branches": used.branches.model_copy(update=branches), "clock": clock})
 
 
-def controls(pool: FakePool, horizon: int) -> list[BranchJob]:
+def controls(pool: FakeBranchPool, horizon: int) -> list[BranchJob]:
     return [job for job in pool.jobs if (job.arm, job.seed, job.horizon) == ("control", 0, horizon)]
 
 
@@ -85,8 +87,8 @@ async def test_only_the_end_of_the_intervention_keeps_it_and_any_round_may_have_
 
 
 async def test_a_round_that_nobody_answers_ends_it_too(tmp_path: Path) -> None:
-    trainer, pool = FakeTrainer(tmp_path), FakePool(tmp_path, nothing_helps)
-    session = Session(tmp_path, trainer, pool, {**said([GOAL]), "generator": [proposals(GOAL), "?", "?"]})
+    trainer, pool = FakeTrainer(tmp_path), FakeBranchPool(tmp_path, nothing_helps)
+    session = LoopSession(tmp_path, trainer, pool, {**said([GOAL]), "generator": [proposals(GOAL), "?", "?"]})
     session.config = changed(2)
     await session.run()
     assert [change.key for change in trainer.changes] == [f"control:p{POINT}-r1:0"]
@@ -107,8 +109,11 @@ async def test_the_run_gets_no_more_steps_than_its_budget(tmp_path: Path, steps:
 
 @pytest.mark.parametrize("off", [{"keep_control": False}, {"clock": "overlap"}])
 async def test_switched_off_and_under_the_overlap_clock_nothing_is_kept(tmp_path: Path, off: dict[str, Any]) -> None:
-    trainer, pool = FakeTrainer(tmp_path, clock=off.get("clock", "lockstep"), pace=8), FakePool(tmp_path, nothing_helps)
-    session = Session(tmp_path, trainer, pool, {**scripts(), "generator": [proposals(GOAL)]})
+    trainer, pool = (
+        FakeTrainer(tmp_path, clock=off.get("clock", "lockstep"), pace=8),
+        FakeBranchPool(tmp_path, nothing_helps),
+    )
+    session = LoopSession(tmp_path, trainer, pool, {**scripts(), "generator": [proposals(GOAL)]})
     session.config = changed(1, **off)
     await session.run()
     assert [row["verdict"] for row in (await tables(tmp_path))["decisions"]] == ["no_difference"]
@@ -121,8 +126,8 @@ async def test_killed_at_any_effect_it_is_kept_once(
 ) -> None:
     """A refused removal, since no model can be scripted across a kill."""
 
-    def session(run_dir: Path, trainer: FakeTrainer) -> Session:
-        return Session(run_dir, trainer, FakePool(run_dir, lambda job: -1.0))
+    def session(run_dir: Path, trainer: FakeTrainer) -> LoopSession:
+        return LoopSession(run_dir, trainer, FakeBranchPool(run_dir, lambda job: -1.0))
 
     def trainer_of(run_dir: Path) -> FakeTrainer:
         run_dir.mkdir()

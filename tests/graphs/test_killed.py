@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cosignal.agents.llm.ledger import Place
 from cosignal.graphs.session.graph_runner import KEEP_CHECKPOINTS, open_checkpoints
-from fake_run import FakePool, FakeTrainer, Killed, Session
+from cosignal.testing import FakeBranchPool, FakeTrainer, Killed, LoopSession
 from kills import Fragile, dies_at, undisturbed
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -26,7 +26,7 @@ async def test_a_checkpoint_revives_listed_types_only(tmp_path: Path) -> None:
 
 
 async def test_checkpoints_stay_few_and_plain(tmp_path: Path) -> None:
-    await Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, first_helps)).run()
+    await LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, first_helps)).run()
     with closing(sqlite3.connect(tmp_path / "loop.db")) as database:
         [(count, largest)] = database.execute("SELECT COUNT(*), MAX(LENGTH(checkpoint)) FROM checkpoints")
     assert count <= KEEP_CHECKPOINTS + 1
@@ -42,11 +42,11 @@ async def test_killed_in_validate_and_resumed_is_as_never_killed(
     run_dir = tmp_path / "killed"
     run_dir.mkdir()
     trainer = FakeTrainer(run_dir)
-    first, second = FakePool(run_dir, first_helps, kill_at), FakePool(run_dir, first_helps)
+    first, second = FakeBranchPool(run_dir, first_helps, kill_at), FakeBranchPool(run_dir, first_helps)
     with pytest.raises(Killed):
-        await Session(run_dir, trainer, first).run()
+        await LoopSession(run_dir, trainer, first).run()
     trainer.restart(points_back)
-    await Session(run_dir, trainer, second).run()
+    await LoopSession(run_dir, trainer, second).run()
 
     assert trainer.log == reference.log
     assert comparable(await tables(run_dir)) == expected
@@ -65,11 +65,11 @@ async def test_killed_at_any_effect_and_resumed_is_as_never_killed(
         run_dir = tmp_path / f"killed-{at}"
         run_dir.mkdir()
         trainer = FakeTrainer(run_dir)
-        session = Session(run_dir, trainer, FakePool(run_dir, first_helps))
+        session = LoopSession(run_dir, trainer, FakeBranchPool(run_dir, first_helps))
         died = await dies_at(session, Fragile(at, after), monkeypatch)
         if died:
             trainer.restart(points_back=at % 2)
-            await Session(run_dir, trainer, FakePool(run_dir, first_helps)).run()
+            await LoopSession(run_dir, trainer, FakeBranchPool(run_dir, first_helps)).run()
         assert trainer.log == reference.log, at
         assert comparable(await tables(run_dir)) == expected, at
         at += 9

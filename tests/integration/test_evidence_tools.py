@@ -8,8 +8,8 @@ from typing import Any
 
 import cosignal
 import pytest
-from agent_roles import Scripted
 from cosignal import RunConfig, RunView
+from cosignal.testing import ScriptedChatModel
 from langchain_core.messages import AIMessage
 from short_runs import SHORT
 
@@ -37,7 +37,7 @@ async def test_tools_are_answered_bounded_counted_and_visible(tmp_path: Path) ->
     settings = {**SHORT, "run_dir": tmp_path / "runs"}
     # one intervention, at the first point behind half of the run; six calls, of which the seventh is one too many
     settings["adaptation"] = {**SHORT["adaptation"], "patience": 6_500, "evidence_calls": 6}
-    critic = Scripted(script=[first, second, json.dumps(NOTHING)])
+    critic = ScriptedChatModel(script=[first, second, json.dumps(NOTHING)])
     async with cosignal.start(RunConfig.model_validate(settings), chat_models={"critic": critic}) as run:
         result = await run.result()
     view = RunView(run.path)

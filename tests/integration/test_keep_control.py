@@ -8,9 +8,9 @@ from typing import Any
 import cosignal
 import numpy as np
 import pytest
-from agent_roles import Scripted
 from cosignal import RunConfig, RunView
-from fake_run import DIAGNOSIS, proposal, proposals
+from cosignal.testing import ScriptedChatModel
+from cosignal.testing.answers import DIAGNOSIS, proposal, proposals
 from safetensors.numpy import load_file
 from short_runs import SHORT
 
@@ -23,8 +23,8 @@ async def trained(folder: Path, **changes: Any) -> RunView:
     """No kick is proposed, so that every control is the main line."""
     config = RunConfig.model_validate({**SHORT, "run_dir": folder, "gate": STRICT, **changes})
     idea, other = proposal("door", "-dist_door / 9"), proposal("goal", "-dist_goal / 17")
-    models = {"critic": Scripted(script=[DIAGNOSIS] * 9)}
-    models["generator"] = Scripted(script=[proposals(idea), proposals(other)] * 5)
+    models = {"critic": ScriptedChatModel(script=[DIAGNOSIS] * 9)}
+    models["generator"] = ScriptedChatModel(script=[proposals(idea), proposals(other)] * 5)
     async with cosignal.start(config, chat_models=models) as run:
         result = await run.result()
     assert result.state == "done"

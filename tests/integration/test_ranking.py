@@ -9,13 +9,13 @@ from typing import Any
 
 import cosignal
 import pytest
-from agent_roles import Scripted
 from cosignal import RunConfig, RunView
 from cosignal.errors import ConfigError
 from cosignal.rl.preferences.votes import read_answers
 from cosignal.rl.signals.scorer import Scorers
 from cosignal.runs.events import Event
 from cosignal.runs.report import cost
+from cosignal.testing import ScriptedChatModel
 from langchain_core.messages import BaseMessage
 from short_runs import SHORT
 
@@ -34,7 +34,7 @@ def config(folder: Path, **preferences: Any) -> RunConfig:
 
 
 async def played(config: RunConfig, **chats: Any) -> tuple[RunView, list[Event]]:
-    critic = Scripted(script=[UNCLEAR] * 40)
+    critic = ScriptedChatModel(script=[UNCLEAR] * 40)
     async with cosignal.start(config, chat_models={"critic": critic, **chats}) as run:
         events = [event async for event in run.events()]
         await run.result()
@@ -71,7 +71,7 @@ async def test_an_oracles_votes_become_a_learned_term_that_the_gate_judges(tmp_p
     assert len(answers) == 120
 
 
-class Ranking(Scripted):
+class Ranking(ScriptedChatModel):
     """Prefers every state after a move, and keeps the order of proposals."""
 
     async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Any:

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import cosignal
-import fake_run
 import pytest
 import random_engine
-from agent_roles import early, evidence
 from cosignal import RunConfig, RunView
 from cosignal.agents.config import LimitsConfig, ModelConfig
 from cosignal.agents.generator import propose
@@ -25,8 +23,11 @@ from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, Proposal, ProposalSet
 from cosignal.errors import InvalidAnswer, ProviderError
+from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.signals.check import CheckReport, check_signal
 from cosignal.rl.signals.signal import Signal
+from cosignal.testing import early_evidence
+from cosignal.testing.fake_run import fake_run_spec, random_transitions
 from pydantic import ValidationError
 from scipy import stats
 from short_runs import SHORT
@@ -48,7 +49,7 @@ Tell = Callable[[str], None]
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if lacking := random_engine.missing():
         pytest.fail(lacking)
-    folder, [group] = tmp_path_factory.mktemp("engine"), fake_run.spec().groups
+    folder, [group] = tmp_path_factory.mktemp("engine"), fake_run_spec().groups
     words = random_engine.words_of(group.feature_names(), group.event_names())
     model = random_engine.write_model(folder / "nonsense.gguf", words, seed=1)
     with random_engine.served(model, folder / "server.log") as base_url:
@@ -76,7 +77,7 @@ async def test_senseless_answers_end_as_proposals_or_as_invalid_answers(url: str
     rows: list[Call] = []
     door = CallBudget(LimitsConfig.model_validate(FREE))
     model = RoleModel("generator", ModelConfig.model_validate(engine(url)), door, rows.append)
-    context = build_payload(evidence(early()), [], Diagnosis.model_validate(DIAGNOSIS))
+    context = build_payload(Evidence.model_validate(early_evidence()), [], Diagnosis.model_validate(DIAGNOSIS))
     ends: list[ProposalSet | InvalidAnswer] = []
     for number in range(QUESTIONS):
         try:
@@ -122,7 +123,7 @@ async def test_the_servers_refusal_of_a_json_schema_is_an_error_of_ours(url: str
     rows: list[Call] = []
     config = ModelConfig.model_validate(engine(url, structured="json_schema"))
     model = RoleModel("generator", config, CallBudget(LimitsConfig()), rows.append)
-    context = build_payload(evidence(early()), [], Diagnosis.model_validate(DIAGNOSIS))
+    context = build_payload(Evidence.model_validate(early_evidence()), [], Diagnosis.model_validate(DIAGNOSIS))
     with pytest.raises(ProviderError, match="response_format"):
         await propose(model, Place(0, 0), context, 4)
     assert [row.outcome for row in rows] == ["error"]
@@ -132,7 +133,7 @@ async def test_auto_finds_out_that_the_server_takes_no_json_schema(url: str) -> 
     rows: list[Call] = []
     config = ModelConfig.model_validate(engine(url, structured="auto"))
     model = RoleModel("generator", config, CallBudget(LimitsConfig()), rows.append)
-    context = build_payload(evidence(early()), [], Diagnosis.model_validate(DIAGNOSIS))
+    context = build_payload(Evidence.model_validate(early_evidence()), [], Diagnosis.model_validate(DIAGNOSIS))
     with pytest.raises(InvalidAnswer):  # nothing bounds what it says then
         await propose(model, Place(0, 0), context, 4)
     assert [row.structured for row in rows] == ["json_schema", "prompt", "prompt"]
@@ -143,8 +144,8 @@ async def test_auto_finds_out_that_the_server_takes_no_json_schema(url: str) -> 
 
 def checked(made: Sequence[Proposal]) -> list[CheckReport]:
     """As the loop does it: what has come before is refused."""
-    spec = fake_run.spec()
-    recorded, in_force, before, reports = fake_run.recorded(spec), Signal(scale=1.0), set[str](), []
+    spec = fake_run_spec()
+    recorded, in_force, before, reports = random_transitions(spec), Signal(scale=1.0), set[str](), []
     for one in made:
         signal = Signal(beta=one.beta, terms=tuple(one.terms), exploration=one.exploration)
         reports.append(check_signal(signal, spec, recorded, in_force, before))

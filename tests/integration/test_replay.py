@@ -8,14 +8,14 @@ from pathlib import Path
 
 import cosignal
 import pytest
-from agent_roles import Scripted
 from cosignal import RunConfig, RunView
 from cosignal.agents.llm.ledger import Place
 from cosignal.agents.schemas import Proposal
 from cosignal.cli import app
 from cosignal.graphs.replay.offline_round import Trial, tried_on_branches
 from cosignal.graphs.replay.replay import Changes, replay_call
-from fake_run import proposal, proposals
+from cosignal.testing import ScriptedChatModel
+from cosignal.testing.answers import proposal, proposals
 from replays import files
 from short_runs import SHORT
 from typer.testing import CliRunner
@@ -64,7 +64,7 @@ async def test_a_new_proposal_runs_beside_the_recorded_control(finished: Path) -
     recorded = RunView(finished).proposals()[0]
     kick = recorded["proposal"]["exploration"]["kick"]
     idea = proposal("mate", "-dist_mate / 12", kick=kick)
-    changes = Changes(chats={"generator": Scripted(script=[proposals(idea)])})
+    changes = Changes(chats={"generator": ScriptedChatModel(script=[proposals(idea)])})
     replay = await replay_call(finished, GENERATOR, changes, Trial(finished / "replays" / "new"))
     found = replay.validation
     assert found is not None and replay.rebuilt.same

@@ -8,10 +8,10 @@ from typing import Any
 
 import cosignal
 import pytest
-from agent_roles import Scripted
 from cosignal.runs.events import RolledBack
 from cosignal.runs.timeline import timeline
-from fake_run import DIAGNOSIS
+from cosignal.testing import ScriptedChatModel
+from cosignal.testing.answers import DIAGNOSIS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 INTERVAL = 5_120  # main steps, an evaluation at each point
@@ -42,8 +42,8 @@ CONFIG: dict[str, Any] = {
 async def test_a_harmful_promotion_is_rolled_back_and_the_run_is_where_it_was(tmp_path: Path) -> None:
     config = cosignal.RunConfig.model_validate({**CONFIG, "run_dir": tmp_path})
     chats = {
-        "critic": Scripted(script=[DIAGNOSIS, *["no answer"] * 40]),
-        "generator": Scripted(script=[json.dumps({"proposals": [HARM]})]),
+        "critic": ScriptedChatModel(script=[DIAGNOSIS, *["no answer"] * 40]),
+        "generator": ScriptedChatModel(script=[json.dumps({"proposals": [HARM]})]),
     }
     async with cosignal.start(config, chat_models=chats) as run:  # type: ignore[arg-type]
         events = [event async for event in run.events()]

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from agent_roles import evidence, stuck
 from cosignal.agents import schemas
 from cosignal.agents.llm.models import TRANSITIONS
 from cosignal.agents.prompt_payload import build_payload, evidence_keys, term_kinds
 from cosignal.errors import ConfigError
 from cosignal.prompts import Rendered, fenced, load_template, quoted, render
-from cosignal.rl.evidence.schema import FeatureEvidence, TermEvidence
+from cosignal.rl.evidence.schema import Evidence, FeatureEvidence, TermEvidence
 from cosignal.rl.stage import Stage
+from cosignal.testing import stuck_evidence
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,7 +161,7 @@ def test_the_critic_is_told_what_the_statistics_mean_and_what_to_cite() -> None:
     for field in ("reached_low_share", "reached_high_share", "change_before_reward", "end_success", "end_failure"):
         assert field in FeatureEvidence.model_fields
         assert f"`{field}`" in system
-    keys = evidence_keys(build_payload(evidence(stuck()))["evidence"])
+    keys = evidence_keys(build_payload(Evidence.model_validate(stuck_evidence()))["evidence"])
     for part in ("features", "events", "behaviour"):
         assert f"`{part}.<" in system
         assert any(key.startswith(f"{part}.") for key in keys)

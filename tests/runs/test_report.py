@@ -15,8 +15,7 @@ from cosignal.runs import report
 from cosignal.runs.interventions import interventions
 from cosignal.runs.store import RunView, steps_of
 from cosignal.runs.timeline import timeline
-from made_up_later import add_later_events
-from made_up_run import GRAPH
+from made_up_run import GRAPH, add_later_events
 
 EVIL = "<script>document.title='owned'</script>"
 

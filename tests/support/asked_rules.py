@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent_roles import evidence, role_model
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
 from cosignal.agents.llm.ledger import Place
 from cosignal.agents.prompt_payload import Tried, build_payload
 from cosignal.agents.schemas import Diagnosis, Failure, Proposal
+from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.signals.terms import PotentialTerm
+from cosignal.testing import role_model
 from langchain_core.tools import tool
 
 Json = dict[str, Any]
@@ -23,14 +24,14 @@ def query_trainer(what: str, name: str | None = None, points: int = 20) -> str:
 
 
 async def critic(raw: Json, history: tuple[Tried, ...] = ()) -> Diagnosis:
-    answered = await diagnose(role_model("critic"), Place(1), build_payload(evidence(raw), history))
+    answered = await diagnose(role_model("critic"), Place(1), build_payload(Evidence.model_validate(raw), history))
     assert isinstance(answered, Diagnosis)
     return answered
 
 
 async def generator(raw: Json, history: tuple[Tried, ...] = (), k: int = 4) -> list[Proposal]:
     diagnosis = await critic(raw, history)
-    context = build_payload(evidence(raw), history, diagnosis)
+    context = build_payload(Evidence.model_validate(raw), history, diagnosis)
     return (await propose(role_model("generator"), Place(1), context, k)).proposals
 
 

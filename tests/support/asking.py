@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bad_server import BadServer
 from cosignal.agents.config import LimitsConfig, ModelConfig
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.model_call import Answered, Question
@@ -14,6 +13,7 @@ from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.schemas import Diagnosis
 from cosignal.errors import InvalidAnswer, ModelAnswerError, ProviderError
 from cosignal.prompts import Rendered
+from cosignal.testing import MisbehavingServer
 from langchain_core.tools import tool
 
 KEY = 'sk-very"secret/key'  # with characters that JSON and URLs write differently
@@ -24,7 +24,7 @@ PROPOSAL = {"title": "t", "reason": "r", "addresses": ["plateau"], "beta": 0.5, 
 GOOD_SET = json.dumps({"proposals": [{**PROPOSAL, "terms": []}]})
 
 
-def config(server: BadServer, **changes: Any) -> ModelConfig:
+def config(server: MisbehavingServer, **changes: Any) -> ModelConfig:
     told: dict[str, Any] = {"model": "tiny", "timeout_s": 5.0, "deadline_s": 30.0} | changes
     return ModelConfig(provider="openai", base_url=server.url, api_key_env="MY_KEY", **told)
 
@@ -41,7 +41,7 @@ async def built(model: RoleModel) -> RoleModel:
 
 
 async def asked(
-    server: BadServer, rows: list[Call], door: CallBudget | None = None, **changes: Any
+    server: MisbehavingServer, rows: list[Call], door: CallBudget | None = None, **changes: Any
 ) -> Answered[Diagnosis] | ModelAnswerError:
     """What one question ends in; `rows` gets its ledger rows."""
     model = await built(RoleModel("critic", config(server, **changes), door or CallBudget(LimitsConfig()), rows.append))

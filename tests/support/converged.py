@@ -6,7 +6,7 @@ from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.signals.terms import EventTerm, PotentialTerm
-from fake_run import FakeTrainer
+from cosignal.testing import FakeTrainer
 
 NEAR = PotentialTerm(name="near", expression="-dist_goal / 17", weight=0.7)
 FADING = PotentialTerm(name="fading", expression="-dist_door / 9", anneal_steps=100_000)
@@ -21,9 +21,9 @@ class Converged(FakeTrainer):
     def signal(self) -> Signal:
         return self.changes[-1].signal if self.changes else IN_FORCE
 
-    def _status(self) -> m.TrainerStatus:
+    def status(self) -> m.TrainerStatus:
         changes = {"stage": "converged", "success_rate": 0.95, "sparse_return": 2.8}
-        return super()._status().model_copy(update=changes)
+        return super().status().model_copy(update=changes)
 
-    def _evidence(self) -> Evidence:
-        return super()._evidence().model_copy(update={"stage": "converged"})
+    def evidence(self) -> Evidence:
+        return super().evidence().model_copy(update={"stage": "converged"})

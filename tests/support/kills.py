@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from cosignal.runs.store import LoopStore
-from fake_run import FakePool, FakeTrainer, Killed, Session
+from cosignal.testing import FakeBranchPool, FakeTrainer, Killed, LoopSession
 from loop_runs import comparable, first_helps, tables
 
 
 async def undisturbed(run_dir: Path) -> tuple[FakeTrainer, dict[str, Any]]:
     run_dir.mkdir()
     trainer = FakeTrainer(run_dir)
-    await Session(run_dir, trainer, FakePool(run_dir, first_helps)).run()
+    await LoopSession(run_dir, trainer, FakeBranchPool(run_dir, first_helps)).run()
     return trainer, comparable(await tables(run_dir))
 
 
@@ -46,7 +46,7 @@ class Counted(list[Any]):
         super().append(event)
 
 
-async def dies_at(session: Session, fragile: Fragile, monkeypatch: pytest.MonkeyPatch) -> bool:
+async def dies_at(session: LoopSession, fragile: Fragile, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Run the session; whether it died."""
     write, update, handle = LoopStore.write_all, LoopStore.update, session.trainer.handle
 

@@ -9,7 +9,9 @@ from cosignal.config.budget import branch_budget
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.runs.events import NodeEntered
 from cosignal.runs.store import LoopStore
-from fake_run import DIAGNOSIS, DOOR, GOAL, MATE, Scripts, Session, proposal, proposals, ranking
+from cosignal.testing import LoopSession
+from cosignal.testing.answers import DIAGNOSIS, DOOR, GOAL, MATE, proposal, proposals, ranking
+from cosignal.testing.fake_run import Scripts
 from langchain_core.messages import AIMessage
 
 POINT = 128  # the first one with 250 000 main steps behind it, in updates of 2048
@@ -48,13 +50,13 @@ async def tables(run_dir: Path) -> dict[str, list[dict[str, Any]]]:
         await store.close()
 
 
-def nodes(session: Session) -> list[str]:
+def nodes(session: LoopSession) -> list[str]:
     """Visited nodes without `monitor`, runs of `observe` as one."""
     names = [event.node for event in session.events if isinstance(event, NodeEntered) and event.node != "monitor"]
     return [name for i, name in enumerate(names) if i == 0 or (name, names[i - 1]) != ("observe", "observe")]
 
 
-async def leave_branch_steps(run_dir: Path, session: Session, left: int) -> None:
+async def leave_branch_steps(run_dir: Path, session: LoopSession, left: int) -> None:
     """As if branches before had spent all but `left` of the share."""
     spent = branch_budget(session.config.adaptation, session.trainer.steps_budget) - left
     result = {"steps": spent, "steps_evaluation": 0}

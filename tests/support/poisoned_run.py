@@ -8,15 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import made_up_run
 from cosignal.agents.replay_results import Rebuilt, Replay, ReplayedArm, Side, Validation
+from cosignal.testing import build_run_directory
 
 PROBE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>'\"><b>"
 
 
 def poisoned(folder: Path) -> Path:
     """A made-up run in whose every text, those that models give and all others, the probe stands."""
-    path = made_up_run.build(folder / "bad")
+    path = build_run_directory(folder / "bad")
     with closing(sqlite3.connect(path / "loop.db")) as database, database:
         for table in ("calls", "diagnoses", "proposals", "decisions", "visits"):
             columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]

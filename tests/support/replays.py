@@ -6,7 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from fake_run import UPDATE, FakePool, FakeTrainer, Gain, Scripts, Session
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
+from cosignal.testing.fake_run import UPDATE, Gain, Scripts
 from loop_runs import POINT, nothing_helps
 
 CRITIC = f"p{POINT}-r0-critic-t0-a0"
@@ -14,9 +15,9 @@ GENERATOR = f"p{POINT}-r0-generator-t0-a0"
 RANKER = f"p{POINT}-r0-ranker-t0-a0"
 
 
-async def recorded_run(run_dir: Path, scripts: Scripts | None = None, gain: Gain = nothing_helps) -> Session:
+async def recorded_run(run_dir: Path, scripts: Scripts | None = None, gain: Gain = nothing_helps) -> LoopSession:
     """A run that has ended, with the files that make its directory one. Without `scripts` the rules answer."""
-    session = Session(run_dir, FakeTrainer(run_dir), FakePool(run_dir, gain), scripts)
+    session = LoopSession(run_dir, FakeTrainer(run_dir), FakeBranchPool(run_dir, gain), scripts)
     (run_dir / "config.json").write_text(session.config.resolved_json())
     (run_dir / "training.json").write_text(session.config.training().model_dump_json())
     (run_dir / "run.json").write_text(json.dumps({"id": run_dir.name}))

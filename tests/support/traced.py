@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent_roles import Scripted
 from cosignal.agents.llm.ledger import Call
 from cosignal.agents.llm.models import Models, build_models
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.graphs.context import Context
 from cosignal.graphs.tracing.spans import Spans
 from cosignal.runs.store import LoopStore
-from fake_run import FakePool, FakeTrainer, Gain, Scripts, Session
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, ScriptedChatModel
+from cosignal.testing.fake_run import Gain, Scripts
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -60,11 +60,11 @@ def value(span: ReadableSpan, name: str) -> Any:
     return (span.attributes or {}).get(name)
 
 
-class TracedSession(Session):
+class TracedSession(LoopSession):
     """`scripts`: None for the embedded rules."""
 
     def __init__(self, run_dir: Path, gain: Gain, scripts: Scripts | None, memory: Memory) -> None:
-        super().__init__(run_dir, FakeTrainer(run_dir), FakePool(run_dir, gain), scripts)
+        super().__init__(run_dir, FakeTrainer(run_dir), FakeBranchPool(run_dir, gain), scripts)
         self.memory = memory
 
     async def context(self, store: LoopStore, calls: list[Call]) -> Context:
@@ -72,13 +72,15 @@ class TracedSession(Session):
         ctx.callbacks = [self.memory.spans.handler]
         return ctx
 
-    def _models(self, door: CallBudget, calls: list[Call]) -> Models:
+    def models(self, door: CallBudget, calls: list[Call]) -> Models:
         def record(call: Call) -> None:
             calls.append(call)
             self.memory.spans.call(call)
 
         chats = (
-            {} if self.scripts is None else {role: Scripted(script=list(said)) for role, said in self.scripts.items()}
+            {}
+            if self.scripts is None
+            else {role: ScriptedChatModel(script=list(said)) for role, said in self.scripts.items()}
         )
         return build_models(self.config.llm, door, record, chats)  # type: ignore[arg-type]
 

@@ -10,17 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from agent_roles import evidence, stuck
 from asking import GOOD, asked, built, config, parsed, question
-from bad_server import (
-    BadServer,
-    Behaviour,
-    bad_server,
-    drips,
-    hangs,
-    refuses,
-    says,
-)
 from cosignal.agents.config import LimitsConfig, ModelConfig, PriceConfig
 from cosignal.agents.critic import diagnose
 from cosignal.agents.llm import endpoint as link_module
@@ -30,6 +20,9 @@ from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis
 from cosignal.errors import ProviderError
+from cosignal.rl.evidence.schema import Evidence
+from cosignal.testing import MisbehavingServer, stuck_evidence
+from cosignal.testing.server import Behaviour, drips, hangs, refuses, says
 
 pytestmark = pytest.mark.usefixtures("quick_and_keyed")
 
@@ -39,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("quick_and_keyed")
 @pytest.mark.parametrize("behaviour", [hangs, drips])
 async def test_whoever_does_not_answer_in_time_is_given_up(behaviour: Behaviour) -> None:
     rows: list[Call] = []
-    with bad_server(behaviour) as server:
+    with MisbehavingServer(behaviour) as server:
         result = await asked(server, rows, timeout_s=0.15, retries=1)
     assert isinstance(result, ProviderError)
     assert "timeout_s 0.15" in str(result)
@@ -48,7 +41,7 @@ async def test_whoever_does_not_answer_in_time_is_given_up(behaviour: Behaviour)
 
 async def test_the_deadline_ends_everything_fallbacks_too() -> None:
     rows: list[Call] = []
-    with bad_server(hangs) as server:
+    with MisbehavingServer(hangs) as server:
         result = await asked(server, rows, timeout_s=30, deadline_s=0.3, retries=10, fallback=(config(server),))
     assert isinstance(result, ProviderError)
     assert "its part of llm deadline_s" in str(result)
@@ -57,7 +50,7 @@ async def test_the_deadline_ends_everything_fallbacks_too() -> None:
 
 async def test_a_model_that_hangs_leaves_time_for_its_fallback() -> None:
     rows: list[Call] = []
-    with bad_server(hangs) as first, bad_server(says(GOOD)) as second:
+    with MisbehavingServer(hangs) as first, MisbehavingServer(says(GOOD)) as second:
         end = await asked(first, rows, timeout_s=30, deadline_s=2.0, retries=10, fallback=(config(second),))
     assert parsed(end)
     assert [(row.fallback, row.outcome) for row in rows] == [(0, "error"), (1, "ok")]
@@ -65,17 +58,19 @@ async def test_a_model_that_hangs_leaves_time_for_its_fallback() -> None:
 
 async def test_the_rules_answer_also_where_the_deadline_is_over() -> None:
     rows: list[Call] = []
-    with bad_server(hangs) as server:
+    with MisbehavingServer(hangs) as server:
         told = config(server, timeout_s=30, deadline_s=0.2, fallback=(config(server), ModelConfig()))
         model = await built(RoleModel("critic", told, CallBudget(LimitsConfig()), rows.append))
-        assert isinstance(await diagnose(model, Place(3), build_payload(evidence(stuck()))), Diagnosis)
+        assert isinstance(
+            await diagnose(model, Place(3), build_payload(Evidence.model_validate(stuck_evidence()))), Diagnosis
+        )
     assert [(row.fallback, row.outcome) for row in rows] == [(0, "error"), (1, "error"), (2, "ok")]
 
 
 async def test_a_model_that_is_not_set_up_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     monkeypatch.setattr(link_module, "build_chat_model", lambda told: released.wait(30))
-    with bad_server(says(GOOD)) as server:
+    with MisbehavingServer(says(GOOD)) as server:
         model = RoleModel("critic", config(server, deadline_s=0.1), CallBudget(LimitsConfig()), [].append)
         with pytest.raises(ProviderError, match="not set up within llm deadline_s"):
             await model.ask(question())
@@ -83,7 +78,7 @@ async def test_a_model_that_is_not_set_up_in_time_is_given_up(monkeypatch: pytes
         assert server.requests == []
 
 
-async def _cut_off(server: BadServer, rows: list[Call], door: CallBudget, ready: Callable[[], bool]) -> None:
+async def _cut_off(server: MisbehavingServer, rows: list[Call], door: CallBudget, ready: Callable[[], bool]) -> None:
     task = asyncio.create_task(asked(server, rows, door))
     while not ready():
         await asyncio.sleep(0.001)
@@ -95,7 +90,7 @@ async def _cut_off(server: BadServer, rows: list[Call], door: CallBudget, ready:
 async def test_a_call_that_is_cut_off_has_its_row_and_its_charge() -> None:
     """Its id is its own: the node that asks again in a resumed run does not write over it."""
     rows, door = list[Call](), CallBudget(LimitsConfig())
-    with bad_server(hangs) as server:
+    with MisbehavingServer(hangs) as server:
         await _cut_off(server, rows, door, lambda: bool(server.requests))
     [row] = rows
     assert (row.outcome, row.error_class) == ("error", "CancelledError")
@@ -105,7 +100,7 @@ async def test_a_call_that_is_cut_off_has_its_row_and_its_charge() -> None:
 
 async def test_what_is_cut_off_at_the_door_is_not_charged() -> None:
     rows, door = list[Call](), CallBudget(LimitsConfig(concurrency=1))
-    with bad_server(says(GOOD)) as server:
+    with MisbehavingServer(says(GOOD)) as server:
         async with door.passage(remote=True):
             await _cut_off(server, rows, door, door._slots.locked)
         assert server.requests == []
@@ -115,7 +110,7 @@ async def test_what_is_cut_off_at_the_door_is_not_charged() -> None:
 
 async def test_a_fallback_has_what_is_left_or_its_own_deadline() -> None:
     rows: list[Call] = []
-    with bad_server(refuses(401)) as first, bad_server(hangs) as second:
+    with MisbehavingServer(refuses(401)) as first, MisbehavingServer(hangs) as second:
         quick = config(second, deadline_s=0.2)
         result = await asked(first, rows, fallback=(quick, quick))
     told = re.search(r"within the ([0-9.]+) s that were its part of llm deadline_s", str(result))
@@ -127,7 +122,7 @@ async def test_a_wait_beyond_the_deadline_is_not_waited_for() -> None:
     rows: list[Call] = []
     later = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     for said in ("3600", later):
-        with bad_server(refuses(429, said)) as server:
+        with MisbehavingServer(refuses(429, said)) as server:
             result = await asked(server, rows)
         assert isinstance(result, ProviderError)
         assert "Retry-After" in str(result) and "deadline_s" in str(result)
@@ -137,7 +132,7 @@ async def test_a_wait_beyond_the_deadline_is_not_waited_for() -> None:
 async def test_waiting_for_the_door_does_not_count_as_timeout_but_ends_with_the_deadline() -> None:
     """One request a minute: the second call has no turn before the deadline, and the server is not asked."""
     door, rows = CallBudget(LimitsConfig(requests_per_minute=1)), list[Call]()
-    with bad_server(says(GOOD)) as server:
+    with MisbehavingServer(says(GOOD)) as server:
         assert parsed(await asked(server, rows, door))
         result = await asked(server, rows, door, timeout_s=0.01, deadline_s=0.2)
     assert isinstance(result, ProviderError)
@@ -152,7 +147,11 @@ async def test_waiting_for_the_door_does_not_count_as_timeout_but_ends_with_the_
 
 async def test_a_fallback_is_asked_the_original_question_and_the_ledger_names_it() -> None:
     rows: list[Call] = []
-    with bad_server(says("no")) as first, bad_server(refuses(401)) as second, bad_server(says(GOOD)) as third:
+    with (
+        MisbehavingServer(says("no")) as first,
+        MisbehavingServer(refuses(401)) as second,
+        MisbehavingServer(says(GOOD)) as third,
+    ):
         price = PriceConfig(input=100, output=1000)
         chain = (config(second, model="b"), config(third, model="c", price=price, max_output_tokens=100))
         assert parsed(await asked(first, rows, fallback=chain))
@@ -167,9 +166,11 @@ async def test_a_fallback_is_asked_the_original_question_and_the_ledger_names_it
 async def test_the_rules_may_be_the_last_resort() -> None:
     """With no language model they still need evidence to answer from."""
     rows: list[Call] = []
-    with bad_server(refuses(500)) as server:
+    with MisbehavingServer(refuses(500)) as server:
         model = RoleModel("critic", config(server, fallback=(ModelConfig(),)), CallBudget(LimitsConfig()), rows.append)
-        assert isinstance(await diagnose(model, Place(3), build_payload(evidence(stuck()))), Diagnosis)
+        assert isinstance(
+            await diagnose(model, Place(3), build_payload(Evidence.model_validate(stuck_evidence()))), Diagnosis
+        )
     assert [(row.provider, row.outcome, row.cost_usd) for row in rows] == [
         ("openai", "error", None), ("openai", "error", None), ("openai", "error", None), ("rules", "ok", 0.0)
     ]  # fmt: skip

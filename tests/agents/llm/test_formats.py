@@ -6,19 +6,14 @@ from typing import Any
 
 import pytest
 from asking import GOOD, asked, config, look, parsed, question
-from bad_server import (
-    bad_server,
-    calls_tool,
-    refuses,
-    refuses_format,
-    says,
-)
 from cosignal.agents.config import LimitsConfig, ModelConfig
 from cosignal.agents.llm.ledger import Call
 from cosignal.agents.llm.models import RoleModel
 from cosignal.agents.llm.parse import MAX_ANSWER
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.errors import InvalidAnswer, ProviderError
+from cosignal.testing import MisbehavingServer
+from cosignal.testing.server import calls_tool, refuses, refuses_format, says
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import ToolMessage
 
@@ -27,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("quick_and_keyed")
 
 async def test_a_server_that_refuses_the_format_is_asked_without_and_remembered() -> None:
     rows: list[Call] = []
-    with bad_server(refuses_format(GOOD)) as server:
+    with MisbehavingServer(refuses_format(GOOD)) as server:
         model = RoleModel("critic", config(server, retries=0), CallBudget(LimitsConfig()), rows.append)
         for _ in range(2):
             assert (await model.ask(question())).parsed is not None
@@ -47,7 +42,7 @@ async def test_a_500_refuses_the_format_only_where_it_names_it_and_auto_chose_it
         (refuses(500, message=said) if has_format else says(GOOD))(handler)
 
     rows: list[Call] = []
-    with bad_server(act) as server:
+    with MisbehavingServer(act) as server:
         told = config(server, retries=0, structured=structured)
         model = RoleModel("critic", told, CallBudget(LimitsConfig()), rows.append)
         if (structured, named) == ("auto", True):
@@ -61,7 +56,7 @@ async def test_a_500_refuses_the_format_only_where_it_names_it_and_auto_chose_it
 
 async def test_a_server_that_refuses_everything_is_not_taken_for_one_that_refuses_the_format() -> None:
     rows: list[Call] = []
-    with bad_server(refuses(400)) as server:
+    with MisbehavingServer(refuses(400)) as server:
         model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), rows.append)
         for _ in range(2):
             with pytest.raises(ProviderError, match="400"):
@@ -75,7 +70,7 @@ async def test_a_server_that_takes_no_tools_is_asked_without_and_remembered(stat
         (refuses(status) if "tools" in handler.server.requests[-1] else says(GOOD))(handler)
 
     rows: list[Call] = []
-    with bad_server(act) as server:
+    with MisbehavingServer(act) as server:
         model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), rows.append)
         for _ in range(2):
             assert (await model.ask(question(tools=(look,)))).parsed is not None
@@ -86,7 +81,7 @@ async def test_a_server_that_takes_no_tools_is_asked_without_and_remembered(stat
 
 
 async def test_a_server_that_refuses_with_and_without_tools_is_asked_three_times() -> None:
-    with bad_server(refuses(400)) as server:
+    with MisbehavingServer(refuses(400)) as server:
         model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), [].append)
         for _ in range(2):
             with pytest.raises(ProviderError, match="400"):
@@ -122,14 +117,14 @@ async def test_a_chat_model_that_cannot_be_bound_is_a_typed_error_with_a_row() -
 
 async def test_what_the_config_demands_is_not_taken_back() -> None:
     rows: list[Call] = []
-    with bad_server(refuses_format(GOOD)) as server:
+    with MisbehavingServer(refuses_format(GOOD)) as server:
         assert isinstance(await asked(server, rows, structured="json_schema"), ProviderError)
     assert len(rows) == 1
 
 
 async def test_the_schema_is_sent_in_its_strict_form_also_beside_tools() -> None:
     rows: list[Call] = []
-    with bad_server(calls_tool("look", '{"what": "x"}'), says(GOOD)) as server:
+    with MisbehavingServer(calls_tool("look", '{"what": "x"}'), says(GOOD)) as server:
         model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), rows.append)
         first = await model.ask(question(tools=(look,)))
         assert first.parsed is None
@@ -146,7 +141,7 @@ async def test_the_schema_is_sent_in_its_strict_form_also_beside_tools() -> None
 async def test_function_calling_reads_the_arguments_as_the_raw_text() -> None:
     rows: list[Call] = []
     broken = calls_tool("answer", GOOD[:-9])
-    with bad_server(broken, calls_tool("answer", GOOD)) as server:
+    with MisbehavingServer(broken, calls_tool("answer", GOOD)) as server:
         assert parsed(await asked(server, rows, structured="function_calling"))
     assert rows[0].raw == GOOD[:-9]
     assert [row.outcome for row in rows] == ["invalid", "repaired"]
@@ -154,7 +149,7 @@ async def test_function_calling_reads_the_arguments_as_the_raw_text() -> None:
 
 
 async def test_function_calling_beside_tools_lets_the_model_choose() -> None:
-    with bad_server(calls_tool("look", '{"what": "x"}'), calls_tool("answer", GOOD)) as server:
+    with MisbehavingServer(calls_tool("look", '{"what": "x"}'), calls_tool("answer", GOOD)) as server:
         model = RoleModel(
             "critic", config(server, structured="function_calling"), CallBudget(LimitsConfig()), [].append
         )
@@ -165,7 +160,7 @@ async def test_function_calling_beside_tools_lets_the_model_choose() -> None:
 
 
 async def test_json_mode_and_prompt() -> None:
-    with bad_server(says(GOOD)) as server:
+    with MisbehavingServer(says(GOOD)) as server:
         assert parsed(await asked(server, [], structured="json_mode"))
         assert parsed(await asked(server, [], structured="prompt"))
     assert server.requests[0]["response_format"] == {"type": "json_object"}
@@ -174,7 +169,7 @@ async def test_json_mode_and_prompt() -> None:
 
 async def test_tool_calls_that_cannot_be_read_are_an_invalid_answer() -> None:
     rows: list[Call] = []
-    with bad_server(
+    with MisbehavingServer(
         calls_tool("look", '{"what": '), calls_tool("look", '{"what": "' + "x" * MAX_ANSWER + '"}')
     ) as server:
         model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), rows.append)

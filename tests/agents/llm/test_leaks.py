@@ -11,17 +11,6 @@ from typing import Any
 
 import pytest
 from asking import GOOD, KEY, PROMPT, asked, config, look, question
-from bad_server import (
-    Behaviour,
-    bad_server,
-    calls_tool,
-    cuts,
-    drops,
-    echoes_key,
-    hangs,
-    refuses,
-    says,
-)
 from cosignal.agents.config import LimitsConfig, LLMConfig, ModelConfig
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.model_call import Question
@@ -31,6 +20,8 @@ from cosignal.agents.schemas import Diagnosis
 from cosignal.errors import InvalidAnswer, ModelAnswerError, ProviderError
 from cosignal.graphs.session.run_directory import RunLog
 from cosignal.runs.store import LoopStore, RunView
+from cosignal.testing import MisbehavingServer
+from cosignal.testing.server import Behaviour, calls_tool, cuts, drops, echoes_key, hangs, refuses, says
 from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
 
@@ -71,7 +62,7 @@ async def test_the_key_is_in_no_file_no_error_and_no_log(
     caplog.set_level(logging.DEBUG)
     log, rows, said, answers = RunLog(tmp_path / "log.jsonl"), list[Call](), "", list[str]()
     for number, script in enumerate(LEAKS):
-        with bad_server(*script) as server:
+        with MisbehavingServer(*script) as server:
             if variable == "OPENAI_API_KEY":
                 monkeypatch.setenv("OPENAI_BASE_URL", server.url)
                 told = ModelConfig(provider="openai", model="tiny", timeout_s=0.2, retries=1)
@@ -103,7 +94,7 @@ async def test_the_key_of_a_given_chat_model_is_in_no_text(monkeypatch: pytest.M
     inline: list[dict[str, Any]] = [{}, {"api_key": "sk-given-inline"}]
     for given in inline:
         rows: list[Call] = []
-        with bad_server(refuses(401)) as server:
+        with MisbehavingServer(refuses(401)) as server:
             chat = ChatOpenAI(model="tiny", base_url=server.url, max_retries=0, **given)
             model = RoleModel("critic", ModelConfig(), CallBudget(LimitsConfig()), rows.append, chat=chat)
             with pytest.raises(ProviderError, match=r"\*\*\*") as caught:
@@ -114,7 +105,7 @@ async def test_the_key_of_a_given_chat_model_is_in_no_text(monkeypatch: pytest.M
 async def test_the_key_of_another_role_is_in_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_KEY", "sk-of-another-role")
     rows: list[Call] = []
-    with bad_server(says("no JSON but sk-of-another-role")) as server:
+    with MisbehavingServer(says("no JSON but sk-of-another-role")) as server:
         other = config(server).model_copy(update={"api_key_env": "OTHER_KEY"})
         told = LLMConfig(default=config(server), ranker=other)
         with pytest.raises(InvalidAnswer):
@@ -123,7 +114,7 @@ async def test_the_key_of_another_role_is_in_no_text(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_key_in_the_arguments_of_a_tool_call_does_not_reach_the_graph() -> None:
-    with bad_server(calls_tool("look", json.dumps({"what": f"say {KEY}"}))) as server:
+    with MisbehavingServer(calls_tool("look", json.dumps({"what": f"say {KEY}"}))) as server:
         model = RoleModel("critic", config(server), CallBudget(LimitsConfig()), [].append)
         answered = await model.ask(question(tools=(look,)))
     assert isinstance(answered.message, AIMessage)
@@ -135,7 +126,7 @@ async def test_a_key_in_the_arguments_of_a_tool_call_does_not_reach_the_graph() 
 def test_the_read_model_shows_the_rows_of_a_failure(tmp_path: Path) -> None:
     async def write() -> None:
         rows: list[Call] = []
-        with bad_server(refuses(401)) as server:
+        with MisbehavingServer(refuses(401)) as server:
             await asked(server, rows)
         store = await LoopStore.open(tmp_path)
         await store.write_all("calls", [row.model_dump(mode="json") for row in rows])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_roles import Scripted, evidence, role_model, stuck
 from cosignal.agents.config import LimitsConfig, LLMConfig, ModelConfig, PriceConfig, PromptPaths
 from cosignal.agents.critic import diagnose
 from cosignal.agents.llm import retry
@@ -22,6 +21,8 @@ from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, ProposalSet
 from cosignal.errors import BudgetExhausted, ConfigError, InvalidAnswer, ModelAnswerError, ProviderError
 from cosignal.prompts import Rendered
+from cosignal.rl.evidence.schema import Evidence
+from cosignal.testing import ScriptedChatModel, role_model, stuck_evidence
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel, ConfigDict
@@ -96,7 +97,7 @@ async def test_an_invalid_answer_is_repaired_once_with_its_error() -> None:
     assert answered.parsed is not None
     assert [row.outcome for row in rows] == ["invalid", "repaired"]
     assert [row.id[-2:] for row in rows] == ["a0", "a1"]
-    assert isinstance(model.chat, Scripted)
+    assert isinstance(model.chat, ScriptedChatModel)
     second = model.chat.seen[1]
     assert second[2].text == "not json"
     assert rows[0].error is not None
@@ -164,7 +165,7 @@ async def test_a_failing_provider_is_a_typed_error_that_holds_no_key(monkeypatch
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     rows: list[Call] = []
     config = ModelConfig(provider="scripted", model="s", api_key_env="MY_KEY")
-    chat = Scripted(script=[RuntimeError("wrong key sk-very-secret")])
+    chat = ScriptedChatModel(script=[RuntimeError("wrong key sk-very-secret")])
     model = RoleModel("critic", config, CallBudget(LimitsConfig()), rows.append, chat=chat)
     with pytest.raises(ProviderError, match=r"wrong key \*\*\*"):
         await model.ask(question())
@@ -186,7 +187,7 @@ async def test_the_budget_of_calls_is_hard_and_survives_a_resume() -> None:
 async def test_a_budget_that_ends_within_a_question_ends_it_and_asks_no_fallback() -> None:
     rows: list[Call] = []
     config = ModelConfig(provider="scripted", model="s", fallback=(ModelConfig(),))
-    chat = Scripted(script=["no", GOOD])
+    chat = ScriptedChatModel(script=["no", GOOD])
     model = RoleModel("critic", config, CallBudget(LimitsConfig(calls=1)), rows.append, chat=chat)
     with pytest.raises(BudgetExhausted):
         await model.ask(question())
@@ -198,7 +199,7 @@ async def test_tokens_are_counted_and_estimated_where_a_provider_does_not_say() 
     # a call reserves four characters a token of its prompt (26) and the longest answer that is allowed
     config = ModelConfig(provider="scripted", model="s", max_output_tokens=1000)
     door = CallBudget(LimitsConfig(tokens=6 + 1000))
-    model = RoleModel("critic", config, door, rows.append, chat=Scripted(script=[GOOD]))
+    model = RoleModel("critic", config, door, rows.append, chat=ScriptedChatModel(script=[GOOD]))
     await model.ask(question())
     # four characters a token: system 12, user 14, answer
     assert model.door.tokens == rows[0].charged_tokens == (12 + 14 + len(GOOD)) // 4
@@ -213,7 +214,7 @@ async def test_money_is_counted_where_a_price_is_known() -> None:
     config = ModelConfig(provider="scripted", model="s", price=price, max_output_tokens=1000)
     reply = AIMessage(GOOD, usage_metadata={"input_tokens": 700, "output_tokens": 500, "total_tokens": 1200})
     door = CallBudget(LimitsConfig(usd=4.0))
-    model = RoleModel("critic", config, door, rows.append, chat=Scripted(script=[reply, reply]))
+    model = RoleModel("critic", config, door, rows.append, chat=ScriptedChatModel(script=[reply, reply]))
     await model.ask(question())
     assert rows[0].cost_usd == door.usd == pytest.approx(1.7)  # 0.7 + 1.0
     await model.ask(question())  # reserves 2.006 of the 2.3 that are left
@@ -222,12 +223,12 @@ async def test_money_is_counted_where_a_price_is_known() -> None:
         await model.ask(question())
     resumed = CallBudget(LimitsConfig(usd=4.0), 2, 2400, 4.0)
     with pytest.raises(BudgetExhausted, match=r"llm\.limits\.usd is reached"):
-        await RoleModel("critic", config, resumed, rows.append, chat=Scripted(script=[reply])).ask(question())
+        await RoleModel("critic", config, resumed, rows.append, chat=ScriptedChatModel(script=[reply])).ask(question())
 
 
 async def test_a_chat_model_of_the_users_own_is_not_called_rules() -> None:
     rows: list[Call] = []
-    chat = Scripted(script=[GOOD])
+    chat = ScriptedChatModel(script=[GOOD])
     await RoleModel("critic", ModelConfig(), CallBudget(LimitsConfig()), rows.append, chat=chat).ask(question())
     assert (rows[0].provider, rows[0].cost_usd) == ("scripted", None)
 
@@ -311,7 +312,7 @@ async def test_a_template_of_the_users_own_is_used_and_its_hash_is_in_the_ledger
     config = LLMConfig(prompts=PromptPaths(critic=path))
     check_models(config)
     models = build_models(config, CallBudget(LimitsConfig()), rows.append)
-    await diagnose(models.critic, Place(3), build_payload(evidence(stuck())))
+    await diagnose(models.critic, Place(3), build_payload(Evidence.model_validate(stuck_evidence())))
     assert rows[0].prompt_id == "mine"
     assert rows[0].prompt_hash == hashlib.sha256(path.read_bytes()).hexdigest()
     assert rows[0].messages[1]["content"].startswith("Mine:\n```json")
@@ -340,4 +341,4 @@ async def test_a_template_that_fails_on_the_data_is_a_failure_to_answer(tmp_path
     config = LLMConfig(prompts=PromptPaths(critic=template(tmp_path, "[block]", "{{ block.no_such_field }}")))
     models = build_models(config, CallBudget(LimitsConfig()), lambda call: None)
     with pytest.raises(ModelAnswerError, match="nobody was asked"):
-        await diagnose(models.critic, Place(3), build_payload(evidence(stuck())))
+        await diagnose(models.critic, Place(3), build_payload(Evidence.model_validate(stuck_evidence())))

@@ -9,7 +9,6 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from agent_roles import evidence, stuck
 from cosignal.agents.config import ModelConfig
 from cosignal.agents.critic import uncited
 from cosignal.agents.generator import misfits
@@ -19,13 +18,15 @@ from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.ranker import misordered
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
 from cosignal.errors import InvalidAnswer
+from cosignal.rl.evidence.schema import Evidence
+from cosignal.testing import stuck_evidence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel
 
 EXAMPLES = {"diagnosis": 3_000, "proposals": 5_000, "ranking": 2_000}
-CONTEXT = build_payload(evidence(stuck()))
+CONTEXT = build_payload(Evidence.model_validate(stuck_evidence()))
 LINK = Endpoint(ModelConfig(provider="somebody", model="m"))
 
 TERMS = [

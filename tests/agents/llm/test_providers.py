@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from agent_roles import evidence, stuck
 from cosignal.agents.config import LimitsConfig, ModelConfig
 from cosignal.agents.critic import diagnose
 from cosignal.agents.llm.ledger import Call, Place
@@ -17,6 +16,8 @@ from cosignal.agents.llm.models import RoleModel
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis, Failure
+from cosignal.rl.evidence.schema import Evidence
+from cosignal.testing import stuck_evidence
 
 GOOD = {"findings": [{"failure": "plateau", "cites": ["sparse.trend"], "explanation": "flat"}], "advice": "go on"}
 
@@ -74,7 +75,7 @@ async def test_an_openai_compatible_server_is_asked_and_its_answer_repaired(
         temperature=0.0,
     )
     model = RoleModel("critic", config, CallBudget(LimitsConfig()), rows.append)
-    diagnosis = await diagnose(model, Place(3), build_payload(evidence(stuck())))
+    diagnosis = await diagnose(model, Place(3), build_payload(Evidence.model_validate(stuck_evidence())))
     assert isinstance(diagnosis, Diagnosis)
     assert diagnosis.findings[0].failure is Failure.PLATEAU
     assert [row.outcome for row in rows] == ["invalid", "repaired"]

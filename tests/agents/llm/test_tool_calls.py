@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_server import Behaviour, bad_server, completion, says, sends
 from cosignal.agents.llm.parse import usable
 from cosignal.errors import InvalidAnswer
-from fake_run import DIAGNOSIS, FakePool, FakeTrainer, Session
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, MisbehavingServer
+from cosignal.testing.answers import DIAGNOSIS
+from cosignal.testing.server import Behaviour, completion, says, sends
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from loop_runs import goal_helps, scripts, tables
@@ -82,7 +83,9 @@ def test_what_else_a_server_puts_into_a_message_cannot_break_the_checkpoint() ->
 
 
 async def _outcomes(run_dir: Path, *said: Any) -> list[str]:
-    session = Session(run_dir, FakeTrainer(run_dir), FakePool(run_dir, goal_helps), scripts() | {"critic": [*said]})
+    session = LoopSession(
+        run_dir, FakeTrainer(run_dir), FakeBranchPool(run_dir, goal_helps), scripts() | {"critic": [*said]}
+    )
     await session.run()
     return await _of_the_critic(run_dir)
 
@@ -118,8 +121,8 @@ def _sent(arguments: str, **more: Any) -> Behaviour:
     ],
 )
 async def test_a_run_over_http(behaviour: Behaviour, outcomes: list[str], tmp_path: Path) -> None:
-    session = Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, lambda job: 0.0))
-    with bad_server(behaviour, says(DIAGNOSIS)) as server:
+    session = LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, lambda job: 0.0))
+    with MisbehavingServer(behaviour, says(DIAGNOSIS)) as server:
         critic = {"provider": "openai", "model": "tiny", "base_url": server.url}
         llm = {"critic": critic, "limits": {"requests_per_minute": 100_000}}
         session.config = type(session.config).model_validate(session.config.model_dump() | {"llm": llm})

@@ -8,7 +8,6 @@ import re
 from typing import Any
 
 import pytest
-from agent_roles import early, feature, role_model, stuck
 from asked_rules import critic, expressions, generator, query_trainer, tried
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
@@ -18,6 +17,7 @@ from cosignal.agents.ranker import rank
 from cosignal.agents.schemas import ProposalSet
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.signals.expression import parse_expression
+from cosignal.testing import early_evidence, feature_evidence, role_model, stuck_evidence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
@@ -36,7 +36,7 @@ def _feature(draw: st.DrawFn, name: str, group: str) -> Json:
     low = draw(st.sampled_from([0.0, 0.0, 0.0, -3.0, 2.0]))
     high = low + draw(st.sampled_from([1.0, 1.0, 10.0, 17.0, 0.5, 0.0]))
     maybe = st.none() | st.sampled_from([low, high, (low + high) / 2])
-    return feature(
+    return feature_evidence(
         name, draw(_KIND), low, high,
         mean=draw(st.sampled_from([low, high])), start=draw(maybe), end_success=draw(maybe),
         end_failure=draw(maybe), reached_low_share=draw(st.none() | _SHARE),
@@ -52,7 +52,7 @@ def _run(draw: st.DrawFn) -> tuple[Json, list[str]]:
     task, group_names, agents, events = names[0], names[1:3], names[3:7], names[7:9]
     groups = group_names[: draw(st.integers(1, 2))]
     per_group = dict(zip(groups, (draw(st.integers(0, 8)), draw(st.integers(0, 4))), strict=False))
-    raw = draw(st.sampled_from([stuck(), early()]))
+    raw = draw(st.sampled_from([stuck_evidence(), early_evidence()]))
     raw["task"] = {"name": task, "description": f"About {names[9]}."}
     raw["stage"] = draw(st.sampled_from(["exploring", "emerging", "improving", "plateaued", "regressing", "converged"]))
     raw["sparse"] |= {
@@ -126,7 +126,7 @@ def test_renaming_everything_renames_the_answers_and_changes_nothing_else(
     assert said_after == [renamed(text) for text in said]
 
 
-@pytest.mark.parametrize("raw", [stuck(), early(), stuck() | {"stage": "converged"}])
+@pytest.mark.parametrize("raw", [stuck_evidence(), early_evidence(), stuck_evidence() | {"stage": "converged"}])
 async def test_turning_the_alphabetical_order_round_changes_nothing_but_names(raw: Json) -> None:
     for tie in ("reached_low_share", "change_before_reward"):
         for item in raw["features"][2:5]:
@@ -143,9 +143,9 @@ async def test_turning_the_alphabetical_order_round_changes_nothing_but_names(ra
 
 async def test_renaming_a_task_that_is_larger_than_a_prompt_changes_nothing_but_names() -> None:
     """Short names against the longest ones: what is left out must not depend on how long a name is."""
-    raw = early()
+    raw = early_evidence()
     raw["features"] += [
-        feature(f"zq{i}", "distance", 0, 9, mean=5 + i / 100, reached_low_share=0.0) for i in range(300)
+        feature_evidence(f"zq{i}", "distance", 0, 9, mean=5 + i / 100, reached_low_share=0.0) for i in range(300)
     ]
     raw["features"][200] |= {"change_before_reward": -3.0}
     bijection = {f"zq{i}": f"zq{299 - i:03d}" + "x" * 35 for i in range(300)}

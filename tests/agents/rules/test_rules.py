@@ -10,7 +10,6 @@ from typing import Any
 
 import cosignal.agents
 import pytest
-from agent_roles import early, evidence, feature, role_model, stuck
 from asked_rules import critic, expressions, failures, generator, query_trainer, tried
 from cosignal.agents.critic import diagnose
 from cosignal.agents.llm.ledger import Call, Place
@@ -21,9 +20,11 @@ from cosignal.agents.rules import features as rules_facts
 from cosignal.agents.rules.chat_model import NAME, RulesChatModel
 from cosignal.agents.schemas import Diagnosis, Failure
 from cosignal.errors import InvalidAnswer
+from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.signals.expression import parse_expression
 from cosignal.rl.signals.signal import Exploration
 from cosignal.rl.signals.terms import PotentialTerm
+from cosignal.testing import early_evidence, feature_evidence, role_model, stuck_evidence
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 Json = dict[str, Any]
@@ -32,7 +33,7 @@ Json = dict[str, Any]
 
 
 async def test_a_stuck_run_is_a_collapse_with_an_unreached_goal() -> None:
-    diagnosis = await critic(stuck())
+    diagnosis = await critic(stuck_evidence())
     credit = Failure.UNCLEAR_CREDIT  # two agents share what both switches are paid, and it does not grow
     assert failures(diagnosis) == [Failure.EXPLORATION_COLLAPSED, Failure.SUBGOAL_NEVER_REACHED, credit]
     assert "behaviour.agents.no_effect_share" in diagnosis.findings[0].cites
@@ -40,7 +41,7 @@ async def test_a_stuck_run_is_a_collapse_with_an_unreached_goal() -> None:
 
 
 async def test_a_stuck_run_gets_staircases_to_the_unreached_goal_and_a_kick_for_every_arm() -> None:
-    found = await generator(stuck())
+    found = await generator(stuck_evidence())
     assert len(found) == 4
     assert all(proposal.exploration == Exploration(kick=0.05) for proposal in found)
     assert expressions(found[0]) == [
@@ -56,15 +57,15 @@ async def test_a_stuck_run_gets_staircases_to_the_unreached_goal_and_a_kick_for_
 
 
 async def test_an_early_run_is_not_kicked() -> None:
-    assert failures(await critic(early())) == [Failure.SUBGOAL_NEVER_REACHED, Failure.UNCLEAR_CREDIT]
-    found = await generator(early())
+    assert failures(await critic(early_evidence())) == [Failure.SUBGOAL_NEVER_REACHED, Failure.UNCLEAR_CREDIT]
+    found = await generator(early_evidence())
     assert all(proposal.exploration == Exploration() for proposal in found)
     assert "door_open * (1 - dist_goal / 17)" in expressions(found[0])
 
 
 async def test_the_staircase_rises_along_an_episode_of_the_stuck_task() -> None:
     """Far from a switch, at it, one done, both done, at the goal: hand-made states of one agent."""
-    terms = (await generator(stuck()))[0].terms
+    terms = (await generator(stuck_evidence()))[0].terms
     states = [(0, 8, 0, 14), (0, 1, 0, 12), (1, 9, 0, 12), (1, 1, 0, 12), (2, 0, 1, 12), (2, 0, 1, 1)]
     names = ("switches_triggered", "dist_nearest_open_switch", "door_open", "dist_goal")
     values = []
@@ -78,26 +79,26 @@ async def test_the_staircase_rises_along_an_episode_of_the_stuck_task() -> None:
 
 
 async def test_few_episodes_are_insufficient_evidence() -> None:
-    raw = stuck()
+    raw = stuck_evidence()
     raw["sparse"]["return_now"] = None
     assert failures(await critic(raw)) == [Failure.INSUFFICIENT_EVIDENCE]
 
 
 async def test_a_healthy_run_has_no_failure() -> None:
-    raw = early() | {"stage": "improving"}
+    raw = early_evidence() | {"stage": "improving"}
     raw["sparse"] |= {"success_rate": 0.5, "trend": 1.5, "return_now": 2.2}
     assert failures(await critic(raw)) == [Failure.INSUFFICIENT_EVIDENCE]
 
 
 async def test_no_events_are_no_exploration() -> None:
-    raw = early()
+    raw = early_evidence()
     for event in raw["events"]:
         event["per_episode"] = 0.01
     assert failures(await critic(raw))[0] is Failure.NOT_EXPLORING
 
 
 async def test_one_agent_that_does_everything_is_named_and_answered_by_the_furthest_agent() -> None:
-    raw = early()
+    raw = early_evidence()
     raw["events"][0] |= {"per_episode": 2.0, "largest_agent_share": 0.97}
     assert Failure.LAZY_AGENT in failures(await critic(raw))
     found = await generator(raw)
@@ -105,7 +106,7 @@ async def test_one_agent_that_does_everything_is_named_and_answered_by_the_furth
 
 
 def with_terms(stage: str) -> Json:
-    raw = stuck() | {"stage": stage}
+    raw = stuck_evidence() | {"stage": stage}
     terms = [
         {"name": "a", "kind": "potential", "expression": "-dist_goal / 17"},
         {"name": "b", "kind": "potential", "expression": "-dist_mate / 12"},
@@ -137,7 +138,7 @@ async def test_convergence_proposes_to_remove_shaping() -> None:
     found = await generator(raw)
     assert found[0].terms == []
     ranking = await rank(
-        role_model("ranker"), Place(1), build_payload(evidence(raw), (), await critic(raw)),
+        role_model("ranker"), Place(1), build_payload(Evidence.model_validate(raw), (), await critic(raw)),
         {f"p1-r0-{i}": proposal for i, proposal in enumerate(found)},
     )  # fmt: skip
     assert ranking.order[0] == "p1-r0-0"
@@ -157,7 +158,7 @@ async def test_a_term_that_draws_to_where_failures_end_is_a_wrong_order() -> Non
 
 
 async def test_one_group_that_idles_while_another_acts_is_waiting() -> None:
-    raw = early()
+    raw = early_evidence()
     raw["behaviour"].append(raw["behaviour"][0] | {"group": "others", "no_effect_share": 0.8})
     assert Failure.WAITING_ON_EACH_OTHER in failures(await critic(raw))
 
@@ -166,59 +167,59 @@ async def test_one_group_that_idles_while_another_acts_is_waiting() -> None:
 
 
 async def test_a_second_round_repeats_nothing_and_strengthens_what_gained() -> None:
-    first = await generator(stuck())
+    first = await generator(stuck_evidence())
     history = (*(tried(proposal) for proposal in first[1:]), tried(first[0], gain=0.04))
-    second = await generator(stuck(), history)
+    second = await generator(stuck_evidence(), history)
     contents = [(proposal.beta, proposal.terms, proposal.exploration) for proposal in first]
     assert not any((proposal.beta, proposal.terms, proposal.exploration) in contents for proposal in second)
     assert (second[0].beta, second[0].terms) == (1.0, first[0].terms)
 
 
 async def test_the_two_best_are_combined_without_doubles() -> None:
-    first = await generator(stuck())
+    first = await generator(stuck_evidence())
     history = (tried(first[0], gain=0.04), tried(first[2], gain=0.02), *(tried(p) for p in (first[1], first[3])))
-    combined = (await generator(stuck(), history))[1]
+    combined = (await generator(stuck_evidence(), history))[1]
     assert expressions(combined)[:3] == expressions(first[0])
     assert len(expressions(combined)) == len(set(expressions(combined)))
     assert len({term.name for term in combined.terms}) == len(combined.terms)
 
 
 async def test_branches_that_showed_nothing_are_answered_by_a_kick() -> None:
-    first = await generator(early())
+    first = await generator(early_evidence())
     history = tuple(tried(proposal, "not_informative") for proposal in first)
-    again = await generator(early(), history)
+    again = await generator(early_evidence(), history)
     assert all(proposal.exploration.kick == 0.05 for proposal in again)
     assert again[0].terms == first[0].terms  # with the kick it is another proposal
 
 
 async def test_what_showed_no_difference_at_an_earlier_point_may_come_again_and_what_was_rejected_may_not() -> None:
-    first = await generator(stuck())
+    first = await generator(stuck_evidence())
     earlier = [tried(first[0], "no_difference"), tried(first[1], "reject"), tried(first[2], "not_tried")]
     history = tuple(entry.model_copy(update={"point": 0}) for entry in earlier)
-    again = await generator(stuck(), history)
+    again = await generator(stuck_evidence(), history)
     assert [proposal.terms for proposal in again[:3]] == [first[0].terms, first[2].terms, first[3].terms]
 
 
 async def test_many_rounds_never_repeat() -> None:
     history: list[Tried] = []
     for _ in range(3):
-        found = await generator(stuck(), tuple(history))
+        found = await generator(stuck_evidence(), tuple(history))
         history += [tried(proposal) for proposal in found]
     contents = [(t.proposal.beta, tuple(t.proposal.terms)) for t in history]
     assert len(set(contents)) == len(contents) == 12
 
 
 async def test_a_task_without_features_can_only_explore() -> None:
-    raw = stuck() | {"features": [], "events": []}
+    raw = stuck_evidence() | {"features": [], "events": []}
     found = await generator(raw)
     assert [(proposal.terms, proposal.exploration.kick) for proposal in found] == [([], 0.05)]
 
 
 async def test_positions_are_followed_in_the_direction_that_precedes_rewards() -> None:
-    raw = early()
+    raw = early_evidence()
     raw["features"] = [
-        feature("u", "position", -5, 5, mean=0.0, change_before_reward=-2.0),
-        feature("v", "quantity", 0, 1),
+        feature_evidence("u", "position", -5, 5, mean=0.0, change_before_reward=-2.0),
+        feature_evidence("v", "quantity", 0, 1),
     ]
     found = await generator(raw)
     assert expressions(found[0]) == ["-(u + 5) / 10"]
@@ -230,7 +231,7 @@ async def test_positions_are_followed_in_the_direction_that_precedes_rewards() -
 async def test_the_critic_makes_a_real_tool_call_first() -> None:
     rows: list[Call] = []
     model = role_model("critic", record=rows.append)
-    context = build_payload(evidence(stuck()))
+    context = build_payload(Evidence.model_validate(stuck_evidence()))
     message = await diagnose(model, Place(1), context, tools=[query_trainer], calls_left=3)
     assert isinstance(message, AIMessage)
     call = message.tool_calls[0]
@@ -246,7 +247,7 @@ async def test_without_features_the_tool_call_asks_for_the_curve() -> None:
     message = await diagnose(
         role_model("critic"),
         Place(1),
-        build_payload(evidence(stuck() | {"features": []})),
+        build_payload(Evidence.model_validate(stuck_evidence() | {"features": []})),
         tools=[query_trainer],
         calls_left=1,
     )
@@ -256,7 +257,7 @@ async def test_without_features_the_tool_call_asks_for_the_curve() -> None:
 
 def test_it_works_as_a_plain_chat_model_and_says_what_it_is() -> None:
     model = RulesChatModel()
-    block = json.dumps(build_payload(evidence(stuck())))
+    block = json.dumps(build_payload(Evidence.model_validate(stuck_evidence())))
     reply = model.invoke([SystemMessage("role: critic"), HumanMessage(f"```json\n{block}\n```")])
     assert Diagnosis.model_validate_json(reply.text).findings[0].failure is Failure.EXPLORATION_COLLAPSED
     assert "no language model" in model._llm_type
@@ -265,7 +266,7 @@ def test_it_works_as_a_plain_chat_model_and_says_what_it_is() -> None:
 
 
 def test_rules_import_nothing_from_rl_and_name_no_part_of_a_task() -> None:
-    words = {item["name"] for part in ("features", "events") for item in stuck()[part]}
+    words = {item["name"] for part in ("features", "events") for item in stuck_evidence()[part]}
     words |= {"two_switch", "green", "orange", "stay", "forward", "interact", "door", "goal"}
     paths = sorted((Path(cosignal.agents.__path__[0]) / "rules").glob("*.py"))
     assert len(paths) > 4
@@ -279,32 +280,32 @@ def test_rules_import_nothing_from_rl_and_name_no_part_of_a_task() -> None:
 
 
 async def test_what_gained_in_screening_only_is_not_called_a_result_of_the_gate() -> None:
-    first = await generator(stuck())
-    again = await generator(stuck(), (tried(first[0], "screened_out", gain=0.04),))
+    first = await generator(stuck_evidence())
+    again = await generator(stuck_evidence(), (tried(first[0], "screened_out", gain=0.04),))
     assert again[0].reason == "It gained 0.04 in screening and was not judged."
-    judged = await generator(stuck(), (tried(first[0], "no_difference", gain=0.04),))
+    judged = await generator(stuck_evidence(), (tried(first[0], "no_difference", gain=0.04),))
     assert judged[0].reason == "It gained 0.04 in its branches without clearing the gate."
 
 
 def test_expressions_scale_any_range_to_0_and_1() -> None:
-    raw = feature("u", "distance", -2, 6) | {"mean": 0.0}
-    found = rules_facts.kinds_of_agents({"behaviour": stuck()["behaviour"], "features": [raw]})[0][0]
+    raw = feature_evidence("u", "distance", -2, 6) | {"mean": 0.0}
+    found = rules_facts.kinds_of_agents({"behaviour": stuck_evidence()["behaviour"], "features": [raw]})[0][0]
     assert found.up() == "(u + 2) / 8"
     assert found.at_high() == "(u > 5.6)"
     assert found.over_team("max") == "(max(u, max_mates(u)) + 2) / 8"
-    assert rules_critic.collapsed(build_payload(evidence(stuck()))["evidence"])
+    assert rules_critic.collapsed(build_payload(Evidence.model_validate(stuck_evidence()))["evidence"])
 
 
 def test_groups_with_the_same_features_are_read_together_and_others_apart() -> None:
-    raw = stuck()
+    raw = stuck_evidence()
     both = [raw["behaviour"][0], raw["behaviour"][0] | {"group": "others"}]
     same = [
-        feature("u", "distance", 0, 4, reached_low_share=0.2),
-        feature("u", "distance", 0, 8, reached_low_share=0.6) | {"group": "others"},
+        feature_evidence("u", "distance", 0, 4, reached_low_share=0.2),
+        feature_evidence("u", "distance", 0, 8, reached_low_share=0.6) | {"group": "others"},
     ]
     together = rules_facts.kinds_of_agents({"behaviour": both, "features": same})
     assert [(f.agents, f.span, f.reached_low) for f in together[0]] == [("all", 8, pytest.approx(0.4))]
-    apart = rules_facts.kinds_of_agents({"behaviour": both, "features": [*same, feature("v", "flag", 0, 1)]})
+    apart = rules_facts.kinds_of_agents({"behaviour": both, "features": [*same, feature_evidence("v", "flag", 0, 1)]})
     assert [[(f.name, f.agents) for f in kind] for kind in apart] == [
         [("u", "agents"), ("v", "agents")],
         [("u", "others")],

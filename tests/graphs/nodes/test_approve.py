@@ -12,23 +12,25 @@ from cosignal.rl.signals.signal import Signal
 from cosignal.runs.approvals import answer
 from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Decided, Promoted
 from cosignal.runs.store import LoopStore, RunView
-from fake_run import FakePool, FakeTrainer, Session, config
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, fake_run_config
 from kills import Counted, Fragile, dies_at
 from loop_runs import POINT, comparable, goal_helps, nodes, nothing_helps, scripts, tables
 
 KEY = f"p{POINT}-r0"
 
 
-def session(run_dir: Path, trainer: FakeTrainer | None = None, pool: FakePool | None = None) -> Session:
+def session(run_dir: Path, trainer: FakeTrainer | None = None, pool: FakeBranchPool | None = None) -> LoopSession:
     """Of a run that asks a human; its directory is one that `RunView` reads."""
     (run_dir / "run.json").write_text("{}")
-    found = Session(run_dir, trainer or FakeTrainer(run_dir), pool or FakePool(run_dir, goal_helps), scripts())
-    found.config = config(approve="human")
+    found = LoopSession(
+        run_dir, trainer or FakeTrainer(run_dir), pool or FakeBranchPool(run_dir, goal_helps), scripts()
+    )
+    found.config = fake_run_config(approve="human")
     (run_dir / "config.json").write_text(found.config.resolved_json())
     return found
 
 
-async def asked(run: Session, task: asyncio.Task[None]) -> ApprovalNeeded:
+async def asked(run: LoopSession, task: asyncio.Task[None]) -> ApprovalNeeded:
     """The question, once it is asked."""
     while True:
         questions = [event for event in run.events if isinstance(event, ApprovalNeeded)]
@@ -38,7 +40,7 @@ async def asked(run: Session, task: asyncio.Task[None]) -> ApprovalNeeded:
         await asyncio.sleep(0.001)
 
 
-async def answered(run: Session, yes: bool) -> ApprovalNeeded:
+async def answered(run: LoopSession, yes: bool) -> ApprovalNeeded:
     """Run to the end, the question answered as from another process."""
     task = asyncio.create_task(run.run())
     question = await asked(run, task)
@@ -47,7 +49,7 @@ async def answered(run: Session, yes: bool) -> ApprovalNeeded:
     return question
 
 
-async def killed_while_waiting(run: Session) -> ApprovalNeeded:
+async def killed_while_waiting(run: LoopSession) -> ApprovalNeeded:
     task = asyncio.create_task(run.run())
     question = await asked(run, task)
     task.cancel()
@@ -128,7 +130,7 @@ async def test_killed_while_it_waits_it_asks_the_same_again(tmp_path: Path) -> N
     first = await killed_while_waiting(session(tmp_path, trainer))
     assert RunView(tmp_path).waiting_for() == first.model_dump(mode="json")
     trainer.restart(points_back=2)
-    again = session(tmp_path, trainer, FakePool(tmp_path, nothing_helps))
+    again = session(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps))
     assert await answered(again, yes=True) == first
     assert [(key, point) for key, point, *_ in trainer.log] == [(f"{KEY}-1:0", POINT)]
     assert nodes(again)[:4] == ["approve", "approve", "confirm", "promote"]
@@ -148,14 +150,14 @@ async def test_an_answer_given_while_no_loop_runs_is_used(tmp_path: Path, yes: b
 
 async def test_with_auto_nobody_is_asked(tmp_path: Path) -> None:
     run = session(tmp_path)
-    run.config = config()
+    run.config = fake_run_config()
     await run.run()
     assert not [event for event in run.events if isinstance(event, ApprovalNeeded | ApprovalGiven)]
     assert len(run.trainer.log) == 1
 
 
 async def test_the_kick_alone_is_asked_about_too(tmp_path: Path) -> None:
-    pool = FakePool(tmp_path, nothing_helps, kick_revives=True)
+    pool = FakeBranchPool(tmp_path, nothing_helps, kick_revives=True)
     run = session(tmp_path, pool=pool)
     question = await answered(run, yes=True)
     assert (question.proposal, question.title, question.terms) == ("control", "the exploration kick alone", [])
@@ -164,7 +166,7 @@ async def test_the_kick_alone_is_asked_about_too(tmp_path: Path) -> None:
 
 async def test_without_the_gate_the_human_is_the_only_one_who_decides(tmp_path: Path) -> None:
     run = session(tmp_path)
-    run.config = config(approve="human", gated=False)
+    run.config = fake_run_config(approve="human", gated=False)
     question = await answered(run, yes=False)
     assert (question.proposal, question.gate, question.adopted) == (f"{KEY}-1", "the gate is off", "signal")
     assert run.trainer.log == []
@@ -209,7 +211,7 @@ async def test_killed_at_any_effect_it_ends_as_if_never_killed(
     assert at > counted.when["decided"] + 9
 
 
-def prepared(run_dir: Path, yes: bool, trainer: FakeTrainer | None = None) -> Session:
+def prepared(run_dir: Path, yes: bool, trainer: FakeTrainer | None = None) -> LoopSession:
     (run_dir / "approvals").mkdir(parents=True, exist_ok=True)
     (run_dir / "approvals" / f"{KEY}.json").write_text(json.dumps({"yes": yes}))
     return session(run_dir, trainer)

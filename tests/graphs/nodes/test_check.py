@@ -10,7 +10,8 @@ from converged import Converged
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import PotentialTerm
 from cosignal.runs.store import LoopStore
-from fake_run import DIAGNOSIS, GOAL, FakePool, FakeTrainer, Session, proposals
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
+from cosignal.testing.answers import DIAGNOSIS, GOAL, proposals
 from loop_runs import goal_helps, nothing_helps, scripts, tables
 
 PAST = "p16-r0-0"
@@ -38,7 +39,7 @@ async def test_what_was_rolled_back_or_declined_never_comes_again(
     await remember(tmp_path, verdict, Signal(terms=(goal,), exploration=GOAL["exploration"]), suffix)
     trainer = FakeTrainer(tmp_path)
     said = scripts() | {"critic": [DIAGNOSIS], "generator": [proposals(GOAL)] * 2, "ranker": []}
-    await Session(tmp_path, trainer, FakePool(tmp_path, goal_helps), said).run()
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, goal_helps), said).run()
     tried = [row for row in (await tables(tmp_path))["proposals"] if row["id"] != PAST]
     assert all((row["problems"] == []) == allowed for row in tried)
     assert bool(trainer.log) == allowed
@@ -47,7 +48,7 @@ async def test_what_was_rolled_back_or_declined_never_comes_again(
 async def test_a_removal_that_was_declined_does_not_come_again_but_the_slower_one_may(tmp_path: Path) -> None:
     await remember(tmp_path, "declined", Signal(beta=0.8))
     trainer = Converged(tmp_path)
-    await Session(tmp_path, trainer, FakePool(tmp_path, nothing_helps), {}).run()
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps), {}).run()
     [gone, faded] = [row for row in (await tables(tmp_path))["proposals"] if row["id"] != PAST]
     assert "promoted and rolled back, or declined" in gone["problems"][0]
     assert faded["problems"] == []

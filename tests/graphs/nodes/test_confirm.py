@@ -14,7 +14,8 @@ from cosignal.rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
 from cosignal.rl.stage import Stage
 from cosignal.runs.events import Decided, Promoted
 from cosignal.runs.store import LoopStore
-from fake_run import UPDATE, FakePool, FakeTrainer, Killed, Session, config
+from cosignal.testing import FakeBranchPool, FakeTrainer, Killed, LoopSession, fake_run_config
+from cosignal.testing.fake_run import UPDATE
 from hypothesis import given
 from hypothesis import strategies as st
 from loop_runs import POINT, goal_helps, leave_branch_steps, scripts, tables
@@ -44,7 +45,7 @@ class Trainer(FakeTrainer):
         return reply
 
 
-class Pool(FakePool):
+class Pool(FakeBranchPool):
     """While the first branch from `fork` runs (any but the verdict's where it is None), something happens."""
 
     def __init__(self, run_dir: Path, trainer: Trainer, happenings: dict[str, Happening], **settings: Any) -> None:
@@ -52,11 +53,11 @@ class Pool(FakePool):
         self.trainer = trainer
         self.happenings = happenings
 
-    def _result(self, job: BranchJob) -> BranchResult:
+    def result(self, job: BranchJob) -> BranchResult:
         happening = self.happenings.pop("verdict" if job.fork == FIRST else "confirmation", None)
         if happening is not None:
             happening(self.trainer)
-        return super()._result(job)
+        return super().result(job)
 
 
 def moves(updates: int) -> Happening:
@@ -80,13 +81,15 @@ def ends(after_statuses: int) -> Happening:
     return happen
 
 
-def session(run_dir: Path, pool: Pool) -> Session:
-    run = Session(run_dir, pool.trainer, pool, scripts())
-    run.config = config(max_staleness=MOST).model_copy(update={"clock": "overlap"})
+def session(run_dir: Path, pool: Pool) -> LoopSession:
+    run = LoopSession(run_dir, pool.trainer, pool, scripts())
+    run.config = fake_run_config(max_staleness=MOST).model_copy(update={"clock": "overlap"})
     return run
 
 
-async def ran(run_dir: Path, happenings: dict[str, Happening], **settings: Any) -> tuple[Session, dict[str, Any], int]:
+async def ran(
+    run_dir: Path, happenings: dict[str, Happening], **settings: Any
+) -> tuple[LoopSession, dict[str, Any], int]:
     """The run, its only decision, and how many branches confirmed it."""
     run = session(run_dir, Pool(run_dir, Trainer(run_dir), happenings, **settings))
     await run.run()
@@ -95,7 +98,7 @@ async def ran(run_dir: Path, happenings: dict[str, Happening], **settings: Any) 
     return run, decision, sum(row["phase"] == "confirm" for row in kept["branches"])
 
 
-def assert_stale(run: Session, decision: dict[str, Any], words: str) -> None:
+def assert_stale(run: LoopSession, decision: dict[str, Any], words: str) -> None:
     assert run.trainer.changes == []
     assert run.trainer.finished
     assert (decision["verdict"], decision["version"]) == ("stale", None)
@@ -251,7 +254,7 @@ async def test_a_promotion_whose_answer_was_lost_is_not_stale_though_the_run_is_
 
 
 def status(run_dir: Path, **changes: Any) -> TrainerStatus:
-    found = FakeTrainer(run_dir, steps_budget=0, clock="overlap")._status()
+    found = FakeTrainer(run_dir, steps_budget=0, clock="overlap").status()
     return found.model_copy(update={"state": "training", **changes})
 
 

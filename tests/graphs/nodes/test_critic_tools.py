@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from cosignal.graphs.nodes.critic_tools import ProbeRefusedError, launch_branches
 from cosignal.runs.store import LoopStore
-from fake_run import DIAGNOSIS, FakePool, FakeTrainer, Session
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
+from cosignal.testing.answers import DIAGNOSIS
 from langchain_core.messages import AIMessage
 from loop_runs import POINT, goal_helps, leave_branch_steps, nodes, nothing_helps, queries, scripts, tables
 
@@ -23,7 +24,7 @@ async def test_a_tool_call_is_answered_and_forgotten_after_the_diagnosis(tmp_pat
     said = scripts()
     said["critic"] = [ask, wrong, DIAGNOSIS]
     trainer = FakeTrainer(tmp_path)
-    session = Session(tmp_path, trainer, FakePool(tmp_path, goal_helps), said)
+    session = LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, goal_helps), said)
     await session.run()
     assert nodes(session)[:6] == ["observe", "critic", "critic_tools", "critic", "critic_tools", "critic"]
     assert trainer.requests.count("query") == 1
@@ -45,7 +46,9 @@ async def test_evidence_calls_bounds_calls_and_not_messages(
     tmp_path: Path, said: list[Any], asked: int, refused: int
 ) -> None:
     trainer = FakeTrainer(tmp_path)
-    session = Session(tmp_path, trainer, FakePool(tmp_path, goal_helps), scripts() | {"critic": [*said, DIAGNOSIS]})
+    session = LoopSession(
+        tmp_path, trainer, FakeBranchPool(tmp_path, goal_helps), scripts() | {"critic": [*said, DIAGNOSIS]}
+    )
     await session.run()
     assert trainer.requests.count("query") == asked
     last = (await tables(tmp_path))["calls"][len(said)]
@@ -57,7 +60,7 @@ async def test_evidence_calls_bounds_calls_and_not_messages(
 
 async def test_probes_that_run_beside_each_other_stay_within_the_share(tmp_path: Path) -> None:
     """Two probes fit alone and not together; each must see what the other has spent, the control's branch too."""
-    session = Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, nothing_helps))
+    session = LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, nothing_helps))
     await leave_branch_steps(tmp_path, session, 130_000)
     store = await LoopStore.open(tmp_path)
     ctx = await session.context(store, [])
@@ -81,8 +84,8 @@ async def test_a_probe_branch_is_run_and_counted(tmp_path: Path) -> None:
     probe = AIMessage("", tool_calls=[{"name": "launch_branches", "args": args, "id": "2"}])
     said = scripts()
     said["critic"] = [too_long, probe, DIAGNOSIS]
-    pool = FakePool(tmp_path, lambda job: 0.0)
-    session = Session(tmp_path, FakeTrainer(tmp_path), pool, {**said, "generator": ["x", "x"]})
+    pool = FakeBranchPool(tmp_path, lambda job: 0.0)
+    session = LoopSession(tmp_path, FakeTrainer(tmp_path), pool, {**said, "generator": ["x", "x"]})
     await session.run()
     kept = await tables(tmp_path)
     assert [(row["arm"], row["phase"], row["horizon"]) for row in kept["branches"]] == [

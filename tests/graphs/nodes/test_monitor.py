@@ -13,19 +13,9 @@ from cosignal.rl.ipc import messages as m
 from cosignal.rl.signals.signal import Signal
 from cosignal.runs.events import Decided, NodeEntered, NodeLeft, RolledBack
 from cosignal.runs.store import LoopStore
-from fake_run import (
-    DIAGNOSIS,
-    GOAL,
-    INTERVAL,
-    UPDATE,
-    FakePool,
-    FakeTrainer,
-    Killed,
-    Session,
-    config,
-    proposal,
-    proposals,
-)
+from cosignal.testing import FakeBranchPool, FakeTrainer, Killed, LoopSession, fake_run_config
+from cosignal.testing.answers import DIAGNOSIS, GOAL, proposal, proposals
+from cosignal.testing.fake_run import INTERVAL, UPDATE
 from kills import Counted, Fragile, dies_at
 from loop_runs import POINT, comparable, goal_helps, scripts, tables
 
@@ -46,24 +36,24 @@ class Trainer(FakeTrainer):
         points = (self.point - self.in_force.point) // INTERVAL - 1
         return self.scores[min(max(points, 0), len(self.scores) - 1)]
 
-    def _status(self) -> m.TrainerStatus:
-        found = super()._status()
+    def status(self) -> m.TrainerStatus:
+        found = super().status()
         stuck: dict[str, Any] = {"stage": self.stage, "success_rate": 0.0}
         return found.model_copy(update=stuck) if self.stuck else found
 
 
-def session(run_dir: Path, *scores: float, trainer: Trainer | None = None) -> Session:
+def session(run_dir: Path, *scores: float, trainer: Trainer | None = None) -> LoopSession:
     run_dir.mkdir(exist_ok=True)
     trainer = trainer or Trainer(run_dir)
     trainer.scores = scores or trainer.scores
-    return Session(run_dir, trainer, FakePool(run_dir, goal_helps), scripts())
+    return LoopSession(run_dir, trainer, FakeBranchPool(run_dir, goal_helps), scripts())
 
 
-def causes(run: Session) -> list[str]:
+def causes(run: LoopSession) -> list[str]:
     return [change.cause for change in run.trainer.changes]
 
 
-def verdicts(run: Session) -> list[tuple[int | None, int]]:
+def verdicts(run: LoopSession) -> list[tuple[int | None, int]]:
     """Point and number of regressions running, of each evaluation that was judged and not rolled back for."""
     left = [event for event in run.events if isinstance(event, NodeLeft) and event.node == "monitor"]
     return [(event.point, event.detail["regressions"]) for event in left if "regressions" in event.detail]
@@ -103,7 +93,7 @@ async def test_a_rollback_ends_its_point_and_patience_begins_anew(tmp_path: Path
     trainer = Trainer(tmp_path)
     trainer.stuck = True
     run = session(tmp_path, BAD, trainer=trainer)
-    run.config = config(patience=UPDATE)
+    run.config = fake_run_config(patience=UPDATE)
     said = [DIAGNOSIS, "no answer", "none"] * 20
     first = INTERVAL
     run.scripts = {"critic": said, "generator": [proposals(GOAL)]}
@@ -146,11 +136,11 @@ async def test_a_control_that_became_the_main_line_does_not_hide_the_promotion(t
     goal, door = proposal("goal", "-dist_goal / 17"), proposal("door", "-dist_door / 9")  # no kick: the control is kept
     trainer = Trainer(tmp_path)
     run = session(tmp_path, GOOD, BAD, trainer=trainer)
-    run.config = config(patience=UPDATE)
+    run.config = fake_run_config(patience=UPDATE)
     trainer.stuck = True
     said = [DIAGNOSIS, DIAGNOSIS, *["no answer"] * 60]
     run.scripts = {"critic": said, "generator": [proposals(goal), proposals(door), proposals(door)]}
-    run.pool = FakePool(tmp_path, lambda job: 1.7 if job.arm == f"p{INTERVAL}-r0-0" else 0.0)
+    run.pool = FakeBranchPool(tmp_path, lambda job: 1.7 if job.arm == f"p{INTERVAL}-r0-0" else 0.0)
     await run.run()
     assert causes(run)[:3] == ["promotion", "control", "rollback"]
     assert run.trainer.changes[2].key == "rollback:2"
@@ -160,7 +150,7 @@ async def test_a_control_that_became_the_main_line_does_not_hide_the_promotion(t
 
 async def test_what_cannot_be_undone_is_recorded_and_training_goes_on(tmp_path: Path) -> None:
     class Stubborn(Trainer):
-        def _roll_back(self, request: m.Rollback) -> m.Reply:
+        def rollback(self, request: m.Rollback) -> m.Reply:
             return m.ErrorReply(error="snapshot", message="the state before it is gone")
 
     run = session(tmp_path, BAD, trainer=Stubborn(tmp_path))
@@ -179,7 +169,7 @@ async def test_what_cannot_be_undone_is_recorded_and_training_goes_on(tmp_path: 
 
 async def test_a_rolled_back_signal_never_comes_again(tmp_path: Path) -> None:
     run = session(tmp_path, BAD)
-    run.config = config(patience=100_000)
+    run.config = fake_run_config(patience=100_000)
     run.scripts = {
         "critic": [DIAGNOSIS, DIAGNOSIS, *["no answer"] * 20],
         "generator": [proposals(GOAL), proposals(GOAL), "no answer", "none"],
@@ -205,7 +195,7 @@ async def test_an_evaluation_of_the_version_before_is_what_later_ones_are_compar
     before = {"steps": 10, "mean": 1.0, "sd": 0.1, "episodes": 32, "success_rate": None, "version": 0}
     newer = before | {"steps": 20, "mean": 0.5}
     watch = {"version": 1, "proposal": "p", "point": 1, "before": before, "margin": 0.1, "bad": 1, "seen": 10}
-    status = run.trainer._status().model_dump(mode="json") | {"evaluation": newer}
+    status = run.trainer.status().model_dump(mode="json") | {"evaluation": newer}
     runtime: Any = SimpleNamespace(context=await run.context(store, []))
     found = await monitor({"status": status, "watch": watch, "point": 1}, runtime)
     await store.close()
@@ -233,7 +223,7 @@ async def test_killed_between_rollback_and_checkpoint_it_is_not_rolled_back_twic
         with pytest.raises(Killed):
             await run.run()
     run.trainer.restart(points_back=1)
-    again = Session(tmp_path, run.trainer, run.pool, scripts())
+    again = LoopSession(tmp_path, run.trainer, run.pool, scripts())
     await again.run()
     assert causes(again) == ["promotion", "rollback"]
     [event] = [event for event in again.events if isinstance(event, RolledBack)]
@@ -258,7 +248,7 @@ async def test_killed_before_its_rollback_it_is_rolled_back_where_it_was_decided
             await run.run()
     run.trainer.restart(points_back=1)
     assert run.trainer.point == NEXT
-    await Session(tmp_path, run.trainer, run.pool, scripts()).run()
+    await LoopSession(tmp_path, run.trainer, run.pool, scripts()).run()
     assert [change.point for change in run.trainer.changes] == [POINT, NEXT + INTERVAL]
 
 

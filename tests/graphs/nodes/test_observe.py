@@ -16,7 +16,8 @@ from cosignal.graphs.nodes.observe import observe
 from cosignal.rl.ipc import messages as m
 from cosignal.rl.stage import Stage
 from cosignal.runs.store import LoopStore
-from fake_run import INTERVAL, UPDATE, FakePool, FakeTrainer, Session, config
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, fake_run_config
+from cosignal.testing.fake_run import INTERVAL, UPDATE
 from loop_runs import nothing_helps, tables
 
 STEPS = INTERVAL * UPDATE
@@ -25,8 +26,8 @@ STEPS = INTERVAL * UPDATE
 @asynccontextmanager
 async def opened(run_dir: Path, trainer: FakeTrainer, **adaptation: Any) -> Any:
     """`await look(state)` runs the node once; the context is at `look.ctx`."""
-    session = Session(run_dir, trainer, FakePool(run_dir, nothing_helps), {})
-    session.config = config(**adaptation).model_copy(update={"clock": trainer.clock})
+    session = LoopSession(run_dir, trainer, FakeBranchPool(run_dir, nothing_helps), {})
+    session.config = fake_run_config(**adaptation).model_copy(update={"clock": trainer.clock})
     store = await LoopStore.open(run_dir)
     ctx: Context = await session.context(store, [])
 
@@ -135,8 +136,8 @@ async def test_a_trainer_that_fell_back_is_brought_forward(tmp_path: Path) -> No
 
 async def test_a_trainer_that_somebody_stops_is_gone(tmp_path: Path) -> None:
     class Stopping(FakeTrainer):
-        def _status(self) -> m.TrainerStatus:
-            return super()._status().model_copy(update={"state": "stopping", "waiting_at": None})
+        def status(self) -> m.TrainerStatus:
+            return super().status().model_copy(update={"state": "stopping", "waiting_at": None})
 
     async with opened(tmp_path, Stopping(tmp_path)) as look:
         with pytest.raises(TrainerGone, match="--resume"):

@@ -12,14 +12,17 @@ from cosignal.config.budget import cost_of_intervention
 from cosignal.graphs.nodes.remove_shaping import removals
 from cosignal.rl.signals.signal import Exploration, Signal, is_removal
 from cosignal.rl.stage import Stage
-from fake_run import FULL, FakePool, Session, config
+from cosignal.testing import FakeBranchPool, LoopSession, fake_run_config
+from cosignal.testing.fake_run import FULL
 from loop_runs import nodes, nothing_helps, tables
 
 
-async def run(run_dir: Path, gain: Any = nothing_helps, **adaptation: Any) -> tuple[Session, Converged, FakePool]:
-    trainer, pool = Converged(run_dir), FakePool(run_dir, gain)
-    session = Session(run_dir, trainer, pool, {})  # no script: a model that is asked fails the test
-    session.config = config(**adaptation)
+async def run(
+    run_dir: Path, gain: Any = nothing_helps, **adaptation: Any
+) -> tuple[LoopSession, Converged, FakeBranchPool]:
+    trainer, pool = Converged(run_dir), FakeBranchPool(run_dir, gain)
+    session = LoopSession(run_dir, trainer, pool, {})  # no script: a model that is asked fails the test
+    session.config = fake_run_config(**adaptation)
     await session.run()
     return session, trainer, pool
 
@@ -54,7 +57,7 @@ async def test_at_convergence_no_model_is_asked_and_the_signal_alone_goes(tmp_pa
 
 async def test_it_costs_two_arms_and_a_control(tmp_path: Path) -> None:
     _, _, pool = await run(tmp_path)
-    used = config()
+    used = fake_run_config()
     cost = cost_of_intervention(used.branches, used.gate, used.adaptation, FULL, candidates=2)
     assert {job.arm for job in pool.jobs} == {"control", "p64-r0-0", "p64-r0-1"}
     steps = sum(job.horizon if job.start == job.fork else FULL // 2 for job in pool.jobs)

@@ -8,13 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from agent_roles import Scripted
 from cosignal.errors import ReplayError, SnapshotError
 from cosignal.graphs.replay.offline_round import Trial
 from cosignal.graphs.replay.replay import Changes, replay_call
 from cosignal.runs.events import BranchFinished, Event
 from cosignal.runs.store import RunView
-from fake_run import FULL, FakePool, proposal, proposals
+from cosignal.testing import FakeBranchPool, ScriptedChatModel
+from cosignal.testing.answers import proposal, proposals
+from cosignal.testing.fake_run import FULL
 from loop_runs import POINT, goal_helps, nothing_helps, scripts
 from replays import CRITIC, GENERATOR, files, recorded_run
 
@@ -37,18 +38,20 @@ def run(promoted: Path, tmp_path: Path) -> Path:
 
 
 def answering(*given: object) -> Changes:
-    return Changes(chats={"generator": Scripted(script=[json.dumps({"proposals": list(given)})])})
+    return Changes(chats={"generator": ScriptedChatModel(script=[json.dumps({"proposals": list(given)})])})
 
 
 def trial(run: Path, events: list[Event] | None = None) -> Trial:
     folder = run / "replays" / "it"
-    return Trial(folder, FakePool(folder, goal_helps), [].append if events is None else events.append)
+    return Trial(folder, FakeBranchPool(folder, goal_helps), [].append if events is None else events.append)
 
 
 async def test_the_same_answer_needs_no_branch_and_gets_the_same_verdict(run: Path) -> None:
     before, recorded = files(run), RunView(run)
     again = scripts()["generator"][0]
-    replay = await replay_call(run, GENERATOR, Changes(chats={"generator": Scripted(script=[again])}), trial(run))
+    replay = await replay_call(
+        run, GENERATOR, Changes(chats={"generator": ScriptedChatModel(script=[again])}), trial(run)
+    )
     found = replay.validation
     assert found is not None and replay.same_answer
     assert (found.verdict, found.recorded, found.winner) == ("accept", "accept", f"p{POINT}-r0-1")
@@ -84,8 +87,10 @@ async def test_a_later_round_begins_with_what_was_spent_and_refused_before(tmp_p
     later, again = f"p{POINT}-r1-generator-t0-a0", scripts(rounds=2)["generator"]
     folder = tmp_path / "replays" / "it"
     for answer, verdict in ((again[1], "no_difference"), (again[0], "no_candidate")):  # refused: tried in round 0
-        changes = Changes(chats={"generator": Scripted(script=[answer])})
-        found = (await replay_call(tmp_path, later, changes, Trial(folder, FakePool(folder, nothing_helps)))).validation
+        changes = Changes(chats={"generator": ScriptedChatModel(script=[answer])})
+        found = (
+            await replay_call(tmp_path, later, changes, Trial(folder, FakeBranchPool(folder, nothing_helps)))
+        ).validation
         assert found is not None
         assert (found.verdict, found.recorded) == (verdict, "no_difference")
         shutil.rmtree(folder)
@@ -115,7 +120,7 @@ async def test_only_the_books_stay(run: Path) -> None:
 
 
 async def test_no_valid_answer_has_nothing_to_try(run: Path) -> None:
-    chat = Scripted(script=["no", "no"])
+    chat = ScriptedChatModel(script=["no", "no"])
     replay = await replay_call(run, GENERATOR, Changes(chats={"generator": chat}), trial(run))
     assert (replay.after.valid, replay.validation) == (False, None)
     assert not (run / "replays").exists()
@@ -123,7 +128,7 @@ async def test_no_valid_answer_has_nothing_to_try(run: Path) -> None:
 
 async def test_a_snapshot_that_is_gone_is_told_before_anybody_is_asked(run: Path) -> None:
     shutil.rmtree(run / f"checkpoints/update_{POINT:09d}")
-    chat = Scripted(script=[proposals(NEAR_GOAL)])
+    chat = ScriptedChatModel(script=[proposals(NEAR_GOAL)])
     with pytest.raises(SnapshotError, match=rf"point {POINT} is gone \(kept: .*trainer.keep_looks"):
         await replay_call(run, GENERATOR, Changes(chats={"generator": chat}), trial(run))
     assert chat.seen == []

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_roles import Scripted
-from bad_server import bad_server, says
 from blockbuster import blockbuster_ctx
 from cosignal.agents.config import ROLES, LLMConfig, PromptPaths
 from cosignal.config.adaptation import AdaptationConfig
@@ -23,7 +21,9 @@ from cosignal.graphs.replay.recorded_calls import RunTables
 from cosignal.graphs.replay.replay import Changes, replay_call, replay_role
 from cosignal.prompts import load_template
 from cosignal.runs.store import RunView
-from fake_run import DIAGNOSIS, GOAL, proposals, ranking
+from cosignal.testing import MisbehavingServer, ScriptedChatModel
+from cosignal.testing.answers import DIAGNOSIS, GOAL, proposals, ranking
+from cosignal.testing.server import says
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tracers.langchain import LangChainTracer
 from langsmith.utils import get_env_var
@@ -86,7 +86,7 @@ async def test_a_model_s_call_is_rebuilt_with_what_tools_had_answered(tmp_path: 
     assert json.loads(told)["what"] == "metric_curve"
 
     replay = await replay_call(
-        tmp_path, f"p{POINT}-r0-critic-t1-a0", Changes(chats={"critic": Scripted(script=[DIAGNOSIS])})
+        tmp_path, f"p{POINT}-r0-critic-t1-a0", Changes(chats={"critic": ScriptedChatModel(script=[DIAGNOSIS])})
     )
     assert (replay.rebuilt.same, replay.same_answer, replay.before.tool_calls) == (True, True, 0)
 
@@ -94,7 +94,7 @@ async def test_a_model_s_call_is_rebuilt_with_what_tools_had_answered(tmp_path: 
 async def test_a_repaired_answer_is_one_question(tmp_path: Path) -> None:
     await recorded_run(tmp_path, scripts() | {"critic": ["I think", DIAGNOSIS]})
     for call in (CRITIC, f"p{POINT}-r0-critic-t0-a1"):  # any of its attempts may be named
-        chat = Scripted(script=["no", "no again"])
+        chat = ScriptedChatModel(script=["no", "no again"])
         replay = await replay_call(tmp_path, call, Changes(chats={"critic": chat}))
         assert (replay.rebuilt.same, replay.before.outcome, replay.before.repairs) == (True, "repaired", 1)
         assert (replay.after.outcome, replay.after.valid, replay.after.attempts) == ("invalid", False, 2)
@@ -136,7 +136,7 @@ def test_a_later_rollback_does_not_taint_an_earlier_question() -> None:
 
 
 async def test_another_model_s_answer_tokens_and_cost(ruled: Path) -> None:
-    with bad_server(says("{"), says(PLATEAU)) as server:
+    with MisbehavingServer(says("{"), says(PLATEAU)) as server:
         price = "llm.critic.price={input: 1.0, output: 2.0}"
         sets = [*to(server.url, "critic").overrides, "llm.critic.model=tiny", price]
         replay = await replay_call(ruled, CRITIC, Changes(overrides=sets))
@@ -152,14 +152,14 @@ async def test_another_model_s_answer_tokens_and_cost(ruled: Path) -> None:
 
 
 async def test_a_price_of_the_run_is_not_another_model_s(ruled: Path) -> None:
-    with bad_server(says(PLATEAU)) as server:
+    with MisbehavingServer(says(PLATEAU)) as server:
         replay = await replay_call(ruled, CRITIC, to(server.url, "critic", "llm.critic.price={input: 1, output: 2}"))
     assert replay.after.valid
     assert replay.after.cost_usd is None
 
 
 async def test_no_fallback_answers_in_the_place_of_the_model_that_is_looked_at(ruled: Path) -> None:
-    with bad_server(says("nonsense")) as server:
+    with MisbehavingServer(says("nonsense")) as server:
         replay = await replay_call(ruled, CRITIC, to(server.url, "critic", "llm.critic.fallback=[{provider: rules}]"))
     assert (replay.after.outcome, replay.after.provider, replay.answered) == ("invalid", "openai", True)
     assert replay.difference[-1] == "+nonsense"
@@ -169,7 +169,7 @@ async def test_the_critic_gets_recorded_tool_answers_and_no_others(tmp_path: Pat
     await recorded_run(tmp_path, scripts() | {"critic": [queries("1"), DIAGNOSIS]})
     other = {"name": "query_trainer", "args": {"what": "episode"}, "id": "b"}
     same = {"name": "query_trainer", "args": {"what": "metric_curve"}, "id": "a"}
-    chat = Scripted(script=[AIMessage("", tool_calls=[same, other]), PLATEAU])
+    chat = ScriptedChatModel(script=[AIMessage("", tool_calls=[same, other]), PLATEAU])
     replay = await replay_call(tmp_path, CRITIC, Changes(chats={"critic": chat}))
     assert (replay.rebuilt.same, replay.after.tool_calls, replay.after.valid) == (True, 1, True)
     known, unknown = chat.seen[1][-2:]
@@ -199,7 +199,7 @@ async def test_another_prompt_is_asked_with_the_same_evidence(ruled: Path) -> No
     mine = ruled / "mine.md"
     text = load_template("generator").path.read_text().replace("id: generator/v1", "id: generator/short")
     mine.write_text(text)
-    chat = Scripted(script=[proposals(GOAL)])
+    chat = ScriptedChatModel(script=[proposals(GOAL)])
     replay = await replay_call(ruled, GENERATOR, Changes(prompt=mine, chats={"generator": chat}))
     assert replay.rebuilt.same  # it is the run's own prompt that must give the recorded messages
     assert (replay.after.prompt_id, replay.prompt) == ("generator/short", str(mine))

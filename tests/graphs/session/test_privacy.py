@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cosignal.agents.config import LLMConfig
 from cosignal.agents.llm.hosted_tracing import tracing_variables
-from fake_run import FakePool, FakeTrainer, Session
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
 from langchain_core.tracers.langchain import LangChainTracer
 from langsmith.utils import get_env_var
 from loop_runs import first_helps
@@ -36,13 +36,13 @@ def tracers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 async def test_prompts_are_not_posted_anywhere(tmp_path: Path, tracers: list[str]) -> None:
     assert tracing_variables() == ["LANGSMITH_TRACING"]
     trainer = FakeTrainer(tmp_path)
-    await Session(tmp_path, trainer, FakePool(tmp_path, first_helps)).run()
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, first_helps)).run()
     assert trainer.log
     assert tracers == []
 
 
 async def test_with_llm_tracing_they_are(tmp_path: Path, tracers: list[str]) -> None:
-    session = Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, first_helps))
+    session = LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, first_helps))
     session.config = session.config.model_copy(update={"llm": LLMConfig(tracing=True)})
     await session.run()
     assert tracers
@@ -52,5 +52,5 @@ async def test_without_the_protection_they_would_be(
     tmp_path: Path, tracers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cosignal.graphs.session.graph_runner.tracing_context", lambda **_: nullcontext())
-    await Session(tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, first_helps)).run()
+    await LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, first_helps)).run()
     assert tracers

@@ -9,13 +9,14 @@ from uuid import uuid4
 
 import pytest
 from asking import GOOD, KEY, asked
-from bad_server import bad_server, echoes_key, refuses, says
 from cosignal.agents.llm.ledger import Call
 from cosignal.config.run_config import RunConfig
 from cosignal.graphs.tracing import spans as spans_module
 from cosignal.graphs.tracing.otel import RunFacts, open_spans
 from cosignal.runs.events import Event, SpansLost
-from fake_run import DIAGNOSIS
+from cosignal.testing import MisbehavingServer
+from cosignal.testing.answers import DIAGNOSIS
+from cosignal.testing.server import echoes_key, refuses, says
 from langchain_core.messages import AIMessage
 from langgraph.errors import GraphInterrupt
 from loop_runs import first_helps, goal_helps, scripts
@@ -81,7 +82,7 @@ def keyed(monkeypatch: pytest.MonkeyPatch) -> None:
 async def told(memory: Memory, *behaviour: object, **changes: object) -> list[ReadableSpan]:
     """The spans of one question's calls, over real HTTP."""
     rows: list[Call] = []
-    with bad_server(*behaviour) as server:  # type: ignore[arg-type]
+    with MisbehavingServer(*behaviour) as server:  # type: ignore[arg-type]
         await asked(server, rows, **changes)
     with memory.run():
         for row in rows:

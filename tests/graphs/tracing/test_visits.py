@@ -7,7 +7,8 @@ from pathlib import Path
 from cosignal.graphs.tracing.visits import tool_call_records
 from cosignal.runs.events import NodeLeft
 from cosignal.runs.store import LoopStore
-from fake_run import DIAGNOSIS, FakePool, FakeTrainer, Session
+from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
+from cosignal.testing.answers import DIAGNOSIS
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from loop_runs import goal_helps, scripts
 
@@ -38,8 +39,8 @@ async def test_a_visit_of_the_tools_says_what_was_asked(tmp_path: Path) -> None:
             {"name": "query_trainer", "args": {"what": "the weather"}, "id": "2"},
         ],
     )
-    session = Session(
-        tmp_path, FakeTrainer(tmp_path), FakePool(tmp_path, goal_helps), scripts() | {"critic": [ask, DIAGNOSIS]}
+    session = LoopSession(
+        tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, goal_helps), scripts() | {"critic": [ask, DIAGNOSIS]}
     )
     await session.run()
     store = await LoopStore.open(tmp_path)
@@ -59,7 +60,7 @@ async def test_where_training_goes_on_the_answer_says_when(tmp_path: Path) -> No
     trainer = FakeTrainer(tmp_path, clock="overlap", pace=1)
     # the Critic asks, and then finds nothing, so that nothing else happens
     nothing = '{"findings": [{"failure": "insufficient_evidence", "cites": [], "explanation": "Too early."}]}'
-    session = Session(tmp_path, trainer, FakePool(tmp_path, goal_helps), {"critic": [ask, nothing]})
+    session = LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, goal_helps), {"critic": [ask, nothing]})
     session.config = session.config.model_copy(update={"clock": "overlap"})
     await session.run()
     store = await LoopStore.open(tmp_path)

@@ -16,23 +16,24 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import cosignal
-import made_up_run
 import pytest
 from cosignal import RunConfig
+from cosignal.testing import build_run_directory
+from cosignal.testing.run_directory import POINT
 from poisoned_run import FAILED, PROBE, REPLAY, poisoned
 from short_runs import SHORT
 
 pytestmark = [pytest.mark.page, pytest.mark.timeout(180)]
 
 PHONE = {"width": 375, "height": 667}
-OWN = f"p{made_up_run.POINT}-r1-0"
+OWN = f"p{POINT}-r1-0"
 ONE_STYLE = "Applying inline style violates"  # Plotly's, of maps that nobody draws here: the policy holds
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs")
-    made_up_run.build(path / "one")
+    build_run_directory(path / "one")
     poisoned(path)
     config = RunConfig.model_validate({**SHORT, "run_dir": path / "real", "adaptation": {"enabled": False}})
 
@@ -95,8 +96,8 @@ async def seen(address: str) -> AsyncIterator[Seen]:
 
 def every_page(run: str) -> list[str]:
     nodes = [f"/runs/{run}/nodes/{name}" for name in ("observe", "critic", "generator", "decide")]
-    call = f"/runs/{run}/calls/p{made_up_run.POINT}-r0-critic-1-0"
-    proposals = [f"/runs/{run}/proposals/{OWN}", f"/runs/{run}/proposals/p{made_up_run.POINT}-r0-3"]
+    call = f"/runs/{run}/calls/p{POINT}-r0-critic-1-0"
+    proposals = [f"/runs/{run}/proposals/{OWN}", f"/runs/{run}/proposals/p{POINT}-r0-3"]
     return ["/", f"/runs/{run}", *nodes, call, *proposals, "/compare?run=one&run=short"]
 
 
@@ -133,7 +134,7 @@ async def test_curves_are_drawn_and_a_diamond_leads_to_its_intervention(seen: Se
     await seen.page.locator("#terms h2").scroll_into_view_if_needed()
     box = await diamond.bounding_box()
     await seen.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    await seen.page.wait_for_url(f"**/runs/one#at-{made_up_run.POINT}")
+    await seen.page.wait_for_url(f"**/runs/one#at-{POINT}")
 
 
 async def test_the_keyboard_is_enough_to_go_from_the_list_to_a_prompt(seen: Seen) -> None:
@@ -142,7 +143,7 @@ async def test_the_keyboard_is_enough_to_go_from_the_list_to_a_prompt(seen: Seen
     assert await seen.page.evaluate("document.activeElement.className") == "skip"
     await _walk_to(seen, "/runs/one")
     await _walk_to(seen, "/runs/one/nodes/critic")
-    await _walk_to(seen, f"/runs/one/calls/p{made_up_run.POINT}-r0-critic-0-0")
+    await _walk_to(seen, f"/runs/one/calls/p{POINT}-r0-critic-0-0")
     assert "You are the critic." in await seen.page.locator("#prompt").inner_text()
 
 
@@ -160,7 +161,7 @@ async def _walk_to(seen: Seen, target: str) -> None:
 
 async def test_a_page_of_a_live_run_follows_it(seen: Seen, folder: Path) -> None:
     path = folder / "live"
-    await asyncio.to_thread(made_up_run.build, path)
+    await asyncio.to_thread(build_run_directory, path)
     with (path / "loop.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as the loop of a run does
         await seen.open("/runs/live")

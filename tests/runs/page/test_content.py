@@ -7,18 +7,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import made_up_run
 import pytest
 from cosignal import RunView
 from cosignal.runs.page import content
 from cosignal.runs.page.content import Difference, gate_sums
+from cosignal.testing import build_run_directory
+from cosignal.testing.run_directory import POINT
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs")
-    made_up_run.build(path / "one")
-    made_up_run.build(path / "two")
+    build_run_directory(path / "one")
+    build_run_directory(path / "two")
     return path
 
 
@@ -66,8 +67,8 @@ def test_stages_are_bands_that_leave_no_gap(folder: Path) -> None:
 def test_an_intervention_on_the_time_line_says_what_was_tried(folder: Path) -> None:
     view = RunView(folder / "one")
     [point] = content.curves(view)["interventions"]
-    assert (point["steps"], point["verdict"], point["proposals"]) == (made_up_run.POINT * 2048, "accept", 8)
-    assert (point["branches"], point["href"]) == (len(view.branches()), f"/runs/one#at-{made_up_run.POINT}")
+    assert (point["steps"], point["verdict"], point["proposals"]) == (POINT * 2048, "accept", 8)
+    assert (point["branches"], point["href"]) == (len(view.branches()), f"/runs/one#at-{POINT}")
 
 
 def test_only_keys_that_differ_are_compared(folder: Path) -> None:

@@ -15,18 +15,20 @@ import pytest
 from cosignal import RunView
 from cosignal.cli import ask_again
 from cosignal.runs.page import app, create_app
+from cosignal.testing import build_run_directory
+from cosignal.testing.run_directory import POINT
 from httpx import ASGITransport, AsyncClient
 from poisoned_run import FAILED, REPLAY, poisoned
 
 TOKEN = "a-token"
-OWN = f"p{made_up_run.POINT}-r1-0"
+OWN = f"p{POINT}-r1-0"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs")
-    made_up_run.build(path / "one")
-    made_up_run.build(path / "two")
+    build_run_directory(path / "one")
+    build_run_directory(path / "two")
     return path
 
 
@@ -40,10 +42,10 @@ async def client(folder: Path, *, token: str | None = TOKEN, host: str = "localh
 
 
 def addresses(run: str = "one") -> list[str]:
-    call = f"p{made_up_run.POINT}-r0-critic-1-0"
+    call = f"p{POINT}-r0-critic-1-0"
     return [
         "/", f"/runs/{run}", f"/runs/{run}/nodes/observe", f"/runs/{run}/nodes/critic", f"/runs/{run}/calls/{call}",
-        f"/runs/{run}/proposals/{OWN}", f"/runs/{run}/proposals/p{made_up_run.POINT}-r0-3", f"/runs/{run}/episode",
+        f"/runs/{run}/proposals/{OWN}", f"/runs/{run}/proposals/p{POINT}-r0-3", f"/runs/{run}/episode",
         "/compare?run=one&run=two",
     ]  # fmt: skip
 
@@ -125,7 +127,7 @@ async def test_what_is_not_there_is_said(folder: Path) -> None:
 
 async def test_the_page_of_a_call_shows_what_was_asked_answered_and_cited(folder: Path) -> None:
     async with client(folder) as found:
-        page = (await found.get(f"/runs/one/calls/p{made_up_run.POINT}-r0-critic-1-0")).text
+        page = (await found.get(f"/runs/one/calls/p{POINT}-r0-critic-1-0")).text
     for words in ("You are the critic.", "critic/v1", "behaviour.agents.no_effect_share", "no price known", "0.01 s"):
         assert words in page
 
@@ -162,7 +164,7 @@ async def test_a_script_in_any_field_is_text_on_every_page(tmp_path: Path) -> No
 
 
 async def test_a_page_is_told_when_its_run_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = await asyncio.to_thread(made_up_run.build, tmp_path / "one")
+    path = await asyncio.to_thread(build_run_directory, tmp_path / "one")
     monkeypatch.setattr(app, "LOOK_S", 0.01)
     stream = app.change_events(path)
     assert await anext(stream) == b"event: changed\ndata: \n\n"
@@ -176,7 +178,7 @@ async def test_a_page_is_told_when_its_run_changes(tmp_path: Path, monkeypatch: 
 
 async def test_a_run_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
-        await asyncio.to_thread(made_up_run.build, tmp_path / name)
+        await asyncio.to_thread(build_run_directory, tmp_path / name)
     (tmp_path / "two" / "config.json").unlink()
     (tmp_path / "three" / "loop.db").write_text("no database " * 100)
     for wal in (tmp_path / "three").glob("loop.db-*"):
@@ -190,7 +192,7 @@ async def test_a_run_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
 
 async def test_links_hold_whatever_a_run_is_called(tmp_path: Path) -> None:
     name = "a b#c?d%41"
-    await asyncio.to_thread(made_up_run.build, tmp_path / name)
+    await asyncio.to_thread(build_run_directory, tmp_path / name)
     async with client(tmp_path) as found:
         [link] = set(re.findall(r'href="(/runs/[^"]+/nodes/observe)"', (await found.get(f"/runs/{quote(name)}")).text))
         assert (await found.get(link)).status_code == 200

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agent_roles import feature
 from cosignal.agents.schemas import Proposal
 from cosignal.rl.envs.two_switch.game import TwoSwitchGame
 from cosignal.rl.envs.two_switch.heuristic import greedy_heuristic
@@ -26,6 +25,7 @@ from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import EventTerm
 from cosignal.studies.adversary import harmful_proposals as h
 from cosignal.studies.two_switch import HAND_MADE
+from cosignal.testing import feature_evidence
 from numpy.typing import NDArray
 
 SPEC = two_switch_spec()
@@ -99,7 +99,7 @@ def _row(f: int, every: list[States], failed: list[States], solved: list[States]
     values = np.concatenate([states[..., f].ravel() for states in every])
     edge = 0.05 * (spec.high - spec.low)
     lows, highs = ([reduce(states[..., f]) for states in every] for reduce in (np.min, np.max))
-    return feature(
+    return feature_evidence(
         spec.name, spec.kind, spec.low, spec.high, mean=float(values.mean()), seen_low=float(values.min()),
         seen_high=float(values.max()), start=float(np.mean([states[0, :, f].mean() for states in every])),
         end_success=float(np.mean([s[-1, :, f].mean() for s in solved])) if solved else None,

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from agent_roles import early, evidence, stuck
 from cosignal.agents.config import LLMConfig
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
@@ -16,8 +15,10 @@ from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import Tried, build_payload
 from cosignal.agents.ranker import rank
 from cosignal.agents.schemas import Diagnosis, Proposal
+from cosignal.rl.evidence.schema import Evidence
 from cosignal.studies.adversary.harmful_proposals import origin
 from cosignal.studies.adversary.providers import KINDS_OF_ANSWERS, Style, adversary_models
+from cosignal.testing import early_evidence, stuck_evidence
 
 PLATEAU = Diagnosis.model_validate(
     {"findings": [{"failure": "plateau", "cites": ["sparse.trend"], "explanation": "Nothing rises."}]}
@@ -33,7 +34,7 @@ def models(style: Style, seed: int, calls: list[Call] | None = None) -> Models:
 
 def asked(style: Style, seed: int, raw: Json, history: tuple[Tried, ...] = ()) -> list[Proposal]:
     """At point 48, in the round that follows the history."""
-    context = build_payload(evidence(raw), history, PLATEAU)
+    context = build_payload(Evidence.model_validate(raw), history, PLATEAU)
     place = Place(48, len(history))
     return asyncio.run(propose(models(style, seed).generator, place, context, 4)).proposals
 
@@ -43,15 +44,17 @@ def tried(proposal: Proposal, round_: int) -> Tried:
 
 
 def test_the_critic_always_finds_something() -> None:
-    quiet = early()
+    quiet = early_evidence()
     quiet["stage"], quiet["sparse"]["success_rate"] = "improving", 0.6  # the rules find nothing there
-    found = asyncio.run(diagnose(models("harmful", 1).critic, Place(48), build_payload(evidence(quiet)), (), (), 0))
+    found = asyncio.run(
+        diagnose(models("harmful", 1).critic, Place(48), build_payload(Evidence.model_validate(quiet)), (), (), 0)
+    )
     assert isinstance(found, Diagnosis) and found.findings[0].failure == "plateau"
 
 
 @pytest.mark.parametrize("seed", range(len(KINDS_OF_ANSWERS)))
 def test_every_answer_of_the_harmful_one_is_harmful_and_valid(seed: int) -> None:
-    for raw in (stuck(), early()):
+    for raw in (stuck_evidence(), early_evidence()):
         found = asked("harmful", seed, raw)
         assert len(found) == 4 and {origin(proposal.title) for proposal in found} == {"harmful"}
         destructive = KINDS_OF_ANSWERS[seed] == "destructive"
@@ -60,16 +63,16 @@ def test_every_answer_of_the_harmful_one_is_harmful_and_valid(seed: int) -> None
 
 
 def test_answers_differ_from_round_to_round_and_from_seed_to_seed() -> None:
-    first = asked("harmful", 1, stuck())
-    second = asked("harmful", 1, stuck(), (tried(first[0], 0),))
-    other = asked("harmful", 6, stuck())
+    first = asked("harmful", 1, stuck_evidence())
+    second = asked("harmful", 1, stuck_evidence(), (tried(first[0], 0),))
+    other = asked("harmful", 6, stuck_evidence())
     terms = [{str(proposal.terms) + str(proposal.beta) for proposal in found} for found in (first, second, other)]
     assert terms[0] != terms[1] and terms[0] != terms[2]
     assert not terms[0] & terms[1]
 
 
 def test_the_half_harmful_one_mixes() -> None:
-    answers = [asked("half_harmful", seed, stuck()) for seed in range(8)]
+    answers = [asked("half_harmful", seed, stuck_evidence()) for seed in range(8)]
     kinds = [sorted({origin(proposal.title) for proposal in found}) for found in answers]
     assert ["harmful", "other"] in kinds and ["blend"] in kinds
     for found in answers:
@@ -81,11 +84,13 @@ def test_the_half_harmful_one_mixes() -> None:
 def test_the_ranker_puts_harm_first_and_the_ledger_names_who_answered() -> None:
     calls: list[Call] = []
     mixed = next(
-        found for seed in range(8) if origin((found := asked("half_harmful", seed, stuck()))[0].title) == "other"
+        found
+        for seed in range(8)
+        if origin((found := asked("half_harmful", seed, stuck_evidence()))[0].title) == "other"
     )
     proposals = {f"p48-r0-{i}": proposal for i, proposal in enumerate(mixed)}
     ranker = models("half_harmful", 1, calls).ranker
-    context = build_payload(evidence(stuck()), (), PLATEAU)
+    context = build_payload(Evidence.model_validate(stuck_evidence()), (), PLATEAU)
     order = asyncio.run(rank(ranker, Place(48), context, proposals)).order
     assert [origin(proposals[key].title) for key in order] == ["harmful", "harmful", "other", "other"]
     assert [call.model for call in calls] == ["adversary (half_harmful, no language model)"]
