@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from ...rl.branches.config import BranchConfig, GateConfig
-from ...rl.branches.gate import Floats, look_levels, sd_floor
+from ...rl.branches.gate import Floats, look_levels, lower_bounds, sd_floor
 
 Draw = Callable[[tuple[int, ...]], Floats]
 
