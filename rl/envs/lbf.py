@@ -119,6 +119,7 @@ class ForagingTask(Task):
             max_episode_steps=n_max + 1,  # never reached
             force_coop=coop,
         )
+        # The limit is kept by the wrapper.
         super().__init__(_Foraging(inner, "lbf", n_max))
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
@@ -187,6 +188,7 @@ class ForagingTask(Task):
 
     def _food(self) -> list[Cell]:
         """Return the cells of the items that are left, row by row."""
+        # The field holds an item's level at its cell, 0 elsewhere.
         rows, columns = self.env.inner.field.nonzero()
         return list(zip(rows.tolist(), columns.tolist(), strict=True))
 

@@ -96,6 +96,7 @@ class SparseEnv(ParallelEnv, ABC):  # type: ignore[misc]
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Start an episode. Without a seed the random stream goes on."""
+        # Upstream draws the world; what is near is read anew.
         observations, _ = self.upstream.reset(seed=seed, options=options)
         self.agents, self.clock = list(self.possible_agents), 0
         self._look()

@@ -227,6 +227,7 @@ class PistonballTask(Task):
     heuristic = PistonballHeuristic()
 
     def __init__(self, *, pistons: int = 5, n_max: int = 125) -> None:
+        # Arguments are checked by the environment.
         super().__init__(PistonballEnv(pistons, n_max))
         self.max_steps = n_max
         self.return_range = (-PENALTY * n_max, 1 - PENALTY)

@@ -156,6 +156,7 @@ class WarehouseTask(Task):
         carried = [robot.carrying_shelf for robot in inner.agents]
         # One that somebody carries cannot be lifted.
         standing = [shelf for shelf in inner.request_queue if shelf not in carried]
+        # Manhattan distances.
         to_shelves = [abs(shelf.x - me.x) + abs(shelf.y - me.y) for shelf in standing]
         return {
             "carrying": me.carrying_shelf is not None,

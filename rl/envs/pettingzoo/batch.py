@@ -131,6 +131,7 @@ class PettingZooTask:
         try:
             env = self.tasks[e].env
             observations, infos = env.reset(seed=int(self._seeds[e]))
+            # The features of the episode before are not taken over.
             for features in self._step.features:  # of an agent that is not there from the start
                 features[e] = 0
             self._show(e, observations, infos)
@@ -317,6 +318,7 @@ class PettingZooTask:
         """
         shapes = {f"obs_{g}": obs.shape for g, obs in enumerate(self._step.obs)}
         shapes |= dict.fromkeys(("seeds", "episodes", "lengths"), (self.num_envs,)) | {"base_seed": (1,)}
+        # Checked as a whole before anything changes.
         for name, shape in shapes.items():
             if "actions" not in state or name not in state or state[name].shape != shape:
                 got = state[name].shape if name in state else f"only {sorted(state)!r}"
@@ -335,6 +337,7 @@ class PettingZooTask:
                     pass  # a new instance may get through
             else:
                 self._begin(e, int(self.episodes[e]) + 1)
+        # What was observed then must be observed again, bit for bit.
         for g, obs in enumerate(self._step.obs if self.spec.deterministic else ()):
             if not np.array_equal(obs, np.asarray(state[f"obs_{g}"], dtype=np.float32), equal_nan=True):
                 raise SnapshotError(
@@ -361,6 +364,7 @@ class PettingZooTask:
                     start = end
                     counts = self._translator.event_counts(task, acted, agent, infos)
                     events += [f"{agent} {name}" for name in group.event_names() if counts.get(name, 0)]
+            # The line of a step: who did what, the state after it, events, reward.
             state = task.describe()
             line = f"step {number}: {', '.join(acts)}{f' -> {state}' if state else ''}"
             line += f" | events: {', '.join(events) or 'none'} | team reward {self._team_total(rewards):+.3f}"

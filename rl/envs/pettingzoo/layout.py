@@ -253,6 +253,7 @@ def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -
     # Played twice: what differs is not deterministic.
     first_seen, success_seen = _probe(task, layouts)
     again, _ = _probe(task, layouts)
+    # The earlier of both limits ends an episode.
     limits = [int(limit) for limit in (task.declared("max_steps"), n_max) if limit is not None]
     description = f"The cooperative environment {task.name} with {len(agents)} agents."
     spec = TaskSpec(
@@ -284,6 +285,7 @@ def _read_agent(task: Task, agent: Any) -> _Agent:
             f"feature_specs and event_specs must map every agent to a list of FeatureSpec and EventSpec, agent"
             f" {agent!r} has a bad entry ({problem}); correct it in the environment"
         ) from error
+    # Without declared features the observation itself shows them.
     specs = _observation_features(observations.bounds) if features is None else tuple(features)
     return _Agent(agent, observations, actions, specs, tuple(events), features is not None)
 

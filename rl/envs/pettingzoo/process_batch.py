@@ -54,6 +54,7 @@ class ProcessTask:
             for child in self._children:
                 child.launch()
             specs = [child.ready() for child in self._children]
+            # All processes read the same spec.
             self.spec = specs[0]
             self._step = new_step(self.spec, num_envs)
             self._pairs = state_pairs(self._step)
@@ -87,6 +88,7 @@ class ProcessTask:
             ConfigError: the environment does not give a feature that it declares.
         """
         check_actions(self.spec, self.num_envs, actions)
+        # One that was restarted has lost this step already.
         running = [child for child in self._children if not child.restarted]
         for child in running:
             for ours, chosen in zip(child.block.actions, actions, strict=True):
@@ -126,6 +128,7 @@ class ProcessTask:
         states = [arrays for _, arrays in self._ask_until_answered(self._children, {"do": "state"})]
         longest = max(state["actions"].shape[1] for state in states)
         for state in states:
+            # The processes' episodes have different lengths.
             missing = longest - state["actions"].shape[1]
             state["actions"] = np.pad(state["actions"], ((0, 0), (0, missing), (0, 0)))
         return {
@@ -225,6 +228,7 @@ class ProcessTask:
                     f" {self.spec.name!r} was once more: {error}; mend the environment, or raise task.step_timeout_s"
                     f" ({child.config.step_timeout_s:g}) if it is slow"
                 ) from error
+            # Read before the new process shares another block.
             episodes = child.block.episodes + 1
             try:
                 child.launch()

@@ -109,6 +109,7 @@ class Translator:
             for i, agent in enumerate(group.ids):
                 # Environments differ in whether they still show an agent in the step in which it leaves.
                 there = agent in acting and agent in observations
+                # Without masks nobody may be missing, and everything is allowed.
                 if self.spec.has_masks:
                     views.alive[g][e, i] = there
                     views.masks[g][e, i] = (
@@ -145,6 +146,7 @@ class Translator:
         # An agent that has just ended acts no more, so an empty mask is no fault.
         if mask.shape == (n,) and not mask.any() and agent not in task.env.agents:
             return group.first_only
+        # A mask of another shape would be broadcast without a word.
         if mask.shape != (n,):
             raise ConfigError(
                 f"an action mask must have an entry for each of {n} actions, {self.spec.name!r} gave agent {agent!r}"
@@ -195,6 +197,7 @@ class Translator:
                 f"the events of a task must be there after each step of an agent, {self.spec.name!r} gave agent"
                 f" {agent!r} no {error}; add it in the environment, or leave it out of what events() returns"
             ) from error
+        # A misspelt event would be 0 for ever.
         if not counts.keys() <= self._event_names:
             raise ConfigError(
                 f"events must be named in event_specs, {self.spec.name!r} gave agent {agent!r}"

@@ -81,6 +81,7 @@ def features(agent: int, allow_agent_overlap: bool = True) -> tuple[FeatureSpec,
         # Nobody stands on the thing itself before it is handled, so poses that cannot reach it do not count.
         reachable = [distance for distance in row[poses].tolist() if distance < UNREACHED]
         bounds[FEATURE_NAMES[k]] = (0.0, float(max(reachable)))
+    # Agents can stand at both ends of the map at once.
     xs, ys, _ = zip(*standing_poses(), strict=True)
     bounds |= {
         "dist_mate": (0 if allow_agent_overlap else 1, max(xs) - min(xs) + max(ys) - min(ys)),
