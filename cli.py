@@ -10,6 +10,7 @@ import asyncio
 import json
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -402,7 +403,7 @@ def doctor(
 
 @contextmanager
 def _errors_as_lines(split: bool = False) -> Iterator[None]:
-    """Print an error that cosignal raises on purpose as one line on stderr, and exit with its code.
+    """Print an error that cosignal raises on purpose as one line on stderr, and exit with its code; warnings likewise.
 
     Other exceptions are defects and keep their traceback.
 
@@ -412,8 +413,14 @@ def _errors_as_lines(split: bool = False) -> Iterator[None]:
     """
     from .text import one_line
 
+    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        typer.echo(f"cosignal: warning: {one_line(str(message))}", err=True)
+
     try:
-        yield
+        with warnings.catch_warnings():
+            # One line, without the place in pydantic that Python would add.
+            warnings.showwarning = show_warning  # type: ignore[assignment]
+            yield
     except CosignalError as error:
         for line in str(error).split("\n") if split else [str(error)]:
             typer.echo(f"cosignal: {one_line(line)}", err=True)

@@ -16,15 +16,16 @@ Data flow::
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..agents.llm.secrets import key_variable_names
-from ..config.run_config import RunConfig
+from ..config.run_config import RemovedKeyWarning, RunConfig
 from ..errors import ConfigError, TrainerGone
 from ..examples import example_path
 from .arithmetic import Arithmetic, arithmetic_of, check_arithmetic, check_speed, wall_times
-from .check import Check, Examination, ok, problems_from
+from .check import Check, Examination, ok, problems_from, warning
 from .connections import check_branches, check_models, check_network, check_prices, check_spans, check_tracing
 from .installation import check_device, check_installation, check_run_dir
 from .speed import steps_per_second
@@ -53,10 +54,12 @@ def examine(
     checks = list(check_installation())
     try:
         path = example_path(config_path or DEFAULT)
-        config = RunConfig.load(path, overrides)
+        with warnings.catch_warnings(record=True, action="always", category=RemovedKeyWarning) as removed_keys:
+            config = RunConfig.load(path, overrides)
     except ConfigError as error:
         return Examination([*checks, *problems_from("config", error)], {}, readable=False)
     checks.append(ok("config", f"{path} holds"))
+    checks += [warning("config", str(item.message), "the run goes on without it") for item in removed_keys]
 
     # What is around the run.
     checks += check_run_dir(config.run_dir)

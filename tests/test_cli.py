@@ -294,3 +294,11 @@ def test_ctrl_c_stops_cleanly_and_resume_finishes(tmp_path: Path) -> None:
     assert (status["state"], status["path"], status["steps_main"]) == ("done", str(path), 40_960)
     assert "resumed" in resumed.stderr
     assert "no requests" in (path / "report.html").read_text()
+
+
+def test_a_key_that_is_gone_is_one_line_of_warning(tmp_path: Path) -> None:
+    old = tmp_path / "old.yaml"
+    old.write_text("branches: {recorded_screen: true, workers: 0}\n")
+    warned, problem = runner.invoke(app, ["run", str(old)]).stderr.strip().splitlines()
+    assert warned.startswith("cosignal: warning: branches.recorded_screen: this key is gone")
+    assert "branches.workers" in problem
