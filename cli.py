@@ -419,7 +419,7 @@ def _errors_as_lines(split: bool = False) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # One line, without the place in pydantic that Python would add.
-            warnings.showwarning = show_warning  # type: ignore[assignment]
+            warnings.showwarning = show_warning
             yield
     except CosignalError as error:
         for line in str(error).split("\n") if split else [str(error)]:

@@ -296,6 +296,7 @@ def test_ctrl_c_stops_cleanly_and_resume_finishes(tmp_path: Path) -> None:
     assert "no requests" in (path / "report.html").read_text()
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_key_that_is_gone_is_one_line_of_warning(tmp_path: Path) -> None:
     old = tmp_path / "old.yaml"
     old.write_text("branches: {recorded_screen: true, workers: 0}\n")

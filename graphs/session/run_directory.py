@@ -106,6 +106,8 @@ def newest_unfinished(config: RunConfig) -> Path | None:
 
 def _config_hash(view: RunView) -> str | None:
     """Hash the run's config as this version reads it: a version with other keys has written another hash."""
+    if "config_hash" not in view.info:  # a damaged run.json
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RemovedKeyWarning)
         try:
