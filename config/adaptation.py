@@ -1,4 +1,4 @@
-"""Config of the adaptation loop."""
+"""Config of the adaptation loop, and of the spans that it sends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from ..rl.stage import Stage
 
 
 class OtelConfig(Config):
-    """OpenTelemetry spans of a run, posted to the collector that OpenTelemetry's own environment variables name. They
-    change nothing about the run, so that it may be resumed with other settings. `content`: prompts, answers and what
-    came of them are in the spans.
+    """OpenTelemetry spans of a run, posted to the collector that OpenTelemetry's own environment variables name.
+
+    They change nothing about the run, so that it may be resumed with other settings.
+
+    Attributes:
+        enabled: whether spans are sent.
+        content: whether prompts, answers and what came of them are in the spans.
     """
 
     enabled: bool = False
@@ -24,13 +28,21 @@ class AdaptationConfig(Config):
     """When the loop looks, and how much it may spend.
 
     The trainer pauses every `interval` main steps (lockstep); the loop intervenes only when a trigger fires, no earlier
-    than `patience` steps after the start or the last intervention. `rounds`: how often rejected proposals go back to
-    the Generator. `max_share`: branch steps as a share of total steps. `evidence_calls`: tool calls of the
-    Critic. `gated: false` is for ablations only: what ranks first is put in force without a branch.
+    than `patience` steps after the start or the last intervention.
 
-    `approve: human` asks before a promotion (`cosignal approve`, `Run.approve`). `max_staleness` (overlap clock): main
-    steps that the run may have moved on since the snapshot of a verdict; beyond it, or in another stage, the finalist
-    is confirmed once more from a current snapshot. `stage`: `auto`, or for ablations the stage that all are told.
+    Attributes:
+        enabled: whether there is a loop; without it a run is plain training.
+        gated: whether branches decide. Without (for ablations only) what ranks first is put in force without a branch.
+        candidates: proposals of a round.
+        rounds: rounds of an intervention at most; rejected proposals go back to the Generator for the next one.
+        max_share: branch steps as a share of total steps.
+        approve: `human` asks before a promotion (`cosignal approve`, `Run.approve`).
+        max_staleness: main steps that a run under the overlap clock may have moved on since the snapshot of a verdict;
+            beyond it, or in another stage, the finalist is confirmed once more from a current snapshot.
+        stage: `auto`, or for ablations the stage that everything follows.
+        interval: main steps between two adaptation points.
+        patience: main steps before the first intervention, and between two.
+        evidence_calls: tool calls of the Critic.
     """
 
     enabled: bool = True

@@ -1,4 +1,4 @@
-"""What an intervention costs in environment steps, and how many a run can pay. Pure arithmetic, no torch.
+"""The cost of an intervention in environment steps, and how many of them a run can pay. Pure arithmetic, no torch.
 
 Every arm (the candidates and the control) is screened for half the horizon on a few seeds; the finalists and the
 control are continued to the full horizon and judged at each number of seeds in `gate.looks`. Evaluation steps come on
@@ -15,22 +15,29 @@ from ..rl.branches.config import BranchConfig, GateConfig
 from ..rl.branches.horizon import LONG_HORIZON
 from .adaptation import AdaptationConfig
 
-# Near zero competence help shows after this many steps and not earlier, so an `auto` horizon may ask for it.
-
 
 class InterventionCost(NamedTuple):
-    """Environment steps of one round of one intervention; evaluation is not in it."""
+    """Environment steps of one round of one intervention; evaluation is not in it.
+
+    Attributes:
+        screen: of screening.
+        full: of the finalists and the control up to the full horizon.
+    """
 
     screen: int
     full: int
 
     @property
     def total(self) -> int:
+        """All of them."""
         return self.screen + self.full
 
 
 def horizon_to_plan_for(branches: BranchConfig) -> int:
-    """The longest full branch that this config can ask for, in steps."""
+    """Return the steps of the longest full branch that this config can ask for.
+
+    `auto` may ask for the long horizon: near zero competence help shows after so many steps and not earlier.
+    """
     return LONG_HORIZON if branches.horizon == "auto" else branches.horizon
 
 
@@ -43,16 +50,25 @@ def cost_of_intervention(
     finalists: int = 1,
     candidates: int | None = None,
 ) -> InterventionCost:
-    """Steps of one round with `horizon` steps a full branch, up to look number `look` (0: the first, -1: the last) of
-    the first `finalists` finalists, who are judged one after another. `candidates`: how many are branched, where that
-    is known already; else as many as the config allows.
+    """Return the steps of one round.
 
     Screening: (candidates + control) · screen_seeds · horizon/2. Full: (finalists + control) times what each of the
     look's seeds still needs: horizon/2 where the screened branch is continued, horizon on a fresh seed.
+
+    Args:
+        branches: number of screening seeds.
+        gate: seeds of each look.
+        adaptation: number of candidates.
+        horizon: steps of a full branch.
+        look: number of the last look that is paid for; 0 is the first, -1 the last.
+        finalists: how many are judged, one after another.
+        candidates: how many are branched, where that is known already; None for as many as the config allows.
     """
     half = horizon // 2
+    # every arm is screened for half the horizon
     arms = (adaptation.candidates if candidates is None else candidates) + 1
     judged = finalists + 1  # the control runs beside them
+    # screened seeds are continued, further ones begin at the fork
     continued = min(branches.screen_seeds, gate.looks[look])
     fresh = gate.looks[look] - continued
     return InterventionCost(
@@ -62,28 +78,28 @@ def cost_of_intervention(
 
 
 def branch_budget(adaptation: AdaptationConfig, steps_main: int) -> int:
-    """Branch steps that `steps_main` main steps pay for: a share s of all steps is s/(1−s) of the main steps."""
+    """Return the branch steps that main steps pay for: a share s of all steps is s/(1−s) of the main steps."""
     return int(steps_main * _per_main_step(adaptation))
 
 
 def steps_needed(adaptation: AdaptationConfig, cost: int) -> int:
-    """Main steps from which on `cost` branch steps are within `max_share`."""
+    """Return the main steps from which on `cost` branch steps are within `max_share`."""
     return math.ceil(cost / _per_main_step(adaptation))
 
 
 def _per_main_step(adaptation: AdaptationConfig) -> Fraction:
-    """Branch steps that one main step pays for; exact, so that 0.75 is 3 and not 2.999…"""
+    """Return the branch steps that one main step pays for; exact, so that 0.75 is 3 and not 2.999…"""
     share = Fraction(str(adaptation.max_share))
     return share / (1 - share)
 
 
 def affordable_interventions(adaptation: AdaptationConfig, cost: InterventionCost, steps_main: int) -> int:
-    """How many interventions of this cost the run can pay."""
+    """Return how many interventions of this cost the run can pay."""
     return branch_budget(adaptation, steps_main) // cost.total
 
 
 def explain_shortage(adaptation: AdaptationConfig, cost: InterventionCost, horizon: int, steps_main: int) -> str:
-    """The arithmetic in one line, with a remedy, for a config that affords no intervention."""
+    """Return the arithmetic in one line, with a remedy, for a config that affords no intervention."""
     budget = branch_budget(adaptation, steps_main)
     return (
         f"adaptation.max_share: must afford at least one intervention, but one costs {cost.total:_} branch steps "

@@ -93,6 +93,7 @@ def run_study(
     if name not in STUDIES:
         raise ConfigError(f"study must be one of {', '.join(NAMES)}, got {name!r}; name one of them")
     study = STUDIES[name]
+    # every option that was used, and its values
     asked: Mapping[str, Sequence[Any]] = {
         "--figure": figures,
         "--task": tasks,
@@ -102,6 +103,7 @@ def run_study(
     for option, values in asked.items():
         if values and option not in study.options:
             raise ConfigError(f"{option}: the study {name!r} has no such option, got {values[0]!r}; leave it out")
+    # functions of studies take their arguments by these names
     keywords: dict[str, Any] = {study.counts: seeds or study.seeds, "tell": tell}
     if "--arm" in study.options:
         keywords["arms"] = arms

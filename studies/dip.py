@@ -63,6 +63,7 @@ def run_dip(
     fork = _train_to(line, success, config)
     tell(f"forked at {line.steps_main:_} steps")
     curves: dict[str, list[list[float]]] = {}
+    # every arm goes on from the same state, on the same streams
     for arm, change in arms(anneal_steps).items():
         curves[arm] = [train_on(line, fork, seed, change, steps) for seed in range(1, seeds + 1)]
         tell(f"{arm}: sparse return {np.mean(_means(curves[arm])):.3f}")
@@ -122,6 +123,7 @@ def train_on(line: TrainingLine, fork: State, seed: int, change: Change, steps: 
 
     Return the sparse return of training episodes after each update in which one ended.
     """
+    # seed k gives the same streams in every arm
     line.load_state_dict(*fork)
     line.reseed(seed)
     change(line)

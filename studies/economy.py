@@ -48,6 +48,7 @@ def run_economy(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig | N
     The result is also written to `studies_out/economy/`; `run_two_switch` explains the arguments.
     """
     base = base or example_config()
+    # an arm may be several ideas, joined by `+`
     for arm in arms:
         known_arms(arm.split("+"), ARMS, ARMS)
     configs = seeded(base, seeds)
@@ -105,6 +106,7 @@ def economy_rows(arm: str, runs: Sequence[LoopRun], reused: int) -> list[Row]:
     ]
     promotions = [len(accepted(run)) for run in runs]
     solved = sum(outcome.solved for outcome in outcomes)
+    # of the rows that every study has, those with a column here
     wanted = {f"{arm}.{field}" for field in COLUMNS}
     return [
         result_row(f"{arm}.share", "branch steps as a share of total steps", n, *mean_ci(shares)) | {"reused": reused},

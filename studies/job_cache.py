@@ -72,6 +72,7 @@ def run_jobs(jobs: Sequence[Job], tell: Callable[[str], None]) -> list[Any]:
     Raises:
         Exception: whatever a job raises, after the jobs that run beside it are finished and cached.
     """
+    # equal jobs have one key, so they are run once
     missing = deque({job.key: job for job in jobs if not job.path.exists()}.values())
     if cached := len({job.key for job in jobs}) - len(missing):
         tell(f"{cached} jobs are cached, {len(missing)} are to be run")

@@ -76,6 +76,7 @@ def run_line(config: RunConfig, arm: LineArm) -> Outcome:
     spent, attempt, points = 0, 0, list[Point]()
     stalled = True
     while stalled and (attempt == 0 or spent < arm.budget):
+        # a restart is another seed, counted on
         seed = config.seed + 1000 * attempt
         line = TrainingLine(config.training().model_copy(update={"seed": seed, "signal": arm.signal}))
         stalled = _train(line, config, arm, arm.budget - spent, spent, points)

@@ -130,6 +130,7 @@ def rare_ci(hits: int, of: int) -> tuple[float, Interval]:
 
 def median_censored(values: Sequence[float | None]) -> float | None:
     """Return the median where None means "later than everything seen"; None where the median itself is censored."""
+    # censored values are larger than all others
     ordered = sorted(np.inf if v is None else v for v in values)
     median = float(np.median(ordered))
     return None if np.isinf(median) or np.isnan(median) else median

@@ -107,6 +107,7 @@ def finish_study(
         first_seed: the first of the seeds.
         options: options of the command besides those that every study has.
     """
+    # the command that gives this result again
     first = [f"--first-seed {first_seed}"] if first_seed != 1 else []
     by_arm = [f"--arm {arm}" for arm in arms]
     command = " ".join([f"cosignal study {name}", *options, f"--seeds {seeds}", *first, *by_arm, "--json"])
@@ -133,6 +134,7 @@ def markdown_table(rows: Sequence[Row], columns: Mapping[str, str] = COLUMNS, fi
         columns: field of a row's id → heading.
         first: heading of the column of arms.
     """
+    # cells by arm and field; rows without a field are statements
     by_arm: dict[str, dict[str, Row]] = {}
     statements = []
     for row in rows:

@@ -83,6 +83,7 @@ def paired_rows(arm: str, runs: Sequence[LoopRun], auto: Sequence[LoopRun]) -> l
     for name, label, more_is_better, measure in MEASURES:
         values = [measure(a.outcome) - measure(b.outcome) for a, b in zip(auto, runs, strict=True)]
         mean, interval = mean_ci(values)
+        # turned so that positive is always in favour of knowing the stage
         low, high = interval if more_is_better else (-interval[1], -interval[0])
         verdict = "worth it" if low > 0 else "harmful" if high < 0 else "worth nothing that shows"
         if len(values) == 1:

@@ -55,6 +55,7 @@ def run_two_switch(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig 
     base = base or example_config()
     wanted = known_arms(arms, ARMS)
     configs = seeded(base, seeds)
+    # restarts may take as many main steps as the loop may take of all kinds
     steps = base.trainer.steps
     line_arms = [
         plain_arm(base),
@@ -108,6 +109,7 @@ def arm_rows(arm: str, outcomes: Sequence[Outcome]) -> list[Row]:
 def steps_to_90_row(arm: str, outcomes: Sequence[Outcome], which: Literal["main", "total"]) -> Row:
     """Return the row of main or total steps to 90 % success."""
     reached = [getattr(o, f"{which}_to_90") for o in outcomes]
+    # a seed that never solves the task counts at its end
     censored = [getattr(o, f"steps_{which}") if x is None else x for o, x in zip(outcomes, reached, strict=True)]
     statement = f"{which} steps to 90 % success, unsolved seeds at their end"
     row = result_row(f"{arm}.{which}_to_90", statement, len(outcomes), *mean_ci(censored))

@@ -146,6 +146,7 @@ def train_lca(config: RunConfig, task: LcaTask, accuracy: float, aided: bool) ->
     def untrained(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
         return line.learner.act(obs, generator, masks)[0]
 
+    # moves are played before the first step, and count as steps
     if aided:
         fits, played = fit_scorers(task, arm, config.seed)
     else:

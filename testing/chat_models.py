@@ -54,6 +54,7 @@ class ScriptedChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         self.seen.append(list(messages))
+        # an IndexError that says which answer is missing
         if not self.script:
             raise IndexError(f"the script has no answer to request {len(self.seen)}; add one")
         item = self.script.pop(0)

@@ -82,6 +82,7 @@ def early_evidence() -> dict[str, Any]:
     raw |= {"steps": 98_304, "stage": "exploring"}
     raw["sparse"] |= {"return_now": 0.14, "return_best": 0.2, "trend": 0.1, "spread": 0.8}
     raw["behaviour"][0] |= {"entropy": 1.6, "no_effect_share": 0.15}
+    # what a random policy reaches less often, or less far
     changes: dict[str, dict[str, float]] = {
         "dist_nearest_open_switch": {"mean": 3.5, "reached_low_share": 0.3, "change_before_reward": -0.8},
         "dist_switch_a": {"mean": 3.0, "reached_low_share": 0.55, "change_before_reward": -0.2},

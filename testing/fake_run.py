@@ -197,6 +197,7 @@ class FakeTrainer:
         self.requests.append(request.kind)
         match request:
             case m.GetStatus():
+                # under the overlap clock time passes with every status
                 self.point += self.pace if self.clock == "overlap" and not self.finished else 0
                 return self.status()
             case m.GetEvidence():
@@ -219,6 +220,7 @@ class FakeTrainer:
 
     def rollback(self, request: m.Rollback) -> m.Reply:
         """Return to the signal before the last promotion, under a new version."""
+        # the last promotion, whatever came after it
         undone = max((i for i, change in enumerate(self.changes) if change.cause == "promotion"), default=None)
         if undone is None:
             return m.ErrorReply(error="bad_request", message="only a promotion can be undone")
@@ -261,9 +263,11 @@ class FakeTrainer:
         return Evidence.model_validate(stuck_evidence() | {"steps": self.steps, "stage": self.stage, "signal": signal})
 
     def _change(self, request: m.Promote | m.Rollback, signal: Signal, adopt: str | None, cause: m.Cause) -> m.Reply:
+        # a repeated key changes nothing, and is answered as before
         change = next((change for change in self.changes if change.key == request.key), None)
         repeated = change is not None
         if change is None:
+            # compare-and-set, as the trainer does it
             if request.base_version != self.signal.version or self.conflict:
                 return m.ErrorReply(error="version_conflict", message="another version is in force")
             change = SignalChange(request.key, self.point, signal, adopt, cause)
@@ -330,6 +334,7 @@ class FakeBranchPool:
         """Return what the job ends in, and make its end state's folder. A job that starts nowhere fails."""
         assert job.start == job.fork or (self.run_dir / job.start).is_dir(), job.start
         (self.run_dir / job.end_state).mkdir(parents=True, exist_ok=True)  # is there where a result was lost
+        # seeds differ a little, so that the gate has a spread
         final = 1.0 + (0.0 if job.arm == "control" else self.gain(job)) + 0.01 * job.seed
         half = job.horizon // 2
         return m.BranchResult(

@@ -105,6 +105,7 @@ def _write_trainer(path: Path) -> None:
 def _metric(update: int) -> tuple[int, int, str]:
     """Return a row of `metrics`: the return rises to 1 within 40 updates, and to 2.8 once the signal is promoted."""
     steps = update * UPDATE + (ADOPTED if update > POINT else 0)
+    # the success rate rises from 0 to 1 around ten updates after the promotion
     solved = 1 / (1 + math.exp(-(update - 90) / 4)) if update > POINT else 0.0
     learnt = min(1.0, update / 40)
     value = round(-0.8 + 1.8 * learnt + 1.8 * solved + 0.05 * math.sin(update), 4)
@@ -156,6 +157,7 @@ async def _write_round(store: LoopStore, number: int) -> None:
     """Write four proposals, one of which breaks a rule, the branches of the others and of the control, a decision."""
     for position, (title, reason, terms, level) in enumerate(IDEAS):
         proposal_id = f"p{POINT}-r{number}-{position}"
+        # only the first proposal of the second round helps
         wins = number == 1 and position == 0
         used = WINNER if wins else terms
         problems = ["term 'triggered': can be farmed without progress; use a potential"] if position == 2 else []
@@ -246,6 +248,7 @@ def _screened(number: int) -> list[dict[str, Any]]:
 
 
 async def _write_visits(store: LoopStore) -> None:
+    # three looks, one diagnosis with a tool call, two rounds, a promotion
     path = [("observe", 0)] * 3 + [("critic", 0), ("critic_tools", 0), ("critic", 0)]
     path += [
         (node, number) for number in (0, 1) for node in ("generator", "check", "rank_proposals", "validate", "decide")

@@ -102,6 +102,7 @@ def power(
         low, high = ordered, ordered + 25 * margin
     levels = look_levels(gate.level, gate.looks, branches.finalists, rounds)
 
+    # how returns are drawn: as recorded, or a share of them escaped
     def null(shape: tuple[int, ...]) -> Floats:
         return rng.choice(returns, shape)
 
@@ -113,6 +114,7 @@ def power(
         base = control(shape)
         accepted = np.zeros((trials, len(arms)), bool)
         for _ in range(rounds):
+            # returns at the end of the horizon, and what screening sees of them half-way
             finals = np.stack([draw(shape) + shift for draw, shift in arms], axis=1)
             early = np.stack([draw(shape) + shift for draw, shift in arms], axis=1)
             halfway = np.where(rng.random(finals.shape) < carry, finals, early)

@@ -95,6 +95,7 @@ def run_gate_trials(trials: int, arms: Sequence[str], tell: Tell, base: RunConfi
     values = run_jobs([trial_piece(trial) for trial in plan], tell)
     done = list(zip(plan, values, strict=True))
     rows = [row for arm in wanted for row in trial_rows(arm, done, base.gate.level)]
+    # what each trial came to, beside the state that it forked from
     records = []
     for trial, value in done:
         snapshot, status = trial.snapshot, trial.snapshot.status
@@ -119,6 +120,7 @@ def planned(arm: Arm, snapshots: Sequence[Snapshot]) -> list[Trial]:
         if arm == "harmful" or group.needs_help:
             at = [snapshot for snapshot in snapshots if snapshot.competence == group.competence]
             places += [(group, snapshot) for snapshot in at[: group.snapshots]]
+    # round by round over all places, not place by place
     most = max((group.trials for group, _ in places), default=0)
     return [
         Trial(group.name, snapshot, arm, number, group.exploration)
@@ -180,10 +182,12 @@ def harm_rows(done: Sequence[tuple[Trial, Value]], level: float) -> list[Row]:
     verdict = "reproduced" if interval[1] < level else "weaker" if mean <= level else "not reproduced"
     statement = f"the gate accepts harm in less than {level:g} of its rounds (Clopper-Pearson)"
     rows = [result_row("G-1", statement, n, mean, interval, verdict)]
+    # trials of a snapshot share its control, so snapshots are counted, too
     snapshots = {(trial.group, trial.snapshot.name) for trial, _ in done}
     wrong = {(trial.group, trial.snapshot.name) for trial, value in done if _accepts_harm(value)}
     statement = "share of snapshots with a false accept in any of their trials"
     rows.append(result_row("G-2", statement, len(snapshots), *rare_ci(len(wrong), len(snapshots))))
+    # proposals that are refused by `check` never reach the gate
     drafts, passed = (sum(value[key] for value in values) for key in ("drafts", "passed"))
     share = share_ci(passed, drafts)
     verdict = "reproduced" if share[0] > 0.5 else "not reproduced"

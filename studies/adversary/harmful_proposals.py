@@ -47,6 +47,7 @@ def harmful(block: Json, rng: random.Random, count: int, families: Sequence[Fami
         families: which kinds of harm.
     """
     known = {_content(block["evidence"]["signal"]), *(_content(tried["proposal"]) for tried in block["history"])}
+    # one from each family in turn, until there are enough
     by_family = [_of_family(family, block, rng) for family in families]
     proposals: list[Json] = []
     for proposal in (draft for turn in zip_longest(*by_family) for draft in turn if draft is not None):
@@ -64,6 +65,7 @@ def blends(block: Json, rng: random.Random, count: int) -> list[Json]:
     bad = [draft for draft in harmful(block, rng, 4 * count, ("flipped", "distractor")) if len(draft["terms"]) == 1]
     blended = []
     for one, other in islice(zip(good, bad, strict=False), count):
+        # the harmful term weighs as much as the heaviest of the good ones
         most = max(abs(term["weight"]) for term in one["terms"])
         extra = {**other["terms"][0], "name": "also"}
         extra["weight"] = most if extra["weight"] > 0 else -most
@@ -99,6 +101,7 @@ def _of_family(family: Family, block: Json, rng: random.Random) -> list[Json]:
     both = all(end is not None for pair in ends.values() for end in pair)
     means = {name: np.array(pair, np.float64) for name, pair in ends.items()} if both else None
     refused = [means is not None and rise_at_success(terms, means) < -ENDS_SLACK for terms in drafts]
+    # every draft at every strength; neighbours in the list differ in strength
     first = rng.randrange(len(BETAS))
     return [
         _proposal(family, terms, BETAS[(first + i) % len(BETAS)], block)

@@ -86,6 +86,7 @@ def work_snapshots(content: dict[str, Any], folder: Path) -> list[dict[str, Any]
         competence = competence_of(line, content["early"], content["late"])
         if competence is None or competence in rows:
             continue
+        # save the state, and what a trainer would report and models would see there
         name, evaluation = snapshot_name(line.update_index), evaluator.evaluate(line.learner)
         save_snapshot(line, folder / name)
         status = TrainerStatus(

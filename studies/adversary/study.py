@@ -57,6 +57,7 @@ def run_adversary(seeds: int, arms: Sequence[str], tell: Tell, base: RunConfig |
     for arm in LOOPS:
         if arm in wanted:
             rows += adversary_rows(arm, [run for run in runs if run.outcome.arm == arm], plain)
+    # what each seed did, for whoever wants to look closer
     records = [
         {
             "arm": run.outcome.arm,

@@ -1,6 +1,6 @@
 """Results of benchmarks that are kept in the repository: `cosignal bench NAME --baseline` compares with one.
 
-`studies/bench/baselines/NAME.json` holds the metrics whose last name is in `TOLERANCES`: ratios, shares and truths, which
+`baselines/NAME.json` holds the metrics whose last name is in `TOLERANCES`: ratios, shares and truths, which
 mean the same on another machine, never absolute rates. `--write-baseline` writes the file anew, so that a changed
 baseline is part of a diff.
 """

@@ -189,6 +189,7 @@ async def measure_round(pool: WorkerPool, line: TrainingLine, run_dir: Path, hor
     jobs += [job(fork, f"candidate-{k}", candidate(k), 0, horizon) for k in range(CANDIDATES)]
     one_s, one_cpu_s = await timed(pool, [job(fork, "alone", candidate(0), 1, horizon)])
     all_s, all_cpu_s = await timed(pool, jobs)
+    # half as long as the branches took is enough for the main line's rate
     end = time.perf_counter() + all_s / 2
     alone = await asyncio.to_thread(train_while, line, lambda: time.perf_counter() < end)
     running = asyncio.create_task(timed(pool, jobs))
@@ -215,6 +216,7 @@ async def timed(pool: WorkerPool, jobs: Sequence[BranchJob]) -> tuple[float, flo
 
 def repeats_main_line(line: TrainingLine, run_dir: Path, control: BranchJob) -> bool:
     """Train `line` on from the control's fork to where the control ended; return whether all arrays are equal."""
+    # the fork was the line's own state, so it need not be loaded
     arrays, saved = read_snapshot(line, run_dir / control.end_state)
     while line.update_index < saved["line"]["update_index"]:
         line.update()

@@ -64,6 +64,7 @@ def round_trip_metrics(times: dict[str, list[float]]) -> dict[str, Any]:
     for name, seconds in times.items():
         for percent in (50, 99):
             metrics[f"{name}_ms_p{percent}"] = round(1000 * float(np.percentile(seconds, percent)), 3)
+    # medians, since a single slow answer would move a mean
     ratio = np.median(times["round_trip"]) / np.median(times["echo"])
     return {**metrics, "round_trip_to_echo": round(float(ratio), 2)}
 
@@ -90,6 +91,7 @@ async def measure_round_trips(requests: int, updates: int) -> dict[str, list[flo
                 "round_trip": await repeated(client.status, requests),
                 "evidence": await repeated(client.evidence, max(1, requests // 4)),
             }
+    # the same bytes through the same client, answered by a thread that does nothing else
     with echo(status) as address:
         channel = ZmqChannel(address)
         times["echo"] = await repeated(lambda: channel.request(GetStatus()), requests)

@@ -56,6 +56,7 @@ def alternating(works: Mapping[str, Callable[[], int]], rounds: int, round_s: fl
         round_s: CPU seconds that a spell takes at least.
     """
     spells: dict[str, list[Spell]] = {name: [] for name in works}
+    # in turn, not one after another
     for _ in range(rounds):
         for name, work in works.items():
             spells[name].append(spell(work, round_s))

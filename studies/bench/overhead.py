@@ -54,6 +54,7 @@ class SlowCritic(RulesChatModel):
     ) -> ChatResult:
         await asyncio.sleep(self.delay_s)
         answer = await super()._agenerate(messages, stop, run_manager, **kwargs)
+        # what the rules want to see is asked for, what they find is dropped
         message = answer.generations[0].message
         if isinstance(message, AIMessage) and message.tool_calls:
             return answer
@@ -142,6 +143,7 @@ def bench_config(steps: int, run_dir: Path) -> RunConfig:
     The loop looks whenever it may, and its budget never keeps it from asking.
     """
     config = example_config()
+    # the least that a config may ask for: no branch is ever run
     shortest = 2 * config.trainer.envs * config.trainer.rollout
     changes = {
         "clock": "overlap", "run_dir": run_dir,

@@ -54,6 +54,7 @@ class Agent(nn.Module):
 def advantages(rewards: Tensor, values: Tensor, dones: Tensor, next_value: Tensor, next_done: Tensor) -> Tensor:
     """Return generalised advantage estimates [T, N] (Schulman et al. 2016); `dones[t]`: an episode began at step t."""
     estimates, last = torch.zeros_like(rewards), torch.zeros_like(next_value)
+    # backwards in time; nothing is bootstrapped across the end of an episode
     for t in reversed(range(len(rewards))):
         is_last = t == len(rewards) - 1
         going_on = 1.0 - (next_done if is_last else dones[t + 1])
@@ -82,9 +83,11 @@ class Samples:
 def loss(agent: Agent, batch: Samples) -> Tensor:
     """Return PPO's loss: clipped surrogate, clipped value loss and entropy bonus."""
     _, logp, entropy, value = agent.act(batch.obs, batch.actions)
+    # new over old probability of each action
     ratio = (logp - batch.logp).exp()
     advantage = (batch.advantages - batch.advantages.mean()) / (batch.advantages.std() + 1e-8)
     policy_loss = torch.max(-advantage * ratio, -advantage * torch.clamp(ratio, 1 - CLIP, 1 + CLIP)).mean()
+    # the value may leave its old estimate by no more than CLIP
     returns = batch.advantages + batch.values
     clipped = batch.values + torch.clamp(value - batch.values, -CLIP, CLIP)
     value_loss = 0.5 * torch.max((value - returns) ** 2, (clipped - returns) ** 2).mean()

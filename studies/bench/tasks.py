@@ -62,6 +62,7 @@ def bare(config: TaskConfig) -> Callable[[], int]:
     """Return work on the environment alone: BLOCK joint steps."""
     env = task_factory(config)().env
     env.reset(seed=0)
+    # drawn beforehand, so that only the environment is timed
     drawn = {agent: [env.action_space(agent).sample() for _ in range(BLOCK)] for agent in env.possible_agents}
 
     def work() -> int:

@@ -28,6 +28,7 @@ from typing import Any, get_args
 import numpy as np
 
 from ...errors import TrainerGone
+from ...rl.algorithms.config import AlgorithmName
 from ...rl.envs.config import TaskConfig
 from ...rl.envs.factory import make_task
 from ...rl.envs.grid.env import Infos
@@ -42,7 +43,7 @@ from ..report import Tell
 from .measure import Spell, alternating, bench_result, median, rate, ratios, span, wall_rate
 from .reference_loop import ReferenceLoop
 
-ALGORITHMS: tuple[str, ...] = get_args(TrainerConfig.model_fields["algorithm"].annotation)
+ALGORITHMS: tuple[str, ...] = get_args(AlgorithmName)
 SIZES = ((64, 32), (16, 128), (256, 32))  # environments, rollout; the first is the default
 REFERENCE = "reference"
 WARM_UPDATES = 3
@@ -78,6 +79,7 @@ def run_trainer(
     environment: dict[str, Any] = {}
     by_size: dict[str, dict[str, Any]] = {name: {} for name in ALGORITHMS}
     for envs, rollout in sizes:
+        # the environment alone, then the algorithms and the reference loop in turn
         alone = environment_metrics(alternating(environments(envs), rounds, round_s))
         environment[str(envs)] = alone
         tell(f"environment alone, {envs} at once: {alone}")
@@ -116,6 +118,7 @@ def learners(envs: int, rollout: int) -> Works:
         line.update()
         return line.steps_main - before
 
+    # compiled kernels and buffers are warm before anything is timed
     lines = {algorithm: TrainingLine(training_config(algorithm, envs, rollout)) for algorithm in ALGORITHMS}
     works: Works = {REFERENCE: reference.update, **{name: partial(update, line) for name, line in lines.items()}}
     for work in works.values():
@@ -193,6 +196,7 @@ def startup(times: int, tell: Tell) -> dict[str, Any]:
     for time in range(times + 1):
         for name, start in starts.items():
             cpu_s = children_cpu_s(start)
+            # the first round warms the caches
             if time:
                 seconds[name].append(cpu_s)
     metrics = startup_metrics(seconds)

@@ -139,6 +139,7 @@ def training_config(task: LcaTask, arm: LcaArm, seed: int) -> TrainingConfig:
         "lr": 1e-3, "target_every": 50, "samples_per_step": 32, "batch_size": 512, "standardise_rewards": True,
         "epsilon_steps": scale["epsilon_steps"], "learning_starts": task.steps // 100,
     }  # fmt: skip
+    # Q-learners update after fewer steps
     rollout = scale["q_rollout"] if arm.algorithm in ("qmix", "vdn") else scale["rollout"]
     hyper = dict.fromkeys(("ippo", "mappo", "liir"), ppo) | dict.fromkeys(("qmix", "vdn"), values)
     trainer = {"algorithm": arm.algorithm, "steps": task.steps, "envs": scale["envs"], "rollout": rollout}

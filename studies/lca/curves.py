@@ -84,6 +84,7 @@ def run_curves(task: LcaTask, arms: Sequence[LcaArm], seeds: Sequence[int], tell
 
 def curve_job(task: LcaTask, arm: LcaArm, seed: int) -> Job:
     """Return the job of one curve; the arm's names do not count."""
+    # equal settings are one job, whatever a figure calls the arm
     settings = {name: value for name, value in asdict(arm).items() if name not in ("name", "label", "drawn")}
     content = {"task": asdict(task), "arm": settings, "seed": seed}
 
@@ -108,6 +109,7 @@ def train_curve(task: LcaTask, arm: LcaArm, seed: int) -> Curve:
         line.update()
         if len(line.episodes) < task.window:
             continue
+        # of the last full window of training episodes
         last_returns, last_successes = (
             line.episodes.recent(name)[-task.window :].astype(float) for name in ("returns", "successes")
         )

@@ -49,6 +49,7 @@ def measure_laws(seed: int) -> tuple[float, float, float, float]:
         difference where agents swap places; the largest change where σ is shifted by 7; the largest reward for staying.
     """
     [pairs] = collect_pairs(TaskConfig(name="two_switch"), [PAIRS], seed).pairs
+    # a scorer of true votes, one of votes that say nothing, and the first with σ shifted by 7
     clean = fit_scorer(pairs, (pairs.label + 1) / 2, ScorerConfig(), seed).scorer
     unknown = fit_scorer(pairs, np.full(len(pairs), 0.5), ScorerConfig(), seed).scorer
     shifted = replace(clean, anchor=clean.anchor - 7 * clean.unit)

@@ -120,6 +120,7 @@ def play(scorers: Sequence[Scorer], rng: np.random.Generator, seed: int) -> Epis
     moves, team, solved = list[Move](), list[float](), False
     while env.agents:
         before = heuristic.state(env)
+        # some actions are random, so that useless steps are seen
         wild = rng.random(len(AGENTS)) < ERRS
         actions = {
             agent: int(rng.integers(len(ACTION_NAMES))) if wild[i] else heuristic.act(agent, before)
@@ -127,8 +128,10 @@ def play(scorers: Sequence[Scorer], rng: np.random.Generator, seed: int) -> Epis
         }
         last, (obs, reward, terminated, _, _) = obs, env.step(actions)
         after, solved = heuristic.state(env), terminated[MEDIC]
+        # the time penalty is taken out again
         team.append(reward[MEDIC] + 1 / env.max_steps)
         for agent, scorer in zip(AGENTS, scorers, strict=True):
+            # paid is the difference of the score after and before; nothing for staying
             ends = scorer.score(np.stack([last[agent], obs[agent]]))
             paid = difference(ends[0], ends[1], np.array(actions[agent] != STAY))
             label = 0 if actions[agent] == STAY else heuristic.prefers(agent, before, actions[agent], after)

@@ -51,6 +51,7 @@ def above(what: str, values: Sequence[float], bound: float, strictly: bool = Fal
 
 def below(what: str, values: Sequence[float], bound: float, strictly: bool = False) -> Part:
     """Return the part that the mean of `values` is at most `bound`, or `strictly` below it."""
+    # the same with every sign turned
     part = above(what, [-value for value in values], -bound, strictly)
     low, high = part.interval
     return Part(what, 0.0 - part.mean, (0.0 - high, 0.0 - low), part.level)

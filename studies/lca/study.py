@@ -94,6 +94,7 @@ def make_curves(
         results.append(TaskCurves(task, curves))
         rows = measure_rows(results[-1])
         tables.append(f"**Figure {figure}, {task.title}**\n\n" + markdown_table(rows, COLUMNS))
+        # arms of several tasks and figures are in one result
         for row in rows:
             row["id"] = f"{task.name}.{figure}.{row['id']}"
         measured += rows
@@ -135,6 +136,7 @@ def draw_curves(task: LcaTask, figure: int, arms: Sequence[LcaArm], curves: Curv
     for number, arm in enumerate(arms):
         values = np.stack([curve.at(steps) for curve in curves[arm.name]])
         mean, sd = values.mean(0), values.std(0)
+        # a curve begins where all seeds have a full window
         begin = max(curve.steps[0] for curve in curves[arm.name])
         seen, colour = steps >= begin, f"C{number % 10}"
         style = "-" if number < 10 else "--"

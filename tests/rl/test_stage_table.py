@@ -8,41 +8,48 @@ from typing import get_args
 
 import pytest
 from cosignal.agents.prompt_payload import term_kinds
-from cosignal.rl.stage import STAGES, Stage, StageRule
+from cosignal.rl.branches.config import BranchConfig
+from cosignal.rl.branches.horizon import horizon_steps
+from cosignal.rl.stage import STAGES, Stage
 
 DOCS = Path(__file__).parents[2] / "docs" / "failures.md"
-PURPOSES = {"repair": "something is wrong", "removal": "to take shaping away", None: "no"}
-PATIENCE = {1.0: "full", 0.5: "half"}
+# Stage → does the loop act, patience, kinds of new terms, longest decay or annealing in steps, `auto` horizon.
+EXPECTED: dict[Stage, tuple[str, str, str, int, str]] = {
+    "exploring": ("something is wrong", "full", "potential, event", 500_000, "long"),
+    "emerging": ("no", "–", "potential, event", 300_000, "short from a competence of 0.2 on, else long"),
+    "improving": ("no", "–", "potential", 100_000, "short from a competence of 0.2 on, else long"),
+    "plateaued": ("something is wrong", "full", "potential, event", 300_000, "long"),
+    "regressing": ("something is wrong", "half", "potential", 100_000, "long"),
+    "converged": ("to take shaping away", "half", "potential", 50_000, "short"),
+}
+ACTS = {"something is wrong": "repair", "to take shaping away": "removal", "no": None}
+PATIENCE = {"full": 1.0, "half": 0.5}
 
 
-def documented() -> dict[str, list[str]]:
-    """Stage → the other cells of its row in the table of what a stage decides."""
-    text = DOCS.read_text(encoding="utf-8").partition("| stage | does the loop act?")[2]
-    rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in text.splitlines() if line.startswith("| `")]
-    return {cells[0].strip("`"): cells[1:] for cells in rows}
-
-
-def told(rule: StageRule) -> list[str]:
-    horizon = {"by competence": "short from a competence of 0.2 on, else long"}.get(rule.horizon, rule.horizon)
-    patience = PATIENCE[rule.patience] if rule.purpose else "–"
-    return [PURPOSES[rule.purpose], patience, ", ".join(rule.kinds), f"{rule.decay_steps:_}".replace("_", " "), horizon]
-
-
-def test_every_stage_has_a_rule_and_the_page_says_the_same() -> None:
-    assert set(STAGES) == set(get_args(Stage))
-    assert documented() == {stage: told(rule) for stage, rule in STAGES.items()}
-
-
-def test_everybody_reads_the_table() -> None:
-    assert {stage: term_kinds(stage) for stage in STAGES} == {stage: rule.kinds for stage, rule in STAGES.items()}
-    assert {stage for stage, rule in STAGES.items() if rule.purpose == "repair"} == {
-        "exploring",
-        "plateaued",
-        "regressing",
-    }
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_what_bends_the_optimum_is_for_those_who_know_little(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", get_args(Stage))
+def test_a_stage_decides_what_the_design_says(stage: Stage) -> None:
+    acts, patience, kinds, decay_steps, horizon = EXPECTED[stage]
     rule = STAGES[stage]
-    assert ("event" in rule.kinds) == (rule.decay_steps >= 300_000)
+    assert rule.purpose == ACTS[acts]
+    assert patience == "–" or rule.patience == PATIENCE[patience]
+    assert ", ".join(rule.kinds) == kinds
+    assert rule.decay_steps == decay_steps
+    assert rule.horizon == ("by competence" if "competence" in horizon else horizon)
+
+
+@pytest.mark.parametrize("stage", get_args(Stage))
+def test_prompts_and_branches_follow_the_table(stage: Stage) -> None:
+    _, _, kinds, _, horizon = EXPECTED[stage]
+    assert ", ".join(term_kinds(stage)) == kinds
+    steps = [horizon_steps(BranchConfig(horizon="auto"), success, None, stage) for success in (0.19, 0.2)]
+    assert steps == {"short": [50_000, 50_000], "long": [200_000, 200_000]}.get(horizon, [200_000, 50_000])
+
+
+def test_the_page_shows_the_same_table() -> None:
+    text = DOCS.read_text(encoding="utf-8").partition("| stage | does the loop act?")[2].partition("\n\n")[0]
+    rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in text.splitlines() if line.startswith("| `")]
+    expected = {
+        stage: [acts, patience, kinds, f"{decay_steps:_}".replace("_", " "), horizon]
+        for stage, (acts, patience, kinds, decay_steps, horizon) in EXPECTED.items()
+    }
+    assert {cells[0].strip("`"): cells[1:] for cells in rows} == expected

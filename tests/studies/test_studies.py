@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from cosignal import RunConfig
-from cosignal.studies import job_cache as pieces
-from cosignal.studies import loop_arms as runs
+from cosignal.studies import job_cache, loop_arms
 from cosignal.studies.adversary import gate_trials, snapshots
 from cosignal.studies.adversary.gate_trials import run_gate_trials
 from cosignal.studies.adversary.study import run_adversary
@@ -24,11 +23,11 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module", autouse=True)
 def studies_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One folder for the module, so that studies share their pieces as they do for a user."""
+    """One folder for the module, so that studies share their jobs as they do for a user."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("studies")
         patch.chdir(folder)
-        patch.setattr(pieces, "PARALLEL", 0)
+        patch.setattr(job_cache, "PARALLEL", 0)
         yield folder / "studies_out"
 
 
@@ -74,7 +73,7 @@ def test_studies_share_what_they_have_in_common(monkeypatch: pytest.MonkeyPatch,
     told: list[str] = []
     loops = len(list((studies_out / "cache").glob("loop-*/*/run.json")))
     with monkeypatch.context() as cut_off:
-        cut_off.setattr(runs, "outcome_of", cut)
+        cut_off.setattr(loop_arms, "outcome_of", cut)
         with pytest.raises(RuntimeError, match="cut off"):
             run_economy(1, (), told.append, idle)
     result = run_economy(1, ("no_halving", "no_kept_control"), told.append, idle)
@@ -84,10 +83,10 @@ def test_studies_share_what_they_have_in_common(monkeypatch: pytest.MonkeyPatch,
     assert rows["no_kept_control.steps_total"]["mean"] == rows["all.steps_total"]["mean"] > 2_560
     assert rows["all.per_promotion"]["verdict"] == "none of them happened"
     assert len(list((studies_out / "cache").glob("loop-*/*/run.json"))) == loops + 1  # the run was not begun anew
-    kept = ["1 pieces are kept from before, 0 are to be run"]
-    assert run_again(run_economy, 1, ("no_halving",), idle) == kept
-    assert run_again(run_stages, 1, ("auto",), idle) == kept
-    assert run_again(run_two_switch, 1, ("loop",), idle) == kept
+    cached = ["1 jobs are cached, 0 are to be run"]
+    assert run_again(run_economy, 1, ("no_halving",), idle) == cached
+    assert run_again(run_stages, 1, ("auto",), idle) == cached
+    assert run_again(run_two_switch, 1, ("loop",), idle) == cached
 
 
 def test_gate_trials_fork_where_training_stood(monkeypatch: pytest.MonkeyPatch, studies_out: Path) -> None:
@@ -109,6 +108,6 @@ def test_gate_trials_fork_where_training_stood(monkeypatch: pytest.MonkeyPatch, 
     assert trial["candidates"][-1][1] == "Good: hand-made" and len(trial["candidates"]) == 2
     assert [path.stat().st_mtime_ns for path in controls] == times  # its control was there already
     assert run_again(run_gate_trials, 3, (), base()) == [
-        "1 pieces are kept from before, 0 are to be run",
-        "3 pieces are kept from before, 0 are to be run",
+        "1 jobs are cached, 0 are to be run",
+        "3 jobs are cached, 0 are to be run",
     ]

@@ -1,4 +1,4 @@
-"""Works of made-up pieces, in a module of their own, so that another process can import them."""
+"""Works of made-up jobs, in a module of their own, so that another process can import them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def double(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def fail_once(content: dict[str, Any], folder: Path) -> str:
-    """As a piece that is cut off: what it has written in its folder is there the next time."""
+    """As a job that is cut off: what it has written in its folder is there the next time."""
     mark = folder / "begun"
     if mark.exists():
         return f"{content['x']} went on"

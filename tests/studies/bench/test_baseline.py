@@ -11,7 +11,7 @@ from cosignal.cli import app
 from cosignal.errors import ConfigError
 from cosignal.studies.bench import NAMES
 from cosignal.studies.bench import baseline as baselines
-from cosignal.studies.bench.baseline import FOLDER, TOLERANCES, Kept, baseline_of, compare, holds, read, write
+from cosignal.studies.bench.baseline import FOLDER, TOLERANCES, BaselineMetric, baseline_of, compare, holds, read, write
 from typer.testing import CliRunner
 
 
@@ -30,7 +30,7 @@ def result(ratio: float | None = 5.0, wall_ratio: float = 4.0, identical: bool =
 def test_only_ratios_shares_and_truths_are_kept() -> None:
     kept = baseline_of(result()).metrics
     assert list(kept) == ["ippo.sizes.64x32.ratio_to_reference", "wall_ratio", "control_bit_identical"]
-    assert kept["control_bit_identical"] == Kept(value=1.0, tolerance=0.0, better="higher")
+    assert kept["control_bit_identical"] == BaselineMetric(value=1.0, tolerance=0.0, better="higher")
     assert not any(name.endswith(("_s", "_ms")) for name in TOLERANCES)
 
 
@@ -44,7 +44,7 @@ def test_only_ratios_shares_and_truths_are_kept() -> None:
 def test_a_metric_may_be_worse_by_its_tolerance_and_better_by_anything(
     better: Any, value: float, expected: bool
 ) -> None:
-    assert Kept(value=10.0, tolerance=0.25, better=better).holds(value) is expected
+    assert BaselineMetric(value=10.0, tolerance=0.25, better=better).holds(value) is expected
 
 
 def test_a_worse_and_a_missing_metric_are_told() -> None:
@@ -54,7 +54,7 @@ def test_a_worse_and_a_missing_metric_are_told() -> None:
     assert said[3] == ("ippo.sizes.64x32.ratio_to_reference: 3.74 against 5.0 (higher is better, tolerance 25%): WORSE")
     assert not holds(before, result(identical=False), said.append)
     missing = compare(result(ratio=None), before)[0]
-    assert not missing.holds and missing.told().endswith("MISSING")
+    assert not missing.holds and missing.describe().endswith("MISSING")
     del (changed := result())["metrics"]["wall_ratio"]
     assert not holds(before, changed, said.append)
 

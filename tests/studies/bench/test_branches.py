@@ -1,4 +1,4 @@
-"""The arithmetic of `bench branches`, and one tiny real run with workers."""
+"""The arithmetic of `bench branches`, and tiny real runs of it and of `bench scale` with workers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import pytest
 from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.training.checkpoint import save_snapshot
 from cosignal.rl.training.line import TrainingLine
-from cosignal.studies.bench.branches import Round, candidate, job, metrics, repeats_main_line, run_branches
+from cosignal.studies.bench.branches import (
+    Round,
+    candidate,
+    job,
+    repeats_main_line,
+    round_metrics,
+    run_branches,
+    run_scale,
+)
 from cosignal.studies.bench.measure import Spell
 from training_lines import UPDATE, small_config, trained
 
@@ -22,7 +30,7 @@ KEYS = {
 
 def test_metrics_by_hand() -> None:
     """Alone 100 steps a CPU second and 50 a wall second; beside branches 80 and 20."""
-    found = metrics([Round(2.0, 1.0, 9.0, 10.0, Spell(100, 1.0, 2.0), Spell(80, 1.0, 4.0))])
+    found = round_metrics([Round(2.0, 1.0, 9.0, 10.0, Spell(100, 1.0, 2.0), Spell(80, 1.0, 4.0))])
     assert (found["wall_ratio"], found["cpu_ratio"], found["one_branch_wall_s"]) == (4.5, 10.0, 2.0)
     assert (found["main_slowdown"], found["main_slowdown_cpu"]) == (2.5, 1.25)
     assert found["main_slowdown_range"] == [2.5, 2.5]
@@ -53,3 +61,12 @@ def test_a_tiny_run_has_all_keys() -> None:
     assert set(found["metrics"]) == KEYS
     assert found["metrics"]["control_bit_identical"] is True
     json.dumps(found)
+
+
+def test_every_round_has_its_candidates_and_the_control() -> None:
+    said: list[str] = []
+    result = run_scale(said.append, candidates=(1, 3), horizon=2_048)
+    metrics = result["metrics"]
+    assert (result["name"], metrics["1"]["branches"], metrics["3"]["branches"], len(said)) == ("scale", 2, 4, 2)
+    assert metrics["snapshot_bytes"] > 100_000
+    assert metrics["3"]["cpu_s"] > metrics["3"]["cpu_s_per_branch"] > 0

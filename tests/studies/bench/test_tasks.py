@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from cosignal.studies.bench import tasks as bench_tasks
 from cosignal.studies.bench.measure import Spell
-from cosignal.studies.bench.tasks import run_tasks, tasks, told
+from cosignal.studies.bench.tasks import run_tasks, tasks, wrapper_metrics
 
 
 def test_the_share_is_what_a_wrapped_step_takes_longer() -> None:
     """10 µs bare, 12.5 µs wrapped: a fifth of a wrapped step is the wrapper's."""
     spells = {"bare": [Spell(100_000, 1.0, 1.0)] * 3, "wrapped": [Spell(80_000, 1.0, 2.0)] * 3}
-    assert told(spells) == {
+    assert wrapper_metrics(spells) == {
         "bare_steps_per_core_s": 100_000, "wrapped_steps_per_core_s": 80_000, "wrapper_share": 0.2,
         "wrapper_share_range": [0.2, 0.2],
     }  # fmt: skip

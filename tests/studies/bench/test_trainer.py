@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import time
+from pathlib import Path
 
+import psutil
 import pytest
-from cosignal.rl.training.config import TrainerConfig
+from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.studies.bench import trainer as bench_trainer
-from cosignal.studies.bench import trainer as startup
 from cosignal.studies.bench.measure import Spell, alternating, spell
 from cosignal.studies.bench.trainer import (
     ALGORITHMS,
+    children_cpu_s,
     environment_metrics,
     learner_metrics,
     run_trainer,
+    start_python,
+    start_trainer,
     startup_metrics,
+    training_config,
+    waiting_trainer,
 )
-
-
-def test_every_algorithm_of_the_config_is_measured() -> None:
-    assert "ippo" in ALGORITHMS
-    assert all(TrainerConfig.model_validate({"algorithm": name}).algorithm == name for name in ALGORITHMS)
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -81,10 +85,39 @@ def test_a_tiny_run_has_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     json.dumps(found)
 
 
-def test_help_starts_as_a_child() -> None:
-    assert startup.children_cpu_s(startup._help) > 0
+def test_the_cpu_seconds_are_those_of_the_children_alone() -> None:
+    """A child works for 0.3 CPU seconds; what this process does besides does not count."""
+    spin = "import time\nwhile time.process_time() < {}: pass"
+
+    def start() -> None:
+        start_python("-c", spin.format(0.3))
+        while time.process_time() < end:
+            pass
+
+    end = time.process_time() + 1.0
+    alone, with_work = children_cpu_s(lambda: None), children_cpu_s(start)
+    assert alone == pytest.approx(0.0, abs=1e-9)
+    assert 0.3 <= with_work < 1.0
+
+
+def test_a_command_that_fails_is_not_measured() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        start_python("-c", "raise SystemExit(3)")
 
 
 @pytest.mark.integration
-def test_the_trainer_starts_and_ends_as_a_child() -> None:
-    assert startup.children_cpu_s(startup._trainer) > 0
+def test_a_trainer_reaches_its_first_point_and_ends(tmp_path: Path) -> None:
+    async def reach_point() -> tuple[TrainerStatus, int]:
+        config = training_config("ippo", 2, 8).model_copy(update={"pause_every_steps": 16})
+        async with waiting_trainer(config, tmp_path) as client:
+            status = await client.status()
+            return status, (await client.hello()).pid
+
+    status, pid = asyncio.run(reach_point())
+    assert (status.update, status.waiting_at, status.steps_main) == (1, 1, 16)
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.integration
+def test_the_trainer_of_the_shipped_task_starts_and_ends_as_a_child() -> None:
+    assert children_cpu_s(start_trainer) > 0.5  # importing torch alone takes longer

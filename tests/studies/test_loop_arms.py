@@ -1,0 +1,47 @@
+"""What is read out of a finished run of the loop."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from cosignal.studies.loop_arms import points_of
+from cosignal.studies.outcome import Point
+
+Json = dict[str, Any]
+
+
+class View:
+    """A run of five updates of 100 steps: the first, a kept control of two more, and two after it."""
+
+    config: ClassVar[Json] = {"trainer": {"envs": 10, "rollout": 10}}
+
+    def metrics(self) -> list[Json]:
+        def row(update: int, success: float | None, adopted: bool = False) -> Json:
+            return {
+                "update": update, "steps": 100 * update, "train_success": success, "adopted": adopted,
+                "steps_evaluation": 7, "evaluation_success": 1.0 if adopted else None,
+            }  # fmt: skip
+
+        return [row(1, 0.1), row(3, None, adopted=True), row(4, 0.8), row(5, 0.9)]
+
+    def signals(self) -> list[Json]:
+        adoption = {"adopt": "branches/a", "cause": self.cause, "applied_update": 1, "applied_steps": 100}
+        return [{"adopt": None, "cause": "start", "applied_update": 0, "applied_steps": 0}, adoption]
+
+    def branches(self) -> list[Json]:
+        curve = [[100, 0.0, 0.3], [200, 0.0, 0.6]]
+        steps = {"steps": 200, "steps_evaluation": 5}
+        return [{"point": 1, "result": {"end_state": f"branches/{name}", "curve": curve, **steps}} for name in "ab"]
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+
+
+def test_a_kept_control_counts_by_its_training_and_any_other_adopted_state_by_fresh_episodes() -> None:
+    after = 2 * 205 - 200 + 7  # both branches, what was adopted only once, and the evaluations
+    control = points_of(View("control"))  # type: ignore[arg-type]
+    within = [Point(200, 300 + after, 0.3), Point(300, 300 + after, 0.6)]
+    late = [Point(400, 400 + after, 0.8), Point(500, 500 + after, 0.9)]
+    assert control == [Point(100, 107, 0.1), *within, Point(300, 300 + after, None), *late]
+    promoted = points_of(View("promotion"))  # type: ignore[arg-type]
+    assert promoted == [Point(100, 107, 0.1), Point(300, 300 + after, None, 1.0), *late]
