@@ -1,4 +1,4 @@
-"""Which model answers for which role, and the limits of a run. Imports no provider."""
+"""The section `llm` of a run's config: which model answers for which role, and the limits. Imports no provider."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ Structured = Literal["auto", "json_schema", "function_calling", "json_mode", "pr
 
 
 def can_rank_transitions(provider: str) -> bool:
-    """Whether a provider may be asked about single agents' moves. The embedded rules are no language model and do not
-    read states in words: where they are all there is, moves are ranked by the task's heuristic or not at all."""
+    """Tell whether a provider may be asked about single agents' moves.
+
+    The embedded rules are no language model and do not read states in words: where they are all there is, moves are
+    ranked by the task's heuristic or not at all.
+    """
     return provider != "rules"
 
 
@@ -29,30 +32,38 @@ class PriceConfig(Config):
 
 
 class ModelConfig(Config):
-    """`provider: rules` is the embedded default and no language model. Any other name goes to LangChain's
+    """A model and how it is asked.
+
+    `provider: rules` is the embedded default and no language model. Any other name goes to LangChain's
     `init_chat_model`. The key is named, never written: `api_key_env` is an environment variable.
 
-    `timeout_s`: of one attempt. `deadline_s`: of the whole question, with every attempt, wait, repair and fallback;
-    each model gets an equal part of what is left, a fallback's own bounds its part, and rules are asked in any case.
-    `retries`: further attempts after a failure that may pass, for each turn. `max_output_tokens`: of one answer,
-    thinking included; a call reserves as many of the run's budget. `structured`: how the answer's schema reaches the
-    provider besides the prompt; `auto` chooses. `logprobs`: the provider is asked for the probabilities of what it
-    writes, from which the Ranker takes its votes on moves. `price`: where it is not given, the table of the package
-    genai-prices is asked, if that is installed. `fallback`: models that are asked the same question, one after the
-    other, where this one does not answer it.
+    Attributes:
+        timeout_s: of one attempt.
+        deadline_s: of the whole question, with every attempt, wait, repair and fallback. Each model gets an equal part
+            of what is left, a fallback's own bounds its part, and rules are asked in any case.
+        retries: further attempts after a failure that may pass, for each turn.
+        max_output_tokens: of one answer, thinking included; a call reserves as many of the run's budget.
+        structured: how the answer's schema reaches the provider besides the prompt; `auto` chooses.
+        logprobs: the provider is asked for the probabilities of what it writes, from which the Ranker takes its votes
+            on moves.
+        price: where it is not given, the table of the package genai-prices is asked, if that is installed.
+        fallback: models that are asked the same question, one after the other, where this one does not answer it.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)  # somebody may write a key where its name belongs
 
+    # Which model, and where.
     provider: str = "rules"
     model: str | None = None
     base_url: str | None = None
     api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     temperature: float | None = Field(default=None, ge=0, le=2)
+    # How long, how often, how much.
     timeout_s: float = Field(default=60.0, gt=0)
     deadline_s: float = Field(default=300.0, gt=0)
     retries: int = Field(default=2, ge=0, le=10)
     max_output_tokens: int = Field(default=16_000, ge=1)
+    # What is sent beside the prompt.
     structured: Structured = "auto"
     logprobs: bool = False
     price: PriceConfig | None = None
@@ -63,7 +74,7 @@ class ModelConfig(Config):
     def _holds_no_password(cls, url: str | None) -> str | None:
         if url is None:
             return url
-        # First what may hold a secret: such a value is not repeated.
+        # Parts that may hold a secret come first: such a value is not repeated.
         if "@" in url:
             raise ValueError("must hold no user or password, got one; name a variable with the key by api_key_env")
         if "?" in url or "#" in url:
@@ -76,9 +87,9 @@ class ModelConfig(Config):
     @field_validator("fallback")
     @classmethod
     def _is_one_chain(cls, chain: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
-        for position, link in enumerate(chain):
-            if link.fallback:
-                names = [further.model or further.provider for further in link.fallback]
+        for position, model in enumerate(chain):
+            if model.fallback:
+                names = [further.model or further.provider for further in model.fallback]
                 raise ValueError(f"must be one list, got {names!r} below entry {position}; put them behind it instead")
         return chain
 
@@ -89,16 +100,18 @@ class LimitsConfig(Config):
     `usd` counts calls whose price is known. `tokens_per_minute`, `requests_per_minute` and `concurrency` only delay.
     """
 
+    # Budgets.
     calls: int = Field(default=200, ge=1)
     tokens: int = Field(default=500_000, ge=1)
     usd: float = Field(default=5.0, gt=0)
+    # Pace.
     requests_per_minute: Annotated[int, Field(ge=1)] = 60
     tokens_per_minute: int | None = Field(default=None, ge=1)
     concurrency: int = Field(default=4, ge=1)
 
 
 class PromptPaths(Config):
-    """Prompt templates of the user's own, one a role; see `prompts/` for what one looks like."""
+    """Prompt templates of the user's own, one a role; `docs/prompts.md` says what one looks like."""
 
     critic: Path | None = None
     generator: Path | None = None
@@ -106,8 +119,12 @@ class PromptPaths(Config):
 
 
 class LLMConfig(Config):
-    """One model for every role, or one a role. `tracing`: prompts go to the hosted tracing service that LangSmith's
-    variables name; off, they do not, whatever the environment asks."""
+    """One model for every role, or one a role.
+
+    Attributes:
+        tracing: whether prompts go to the hosted tracing service that LangSmith's variables name. Off, they do not,
+            whatever the environment asks.
+    """
 
     default: ModelConfig = ModelConfig()
     critic: ModelConfig | None = None
@@ -118,14 +135,16 @@ class LLMConfig(Config):
     tracing: bool = False
 
     def for_role(self, role: Role) -> ModelConfig:
+        """Return the role's own model."""
         config: ModelConfig | None = getattr(self, role)
         return config or self.default
 
     def chain(self, role: Role) -> tuple[ModelConfig, ...]:
-        """The role's model, then its fallbacks."""
+        """Return the role's own model, then its fallbacks."""
         head = self.for_role(role)
         return (head, *head.fallback)
 
     def prompt_path(self, role: Role) -> Path | None:
+        """Return the file of the role's template, None for that of this package."""
         path: Path | None = getattr(self.prompts, role)
         return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
@@ -12,46 +11,53 @@ from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
 from .llm.parse import json_schema
-from .prompt_payload import evidence_keys
+from .prompt_payload import Payload, evidence_keys
 from .schemas import Diagnosis
 
 
 async def diagnose(
     model: RoleModel,
     place: Place,
-    context: dict[str, Any],
+    payload: Payload,
     conversation: Sequence[BaseMessage] = (),
     tools: Sequence[BaseTool] = (),
     calls_left: int = 0,
 ) -> Diagnosis | AIMessage:
-    """One turn of the Critic. `context` comes from `build_context`.
+    """Ask for one turn of the Critic: a diagnosis, or a message with tool calls.
 
-    `conversation`: what followed the prompt so far (the Critic's messages with tool calls, the tools' answers). Where
-    the answer is an `AIMessage` with tool calls, answer all of them (run at most `calls_left`), append both, and call
-    again with that many less in `calls_left`; at 0 no tool is offered and the answer is a diagnosis.
+    To a message with tool calls answer all of them (run at most `calls_left`), append both, and call again with that
+    many less in `calls_left`; at 0 no tool is offered and the answer is a diagnosis.
+
+    Args:
+        model: the Critic's chain of models.
+        place: the adaptation point.
+        payload: what the prompt shows, from `build_payload`.
+        conversation: what followed the prompt so far: the Critic's messages with tool calls, the tools' answers.
+        tools: evidence tools.
+        calls_left: how many tool calls may still be run.
 
     Raises:
         ModelAnswerError: see `RoleModel.ask`.
     """
-    answered = await model.ask(critic_question(model, place, context, conversation, tools, calls_left))
+    answered = await model.ask(critic_question(model, place, payload, conversation, tools, calls_left))
     return answered.message if answered.parsed is None else answered.parsed
 
 
 def critic_question(
     model: RoleModel,
     place: Place,
-    context: dict[str, Any],
+    payload: Payload,
     conversation: Sequence[BaseMessage] = (),
     tools: Sequence[BaseTool] = (),
     calls_left: int = 0,
 ) -> Question[Diagnosis]:
-    """What `diagnose` asks. Raises ModelAnswerError where the template fails on this data."""
+    """Return the question that `diagnose` asks. Raises ModelAnswerError where the template fails on this data."""
     prompt = model.prompt(
         {
-            "stage": context["evidence"]["stage"],
+            "stage": payload["evidence"]["stage"],
             "schema": json_schema(Diagnosis),
             "calls_left": calls_left,
-            "block": context,
+            "block": payload,
         }
     )
     return Question(
@@ -60,13 +66,14 @@ def critic_question(
         Diagnosis,
         conversation=tuple(conversation),
         tools=tuple(tools) if calls_left > 0 else (),
-        problems=lambda diagnosis: uncited(diagnosis, context),
+        problems=lambda diagnosis: citation_problems(diagnosis, payload),
     )
 
 
-def uncited(diagnosis: Diagnosis, context: dict[str, Any]) -> list[str]:
-    """A line for every cited key that the evidence does not have."""
-    keys = evidence_keys(context["evidence"])
+def citation_problems(diagnosis: Diagnosis, payload: Payload) -> list[str]:
+    """Return a line for every cited key that the evidence does not have."""
+    # A path below a key is fine: `features.<name>.mean` leads into the row of the feature.
+    keys = evidence_keys(payload["evidence"])
     return [
         f"finding {finding.failure.value!r} cites {cite!r}, which is no evidence key; cite keys of the evidence block"
         for finding in diagnosis.findings

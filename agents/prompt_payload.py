@@ -1,7 +1,13 @@
-"""What a prompt carries: evidence, diagnosis and history as plain data of bounded size.
+"""The payload of a prompt: evidence, diagnosis and history as plain data of bounded size.
 
-Order is the evidence's own order everywhere and never that of names, rows are left out by what they show (`telling`),
-and what the embedded rules read is cut last: so renaming features, events and agents changes nothing but names.
+    Evidence, Diagnosis, history  ->  plain data, four significant digits
+                                  ->  truncate_by_relevance: limits for the lists that grow with the task
+                                  ->  cuts, one after the other, until it fits into `max_chars`
+                                  ->  Payload, which prompts carry as one JSON block
+
+Order is the evidence's own order everywhere and never that of names. Rows are left out by what they show and then by
+position, a name stays or goes in all groups at once, and what the embedded rules read is cut last: so renaming
+features, events and agents changes nothing but names.
 """
 
 from __future__ import annotations
@@ -10,21 +16,26 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import PromptTooLong
 from ..rl.evidence.schema import Evidence
 from ..rl.signals.terms import TERM_KINDS
-from ..rl.stage import STAGES, Stage, TermKind
 from .schemas import Diagnosis, Proposal
 
-# ---------------------------------------------------------------- MERGED agents.context
-
 MAX_CHARS = 40_000  # about 12k tokens
-MAX_TRIED = 16  # entries of the history
+MAX_HISTORY = 16  # entries
+MAX_FEATURES = 64  # rows, about 20 000 characters
+MAX_EVENTS = 32  # rows
+MAX_AGENTS = 32  # of a group
+MAX_ACTIONS = 32  # of a group
+NEVER = 0.05  # share of episodes below which an end counts as not reached
+UNREACHED = 0.1  # weight of an end that is not reached, in changes of the feature's range
+
+Json = dict[str, Any]
 # The first four are the gate's. screened_out: others did better in screening. not_tried: its turn never came.
 # rolled_back: accepted, and then the return fell. declined: accepted, and a human said no. stale: accepted, but the run
 # had moved on, and a confirmation from where it was did not accept.
@@ -34,12 +45,32 @@ Verdict = Literal[
 ]  # fmt: skip
 
 
-class Tried(BaseModel):
-    """One proposal of the past and what its branches said. Returns are sparse.
+class Payload(TypedDict):
+    """The plain data of a prompt.
 
-    `gain`: mean of (candidate − control) over the seeds; of the screening branches where the gate did not judge it,
-    None where it was not run. `gain_low`, `gain_high`: its interval at the gate's level, None where it was not judged.
-    `control`: the control's mean final return. `curve`: [steps since the fork, gain].
+    Attributes:
+        evidence: an `Evidence`, numbers rounded and rows left out.
+        diagnosis: a `Diagnosis`, None for the Critic.
+        history: `TriedProposal`s, oldest first.
+        left_out: how many rows or texts of each kind were left out; missing where nothing was.
+    """
+
+    evidence: Json
+    diagnosis: Json | None
+    history: list[Json]
+    left_out: NotRequired[dict[str, int]]
+
+
+class TriedProposal(BaseModel):
+    """One proposal of the past with the outcome of its branches. Returns are sparse.
+
+    Attributes:
+        gain: mean of (candidate − control) over the seeds; of the screening branches where the gate did not judge it,
+            None where it was not run.
+        gain_low, gain_high: interval of `gain` at the gate's level, None where the gate did not judge it.
+        control: the control's mean final return.
+        curve: rows [steps since the fork, gain].
+        problems: reasons for which a check refused it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,54 +88,57 @@ class Tried(BaseModel):
     problems: list[str] = Field(default_factory=list)
 
 
-def term_kinds(stage: Stage) -> tuple[TermKind, ...]:
-    """Kinds of new terms that may be proposed at `stage`."""
-    return STAGES[stage].kinds
-
-
 def build_payload(
     evidence: Evidence,
-    history: Sequence[Tried] = (),
+    history: Sequence[TriedProposal] = (),
     diagnosis: Diagnosis | None = None,
     max_chars: int = MAX_CHARS,
-) -> dict[str, Any]:
-    """Plain data {evidence, diagnosis, history} of at most `max_chars` characters of JSON.
+) -> Payload:
+    """Return the payload of a prompt, at most `max_chars` characters of JSON.
 
-    `history`: oldest first, the running intervention's rejected proposals included; the last `MAX_TRIED` are kept. Of
-    the lists that grow with the task (features, events, agents, actions) the most telling rows are kept. Cut in this
-    order until it fits: key moments, the history's curves and problems, rows of the return curve, texts that describe
-    the task, the oldest entries of the history, the least telling features, the least telling events. Terms are never
-    cut. Where anything was cut, `left_out` says how much of what.
+    Of the lists that grow with the task (features, events, agents, actions) the most relevant rows are kept. Cut in
+    this order until it fits: key moments, the history's curves and problems, rows of the return curve, texts that
+    describe the task, the oldest entries of the history, the least relevant features, the least relevant events. Terms
+    are never cut. Where anything was cut, `left_out` counts it.
+
+    Args:
+        evidence: the run at the adaptation point.
+        history: oldest first, the running intervention's rejected proposals included; the last `MAX_HISTORY` are kept.
+        diagnosis: the Critic's answer, for the roles that come after it.
+        max_chars: limit of the payload, without the words of the prompt.
 
     Raises:
         PromptTooLong: what must stay is larger than `max_chars`.
     """
-    context: dict[str, Any] = {
+    payload: Payload = {
         "evidence": _rounded(evidence.model_dump(mode="json")),
         "diagnosis": diagnosis.model_dump(mode="json") if diagnosis else None,
-        "history": [_rounded(tried.model_dump(mode="json")) for tried in history[-MAX_TRIED:]],
+        "history": [_rounded(tried.model_dump(mode="json")) for tried in history[-MAX_HISTORY:]],
     }
-    left_out = keep_most_telling(context["evidence"], _used(context))
+    left_out = truncate_by_relevance(payload["evidence"], _names_in_use(payload))
     if left_out:
-        context["left_out"] = left_out
-    for cut in _CUTS:
-        while size(context) > max_chars and cut(context):
-            pass
-    if size(context) > max_chars:
-        raise PromptTooLong(
-            f"the evidence takes {size(context)!r} characters, a prompt at most {max_chars!r}; "
-            "give the task fewer groups, and groups, agents and terms shorter names"
-        )
-    return context
+        payload["left_out"] = left_out
+    # Only what is needed is cut, so the size is asked before each cut.
+    cuts = _cuts(payload)
+    while payload_size(payload) > max_chars:
+        kind, count = next(cuts, (None, 0))
+        if kind is None:
+            raise PromptTooLong(
+                f"the evidence takes {payload_size(payload)!r} characters, a prompt at most {max_chars!r}; "
+                "give the task fewer groups, and groups, agents and terms shorter names"
+            )
+        counts = payload.setdefault("left_out", {})
+        counts[kind] = counts.get(kind, 0) + count
+    return payload
 
 
-def size(context: dict[str, Any]) -> int:
-    """Characters of `context` as JSON, the way prompts write it."""
-    return len(json.dumps(context, ensure_ascii=False))
+def payload_size(payload: Payload) -> int:
+    """Return the characters of `payload` as JSON, the way prompts write it."""
+    return len(json.dumps(payload, ensure_ascii=False))
 
 
-def evidence_keys(evidence: dict[str, Any]) -> list[str]:
-    """The dotted keys that a finding may cite, in the order of the evidence. Deeper paths below them count too."""
+def evidence_keys(evidence: Json) -> list[str]:
+    """Return the dotted keys that a finding may cite, in the evidence's order; deeper paths below them count too."""
     keys = ["stage", "stage_reason", "steps", "signal", "key_moments"]
     keys += [f"sparse.{field}" for field in evidence["sparse"]]
     for item in evidence["behaviour"]:
@@ -115,81 +149,52 @@ def evidence_keys(evidence: dict[str, Any]) -> list[str]:
     return keys
 
 
-def _cut_moment(context: dict[str, Any]) -> bool:
-    return _drop_first(context, "key_moments", context["evidence"]["key_moments"])
-
-
-def _cut_history(context: dict[str, Any]) -> bool:
-    return _drop_first(context, "history", context["history"])
-
-
-def _cut_curves_of_history(context: dict[str, Any]) -> bool:
-    for tried in context["history"]:  # oldest first
+def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
+    """Cut `payload` in place, a little at each step and the least needed first. Yield what was cut, and how much."""
+    evidence, history = payload["evidence"], payload["history"]
+    while evidence["key_moments"]:
+        del evidence["key_moments"][0]
+        yield "key_moments", 1
+    # Oldest first, here and below.
+    for tried in history:
         if tried["curve"] or tried["problems"]:
             tried["curve"], tried["problems"] = [], []
-            return _note(context, "details_of_history", 1)
-    return False
+            yield "details_of_history", 1
+    while evidence["sparse"]["curve"]:
+        del evidence["sparse"]["curve"][0]
+        yield "curve", 1
+    task = evidence["task"]
+    # The longest text, until all are empty.
+    while task and task[longest := max(task, key=lambda key: len(json.dumps(task[key])))]:
+        task[longest] = ""
+        yield "texts_of_task", 1
+    while history:
+        del history[0]
+        yield "history", 1
+    # One name at a time, and one always stays.
+    for kind in ("features", "events"):
+        rows = evidence[kind]
+        while len(kept := most_relevant(kind, rows, len(rows) - 1, _names_in_use(payload))) < len(rows):
+            evidence[kind] = kept
+            yield kind, len(rows) - len(kept)
+            rows = kept
 
 
-def _cut_curve_row(context: dict[str, Any]) -> bool:
-    return _drop_first(context, "curve", context["evidence"]["sparse"]["curve"])
-
-
-def _cut_description(context: dict[str, Any]) -> bool:
-    task = context["evidence"]["task"]
-    longest = max(task, key=lambda key: len(json.dumps(task[key])), default=None)
-    if longest is None or not task[longest]:
-        return False
-    task[longest] = ""
-    return _note(context, "texts_of_task", 1)
-
-
-def _cut_feature(context: dict[str, Any]) -> bool:
-    return _drop_least_telling(context, "features")
-
-
-def _cut_event(context: dict[str, Any]) -> bool:
-    return _drop_least_telling(context, "events")
-
-
-def _drop_least_telling(context: dict[str, Any], kind: str) -> bool:
-    rows = context["evidence"][kind]
-    kept = most_telling(kind, rows, len(rows) - 1, _used(context))
-    if len(kept) == len(rows):
-        return False
-    context["evidence"][kind] = kept
-    return _note(context, kind, len(rows) - len(kept))
-
-
-def _used(context: dict[str, Any]) -> set[str]:
-    """What the terms in force, and those tried before, are built of: without it the roles could not go on from them."""
-    return names_in(context["evidence"]["signal"]["terms"]).union(
-        *(names_in(tried["proposal"]["terms"]) for tried in context["history"])
+def _names_in_use(payload: Payload) -> set[str]:
+    """Return the names that terms in force, and those tried before, are built of: the roles go on from them."""
+    return names_in_terms(payload["evidence"]["signal"]["terms"]).union(
+        *(names_in_terms(tried["proposal"]["terms"]) for tried in payload["history"])
     )
 
 
-def _drop_first(context: dict[str, Any], kind: str, items: list[Any]) -> bool:
-    if not items:
-        return False
-    del items[0]
-    return _note(context, kind, 1)
-
-
-def _note(context: dict[str, Any], kind: str, count: int) -> bool:
-    """Add to what `left_out` says; True, as every cut that was made."""
-    left_out = context.setdefault("left_out", {})
-    left_out[kind] = left_out.get(kind, 0) + count
-    return True
-
-
-# In this order; what the embedded rules read comes last.
-_CUTS: tuple[Callable[[dict[str, Any]], bool], ...] = (
-    _cut_moment, _cut_curves_of_history, _cut_curve_row, _cut_description, _cut_history, _cut_feature, _cut_event,
-)  # fmt: skip
+def names_in_terms(terms: Sequence[Json]) -> set[str]:
+    """Return the features and events that the terms are built of (and the functions' names, which are none)."""
+    texts = [term.get(TERM_KINDS[term["kind"]].reads_from, "") for term in terms]
+    return {name for text in texts for name in re.findall(r"[a-z]\w*", text)}
 
 
 def _rounded(value: Any) -> Any:
-    """Four significant digits: more says nothing and costs tokens. Not-a-number becomes None."""
+    """Round to four significant digits: more costs tokens and shows nothing. Not-a-number becomes None."""
     if isinstance(value, float):
         return float(f"{value:.4g}") if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -199,78 +204,76 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-# ---------------------------------------------------------------- MERGED agents.telling
-# DOC """Which rows of the evidence a prompt keeps where a task has more of them than it can carry: the most telling ones.
-# DOC
-# DOC Rows are ordered by what they show and then by position, never by name, and a name stays or goes in all groups at once:
-# DOC renaming changes nothing but names.
-# DOC """
-
-Json = dict[str, Any]
-Row = dict[str, Any]
-
-MAX_FEATURES = 64  # rows, about 20 000 characters
-MAX_EVENTS = 32  # rows
-MAX_AGENTS = 32  # of a group
-MAX_ACTIONS = 32  # of a group
-NEVER = 0.05  # share of episodes below which an end counts as not reached
-UNREACHED = 0.1  # what an end that is not reached weighs, in changes of the feature's range
+# ---------------------------------------------------------------- the most relevant rows
 
 
-def keep_most_telling(evidence: Json, used: Collection[str]) -> dict[str, int]:
+def truncate_by_relevance(evidence: Json, names_in_use: Collection[str]) -> dict[str, int]:
     """Cut the lists of `evidence` that grow with the task to their limits, in place.
 
-    `used`: names of features and events that terms are built of; these are kept first. Returns how many rows of each
-    kind were left out, kinds without any left out.
+    Args:
+        evidence: an `Evidence` as plain data.
+        names_in_use: features and events that terms are built of; these are kept first.
+
+    Returns:
+        How many rows of each kind were left out, without the kinds of which none was.
     """
     left_out = Counter[str]()
-    for kind, most in (("features", MAX_FEATURES), ("events", MAX_EVENTS)):
+    for kind, limit in (("features", MAX_FEATURES), ("events", MAX_EVENTS)):
         rows = evidence[kind]
-        evidence[kind] = most_telling(kind, rows, most, used)
+        evidence[kind] = most_relevant(kind, rows, limit, names_in_use)
         left_out[kind] += len(rows) - len(evidence[kind])
     for item in evidence["behaviour"]:
-        left_out["agents"] += len(item["events_per_agent"][MAX_AGENTS:])
-        left_out["actions"] += len(item["action_shares"][MAX_ACTIONS:])
-        _cut_behaviour(item)
+        agents, actions = item["events_per_agent"], item["action_shares"]
+        left_out["agents"] += len(agents[MAX_AGENTS:])
+        left_out["actions"] += len(actions[MAX_ACTIONS:])
+        # The agents that differ most from the group's mean, and the most frequent actions.
+        mean = sum(count or 0.0 for _, count in agents) / max(len(agents), 1)
+        distances = [abs((count or 0.0) - mean) for _, count in agents]
+        item["events_per_agent"] = _largest(agents, MAX_AGENTS, distances)
+        item["action_shares"] = _largest(actions, MAX_ACTIONS, [share or 0.0 for _, share in actions])
+    # The task's description lists the same agents and actions once more.
+    limits = {"agents": MAX_AGENTS, "actions": MAX_ACTIONS}
     groups = evidence["task"].get("groups", [])
-    evidence["task"] |= {"groups": [_short_group(group) for group in groups]} if groups else {}
+    if groups:
+        evidence["task"]["groups"] = [
+            {key: value[: limits[key]] if key in limits else value for key, value in group.items()} for group in groups
+        ]
     return {kind: count for kind, count in left_out.items() if count}
 
 
-def most_telling(kind: str, rows: Sequence[Row], most: int, used: Collection[str]) -> list[Row]:
-    """At most `most` of the `rows` of `kind` (features or events), in their own order; one name always stays."""
+def most_relevant(kind: str, rows: Sequence[Json], limit: int, names_in_use: Collection[str]) -> list[Json]:
+    """Return at most `limit` of the rows of `kind` (features or events), in their own order; one name always stays."""
+    # A name's score is the best of its groups.
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row["name"]] = max(_relevance(kind, row), best.get(row["name"], 0.0))
+    # `sorted` is stable, so that ties keep their positions.
+    names = sorted(best, key=lambda name: (name not in names_in_use, -best[name]))
     count = Counter(row["name"] for row in rows)
     kept, total = set[str](), 0
-    for name in _by_evidence(rows, _SCORES[kind], used):
+    for name in names:
         total += count[name]
-        if kept and total > most:
+        if kept and total > limit:
             break
         kept.add(name)
     return [row for row in rows if row["name"] in kept]
 
 
-def names_in(terms: Sequence[Json]) -> set[str]:
-    """Features and events that the terms are built of (and the functions' names, which are none)."""
-    texts = [term.get(TERM_KINDS[term["kind"]].reads_from, "") for term in terms]
-    return {name for text in texts for name in re.findall(r"[a-z]\w*", text)}
+def _relevance(kind: str, row: Json) -> float:
+    """Score a feature or an event.
 
-
-def _by_evidence(rows: Sequence[Row], score: Callable[[Row], float], used: Collection[str]) -> list[str]:
-    """Names, most telling first; `sorted` is stable, so that ties keep their positions."""
-    best: dict[str, float] = {}
-    for row in rows:
-        best[row["name"]] = max(score(row), best.get(row["name"], 0.0))
-    return sorted(best, key=lambda name: (name not in used, -best[name]))
-
-
-def _feature_score(row: Row) -> float:
-    """What precedes rewards, what separates successes from failures, what an episode changes (all in shares of the
-    feature's range), and ends that episodes do not reach."""
+    An event counts by how often it happens. A feature by what precedes rewards, what separates successes from failures,
+    what an episode changes (all in shares of the feature's range), and by an end that episodes do not reach.
+    """
+    if kind == "events":
+        return float(row["per_episode"] or 0.0)
+    # In shares of the range, which makes features comparable.
     low = row["low"] if row["low"] is not None else row["seen_low"]
     high = row["high"] if row["high"] is not None else row["seen_high"]
     if low is None or high is None or not low < high:
         return 0.0
     success, failure, start = row["end_success"], row["end_failure"], row["start"]
+    # Without successes the failures' end stands for the episode's.
     differences = [(row["change_before_reward"], 0.0), (success, failure)]
     differences.append((failure if success is None else success, start))
     known = sum(abs(one - other) for one, other in differences if one is not None and other is not None)
@@ -278,28 +281,7 @@ def _feature_score(row: Row) -> float:
     return float(known / (high - low)) + (UNREACHED if share is not None and share < NEVER else 0.0)
 
 
-def _event_score(row: Row) -> float:
-    """What happens most often."""
-    return float(row["per_episode"] or 0.0)
-
-
-_SCORES: dict[str, Callable[[Row], float]] = {"features": _feature_score, "events": _event_score}
-
-
-def _cut_behaviour(item: Json) -> None:
-    """The agents that differ most from the group's mean, and the most frequent actions."""
-    agents, actions = item["events_per_agent"], item["action_shares"]
-    mean = sum(count or 0.0 for _, count in agents) / max(len(agents), 1)
-    item["events_per_agent"] = _largest(agents, MAX_AGENTS, lambda pair: abs((pair[1] or 0.0) - mean))
-    item["action_shares"] = _largest(actions, MAX_ACTIONS, lambda pair: pair[1] or 0.0)
-
-
-def _largest(items: Sequence[Any], most: int, score: Callable[[Any], float]) -> list[Any]:
-    """The `most` largest, in their own order."""
-    kept = sorted(range(len(items)), key=lambda i: -score(items[i]))[:most]
-    return [items[i] for i in sorted(kept)]
-
-
-def _short_group(group: Json) -> Json:
-    limits = {"agents": MAX_AGENTS, "actions": MAX_ACTIONS}
-    return {key: value[: limits[key]] if key in limits else value for key, value in group.items()}
+def _largest(items: Sequence[Any], limit: int, scores: Sequence[float]) -> list[Any]:
+    """Return the `limit` items with the largest scores, in their own order."""
+    positions = sorted(range(len(items)), key=lambda i: -scores[i])[:limit]
+    return [items[i] for i in sorted(positions)]

@@ -1,5 +1,4 @@
-"""What a replay shows: one question as it was answered in the run, and again. Pydantic only, so that readers need no
-LangChain."""
+"""The result of a replay: one question as it was answered in the run, and again. Pydantic only: no LangChain."""
 
 from __future__ import annotations
 
@@ -23,10 +22,16 @@ class Plain(BaseModel):
 class Side(Plain):
     """One question with all its attempts: retries, the repair turn, fallbacks, turns with tool calls.
 
-    `outcome`, `provider`, `model`, `error`: of the last attempt. `answer`: the schema object as plain data, None where
-    none was given; `valid` says the same. `repairs`: turns in which a wrong answer was sent back. Tokens are sums of
-    what the provider counted, None where it never did; `cost_usd` is None where the price of any attempt is unknown.
-    `latency_s`: seconds that models took, without waits.
+    Attributes:
+        provider, model, prompt_id, prompt_hash, outcome, raw, error: of the last attempt.
+        valid: whether there is an answer of the schema.
+        answer: the schema object as plain data, None where `valid` is false.
+        attempts: how many requests there were.
+        repairs: turns in which a wrong answer was sent back.
+        tool_calls: replies that called tools.
+        input_tokens, output_tokens: sums of what the provider counted, None where it never did.
+        cost_usd: None where the price of any attempt is unknown.
+        latency_s: seconds that models took, without waits.
     """
 
     provider: str
@@ -48,8 +53,18 @@ class Side(Plain):
 
     @classmethod
     def of(cls, calls: Sequence[Call]) -> Side:
-        """Of the ledger rows of a question, oldest first; at least one."""
+        """Return the side of these ledger rows of one question, oldest first; at least one."""
         last = calls[-1]
+        # A model is asked once a turn, and once more where its answer was wrong.
+        replies: dict[tuple[str, int], int] = {}
+        for call in calls:
+            if call.outcome in REPLIES:
+                key = (turn_name(call.id), call.fallback)
+                replies[key] = replies.get(key, 0) + 1
+        # What was never charged costs nothing; what was, or was answered, must have a price.
+        is_cost_known = all(
+            call.cost_usd is not None or not (call.charged_tokens or call.outcome in REPLIES) for call in calls
+        )
         return cls(
             provider=last.provider,
             model=last.model,
@@ -61,26 +76,45 @@ class Side(Plain):
             raw=last.raw,
             error=last.error,
             attempts=len(calls),
-            repairs=_repairs(calls),
+            repairs=sum(count - 1 for count in replies.values()),
             tool_calls=sum(call.outcome == "tool_call" for call in calls),
-            input_tokens=_sum([call.input_tokens for call in calls]),
-            output_tokens=_sum([call.output_tokens for call in calls]),
-            cost_usd=_cost(calls),
+            input_tokens=_known_sum([call.input_tokens for call in calls]),
+            output_tokens=_known_sum([call.output_tokens for call in calls]),
+            cost_usd=sum(call.cost_usd or 0.0 for call in calls) if is_cost_known else None,
             latency_s=sum(call.latency_s for call in calls),
         )
 
 
+def turn_name(call_id: str) -> str:
+    """Return a call's id without its attempt: `p80-r0-critic-t1-a0` becomes `p80-r0-critic-t1`."""
+    return call_id.rpartition("-a")[0]
+
+
+def _known_sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
 class Rebuilt(Plain):
-    """Whether the recorded evidence under the recorded prompt gives the recorded messages again. `note`: why not, and
-    what that means for the comparison; empty where it does."""
+    """Whether the recorded evidence under the recorded prompt gives the recorded messages again.
+
+    Attributes:
+        same: whether it does.
+        note: why not, and what that means for the comparison; empty where it does.
+    """
 
     same: bool
     note: str = ""
 
 
 class ReplayedArm(Plain):
-    """One proposal of the new answer. `problems`: why `check` refused it; then it had no branch. `verdict`, `gain`,
-    `lower`, `upper`, `seeds`, `explanation`: as in the table `decisions`; None where the gate did not judge it."""
+    """One proposal of the new answer.
+
+    Attributes:
+        problems: why `check` refused it; it had no branch then.
+        verdict, gain, lower, upper, seeds, explanation: as in the table `decisions`; None where the gate did not judge
+            it.
+    """
 
     id: str
     title: str
@@ -95,9 +129,15 @@ class ReplayedArm(Plain):
 
 
 class Validation(Plain):
-    """What branches from the recorded snapshot said of the new proposals. `reason`: the gate's words. `horizon`:
-    environment steps of a full branch, None where none was run. `steps`, `steps_evaluation`: environment steps that
-    this replay took. `reused`: branches that the run had run already. `recorded`: the verdict in the run."""
+    """The outcome of branches from the recorded snapshot under the new proposals.
+
+    Attributes:
+        reason: the gate's explanation.
+        recorded: the verdict in the run.
+        horizon: environment steps of a full branch, None where none was run.
+        reused: branches that the run had run already.
+        steps, steps_evaluation: environment steps that this replay took.
+    """
 
     snapshot: str
     verdict: str
@@ -113,8 +153,13 @@ class Validation(Plain):
 
 
 class Replay(Plain):
-    """A recorded question that was asked again. `call`: id of its first row in `calls`. `prompt`: file of the template,
-    None for that of this package. `difference`: unified diff of the answers, empty where they are the same."""
+    """A recorded question that was asked again.
+
+    Attributes:
+        call: id of its first row in `calls`.
+        prompt: file of the template, None for that of this package.
+        difference: unified diff of the answers, empty where they are the same.
+    """
 
     kind: Literal["call"] = "call"
     call: str
@@ -131,12 +176,12 @@ class Replay(Plain):
 
     @property
     def answered(self) -> bool:
-        """Whether whoever was asked said anything; a wrong answer is one."""
+        """Whether the model replied at all; a wrong answer is a reply."""
         return self.after.outcome not in ("error", "budget")
 
     @classmethod
     def of(cls, call: Call, prompt: str | None, rebuilt: Rebuilt, before: Side, after: Side) -> Replay:
-        """Without a validation."""
+        """Return the comparison of both sides, without a validation."""
         lines = difference(before, after)
         return cls(
             call=call.id,
@@ -153,8 +198,12 @@ class Replay(Plain):
 
 
 class RoleReplay(Plain):
-    """Every question that a role was asked in a run, again. `left_out`: questions that cannot be asked again, with the
-    reason. `not_asked`: how many were left when a limit was reached."""
+    """Every question that a role was asked in a run, asked again.
+
+    Attributes:
+        left_out: questions that cannot be asked again, with the reason.
+        not_asked: how many were left when a limit was reached.
+    """
 
     kind: Literal["role"] = "role"
     role: Role
@@ -164,16 +213,21 @@ class RoleReplay(Plain):
 
     @property
     def answered(self) -> bool:
-        """Whether any of them was."""
+        """Whether any of them was answered."""
         return any(replay.answered for replay in self.replays)
 
 
-KEPT: TypeAdapter[Replay | RoleReplay] = TypeAdapter(Annotated[Replay | RoleReplay, Field(discriminator="kind")])
+# Reads the JSON of a replay that was stored.
+STORED_REPLAY: TypeAdapter[Replay | RoleReplay] = TypeAdapter(
+    Annotated[Replay | RoleReplay, Field(discriminator="kind")]
+)
 
 
 def difference(before: Side, after: Side) -> list[str]:
-    """Lines of a unified diff of two answers. A wrong answer's raw text stands for it; without any text on one side
-    there is nothing to compare."""
+    """Return the lines of a unified diff of two answers.
+
+    A wrong answer's raw text stands for it; without any text on one side there is nothing to compare.
+    """
     old, new = _lines(before), _lines(after)
     return list(difflib.unified_diff(old, new, "recorded", "replayed", lineterm="")) if old and new else []
 
@@ -185,29 +239,3 @@ def _lines(side: Side) -> list[str]:
         return json.dumps(json.loads(side.raw), indent=2, ensure_ascii=False).split("\n")
     except ValueError:  # no JSON: that may be what is wrong with it
         return side.raw.split("\n") if side.raw else []
-
-
-def _repairs(calls: Sequence[Call]) -> int:
-    """A model is asked once a turn, and once more where its answer was wrong."""
-    asked: dict[tuple[str, int], int] = {}
-    for call in calls:
-        if call.outcome in REPLIES:
-            key = (turn_name(call.id), call.fallback)
-            asked[key] = asked.get(key, 0) + 1
-    return sum(count - 1 for count in asked.values())
-
-
-def turn_name(call_id: str) -> str:
-    """`p80-r0-critic-t1-a0` → `p80-r0-critic-t1`."""
-    return call_id.rpartition("-a")[0]
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
-
-
-def _cost(calls: Sequence[Call]) -> float | None:
-    if any(call.cost_usd is None and (call.charged_tokens or call.outcome in REPLIES) for call in calls):
-        return None
-    return sum(call.cost_usd or 0.0 for call in calls)

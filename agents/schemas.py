@@ -1,4 +1,8 @@
-"""What the roles answer: the schemas that models are given and that their raw text is validated against."""
+"""Schemas of the roles' answers: models are given them, and their raw text is validated against them.
+
+The docstrings of the classes are part of every prompt: a schema shows them to the model as its descriptions. They
+speak to the model, and to change one is to change the prompts.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +33,8 @@ class Failure(StrEnum):
     INSUFFICIENT_EVIDENCE = "insufficient_evidence"
 
 
-# Failures that say: the team's reward does not tell which agent earned it. Then single agents' moves are ranked.
-OF_CREDIT = frozenset(
+# Where the team's reward does not tell which agent earned it, single agents' moves are ranked.
+CREDIT_FAILURES = frozenset(
     {
         Failure.LAZY_AGENT,
         Failure.SAME_TARGET,
@@ -42,6 +46,7 @@ OF_CREDIT = frozenset(
 
 
 class Answer(BaseModel):
+    # Without a docstring: models would be shown it.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 

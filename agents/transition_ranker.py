@@ -31,15 +31,14 @@ from .llm.parse import json_schema
 from .prompt_payload import MAX_CHARS
 from .schemas import TransitionVotes
 
-# ---------------------------------------------------------------- MERGED agents.transition_ranker
+MAX_FAILURES = 5  # failed requests, none answered so far, after which the rest is not made
 
-Asked = tuple[str, str, int]  # pair, agent, query
-HOPELESS = 5  # failed requests, none answered so far, after which the rest is not made
+QueryKey = tuple[str, str, int]  # pair, agent, query
 
 
 @dataclass(frozen=True)
 class RankItem:
-    """One move, in words from the agent's own side. `pair`: its name in recorded answers."""
+    """One move, in words from the agent's own side. `pair` is its name in recorded answers."""
 
     pair: str
     agent: str
@@ -50,8 +49,13 @@ class RankItem:
 
 @dataclass(frozen=True)
 class RankSetting:
-    """What the Ranker is told besides. `task`: the rules in words; `key_steps`: what the team was paid for in a
-    successful episode, in order; empty where none is known."""
+    """The setting of all moves.
+
+    Attributes:
+        task: the rules in words.
+        agents: names of the team's agents.
+        key_steps: what the team was paid for in a successful episode, in order; empty where none is known.
+    """
 
     task: str
     agents: Sequence[str]
@@ -60,7 +64,7 @@ class RankSetting:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Moves of one request; `number` among all of the same query."""
+    """Moves of one request; `number` counts the requests of the same query."""
 
     number: int
     query: int
@@ -75,108 +79,123 @@ async def rank_transitions(
     *,
     queries: int,
     batch: int,
-    known: Collection[Asked] = (),
+    known: Collection[QueryKey] = (),
 ) -> AsyncGenerator[list[RecordedAnswer], None]:
-    """The votes of one request after the other, as they come; requests run beside each other.
+    """Yield the votes of one request after the other, as they come; requests run beside each other.
 
-    Every move is asked about `queries` times, `batch` moves in one request, in another order each time; a move that is
-    in `items` twice is asked about once. Requests whose answers are all `known` are not made. A request that fails
-    leaves its moves without that vote.
+    Args:
+        model: the Ranker's chain of models.
+        place: the adaptation point; its `part` begins the calls' names.
+        setting: rules of the task, for the prompt.
+        items: the moves; one that is there twice is asked about once.
+        queries: how many times to ask about each move, in another order each time.
+        batch: moves in one request.
+        known: answers that are there already. Requests whose answers are all known are not made.
+
+    A request that fails leaves its moves without that vote.
 
     Raises:
-        BudgetExhausted: calls, tokens or money are used up; what was answered, and what was under way, has been given.
-        ModelAnswerError: no request was answered, and all were made or `HOPELESS` of them; it is what the last one
+        BudgetExhausted: calls, tokens or money are used up. What was answered, and what was under way, was yielded.
+        ModelAnswerError: no request was answered, and all were made or `MAX_FAILURES` of them; it is what the last one
             failed of. `ProviderError` where the model is the embedded rules.
     """
-    every, seen = _batches(_distinct(items), queries, batch), set(known)
-    ahead = deque(b for b in every if not {_key(item, b.query) for item in b.items} <= seen)
-    answered, failed, failure = len(ahead) < len(every), 0, None
+    # A request is made again where any of its answers is missing.
+    batches, known_keys = _batches(items, queries, batch), set(known)
+    ahead = deque(b for b in batches if not {(item.pair, item.agent, b.query) for item in b.items} <= known_keys)
+    is_answered, failed, failure = len(ahead) < len(batches), 0, None
     async with aclosing(_outcomes(model, place, setting, ahead)) as outcomes:
         async for outcome in outcomes:
             if not isinstance(outcome, ModelAnswerError):
-                answered = True
+                is_answered = True
                 yield outcome
                 continue
             failed += 1
+            # A budget that is used up outranks other failures, which may pass.
             if not isinstance(failure, BudgetExhausted):
                 failure = outcome
-            if isinstance(failure, BudgetExhausted) or (failed >= HOPELESS and not answered):
+            if isinstance(failure, BudgetExhausted) or (failed >= MAX_FAILURES and not is_answered):
                 ahead.clear()  # what is under way is waited for: it is paid for
-    if isinstance(failure, BudgetExhausted) or (failure and not answered):
+    if isinstance(failure, BudgetExhausted) or (failure and not is_answered):
         raise failure
+
+
+def _batches(items: Sequence[RankItem], queries: int, size: int) -> list[_Batch]:
+    """Return the requests about `items`, each move once.
+
+    The same arguments give the same batches, so that a run that was killed asks for no more than what is missing.
+    """
+    # The last one of a pair and agent, at the place of the first.
+    distinct = list({(item.pair, item.agent): item for item in items}.values())
+    batches = []
+    for query in range(queries):
+        # Seeded by the size and the query alone.
+        order = np.random.default_rng([len(distinct), query]).permutation(len(distinct))
+        parts = [order[i : i + size] for i in range(0, len(order), size)]
+        batches += [_Batch(number, query, [distinct[i] for i in part]) for number, part in enumerate(parts)]
+    return batches
 
 
 async def _outcomes(
     model: RoleModel, place: Place, setting: RankSetting, ahead: deque[_Batch]
 ) -> AsyncGenerator[list[RecordedAnswer] | ModelAnswerError, None]:
-    """Of each batch that is `ahead`. As many are asked at a time as the run's limits let through: a question's deadline
-    begins when it is put, so that hundreds put at once would end in line."""
+    """Yield the outcome of each batch that is `ahead`, in the order in which they come.
+
+    As many are asked at a time as the run's limits let through: a question's deadline begins when it is put, so that
+    hundreds put at once would run out of time in the queue.
+    """
     running: set[asyncio.Task[list[RecordedAnswer] | ModelAnswerError]] = set()
     try:
         while ahead or running:
-            while ahead and len(running) < model.door.limits.concurrency:
+            while ahead and len(running) < model.budget.limits.concurrency:
                 running.add(asyncio.create_task(_outcome(model, place, setting, ahead.popleft())))
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 yield task.result()
     finally:
+        # The consumer has stopped early: what is under way is cut off and recorded as such.
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _distinct(items: Sequence[RankItem]) -> list[RankItem]:
-    return list({(item.pair, item.agent): item for item in items}.values())
-
-
-def _key(item: RankItem, query: int) -> Asked:
-    return item.pair, item.agent, query
-
-
-def _batches(items: Sequence[RankItem], queries: int, size: int) -> list[_Batch]:
-    """The same arguments give the same batches, so that a run that was killed asks for no more than what is missing."""
-    found = []
-    for query in range(queries):
-        order = np.random.default_rng([len(items), query]).permutation(len(items))
-        parts = [order[i : i + size] for i in range(0, len(order), size)]
-        found += [_Batch(number, query, [items[i] for i in part]) for number, part in enumerate(parts)]
-    return found
-
-
 async def _outcome(
     model: RoleModel, place: Place, setting: RankSetting, batch: _Batch
 ) -> list[RecordedAnswer] | ModelAnswerError:
-    try:
-        return await _ask(model, place, setting, batch)
-    except ModelAnswerError as error:
-        return error
-
-
-async def _ask(model: RoleModel, place: Place, setting: RankSetting, batch: _Batch) -> list[RecordedAnswer]:
-    prompt = prompt_of(model, setting, batch.items)
+    """Ask about one batch. Return its votes, or why there are none."""
+    # Short names: the model has to repeat them.
     ids = [f"m{k}" for k in range(len(batch.items))]
     part = f"{place.part}-q{batch.query}-b{batch.number}-{batch.items[0].agent}"
-    question = Question(
-        Place(place.point, place.round, part),
-        prompt,
-        TransitionVotes,
-        problems=lambda votes: misvoted(votes, ids),
-        by_rules=False,
-    )
-    answered = await model.ask(question)
+    try:
+        prompt = transition_prompt(model, setting, batch.items)
+        question = Question(
+            Place(place.point, place.round, part),
+            prompt,
+            TransitionVotes,
+            problems=lambda votes: vote_problems(votes, ids),
+            by_rules=False,
+        )
+        answered = await model.ask(question)
+    except ModelAnswerError as error:
+        return error
     assert answered.parsed is not None  # no tools are offered
-    hashed = hashlib.sha256(f"{prompt.system}\n{prompt.user}".encode()).hexdigest()[:16]
+    prompt_hash = hashlib.sha256(f"{prompt.system}\n{prompt.user}".encode()).hexdigest()[:16]
     votes = soft_votes(answered.message, answered.parsed)
     name = answered.calls[-1].model
     return [
-        RecordedAnswer(pair=item.pair, agent=item.agent, query=batch.query, prompt=hashed, vote=votes[key], model=name)
+        RecordedAnswer(
+            pair=item.pair, agent=item.agent, query=batch.query, prompt=prompt_hash, vote=votes[key], model=name
+        )
         for key, item in zip(ids, batch.items, strict=True)
     ]
 
 
-def prompt_of(model: RoleModel, setting: RankSetting, items: Sequence[RankItem]) -> Rendered:
-    """Raises PromptTooLong where the texts of the moves are too long for one request, ModelAnswerError where the
-    template fails on this data."""
+def transition_prompt(model: RoleModel, setting: RankSetting, items: Sequence[RankItem]) -> Rendered:
+    """Return the prompt about `items`, which it calls m0, m1, ….
+
+    Raises:
+        PromptTooLong: the texts of the moves are too long for one request.
+        ModelAnswerError: the template fails on this data.
+    """
     length = sum(len(item.before) + len(item.action) + len(item.after) for item in items)
     if length > MAX_CHARS:
         raise PromptTooLong(
@@ -198,19 +217,18 @@ def prompt_of(model: RoleModel, setting: RankSetting, items: Sequence[RankItem])
     )
 
 
-def misvoted(votes: TransitionVotes, ids: Sequence[str]) -> list[str]:
-    """A line where the items do not name each of `ids` once."""
-    named = [item.id for item in votes.items]
-    if sorted(named) == sorted(ids):
+def vote_problems(votes: TransitionVotes, ids: Sequence[str]) -> list[str]:
+    """Return a line where the items do not name each of `ids` once."""
+    names = [item.id for item in votes.items]
+    if sorted(names) == sorted(ids):
         return []
-    return [f"items are about {named!r}; they must name each of {list(ids)!r} exactly once"]
+    return [f"items are about {names!r}; they must name each of {list(ids)!r} exactly once"]
 
 
-# ---------------------------------------------------------------- MERGED agents.soft_votes
-# DOC """Votes between 0 and 1 from a model's log-probabilities: how sure it was of each answer."""
+# ---------------------------------------------------------------- votes from log-probabilities
 
 _BLANK = r"[\s▁Ġ]"  # servers that do not decode their tokens write a blank so
-_ANSWERED = re.compile(rf'"prefer"{_BLANK}*:{_BLANK}*(\S)')
+_PREFER = re.compile(rf'"prefer"{_BLANK}*:{_BLANK}*(\S)')
 _CHOICE = re.compile(rf'(?:{_BLANK}|[":])*([01])[\s,}}\]]*')  # a whole token that says 0 or 1
 
 
@@ -227,34 +245,33 @@ _TOKENS = TypeAdapter(list[_Token])
 
 
 def soft_votes(message: AIMessage, votes: TransitionVotes) -> dict[str, float]:
-    """By id: P(1) / (P(0) + P(1)) at the token that answers, where the provider says it; else the hard vote, which is
-    0, 1, or 0.5 for null.
+    """Return the votes by id, between 0 and 1: how sure the model was of each answer.
 
-    Log-probabilities are read where OpenAI's chat completions have them, `logprobs.content[].top_logprobs`. Answers
-    are taken in order; of more than there are items the last count, since a model may think aloud before.
+    A vote is P(1) / (P(0) + P(1)) at the token that answers, where the provider gives log-probabilities; else the hard
+    vote, which is 0, 1, or 0.5 for null. They are read where OpenAI's chat completions have them,
+    `logprobs.content[].top_logprobs`. Answers are taken in order; of more than there are items the last count, since a
+    model may think aloud before.
     """
     soft = {item.id: 0.5 if item.prefer is None else float(item.prefer) for item in votes.items}
-    tokens = _tokens(message)
+    logprobs = message.response_metadata.get("logprobs")
+    try:
+        tokens = _TOKENS.validate_python(logprobs.get("content") or []) if isinstance(logprobs, dict) else []
+    except ValidationError:  # in a form of the server's own
+        return soft
+    # Characters of the text up to and with each token, so that a place in the text leads to its token.
     ends = list(accumulate(len(token.token) for token in tokens))
-    answers = list(_ANSWERED.finditer("".join(token.token for token in tokens)))
+    answers = list(_PREFER.finditer("".join(token.token for token in tokens)))
+    # Where the token says something else than the parsed answer, the parsed answer counts.
     for item, answer in zip(votes.items, answers[-len(votes.items) :], strict=False):
-        share = _share(tokens[bisect_right(ends, answer.start(1))])
-        if answer[1] == str(item.prefer) and share is not None:
-            soft[item.id] = share
+        probability = _probability_of_one(tokens[bisect_right(ends, answer.start(1))])
+        if answer[1] == str(item.prefer) and probability is not None:
+            soft[item.id] = probability
     return soft
 
 
-def _tokens(message: AIMessage) -> list[_Token]:
-    """None where there are no log-probabilities, or in a form of the server's own."""
-    found = message.response_metadata.get("logprobs")
-    try:
-        return _TOKENS.validate_python(found.get("content") or []) if isinstance(found, dict) else []
-    except ValidationError:
-        return []
-
-
-def _share(token: _Token) -> float | None:
-    """P(1) / (P(0) + P(1)); None where neither is among the likely ones, or no number is given."""
+def _probability_of_one(token: _Token) -> float | None:
+    """Return P(1) / (P(0) + P(1)); None where neither is among the likely tokens, or no number is given."""
+    # The token that was written may be missing among the likely ones; by text, so that none counts twice.
     likely = {other.token: other.logprob for other in [token, *(token.top_logprobs or [])]}
     chances = {"0": 0.0, "1": 0.0}
     for text, logprob in likely.items():

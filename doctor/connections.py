@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from ..agents.config import ROLES, LLMConfig, ModelConfig, Role
 from ..agents.llm.hosted_tracing import tracing_variables
-from ..agents.llm.ledger import unpriced
+from ..agents.llm.ledger import unpriced_roles
 from ..agents.llm.models import model_problems
 from ..config.run_config import RunConfig
 from ..errors import ConfigError
@@ -78,7 +78,7 @@ def _describe_model(model: ModelConfig) -> str:
 
 def check_prices(config: LLMConfig) -> Iterator[Check]:
     """Check that the limit in dollars can be kept; says nothing where no model costs anything."""
-    unknown = unpriced(config)
+    unknown = unpriced_roles(config)
     if unknown:
         rule = f"unknown for {', '.join(unknown)}: llm.limits.usd {config.limits.usd:g} cannot hold"
         remedy = (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ..agents.prompt_payload import build_payload
+from ..agents.prompt_payload import Payload, build_payload
 from ..agents.schemas import Diagnosis
 from ..errors import BudgetExhausted, ModelAnswerError
 from ..runs.events import Decided
@@ -30,7 +30,7 @@ async def ask(ctx: Context, answer: Awaitable[T]) -> T | ModelAnswerError:
         await ctx.write_calls()
 
 
-async def diagnosed_payload(ctx: Context, state: State) -> dict[str, Any]:
+async def diagnosed_payload(ctx: Context, state: State) -> Payload:
     """Build the payload of the prompts that follow a diagnosis."""
     diagnosis = Diagnosis.model_validate(state["diagnosis"])
     return build_payload(await evidence_at(ctx, state["point"]), await tried(ctx.store), diagnosis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..agents.prompt_payload import Tried, Verdict
+from ..agents.prompt_payload import TriedProposal, Verdict
 from ..agents.schemas import Proposal
 from ..rl.ipc.messages import TrainerStatus
 from ..rl.signals.signal import Signal
@@ -18,12 +18,12 @@ Row = dict[str, Any]
 OVERTURNED: dict[str, Verdict] = {"declined": "declined", "stale": "stale"}  # what the gate had accepted
 
 
-async def tried(store: LoopStore) -> list[Tried]:
+async def tried(store: LoopStore) -> list[TriedProposal]:
     """All proposals so far, oldest first; those without a decision yet are left out."""
     return tried_by(await store.rows("decisions"), await store.rows("proposals"))
 
 
-def tried_by(decisions: Sequence[Row], proposals: Sequence[Row]) -> list[Tried]:
+def tried_by(decisions: Sequence[Row], proposals: Sequence[Row]) -> list[TriedProposal]:
     """Those of `proposals` that `decisions` speak of; both are rows of their tables, in the tables' order."""
     undone = {row["winner"] for row in decisions if row["verdict"] == "rollback"}
     decided = {(row["point"], row["round"]): row for row in decisions if not is_of_monitor(row)}
@@ -63,9 +63,9 @@ def arms_of(decision: Row) -> list[Row]:
     return [*decision["detail"]["judgements"], *decision["detail"]["screened"]]
 
 
-def _tried(proposal: Row, decision: Row, undone: bool) -> Tried:
+def _tried(proposal: Row, decision: Row, undone: bool) -> TriedProposal:
     arm: Row = next((arm for arm in arms_of(decision) if arm["arm"] == proposal["id"]), {})
-    return Tried(
+    return TriedProposal(
         proposal_id=proposal["id"],
         point=proposal["point"],
         round=proposal["round"],

@@ -28,7 +28,7 @@ _PARTS = re.compile(r"\A\s*## system\n(.*?)\n## user\n(.*)\Z", re.DOTALL)
 
 
 class FrontMatter(BaseModel):
-    """What a template says about itself. `output_schema`: a class of `agents/schemas.py`."""
+    """The head of a template. `output_schema` names a class of `agents/schemas.py`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,32 +61,54 @@ class Rendered:
 
 
 def load_template(role: str, version: str = "v1", override: Path | None = None) -> Template:
-    """Read `<role>/<version>.md` of this package, or the file `override`.
+    """Read and check `<role>/<version>.md` of this package, or the file `override`.
 
     Raises:
         ConfigError: no such file, no front matter, missing parts, or declared variables that are not the used ones.
     """
+    # The file and its two halves: front matter and body.
     path = override or Path(__file__).parent / role / f"{version}.md"
+    name = f"prompt template {str(path)!r}"
     if not path.is_file():
-        raise ConfigError(f"prompt template {str(path)!r} does not exist; name a Markdown template of role {role!r}")
-    text = _read(path)
-    front, body = _front_matter(text, path)
+        raise ConfigError(f"{name} does not exist; name a Markdown template of role {role!r}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name} must be a UTF-8 file, got {error}; mend it") from error
+    match = _FRONT_MATTER.match(text)
+    if match is None:
+        raise ConfigError(f"{name} has no YAML front matter; start it with '---'")
+    try:
+        front = FrontMatter.model_validate(yaml.safe_load(match[1]))
+    except (yaml.YAMLError, ValueError) as error:  # a ValidationError is a ValueError
+        raise ConfigError(f"front matter of {name} is invalid: {error}; correct it") from error
     if front.role != role:
-        raise ConfigError(f"prompt template {str(path)!r} is for role {front.role!r}; give one for role {role!r}")
-    parts = _PARTS.match(body)
+        raise ConfigError(f"{name} is for role {front.role!r}; give one for role {role!r}")
+    parts = _PARTS.match(match[2])
     if parts is None:
-        raise ConfigError(f"prompt template {str(path)!r} needs the parts '## system' and then '## user'; add them")
-    template = Template(front, parts[1].strip(), parts[2].strip(), hashlib.sha256(text.encode()).hexdigest(), path)
-    _check_variables(template)
-    return template
+        raise ConfigError(f"{name} needs the parts '## system' and then '## user'; add them")
+    # The declared variables must be the used ones: a typing error would be an empty place in the prompt.
+    system, user = parts[1].strip(), parts[2].strip()
+    try:
+        for part in (system, user):
+            _ENVIRONMENT.from_string(part)  # compiling finds filters that do not exist, parsing does not
+        used = meta.find_undeclared_variables(_ENVIRONMENT.parse(system + "\n" + user))
+    except TemplateError as error:
+        raise ConfigError(f"{name} is no valid jinja2: {error}; correct it") from error
+    if used != set(front.variables):
+        raise ConfigError(
+            f"{name} declares {sorted(front.variables)!r} and uses {sorted(used)!r}; declare exactly the used variables"
+        )
+    return Template(front, system, user, hashlib.sha256(text.encode()).hexdigest(), path)
 
 
 def render(template: Template, variables: Mapping[str, Any]) -> Rendered:
-    """Fill `template`. `variables`: plain data (str, numbers, bool, None, lists, dicts), exactly the declared names.
+    """Fill `template` with plain data (str, numbers, bool, None, lists, dicts) under exactly the declared names.
 
     Raises:
         ConfigError: a missing or an undeclared variable, a value that is no plain data, or a template that fails.
     """
+    # Exactly the declared names, and nothing in them but plain data.
     declared = set(template.front.variables)
     if set(variables) != declared:
         difference = sorted(declared ^ set(variables))
@@ -102,70 +124,37 @@ def render(template: Template, variables: Mapping[str, Any]) -> Rendered:
     return Rendered(template.front.id, template.sha256, system.strip(), user.strip())
 
 
+def _require_plain(value: Any, name: str) -> None:
+    """Refuse a value that holds anything but plain data; the sandbox need not guard objects that are not there."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _require_plain(key, name)
+            _require_plain(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            _require_plain(item, name)
+    elif type(value) not in (str, int, float, bool, type(None)):
+        raise ConfigError(f"prompt variable {name!r} holds {type(value).__name__!r}; prompts take plain data only")
+
+
+# ---------------------------------------------------------------- filters
+
+
 def fenced(value: Any) -> str:
-    """Plain data as one fenced JSON block. Backticks are escaped, so that no text inside can close the fence."""
+    """Write plain data as one fenced JSON block. Backticks are escaped, so that no text inside can close the fence."""
     return "```json\n" + inline(value).replace("`", "\\u0060") + "\n```"
 
 
 def quoted(text: str) -> str:
-    """A text as one fenced block, as it is but for backticks, so that it cannot close the fence."""
+    """Write a text as one fenced block, as it is but for backticks, so that it cannot close the fence."""
     return "```text\n" + text.replace("`", "'") + "\n```"
 
 
 def inline(value: Any) -> str:
-    """Plain data as JSON on one line."""
+    """Write plain data as JSON on one line."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(fenced=fenced, inline=inline, quoted=quoted)
-    environment.globals.clear()  # `range` and friends: templates get the declared variables and nothing else
-    return environment
-
-
-_ENVIRONMENT = _environment()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompt template {str(path)!r} must be a UTF-8 file, got {error}; mend it") from error
-
-
-def _front_matter(text: str, path: Path) -> tuple[FrontMatter, str]:
-    match = _FRONT_MATTER.match(text)
-    if match is None:
-        raise ConfigError(f"prompt template {str(path)!r} has no YAML front matter; start it with '---'")
-    try:
-        return FrontMatter.model_validate(yaml.safe_load(match[1])), match[2]
-    except (yaml.YAMLError, ValueError) as error:  # a ValidationError is a ValueError
-        raise ConfigError(f"front matter of prompt template {str(path)!r} is invalid: {error}; correct it") from error
-
-
-def _check_variables(template: Template) -> None:
-    try:
-        for part in (template.system, template.user):
-            _ENVIRONMENT.from_string(part)  # compiles: knows of filters that do not exist
-        used = meta.find_undeclared_variables(_ENVIRONMENT.parse(template.system + "\n" + template.user))
-    except TemplateError as error:
-        raise ConfigError(f"prompt template {str(template.path)!r} is no valid jinja2: {error}; correct it") from error
-    if used != set(template.front.variables):
-        raise ConfigError(
-            f"prompt template {str(template.path)!r} declares {sorted(template.front.variables)!r} "
-            f"and uses {sorted(used)!r}; "
-            "declare exactly the used variables"
-        )
-
-
-def _require_plain(value: Any, where: str) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _require_plain(key, where)
-            _require_plain(item, where)
-    elif isinstance(value, list):
-        for item in value:
-            _require_plain(item, where)
-    elif type(value) not in (str, int, float, bool, type(None)):
-        raise ConfigError(f"prompt variable {where!r} holds {type(value).__name__!r}; prompts take plain data only")
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_ENVIRONMENT.filters.update(fenced=fenced, inline=inline, quoted=quoted)
+_ENVIRONMENT.globals.clear()  # `range` and friends: templates get the declared variables and nothing else

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from ..agents.replay_results import KEPT, Replay, RoleReplay, Side, Validation
+from ..agents.replay_results import STORED_REPLAY, Replay, RoleReplay, Side, Validation
 from ..errors import ReplayError
 from ..files import write_whole
 from ..text import one_line
@@ -58,7 +58,7 @@ def read_replay(path: Path) -> Replay | RoleReplay:
         ReplayError: the file is no replay.
     """
     try:
-        return KEPT.validate_json(path.read_text(encoding="utf-8"))
+        return STORED_REPLAY.validate_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ReplayError(f"{str(path)!r} is no replay of this version ({error}); remove it") from None
 

@@ -1,4 +1,7 @@
-"""One row a model call: what was asked, what came back, what it cost. Pydantic only, so readers need no LangChain."""
+"""One row a model call: what was asked, what came back, what it cost. Pydantic only, so readers need no LangChain.
+
+A call is priced by the config, else by the offline table of the package genai-prices, else unknown (None).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..config import ROLES, LLMConfig, ModelConfig, Role, Structured
 
-# ---------------------------------------------------------------- MERGED agents.ledger
+MILLION = 1_000_000
 
+# error: no answer came. budget: the call was not made, since a limit of the run is reached.
 Outcome = Literal["ok", "repaired", "tool_call", "invalid", "error", "budget"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a call is made. `point`: update index of the adaptation point. `round`: the Generator's round. `part`: of
-    what one node asks in many calls, ends the call's name."""
+    """The place of a call in the run.
+
+    Attributes:
+        point: update index of the adaptation point.
+        round: the Generator's round.
+        part: ends the call's name where one node asks in many calls.
+    """
 
     point: int
     round: int = 0
@@ -28,12 +37,23 @@ class Place:
 class Call(BaseModel):
     """A row of the table `calls`, one an attempt: retries, the repair turn and fallbacks have their own.
 
-    `id` is made of place, role, turn and attempt, so a node that runs again writes the same row. `fallback`: place in
-    the role's chain, 0 for its own model; `provider` and `model` are those of that place, `model` as the server names
-    it. `structured`: how the schema was sent. Tokens are None where the provider does not say; `charged_tokens` is what
-    the run's budget was charged, an estimate of four characters a token in that case. `cost_usd` is that of the charged
-    tokens, None where no price is known or nothing was charged (never 0 but for the embedded rules). `error_class`: the
-    name of the exception behind `error`. `started` is Unix time in seconds. Long texts are cut; none holds a key.
+    Long texts are cut; none holds a key.
+
+    Attributes:
+        id: made of place, role, turn and attempt, so that a node that runs again writes the same row.
+        raw: the text of the answer.
+        parsed: the schema object, None where there is none.
+        provider, model: those of `fallback`; `model` as the server names it.
+        input_tokens, output_tokens: None where the provider does not say.
+        latency_s: seconds that the model took, without waits.
+        started: Unix time in seconds.
+        fallback: place in the role's chain, 0 for its own model.
+        structured: how the schema was sent.
+        charged_tokens: what the run's budget was charged, an estimate of four characters a token where the provider
+            does not count.
+        cost_usd: US dollars of the charged tokens, None where no price is known or nothing was charged (never 0 but
+            for the embedded rules).
+        error_class: name of the exception behind `error`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,51 +83,39 @@ class Call(BaseModel):
     error_class: str | None = None
 
 
-# ---------------------------------------------------------------- MERGED agents.prices
-# DOC """What a call costs: the config's price, else the offline table of the package genai-prices, else unknown (None)."""
-
-MILLION = 1_000_000
-
-
 def cost_usd(config: ModelConfig, model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """US dollars of one call, None where no price is known (which is not 0). The embedded rules cost nothing.
+    """Return the US dollars of one call, None where no price is known (which is not 0). The rules cost nothing.
 
-    `model`: the one that answered, which may be a dated name of the one that was asked for.
+    Args:
+        config: the model that was asked.
+        model: the one that answered, which may be a dated name of it.
+        input_tokens, output_tokens: of the call.
     """
     if config.provider == "rules":
         return 0.0
+    # The user's own price comes first.
     if config.price is not None:
         return (config.price.input * input_tokens + config.price.output * output_tokens) / MILLION
+    try:
+        table: Any = import_module("genai_prices")  # the extra `prices`
+    except ImportError:
+        return None
+    # By address where one is given: what another server asks for a model of that name is not known.
+    by = {"provider_api_url": config.base_url} if config.base_url else {"provider_id": config.provider}
+    usage = table.Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+    # The name that answered, then the one that was asked for.
     for name in dict.fromkeys((model, config.model)):
-        found = _of_table(config, name, input_tokens, output_tokens) if name else None
-        if found is not None:
-            return found
+        if not name:
+            continue
+        try:
+            return float(table.calc_price(usage, name, **by).total_price)
+        except LookupError:
+            continue
     return None
 
 
-def unpriced(config: LLMConfig) -> list[Role]:
-    """Roles with a model of unknown price in their chain: `llm.limits.usd` does not see its calls."""
+def unpriced_roles(config: LLMConfig) -> list[Role]:
+    """Return the roles with a model of unknown price in their chain: `llm.limits.usd` does not see its calls."""
     return [
-        role for role in ROLES if any(cost_usd(link, link.model or "", 1, 1) is None for link in config.chain(role))
+        role for role in ROLES if any(cost_usd(model, model.model or "", 1, 1) is None for model in config.chain(role))
     ]
-
-
-def _of_table(config: ModelConfig, model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """By address where one is given: what another server asks for a model of that name is not known."""
-    table = _table()
-    if table is None:
-        return None
-    by = {"provider_api_url": config.base_url} if config.base_url else {"provider_id": config.provider}
-    try:
-        usage = table.Usage(input_tokens=input_tokens, output_tokens=output_tokens)
-        return float(table.calc_price(usage, model, **by).total_price)
-    except LookupError:
-        return None
-
-
-def _table() -> Any:
-    """The package genai-prices (the extra `prices`), None where it is not installed."""
-    try:
-        return import_module("genai_prices")
-    except ImportError:
-        return None

@@ -1,6 +1,11 @@
-"""One question on its way through a chain of models: attempts, waits, the repair turn, fallbacks, a deadline over all.
+"""One question to a chain of models: attempts, waits, the repair turn, fallbacks, a deadline over all.
 
-Every await is bounded by the deadline: the way through the door, the request, the wait before a retry.
+    RoleModel.ask -> ModelCall.run       the fallback chain, each model with its part of the time, and the repair turn
+                  -> ModelCall._reply    retries, and simpler requests where a server refuses one
+                  -> ModelCall._attempt  one request with a slot of the budget and a row of the ledger
+                  -> Endpoint.request    LangChain
+
+Every await is bounded by the deadline: setting a model up, the wait for a slot, the request, the wait before a retry.
 """
 
 from __future__ import annotations
@@ -9,8 +14,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypeVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
@@ -18,31 +23,32 @@ from pydantic import BaseModel
 
 from ...errors import BudgetExhausted, InvalidAnswer, ModelAnswerError, ProviderError
 from ...prompts import Rendered
+from ...text import cut
 from ..config import Role, Structured
-from .endpoint import Endpoint, Reply, RequestMode, asks_for_tools
+from .endpoint import Charge, Endpoint, Reply, RequestMode, asks_for_tools
 from .ledger import Call, Outcome, Place
-from .parse import MAX_ECHO, clean, cut, parse, repair_text, unreadable, usable
+from .parse import MAX_ECHO, MAX_RAW, encodable, explain_empty_reply, normalize_tool_calls, parse, repair_text
 from .rate_limits import CallBudget, Reservation, Spend
-from .retry import AttemptFailed, Failure, retrying
+from .retry import AttemptFailed, ProviderFailure, retry_policy
 
 T = TypeVar("T", bound=BaseModel)
+Record = Callable[[Call], None]
 
-
-@dataclass(frozen=True)
-class Answered(Generic[T]):
-    """`parsed` is None exactly when `message` carries tool calls. `calls`: the ledger rows of all attempts."""
-
-    parsed: T | None
-    message: AIMessage
-    calls: tuple[Call, ...]
+RULES_S = 60.0  # bounds the rules, which take milliseconds and are asked also where the deadline is over
 
 
 @dataclass(frozen=True)
 class Question(Generic[T]):
-    """What is asked. `conversation` follows the prompt: the model's tool calls and the tools' answers so far.
+    """A question to a role.
 
-    `problems`: semantic checks on a parsed answer; each returned line is shown to the model in the repair turn.
-    `by_rules`: whether the embedded rules can answer it; where they cannot, they are left out of the chain.
+    Attributes:
+        place: where in the run it is asked.
+        prompt: system and user message.
+        schema: what the answer must be.
+        conversation: what follows the prompt: the model's tool calls and the tools' answers so far.
+        tools: tools that the model may call instead of answering.
+        problems: semantic checks of a parsed answer; each line it returns is shown to the model in the repair turn.
+        by_rules: whether the embedded rules can answer it; where they cannot, they are left out of the chain.
     """
 
     place: Place
@@ -61,169 +67,190 @@ class Question(Generic[T]):
         return [SystemMessage(self.prompt.system), HumanMessage(self.prompt.user), *self.conversation]
 
 
-Record = Callable[[Call], None]
-RULES_S = 60.0  # bounds the rules, which take milliseconds and are asked also where the deadline is over
+@dataclass(frozen=True)
+class Answered(Generic[T]):
+    """The answer to a question.
+
+    Attributes:
+        parsed: the answer, None exactly when `message` carries tool calls.
+        message: the model's message.
+        calls: ledger rows of all attempts.
+    """
+
+    parsed: T | None
+    message: AIMessage
+    calls: tuple[Call, ...]
 
 
 class ModelCall(Generic[T]):
-    """Made for one question; `run` once. `rows`: the ledger rows of its attempts so far."""
+    """One question on its way through a chain of models. Made for one question; call `run` once.
+
+    Args:
+        role: the role that is asked.
+        question: what is asked.
+        endpoints: the chain, the role's own model first; at least one.
+        budget: shared by all calls of the run.
+        record: called with the ledger row of every attempt.
+    """
 
     def __init__(
-        self, role: Role, question: Question[T], links: Sequence[Endpoint], door: CallBudget, record: Record
+        self, role: Role, question: Question[T], endpoints: Sequence[Endpoint], budget: CallBudget, record: Record
     ) -> None:
         self.role: Role = role
         self.question = question
-        self.links = links
-        self.door = door
+        self.endpoints = endpoints
+        self.budget = budget
         self.record = record
-        self.rows: list[Call] = []
+        self.rows: list[Call] = []  # of the attempts so far
 
     async def run(self) -> Answered[T]:
-        """Raises like `RoleModel.ask`."""
-        end = _now() + self.links[0].config.deadline_s
-        for number, link in enumerate(self.links):
-            if number and _now() >= end and not link.is_rules:
+        """Ask one model after the other until one answers. Raises like `RoleModel.ask`."""
+        failure: ProviderError | InvalidAnswer
+        deadline = _now() + self.endpoints[0].config.deadline_s
+        for number, endpoint in enumerate(self.endpoints):
+            if endpoint.is_rules:
+                end = _now() + RULES_S
+            elif number and _now() >= deadline:
                 continue
+            else:
+                # An equal part of the time that is left, so that the models behind have their turn; the last one gets
+                # all of it. A model's own deadline bounds its part.
+                waiting = sum(not later.is_rules for later in self.endpoints[number:])
+                end = _now() + min((deadline - _now()) / waiting, endpoint.config.deadline_s)
+            messages = self.question.messages()  # a fallback is asked the original question
             try:
-                return await self._ask(link, self._end_of(number, end))
+                await endpoint.ready(end)
+                # The question and, after an invalid answer, one turn to repair it.
+                outcomes: tuple[Literal["ok", "repaired"], ...] = ("ok", "repaired")
+                for outcome in outcomes:
+                    reply, row = await self._reply(endpoint, messages, end)
+                    try:
+                        return self._judge(endpoint, reply, row, outcome)
+                    except InvalidAnswer as error:
+                        self._finish(row, "invalid", str(error), "InvalidAnswer")
+                        failure = error
+                        wrong_answer = AIMessage(cut(reply.text, MAX_ECHO) or "(empty)")
+                        messages = [*messages, wrong_answer, HumanMessage(repair_text(str(error)))]
             except (ProviderError, InvalidAnswer) as error:
                 failure = error
         raise failure
 
-    def _end_of(self, number: int, end: float) -> float:
-        """When model `number` must have answered: each gets an equal part of what is left, so that the ones behind it
-        have their turn; the last one gets all of it."""
-        link = self.links[number]
-        if link.is_rules:
-            return _now() + RULES_S
-        waiting = sum(not further.is_rules for further in self.links[number:])
-        return _now() + min((end - _now()) / waiting, link.config.deadline_s)
+    async def _reply(self, endpoint: Endpoint, messages: list[BaseMessage], end: float) -> tuple[Reply, Call]:
+        """Return a model's reply after retries, with its row.
 
-    # ------------------------------------------------------------ one model
-
-    async def _ask(self, link: Endpoint, end: float) -> Answered[T]:
-        """The original question and, after an invalid answer, one turn to repair it."""
-        await self._ready(link, end)
-        messages = self.question.messages()
-        for repairs in (False, True):
-            reply, row = await self._reply(link, messages, end)
+        A server that refuses the response format is asked once more without, and then once more without tools. The
+        mode that it answers to is remembered for the rest of the run.
+        """
+        mode: RequestMode | None = endpoint.mode
+        while mode is not None:
             try:
-                return self._judged(link, reply, row, "repaired" if repairs else "ok")
-            except InvalidAnswer as error:
-                self._finish(row, "invalid", str(error), "InvalidAnswer")
-                failure = error
-                said = AIMessage(cut(reply.text, MAX_ECHO) or "(empty)")
-                messages = [*messages, said, HumanMessage(repair_text(str(error)))]
-        raise failure
-
-    async def _ready(self, link: Endpoint, end: float) -> None:
-        try:
-            async with asyncio.timeout_at(end):
-                await link.ready()
-        except TimeoutError:
-            text = f"provider {link.config.provider!r} was not set up within llm deadline_s; raise it"
-            raise ProviderError(text) from None
-
-    def _judged(self, link: Endpoint, reply: Reply, row: Call, good: Outcome) -> Answered[T]:
-        if self.question.tools and link.has_tools and asks_for_tools(reply.message):
-            message = usable(reply.message, self.question.turn)
-            self._finish(row, "tool_call")
-            return Answered(None, message, tuple(self.rows))
-        if not reply.text.strip():
-            raise InvalidAnswer(unreadable(reply.message))
-        parsed = parse(reply.text, self.question.schema, self.question.problems)
-        self._finish(row.model_copy(update={"parsed": parsed.model_dump(mode="json")}), good)
-        return Answered(parsed, reply.message, tuple(self.rows))
-
-    async def _reply(self, link: Endpoint, messages: list[BaseMessage], end: float) -> tuple[Reply, Call]:
-        """A reply after retries. A server that refuses the response format is asked once more without, and then once
-        more without tools; what it answers to is remembered for the rest of the run."""
-        way: RequestMode | None = RequestMode(link.method, link.has_tools)
-        while way is not None:
-            try:
-                reply = await self._tried(link, messages, way, end)
+                # One round an attempt; `with` hands its failure to the policy, which waits or raises it.
+                async for attempt in retry_policy(endpoint.config.retries, lambda: end - _now()):
+                    with attempt:
+                        reply, row = await self._attempt(endpoint, messages, mode, end)
             except AttemptFailed as error:
                 failure = error.failure
-                way = link.simpler(way, failure, bool(self.question.tools))
+                mode = endpoint.downgraded(mode, failure, bool(self.question.tools))
             else:
-                # Without tools at once where the chat model itself has none.
-                link.method, link.has_tools = way.method, way.tools and link.has_tools
-                return reply
-        raise ProviderError(_explained(failure, end - _now()))
-
-    async def _tried(
-        self, link: Endpoint, messages: list[BaseMessage], way: RequestMode, end: float
-    ) -> tuple[Reply, Call]:
-        layer = retrying(link.config.retries, lambda: end - _now())
-        replied: tuple[Reply, Call] = await layer(self._attempt, link, messages, way, end)
-        return replied
-
-    # ------------------------------------------------------------ one attempt
+                # The endpoint may have found during the request that its chat model takes no tools.
+                endpoint.mode = replace(mode, tools=mode.tools and endpoint.mode.tools)
+                return reply, row
+        left_s = end - _now()
+        # The provider asks for a longer wait than there is time: the remedy differs.
+        if not failure.may_pass or failure.retry_after_s is None or failure.retry_after_s < left_s:
+            raise ProviderError(failure.text)
+        raise ProviderError(
+            f"{failure.text}; it asks to wait {failure.retry_after_s:g} s (Retry-After) and {max(left_s, 0):.3g} s are "
+            "left of llm deadline_s; raise it or add a fallback"
+        )
 
     async def _attempt(
-        self, link: Endpoint, messages: list[BaseMessage], way: RequestMode, end: float
+        self, endpoint: Endpoint, messages: list[BaseMessage], mode: RequestMode, end: float
     ) -> tuple[Reply, Call]:
-        """Through the door and back. What fails is recorded here, what is answered by whoever judges the answer."""
+        """Make one request with a slot of the budget. Return the reply and its row, which `run` finishes.
+
+        An attempt that fails is recorded here.
+
+        Raises:
+            AttemptFailed: no slot or no answer in time, or the provider failed.
+            ModelAnswerError: the budget is used up, or raised by the chat model itself.
+        """
+        deadline_s = endpoint.config.deadline_s
         if _now() >= end:
-            raise AttemptFailed(Failure(f"llm deadline_s {link.config.deadline_s!r} is over; raise it", "TimeoutError"))
-        row, ticket = self._row(link, messages, way.method), Reservation(link.estimate(messages))
+            raise AttemptFailed(ProviderFailure(f"llm deadline_s {deadline_s!r} is over; raise it", "TimeoutError"))
+        # Made before the wait, so that an attempt that gets no slot has its row too.
+        row = self._new_row(endpoint, messages, mode.method)
+        reservation = Reservation(endpoint.estimate(messages))
+        charge: Charge | None = None
         begin = time.perf_counter()
         try:
             async with AsyncExitStack() as stack:
-                await self._enter(stack, link, ticket, end)
-                begin = time.perf_counter()  # waiting for the door is not latency and does not count as timeout_s
-                reply, row = await self._request(link, messages, way, end, row, ticket)
+                # Where the pace or other calls hold this one back, it waits until the deadline.
+                try:
+                    async with asyncio.timeout_at(end):
+                        await stack.enter_async_context(self.budget.slot(not endpoint.is_rules, reservation))
+                except TimeoutError:
+                    text = (
+                        f"no turn within llm deadline_s {deadline_s!r} under llm.limits (requests_per_minute, "
+                        "tokens_per_minute, concurrency); raise one of them"
+                    )
+                    raise AttemptFailed(ProviderFailure(text, "TimeoutError")) from None
+
+                begin = time.perf_counter()  # the wait for a slot is no latency and no part of timeout_s
+                timeout_s = min(endpoint.config.timeout_s, end - _now())
+                # The charge is set before the slot is left, where the budget takes it from the reservation.
+                try:
+                    reply = await endpoint.request(messages, self.question.schema, self.question.tools, mode, timeout_s)
+                    charge = endpoint.charge(messages, reply)
+                except asyncio.CancelledError:
+                    charge = endpoint.charge(messages)  # the provider has read them
+                    raise
+                except AttemptFailed as error:
+                    charge = endpoint.charge(messages) if error.failure.billed else None
+                    raise
+                finally:
+                    reservation.taken = charge.spend if charge is not None else Spend()
         except AttemptFailed as error:
-            row = _charged(row, link, messages, None) if error.failure.billed else row
-            self._finish(_timed(row, begin), "error", str(error), error.failure.error_class)
+            self._finish(_closed(row, begin, charge), "error", str(error), error.failure.error_class)
             raise
         except ModelAnswerError as error:
             outcome: Outcome = "budget" if isinstance(error, BudgetExhausted) else "error"
-            self._finish(_timed(row, begin), outcome, str(error), type(error).__name__)
+            self._finish(_closed(row, begin, charge), outcome, str(error), type(error).__name__)
             raise
         except asyncio.CancelledError:
-            self._cut_off(_timed(row, begin), link, messages, ticket)
+            # The run is stopped. The row has an id of its own: the node that asks again when the run is resumed must
+            # not write over what this call took.
+            row = row.model_copy(update={"id": f"{row.id}-cut{int(row.started * 1000)}"})
+            charge = charge if charge is not None and charge.spend != Spend() else None
+            self._finish(_closed(row, begin, charge), "error", "cut off: the run was stopped", "CancelledError")
             raise
-        return reply, _timed(row, begin)
-
-    async def _enter(self, stack: AsyncExitStack, link: Endpoint, ticket: Reservation, end: float) -> None:
-        try:
-            async with asyncio.timeout_at(end):
-                await stack.enter_async_context(self.door.passage(not link.is_rules, ticket))
-        except TimeoutError:
-            text = (
-                f"no turn within llm deadline_s {link.config.deadline_s!r} under llm.limits (requests_per_minute, "
-                "tokens_per_minute, concurrency); raise one of them"
-            )
-            raise AttemptFailed(Failure(text, "TimeoutError")) from None
-
-    async def _request(
-        self, link: Endpoint, messages: list[BaseMessage], way: RequestMode, end: float, row: Call, ticket: Reservation
-    ) -> tuple[Reply, Call]:
-        """The reply and its row; the ticket then says what the call took."""
-        timeout_s = min(link.config.timeout_s, end - _now())
-        tools: tuple[BaseTool, ...] = self.question.tools if way.tools else ()
-        try:
-            reply = await link.request(messages, self.question.schema, tools, way.method, timeout_s)
-        except asyncio.CancelledError:
-            ticket.taken = _spend(*link.charge(messages, None))  # the provider has read it
-            raise
-        except AttemptFailed as error:
-            if error.failure.billed:
-                ticket.taken = _spend(*link.charge(messages, None))
-            raise
-        ticket.taken = _spend(*link.charge(messages, reply))
         update = {
-            "raw": cut(reply.text),
+            "raw": cut(reply.text, MAX_RAW),
             "model": reply.model,
             "input_tokens": reply.input_tokens,
             "output_tokens": reply.output_tokens,
         }
-        return reply, _charged(row.model_copy(update=update), link, messages, reply)
+        return reply, _closed(row.model_copy(update=update), begin, charge)
 
-    # ------------------------------------------------------------ its row
+    def _judge(self, endpoint: Endpoint, reply: Reply, row: Call, outcome: Literal["ok", "repaired"]) -> Answered[T]:
+        """Return the answer that a reply is, and finish its row with `outcome`, or `tool_call`.
 
-    def _row(self, link: Endpoint, messages: list[BaseMessage], method: Structured) -> Call:
+        Raises:
+            InvalidAnswer: it is none; the row is not finished then.
+        """
+        # Calls of tools that were not offered are no answer.
+        if self.question.tools and endpoint.mode.tools and asks_for_tools(reply.message):
+            message = normalize_tool_calls(reply.message, self.question.turn)
+            self._finish(row, "tool_call")
+            return Answered(None, message, tuple(self.rows))
+        if not reply.text.strip():
+            raise InvalidAnswer(explain_empty_reply(reply.message))
+        parsed = parse(reply.text, self.question.schema, self.question.problems)
+        self._finish(row.model_copy(update={"parsed": parsed.model_dump(mode="json")}), outcome)
+        return Answered(parsed, reply.message, tuple(self.rows))
+
+    def _new_row(self, endpoint: Endpoint, messages: list[BaseMessage], method: Structured) -> Call:
+        # The id names the attempt within the question: a node that runs again writes over its own rows.
         place, attempt = self.question.place, len(self.rows)
         return Call(
             id=f"p{place.point}-r{place.round}-{self.role}{place.part}-t{self.question.turn}-a{attempt}",
@@ -233,9 +260,9 @@ class ModelCall(Generic[T]):
             attempt=attempt,
             prompt_id=self.question.prompt.prompt_id,
             prompt_hash=self.question.prompt.sha256,
-            messages=[plain(message) for message in messages],
-            provider=link.config.provider,
-            model=link.config.model or link.config.provider,
+            messages=[ledger_message(message) for message in messages],
+            provider=endpoint.config.provider,
+            model=endpoint.config.model or endpoint.config.provider,
             raw="",
             parsed=None,
             outcome="error",
@@ -244,18 +271,12 @@ class ModelCall(Generic[T]):
             output_tokens=None,
             latency_s=0.0,
             started=time.time(),
-            fallback=link.position,
+            fallback=endpoint.position,
             structured=method,
         )
 
-    def _cut_off(self, row: Call, link: Endpoint, messages: list[BaseMessage], ticket: Reservation) -> None:
-        """The run is stopped while the call is under way. The row has an id of its own: the node that asks again when
-        the run is resumed must not write over what this call took."""
-        row = row.model_copy(update={"id": f"{row.id}-cut{int(row.started * 1000)}"})
-        row = _charged(row, link, messages, None) if ticket.taken != Spend() else row
-        self._finish(row, "error", "cut off: the run was stopped", "CancelledError")
-
     def _finish(self, row: Call, outcome: Outcome, error: str | None = None, error_class: str | None = None) -> None:
+        """Record a row with its outcome."""
         row = row.model_copy(update={"outcome": outcome, "error": error, "error_class": error_class})
         self.rows.append(row)
         self.record(row)
@@ -265,31 +286,17 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _explained(failure: Failure, left: float) -> str:
-    if not failure.may_pass or failure.retry_after_s is None or failure.retry_after_s < left:
-        return failure.text
-    return (
-        f"{failure.text}; it asks to wait {failure.retry_after_s:g} s (Retry-After) and {max(left, 0):.3g} s are left "
-        "of llm deadline_s; raise it or add a fallback"
-    )
+def _closed(row: Call, begin: float, charge: Charge | None) -> Call:
+    """Return the row of an attempt that has ended, with its latency and what it took."""
+    update: dict[str, Any] = {"latency_s": time.perf_counter() - begin}
+    if charge is not None:
+        update |= {"charged_tokens": charge.tokens, "cost_usd": charge.usd}
+    return row.model_copy(update=update)
 
 
-def _spend(tokens: int, usd: float | None) -> Spend:
-    return Spend(tokens, usd or 0.0)
-
-
-def _charged(row: Call, link: Endpoint, messages: list[BaseMessage], reply: Reply | None) -> Call:
-    tokens, usd = link.charge(messages, reply)
-    return row.model_copy(update={"charged_tokens": tokens, "cost_usd": usd})
-
-
-def _timed(row: Call, begin: float) -> Call:
-    return row.model_copy(update={"latency_s": time.perf_counter() - begin})
-
-
-def plain(message: BaseMessage) -> dict[str, Any]:
-    """A message as the ledger keeps it."""
-    row: dict[str, Any] = {"role": message.type, "content": clean(message.text)}
+def ledger_message(message: BaseMessage) -> dict[str, Any]:
+    """Return a message as the ledger keeps it."""
+    row: dict[str, Any] = {"role": message.type, "content": encodable(message.text)}
     if isinstance(message, AIMessage) and message.tool_calls:
         row["tool_calls"] = [{"name": call["name"], "args": call["args"]} for call in message.tool_calls]
     if isinstance(message, ToolMessage):

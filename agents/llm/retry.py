@@ -1,4 +1,4 @@
-"""Which failures of a provider may pass, and how long to wait for that. The only layer that retries."""
+"""Which failures of a provider may pass, and how long to wait before the next attempt. No other layer retries."""
 
 from __future__ import annotations
 
@@ -18,16 +18,24 @@ MAX_BACKOFF_S = 20.0
 PASSING = frozenset({408, 409, 425, 429})  # and 5xx
 NOT_IMPLEMENTED = 501  # the one of 5xx that does not pass
 # The network errors of the packages' HTTP clients (httpx, aiohttp, botocore, google, requests), by their names.
-_NETWORK = frozenset(
+_NETWORK_ERRORS = frozenset(
     {"TransportError", "APIConnectionError", "ClientConnectionError", "ServerDisconnectedError", "HTTPClientError",
      "ServiceUnavailable", "RetryError", "ConnectionClosedError", "ChunkedEncodingError"}
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Failure:
-    """One failed attempt in our words. `error_class`: the name of the package's exception. `retry_after_s`: what the
-    provider asked for. `billed`: whether the provider may have worked on it."""
+class ProviderFailure:
+    """One failed attempt, independent of the provider's package.
+
+    Attributes:
+        text: what happened, bounded and without keys.
+        error_class: name of the package's exception.
+        may_pass: whether another attempt may succeed.
+        status: HTTP status, None where there was no response.
+        retry_after_s: seconds that the provider asks to wait.
+        billed: whether the provider may have worked on the request.
+    """
 
     text: str
     error_class: str
@@ -38,86 +46,84 @@ class Failure:
 
 
 class AttemptFailed(Exception):
-    """Carries a `Failure` through tenacity; never leaves `agents`."""
+    """Carries a `ProviderFailure` through the retries; never leaves `agents`."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: ProviderFailure) -> None:
         super().__init__(failure.text)
         self.failure = failure
 
 
-def describe(error: Exception, text: str) -> Failure:
-    """The failure that `error` is. `text`: what it says, bounded and without keys."""
-    status = _status(error)
-    name = type(error).__name__
-    if status is not None:
-        serves = status in PASSING or (status >= 500 and status != NOT_IMPLEMENTED)
-        passing = serves and getattr(error, "code", None) != "insufficient_quota"
-        return Failure(text, name, passing, status, _retry_after(error))
-    passing = _is_of_the_network(error)
-    # Without a status nobody knows how far the request came.
-    return Failure(text, name, passing, billed=True)
+def retry_policy(retries: int, left: Callable[[], float]) -> AsyncRetrying:
+    """Return a policy of up to `retries` further attempts after failures that may pass.
 
-
-def retrying(retries: int, left: Callable[[], float]) -> AsyncRetrying:
-    """Up to `retries` more attempts after failures that may pass, none that would start after `left()` seconds."""
+    The wait is what the provider asked for, else exponential backoff with jitter. No attempt is made that would start
+    after the `left()` seconds that remain.
+    """
     backoff = wait_exponential_jitter(multiplier=BACKOFF_S, max=MAX_BACKOFF_S, jitter=BACKOFF_S)
 
+    def may_pass(error: BaseException) -> bool:
+        return isinstance(error, AttemptFailed) and error.failure.may_pass
+
     def wait(state: RetryCallState) -> float:
-        asked = _failure(state).retry_after_s
-        return backoff(state) if asked is None else asked
+        error = state.outcome.exception() if state.outcome else None
+        assert isinstance(error, AttemptFailed)  # nothing else is retried
+        asked_s = error.failure.retry_after_s
+        return backoff(state) if asked_s is None else asked_s
 
     def stop(state: RetryCallState) -> bool:
         return state.attempt_number > retries or state.upcoming_sleep >= left()
 
-    return AsyncRetrying(retry=retry_if_exception(_may_pass), wait=wait, stop=stop, reraise=True)
+    return AsyncRetrying(retry=retry_if_exception(may_pass), wait=wait, stop=stop, reraise=True)
 
 
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, AttemptFailed) and error.failure.may_pass
-
-
-def _failure(state: RetryCallState) -> Failure:
-    error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, AttemptFailed)  # nothing else is retried
-    return error.failure
+def classify(error: Exception, text: str) -> ProviderFailure:
+    """Return the failure that `error` stands for; `text` describes it, bounded and without keys."""
+    status, name = _status(error), type(error).__name__
+    if status is not None:
+        is_passing_status = status in PASSING or (status >= 500 and status != NOT_IMPLEMENTED)
+        # OpenAI answers 429 also where the account is empty.
+        may_pass = is_passing_status and getattr(error, "code", None) != "insufficient_quota"
+        return ProviderFailure(text, name, may_pass, status, _retry_after(error))
+    is_network_error = (
+        isinstance(error, TimeoutError | ConnectionError | json.JSONDecodeError)  # the last: a body that was cut
+        or (isinstance(error, ModelError) and error.is_retryable)
+        or any(parent.__name__ in _NETWORK_ERRORS for parent in type(error).__mro__)
+    )
+    # Without a status nobody knows how far the request came.
+    return ProviderFailure(text, name, is_network_error, billed=True)
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status in whatever attribute the package keeps it."""
+    """Return the HTTP status, from whatever attribute the package keeps it in."""
     response = getattr(error, "response", None)
-    places: list[Any] = [getattr(error, name, None) for name in ("status_code", "http_status", "code", "status")]
-    for value in (*places, getattr(response, "status_code", None)):
+    # Other packages keep other things under the same names, so only numbers of HTTP errors count.
+    candidates: list[Any] = [getattr(error, name, None) for name in ("status_code", "http_status", "code", "status")]
+    for value in (*candidates, getattr(response, "status_code", None)):
         if type(value) is int and 400 <= value <= 599:
             return value
     return None
 
 
-def _is_of_the_network(error: Exception) -> bool:
-    if isinstance(error, TimeoutError | ConnectionError | json.JSONDecodeError):  # the last: a body that was cut
-        return True
-    if isinstance(error, ModelError) and error.is_retryable:
-        return True
-    return any(parent.__name__ in _NETWORK for parent in type(error).__mro__)
-
-
 def _retry_after(error: Exception) -> float | None:
-    """Seconds, from the header Retry-After: a number or a date (RFC 9110, section 10.2.3). None where it says nothing
-    that can be read."""
+    """Return the seconds of the header Retry-After, None where it cannot be read.
+
+    The header holds a number or a date (RFC 9110, section 10.2.3).
+    """
+    # Packages differ in whether a response has headers, and of which type.
     headers: Any = getattr(getattr(error, "response", None), "headers", None)
-    said = headers.get("retry-after") if headers is not None and hasattr(headers, "get") else None
-    if not isinstance(said, str):
+    value = headers.get("retry-after") if headers is not None and hasattr(headers, "get") else None
+    if not isinstance(value, str):
         return None
     try:
-        seconds = float(said)
+        seconds = float(value)
     except ValueError:
-        return _seconds_until(said)
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
-
-
-def _seconds_until(date: str) -> float | None:
+        pass
+    else:
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     try:
-        when = parsedate_to_datetime(date)
+        date = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max((when - datetime.now(UTC)).total_seconds(), 0.0)
+    # A date without a zone is GMT.
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max((date - datetime.now(UTC)).total_seconds(), 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
 from ..config import ROLES, LLMConfig, ModelConfig
@@ -37,53 +37,57 @@ PROVIDER_VARIABLES: dict[str, tuple[str, ...]] = {
     "upstage": ("UPSTAGE_API_KEY",),
     "xai": ("XAI_API_KEY",),
 }
-# Providers whose package takes its key from exactly one variable: what is missing can be said before it is loaded.
+# Providers whose package takes its key from exactly one variable: a missing key is reported before it is loaded.
 NEEDS_KEY = ("anthropic", "deepseek", "fireworks", "groq", "openai", "openrouter", "together", "upstage", "xai")
 
 
-def variables(config: ModelConfig) -> list[str]:
-    """Environment variables with keys that a text about the model of `config` may repeat: the one that is named, and
-    those of every provider, since a chat model of the user's own may have taken any of them."""
+def key_variable_names(config: LLMConfig) -> list[str]:
+    """Return the environment variables with keys, which trainer and workers must not see.
+
+    They are those that any model of the run names, fallbacks included, and those that any provider's package reads;
+    each once and in order of the alphabet.
+    """
+    return sorted({name for role in ROLES for model in config.chain(role) for name in model_key_variables(model)})
+
+
+def model_key_variables(config: ModelConfig) -> list[str]:
+    """Return the environment variables with keys that a text about the model of `config` may repeat.
+
+    They are the one that is named, and those of every provider, since a chat model of the user's own may have taken
+    any of them.
+    """
     named = [config.api_key_env] if config.api_key_env else []
     return [*named, *(name for names in PROVIDER_VARIABLES.values() for name in names)]
 
 
-def key_variable_names(config: LLMConfig) -> list[str]:
-    """Environment variables with keys: those that any model of the run names, fallbacks included, and those that any
-    provider's package reads; each once and in order of the alphabet. Trainer and workers must not see them."""
-    return sorted({name for role in ROLES for link in config.chain(role) for name in variables(link)})
-
-
 class Redactor:
-    """Takes the values of environment variables, and `values`, out of texts; the variables are read when a text is
-    cleaned."""
+    """Takes keys out of texts: the values of environment variables, read when a text is redacted, and `values`."""
 
     def __init__(self, names: Iterable[str], values: Iterable[str] = ()) -> None:
         self._names = tuple(names)
         self._values = tuple(values)
 
-    def text(self, text: str) -> str:
-        """`text` with `***` for every key, also where it was escaped for JSON, a URL or Python."""
-        return self.now()(text)
+    def redact(self, text: str) -> str:
+        """Return `text` with `***` for every key, also where it was escaped for JSON, a URL or Python."""
+        return self.function()(text)
 
-    def now(self) -> Callable[[str], str]:
-        """`text` for many texts: the variables are read once."""
-        keys = self._written()
-
-        def redacted(text: str) -> str:
-            for written in keys:
-                text = text.replace(written, REDACTED)
-            return text
-
-        return redacted
-
-    def _written(self) -> Sequence[str]:
-        read = [*self._values, *(os.environ.get(name, "") for name in self._names)]
-        values = [form for value in read for form in (value, value.strip())]
-        forms = {
+    def function(self) -> Callable[[str], str]:
+        """Return `redact` for many texts: the variables are read once, now."""
+        # A variable may hold blanks around the key; servers repeat it without.
+        values = [*self._values, *(os.environ.get(name, "") for name in self._names)]
+        # As it is, and as JSON, a URL and Python's repr would write it.
+        written = {
             form
             for value in values
-            if len(value) >= MIN_SECRET
-            for form in (value, json.dumps(value)[1:-1], quote(value, safe=""), repr(value)[1:-1])
+            for key in (value, value.strip())
+            if len(key) >= MIN_SECRET
+            for form in (key, json.dumps(key)[1:-1], quote(key, safe=""), repr(key)[1:-1])
         }
-        return sorted(forms, key=len, reverse=True)  # a key that is part of another one goes last
+        longest_first = sorted(written, key=len, reverse=True)  # a key that is part of another one goes last
+
+        def redact(text: str) -> str:
+            for key in longest_first:
+                text = text.replace(key, REDACTED)
+            return text
+
+        return redact

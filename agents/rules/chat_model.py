@@ -24,13 +24,14 @@ from ...errors import InvalidAnswer
 from . import critic as rules_critic
 from . import generator as rules_generator
 from . import ranker as rules_ranker
+from .features import Json
 
 NAME = "rules (no language model)"
 EVIDENCE_TOOL = "query_trainer"
 
 _ROLE = re.compile(r"^role: (critic|generator|ranker)$", re.MULTILINE)
 _BLOCK = re.compile(r"^```json\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
-_ANSWERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+_ANSWERS: dict[str, Callable[[Json], Json]] = {
     "critic": rules_critic.diagnosis,
     "generator": rules_generator.proposals,
     "ranker": rules_ranker.ranking,
@@ -38,7 +39,7 @@ _ANSWERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 class RulesChatModel(BaseChatModel):
-    """Answers by rule. Its Critic first asks for evidence with a tool call where `query_trainer` is bound."""
+    """Answers by rule. As Critic it first asks for evidence with a tool call, where `query_trainer` is bound."""
 
     @property
     def _llm_type(self) -> str:
@@ -75,23 +76,24 @@ class RulesChatModel(BaseChatModel):
 
 
 def answer(messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]) -> AIMessage:
-    """The message that follows `messages`.
+    """Return the message that follows `messages`: an answer, or the Critic's first tool call.
 
     Raises:
         InvalidAnswer: no role in the system message or no JSON block in the prompt (another template's fault).
     """
     role, block = read_prompt(messages)
-    asked = any(isinstance(message, ToolMessage) for message in messages)
-    offered = any(tool["function"]["name"] == EVIDENCE_TOOL for tool in tools)
-    if role == "critic" and offered and not asked:
+    has_asked = any(isinstance(message, ToolMessage) for message in messages)
+    is_offered = any(tool["function"]["name"] == EVIDENCE_TOOL for tool in tools)
+    if role == "critic" and is_offered and not has_asked:
         call = {"name": EVIDENCE_TOOL, "args": rules_critic.tool_call(block), "id": "call_1", "type": "tool_call"}
         return AIMessage("", tool_calls=[call], response_metadata={"model_name": NAME})
     text = json.dumps(_ANSWERS[role](block), ensure_ascii=False)
     return AIMessage(text, response_metadata={"model_name": NAME})
 
 
-def read_prompt(messages: Sequence[BaseMessage]) -> tuple[str, dict[str, Any]]:
-    """Role and JSON block of a prompt; raises InvalidAnswer where one is missing."""
+def read_prompt(messages: Sequence[BaseMessage]) -> tuple[str, Json]:
+    """Return role and JSON block of a prompt. Raises InvalidAnswer where one is missing."""
+    # The first of each: what follows is the conversation with the tools.
     system = next((message.text for message in messages if isinstance(message, SystemMessage)), "")
     user = next((message.text for message in messages if isinstance(message, HumanMessage)), "")
     role, block = _ROLE.search(system), _BLOCK.search(user)

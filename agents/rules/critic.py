@@ -1,202 +1,18 @@
-"""The embedded Critic: the failure taxonomy as thresholds on the evidence. `docs/failures.md` says each in words."""
+"""The embedded Critic: the failure taxonomy as thresholds on the evidence. `docs/failures.md` has each in words."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .features import Feature, kinds_of_agents, never_reached, value_range
-
-Json = dict[str, Any]
+from .features import Json, kinds_of_agents, never_reached, value_range
 
 FEW_EPISODES = 20
 LOW_SUCCESS = 0.1
 FLAT_TREND = 0.03  # of the return's range, per 100k steps
 EARNED = 0.05  # of the return's range, above its lower end
 MAX_FINDINGS = 4
-
-
-def tool_call(block: Json) -> Json:
-    """Arguments of the one `query_trainer` call: the least reached distance, else the first feature, else the curve."""
-    features = [feature for group in kinds_of_agents(block["evidence"]) for feature in group]
-    unreached = never_reached(features)
-    chosen = unreached[0] if unreached else features[0] if features else None
-    if chosen is None:
-        return {"what": "metric_curve", "points": 20}
-    return {"what": "feature_statistics", "name": chosen.name}
-
-
-def diagnosis(block: Json) -> Json:
-    """The answer of schema `Diagnosis`, the most important finding first."""
-    evidence = block["evidence"]
-    findings = _findings(evidence)[:MAX_FINDINGS]
-    return {"findings": findings, "advice": _ADVICE.get(findings[0]["failure"], "")}
-
-
-def _findings(evidence: Json) -> list[Json]:
-    if _episodes(evidence) < FEW_EPISODES:
-        return [_finding("insufficient_evidence", [], f"Fewer than {FEW_EPISODES} episodes ended in the last window.")]
-    found = [*_regression(evidence), *_no_exploration(evidence), *_never_reached(evidence), *_wrong_order(evidence)]
-    found += [*_lazy(evidence), *_waiting(evidence), *_shaping(evidence)]
-    found += _plateau(evidence) if not found else []
-    found += _unclear_credit(evidence) if found else []
-    return found or [_finding("insufficient_evidence", [], "No failure of the taxonomy shows in the evidence.")]
-
-
-def collapsed(evidence: Json) -> bool:
-    """Return flat and low, and either most steps change nothing or the return does not vary under a narrowed policy."""
-    sparse, behaviour = evidence["sparse"], evidence["behaviour"]
-    size = value_range(sparse)
-    if sparse["trend"] is None or sparse["spread"] is None or not behaviour or not _unsuccessful(evidence):
-        return False
-    flat = abs(sparse["trend"]) <= FLAT_TREND * size and sparse["spread"] <= 0.15 * size
-    idle = max(item["no_effect_share"] for item in behaviour) >= 0.5
-    narrowed = all(item["entropy"] <= 0.85 * item["entropy_max"] for item in behaviour)
-    return flat and (idle or (narrowed and sparse["spread"] <= 0.03 * size))
-
-
-def _regression(evidence: Json) -> list[Json]:
-    if evidence["stage"] != "regressing":
-        return []
-    sparse = evidence["sparse"]
-    text = f"The return is {sparse['return_now']} after a best window of {sparse['return_best']}."
-    return [_finding("regression", ["sparse.return_now", "sparse.return_best"], text)]
-
-
-def _no_exploration(evidence: Json) -> list[Json]:
-    sparse = evidence["sparse"]
-    if collapsed(evidence):
-        idle = max(evidence["behaviour"], key=lambda item: item["no_effect_share"])
-        cites = ["sparse.trend", "sparse.spread", *_behaviour_cites(idle, "no_effect_share", "entropy")]
-        text = (
-            f"The return stays at {sparse['return_now']} (trend {sparse['trend']} per 100k steps, "
-            f"spread {sparse['spread']}) while {idle['no_effect_share']:.0%} of steps change nothing: "
-            "other actions are no longer sampled."
-        )
-        return [_finding("exploration_collapsed", cites, text)]
-    quiet = all(event["per_episode"] < 0.05 for event in evidence["events"])
-    still = sparse["spread"] is not None and sparse["spread"] <= 0.01 * value_range(sparse)
-    if _unsuccessful(evidence) and quiet and (evidence["events"] or still):
-        cites = [f"events.{event['name']}.per_episode" for event in evidence["events"][:3]] or ["sparse.spread"]
-        return [_finding("not_exploring", cites, "Episodes cause no events and the return stays where it started.")]
-    return []
-
-
-def _never_reached(evidence: Json) -> list[Json]:
-    if not _unsuccessful(evidence):
-        return []
-    found = never_reached([feature for group in kinds_of_agents(evidence) for feature in group])[:2]
-    if not found:
-        return []
-    cites = [f"features.{feature.name}.reached_low_share" for feature in found]
-    success = ["sparse.success_rate"] if evidence["sparse"]["success_rate"] is not None else []
-    named = " and ".join(feature.name for feature in found)
-    return [_finding("subgoal_never_reached", cites + success, f"No agent ever comes close to the end of {named}.")]
-
-
-def _wrong_order(evidence: Json) -> list[Json]:
-    """Failures end nearer than successes to something that a term in force attracts to."""
-    terms = evidence["signal"]["terms"]
-    attracting = " ".join(term["expression"] for term in terms if term["kind"] == "potential")
-    for feature in (feature for group in kinds_of_agents(evidence) for feature in group):
-        shunned = feature.kind == "distance" and feature.gap is not None and feature.gap > 0.25
-        if shunned and _mentions(attracting, feature):
-            cites = [f"features.{feature.name}.end_success", f"features.{feature.name}.end_failure"]
-            text = f"Terms in force reward small {feature.name}, but failures end nearer to it than successes."
-            return [_finding("wrong_subgoal_order", cites, text)]
-    return []
-
-
-def _lazy(evidence: Json) -> list[Json]:
-    sizes = {item["group"]: len(item["events_per_agent"]) for item in evidence["behaviour"]}
-    for event in evidence["events"]:
-        share = event["largest_agent_share"]
-        # With about one event an episode the busiest agent has all of it by definition.
-        if share is not None and share >= 0.9 and event["per_episode"] >= 1.5 and sizes.get(event["group"], 0) > 1:
-            text = f"One agent causes {share:.0%} of {event['name']}."
-            return [_finding("lazy_agent", [f"events.{event['name']}.largest_agent_share"], text)]
-    return []
-
-
-def _waiting(evidence: Json) -> list[Json]:
-    """One group idles while another acts."""
-    if collapsed(evidence) or len(evidence["behaviour"]) < 2 or not _unsuccessful(evidence, below=0.5):
-        return []
-    idle = max(evidence["behaviour"], key=lambda item: item["no_effect_share"])
-    busy = min(evidence["behaviour"], key=lambda item: item["no_effect_share"])
-    if idle["no_effect_share"] < 0.6 or idle["no_effect_share"] - busy["no_effect_share"] < 0.4:
-        return []
-    cites = [*_behaviour_cites(idle, "no_effect_share"), *_behaviour_cites(busy, "no_effect_share")]
-    return [_finding("waiting_on_each_other", cites, "One group mostly idles while another acts.")]
-
-
-def _shaping(evidence: Json) -> list[Json]:
-    terms, sparse = evidence["terms"], evidence["sparse"]
-    if not terms or sparse["trend"] is None or not _unsuccessful(evidence, below=0.5):
-        return []
-    size = value_range(sparse)
-    income, share = sum(term["per_episode"] for term in terms), sum(term["share"] for term in terms)
-    if share < 0.9 or income < 0.1 * size or sparse["trend"] > -0.01 * size:
-        return []
-    largest = max(terms, key=lambda term: term["share"])
-    text = f"Terms pay {income:.2f} an episode ({share:.0%} of the reward) while the sparse return falls."
-    return [_finding("shaping_dominates", [f"terms.{largest['name']}.share", "sparse.trend"], text)]
-
-
-def _plateau(evidence: Json) -> list[Json]:
-    sparse = evidence["sparse"]
-    flat = sparse["trend"] is not None and abs(sparse["trend"]) <= FLAT_TREND * value_range(sparse)
-    if evidence["stage"] != "plateaued" and not (flat and _unsuccessful(evidence, below=0.9)):
-        return []
-    text = f"The return stays at {sparse['return_now']} (trend {sparse['trend']} per 100k steps)."
-    return [_finding("plateau", ["sparse.trend", "sparse.return_now"], text)]
-
-
-def _unclear_credit(evidence: Json) -> list[Json]:
-    """Several agents, something is earned, and no progress: nobody learns by whom."""
-    sparse, agents = evidence["sparse"], sum(len(item["events_per_agent"]) for item in evidence["behaviour"])
-    if agents < 2 or sparse["trend"] is None or not _unsuccessful(evidence, below=0.5):
-        return []
-    size = value_range(sparse)
-    low = sparse["return_range"][0] if sparse["return_range"] else 0.0
-    grows = abs(sparse["trend"]) > FLAT_TREND * size and evidence["stage"] != "plateaued"
-    if grows or sparse["return_now"] < low + EARNED * size:
-        return []
-    text = f"{agents} agents share a return of {sparse['return_now']}, and it does not grow."
-    return [_finding("unclear_credit", ["sparse.return_now", "sparse.trend"], text)]
-
-
-def _episodes(evidence: Json) -> float:
-    """Episodes in the last window, from its steps and their length; 0 where none ended."""
-    lengths = [item["episode_length_mean"] for item in evidence["behaviour"] if item["episode_length_mean"]]
-    if evidence["sparse"]["return_now"] is None or not lengths:
-        return 0.0
-    return float(min(evidence["sparse"]["window_steps"], evidence["steps"]) / max(lengths))
-
-
-def _unsuccessful(evidence: Json, below: float = LOW_SUCCESS) -> bool:
-    """Success below `below`; where a task has no success test: the return is in the lower half of its known range."""
-    sparse = evidence["sparse"]
-    if sparse["success_rate"] is not None:
-        return bool(sparse["success_rate"] < below)
-    if not sparse["return_range"] or sparse["return_now"] is None:
-        return True
-    low, high = sparse["return_range"]
-    return bool(sparse["return_now"] < low + max(below, 0.5) * (high - low))
-
-
-def _mentions(expression: str, feature: Feature) -> bool:
-    return re.search(rf"\b{re.escape(feature.name)}\b", expression) is not None
-
-
-def _behaviour_cites(item: Json, *fields: str) -> list[str]:
-    # A group's name is of any length, a cite is not.
-    return [f"behaviour.{item['group']}.{field}" for field in fields if len(item["group"]) <= 80]
-
-
-def _finding(failure: str, cites: list[str], explanation: str) -> Json:
-    return {"failure": failure, "cites": cites, "explanation": explanation[:400]}
-
 
 _ADVICE = {
     "exploration_collapsed": "No signal acts on a policy that no longer explores: give every arm a kick.",
@@ -210,3 +26,213 @@ _ADVICE = {
     "unclear_credit": "Rank what single agents do, from each one's side.",
     "regression": "Weaken or remove what came last.",
 }
+
+
+def diagnosis(block: Mapping[str, Any]) -> Json:
+    """Return the answer of schema `Diagnosis`, the most important finding first."""
+    findings = _findings(block["evidence"])[:MAX_FINDINGS]
+    return {"findings": findings, "advice": _ADVICE.get(findings[0]["failure"], "")}
+
+
+def tool_call(block: Mapping[str, Any]) -> Json:
+    """Return the arguments of the one `query_trainer` call.
+
+    It asks for the least reached distance, else for the first feature, else for the curve of the return.
+    """
+    features = [feature for group in kinds_of_agents(block["evidence"]) for feature in group]
+    chosen = next(iter([*never_reached(features), *features]), None)
+    if chosen is None:
+        return {"what": "metric_curve", "points": 20}
+    return {"what": "feature_statistics", "name": chosen.name}
+
+
+def _findings(evidence: Json) -> list[Json]:
+    # Episodes in the last window, from its steps and their length.
+    lengths = [item["episode_length_mean"] for item in evidence["behaviour"] if item["episode_length_mean"]]
+    has_episodes = evidence["sparse"]["return_now"] is not None and bool(lengths)
+    steps = min(evidence["sparse"]["window_steps"], evidence["steps"])
+    if not has_episodes or steps / max(lengths) < FEW_EPISODES:
+        return [_finding("insufficient_evidence", [], f"Fewer than {FEW_EPISODES} episodes ended in the last window.")]
+
+    # A plateau is a finding only where nothing else explains it, unclear credit only beside another finding.
+    findings = [finding for rule in RULES if (finding := rule(evidence)) is not None]
+    if not findings and (finding := plateau(evidence)) is not None:
+        findings.append(finding)
+    if findings and (finding := unclear_credit(evidence)) is not None:
+        findings.append(finding)
+    return findings or [_finding("insufficient_evidence", [], "No failure of the taxonomy shows in the evidence.")]
+
+
+# ---------------------------------------------------------------- the taxonomy, one rule each
+# Every rule returns its finding, or None where the evidence does not show the failure.
+
+
+def regression(evidence: Json) -> Json | None:
+    """The stage says that the return has fallen."""
+    if evidence["stage"] != "regressing":
+        return None
+    sparse = evidence["sparse"]
+    text = f"The return is {sparse['return_now']} after a best window of {sparse['return_best']}."
+    return _finding("regression", ["sparse.return_now", "sparse.return_best"], text)
+
+
+def no_exploration(evidence: Json) -> Json | None:
+    """Other actions are no longer sampled, or the policy has not begun to explore."""
+    sparse = evidence["sparse"]
+    if collapsed(evidence):
+        idle = max(evidence["behaviour"], key=lambda item: item["no_effect_share"])
+        cites = ["sparse.trend", "sparse.spread", *_behaviour_cites(idle, "no_effect_share", "entropy")]
+        text = (
+            f"The return stays at {sparse['return_now']} (trend {sparse['trend']} per 100k steps, "
+            f"spread {sparse['spread']}) while {idle['no_effect_share']:.0%} of steps change nothing: "
+            "other actions are no longer sampled."
+        )
+        return _finding("exploration_collapsed", cites, text)
+    is_quiet = all(event["per_episode"] < 0.05 for event in evidence["events"])
+    is_still = sparse["spread"] is not None and sparse["spread"] <= 0.01 * value_range(sparse)
+    if _unsuccessful(evidence) and is_quiet and (evidence["events"] or is_still):
+        cites = [f"events.{event['name']}.per_episode" for event in evidence["events"][:3]] or ["sparse.spread"]
+        return _finding("not_exploring", cites, "Episodes cause no events and the return stays where it started.")
+    return None
+
+
+def subgoal_never_reached(evidence: Json) -> Json | None:
+    """Unsuccessful, and distances that no agent ever closes."""
+    if not _unsuccessful(evidence):
+        return None
+    distances = never_reached([feature for group in kinds_of_agents(evidence) for feature in group])[:2]
+    if not distances:
+        return None
+    cites = [f"features.{feature.name}.reached_low_share" for feature in distances]
+    success = ["sparse.success_rate"] if evidence["sparse"]["success_rate"] is not None else []
+    names = " and ".join(feature.name for feature in distances)
+    return _finding("subgoal_never_reached", cites + success, f"No agent ever comes close to the end of {names}.")
+
+
+def wrong_subgoal_order(evidence: Json) -> Json | None:
+    """Failures end nearer than successes to something that a term in force attracts to."""
+    terms = evidence["signal"]["terms"]
+    attracting = " ".join(term["expression"] for term in terms if term["kind"] == "potential")
+    for feature in (feature for group in kinds_of_agents(evidence) for feature in group):
+        is_shunned = feature.kind == "distance" and feature.gap is not None and feature.gap > 0.25
+        if is_shunned and re.search(rf"\b{re.escape(feature.name)}\b", attracting):
+            cites = [f"features.{feature.name}.end_success", f"features.{feature.name}.end_failure"]
+            text = f"Terms in force reward small {feature.name}, but failures end nearer to it than successes."
+            return _finding("wrong_subgoal_order", cites, text)
+    return None
+
+
+def lazy_agent(evidence: Json) -> Json | None:
+    """One of several agents causes nearly all of an event."""
+    sizes = {item["group"]: len(item["events_per_agent"]) for item in evidence["behaviour"]}
+    for event in evidence["events"]:
+        share = event["largest_agent_share"]
+        # With about one event an episode the busiest agent has all of it by definition.
+        if share is not None and share >= 0.9 and event["per_episode"] >= 1.5 and sizes.get(event["group"], 0) > 1:
+            text = f"One agent causes {share:.0%} of {event['name']}."
+            return _finding("lazy_agent", [f"events.{event['name']}.largest_agent_share"], text)
+    return None
+
+
+def waiting_on_each_other(evidence: Json) -> Json | None:
+    """One group idles while another acts."""
+    if collapsed(evidence) or len(evidence["behaviour"]) < 2 or not _unsuccessful(evidence, below=0.5):
+        return None
+    # Steps that change nothing: most of one group's, few of another's.
+    idle = max(evidence["behaviour"], key=lambda item: item["no_effect_share"])
+    busy = min(evidence["behaviour"], key=lambda item: item["no_effect_share"])
+    if idle["no_effect_share"] < 0.6 or idle["no_effect_share"] - busy["no_effect_share"] < 0.4:
+        return None
+    cites = [*_behaviour_cites(idle, "no_effect_share"), *_behaviour_cites(busy, "no_effect_share")]
+    return _finding("waiting_on_each_other", cites, "One group mostly idles while another acts.")
+
+
+def shaping_dominates(evidence: Json) -> Json | None:
+    """Terms pay most of the reward, and the sparse return falls."""
+    terms, sparse = evidence["terms"], evidence["sparse"]
+    if not terms or sparse["trend"] is None or not _unsuccessful(evidence, below=0.5):
+        return None
+    # All bounds are in shares of the return's range, so that the scale of a task's rewards does not matter.
+    size = value_range(sparse)
+    income, share = sum(term["per_episode"] for term in terms), sum(term["share"] for term in terms)
+    if share < 0.9 or income < 0.1 * size or sparse["trend"] > -0.01 * size:
+        return None
+    largest = max(terms, key=lambda term: term["share"])
+    text = f"Terms pay {income:.2f} an episode ({share:.0%} of the reward) while the sparse return falls."
+    return _finding("shaping_dominates", [f"terms.{largest['name']}.share", "sparse.trend"], text)
+
+
+RULES: tuple[Callable[[Json], Json | None], ...] = (
+    regression,
+    no_exploration,
+    subgoal_never_reached,
+    wrong_subgoal_order,
+    lazy_agent,
+    waiting_on_each_other,
+    shaping_dominates,
+)  # the most important first
+
+
+def plateau(evidence: Json) -> Json | None:
+    """The return is flat, and nothing else explains it."""
+    sparse = evidence["sparse"]
+    is_flat = sparse["trend"] is not None and abs(sparse["trend"]) <= FLAT_TREND * value_range(sparse)
+    if evidence["stage"] != "plateaued" and not (is_flat and _unsuccessful(evidence, below=0.9)):
+        return None
+    text = f"The return stays at {sparse['return_now']} (trend {sparse['trend']} per 100k steps)."
+    return _finding("plateau", ["sparse.trend", "sparse.return_now"], text)
+
+
+def unclear_credit(evidence: Json) -> Json | None:
+    """Several agents, something is earned, and no progress: nobody learns by whom."""
+    sparse, agents = evidence["sparse"], sum(len(item["events_per_agent"]) for item in evidence["behaviour"])
+    if agents < 2 or sparse["trend"] is None or not _unsuccessful(evidence, below=0.5):
+        return None
+    size = value_range(sparse)
+    low = sparse["return_range"][0] if sparse["return_range"] else 0.0
+    grows = abs(sparse["trend"]) > FLAT_TREND * size and evidence["stage"] != "plateaued"
+    if grows or sparse["return_now"] < low + EARNED * size:
+        return None
+    text = f"{agents} agents share a return of {sparse['return_now']}, and it does not grow."
+    return _finding("unclear_credit", ["sparse.return_now", "sparse.trend"], text)
+
+
+# ---------------------------------------------------------------- what several rules read
+
+
+def collapsed(evidence: Json) -> bool:
+    """Tell whether exploration has collapsed.
+
+    The return is flat and low, and either most steps change nothing or it does not vary under a narrowed policy.
+    """
+    sparse, behaviour = evidence["sparse"], evidence["behaviour"]
+    size = value_range(sparse)
+    if sparse["trend"] is None or sparse["spread"] is None or not behaviour or not _unsuccessful(evidence):
+        return False
+    is_flat = abs(sparse["trend"]) <= FLAT_TREND * size and sparse["spread"] <= 0.15 * size
+    is_idle = max(item["no_effect_share"] for item in behaviour) >= 0.5
+    is_narrowed = all(item["entropy"] <= 0.85 * item["entropy_max"] for item in behaviour)
+    return is_flat and (is_idle or (is_narrowed and sparse["spread"] <= 0.03 * size))
+
+
+def _unsuccessful(evidence: Json, below: float = LOW_SUCCESS) -> bool:
+    """Tell whether success is below `below`.
+
+    Where a task has no success test: whether the return is in the lower half of its known range.
+    """
+    sparse = evidence["sparse"]
+    if sparse["success_rate"] is not None:
+        return bool(sparse["success_rate"] < below)
+    if not sparse["return_range"] or sparse["return_now"] is None:
+        return True
+    low, high = sparse["return_range"]
+    return bool(sparse["return_now"] < low + max(below, 0.5) * (high - low))
+
+
+def _behaviour_cites(item: Json, *fields: str) -> list[str]:
+    # A group's name is of any length, a cite is not.
+    return [f"behaviour.{item['group']}.{field}" for field in fields if len(item["group"]) <= 80]
+
+
+def _finding(failure: str, cites: list[str], explanation: str) -> Json:
+    return {"failure": failure, "cites": cites, "explanation": explanation[:400]}

@@ -8,7 +8,7 @@ from langgraph.runtime import Runtime
 from ...agents.critic import diagnose
 from ...agents.llm.ledger import Place
 from ...agents.prompt_payload import build_payload
-from ...agents.schemas import OF_CREDIT, Diagnosis, Failure
+from ...agents.schemas import CREDIT_FAILURES, Diagnosis, Failure
 from ...errors import ModelAnswerError
 from ...runs.events import Diagnosed
 from ..asking import ask, end_without_answer, end_without_trial
@@ -47,6 +47,6 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
     if set(failures) == {Failure.INSUFFICIENT_EVIDENCE.value}:
         reason = answer.findings[0].explanation or "the evidence shows no failure"
         return {**await end_without_trial(ctx, state, "insufficient_evidence", reason), "diagnosis": diagnosis}
-    unclear = any(finding.failure in OF_CREDIT for finding in answer.findings)
+    unclear = any(finding.failure in CREDIT_FAILURES for finding in answer.findings)
     ranking = ctx.config.preferences.ranker != "none" and bool(state.get("left_data") or unclear)
     return {"diagnosis": diagnosis, "ranking": ranking, "note": {"failures": failures}}

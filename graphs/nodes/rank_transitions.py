@@ -22,7 +22,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from ...agents.llm.ledger import Place
-from ...agents.schemas import OF_CREDIT, Diagnosis, Failure, Proposal
+from ...agents.schemas import CREDIT_FAILURES, Diagnosis, Failure, Proposal
 from ...agents.transition_ranker import RankItem, RankSetting
 from ...agents.transition_ranker import rank_transitions as ask_ranker
 from ...errors import BudgetExhausted, ModelAnswerError, PreferenceError
@@ -245,7 +245,7 @@ def _learned_proposal(ctx: Context, state: State, ranking: _Ranking) -> Proposal
             fit = f"right on {accuracy:.0%} of the votes kept apart"
         fits.append(f"{name}: {fitted['pairs']} pairs, {fit}")
     reason = f"Scorers fitted to single agents' moves, ranked by {ranking.ranker}. {'; '.join(fits)}."
-    addresses = [finding.failure for finding in diagnosis.findings if finding.failure in OF_CREDIT]
+    addresses = [finding.failure for finding in diagnosis.findings if finding.failure in CREDIT_FAILURES]
     return Proposal(
         title=LEARNED_TITLE,
         reason=reason[:MAX_REASON_CHARS],

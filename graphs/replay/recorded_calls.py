@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ...agents.config import Role
 from ...agents.llm.ledger import Call, Place
-from ...agents.prompt_payload import build_payload
+from ...agents.prompt_payload import Payload, build_payload
 from ...agents.replay import RecordedQuestion, tool_key
 from ...agents.schemas import Diagnosis, Proposal
 from ...config.adaptation import AdaptationConfig
@@ -98,7 +98,7 @@ class RunTables:
         called = sum(len(m.tool_calls) for m in conversation if isinstance(m, AIMessage))
         return RecordedQuestion(
             place=place,
-            context=self._context(place, role),
+            payload=self._context(place, role),
             calls=tuple(calls),
             candidates=self._candidates(place) if role == "generator" else 0,
             proposals=self._passed(place) if role == "ranker" else {},
@@ -121,7 +121,7 @@ class RunTables:
         place = (row["role"], row["point"], row["round"], _part(row))
         return [r for r in self.calls if (r["role"], r["point"], r["round"], _part(r)) == place]
 
-    def _context(self, place: Place, role: Role) -> dict[str, Any]:
+    def _context(self, place: Place, role: Role) -> Payload:
         look = self.looks.get(place.point)
         if look is None or (role != "critic" and look["diagnosis"] is None):
             raise ReplayError(

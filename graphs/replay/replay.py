@@ -12,7 +12,7 @@ from langsmith import tracing_context
 
 from ...agents.config import LLMConfig, Role
 from ...agents.llm.rate_limits import CallBudget
-from ...agents.replay import RecordedQuestion, changed, replay_question
+from ...agents.replay import RecordedQuestion, changed_config, replay_question
 from ...agents.replay_results import Replay, RoleReplay
 from ...agents.schemas import ProposalSet
 from ...config.run_config import RunConfig
@@ -61,7 +61,7 @@ class Opened:
 
     def llm(self, role: Role) -> LLMConfig:
         """Raises ConfigError where a model is named for the embedded rules."""
-        return changed(self.config.llm, role, self.changes.prompt, self.changes.model)
+        return changed_config(self.config.llm, role, self.changes.prompt, self.changes.model)
 
     async def ask(self, asked: RecordedQuestion, door: CallBudget) -> Replay:
         """As in a run, hosted tracing is off whatever the environment asks for, but with `llm.tracing`."""

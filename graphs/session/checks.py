@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from langchain_core.language_models import BaseChatModel
 
 from ...agents.config import Role
-from ...agents.llm.models import check_can_rank, check_given, check_models
+from ...agents.llm.models import check_can_rank, check_chat_models, check_models
 from ...config.run_config import RunConfig
 from ...errors import ConfigError, SignalError
 from ...rl.branches.executors import check_executor
@@ -41,7 +41,7 @@ def check_before_start(config: RunConfig, chat_models: Mapping[Role, BaseChatMod
         return spec
     levels(config)
     check_executor(config.branches)
-    check_given(chat_models)
+    check_chat_models(chat_models)
     check_models(config.llm, frozenset(chat_models))
     # Whoever is to rank single agents' moves must be able to.
     if config.preferences.ranker == "model":

@@ -146,7 +146,7 @@ class Spans:
         parent = next(reversed(self._visits.values()), self._root)
         assert parent is not None
         return self._tracer.start_span(
-            self._redactor.text(name),
+            self._redactor.redact(name),
             set_span_in_context(parent, Context()),
             attributes=self._redacted(session_attributes(self._session) | attributes),
             start_time=start_ns,
@@ -161,13 +161,13 @@ class Spans:
             span.set_status(Status(StatusCode.OK))
             return
         # An error may quote an answer, which is content, or a key.
-        text = self._redactor.text(message) if self._content else ""
+        text = self._redactor.redact(message) if self._content else ""
         span.add_event("exception", {"exception.type": error_class, "exception.message": text})
         span.set_status(Status(StatusCode.ERROR, f"{error_class}: {text}" if text else error_class))
 
     def _redacted(self, attributes: Attributes) -> Attributes:
         # The environment is read once for all attributes of a span.
-        redact = self._redactor.now()
+        redact = self._redactor.function()
         return {name: redact(value) if isinstance(value, str) else value for name, value in attributes.items()}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cosignal.agents.generator import misfits, propose
+from cosignal.agents.generator import proposal_problems, propose
 from cosignal.agents.llm.ledger import Place
-from cosignal.agents.prompt_payload import build_payload
+from cosignal.agents.prompt_payload import Payload, build_payload
 from cosignal.agents.schemas import Diagnosis, ProposalSet
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.stage import STAGES
@@ -18,7 +18,7 @@ BONUS = {"name": "bonus", "kind": "event", "event": "switch_triggered", "decay_s
 NEAR = {"name": "near", "kind": "potential", "expression": "-dist_goal / 17"}
 
 
-def context(stage: str, *in_force: dict[str, Any]) -> dict[str, Any]:
+def payload(stage: str, *in_force: dict[str, Any]) -> Payload:
     raw = stuck_evidence() | {"stage": stage}
     raw["signal"] = {"version": 1, "terms": list(in_force)}
     return build_payload(Evidence.model_validate(raw))
@@ -26,7 +26,7 @@ def context(stage: str, *in_force: dict[str, Any]) -> dict[str, Any]:
 
 def lines(stage: str, term: dict[str, Any], *in_force: dict[str, Any]) -> list[str]:
     proposal = {"title": "t", "reason": "r", "addresses": ["plateau"], "terms": [term]}
-    return misfits(ProposalSet.model_validate({"proposals": [proposal]}), context(stage, *in_force), 4)
+    return proposal_problems(ProposalSet.model_validate({"proposals": [proposal]}), payload(stage, *in_force), 4)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -51,6 +51,11 @@ def test_a_potential_is_annealed_no_longer_than_the_stage_says(stage: Any) -> No
     assert lines(stage, NEAR) == lines(stage, NEAR | {"anneal_steps": most}) == []
     [line] = lines(stage, NEAR | {"anneal_steps": most + 1})
     assert f"anneal_steps must be at most {most} at stage {stage!r}, got {most + 1}; lower it" in line
+
+
+def test_event_bonuses_may_be_new_only_while_little_is_learnt() -> None:
+    refused = [stage for stage in STAGES if "is not allowed" in " ".join(lines(stage, BONUS))]
+    assert set(STAGES) - set(refused) == {"exploring", "emerging", "plateaued"}
 
 
 def test_what_is_in_force_may_stay_weaker_or_leave_earlier() -> None:

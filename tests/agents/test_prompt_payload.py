@@ -13,13 +13,13 @@ from cosignal.agents.prompt_payload import (
     MAX_CHARS,
     MAX_EVENTS,
     MAX_FEATURES,
-    MAX_TRIED,
-    Tried,
+    MAX_HISTORY,
+    Payload,
+    TriedProposal,
     build_payload,
     evidence_keys,
-    most_telling,
-    size,
-    term_kinds,
+    most_relevant,
+    payload_size,
 )
 from cosignal.agents.schemas import Failure, Proposal
 from cosignal.errors import ModelAnswerError, PromptTooLong
@@ -29,20 +29,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-def tried(point: int, curve_rows: int = 20) -> Tried:
+def tried(point: int, curve_rows: int = 20) -> TriedProposal:
     proposal = Proposal(title="t", reason="r", addresses=[Failure.PLATEAU], terms=[])
     curve = [(1000 * i, 0.123456789) for i in range(curve_rows)]
-    return Tried(
+    return TriedProposal(
         proposal_id=f"p{point}-r0-0", point=point, round=0, verdict="reject", proposal=proposal, gain=1 / 3, curve=curve
     )
 
 
 def test_a_normal_run_fits_whole_and_numbers_are_short() -> None:
-    context = build_payload(Evidence.model_validate(stuck_evidence()), [tried(1)])
-    assert size(context) < MAX_CHARS / 2
-    assert context["history"][0]["gain"] == 0.3333
-    assert len(context["evidence"]["key_moments"]) == 1
-    assert [item["name"] for item in context["evidence"]["features"]] == [
+    payload = build_payload(Evidence.model_validate(stuck_evidence()), [tried(1)])
+    assert payload_size(payload) < MAX_CHARS / 2
+    assert payload["history"][0]["gain"] == 0.3333
+    assert len(payload["evidence"]["key_moments"]) == 1
+    assert [item["name"] for item in payload["evidence"]["features"]] == [
         item["name"] for item in stuck_evidence()["features"]
     ]
 
@@ -54,8 +54,8 @@ def test_not_a_number_is_none() -> None:
 
 
 def test_only_the_newest_entries_of_the_history_are_kept() -> None:
-    context = build_payload(Evidence.model_validate(stuck_evidence()), [tried(point) for point in range(40)])
-    assert [entry["point"] for entry in context["history"]] == list(range(40 - MAX_TRIED, 40))
+    payload = build_payload(Evidence.model_validate(stuck_evidence()), [tried(point) for point in range(40)])
+    assert [entry["point"] for entry in payload["history"]] == list(range(40 - MAX_HISTORY, 40))
 
 
 def test_cuts_come_in_order_and_spare_features_and_what_was_tried() -> None:
@@ -63,17 +63,18 @@ def test_cuts_come_in_order_and_spare_features_and_what_was_tried() -> None:
     raw["key_moments"] = ["m" * 200] * 20
     history = [tried(point) for point in range(8)]
     whole = build_payload(Evidence.model_validate(raw), history, max_chars=10**6)
-    without_moments = build_payload(Evidence.model_validate(raw), history, max_chars=size(whole) - 1000)
+    without_moments = build_payload(Evidence.model_validate(raw), history, max_chars=payload_size(whole) - 1000)
     assert 0 < len(without_moments["evidence"]["key_moments"]) < 20
     assert all(entry["curve"] for entry in without_moments["history"])
-    tighter = build_payload(Evidence.model_validate(raw), history, max_chars=size(whole) - 4_400)
+    tighter = build_payload(Evidence.model_validate(raw), history, max_chars=payload_size(whole) - 4_400)
     assert not tighter["evidence"]["key_moments"]
     assert not tighter["history"][0]["curve"]  # the oldest first
     assert tighter["history"][-1]["curve"]
-    tightest = build_payload(Evidence.model_validate(raw), history, max_chars=size(whole) - 6_650)
+    tightest = build_payload(Evidence.model_validate(raw), history, max_chars=payload_size(whole) - 6_650)
     assert not tightest["evidence"]["sparse"]["curve"]
     assert len(tightest["history"]) == 8
-    assert len(build_payload(Evidence.model_validate(raw), history, max_chars=size(whole) - 8_000)["history"]) < 8
+    too_tight = build_payload(Evidence.model_validate(raw), history, max_chars=payload_size(whole) - 8_000)
+    assert len(too_tight["history"]) < 8
     assert len(tightest["evidence"]["features"]) == len(raw["features"])
 
 
@@ -85,14 +86,14 @@ def test_what_cannot_be_cut_is_refused_with_the_remedy() -> None:
 def test_one_hundred_features_fit() -> None:
     raw = stuck_evidence()
     raw["features"] = [feature_evidence(f"f{i}", "distance", 0, 10, reached_low_share=0.1) for i in range(100)]
-    assert size(build_payload(Evidence.model_validate(raw))) <= MAX_CHARS
+    assert payload_size(build_payload(Evidence.model_validate(raw))) <= MAX_CHARS
 
 
 # ---------------------------------------------------------------- tasks that are larger than a prompt
 
 
-def names(context: dict[str, Any], kind: str) -> list[str]:
-    return [row["name"] for row in context["evidence"][kind]]
+def names(payload: Payload, kind: str) -> list[str]:
+    return [row["name"] for row in payload["evidence"][kind]]
 
 
 def large(n_features: int, n_events: int, n_agents: int) -> dict[str, Any]:
@@ -109,17 +110,17 @@ def large(n_features: int, n_events: int, n_agents: int) -> dict[str, Any]:
     return raw
 
 
-def test_of_many_features_the_most_telling_stay_and_the_others_are_counted() -> None:
-    context = build_payload(Evidence.model_validate(large(390, 98, 1000)))
-    kept = names(context, "features")
+def test_of_many_features_the_most_relevant_stay_and_the_others_are_counted() -> None:
+    payload = build_payload(Evidence.model_validate(large(390, 98, 1000)))
+    kept = names(payload, "features")
     assert len(kept) == MAX_FEATURES
     # those that say something stay; `heading` says nothing and comes after 390 others that say nothing
     assert kept[-9:] == [row["name"] for row in stuck_evidence()["features"] if row["name"] != "heading"]
-    assert len(names(context, "events")) == MAX_EVENTS
-    assert "switch_triggered" in names(context, "events")
-    assert context["left_out"] == {"features": 336, "events": 68, "agents": 968}
-    assert len(context["evidence"]["behaviour"][0]["events_per_agent"]) == MAX_AGENTS
-    assert ["agent_7", 2.0] in context["evidence"]["behaviour"][0]["events_per_agent"]
+    assert len(names(payload, "events")) == MAX_EVENTS
+    assert "switch_triggered" in names(payload, "events")
+    assert payload["left_out"] == {"features": 336, "events": 68, "agents": 968}
+    assert len(payload["evidence"]["behaviour"][0]["events_per_agent"]) == MAX_AGENTS
+    assert ["agent_7", 2.0] in payload["evidence"]["behaviour"][0]["events_per_agent"]
 
 
 def test_a_task_that_fits_is_not_said_to_be_cut() -> None:
@@ -132,7 +133,7 @@ def test_any_number_of_features_events_and_agents_fits(
     n_features: int, n_events: int, n_agents: int, max_chars: int
 ) -> None:
     assert (
-        size(build_payload(Evidence.model_validate(large(n_features, n_events, n_agents)), max_chars=max_chars))
+        payload_size(build_payload(Evidence.model_validate(large(n_features, n_events, n_agents)), max_chars=max_chars))
         <= max_chars
     )
 
@@ -148,15 +149,15 @@ def test_what_is_cut_is_counted_and_later_parts_are_whole_until_earlier_ones_are
     raw["key_moments"] = ["m" * 200] * moments
     raw["sparse"]["curve"] = [(1000 * i, 0.5, 0.0) for i in range(rows)]
     history = [tried(point) for point in range(entries)]
-    context = build_payload(Evidence.model_validate(raw), history, max_chars=max_chars)
-    assert size(context) <= max_chars
-    kept, left_out = context["evidence"], context.get("left_out", {})
-    history_had = min(entries, MAX_TRIED)
+    payload = build_payload(Evidence.model_validate(raw), history, max_chars=max_chars)
+    assert payload_size(payload) <= max_chars
+    kept, left_out = payload["evidence"], payload.get("left_out", {})
+    history_had = min(entries, MAX_HISTORY)
     features, events = len(raw["features"]), len(raw["events"])
     counts = {
         "key_moments": (len(kept["key_moments"]), moments),
         "curve": (len(kept["sparse"]["curve"]), rows),
-        "history": (len(context["history"]), history_had),
+        "history": (len(payload["history"]), history_had),
         "features": (len(kept["features"]), features),
         "events": (len(kept["events"]), events),
     }
@@ -166,25 +167,25 @@ def test_what_is_cut_is_counted_and_later_parts_are_whole_until_earlier_ones_are
     later = [counts[kind] for kind in ("curve", "history", "features", "events")]
     for (left, _), (now, before) in zip(order, later, strict=True):
         assert now == before or left <= 1  # one name of the features always stays
-    assert "dist_goal" in names(context, "features")  # the signal in force is built of it
+    assert "dist_goal" in names(payload, "features")  # the signal in force is built of it
     assert kept["signal"]["terms"][0]["expression"] == "-dist_goal / 17"
     assert kept["sparse"]["trend"] == 0.0
 
 
-def test_what_terms_are_built_of_stays_before_what_is_telling() -> None:
+def test_what_terms_are_built_of_stays_before_what_is_relevant() -> None:
     raw = large(390, 98, 2)
     raw["signal"]["terms"] = [
         {"name": "a", "kind": "potential", "expression": f"-min({'f' * 30}389, 2) / 3"},
         {"name": "b", "kind": "event", "event": f"{'e' * 30}97"},
     ]
-    context = build_payload(Evidence.model_validate(raw), max_chars=12_000)
-    assert 0 < len(names(context, "features")) < MAX_FEATURES
-    assert f"{'f' * 30}389" in names(context, "features")
-    assert f"{'e' * 30}97" in names(context, "events")
+    payload = build_payload(Evidence.model_validate(raw), max_chars=12_000)
+    assert 0 < len(names(payload, "features")) < MAX_FEATURES
+    assert f"{'f' * 30}389" in names(payload, "features")
+    assert f"{'e' * 30}97" in names(payload, "events")
     proposal = Proposal(title="t", reason="r", addresses=[Failure.PLATEAU], terms=raw["signal"]["terms"])
     raw["signal"]["terms"] = []
-    context = build_payload(Evidence.model_validate(raw), [tried(1).model_copy(update={"proposal": proposal})])
-    assert f"{'f' * 30}389" in names(context, "features")
+    payload = build_payload(Evidence.model_validate(raw), [tried(1).model_copy(update={"proposal": proposal})])
+    assert f"{'f' * 30}389" in names(payload, "features")
 
 
 def test_scores_by_hand() -> None:
@@ -197,7 +198,7 @@ def test_scores_by_hand() -> None:
         feature_evidence("gap", "count", 0, 2, change_before_reward=-0.1, end_success=1.4, end_failure=1.2, start=1.24),
         feature_evidence("change", "distance", 0, 10, change_before_reward=-3.0, reached_low_share=0.05),
     ]
-    order = [[row["name"] for row in most_telling("features", rows, most, ())] for most in range(1, 6)]
+    order = [[row["name"] for row in most_relevant("features", rows, most, ())] for most in range(1, 6)]
     assert order == [
         ["change"],
         ["unreached", "change"],
@@ -212,7 +213,7 @@ def test_a_feature_stays_or_goes_in_all_groups_at_once() -> None:
     quiet = [feature_evidence(name, "count", 0, 1) for name in ("a", "b", "c")]
     changes = zip(quiet, (0.1, 0.0, 0.9), strict=True)
     loud = [row | {"group": "others", "change_before_reward": change} for row, change in changes]
-    kept = most_telling("features", [*quiet, *loud], 5, ())
+    kept = most_relevant("features", [*quiet, *loud], 5, ())
     assert [(row["name"], row["group"]) for row in kept] == [
         ("a", "agents"), ("c", "agents"), ("a", "others"), ("c", "others")
     ]  # fmt: skip
@@ -230,16 +231,11 @@ def test_keys_to_cite_are_the_dotted_paths() -> None:
     assert "features.dist_goal.name" not in keys
 
 
-def test_event_bonuses_only_while_little_is_learnt() -> None:
-    allowed = [stage for stage in ("exploring", "emerging", "plateaued", "improving", "regressing", "converged")
-               if "event" in term_kinds(stage)]  # type: ignore[arg-type]  # fmt: skip
-    assert allowed == ["exploring", "emerging", "plateaued"]
-
-
-def test_config_and_schemas_load_neither_langchain_nor_torch() -> None:
+def test_what_readers_of_a_run_import_loads_neither_langchain_nor_torch() -> None:
+    modules = ("config", "schemas", "llm.ledger", "llm.secrets", "prompt_payload", "replay_results")
     code = (
-        "import sys, cosignal.agents.config, cosignal.agents.schemas, cosignal.agents.llm.ledger, cosignal.agents.prompt_payload;"
+        f"import sys, {', '.join(f'cosignal.agents.{name}' for name in modules)};"
         "print([m for m in ('langchain', 'langchain_core', 'langgraph', 'torch') if m in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(said.stdout) == []
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(printed.stdout) == []

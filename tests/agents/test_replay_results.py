@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cosignal.agents.llm.ledger import Call
-from cosignal.agents.replay_results import KEPT, Rebuilt, Replay, RoleReplay, Side, difference
+from cosignal.agents.replay_results import STORED_REPLAY, Rebuilt, Replay, RoleReplay, Side, difference
 
 ANSWER = {"findings": [{"failure": "plateau"}], "advice": ""}
 
@@ -76,5 +76,5 @@ def test_a_kept_replay_comes_back_as_what_it_was() -> None:
     good = row(0, 0, "ok", parsed=ANSWER)
     one = Replay.of(good, "mine.md", Rebuilt(same=False, note="why"), Side.of([good]), Side.of([good]))
     whole = RoleReplay(role="critic", replays=[one], left_out={"p": "why"})
-    assert KEPT.validate_json(one.model_dump_json()) == one
-    assert KEPT.validate_json(whole.model_dump_json()) == whole
+    assert STORED_REPLAY.validate_json(one.model_dump_json()) == one
+    assert STORED_REPLAY.validate_json(whole.model_dump_json()) == whole

@@ -9,7 +9,7 @@ import pytest
 from asking import config
 from cosignal.agents.config import LimitsConfig, ModelConfig
 from cosignal.agents.llm.ledger import Place
-from cosignal.agents.llm.models import TRANSITIONS, RoleModel
+from cosignal.agents.llm.models import TRANSITIONS_VERSION, RoleModel
 from cosignal.agents.llm.providers import build_chat_model
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.schemas import TransitionVote, TransitionVotes
@@ -112,8 +112,8 @@ async def test_over_http_the_server_is_asked_for_them_and_one_query_gives_a_frac
     tokens = [plain('{"items":[{"id":"m0","reason":"r","prefer":'), ("1", LIKELY), plain("}]}")]
     items = [RankItem("0" * 16, "green", "before", "dig", "after")]
     with MisbehavingServer(says_tokens(*tokens), says_tokens(*tokens, content=None)) as server:
-        door, template = CallBudget(LimitsConfig()), load_template("ranker", TRANSITIONS)
-        model = RoleModel("ranker", config(server, logprobs=True), door, lambda call: None, template)
+        budget, template = CallBudget(LimitsConfig()), load_template("ranker", TRANSITIONS_VERSION)
+        model = RoleModel("ranker", config(server, logprobs=True), budget, lambda call: None, template)
         found = []
         for point in (7, 8):
             asked = rank_transitions(model, Place(point), RankSetting("Dig.", ["green"], []), items, queries=1, batch=5)

@@ -15,11 +15,12 @@ from typing import Any, get_args
 
 import pytest
 from cosignal.agents import schemas
-from cosignal.agents.llm.models import TRANSITIONS
-from cosignal.agents.prompt_payload import build_payload, evidence_keys, term_kinds
+from cosignal.agents.llm.models import TRANSITIONS_VERSION
+from cosignal.agents.prompt_payload import build_payload, evidence_keys
 from cosignal.errors import ConfigError
 from cosignal.prompts import Rendered, fenced, load_template, quoted, render
 from cosignal.rl.evidence.schema import Evidence, FeatureEvidence, TermEvidence
+from cosignal.rl.stage import STAGES as RULES
 from cosignal.rl.stage import Stage
 from cosignal.testing import stuck_evidence
 from hypothesis import given
@@ -57,7 +58,7 @@ ON_MOVES: dict[str, Any] = {
 
 
 def on_moves(**changes: Any) -> Rendered:
-    return render(load_template("ranker", TRANSITIONS), ON_MOVES | changes)
+    return render(load_template("ranker", TRANSITIONS_VERSION), ON_MOVES | changes)
 
 
 def rendered(role: str, **changes: Any) -> Rendered:
@@ -68,7 +69,7 @@ def at_stage(role: str, stage: Stage) -> Rendered:
     """With what the stage decides."""
     changes: dict[str, Any] = {"stage": stage}
     if role == "generator":
-        changes["term_kinds"] = list(term_kinds(stage))
+        changes["term_kinds"] = list(RULES[stage].kinds)
     return rendered(role, **changes)
 
 
@@ -79,7 +80,7 @@ def golden(role: str, stage: Stage) -> tuple[Path, str]:
 
 
 def golden_on_moves() -> tuple[Path, str]:
-    return GOLDEN / f"ranker-{TRANSITIONS}.md", as_file(on_moves())
+    return GOLDEN / f"ranker-{TRANSITIONS_VERSION}.md", as_file(on_moves())
 
 
 def as_file(prompt: Rendered) -> str:
@@ -125,8 +126,8 @@ def test_the_front_matter_names_role_and_schema(role: str) -> None:
 
 
 def test_the_rankers_two_templates_are_told_apart() -> None:
-    first, second = load_template("ranker"), load_template("ranker", TRANSITIONS)
-    assert second.front.id == f"ranker/{TRANSITIONS}"
+    first, second = load_template("ranker"), load_template("ranker", TRANSITIONS_VERSION)
+    assert second.front.id == f"ranker/{TRANSITIONS_VERSION}"
     assert {first.front.role, second.front.role} == {"ranker"}
     assert (first.front.output_schema, second.front.output_schema) == ("ProposalRanking", "TransitionVotes")
     assert hasattr(schemas, second.front.output_schema)

@@ -7,7 +7,7 @@ from typing import Any
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
 from cosignal.agents.llm.ledger import Place
-from cosignal.agents.prompt_payload import Tried, build_payload
+from cosignal.agents.prompt_payload import TriedProposal, build_payload
 from cosignal.agents.schemas import Diagnosis, Failure, Proposal
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.signals.terms import PotentialTerm
@@ -23,16 +23,16 @@ def query_trainer(what: str, name: str | None = None, points: int = 20) -> str:
     return "{}"
 
 
-async def critic(raw: Json, history: tuple[Tried, ...] = ()) -> Diagnosis:
+async def critic(raw: Json, history: tuple[TriedProposal, ...] = ()) -> Diagnosis:
     answered = await diagnose(role_model("critic"), Place(1), build_payload(Evidence.model_validate(raw), history))
     assert isinstance(answered, Diagnosis)
     return answered
 
 
-async def generator(raw: Json, history: tuple[Tried, ...] = (), k: int = 4) -> list[Proposal]:
+async def generator(raw: Json, history: tuple[TriedProposal, ...] = (), k: int = 4) -> list[Proposal]:
     diagnosis = await critic(raw, history)
-    context = build_payload(Evidence.model_validate(raw), history, diagnosis)
-    return (await propose(role_model("generator"), Place(1), context, k)).proposals
+    payload = build_payload(Evidence.model_validate(raw), history, diagnosis)
+    return (await propose(role_model("generator"), Place(1), payload, k)).proposals
 
 
 def failures(diagnosis: Diagnosis) -> list[Failure]:
@@ -43,5 +43,5 @@ def expressions(proposal: Proposal) -> list[str]:
     return [term.expression for term in proposal.terms if isinstance(term, PotentialTerm)]
 
 
-def tried(proposal: Proposal, verdict: Any = "reject", gain: float | None = None) -> Tried:
-    return Tried(proposal_id="p1-r0-0", point=1, round=0, verdict=verdict, proposal=proposal, gain=gain)
+def tried(proposal: Proposal, verdict: Any = "reject", gain: float | None = None) -> TriedProposal:
+    return TriedProposal(proposal_id="p1-r0-0", point=1, round=0, verdict=verdict, proposal=proposal, gain=gain)

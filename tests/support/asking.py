@@ -35,16 +35,18 @@ def question(**more: Any) -> Question[Diagnosis]:
 
 async def built(model: RoleModel) -> RoleModel:
     """Its clients take part of a second to build, which must not eat the short deadlines of these tests."""
-    for link in model._links:
-        await link.ready()
+    for endpoint in model.endpoints:
+        await endpoint.ready()
     return model
 
 
 async def asked(
-    server: MisbehavingServer, rows: list[Call], door: CallBudget | None = None, **changes: Any
+    server: MisbehavingServer, rows: list[Call], budget: CallBudget | None = None, **changes: Any
 ) -> Answered[Diagnosis] | ModelAnswerError:
     """What one question ends in; `rows` gets its ledger rows."""
-    model = await built(RoleModel("critic", config(server, **changes), door or CallBudget(LimitsConfig()), rows.append))
+    model = await built(
+        RoleModel("critic", config(server, **changes), budget or CallBudget(LimitsConfig()), rows.append)
+    )
     try:
         return await model.ask(question())
     except (ProviderError, InvalidAnswer) as error:  # nothing else may come out

@@ -13,7 +13,7 @@ import pytest
 from asking import GOOD, asked, built, config, parsed, question
 from cosignal.agents.config import LimitsConfig, ModelConfig, PriceConfig
 from cosignal.agents.critic import diagnose
-from cosignal.agents.llm import endpoint as link_module
+from cosignal.agents.llm import endpoint
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.models import RoleModel
 from cosignal.agents.llm.rate_limits import CallBudget
@@ -69,7 +69,7 @@ async def test_the_rules_answer_also_where_the_deadline_is_over() -> None:
 
 async def test_a_model_that_is_not_set_up_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
-    monkeypatch.setattr(link_module, "build_chat_model", lambda told: released.wait(30))
+    monkeypatch.setattr(endpoint, "build_chat_model", lambda told: released.wait(30))
     with MisbehavingServer(says(GOOD)) as server:
         model = RoleModel("critic", config(server, deadline_s=0.1), CallBudget(LimitsConfig()), [].append)
         with pytest.raises(ProviderError, match="not set up within llm deadline_s"):
@@ -78,8 +78,8 @@ async def test_a_model_that_is_not_set_up_in_time_is_given_up(monkeypatch: pytes
         assert server.requests == []
 
 
-async def _cut_off(server: MisbehavingServer, rows: list[Call], door: CallBudget, ready: Callable[[], bool]) -> None:
-    task = asyncio.create_task(asked(server, rows, door))
+async def _cut_off(server: MisbehavingServer, rows: list[Call], budget: CallBudget, ready: Callable[[], bool]) -> None:
+    task = asyncio.create_task(asked(server, rows, budget))
     while not ready():
         await asyncio.sleep(0.001)
     task.cancel()
@@ -89,23 +89,23 @@ async def _cut_off(server: MisbehavingServer, rows: list[Call], door: CallBudget
 
 async def test_a_call_that_is_cut_off_has_its_row_and_its_charge() -> None:
     """Its id is its own: the node that asks again in a resumed run does not write over it."""
-    rows, door = list[Call](), CallBudget(LimitsConfig())
+    rows, budget = list[Call](), CallBudget(LimitsConfig())
     with MisbehavingServer(hangs) as server:
-        await _cut_off(server, rows, door, lambda: bool(server.requests))
+        await _cut_off(server, rows, budget, lambda: bool(server.requests))
     [row] = rows
     assert (row.outcome, row.error_class) == ("error", "CancelledError")
     assert row.id.startswith("p16-r1-critic-t0-a0-cut")
-    assert row.charged_tokens == door.tokens == (12 + 14) // 4
+    assert row.charged_tokens == budget.tokens == (12 + 14) // 4
 
 
 async def test_what_is_cut_off_at_the_door_is_not_charged() -> None:
-    rows, door = list[Call](), CallBudget(LimitsConfig(concurrency=1))
+    rows, budget = list[Call](), CallBudget(LimitsConfig(concurrency=1))
     with MisbehavingServer(says(GOOD)) as server:
-        async with door.passage(remote=True):
-            await _cut_off(server, rows, door, door._slots.locked)
+        async with budget.slot(remote=True):
+            await _cut_off(server, rows, budget, budget._slots.locked)
         assert server.requests == []
     assert [(row.error_class, row.charged_tokens) for row in rows] in ([], [("CancelledError", 0)])
-    assert door.tokens == 0
+    assert budget.tokens == 0
 
 
 async def test_a_fallback_has_what_is_left_or_its_own_deadline() -> None:
@@ -131,15 +131,15 @@ async def test_a_wait_beyond_the_deadline_is_not_waited_for() -> None:
 
 async def test_waiting_for_the_door_does_not_count_as_timeout_but_ends_with_the_deadline() -> None:
     """One request a minute: the second call has no turn before the deadline, and the server is not asked."""
-    door, rows = CallBudget(LimitsConfig(requests_per_minute=1)), list[Call]()
+    budget, rows = CallBudget(LimitsConfig(requests_per_minute=1)), list[Call]()
     with MisbehavingServer(says(GOOD)) as server:
-        assert parsed(await asked(server, rows, door))
-        result = await asked(server, rows, door, timeout_s=0.01, deadline_s=0.2)
+        assert parsed(await asked(server, rows, budget))
+        result = await asked(server, rows, budget, timeout_s=0.01, deadline_s=0.2)
     assert isinstance(result, ProviderError)
     assert "requests_per_minute" in str(result)
     assert len(server.requests) == 1
     assert [row.outcome for row in rows] == ["ok", "error"]
-    assert door.calls == 1
+    assert budget.calls == 1
 
 
 # ---------------------------------------------------------------- fallbacks

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 from cosignal.agents.config import ModelConfig, Structured
-from cosignal.agents.llm.endpoint import asks_for_tools, first_method, raw_text, strict_schema
+from cosignal.agents.llm.endpoint import answer_text, asks_for_tools, schema_method, strict_schema
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel, Field
@@ -89,18 +89,18 @@ def test_a_schema_by_hand() -> None:
     ],
 )
 def test_auto(config: ModelConfig, method: Structured) -> None:
-    assert first_method(config) == method
+    assert schema_method(config) == method
 
 
 def test_the_answer_of_a_forced_tool_is_its_arguments() -> None:
     call = {"name": "answer", "args": {"γ": 1}, "id": "1", "type": "tool_call"}
     other = {"name": "look", "args": {}, "id": "2", "type": "tool_call"}
     reply = AIMessage("words", tool_calls=[other, call])
-    assert raw_text(reply, "function_calling") == '{"γ": 1}'
-    assert raw_text(reply, "prompt") == "words"
+    assert answer_text(reply, "function_calling") == '{"γ": 1}'
+    assert answer_text(reply, "prompt") == "words"
     assert not asks_for_tools(reply)
     assert asks_for_tools(AIMessage("", tool_calls=[other]))
-    assert raw_text(AIMessage("words"), "function_calling") == "words"
+    assert answer_text(AIMessage("words"), "function_calling") == "words"
     broken = {"name": "answer", "args": '{"a', "id": "1", "error": "cut", "type": "invalid_tool_call"}
-    assert raw_text(AIMessage("", invalid_tool_calls=[broken]), "function_calling") == '{"a'
+    assert answer_text(AIMessage("", invalid_tool_calls=[broken]), "function_calling") == '{"a'
     assert not asks_for_tools(AIMessage("", tool_calls=[other], invalid_tool_calls=[broken]))

@@ -145,8 +145,8 @@ async def test_instructions_in_a_task_stay_inside_the_block_and_win_nothing() ->
 async def test_a_count_that_cannot_be_is_no_count() -> None:
     for usage in ({"prompt_tokens": -5, "completion_tokens": 1}, {"prompt_tokens": 10**30}, {}, None):
         rows: list[Call] = []
-        door = CallBudget(LimitsConfig())
+        budget = CallBudget(LimitsConfig())
         with MisbehavingServer(says(GOOD, usage=usage)) as server:
-            assert parsed(await asked(server, rows, door))
+            assert parsed(await asked(server, rows, budget))
         assert (rows[0].input_tokens, rows[0].output_tokens) == (None, None)
-        assert door.tokens == rows[0].charged_tokens == (12 + 14 + len(GOOD)) // 4
+        assert budget.tokens == rows[0].charged_tokens == (12 + 14 + len(GOOD)) // 4

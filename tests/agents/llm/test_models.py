@@ -1,8 +1,7 @@
-"""The door to a provider: validation, the repair turn, limits, the ledger."""
+"""A role's models: validation, the repair turn, limits, the ledger, and the checks before a run."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -15,17 +14,19 @@ from cosignal.agents.llm import retry
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.model_call import Answered, Question
 from cosignal.agents.llm.models import RoleModel, build_models, check_models, model_problems
-from cosignal.agents.llm.parse import json_schema, strip_fence
+from cosignal.agents.llm.parse import unwrap_json
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import build_payload
-from cosignal.agents.schemas import Diagnosis, ProposalSet
+from cosignal.agents.schemas import Diagnosis
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import BudgetExhausted, ConfigError, InvalidAnswer, ModelAnswerError, ProviderError
+from cosignal.graphs.session.checks import check_before_start
 from cosignal.prompts import Rendered
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.testing import ScriptedChatModel, role_model, stuck_evidence
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
-from pydantic import BaseModel, ConfigDict
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +73,9 @@ async def test_a_valid_answer_is_parsed_and_recorded() -> None:
 
 async def test_a_markdown_fence_is_taken_off() -> None:
     assert (await ask([f"```json\n{GOOD}\n```"])).parsed is not None
-    assert strip_fence("``` \n{}\n```") == "{}"
-    assert strip_fence(' {"a": "```"} ') == '{"a": "```"}'
-    assert strip_fence(' {"a": "```x```"} ') == '{"a": "```x```"}'
+    assert unwrap_json("``` \n{}\n```") == "{}"
+    assert unwrap_json(' {"a": "```"} ') == '{"a": "```"}'
+    assert unwrap_json(' {"a": "```x```"} ') == '{"a": "```x```"}'
 
 
 async def test_thoughts_before_and_words_around_an_answer_are_taken_off() -> None:
@@ -198,11 +199,11 @@ async def test_tokens_are_counted_and_estimated_where_a_provider_does_not_say() 
     rows: list[Call] = []
     # a call reserves four characters a token of its prompt (26) and the longest answer that is allowed
     config = ModelConfig(provider="scripted", model="s", max_output_tokens=1000)
-    door = CallBudget(LimitsConfig(tokens=6 + 1000))
-    model = RoleModel("critic", config, door, rows.append, chat=ScriptedChatModel(script=[GOOD]))
+    budget = CallBudget(LimitsConfig(tokens=6 + 1000))
+    model = RoleModel("critic", config, budget, rows.append, chat=ScriptedChatModel(script=[GOOD]))
     await model.ask(question())
     # four characters a token: system 12, user 14, answer
-    assert model.door.tokens == rows[0].charged_tokens == (12 + 14 + len(GOOD)) // 4
+    assert model.budget.tokens == rows[0].charged_tokens == (12 + 14 + len(GOOD)) // 4
     assert rows[0].cost_usd is None
     with pytest.raises(BudgetExhausted, match="tokens"):
         await model.ask(question())
@@ -213,12 +214,12 @@ async def test_money_is_counted_where_a_price_is_known() -> None:
     price = PriceConfig(input=1_000, output=2_000)
     config = ModelConfig(provider="scripted", model="s", price=price, max_output_tokens=1000)
     reply = AIMessage(GOOD, usage_metadata={"input_tokens": 700, "output_tokens": 500, "total_tokens": 1200})
-    door = CallBudget(LimitsConfig(usd=4.0))
-    model = RoleModel("critic", config, door, rows.append, chat=ScriptedChatModel(script=[reply, reply]))
+    budget = CallBudget(LimitsConfig(usd=4.0))
+    model = RoleModel("critic", config, budget, rows.append, chat=ScriptedChatModel(script=[reply, reply]))
     await model.ask(question())
-    assert rows[0].cost_usd == door.usd == pytest.approx(1.7)  # 0.7 + 1.0
+    assert rows[0].cost_usd == budget.usd == pytest.approx(1.7)  # 0.7 + 1.0
     await model.ask(question())  # reserves 2.006 of the 2.3 that are left
-    assert door.usd == pytest.approx(3.4)
+    assert budget.usd == pytest.approx(3.4)
     with pytest.raises(BudgetExhausted, match=r"llm\.limits\.usd has no room"):
         await model.ask(question())
     resumed = CallBudget(LimitsConfig(usd=4.0), 2, 2400, 4.0)
@@ -233,49 +234,21 @@ async def test_a_chat_model_of_the_users_own_is_not_called_rules() -> None:
     assert (rows[0].provider, rows[0].cost_usd) == ("scripted", None)
 
 
-async def test_the_door_lets_only_so_many_through_at_once() -> None:
-    door, inside, most = CallBudget(LimitsConfig(concurrency=2)), 0, 0
-
-    async def visit() -> None:
-        nonlocal inside, most
-        async with door.passage(remote=True):
-            inside += 1
-            most = max(most, inside)
-            await asyncio.sleep(0)
-            inside -= 1
-
-    await asyncio.gather(*(visit() for _ in range(6)))
-    assert (most, door.calls) == (2, 6)
-
-
 @pytest.mark.parametrize("text", ['{"findings": "\\ud800"}', "[" * 5_000, "NaN", ""])
 async def test_nasty_texts_are_invalid_answers(text: str) -> None:
     with pytest.raises(InvalidAnswer):
         await ask([text, text])
 
 
-def test_the_shown_schema_requires_the_tags_of_unions_and_has_no_titles() -> None:
-    schema = json_schema(ProposalSet)
-    assert schema["$defs"]["PotentialTerm"]["required"] == ["kind", "name", "expression"]
-    assert "title" not in schema["$defs"]["Signal" if "Signal" in schema["$defs"] else "Exploration"]
-    assert "title" in schema["$defs"]["Proposal"]["properties"]  # a field of that name stays
-
-    class Plain(BaseModel):
-        model_config = ConfigDict(title="Gone")
-        x: int
-
-    assert json_schema(Plain) == {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
-
-
 def test_models_are_built_late_and_checked_early(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_SUCH_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    door = CallBudget(LimitsConfig())
+    budget = CallBudget(LimitsConfig())
     broken = LLMConfig(generator=ModelConfig(provider="openai", model="m", api_key_env="NO_SUCH_KEY"))
-    build_models(broken, door, lambda call: None)
+    build_models(broken, budget, lambda call: None)
     with pytest.raises(ConfigError, match=r"llm \(generator\): .*'NO_SUCH_KEY'.*export NO_SUCH_KEY"):
         check_models(broken)
-    check_models(broken, given=["generator"])
+    check_models(broken, prebuilt=["generator"])
     with pytest.raises(ConfigError, match="needs a model"):
         check_models(LLMConfig(default=ModelConfig(provider="openai")))
     with pytest.raises(ConfigError, match="no_such_provider"):
@@ -342,3 +315,16 @@ async def test_a_template_that_fails_on_the_data_is_a_failure_to_answer(tmp_path
     models = build_models(config, CallBudget(LimitsConfig()), lambda call: None)
     with pytest.raises(ModelAnswerError, match="nobody was asked"):
         await diagnose(models.critic, Place(3), build_payload(Evidence.model_validate(stuck_evidence())))
+
+
+class GivenChat(FakeListChatModel):
+    max_retries: int | None = None
+
+
+@pytest.mark.parametrize("retries", [None, 2])
+def test_a_given_chat_model_must_not_retry_by_itself(retries: int | None, tmp_path: Path) -> None:
+    chat = GivenChat(responses=[], max_retries=retries)
+    with pytest.raises(ConfigError, match=rf"chat_models\['critic'\] retries by itself \(max_retries {retries}\).*=0"):
+        check_before_start(RunConfig(run_dir=tmp_path), {"critic": chat})
+    check_before_start(RunConfig(run_dir=tmp_path), {"critic": GivenChat(responses=[], max_retries=0)})
+    check_before_start(RunConfig(run_dir=tmp_path), {"critic": FakeListChatModel(responses=[])})

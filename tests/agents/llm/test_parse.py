@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from cosignal.agents.config import ModelConfig
-from cosignal.agents.critic import uncited
-from cosignal.agents.generator import misfits
+from cosignal.agents.critic import citation_problems
+from cosignal.agents.generator import proposal_problems
 from cosignal.agents.llm.endpoint import Endpoint
-from cosignal.agents.llm.parse import MAX_ANSWER, MAX_ERROR, MAX_RAW, clean, cut, parse, printable
+from cosignal.agents.llm.parse import MAX_ANSWER, MAX_ERROR, MAX_RAW, encodable, json_schema, parse
 from cosignal.agents.prompt_payload import build_payload
-from cosignal.agents.ranker import misordered
+from cosignal.agents.ranker import order_problems
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
 from cosignal.errors import InvalidAnswer
 from cosignal.rl.evidence.schema import Evidence
@@ -23,11 +23,11 @@ from cosignal.testing import stuck_evidence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 EXAMPLES = {"diagnosis": 3_000, "proposals": 5_000, "ranking": 2_000}
 CONTEXT = build_payload(Evidence.model_validate(stuck_evidence()))
-LINK = Endpoint(ModelConfig(provider="somebody", model="m"))
+ENDPOINT = Endpoint(ModelConfig(provider="somebody", model="m"))
 
 TERMS = [
     {"name": "near", "kind": "potential", "expression": "-dist_goal / 17", "weight": 1.0, "agents": "all"},
@@ -47,9 +47,9 @@ VALID: dict[str, dict[str, Any]] = {
     "ranking": {"kind": "proposals", "order": ["p1-r0-1", "p1-r0-0"], "reason": "r"},
 }  # fmt: skip
 PARSERS: dict[str, tuple[type[BaseModel], Callable[[Any], list[str]]]] = {
-    "diagnosis": (Diagnosis, lambda parsed: uncited(parsed, CONTEXT)),
-    "proposals": (ProposalSet, lambda parsed: misfits(parsed, CONTEXT, 4)),
-    "ranking": (ProposalRanking, lambda parsed: misordered(parsed, ["p1-r0-0", "p1-r0-1"])),
+    "diagnosis": (Diagnosis, lambda parsed: citation_problems(parsed, CONTEXT)),
+    "proposals": (ProposalSet, lambda parsed: proposal_problems(parsed, CONTEXT, 4)),
+    "ranking": (ProposalRanking, lambda parsed: order_problems(parsed, ["p1-r0-0", "p1-r0-1"])),
 }
 
 # ---------------------------------------------------------------- answers
@@ -165,7 +165,7 @@ def test_any_answer_becomes_an_object_or_a_typed_error(name: str) -> None:
     )  # fmt: skip
     @given(answers(name))
     def law(text: str) -> None:
-        raw = LINK._read(AIMessage(text), "prompt").text
+        raw = ENDPOINT.read(AIMessage(text), "prompt").text
         try:
             parsed = parse(raw, schema, problems)
         except InvalidAnswer as error:  # anything else fails the test
@@ -207,7 +207,17 @@ def test_of_many_mistakes_the_first_are_told() -> None:
 
 
 def test_texts_are_made_fit_to_keep() -> None:
-    assert clean("a\ud83d\ude00\ud800\x00b") == "a\U0001f600\ufffd\ufffdb"
-    assert cut("abcdef", 3) == "abc … (cut, 6 characters)"
-    assert cut("abc", 3) == "abc"
-    assert printable("a\nb\x1b[2J\u202e") == "a\nb\\x1b[2J\\u202e"
+    assert encodable("a\ud83d\ude00\ud800\x00b") == "a\U0001f600\ufffd\ufffdb"
+
+
+def test_the_shown_schema_requires_the_tags_of_unions_and_has_no_titles() -> None:
+    schema = json_schema(ProposalSet)
+    assert schema["$defs"]["PotentialTerm"]["required"] == ["kind", "name", "expression"]
+    assert "title" not in schema["$defs"]["Signal" if "Signal" in schema["$defs"] else "Exploration"]
+    assert "title" in schema["$defs"]["Proposal"]["properties"]  # a field of that name stays
+
+    class Plain(BaseModel):
+        model_config = ConfigDict(title="Gone")
+        x: int
+
+    assert json_schema(Plain) == {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}

@@ -6,20 +6,20 @@ import asyncio
 
 import pytest
 from cosignal.agents.config import LimitsConfig
-from cosignal.agents.llm import rate_limits as door_module
+from cosignal.agents.llm import rate_limits
 from cosignal.agents.llm.rate_limits import CallBudget, Reservation, Spend, TokenWindow
 from cosignal.errors import BudgetExhausted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-async def visit(door: CallBudget, estimate: Spend, taken: Spend) -> bool:
+async def visit(budget: CallBudget, estimate: Spend, taken: Spend) -> bool:
     """One call that takes its time; False where the budget refused it."""
-    ticket = Reservation(estimate)
+    reservation = Reservation(estimate)
     try:
-        async with door.passage(True, ticket):
+        async with budget.slot(True, reservation):
             await asyncio.sleep(0)
-            ticket.taken = taken
+            reservation.taken = taken
     except BudgetExhausted:
         return False
     return True
@@ -37,51 +37,66 @@ def test_calls_beside_each_other_keep_the_budget(
     calls in flight and nothing else."""
 
     async def run() -> None:
-        door = CallBudget(LimitsConfig(tokens=tokens, calls=calls, concurrency=concurrency, requests_per_minute=1000))
-        visits = [visit(door, Spend(estimate), Spend(estimate + more)) for estimate, more in spends]
+        budget = CallBudget(LimitsConfig(tokens=tokens, calls=calls, concurrency=concurrency, requests_per_minute=1000))
+        visits = [visit(budget, Spend(estimate), Spend(estimate + more)) for estimate, more in spends]
         let_in = await asyncio.gather(*visits)
         surprise = max((more for _, more in spends), default=0)
-        assert door.calls == sum(let_in) <= calls
-        assert door.tokens == sum(e + more for (e, more), ok in zip(spends, let_in, strict=True) if ok)
-        assert door.tokens <= tokens + concurrency * surprise
+        assert budget.calls == sum(let_in) <= calls
+        assert budget.tokens == sum(e + more for (e, more), ok in zip(spends, let_in, strict=True) if ok)
+        assert budget.tokens <= tokens + concurrency * surprise
 
     asyncio.run(run())
 
 
 async def test_what_a_call_did_not_need_is_free_again() -> None:
-    door = CallBudget(LimitsConfig(tokens=100, usd=1.0))
+    budget = CallBudget(LimitsConfig(tokens=100, usd=1.0))
     for _ in range(9):
-        assert await visit(door, Spend(20, 0.2), Spend(10, 0.05))
-    assert (door.tokens, door.calls) == (90, 9)
-    assert door.usd == pytest.approx(0.45)
-    assert not await visit(door, Spend(20), Spend(10))
-    assert door.calls == 9
+        assert await visit(budget, Spend(20, 0.2), Spend(10, 0.05))
+    assert (budget.tokens, budget.calls) == (90, 9)
+    assert budget.usd == pytest.approx(0.45)
+    assert not await visit(budget, Spend(20), Spend(10))
+    assert budget.calls == 9
 
 
 async def test_a_call_that_fails_gives_back_what_it_reserved() -> None:
-    door = CallBudget(LimitsConfig(tokens=100))
+    budget = CallBudget(LimitsConfig(tokens=100))
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            async with door.passage(True, Reservation(Spend(80))):
+            async with budget.slot(True, Reservation(Spend(80))):
                 1 / 0  # noqa: B018
-    assert (door.tokens, door.calls) == (0, 3)
-    assert await visit(door, Spend(100), Spend(100))
+    assert (budget.tokens, budget.calls) == (0, 3)
+    assert await visit(budget, Spend(100), Spend(100))
 
 
 async def test_money_beside_each_other() -> None:
-    door = CallBudget(LimitsConfig(usd=1.0, concurrency=10))
-    let_in = await asyncio.gather(*(visit(door, Spend(1, 0.3), Spend(1, 0.3)) for _ in range(10)))
+    budget = CallBudget(LimitsConfig(usd=1.0, concurrency=10))
+    let_in = await asyncio.gather(*(visit(budget, Spend(1, 0.3), Spend(1, 0.3)) for _ in range(10)))
     assert sum(let_in) == 3
-    assert door.usd == pytest.approx(0.9)
+    assert budget.usd == pytest.approx(0.9)
+
+
+async def test_only_so_many_calls_run_at_once() -> None:
+    budget, inside, most = CallBudget(LimitsConfig(concurrency=2)), 0, 0
+
+    async def visit() -> None:
+        nonlocal inside, most
+        async with budget.slot(remote=True):
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    await asyncio.gather(*(visit() for _ in range(6)))
+    assert (most, budget.calls) == (2, 6)
 
 
 async def test_rules_wait_for_nothing_and_count_as_calls() -> None:
-    door = CallBudget(LimitsConfig(calls=2, requests_per_minute=1, concurrency=1))
+    budget = CallBudget(LimitsConfig(calls=2, requests_per_minute=1, concurrency=1))
     for _ in range(2):
-        async with door.passage(remote=False):
+        async with budget.slot(remote=False):
             pass
     with pytest.raises(BudgetExhausted, match="2 of 2"):
-        async with door.passage(remote=False):
+        async with budget.slot(remote=False):
             pass
 
 
@@ -92,7 +107,7 @@ async def soon(task: asyncio.Task[list[float]]) -> bool:
 
 
 async def test_tokens_per_minute_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door_module, "POLL_S", 0)
+    monkeypatch.setattr(rate_limits, "POLL_S", 0)
     now = 0.0
     window = TokenWindow(100, clock=lambda: now)
     first = await window.enter(60)
@@ -113,16 +128,16 @@ async def test_tokens_per_minute_by_hand(monkeypatch: pytest.MonkeyPatch) -> Non
     await large
 
 
-async def test_tokens_per_minute_hold_calls_back_at_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door_module, "POLL_S", 0)
-    door = CallBudget(LimitsConfig(tokens_per_minute=100))
-    assert await visit(door, Spend(80), Spend(20))  # of which 20 count
-    assert await visit(door, Spend(80), Spend(80))
-    waiting = asyncio.create_task(visit(door, Spend(1), Spend(1)))
+async def test_tokens_per_minute_hold_calls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limits, "POLL_S", 0)
+    budget = CallBudget(LimitsConfig(tokens_per_minute=100))
+    assert await visit(budget, Spend(80), Spend(20))  # of which 20 count
+    assert await visit(budget, Spend(80), Spend(80))
+    waiting = asyncio.create_task(visit(budget, Spend(1), Spend(1)))
     await asyncio.sleep(0.01)
     assert not waiting.done()
-    assert door.calls == 2
+    assert budget.calls == 2
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert door.calls == 2
+    assert budget.calls == 2

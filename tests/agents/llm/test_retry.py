@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cosignal.agents.llm.retry import AttemptFailed, Failure, describe, retrying
+from cosignal.agents.llm.retry import AttemptFailed, ProviderFailure, classify, retry_policy
 from tenacity import Future, RetryCallState
 
 
@@ -59,7 +59,7 @@ class PoolTimeout(TransportError):
     ],
 )
 def test_what_may_pass(error: Exception, may_pass: bool) -> None:
-    failure = describe(error, "words")
+    failure = classify(error, "words")
     assert failure.may_pass is may_pass
     assert (failure.text, failure.error_class) == ("words", type(error).__name__)
     assert failure.billed is (failure.status is None)
@@ -67,7 +67,7 @@ def test_what_may_pass(error: Exception, may_pass: bool) -> None:
 
 def after(said: object) -> float | None:
     response = SimpleNamespace(status_code=429, headers={"retry-after": said} if said is not None else {})
-    return describe(Refused(response=response), "").retry_after_s
+    return classify(Refused(response=response), "").retry_after_s
 
 
 def test_retry_after_in_seconds_or_as_a_date() -> None:
@@ -79,7 +79,7 @@ def test_retry_after_in_seconds_or_as_a_date() -> None:
     assert after("Wed, 99 Oct 2015 07:28:00 GMT") is None
 
 
-def state(attempt: int, failure: Failure) -> Any:
+def state(attempt: int, failure: ProviderFailure) -> Any:
     made = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
     made.attempt_number = attempt
     outcome = Future(attempt)
@@ -89,8 +89,8 @@ def state(attempt: int, failure: Failure) -> Any:
 
 
 def test_the_wait_is_what_was_asked_for_else_doubles_with_jitter() -> None:
-    layer = retrying(9, lambda: 100.0)
-    plain, asked = Failure("", "", True), Failure("", "", True, retry_after_s=7.0)
+    layer = retry_policy(9, lambda: 100.0)
+    plain, asked = ProviderFailure("", "", True), ProviderFailure("", "", True, retry_after_s=7.0)
     assert [layer.wait(state(n, asked)) for n in (1, 2)] == [7.0, 7.0]
     for n, low in ((1, 0.5), (2, 1.0), (3, 2.0)):
         assert all(low <= layer.wait(state(n, plain)) <= low + 0.5 for _ in range(20))
@@ -98,8 +98,8 @@ def test_the_wait_is_what_was_asked_for_else_doubles_with_jitter() -> None:
 
 
 def test_no_retry_beyond_their_number_or_the_time_that_is_left() -> None:
-    layer = retrying(2, lambda: 10.0)
+    layer = retry_policy(2, lambda: 10.0)
     for attempt, wait, stops in ((1, 0.1, False), (2, 9.9, False), (2, 10.0, True), (3, 0.1, True)):
-        made = state(attempt, Failure("", "", True))
+        made = state(attempt, ProviderFailure("", "", True))
         made.upcoming_sleep = wait
         assert layer.stop(made) is stops

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cosignal.agents.llm.parse import usable
+from cosignal.agents.llm.parse import normalize_tool_calls
 from cosignal.errors import InvalidAnswer
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, MisbehavingServer
 from cosignal.testing.answers import DIAGNOSIS
@@ -45,29 +45,29 @@ UNFIT = {
 @pytest.mark.parametrize("name", UNFIT)
 def test_what_cannot_be_kept_is_an_invalid_answer(name: str) -> None:
     with pytest.raises(InvalidAnswer) as caught:
-        usable(UNFIT[name], 0)
+        normalize_tool_calls(UNFIT[name], 0)
     assert len(str(caught.value)) < 300
 
 
 def test_bounds_by_hand() -> None:
-    usable(calls(*[CURVE] * 32), 0)
-    usable(calls({"a": nested(15)}), 0)  # and the arguments themselves
+    normalize_tool_calls(calls(*[CURVE] * 32), 0)
+    normalize_tool_calls(calls({"a": nested(15)}), 0)  # and the arguments themselves
     with pytest.raises(InvalidAnswer, match="16 deep"):
-        usable(calls({"a": nested(16)}), 0)
-    usable(calls({"a": 2**63 - 1, "b": 1 - 2**63, "c": None, "d": True, "e": "x", "f": 1e308}), 0)
+        normalize_tool_calls(calls({"a": nested(16)}), 0)
+    normalize_tool_calls(calls({"a": 2**63 - 1, "b": 1 - 2**63, "c": None, "d": True, "e": "x", "f": 1e308}), 0)
 
 
 @pytest.mark.parametrize("ids", [[None, None], ["x", "x"], ["x", None], ["", "y"]])
 def test_every_call_gets_an_id_of_its_own(ids: list[str | None]) -> None:
     made: list[Any] = [{"name": "query_trainer", "args": CURVE, "id": key} for key in ids]
-    message = usable(AIMessage("so", tool_calls=made, response_metadata={"x": 1}), 3)
+    message = normalize_tool_calls(AIMessage("so", tool_calls=made, response_metadata={"x": 1}), 3)
     assert [call["id"] for call in message.tool_calls] == ["call_3_0", "call_3_1"]
     assert (message.text, message.response_metadata, message.id) == ("so", {}, None)
 
 
 def test_a_message_that_fits_keeps_what_its_provider_wants_back_but_not_its_id() -> None:
     message = calls(CURVE).model_copy(update={"additional_kwargs": {"signature": "abc"}, "id": "1"})
-    kept = usable(message, 0)
+    kept = normalize_tool_calls(message, 0)
     assert kept.additional_kwargs == {"signature": "abc"}
     assert kept.tool_calls == message.tool_calls
     assert kept.id is None
@@ -75,8 +75,8 @@ def test_a_message_that_fits_keeps_what_its_provider_wants_back_but_not_its_id()
 
 def test_what_else_a_server_puts_into_a_message_cannot_break_the_checkpoint() -> None:
     message = calls(CURVE).model_copy(update={"response_metadata": {"token_usage": {"total": 10**30}}})
-    JsonPlusSerializer().dumps_typed(usable(message, 0))
-    assert usable(message, 0).response_metadata == {}
+    JsonPlusSerializer().dumps_typed(normalize_tool_calls(message, 0))
+    assert normalize_tool_calls(message, 0).response_metadata == {}
 
 
 # ---------------------------------------------------------------- in a run

@@ -12,7 +12,7 @@ from asked_rules import critic, expressions, generator, query_trainer, tried
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
 from cosignal.agents.llm.ledger import Place
-from cosignal.agents.prompt_payload import Tried, build_payload
+from cosignal.agents.prompt_payload import TriedProposal, build_payload
 from cosignal.agents.ranker import rank
 from cosignal.agents.schemas import ProposalSet
 from cosignal.rl.evidence.schema import Evidence
@@ -93,18 +93,18 @@ def _run(draw: st.DrawFn) -> tuple[Json, list[str]]:
 async def _all_answers(raw: Json) -> list[str]:
     """Everything that the rules say in an intervention of two rounds."""
     said: list[str] = []
-    context = build_payload(Evidence.model_validate(raw))
-    call = await diagnose(role_model("critic"), Place(1), context, tools=[query_trainer], calls_left=1)
+    payload = build_payload(Evidence.model_validate(raw))
+    call = await diagnose(role_model("critic"), Place(1), payload, tools=[query_trainer], calls_left=1)
     assert isinstance(call, AIMessage)
     said.append(json.dumps(call.tool_calls))
     diagnosis = await critic(raw)
     said.append(diagnosis.model_dump_json())
-    history: list[Tried] = []
+    history: list[TriedProposal] = []
     for round_ in range(2):
-        context = build_payload(Evidence.model_validate(raw), history, diagnosis)
-        answer: ProposalSet = await propose(role_model("generator"), Place(1), context, 4)
+        payload = build_payload(Evidence.model_validate(raw), history, diagnosis)
+        answer: ProposalSet = await propose(role_model("generator"), Place(1), payload, 4)
         listed = {f"p1-r{round_}-{i}": proposal for i, proposal in enumerate(answer.proposals)}
-        ranking = await rank(role_model("ranker"), Place(1), context, listed)
+        ranking = await rank(role_model("ranker"), Place(1), payload, listed)
         said += [answer.model_dump_json(), ranking.model_dump_json()]
         history += [tried(proposal, gain=0.1 * i) for i, proposal in enumerate(listed.values())]
     return said

@@ -13,7 +13,7 @@ import pytest
 from asked_rules import critic, expressions, failures, generator, query_trainer, tried
 from cosignal.agents.critic import diagnose
 from cosignal.agents.llm.ledger import Call, Place
-from cosignal.agents.prompt_payload import Tried, build_payload
+from cosignal.agents.prompt_payload import TriedProposal, build_payload
 from cosignal.agents.ranker import rank
 from cosignal.agents.rules import critic as rules_critic
 from cosignal.agents.rules import features as rules_facts
@@ -201,7 +201,7 @@ async def test_what_showed_no_difference_at_an_earlier_point_may_come_again_and_
 
 
 async def test_many_rounds_never_repeat() -> None:
-    history: list[Tried] = []
+    history: list[TriedProposal] = []
     for _ in range(3):
         found = await generator(stuck_evidence(), tuple(history))
         history += [tried(proposal) for proposal in found]
@@ -231,13 +231,13 @@ async def test_positions_are_followed_in_the_direction_that_precedes_rewards() -
 async def test_the_critic_makes_a_real_tool_call_first() -> None:
     rows: list[Call] = []
     model = role_model("critic", record=rows.append)
-    context = build_payload(Evidence.model_validate(stuck_evidence()))
-    message = await diagnose(model, Place(1), context, tools=[query_trainer], calls_left=3)
+    payload = build_payload(Evidence.model_validate(stuck_evidence()))
+    message = await diagnose(model, Place(1), payload, tools=[query_trainer], calls_left=3)
     assert isinstance(message, AIMessage)
     call = message.tool_calls[0]
     assert (call["name"], call["args"]) == ("query_trainer", {"what": "feature_statistics", "name": "dist_goal"})
     told = ToolMessage("{}", tool_call_id=str(call["id"]), name="query_trainer")
-    answer = await diagnose(model, Place(1), context, [message, told], [query_trainer], calls_left=2)
+    answer = await diagnose(model, Place(1), payload, [message, told], [query_trainer], calls_left=2)
     assert isinstance(answer, Diagnosis)
     assert [(row.outcome, row.model) for row in rows] == [("tool_call", NAME), ("ok", NAME)]
     assert len({row.id for row in rows}) == 2

@@ -12,7 +12,7 @@ from cosignal.agents.generator import propose
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.models import Models, build_models
 from cosignal.agents.llm.rate_limits import CallBudget
-from cosignal.agents.prompt_payload import Tried, build_payload
+from cosignal.agents.prompt_payload import TriedProposal, build_payload
 from cosignal.agents.ranker import rank
 from cosignal.agents.schemas import Diagnosis, Proposal
 from cosignal.rl.evidence.schema import Evidence
@@ -32,15 +32,17 @@ def models(style: Style, seed: int, calls: list[Call] | None = None) -> Models:
     return build_models(config, CallBudget(config.limits), record, adversary_models(style, seed))
 
 
-def asked(style: Style, seed: int, raw: Json, history: tuple[Tried, ...] = ()) -> list[Proposal]:
+def asked(style: Style, seed: int, raw: Json, history: tuple[TriedProposal, ...] = ()) -> list[Proposal]:
     """At point 48, in the round that follows the history."""
     context = build_payload(Evidence.model_validate(raw), history, PLATEAU)
     place = Place(48, len(history))
     return asyncio.run(propose(models(style, seed).generator, place, context, 4)).proposals
 
 
-def tried(proposal: Proposal, round_: int) -> Tried:
-    return Tried(proposal_id=f"p48-r{round_}-0", point=48, round=round_, verdict="no_difference", proposal=proposal)
+def tried(proposal: Proposal, round_: int) -> TriedProposal:
+    return TriedProposal(
+        proposal_id=f"p48-r{round_}-0", point=48, round=round_, verdict="no_difference", proposal=proposal
+    )
 
 
 def test_the_critic_always_finds_something() -> None:
