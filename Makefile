@@ -17,7 +17,7 @@ export OMP_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-ray test-page test-engine test-wheel lint format clean
+.PHONY: help setup run test test-slow test-ray test-page test-engine test-wheel lint shape format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ lint: setup  ## linter, format check, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+shape: setup  ## the package in numbers: modules, lines, helpers used once, comments
+	$(BIN)/python tests/support/shape.py
 
 format: setup  ## format the code and mend what the linter can mend
 	$(BIN)/ruff format .

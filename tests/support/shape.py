@@ -1,7 +1,7 @@
-"""The shape of the package in numbers: `make shape`, or `python .ci/shape.py TREE` for another checkout.
+"""The shape of the package in numbers: `make shape`, or `python tests/support/shape.py TREE` for another checkout.
 
-What is counted is read from the syntax trees of all modules but tests; a helper is a function whose name begins with one
-underscore, and one that is used once is named exactly twice in its file.
+Modules are counted without tests. A helper is a function whose name begins with one underscore; one that is used once is
+named exactly twice in its file.
 """
 
 from __future__ import annotations
@@ -28,18 +28,36 @@ def main(root: Path) -> None:
     untyped = sum(len(re.findall(r"dict\[str, Any\]|\bRow\b|\bJson\b", source)) for source in sources.values())
     kinds = sorted(str(path) for path, source in sources.items() if TERM_KINDS.search(source))
 
-    print(f"modules                              {len(sources)}")
-    print(f"lines                                {lines}")
-    print(f"modules imported by exactly one      {sum(len(who) == 1 for who in importers.values())}")
-    print(f"functions                            {len(lengths)}")
-    print(f"helpers used once                    {used_once} = {100 * used_once / len(lengths):.1f} % of functions")
-    print(f"length of functions                  median {statistics.median(lengths):g}, mean {statistics.mean(lengths):.1f},"
-          f" 90th percentile {sorted(lengths)[int(0.9 * len(lengths))]}, longest {max(lengths)}")  # fmt: skip
-    print(f"own-line comments                    {100 * comments / lines:.1f} % of lines")
-    print(f"dict[str, Any], Row, Json            {untyped}")
-    print(
-        f"files that name a kind of term       {len(kinds)}, {sum('studies' not in name for name in kinds)} without studies"
-    )
+    figures = {
+        "modules": len(sources),
+        "lines": lines,
+        "lines of code (no docstring, comment or blank line)": lines_of_code(sources, trees),
+        "modules imported by exactly one other": sum(len(who) == 1 for who in importers.values()),
+        "functions": len(lengths),
+        "helpers used once": f"{used_once} = {100 * used_once / len(lengths):.1f} % of functions",
+        "length of functions": f"median {statistics.median(lengths):g}, mean {statistics.mean(lengths):.1f}, "
+        f"90th percentile {sorted(lengths)[int(0.9 * len(lengths))]}, longest {max(lengths)}",
+        "own-line comments": f"{100 * comments / lines:.1f} % of lines",
+        "dict[str, Any], Row, Json": untyped,
+        "files that name a kind of term": f"{len(kinds)}, {sum('studies' not in name for name in kinds)} beside studies",
+    }
+    for name, figure in figures.items():
+        print(f"{name:52} {figure}")
+
+
+def lines_of_code(sources: dict[Path, str], trees: dict[Path, ast.Module]) -> int:
+    """Count the lines that are neither blank nor comment nor docstring."""
+    total = 0
+    for path, tree in trees.items():
+        prose: set[int] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[0] if node.body else None
+                if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                    prose |= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+        for number, line in enumerate(sources[path].splitlines(), start=1):
+            total += bool(line.strip()) and not line.strip().startswith("#") and number not in prose
+    return total
 
 
 def functions(sources: dict[Path, str], trees: dict[Path, ast.Module]) -> tuple[list[int], int]:
