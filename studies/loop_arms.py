@@ -50,14 +50,14 @@ class LoopRun:
 
 def run_loops(arms: Sequence[LoopArm], tell: Tell) -> list[LoopRun]:
     """In order; what was run before, under whatever name and in whatever study, is read."""
-    values = run_jobs([loop_piece(arm) for arm in arms], tell)
+    values = run_jobs([loop_job(arm) for arm in arms], tell)
     return [
         LoopRun(Outcome(**{**value["outcome"], "arm": arm.name}), value["details"])
         for arm, value in zip(arms, values, strict=True)
     ]
 
 
-def loop_piece(arm: LoopArm) -> Job:
+def loop_job(arm: LoopArm) -> Job:
     content = {"config": arm.config.model_dump(mode="json", exclude={"run_dir"}), "models": arm.models}
     name = f"{arm.name} seed {arm.config.seed}"
     return Job("loop", content, work_loop, name, lambda value: summarise_outcome(value["outcome"]))

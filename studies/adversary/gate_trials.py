@@ -24,7 +24,7 @@ from ..outcome import Interval, mean_ci, rare_ci, share_ci
 from ..report import Row, Tell, example_config, finish_study, known_arms, markdown_table, result_row
 from .harmful_proposals import origin
 from .snapshots import Competence, Snapshot, record_snapshots
-from .trials import GOOD, Arm, Trial, trial_piece
+from .trials import GOOD, Arm, Trial, trial_job
 
 NAME = "gate-trials"
 ARMS: tuple[Arm, ...] = ("harmful", "good")
@@ -92,7 +92,7 @@ def run_gate_trials(trials: int, arms: Sequence[str], tell: Tell, base: RunConfi
     wanted = [arm for arm in ARMS if arm in known_arms(arms, ARMS, ("harmful",))]
     snapshots = record_snapshots([base.model_copy(update={"seed": seed}) for seed in PLAIN_SEEDS], tell)
     plan = [trial for arm in wanted for trial in planned(arm, snapshots)[:trials]]
-    values = run_jobs([trial_piece(trial) for trial in plan], tell)
+    values = run_jobs([trial_job(trial) for trial in plan], tell)
     done = list(zip(plan, values, strict=True))
     rows = [row for arm in wanted for row in trial_rows(arm, done, base.gate.level)]
     # what each trial came to, beside the state that it forked from

@@ -65,7 +65,7 @@ class Trial:
         return f"{self.arm} trial {self.group}-s{self.snapshot.config.seed}-{self.number}"
 
 
-def trial_piece(trial: Trial) -> Job:
+def trial_job(trial: Trial) -> Job:
     snapshot = trial.snapshot
     content = {
         "config": snapshot.config.model_dump(mode="json", exclude={"run_dir"}),
