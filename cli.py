@@ -220,11 +220,9 @@ def _draw(form: GraphFormat) -> str | bytes:
 
 def loop_topology() -> Topology:
     """Return the nodes and edges of the graph that runs compile. Imports LangGraph, which takes a second."""
-    from .config.run_config import RunConfig
-    from .graphs.graph import build_graph
-    from .runs.graph_picture import Topology
+    from .graphs import graph
 
-    return Topology.from_json(build_graph(RunConfig()).get_graph(xray=True).to_json())
+    return graph.loop_topology()
 
 
 # ---------------------------------------------------------------- replays
@@ -257,8 +255,8 @@ def replay(
         raise typer.BadParameter("--validate goes with one CALL")
     from rich.console import Console
 
-    from .graphs.replay.offline_round import Trial
     from .graphs.replay.replay import Changes, replay_call, replay_role
+    from .graphs.replay.validation import Trial
     from .runs.replays import FOLDER, branch_line, call_line, new_name, show, write_replay
 
     def tell_call(replayed: Replay) -> None:
@@ -295,8 +293,8 @@ async def ask_again(run_dir: Path, request: ReplayRequest, prompt: Path | None, 
 
     The imports take seconds, and most who look at runs never ask.
     """
-    from .graphs.replay.offline_round import Trial
     from .graphs.replay.replay import Changes, replay_call, replay_role
+    from .graphs.replay.validation import Trial
 
     changes = Changes(prompt, request.model)
     if request.call:

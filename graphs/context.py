@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,9 +80,17 @@ class Context:
             return  # wake-ups carry no truth; asking again does
         self.wake.clear()
 
+    @asynccontextmanager
+    async def recording_calls(self) -> AsyncIterator[None]:
+        """Write the model calls that are made inside, whatever came of them: the ledger has every attempt."""
+        try:
+            yield
+        finally:
+            await self.write_calls()
+
     async def write_calls(self) -> None:
-        rows = [call.model_dump(mode="json") for call in self.calls]
-        await self.store.write_all("calls", rows)
+        """Write the model calls that are not in the store yet."""
+        await self.store.write(*self.calls)
         self.calls.clear()
 
 

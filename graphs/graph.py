@@ -8,6 +8,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from ..config.run_config import RunConfig
+from ..runs.graph_picture import Topology
 from .context import Context
 from .nodes.approve import approve
 from .nodes.check import check
@@ -35,8 +36,6 @@ from .routing import (
     after_rank,
 )
 from .state import State
-
-# ---------------------------------------------------------------- MERGED graphs.loop
 
 Graph = CompiledStateGraph[State, Context, State, State]
 
@@ -91,15 +90,17 @@ def thread(run_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": run_id}}
 
 
-# ---------------------------------------------------------------- MERGED graphs.studio
-# DOC """What `langgraph.json` names: the adaptation graph of the default config, whose provider is the embedded rules.
-# DOC
-# DOC It is for looking at the graph. Running it needs a trainer and the other live things that `cosignal.start` brings.
-# DOC """
+def loop_topology() -> Topology:
+    """Return the nodes and edges of the graph, for drawings of it."""
+    return Topology.from_json(build_graph(RunConfig()).get_graph(xray=True).to_json())
 
 
 def studio_graph() -> Graph:
-    """The graph without its context: a trainer and a worker pool have no JSON schema, which the server asks for."""
-    shown = build_graph(RunConfig())
-    shown.context_schema = None
-    return shown
+    """Return the graph that `langgraph.json` names: that of the default config, whose provider is the embedded rules.
+
+    It is for looking at. Running it needs a trainer and the other live things that `cosignal.start` brings; they have
+    no JSON schema, which the server asks for, so the graph has no context here.
+    """
+    graph = build_graph(RunConfig())
+    graph.context_schema = None
+    return graph

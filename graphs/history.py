@@ -1,110 +1,38 @@
-"""What was tried before and what its branches said, as models read it."""
+"""Proposals as the store keeps them, and the history of what was tried, as prompts show it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..agents.prompt_payload import TriedProposal, Verdict
 from ..agents.schemas import Proposal
 from ..rl.ipc.messages import TrainerStatus
 from ..rl.signals.signal import Signal
+from ..runs.records import DecisionRecord, JudgedArm, ProposalRecord, ScreenedArm, proposal_id
 from ..runs.store import LoopStore
-from .state import State
+from .state import State, status_of
 
-# ---------------------------------------------------------------- MERGED graphs.history
-
-Row = dict[str, Any]
-OVERTURNED: dict[str, Verdict] = {"declined": "declined", "stale": "stale"}  # what the gate had accepted
+# ---------------------------------------------------------------- proposals
 
 
-async def tried(store: LoopStore) -> list[TriedProposal]:
-    """All proposals so far, oldest first; those without a decision yet are left out."""
-    return tried_by(await store.rows("decisions"), await store.rows("proposals"))
-
-
-def tried_by(decisions: Sequence[Row], proposals: Sequence[Row]) -> list[TriedProposal]:
-    """Those of `proposals` that `decisions` speak of; both are rows of their tables, in the tables' order."""
-    undone = {row["winner"] for row in decisions if row["verdict"] == "rollback"}
-    decided = {(row["point"], row["round"]): row for row in decisions if not is_of_monitor(row)}
+def proposal_records(state: State, proposals: Sequence[Proposal]) -> list[ProposalRecord]:
+    """Make the records of a round's proposals, in order; `check` has not seen them yet."""
+    status, point, number = status_of(state), state["point"], state["round"]
     return [
-        _tried(row, decided[row["point"], row["round"]], row["id"] in undone)
-        for row in proposals
-        if (row["point"], row["round"]) in decided
+        ProposalRecord(
+            id=proposal_id(point, number, position),
+            point=point,
+            round=number,
+            position=position,
+            proposal=proposal,
+            signal=signal_of(proposal, status),
+        )
+        for position, proposal in enumerate(proposals)
     ]
-
-
-def decided_before(decisions: Sequence[Row], point: int, round_: int) -> list[Row]:
-    """What was decided when round `round_` of the intervention at `point` began; `monitor` looks before any round."""
-    return [
-        row
-        for row in decisions
-        if (row["point"], row["round"]) < (point, round_) or (is_of_monitor(row) and row["point"] <= point)
-    ]
-
-
-async def quarantined(store: LoopStore) -> set[str]:
-    """`shape_hash` of the signals that must never come again in this run: those that were promoted and rolled back,
-    and those that the human declined."""
-    rows = await store.rows("decisions")
-    out = {row["winner"] for row in rows if row["verdict"] in ("rollback", "declined")}
-    return {
-        Signal.model_validate(row["signal"]).shape_hash() for row in await store.rows("proposals") if row["id"] in out
-    }
-
-
-def is_of_monitor(decision: Row) -> bool:
-    """Whether it is about a promotion of the past, and no end of a round."""
-    return str(decision["id"]).endswith("-rollback")
-
-
-def arms_of(decision: Row) -> list[Row]:
-    """What is recorded of every arm that ran: those that the gate judged, and those that were screened only."""
-    return [*decision["detail"]["judgements"], *decision["detail"]["screened"]]
-
-
-def _tried(proposal: Row, decision: Row, undone: bool) -> TriedProposal:
-    arm: Row = next((arm for arm in arms_of(decision) if arm["arm"] == proposal["id"]), {})
-    return TriedProposal(
-        proposal_id=proposal["id"],
-        point=proposal["point"],
-        round=proposal["round"],
-        verdict="rolled_back" if undone else _verdict(proposal, decision, arm),
-        proposal=Proposal.model_validate(proposal["proposal"]),
-        gain=arm.get("gain"),
-        gain_low=arm.get("lower"),
-        gain_high=arm.get("upper"),
-        control=arm.get("control"),
-        curve=arm.get("curve", []),
-        problems=proposal["problems"],
-    )
-
-
-def _verdict(proposal: Row, decision: Row, arm: Row) -> Verdict:
-    """The arm's own, except where the gate judged it and no branch of any arm rose: then it was not really tried; or
-    where the gate's acceptance was overturned."""
-    if proposal["problems"]:
-        return "failed_check"
-    if decision["winner"] == proposal["id"] and decision["verdict"] in OVERTURNED:
-        return OVERTURNED[decision["verdict"]]
-    if not arm:
-        return "not_tried"
-    verdict: Verdict = arm["verdict"]
-    judged = verdict not in ("screened_out", "not_tried")
-    return "not_informative" if judged and decision["verdict"] == "not_informative" else verdict
-
-
-# ---------------------------------------------------------------- MERGED graphs.proposals
-# DOC """A proposal as the store keeps it: who made it, where, and the signal that it would put in force."""
-
-
-def proposal_rows(state: State, proposals: Sequence[Proposal]) -> list[dict[str, Any]]:
-    """Rows of the table `proposals` for this round, in order."""
-    return [_row(state, position, proposal) for position, proposal in enumerate(proposals)]
 
 
 def signal_of(proposal: Proposal, status: TrainerStatus) -> Signal:
-    """What the proposal would put in force after the signal of `status`."""
+    """Return what the proposal would put in force after the signal of `status`."""
     return Signal(
         version=status.signal.version + 1,
         parent=status.signal.version,
@@ -115,16 +43,73 @@ def signal_of(proposal: Proposal, status: TrainerStatus) -> Signal:
     )
 
 
-def _row(state: State, position: int, proposal: Proposal) -> dict[str, Any]:
-    signal = signal_of(proposal, TrainerStatus.model_validate(state["status"]))
-    return {
-        "id": f"p{state['point']}-r{state['round']}-{position}",
-        "point": state["point"],
-        "round": state["round"],
-        "position": position,
-        "proposal": proposal.model_dump(mode="json"),
-        "signal": signal.model_dump(mode="json"),
-        "problems": [],
-        "notes": [],
-        "rank": None,
-    }
+async def quarantined(store: LoopStore) -> set[str]:
+    """Return the `shape_hash` of every signal that must never come again in this run.
+
+    They are those that were promoted and rolled back, and those that the human declined.
+    """
+    out = {row.winner for row in await store.read(DecisionRecord) if row.verdict in ("rollback", "declined")}
+    return {row.signal.shape_hash() for row in await store.read(ProposalRecord) if row.id in out}
+
+
+# ---------------------------------------------------------------- what was tried
+
+
+async def tried(store: LoopStore) -> list[TriedProposal]:
+    """Return all proposals so far, oldest first; those without a decision yet are left out."""
+    return tried_by(await store.read(DecisionRecord), await store.read(ProposalRecord))
+
+
+def tried_by(decisions: Sequence[DecisionRecord], proposals: Sequence[ProposalRecord]) -> list[TriedProposal]:
+    """Return those of `proposals` that `decisions` are about, in the order of the proposals."""
+    undone = {row.winner for row in decisions if row.verdict == "rollback"}
+    decided = {(row.point, row.round): row for row in decisions if not row.by_monitor}
+    history: list[TriedProposal] = []
+    for row in proposals:
+        decision = decided.get((row.point, row.round))
+        if decision is None:
+            continue
+        arm = decision.detail.arm(row.id)
+        judged = arm if isinstance(arm, JudgedArm) else None
+        history.append(
+            TriedProposal(
+                proposal_id=row.id,
+                point=row.point,
+                round=row.round,
+                verdict="rolled_back" if row.id in undone else _verdict(row, decision, arm),
+                proposal=row.proposal,
+                gain=arm.gain if arm else None,
+                gain_low=judged.lower if judged else None,
+                gain_high=judged.upper if judged else None,
+                control=arm.control if arm else None,
+                curve=arm.curve if arm else [],
+                problems=row.problems,
+            )
+        )
+    return history
+
+
+def decided_before(decisions: Sequence[DecisionRecord], point: int, round_: int) -> list[DecisionRecord]:
+    """Return what was decided when round `round_` of the intervention at `point` began.
+
+    `monitor` decides before any round of its point.
+    """
+    return [
+        row for row in decisions if (row.point, row.round) < (point, round_) or (row.by_monitor and row.point <= point)
+    ]
+
+
+def _verdict(proposal: ProposalRecord, decision: DecisionRecord, arm: JudgedArm | ScreenedArm | None) -> Verdict:
+    """Return the arm's own verdict, but for two cases.
+
+    The gate's acceptance may have been overturned; and where the gate judged the arm and no branch of any arm rose, it
+    was not really tried.
+    """
+    if proposal.problems:
+        return "failed_check"
+    if decision.winner == proposal.id and decision.verdict in ("declined", "stale"):
+        return decision.verdict
+    if arm is None:
+        return "not_tried"
+    judged = arm.verdict not in ("screened_out", "not_tried")
+    return "not_informative" if judged and decision.verdict == "not_informative" else arm.verdict

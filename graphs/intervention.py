@@ -1,9 +1,15 @@
-"""One round of an intervention: its arms, and what gate and budget need to know about the point it forks."""
+"""An intervention: what its nodes need to know about the point and the round, and how it ends.
+
+    point ─► round ─► arms ─► judgements ─► decision ─► promotion, or the control is kept
+
+A round has candidates and a control, which are forked from one snapshot of the run and get one exploration. Its
+decision is written by whoever ends it; an intervention without a promotion ends in `end_intervention`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from ..config.budget import branch_budget, cost_of_intervention
 from ..config.run_config import RunConfig
@@ -12,19 +18,116 @@ from ..rl.branches.horizon import horizon_steps
 from ..rl.evidence.schema import Evidence
 from ..rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
 from ..rl.signals.signal import Exploration, Signal, is_removal
+from ..rl.stage import place_in_range
 from ..runs.events import ControlKept, Decided
+from ..runs.records import (
+    BranchRecord,
+    DecisionDetail,
+    DecisionRecord,
+    DecisionVerdict,
+    InterventionRecord,
+    ProposalRecord,
+)
+from ..runs.steps import whole_updates
 from .branches import CONTROL, branch_job, kept_exploration, run_branches, snapshot_of
 from .context import Context, wait_for_trainer_at
-from .state import State
+from .state import State, decision_id_of, outcome_of, status_of
 
-# ---------------------------------------------------------------- MERGED graphs.round
+Results = dict[str, list[BranchResult]]  # by arm
 
-Results = dict[str, list[BranchResult]]
+
+# ---------------------------------------------------------------- the point
+
+
+async def intervention_at(ctx: Context, point: int) -> InterventionRecord:
+    """Read what `observe` has written about the point, and the diagnosis where there is one."""
+    [record] = await ctx.store.read(InterventionRecord, point=point)
+    return record
+
+
+async def evidence_at(ctx: Context, point: int) -> Evidence:
+    """Read the evidence of the point."""
+    return Evidence.model_validate((await intervention_at(ctx, point)).evidence)
+
+
+async def return_range_at(ctx: Context, point: int) -> tuple[float, float] | None:
+    """Return the range that the task declares, else the one that the evidence of the point says has been seen."""
+    return ctx.spec.return_range or (await evidence_at(ctx, point)).sparse.return_range
+
+
+def return_share(status: TrainerStatus, return_range: tuple[float, float] | None) -> float | None:
+    """Return the last evaluation's return as a share of the return range, None where either is unknown."""
+    if status.sparse_return is None or return_range is None:
+        return None
+    return place_in_range(status.sparse_return, return_range)
+
+
+def horizon_at(config: RunConfig, status: TrainerStatus, return_range: tuple[float, float] | None) -> int:
+    """Return the environment steps of a full branch from this point."""
+    return horizon_steps(config.branches, status.success_rate, return_share(status, return_range), status.stage)
+
+
+# ---------------------------------------------------------------- budget
+
+
+def levels(config: RunConfig) -> list[float]:
+    """Return the gate's level at each look; 0 where a look has too few seeds to decide anything."""
+    return look_levels(config.gate.level, config.gate.looks, config.branches.finalists, config.adaptation.rounds)
+
+
+def cost_until(config: RunConfig, horizon: int, look: int, finalists: int = 1, candidates: int | None = None) -> int:
+    """Return the most branch steps that a round takes until its finalists have been judged.
+
+    Args:
+        config: the run's.
+        horizon: environment steps of a full branch.
+        look: the number of the look up to which they are judged; -1 is the last one.
+        finalists: how many of them.
+        candidates: how many are branched, where that is known; else `adaptation.candidates`.
+    """
+    settings = (config.branches, config.gate, config.adaptation)
+    return cost_of_intervention(*settings, horizon, look, finalists, candidates).total
+
+
+def cost_of_round(config: RunConfig, horizon: int, candidates: int | None = None) -> int:
+    """Return the branch steps of a round until the first look that can decide.
+
+    Under the overlap clock those of the confirmation that a verdict may need by then are added.
+    """
+    first = next(look for look, level in enumerate(levels(config)) if level > 0)
+    confirmation = 2 * config.gate.looks[-1] * horizon if config.clock == "overlap" else 0
+    return cost_until(config, horizon, first, candidates=candidates) + confirmation
+
+
+async def steps_left(ctx: Context, status: TrainerStatus, before: tuple[int, int] | None = None) -> int:
+    """Return how many steps beside the main line `adaptation.max_share` still allows; below 0 where it is overdrawn.
+
+    Args:
+        ctx: what nodes use.
+        status: the trainer's.
+        before: (point, round) whose validation is about to begin: what is spent later does not count.
+    """
+    spent = await ctx.store.extra_steps(before)
+    return branch_budget(ctx.config.adaptation, status.steps_budget) - spent.total
+
+
+# ---------------------------------------------------------------- the round
 
 
 @dataclass(frozen=True)
 class Round:
-    """`signals`: by arm, the control first, then the candidates in rank order. `horizon` in environment steps."""
+    """A round of an intervention.
+
+    Attributes:
+        point: update index of the adaptation point.
+        number: of the round at this point, from 0.
+        fork: the snapshot that all arms are forked from, relative to the run directory.
+        status: the trainer's at that snapshot.
+        signals: by arm, the control first, then the candidates in rank order.
+        exploration: what every arm gets at the fork.
+        horizon: environment steps of a full branch.
+        return_range: lowest and highest sparse return, None where it is not known.
+    """
 
     point: int
     number: int
@@ -37,6 +140,7 @@ class Round:
 
     @property
     def in_force(self) -> Signal:
+        """The signal of the main line."""
         return self.status.signal
 
     @property
@@ -46,19 +150,20 @@ class Round:
 
     @property
     def candidates(self) -> list[str]:
-        """Those that are branched, in rank order."""
+        """The arms beside the control, in rank order."""
         return [arm for arm in self.signals if arm != CONTROL]
 
     @property
     def width(self) -> float:
-        """Of the return range; 0 where nothing is known of it."""
+        """The width of the return range; 0 where nothing is known of it."""
         return 0.0 if self.return_range is None else self.return_range[1] - self.return_range[0]
 
     def job(self, ctx: Context, arm: str, seed: int, horizon: int, start: str | None = None) -> BranchJob:
+        """Make a branch job of this round; see `branches.branch_job`."""
         return branch_job(ctx, self.fork, arm, self.signals[arm], self.exploration, seed, horizon, start)
 
-    async def run(self, ctx: Context, phase: Literal["screen", "full"], jobs: list[BranchJob]) -> Results:
-        """By arm, in the order of the jobs."""
+    async def run(self, ctx: Context, phase: Literal["screen", "full", "confirm"], jobs: list[BranchJob]) -> Results:
+        """Run branches; the results are by arm, in the order of the jobs. Raises BranchError."""
         by_arm: Results = {}
         for result in await run_branches(ctx, self.point, self.number, phase, jobs):
             by_arm.setdefault(result.arm, []).append(result)
@@ -66,194 +171,150 @@ class Round:
 
 
 async def load_round(ctx: Context, state: State) -> Round:
-    """The round that `state` is in, its candidates ranked."""
-    status = TrainerStatus.model_validate(state["status"])
-    rows = {row["id"]: row for row in await ctx.store.rows("proposals", point=state["point"], round=state["round"])}
-    candidates = {key: Signal.model_validate(rows[key]["signal"]) for key in state["ranked"]}
-    return_range = await return_range_at(ctx, state["point"])
+    """Return the round that the state is in, whose candidates are ranked."""
+    status, point, number = status_of(state), state["point"], state["round"]
+    proposals = {row.id: row for row in await ctx.store.read(ProposalRecord, point=point, round=number)}
+    return_range = await return_range_at(ctx, point)
     return Round(
-        point=state["point"],
-        number=state["round"],
+        point=point,
+        number=number,
         fork=snapshot_of(status),
         status=status,
-        signals={CONTROL: status.signal, **candidates},
+        signals={CONTROL: status.signal, **{arm: proposals[arm].signal for arm in state["ranked"]}},
         exploration=Exploration.model_validate(state["exploration"]),
         horizon=horizon_at(ctx.config, status, return_range),
         return_range=return_range,
     )
 
 
-async def evidence_at(ctx: Context, point: int) -> Evidence:
-    [row] = await ctx.store.rows("diagnoses", point=point)
-    return Evidence.model_validate(row["evidence"])
+def judge_arm(ctx: Context, trial: Round, results: Results, arm: str, level: float) -> Judgement:
+    """Judge one arm of a round at `level`, from whichever snapshot its branches were forked.
 
-
-async def return_range_at(ctx: Context, point: int) -> tuple[float, float] | None:
-    """Declared by the task, else what the evidence at the point says has been seen."""
-    return ctx.spec.return_range or (await evidence_at(ctx, point)).sparse.return_range
-
-
-def competence(status: TrainerStatus, return_range: tuple[float, float] | None) -> float | None:
-    """The last evaluation's return as a share of the return range, None where either is unknown."""
-    if status.sparse_return is None or return_range is None or return_range[1] <= return_range[0]:
-        return None
-    return (status.sparse_return - return_range[0]) / (return_range[1] - return_range[0])
-
-
-def horizon_at(config: RunConfig, status: TrainerStatus, return_range: tuple[float, float] | None) -> int:
-    """Environment steps of a full branch from this point."""
-    return horizon_steps(config.branches, status.success_rate, competence(status, return_range), status.stage)
-
-
-# ---------------------------------------------------------------- budget
-
-
-def levels(config: RunConfig) -> list[float]:
-    """The gate's level at each look; 0 where a look has too few seeds to decide anything."""
-    return look_levels(config.gate.level, config.gate.looks, config.branches.finalists, config.adaptation.rounds)
-
-
-def cost_until(config: RunConfig, horizon: int, look: int, finalists: int = 1, candidates: int | None = None) -> int:
-    """Branch steps of one round, at most, until `finalists` finalists have been judged up to look number `look`.
-
-    `candidates`: how many are branched, where that is known; else `adaptation.candidates`.
+    A candidate is judged beside the control; the control itself by whether the round's kick alone has lifted it above
+    the fork.
     """
-    settings = (config.branches, config.gate, config.adaptation)
-    return cost_of_intervention(*settings, horizon, look, finalists, candidates).total
-
-
-def cost_of_round(config: RunConfig, horizon: int, candidates: int | None = None) -> int:
-    """Branch steps of one round until the first look that can decide, and under the overlap clock of the confirmation
-    that a verdict may need by then."""
-    first = next(look for look, level in enumerate(levels(config)) if level > 0)
-    confirmation = 2 * config.gate.looks[-1] * horizon if config.clock == "overlap" else 0
-    return cost_until(config, horizon, first, candidates=candidates) + confirmation
-
-
-def steps_left(config: RunConfig, steps_budget: int, branch_steps: int) -> int:
-    """Branch steps that `adaptation.max_share` still allows; `steps_budget` is the run's main steps."""
-    return branch_budget(config.adaptation, steps_budget) - branch_steps
-
-
-# ---------------------------------------------------------------- MERGED graphs.judging
-# DOC """How one arm of a round is judged, from whichever snapshot its branches were forked."""
-
-
-def judge_arm(ctx: Context, this: Round, results: Results, arm: str, level: float) -> Judgement:
-    """The gate's word on a candidate beside the control; on the control itself, whether the round's kick alone has
-    lifted it above the fork."""
-    control, margin = results[CONTROL], ctx.config.gate.margin * this.width
+    control, margin = results[CONTROL], ctx.config.gate.margin * trial.width
     fork_return = control[0].fork_return
     if arm == CONTROL:
         return judge_kick(Arm.of(CONTROL, control), fork_return=fork_return, margin=margin, level=level)
-    signal = this.signals[arm]
+    signal = trial.signals[arm]
     return judge(
         Arm.of(arm, results[arm]),
         Arm.of(CONTROL, control),
         margin=margin,
         level=level,
-        # what every arm of the round gets is part of what would be promoted: a removal with a new kick is no removal
-        removal=is_removal(signal.model_copy(update={"exploration": this.exploration}), this.in_force),
+        # What every arm of the round gets is part of what would be promoted: a removal with a new kick is no removal.
+        removal=is_removal(signal.model_copy(update={"exploration": trial.exploration}), trial.in_force),
         fork_return=fork_return,
-        return_width=this.width,
+        return_width=trial.width,
         kind=signal_kind(signal),
-        horizon=this.horizon,
-        explores=this.explores,
+        horizon=trial.horizon,
+        explores=trial.explores,
     )
 
 
-# ---------------------------------------------------------------- MERGED graphs.keep_control
-# DOC """The end of an intervention without an acceptance. Its control becomes the main line, so that no step is run twice.
-# DOC
-# DOC Under the lockstep clock the trainer waits meanwhile, and the control of seed 0 under the exploration in force is what
-# DOC it would do next, bit for bit. Its end state is taken over as a winner's is; the signal stays what it was.
-# DOC """
+# ---------------------------------------------------------------- the end
 
 
-class Kept(NamedTuple):
-    """`steps`: of the control's branch; `steps_main`: main steps with them; `version`: of the signal, which stayed."""
-
-    steps: int
-    steps_main: int
-    version: int
-
-
-async def end_intervention(ctx: Context, state: State, decision: dict[str, Any]) -> State:
-    """The point is done. `decision`: the row that ends it, as it is in the store; its detail has a reason."""
-    note = {"verdict": decision["verdict"], "reason": decision["detail"]["reason"]}
-    over: State = {"verdict": decision["verdict"], "done_point": state["point"]}
-    kept = await keep_control(ctx, state, decision)
-    if kept is None:
-        return {**over, "note": note}
-    return {**over, "last_steps": kept.steps_main, "note": note | {"kept_control": kept.steps}}
-
-
-async def keep_control(ctx: Context, state: State, decision: dict[str, Any]) -> Kept | None:
-    """None where no control can be kept. `kept_control` (environment steps) and `adopt` are added to the decision.
-
-    Asked again after a crash, the trainer knows the key and says what it has said before.
-    """
-    if not ctx.config.branches.keep_control or ctx.config.clock != "lockstep":
-        return None
-    status = TrainerStatus.model_validate(state["status"])
-    branch = await _longest(ctx, state["point"], status)
-    if branch is None:
-        return None
-    await wait_for_trainer_at(ctx, state["point"])
-    kept = await _adopt(ctx, f"control:{decision['id']}", status, branch)
-    detail = decision["detail"] | {"kept_control": kept.steps, "adopt": branch.end_state}
-    await ctx.store.update("decisions", [{"id": decision["id"], "detail": detail}])
-    ctx.emit(ControlKept(id=decision["id"], version=kept.version, steps=kept.steps))
-    return kept
+async def record_decision(
+    ctx: Context, state: State, verdict: DecisionVerdict, winner: str | None, detail: DecisionDetail
+) -> DecisionRecord:
+    """Record what ends the state's round; nothing is promoted by it yet."""
+    decision = DecisionRecord(
+        id=decision_id_of(state),
+        point=state["point"],
+        round=state["round"],
+        verdict=verdict,
+        winner=winner,
+        adopted=None,
+        version=None,
+        detail=detail,
+        created_steps=status_of(state).steps_main,
+    )
+    await ctx.store.write(decision)
+    ctx.emit(Decided(id=decision.id, verdict=verdict, winner=winner, reason=detail.reason))
+    return decision
 
 
-async def _longest(ctx: Context, point: int, status: TrainerStatus) -> BranchResult | None:
-    """The longest control branch of the point, of any round, that is the main line itself and does not outrun it."""
-    exploration = kept_exploration(status.signal).model_dump(mode="json")
-    rows = await ctx.store.rows("branches", point=point, arm=CONTROL, seed=0)
-    same = [BranchResult.model_validate(row["result"]) for row in rows if row["job"]["exploration"] == exploration]
-    fit = [branch for branch in same if status.steps_main + branch_length(ctx, branch) <= status.steps_budget]
-    return max(fit, key=lambda branch: branch.horizon, default=None)
-
-
-def branch_length(ctx: Context, branch: BranchResult) -> int:
-    """Environment steps since the fork: the horizon in whole updates."""
-    update = ctx.config.trainer.envs * ctx.config.trainer.rollout
-    return -(-branch.horizon // update) * update
-
-
-async def _adopt(ctx: Context, key: str, status: TrainerStatus, branch: BranchResult) -> Kept:
-    base = status.signal.version
-    signal = status.signal.model_copy(update={"version": base + 1, "parent": base})
-    reply = await ctx.client.promote(f"{key}:{base}", base, signal, adopt=branch.end_state, cause="control")
-    return Kept(branch_length(ctx, branch), reply.steps_main, reply.version)
-
-
-# ---------------------------------------------------------------- MERGED graphs.overturn
-# DOC """An accepted decision that does not become a promotion: declined, stale, or the version is no longer in force."""
+async def decision_of(ctx: Context, state: State) -> DecisionRecord:
+    """Read the decision that was written about the state's round."""
+    [decision] = await ctx.store.read(DecisionRecord, id=decision_id_of(state))
+    return decision
 
 
 async def cancel_acceptance(
     ctx: Context, state: State, verdict: Literal["declined", "stale", "conflict"], why: str
 ) -> State:
     """Record why the accepted signal is not put in force; its point is done and training goes on."""
-    outcome = state["outcome"]
-    reason = f"{why}; the gate had accepted: {reason_of(outcome)}"
-    row: dict[str, Any] = {"id": decision_id(state), "verdict": verdict, "detail": outcome | {"reason": reason}}
-    await ctx.store.update("decisions", [row])
-    ctx.emit(Decided(id=row["id"], verdict=verdict, winner=outcome["winner"], reason=reason))
+    outcome = outcome_of(state)
+    reason = f"{why}; the gate had accepted: {outcome.explanation}"
+    decision = (await decision_of(ctx, state)).model_copy(
+        update={"verdict": verdict, "detail": outcome.model_copy(update={"reason": reason})}
+    )
+    await ctx.store.write(decision)
+    ctx.emit(Decided(id=decision.id, verdict=verdict, winner=outcome.winner, reason=reason))
     if verdict == "conflict":  # somebody else has changed the signal: there is no control of what is in force now
         return {"verdict": verdict, "done_point": state["point"], "note": {"verdict": verdict, "reason": reason}}
-    return await end_intervention(ctx, state, row)
+    return await end_intervention(ctx, state, decision)
 
 
-def decision_id(state: State) -> str:
-    return f"p{state['point']}-r{state['round']}"
+async def end_intervention(ctx: Context, state: State, decision: DecisionRecord) -> State:
+    """End the point without a promotion; the control becomes the main line where it can.
+
+    `decision` is what ends it, as it is in the store.
+    """
+    note = {"verdict": decision.verdict, "reason": decision.detail.reason}
+    update: State = {"verdict": decision.verdict, "done_point": state["point"]}
+    kept = await keep_control(ctx, state, decision)
+    if kept is None:
+        return {**update, "note": note}
+    return {**update, "last_steps": kept.steps_main, "note": note | {"kept_control": kept.steps}}
 
 
-def reason_of(outcome: dict[str, Any]) -> str:
-    """The gate's own words for the winner, else for the best finalist."""
-    for judgement in outcome["judgements"]:
-        if judgement["arm"] == (outcome["winner"] or judgement["arm"]):
-            return str(judgement["explanation"])
-    return "; ".join(outcome.get("problems", [])) or "nothing was tried"
+class KeptControl(NamedTuple):
+    """A control that became the main line."""
+
+    steps: int  # environment steps of its branch
+    steps_main: int  # main steps with them
+    version: int  # of the signal, whose content stayed
+
+
+async def keep_control(ctx: Context, state: State, decision: DecisionRecord) -> KeptControl | None:
+    """Make the control's end state the main line, so that no step is run twice; None where no control can be kept.
+
+    Under the lockstep clock the trainer waits meanwhile, and the control of seed 0 under the exploration in force is
+    what it would do next, bit for bit. Its end state is taken over as a winner's is; the signal stays what it was. The
+    decision's detail gets `kept_control` and `adopt`.
+
+    Asked again after a crash, the trainer knows the key and gives the same answer.
+    """
+    if not ctx.config.branches.keep_control or ctx.config.clock != "lockstep":
+        return None
+    status = status_of(state)
+    # The longest control of the point, of any round, that is the main line itself and does not outrun it.
+    exploration = kept_exploration(status.signal)
+    controls = await ctx.store.read(BranchRecord, point=state["point"], arm=CONTROL, seed=0)
+    fitting = [
+        control.result
+        for control in controls
+        if control.job.exploration == exploration
+        and status.steps_main + branch_length(ctx, control.result) <= status.steps_budget
+    ]
+    branch = max(fitting, key=lambda result: result.horizon, default=None)
+    if branch is None:
+        return None
+    await wait_for_trainer_at(ctx, state["point"])
+    base = status.signal.version
+    signal = status.signal.model_copy(update={"version": base + 1, "parent": base})
+    key = f"control:{decision.id}:{base}"
+    reply = await ctx.client.promote(key, base, signal, adopt=branch.end_state, cause="control")
+    kept = KeptControl(branch_length(ctx, branch), reply.steps_main, reply.version)
+    detail = decision.detail.model_copy(update={"kept_control": kept.steps, "adopt": branch.end_state})
+    await ctx.store.write(decision.model_copy(update={"detail": detail}))
+    ctx.emit(ControlKept(id=decision.id, version=kept.version, steps=kept.steps))
+    return kept
+
+
+def branch_length(ctx: Context, branch: BranchResult) -> int:
+    """Return the environment steps since the fork: the horizon in whole updates."""
+    return whole_updates(branch.horizon, ctx.config.trainer.envs * ctx.config.trainer.rollout)

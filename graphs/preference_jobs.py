@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from ..rl.preferences.jobs import ANSWERS, RESULT, CollectJob, FitJob
 from ..rl.preferences.pairs import Pairs, load_pairs, save_pairs
 from ..rl.processes import module_command
 from ..rl.task import splitmix64
+from ..runs.records import FittedScorer, RankingRecord
 from .branches import snapshot_of
 from .context import Context
 
@@ -35,18 +36,6 @@ FOLDER = "preferences"
 PLAYED_PER_RANKED = 12  # moves that are played for each that is ranked
 CHOICE_PER_RANKED = 3  # moves that are candidates for each that is ranked, where an ensemble can say which it is for
 PAIR_SEED = 0x9A12
-
-
-class FittedScorer(TypedDict):
-    """The scorer of one group of agents and how well it fits, as loop.db and fit.result.json hold it."""
-
-    scorer: str  # name, of which the file in the run's folder of scorers is made
-    pairs: int  # that it was fitted to
-    held_out_loss: float  # on the votes kept apart
-    accuracy: float | None  # share of the votes kept apart that it is right on, None where none has a preference
-    agreement: float | None  # the same with the labels of the task's heuristic, None where there are none
-    epochs: int
-    usual_disagreement: float  # of its ensemble on its own pairs, a high quantile
 
 
 FittedScorers = dict[str, FittedScorer]  # by the group's number, as JSON writes it
@@ -99,8 +88,8 @@ async def collect_pairs_to_rank(ctx: Context, ranking_round: RankingRound, known
     preferences = ctx.config.preferences
     choice = CHOICE_PER_RANKED if known else 1
     # What the team must do is looked for once a run.
-    earlier = await ctx.store.rows("rankings")
-    key_steps: list[str] | None = earlier[0]["detail"]["key_steps"] if earlier else None
+    earlier = await ctx.store.read(RankingRecord)
+    key_steps = earlier[0].detail.key_steps if earlier else None
     job = CollectJob(
         run_dir=ctx.run_dir,
         snapshot=ranking_round.snapshot,
@@ -118,7 +107,7 @@ async def collect_pairs_to_rank(ctx: Context, ranking_round: RankingRound, known
         chosen = []
         for pairs in load_pairs(folder / "played"):
             if fitted := known.get(str(pairs.group)):
-                disagreement = ctx.scorers.get(fitted["scorer"]).disagreement(pairs.obs, pairs.last_obs)
+                disagreement = ctx.scorers.get(fitted.scorer).disagreement(pairs.obs, pairs.last_obs)
                 chosen.append(pairs.select(np.argsort(-disagreement, kind="stable")[: preferences.pairs]))
             else:
                 chosen.append(pairs)
@@ -143,9 +132,8 @@ async def fit_scorers(ctx: Context, ranking_round: RankingRound) -> FittedScorer
     Raises:
         PreferenceError: the process that fits has failed.
     """
-    earlier = [row for row in await ctx.store.rows("rankings") if row["point"] < ranking_round.point]
-    # Every round of every earlier intervention, then those of this one so far.
-    rounds = [(row["point"], number) for row in earlier for number in range(row["detail"]["rounds"])]
+    earlier = [row for row in await ctx.store.read(RankingRecord) if row.point < ranking_round.point]
+    rounds = [(row.point, number) for row in earlier for number in range(row.detail.rounds)]
     rounds += [(ranking_round.point, number) for number in range(ranking_round.number + 1)]
     job = FitJob(
         run_dir=ctx.run_dir,
@@ -154,14 +142,13 @@ async def fit_scorers(ctx: Context, ranking_round: RankingRound) -> FittedScorer
         seed=ranking_round.point,
         out=ranking_round.folder,
     )
-    scorers: FittedScorers = await _result_of(ctx, job)
-    return scorers
+    return {g: FittedScorer.model_validate(fitted) for g, fitted in (await _result_of(ctx, job)).items()}
 
 
 async def last_fitted_scorers(ctx: Context, point: int) -> FittedScorers:
     """Return the scorers that the run fitted last before `point`; none before the first."""
-    rows = [row for row in await ctx.store.rows("rankings") if row["point"] < point]
-    fitted: list[FittedScorers] = [row["detail"]["groups"] for row in rows if row["detail"]["groups"]]
+    rows = [row for row in await ctx.store.read(RankingRecord) if row.point < point]
+    fitted = [row.detail.groups for row in rows if row.detail.groups]
     return fitted[-1] if fitted else {}
 
 
@@ -177,11 +164,10 @@ async def scorers_out_of_data(ctx: Context, status: TrainerStatus) -> list[str]:
     # What the policy meets now: transitions that the trainer has recorded with the point's snapshot.
     recorded_file = ctx.run_dir / snapshot_of(status) / "recorded.safetensors"
     recorded = await asyncio.to_thread(TransitionSample.load, recorded_file)
-    # By scorer: its group, and how far its networks lie apart on the pairs that it was fitted to.
-    usual_disagreement: dict[str, tuple[int, float]] = {
-        fitted["scorer"]: (int(g), fitted["usual_disagreement"])
-        for row in await ctx.store.rows("rankings")
-        for g, fitted in row["detail"]["groups"].items()
+    usual_disagreement: dict[str, tuple[int, float]] = {  # by scorer: its group, and how far its networks lie apart
+        fitted.scorer: (int(g), fitted.usual_disagreement)
+        for row in await ctx.store.read(RankingRecord)
+        for g, fitted in row.detail.groups.items()
     }
 
     def has_left(scorer: str) -> bool:

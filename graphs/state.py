@@ -1,31 +1,20 @@
 """The graph's state: ids and small plain data. History lives in the run's databases.
 
 Everything but `messages` is JSON-plain, because a checkpoint gives unknown types back as dicts; nodes validate at
-entry.
+entry, by the functions below.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from langchain_core.messages import BaseMessage
 from langgraph.graph.message import add_messages
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # typing's own breaks ToolRuntime[Context, State] on Python 3.11
 
-Verdict = Literal[
-    "accept",
-    "reject",
-    "no_difference",
-    "not_informative",
-    "insufficient_evidence",
-    "no_candidate",
-    "no_answer",
-    "budget",
-    "conflict",
-    "declined",  # by the human who was asked
-    "stale",  # the run had moved on, and a confirmation from where it was did not accept
-    "rollback",
-]
+from ..rl.ipc.messages import EvaluationReport, TrainerStatus
+from ..runs.records import DecisionVerdict, Outcome, decision_id
 
 # What a checkpoint may bring back to life, besides plain data.
 CHECKPOINT_TYPES = [
@@ -34,28 +23,57 @@ CHECKPOINT_TYPES = [
 ]
 
 
-class State(TypedDict, total=False):
-    """`point`: update index of the adaptation point that is looked at. `done_point`: the last one that is finished; the
-    trainer may be released from it and from all before. `note`: what the last node did, for the visit's record.
+class Watch(BaseModel):
+    """What `monitor` compares evaluations with since the last promotion. `promote` makes it.
+
+    Attributes:
+        version: of the promoted signal.
+        proposal: the arm that was promoted.
+        point: update index of the promotion's adaptation point.
+        before: the main line's last evaluation before the promotion.
+        expected: sparse return that the gate expected of the run without the promotion; less than that is no fault of
+            the promotion. None where no branch has told.
+        starts: main steps before which nothing is judged; a signal that came alone may dip first, as in a branch.
+        margin: how much a mean sparse return must fall to count as a regression.
+        bad: regressions that were found in a row so far.
+        judged: evaluations that were judged so far.
+        seen: main steps of the newest evaluation that was looked at.
     """
+
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
+
+    version: int
+    proposal: str
+    point: int
+    before: EvaluationReport
+    expected: float | None
+    starts: int = Field(alias="from")
+    margin: float
+    bad: int = 0
+    judged: int = 0
+    seen: int
+
+
+class State(TypedDict, total=False):
+    """What nodes hand to each other. A node returns the keys that it sets."""
 
     finished: bool
     adaptation_over: bool  # the model budget is used up: training goes on, nothing adapts any more
-    done_point: int
+    done_point: int  # the last point that is finished; the trainer may be released from it and from all before
     last_steps: int  # main steps at the last intervention's point, 0 before the first
     interventions: int
 
-    point: int
+    point: int  # update index of the adaptation point that is looked at
     triggered: bool
     removing: bool  # nothing is wrong: the intervention only tries to take shaping away
     before: dict[str, Any] | None  # EvaluationReport of the main line, the last one before a promotion
-    watch: dict[str, Any] | None  # what `monitor` compares with since the last promotion; see `promote._watch`
+    watch: dict[str, Any] | None  # the Watch since the last promotion
     monitoring: bool  # there is an evaluation that `monitor` has not judged yet
     status: dict[str, Any]  # TrainerStatus at the point
 
     messages: Annotated[list[BaseMessage], add_messages]  # the Critic's tool calls and their answers
     calls_left: int  # tool calls of the Critic; below 0: that many of its last message are over the limit
-    diagnosis: dict[str, Any] | None
+    diagnosis: dict[str, Any] | None  # the Critic's Diagnosis
     ranking: bool  # single agents' moves are to be ranked at this point
     left_data: list[str]  # names of scorers in force whose pairs the policy has left
     learned: dict[str, Any] | None  # the Proposal that was fitted to rankings at this point
@@ -64,9 +82,24 @@ class State(TypedDict, total=False):
     proposals: list[str]  # ids of this round, in the Generator's order
     passed: list[str]  # those that passed `check`
     ranked: list[str]  # those, best first
-    exploration: dict[str, Any]  # what every arm of the round gets
+    exploration: dict[str, Any]  # what every arm of the round gets, an Exploration
 
-    outcome: dict[str, Any]  # what `validate` found: the verdict, the winner, the judgements
+    outcome: dict[str, Any]  # what `validate` found, an Outcome
     approved: bool  # by the human or, with `approve: auto`, by nobody's no
-    verdict: Verdict | None
-    note: dict[str, Any]
+    verdict: DecisionVerdict | None
+    note: dict[str, Any]  # what the last node did, for the visit's record
+
+
+def status_of(state: State) -> TrainerStatus:
+    """Return the trainer's status at the point."""
+    return TrainerStatus.model_validate(state["status"])
+
+
+def outcome_of(state: State) -> Outcome:
+    """Return what `validate` found, with what `confirm` added."""
+    return Outcome.model_validate(state["outcome"])
+
+
+def decision_id_of(state: State) -> str:
+    """Return the id of the decision that ends the state's round."""
+    return decision_id(state["point"], state["round"])

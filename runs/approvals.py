@@ -24,7 +24,7 @@ def answer(run_dir: Path, key: str, yes: bool) -> bool:
     Raises NotARunError; ApprovalError where no promotion of this name waits, or where it has the other answer.
     """
     view = RunView(run_dir)
-    _require(view, key, key in {row["id"] for row in view.decisions()}, "be a decision of this run")
+    _require(view, key, key in {row.id for row in view.decisions()}, "be a decision of this run")
     given = given_answer(view.path, key)
     if given is None:
         _waiting(view, key)

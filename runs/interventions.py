@@ -1,216 +1,342 @@
-"""What each intervention tried, as the report shows it: proposals, their branches against the control, the verdict."""
+"""What each intervention tried, as report and pages show it: proposals, their branches against the control, verdicts.
+
+tables of the run ─► Intervention, one a point ─► ShownRound ─► ShownProposal ─► PhaseResult
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
-from typing import Any
+from dataclasses import dataclass
+from statistics import fmean
 
 from markupsafe import Markup
 
+from ..agents.schemas import Diagnosis, Failure
 from ..rl.signals.signal import Signal, describe_difference
 from . import charts
-from .store import RunView, steps_of
+from .records import (
+    BranchRecord,
+    Confirmation,
+    DecisionRecord,
+    JudgedArm,
+    Phase,
+    ProposalRecord,
+    RankingRecord,
+    ScreenedArm,
+    SignalVersion,
+)
+from .store import RunView
 
 CONTROL = "control"
-INTERVAL = 0.9
-PHASES = ("screen", "full")  # from the point's own snapshot
-SHOWN = (*PHASES, "confirm")  # from a later one, under the overlap clock
-OF_MONITOR = "-rollback"  # how the ids of its decisions end
-Row = dict[str, Any]
+INTERVAL = 0.9  # two-sided confidence of the intervals that are shown
+PHASES: tuple[Phase, ...] = ("screen", "full")  # from the point's own snapshot
+SHOWN: tuple[Phase, ...] = (*PHASES, "confirm")  # and from a later one, under the overlap clock
 
 
-def interventions(view: RunView) -> list[Row]:
-    """One entry an adaptation point at which the loop intervened, oldest first."""
-    decisions = [row for row in view.decisions() if not row["id"].endswith(OF_MONITOR)]
-    undone = {row["winner"] for row in view.decisions() if row["verdict"] == "rollback"}
-    tables = {"proposals": view.proposals(), "branches": view.branches(), "decisions": decisions}
-    diagnoses = {row["point"]: row for row in view.diagnoses()}
-    rankings = {row["point"]: row for row in view.rankings()}
+@dataclass(frozen=True)
+class PhaseResult:
+    """A proposal's branches of one phase against the control's.
+
+    Attributes:
+        horizon: environment steps of a branch.
+        seeds: how many seeds both arms have.
+        candidate: mean final return of the proposal's branches over those seeds.
+        control: mean final return of the control's.
+        success: mean success rate of the proposal's; None without a success test.
+        gain: mean of candidate − control, seed by seed.
+        interval: 90 % interval of the gain; None with a single seed, which has no spread.
+    """
+
+    phase: Phase
+    horizon: int
+    seeds: int
+    candidate: float
+    control: float
+    success: float | None
+    gain: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class DiffLine:
+    """A line of a readable difference of two signals, with its CSS class."""
+
+    kind: str
+    text: str
+
+    @classmethod
+    def of(cls, text: str) -> DiffLine:
+        """Read the kind from the sign that the line begins with."""
+        return cls({"+": "enters", "-": "leaves", "~": "changes"}.get(text[:1], "same"), text)
+
+
+@dataclass(frozen=True)
+class ShownProposal:
+    """A proposal and what became of it.
+
+    Attributes:
+        verdict: what became of it in the end, see `_verdict`.
+        diff: what it would change about the signal that was in force.
+        phases: its branches against the control's, phase by phase.
+        finals: final return of each seed at its longest horizon from the point's snapshot.
+        chart: the curves of its branches and of the control's; None without branches.
+        judgement: the gate's; None where the gate did not judge it.
+        screening: of a proposal that was screened only.
+        fitted: whether it was fitted to rankings, so that no Generator made it.
+    """
+
+    id: str
+    title: str
+    reason: str
+    addresses: list[Failure]
+    rank: int | None
+    problems: list[str]
+    notes: list[str]
+    verdict: str
+    diff: list[DiffLine]
+    phases: list[PhaseResult]
+    finals: list[float]
+    chart: Markup | None
+    judgement: JudgedArm | None
+    screening: ScreenedArm | None
+    fitted: bool
+
+
+@dataclass(frozen=True)
+class ShownRound:
+    """A round of an intervention.
+
+    Attributes:
+        decision: how it ended; None while it has not.
+        reason: the decision's, in words.
+        dots: a chart of where each branch ended; None without branches.
+        confirmation: the second judgement under the overlap clock.
+        kept_control: environment steps of the control's branch that became the main line.
+    """
+
+    number: int
+    decision: DecisionRecord | None
+    reason: str
+    proposals: list[ShownProposal]
+    dots: Markup | None
+    confirmation: Confirmation | None
+    kept_control: int | None
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """An adaptation point at which the loop intervened.
+
+    Attributes:
+        steps: main steps at the point; None while the trainer has not written its metrics.
+        branch_steps: environment steps of all its branches, with their evaluation.
+    """
+
+    point: int
+    steps: int | None
+    diagnosis: Diagnosis | None
+    ranking: RankingRecord | None
+    rounds: list[ShownRound]
+    branch_steps: int
+
+
+def interventions(view: RunView) -> list[Intervention]:
+    """Read all interventions, oldest first."""
+    decisions, signals = view.decisions(), view.signals()
+    ends = [row for row in decisions if not row.by_monitor]
+    undone = {row.winner for row in decisions if row.verdict == "rollback"}
+    proposals, branches = view.proposals(), view.branches()
+    diagnoses = {row.point: row.diagnosis for row in view.interventions() if row.diagnosis is not None}
+    rankings = {row.point: row for row in view.rankings()}
     steps_at = {row["update"]: row["steps"] for row in view.metrics()}
-    points = sorted(diagnoses.keys() | {row["point"] for rows in tables.values() for row in rows})
-    return [
-        {
-            "point": point,
-            "steps": steps_at.get(point),
-            "diagnosis": diagnoses[point]["diagnosis"] if point in diagnoses else None,
-            "rounds": _rounds(point, tables, _in_force(view.signals(), point), undone),
-            "ranking": rankings.get(point),
-            "branch_steps": sum(steps_of(row) for row in tables["branches"] if row["point"] == point),
-        }
-        for point in points
-    ]
+    points = {row.point for rows in (proposals, branches, ends) for row in rows} | diagnoses.keys()
+
+    shown: list[Intervention] = []
+    for point in sorted(points):
+        here = [row for row in branches if row.point == point]
+        in_force = _signal_before(signals, point)
+        tried = [row for row in proposals if row.point == point]
+        decided = {row.round: row for row in ends if row.point == point}
+        rounds: list[ShownRound] = []
+        for number in sorted({row.round for row in tried} | decided.keys()):
+            of_round = [row for row in tried if row.round == number]
+            rounds.append(_round(number, decided.get(number), of_round, here, in_force, undone))
+        shown.append(
+            Intervention(
+                point=point,
+                steps=steps_at.get(point),
+                diagnosis=diagnoses.get(point),
+                ranking=rankings.get(point),
+                rounds=rounds,
+                branch_steps=sum(row.steps for row in here),
+            )
+        )
+    return shown
 
 
-def _in_force(signals: Sequence[Row], point: int) -> Signal:
-    """The signal that the proposals of this point were tried against: what changed at the point itself came of them."""
-    before = [row for row in signals if row["applied_update"] < point or row["version"] == 0]
-    return Signal.model_validate(before[-1]["signal"]) if before else Signal()
+def _signal_before(signals: Sequence[SignalVersion], point: int) -> Signal:
+    """Return the signal that a point's proposals were tried against: what changed at the point itself came of them."""
+    before = [row for row in signals if row.applied_update < point or row.version == 0]
+    return before[-1].signal if before else Signal()
 
 
-def _rounds(point: int, tables: dict[str, list[Row]], in_force: Signal, undone: set[str]) -> list[Row]:
-    here = {name: [row for row in rows if row["point"] == point] for name, rows in tables.items()}
-    numbers = sorted({row["round"] for rows in (here["proposals"], here["decisions"]) for row in rows})
-    return [_round(number, here, in_force, undone) for number in numbers]
+# ---------------------------------------------------------------- rounds and proposals
 
 
-def _round(number: int, here: dict[str, list[Row]], in_force: Signal, undone: set[str]) -> Row:
-    decision = next((row for row in here["decisions"] if row["round"] == number), None)
-    detail = _detail(decision)
-    judgements = {row["arm"]: row for row in detail.get("judgements", [])}
-    screened = {row["arm"]: row for row in detail.get("screened", [])}
-    proposals = [row for row in here["proposals"] if row["round"] == number]
-    control = _control(here["branches"], proposals)
-    values = _value_range(here["branches"])
-    shown = [
-        _proposal(row, here["branches"], control, in_force, values)
-        | {"judgement": judgements.get(row["id"]), "screening": screened.get(row["id"])}
-        for row in proposals
-    ]
-    winner = decision["winner"] if decision else None
-    shown = [row | {"verdict": _end(row, decision, undone) or _verdict(row)} for row in shown]
-    return {
-        "number": number,
-        "decision": decision,
-        "reason": detail.get("reason", ""),
-        "proposals": shown,
-        "dots": _dots(shown, control, winner),
-        "confirmation": detail.get("confirmation"),
-        "kept_control": detail.get("kept_control"),
-    }
+def _round(
+    number: int,
+    decision: DecisionRecord | None,
+    proposals: Sequence[ProposalRecord],
+    branches: Sequence[BranchRecord],
+    in_force: Signal,
+    undone: set[str | None],
+) -> ShownRound:
+    """Show a round; `branches` are those of its point, `undone` the arms whose promotion was rolled back."""
+    control = _control_of(branches, proposals)
+    # One range for every chart of a point, so that they can be compared at a glance.
+    results = [row.result for row in branches if row.phase in PHASES]
+    values = charts.padded([r.final_return for r in results] + [y for r in results for _, y, _ in r.curve])
+    shown = [_proposal(row, decision, branches, control, in_force, values, undone) for row in proposals]
+
+    dots = None
+    ran = [proposal for proposal in shown if proposal.finals]
+    if ran:
+        winner = decision.winner if decision else None
+        arms = [charts.Arm(CONTROL, list(_finals(control).values()), CONTROL)]
+        arms += [charts.Arm(row.id, row.finals, "winner" if row.id == winner else "candidate") for row in ran]
+        ends = charts.padded([value for arm in arms for value in arm.finals])
+        dots = Markup(charts.dots(arms, ends, "Final sparse return of every branch, one dot a seed, a bar at the mean"))
+    return ShownRound(
+        number=number,
+        decision=decision,
+        reason=decision.detail.reason if decision else "",
+        proposals=shown,
+        dots=dots,
+        confirmation=decision.detail.confirmation if decision else None,
+        kept_control=decision.detail.kept_control if decision else None,
+    )
 
 
-def _value_range(branches: Sequence[Row]) -> tuple[float, float]:
-    """One range for every chart of a point, so that they can be compared at a glance."""
-    results = [row["result"] for row in branches if row["phase"] in PHASES]
-    return charts.padded([r["final_return"] for r in results] + [y for r in results for _, y, _ in r["curve"]])
+def _control_of(branches: Sequence[BranchRecord], proposals: Sequence[ProposalRecord]) -> list[BranchRecord]:
+    """Return the control's branches under the exploration that this round's arms got.
 
-
-def _detail(decision: Row | None) -> Row:
-    detail = decision["detail"] if decision else None
-    return detail if isinstance(detail, dict) else {}
-
-
-def _control(branches: Sequence[Row], proposals: Sequence[Row]) -> list[Row]:
-    """The control's branches under the exploration that this round's arms got; a later round may share an earlier
-    one's, since equal branches are run once."""
-    arms = {row["id"] for row in proposals}
-    given = [row["job"].get("exploration") for row in branches if row["arm"] in arms and row["phase"] in SHOWN]
-    control = [row for row in branches if row["arm"] == CONTROL and row["phase"] in SHOWN]
-    return [row for row in control if row["job"].get("exploration") in given]
+    A later round may share an earlier one's, since equal branches are run once.
+    """
+    arms = {row.id for row in proposals}
+    shown = [row for row in branches if row.phase in SHOWN]
+    explorations = [row.job.exploration for row in shown if row.arm in arms]
+    return [row for row in shown if row.arm == CONTROL and row.job.exploration in explorations]
 
 
 def _proposal(
-    row: Row, branches: Sequence[Row], control: list[Row], in_force: Signal, values: tuple[float, float]
-) -> Row:
-    own = [branch for branch in branches if branch["arm"] == row["id"] and branch["phase"] in SHOWN]
-    proposed = Signal.model_validate(row["signal"])
-    return {
-        **row["proposal"],
-        "id": row["id"],
-        "rank": row["rank"],
-        "problems": row["problems"],
-        "notes": row["notes"],
-        "diff": [diff_line(line) for line in describe_difference(in_force, proposed)],
-        "phases": [found for phase in SHOWN if (found := _compare(phase, own, control))],
-        "finals": list(_finals(own).values()),
-        "chart": _chart(row["id"], own, control, values),
-    }
+    row: ProposalRecord,
+    decision: DecisionRecord | None,
+    branches: Sequence[BranchRecord],
+    control: Sequence[BranchRecord],
+    in_force: Signal,
+    values: tuple[float, float],
+    undone: set[str | None],
+) -> ShownProposal:
+    mine = [branch for branch in branches if branch.arm == row.id and branch.phase in SHOWN]
+    finals = list(_finals(mine).values())
+    arm = decision.detail.arm(row.id) if decision else None
+    chart = None
+    if mine:
+        arms = f"the branches of {row.id} (solid) and of the control (dashed)"
+        label = f"Sparse return of {arms} over steps since the fork"
+        chart = Markup(charts.curves(_curves(control), _curves(mine), values, label))
+    return ShownProposal(
+        id=row.id,
+        title=row.proposal.title,
+        reason=row.proposal.reason,
+        addresses=row.proposal.addresses,
+        rank=row.rank,
+        problems=row.problems,
+        notes=row.notes,
+        verdict=_verdict(row, decision, arm, bool(finals), row.id in undone),
+        diff=[DiffLine.of(line) for line in describe_difference(in_force, row.signal)],
+        phases=[result for phase in SHOWN if (result := _compare(phase, mine, control))],
+        finals=finals,
+        chart=chart,
+        judgement=arm if isinstance(arm, JudgedArm) else None,
+        screening=arm if isinstance(arm, ScreenedArm) else None,
+        fitted=any(term.kind == "learned" for term in row.proposal.terms),
+    )
 
 
-def _end(proposal: Row, decision: Row | None, undone: set[str]) -> str | None:
-    """What became of the winner: the gate's acceptance may be overturned, and a promotion rolled back."""
-    if proposal["id"] in undone:
+def _verdict(
+    row: ProposalRecord,
+    decision: DecisionRecord | None,
+    arm: JudgedArm | ScreenedArm | None,
+    ran: bool,
+    undone: bool,
+) -> str:
+    """Say what became of a proposal.
+
+    Of a winner: the gate's acceptance may be overturned, and a promotion rolled back. Else it is what the gate said, or
+    why it said nothing; `screened` while the round is not decided yet.
+    """
+    if undone:
         return "rolled_back"
-    return str(decision["verdict"]) if decision and decision["winner"] == proposal["id"] else None
-
-
-def _verdict(proposal: Row) -> str:
-    """The gate's where it judged, else why it did not; `screened` while the round is not decided yet."""
-    if proposal["problems"]:
+    if decision is not None and decision.winner == row.id:
+        return decision.verdict
+    if row.problems:
         return "refused"
-    record = proposal["judgement"] or proposal["screening"]
-    if record is not None:
-        return str(record["verdict"])
-    return "screened" if proposal["finals"] else "not_tried"
+    if arm is not None:
+        return arm.verdict
+    return "screened" if ran else "not_tried"
 
 
-def _compare(phase: str, own: Sequence[Row], control: Sequence[Row]) -> Row | None:
-    """Final return of both arms at one horizon, paired by seed, with a 90 % interval of the gain by Student's t."""
-    mine = {row["seed"]: row["result"] for row in own if row["phase"] == phase}
-    base = {row["seed"]: row["result"] for row in control if row["phase"] == phase}
-    seeds = sorted(mine.keys() & base.keys())
+# ---------------------------------------------------------------- branches
+
+
+def _compare(phase: Phase, mine: Sequence[BranchRecord], control: Sequence[BranchRecord]) -> PhaseResult | None:
+    """Compare the final returns of both arms at one horizon, seed by seed; None where they share no seed."""
+    own, base = ({row.seed: row.result for row in rows if row.phase == phase} for rows in (mine, control))
+    seeds = sorted(own.keys() & base.keys())
     if not seeds:
         return None
-    gains = [mine[seed]["final_return"] - base[seed]["final_return"] for seed in seeds]
-    return {
-        "phase": phase,
-        "horizon": max(mine[seed]["horizon"] for seed in seeds),
-        "seeds": len(seeds),
-        "candidate": fmean(mine[seed]["final_return"] for seed in seeds),
-        "control": fmean(base[seed]["final_return"] for seed in seeds),
-        "success": _mean([mine[seed]["success_rate"] for seed in seeds]),
-        "gain": fmean(gains),
-        "interval": _interval(gains),
-    }
+    gains = [own[seed].final_return - base[seed].final_return for seed in seeds]
+    successes = [rate for seed in seeds if (rate := own[seed].success_rate) is not None]
+    return PhaseResult(
+        phase=phase,
+        horizon=max(own[seed].horizon for seed in seeds),
+        seeds=len(seeds),
+        candidate=fmean(own[seed].final_return for seed in seeds),
+        control=fmean(base[seed].final_return for seed in seeds),
+        success=fmean(successes) if successes else None,
+        gain=fmean(gains),
+        interval=mean_interval(gains),
+    )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
-
-
-def _interval(gains: Sequence[float]) -> tuple[float, float] | None:
-    """Two-sided, by Student's t over seeds; None for a single seed, which has no spread."""
+def mean_interval(gains: Sequence[float]) -> tuple[float, float] | None:
+    """Return the two-sided interval of the mean gain, by Student's t over seeds; None for a single seed."""
     if len(gains) < 2:
         return None
-    from scipy import stats
+    from ..rl.branches.gate import gain_bounds  # imports SciPy
 
-    reach = float(stats.t.ppf(0.5 + INTERVAL / 2, len(gains) - 1)) * stdev(gains) / math.sqrt(len(gains))
-    return (fmean(gains) - reach, fmean(gains) + reach)
-
-
-def _from_point(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["phase"] in PHASES]
+    bounds = gain_bounds(gains, level=(1 - INTERVAL) / 2, floor=0.0)
+    return bounds.lower, bounds.upper
 
 
-def _finals(rows: Sequence[Row]) -> dict[int, float]:
-    """Seed → final return at the longest horizon that the seed was run to from the point's snapshot."""
-    ordered = sorted(_from_point(rows), key=lambda row: row["horizon"])
-    return {row["seed"]: row["result"]["final_return"] for row in ordered}
+def _longest(rows: Sequence[BranchRecord]) -> dict[int, BranchRecord]:
+    """Return the longest branch of each seed from the point's own snapshot."""
+    here = [row for row in rows if row.phase in PHASES]
+    return {row.seed: row for row in sorted(here, key=lambda row: row.horizon)}
 
 
-def _curves(rows: Sequence[Row]) -> list[charts.Branch]:
-    """One curve a seed, of its longest branch from the point's snapshot."""
-    longest = {row["seed"]: row for row in sorted(_from_point(rows), key=lambda row: row["horizon"])}
+def _finals(rows: Sequence[BranchRecord]) -> dict[int, float]:
+    """Return the final return of each seed at its longest horizon."""
+    return {seed: row.result.final_return for seed, row in _longest(rows).items()}
+
+
+def _curves(rows: Sequence[BranchRecord]) -> list[charts.Branch]:
+    """Return one curve a seed, that of its longest branch."""
     return [
         charts.Branch(
-            [(steps, value) for steps, value, _ in row["result"]["curve"]],
-            (row["horizon"], row["result"]["final_return"]),
+            [(steps, value) for steps, value, _ in row.result.curve],
+            (row.horizon, row.result.final_return),
         )
-        for row in longest.values()
+        for row in _longest(rows).values()
     ]
-
-
-def _chart(arm: str, own: Sequence[Row], control: Sequence[Row], values: tuple[float, float]) -> Markup | None:
-    if not own:
-        return None
-    label = f"Sparse return of the branches of {arm} (solid) and of the control (dashed) over steps since the fork"
-    return Markup(charts.curves(_curves(control), _curves(own), values, label))
-
-
-def _dots(proposals: Sequence[Row], control: Sequence[Row], winner: str | None) -> Markup | None:
-    tried = [row for row in proposals if row["finals"]]
-    if not tried:
-        return None
-    arms = [charts.Arm("control", list(_finals(control).values()), "control")]
-    arms += [charts.Arm(row["id"], row["finals"], "winner" if row["id"] == winner else "candidate") for row in tried]
-    values = charts.padded([value for arm in arms for value in arm.finals])
-    return Markup(charts.dots(arms, values, "Final sparse return of every branch, one dot a seed, a bar at the mean"))
-
-
-def diff_line(line: str) -> Row:
-    """A line of a readable diff with its CSS class."""
-    kinds = {"+": "enters", "-": "leaves", "~": "changes"}
-    return {"kind": kinds.get(line[:1], "same"), "text": line}

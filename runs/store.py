@@ -1,4 +1,11 @@
-"""The JSON files that make a directory a run."""
+"""The run directory: what the loop writes to `loop.db`, and the one read model of a run.
+
+Two databases, one writer each: `trainer.db` belongs to the trainer, `loop.db` to the loop. Every write of `LoopStore`
+is an upsert under a deterministic id and is synced before it returns, so that a step that runs again after a crash
+changes nothing. `RunView` reads both, also while a run is live, and gives CLI, report and page the same numbers.
+
+Rows are the models of `runs.records`. Two JSON files make a directory a run: `config.json` and `run.json`.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +14,28 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import aiosqlite
+from pydantic import BaseModel, ValidationError
 
+from ..agents.llm.ledger import Call
 from ..errors import NotARunError
 from ..rl.processes import lock_is_held
+from .records import (
+    BranchRecord,
+    DecisionRecord,
+    InterventionRecord,
+    ProposalRecord,
+    RankingRecord,
+    SignalVersion,
+    VisitRecord,
+)
+from .steps import ExtraSteps, RunSteps, StepHistory, StepsAt, whole_updates
 
-# ---------------------------------------------------------------- MERGED runs.json_files
-
-
-def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """The object in the file. Raises NotARunError where there is none, or one without the `needed` keys."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotARunError(
-            f"{str(path.parent)!r} is not a run directory (it has no {path.name}); "
-            "name one that `cosignal run` has made"
-        ) from error
-    except (OSError, ValueError) as error:  # ValueError: neither UTF-8 nor JSON
-        raise NotARunError(
-            f"{str(path)!r} must be the JSON file of a run, got {error}; restore the file or name another run"
-        ) from error
-    missing = [key for key in needed if key not in data] if isinstance(data, dict) else list(needed)
-    if missing or not isinstance(data, dict):
-        raise NotARunError(
-            f"{str(path)!r} must be the JSON object of a run, got {type(data).__name__} without {missing!r}; "
-            "name a directory that `cosignal run` has made"
-        )
-    return data
-
-
-# ---------------------------------------------------------------- MERGED runs.store
-# DOC """The run directory: what the loop writes to `loop.db`, and the one read model of a run.
-# DOC
-# DOC Two databases, one writer each: `trainer.db` belongs to the trainer, `loop.db` to the loop. Every write of `LoopStore`
-# DOC is an upsert under a deterministic id and is synced before it returns, so that a step that runs again after a crash
-# DOC changes nothing. `RunView` reads both, also while a run is live, and gives CLI, report and page the same numbers.
-# DOC """
-
-Row = dict[str, Any]
+Row = dict[str, Any]  # of a database, or of metrics
 RunState = Literal["running", "waiting", "done", "failed", "stopped"]
+R = TypeVar("R", bound=BaseModel)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run(name TEXT PRIMARY KEY, value TEXT);
@@ -80,27 +67,28 @@ LATER_COLUMNS = {
     "cost_usd": "REAL",
     "error_class": "TEXT",
 }
-JSON_COLUMNS = {
-    "visits": ("detail",),
-    "calls": ("messages", "parsed"),
-    "diagnoses": ("diagnosis", "evidence"),
-    "proposals": ("proposal", "signal", "problems", "notes"),
-    "branches": ("job", "result"),
-    "rankings": ("detail",),
-    "decisions": ("detail",),
-    "metrics": ("data",),
-    "signals": ("signal",),
-}
-ORDER = {
-    "visits": "id",
-    "calls": "started, id",
-    "diagnoses": "point",
-    "proposals": "point, round, position",
-    "branches": "point, round, rowid",
-    "rankings": "point",
-    "decisions": "point, round",
-    "metrics": "update_index",
-    "signals": "version",
+
+
+class Table(NamedTuple):
+    """Where records of one kind are kept: database, table, order of reading, and the columns that hold JSON."""
+
+    database: str
+    name: str
+    order: str
+    json_columns: tuple[str, ...] = ()
+
+
+TABLES: dict[type[BaseModel], Table] = {
+    VisitRecord: Table("loop.db", "visits", "id", ("detail",)),
+    Call: Table("loop.db", "calls", "started, id", ("messages", "parsed")),
+    InterventionRecord: Table("loop.db", "diagnoses", "point", ("diagnosis", "evidence")),
+    ProposalRecord: Table(
+        "loop.db", "proposals", "point, round, position", ("proposal", "signal", "problems", "notes")
+    ),
+    BranchRecord: Table("loop.db", "branches", "point, round, rowid", ("job", "result")),
+    RankingRecord: Table("loop.db", "rankings", "point", ("detail",)),
+    DecisionRecord: Table("loop.db", "decisions", "point, round", ("detail",)),
+    SignalVersion: Table("trainer.db", "signals", "version", ("signal",)),
 }
 BUSY_TIMEOUT_S = 30.0
 
@@ -109,62 +97,65 @@ BUSY_TIMEOUT_S = 30.0
 
 
 class LoopStore:
-    """The loop's tables in `loop.db`, opened with `await LoopStore.open(run_dir)`. Rows are dicts, JSON columns plain
-    data."""
+    """The loop's tables in `loop.db`, opened with `await LoopStore.open(run_dir)`."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
 
     @classmethod
     async def open(cls, run_dir: Path) -> LoopStore:
+        """Open `loop.db` of a run directory; it and its tables are made where there are none."""
         connection = await aiosqlite.connect(run_dir / "loop.db", timeout=BUSY_TIMEOUT_S)
         await connection.execute("PRAGMA journal_mode=WAL")
         await connection.execute("PRAGMA synchronous=FULL")
         await connection.executescript(SCHEMA)
-        await _add_later_columns(connection)
+        # The run of an earlier version can be resumed.
+        columns = {row[1] for row in await connection.execute_fetchall("PRAGMA table_info(calls)")}
+        for name, kind in LATER_COLUMNS.items():
+            if name not in columns:
+                await connection.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
+        await connection.commit()
         connection.row_factory = sqlite3.Row
         return cls(connection)
 
     async def close(self) -> None:
+        """Close the database."""
         await self._connection.close()
 
-    async def write(self, table: str, row: Mapping[str, Any]) -> None:
-        """Insert the row, or replace the named columns of the one with the same key. Synced when this returns."""
-        await self.write_all(table, [row])
+    async def write(self, *records: BaseModel) -> None:
+        """Insert records of one kind, or replace those with the same key, in one transaction.
 
-    async def write_all(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """All rows in one transaction; they name the same columns, the table's key first."""
-        if not rows:
+        They are synced to disk when this returns.
+        """
+        if not records:
             return
-        columns = list(rows[0])
+        table = TABLES[type(records[0])]
+        rows = [record.model_dump(mode="json") for record in records]
+        for row in rows:
+            row |= {name: json.dumps(row[name]) for name in table.json_columns if row[name] is not None}
+        columns = list(rows[0])  # the key first
+        await self._upsert(table.name, columns, [tuple(row.values()) for row in rows])
+
+    async def _upsert(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         updates = ", ".join(f"{column} = excluded.{column}" for column in columns[1:])
-        marks = ", ".join("?" * len(columns))
         statement = (
-            f"INSERT INTO {table}({', '.join(columns)}) VALUES ({marks}) "
+            f"INSERT INTO {table}({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
             f"ON CONFLICT({columns[0]}) DO UPDATE SET {updates}"
         )
-        await self._connection.executemany(statement, [_encoded(table, row) for row in rows])
+        await self._connection.executemany(statement, rows)
         await self._connection.commit()
 
-    async def update(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Set the named columns of rows that exist; each names the table's key first."""
-        for row in rows:
-            key, *columns = row
-            assignments = ", ".join(f"{column} = ?" for column in columns)
-            values = (*_encoded(table, row)[1:], row[key])
-            await self._connection.execute(f"UPDATE {table} SET {assignments} WHERE {key} = ?", values)
-        await self._connection.commit()
-
-    async def rows(self, table: str, **equal: Any) -> list[Row]:
-        """The rows whose columns have these values, in the table's order."""
+    async def read(self, kind: type[R], **equal: Any) -> list[R]:
+        """Read the records whose columns have these values, in the table's order."""
+        table = TABLES[kind]
         where = " AND ".join(f"{column} = ?" for column in equal) or "1"
-        query = f"SELECT * FROM {table} WHERE {where} ORDER BY {ORDER[table]}"
-        found = await self._connection.execute_fetchall(query, tuple(equal.values()))
-        return [_decoded(table, dict(row)) for row in found]
+        query = f"SELECT * FROM {table.name} WHERE {where} ORDER BY {table.order}"
+        rows = await self._connection.execute_fetchall(query, tuple(equal.values()))
+        return [_record(kind, dict(row)) for row in rows]
 
-    async def branch_steps(self, before: tuple[int, int] | None = None) -> int:
-        """Environment steps of branches, their evaluation included, and of pairs that were played for a Ranker: of all,
-        or of those that the loop had run when it began to validate at `before` = (point, round)."""
+    async def extra_steps(self, before: tuple[int, int] | None = None) -> ExtraSteps:
+        """Sum the steps beside the main line: all, or those that the loop had spent when it began to validate at
+        `before` = (point, round)."""
         steps = "COALESCE(SUM(json_extract(result, '$.steps') + json_extract(result, '$.steps_evaluation')), 0)"
         query, values = f"SELECT {steps} FROM branches", tuple[int, ...]()
         if before is not None:
@@ -174,7 +165,7 @@ class LoopStore:
         last = (1 << 62) if before is None else before[0]
         ranked = "SELECT COALESCE(SUM(steps), 0) FROM rankings WHERE point <= ?"
         [pairs] = list(await self._connection.execute_fetchall(ranked, (last,)))
-        return int(row[0]) + int(pairs[0])
+        return ExtraSteps(int(row[0]), int(pairs[0]))
 
     async def usage(self) -> tuple[int, int, float]:
         """Model calls made so far, the tokens charged for them, and US dollars where a price is known."""
@@ -190,8 +181,8 @@ class LoopStore:
         await self._connection.commit()
 
     async def set(self, **values: Any) -> None:
-        """Named values of the run, as JSON: state, error, wall_s, waiting_for."""
-        await self.write_all("run", [{"name": name, "value": json.dumps(value)} for name, value in values.items()])
+        """Write named values of the run, as JSON: state, error, wall_s, provider, waiting_for."""
+        await self._upsert("run", ("name", "value"), [(name, json.dumps(value)) for name, value in values.items()])
 
     async def get(self, name: str, default: Any = None) -> Any:
         query = "SELECT value FROM run WHERE name = ?"
@@ -210,39 +201,30 @@ class LoopStore:
         await self._connection.commit()
 
 
-async def _add_later_columns(connection: aiosqlite.Connection) -> None:
-    """So that the run of an earlier version can be resumed."""
-    known = {row[1] for row in await connection.execute_fetchall("PRAGMA table_info(calls)")}
-    for name, kind in LATER_COLUMNS.items():
-        if name not in known:
-            await connection.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
-    await connection.commit()
-
-
-def _encoded(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    json_columns = JSON_COLUMNS.get(table, ())
-    return tuple(
-        json.dumps(value) if column in json_columns and value is not None else value for column, value in row.items()
-    )
-
-
-def _decoded(table: str, row: Row) -> Row:
-    for column in JSON_COLUMNS.get(table, ()):
+def _record(kind: type[R], row: Row) -> R:
+    """Make a record of a row, whose JSON columns are decoded. Raises pydantic's ValidationError."""
+    for column in TABLES[kind].json_columns:
         if row.get(column) is not None:
             row[column] = json.loads(row[column])
-    return row
-
-
-def steps_of(branch: Row) -> int:
-    """Environment steps of one row of `branches`: training and evaluation."""
-    return int(branch["result"]["steps"]) + int(branch["result"]["steps_evaluation"])
+    if kind is Call:  # columns that runs of earlier versions do not have take their defaults
+        row = {name: value for name, value in row.items() if value is not None or name not in LATER_COLUMNS}
+    return kind.model_validate(row)
 
 
 # ---------------------------------------------------------------- the read model
 
 
 class RunView:
-    """Reads a run directory; every call reads anew. Raises NotARunError where there is no run."""
+    """Reads a run directory; every call reads anew.
+
+    Attributes:
+        path: the run directory.
+        info: what `run.json` says: id, created, config_hash and version.
+        config: the resolved config, as plain data.
+
+    Raises:
+        NotARunError: there is no run, or one of another version whose rows this one cannot read.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self.path = Path(run_dir)
@@ -252,62 +234,65 @@ class RunView:
     # ------------------------------------------------------------ tables
 
     def metrics(self) -> list[Row]:
-        """One row an update, oldest first: the trainer's metric data, with `update` and `steps`."""
-        rows = self._rows("trainer.db", "metrics")
-        return [{**row["data"], "update": row["update_index"], "steps": row["steps"]} for row in rows]
+        """Read one row an update, oldest first: the trainer's metric data, with `update` and `steps`."""
+        rows = self._query("trainer.db", "metrics", "SELECT * FROM metrics ORDER BY update_index")
+        return [{**json.loads(row["data"]), "update": row["update_index"], "steps": row["steps"]} for row in rows]
 
-    def signals(self) -> list[Row]:
-        """The signal log, version 0 first; `signal` is the signal as data, `cause` why it was put in force."""
-        return [_with_cause(row) for row in self._rows("trainer.db", "signals")]
+    def signals(self) -> list[SignalVersion]:
+        """Read the signal log, version 0 first."""
+        return self._read(SignalVersion)
 
-    def proposals(self) -> list[Row]:
-        return self._rows("loop.db", "proposals")
+    def interventions(self) -> list[InterventionRecord]:
+        """Read the evidence of each intervention, with its diagnosis where the Critic has answered."""
+        return self._read(InterventionRecord)
 
-    def branches(self) -> list[Row]:
-        return self._rows("loop.db", "branches")
+    def rankings(self) -> list[RankingRecord]:
+        """Read what was ranked at each point, and the scorers that came of it."""
+        return self._read(RankingRecord)
 
-    def rankings(self) -> list[Row]:
-        """What was ranked at each point, and the scorers that came of it."""
-        return self._rows("loop.db", "rankings")
+    def proposals(self) -> list[ProposalRecord]:
+        """Read all proposals in the order in which they were made."""
+        return self._read(ProposalRecord)
 
-    def calls(self) -> list[Row]:
-        """One row an attempt, oldest first: the fields of `agents.llm.ledger.Call`."""
-        return [dict.fromkeys(LATER_COLUMNS) | row for row in self._rows("loop.db", "calls")]
+    def branches(self) -> list[BranchRecord]:
+        """Read all finished branches, by point and round."""
+        return self._read(BranchRecord)
 
-    def decisions(self) -> list[Row]:
-        return self._rows("loop.db", "decisions")
+    def decisions(self) -> list[DecisionRecord]:
+        """Read what was decided, by point and round."""
+        return self._read(DecisionRecord)
 
-    def looks(self) -> list[Row]:
-        """Evidence of each intervention, and its diagnosis, None where it has none."""
-        return self._rows("loop.db", "diagnoses")
+    def calls(self) -> list[Call]:
+        """Read the model calls, one an attempt, oldest first."""
+        return self._read(Call)
 
-    def diagnoses(self) -> list[Row]:
-        """Evidence and diagnosis of each intervention that has one."""
-        return [row for row in self.looks() if row["diagnosis"] is not None]
-
-    def visits(self) -> list[Row]:
-        return self._rows("loop.db", "visits")
+    def visits(self) -> list[VisitRecord]:
+        """Read the visits of nodes, oldest first."""
+        return self._read(VisitRecord)
 
     def counters(self) -> dict[str, str]:
-        """The trainer's counters as it wrote them; empty before its first update."""
+        """Read the trainer's counters as it wrote them; empty before its first update."""
         query = "SELECT name, value FROM counters"
         return {row["name"]: row["value"] for row in self._query("trainer.db", "counters", query)}
 
-    def values(self) -> Row:
-        """The loop's named values: state, error, wall_s, waiting_for."""
+    def values(self) -> dict[str, Any]:
+        """Read the loop's named values: state, error, wall_s, provider, waiting_for."""
         rows = self._query("loop.db", "run", "SELECT name, value FROM run")
         return {row["name"]: json.loads(row["value"]) for row in rows}
 
-    def waiting_for(self) -> Row | None:
-        """The promotion that waits for a human: the fields of the event `ApprovalNeeded`. None where none does."""
-        found: Row | None = self.values().get("waiting_for")
-        return found
+    def waiting_for(self) -> dict[str, Any] | None:
+        """Read the promotion that waits for a human, the fields of the event `ApprovalNeeded`; None where none does."""
+        question: dict[str, Any] | None = self.values().get("waiting_for")
+        return question
 
     # ------------------------------------------------------------ status
 
     def state(self) -> RunState:
-        """`running` while a loop holds the run's lock, `waiting` where it waits for a human; else what the loop wrote
-        last, `stopped` when it was killed."""
+        """Say whether the run is under way.
+
+        `running` while a loop holds the run's lock, `waiting` where it waits for a human; else what the loop wrote
+        last, `stopped` when it was killed.
+        """
         if lock_is_held(self.path / "loop.lock"):
             return "running" if self.waiting_for() is None else "waiting"
         written = self.values().get("state")
@@ -315,23 +300,41 @@ class RunView:
             return "done"
         return "failed" if written == "failed" else "stopped"
 
-    def steps_total(self) -> int:
-        """Environment steps of everything: main line, its evaluation, branches, pairs that were played to be ranked;
-        adopted branch steps once."""
+    def steps(self) -> RunSteps:
+        """Count the environment steps of everything so far."""
         counters = self.counters()
-        main = _number(counters, "steps_main") + _number(counters, "steps_evaluation")
-        others = sum(map(steps_of, self.branches())) + sum(row["steps"] for row in self.rankings())
-        return int(main + others - _number(counters, "steps_adopted"))
+        main, evaluation, adopted = (
+            int(counters.get(f"steps_{name}", 0)) for name in ("main", "evaluation", "adopted")
+        )
+        branches = sum(branch.steps for branch in self.branches())
+        return RunSteps(main, evaluation, ExtraSteps(branches, sum(row.steps for row in self.rankings())), adopted)
 
-    def status(self) -> Row:
-        """Where the run stands, the fields of `cosignal status --json`.
+    def steps_total(self) -> int:
+        """Count every environment step of the run once; see `runs.steps`."""
+        return self.steps().total
+
+    def step_history(self) -> StepHistory:
+        """Say when steps beside the main line were spent and adopted, so that the total of any update can be had."""
+        branches, trainer = self.branches(), self.config["trainer"]
+        lengths: dict[str | None, int] = {}
+        if self.config.get("clock") != "overlap":  # there an adopted state leaves the line's own count as it is
+            update_steps = int(trainer["envs"]) * int(trainer["rollout"])
+            lengths = {row.result.end_state: whole_updates(row.result.horizon, update_steps) for row in branches}
+        return StepHistory(
+            branches=[StepsAt(row.point, row.steps) for row in branches],
+            rankings=[StepsAt(row.point, row.steps) for row in self.rankings()],
+            adopted=[StepsAt(row.applied_update, lengths.get(row.adopt, 0)) for row in self.signals()],
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Say where the run stands, in the fields of `cosignal status --json`.
 
         `error`: what made the run fail, else null. `sparse_return`, `success_rate`: of the last evaluation of the main
         line; null before the first one. `episodes_lost`: training episodes of the main line that were cut since their
         environment crashed or hung. `llm_calls`: those that were made, not those that the budget refused.
         `waiting_for`: id of the promotion that waits for a human, else null.
         """
-        counters, proposals, branches = self.counters(), self.proposals(), self.branches()
+        counters, proposals, branches, steps = self.counters(), self.proposals(), self.branches(), self.steps()
         signals, values, waiting = self.signals(), self.values(), self.waiting_for()
         evaluated = [row for row in self.metrics() if row.get("evaluation_return") is not None]
         last = evaluated[-1] if evaluated else {}
@@ -342,36 +345,44 @@ class RunView:
             "seed": self.config["seed"],
             "provider": values.get("provider") or provider(self.config["llm"]),
             "stage": counters.get("stage"),
-            "steps_main": _number(counters, "steps_main"),
-            "steps_total": self.steps_total(),
+            "steps_main": steps.main,
+            "steps_total": steps.total,
             "steps_budget": self.config["trainer"]["steps"],
-            "signal_version": signals[-1]["version"] if signals else 0,
+            "signal_version": signals[-1].version if signals else 0,
             "proposals": len(proposals),
-            "validated": len({row["arm"] for row in branches} & {row["id"] for row in proposals}),
-            "promotions": sum(row["cause"] == "promotion" for row in signals),
-            "rollbacks": sum(row["cause"] == "rollback" for row in signals),
+            "validated": len({row.arm for row in branches} & {row.id for row in proposals}),
+            "promotions": sum(row.cause == "promotion" for row in signals),
+            "rollbacks": sum(row.cause == "rollback" for row in signals),
             "waiting_for": waiting["id"] if waiting else None,
-            "llm_calls": sum(row["outcome"] != "budget" for row in self.calls()),
+            "llm_calls": sum(call.outcome != "budget" for call in self.calls()),
             "sparse_return": last.get("evaluation_return"),
             "success_rate": last.get("evaluation_success"),
-            "episodes_lost": _number(counters, "episodes_lost"),
+            "episodes_lost": int(counters.get("episodes_lost", 0)),
             "wall_s": round(float(values.get("wall_s", 0.0)), 1),
         }
 
     # ------------------------------------------------------------ reading
 
-    def _rows(self, database: str, table: str) -> list[Row]:
-        found = self._query(database, table, f"SELECT * FROM {table} ORDER BY {ORDER[table]}")
-        return [_decoded(table, row) for row in found]
+    def _read(self, kind: type[R]) -> list[R]:
+        table = TABLES[kind]
+        rows = self._query(table.database, table.name, f"SELECT * FROM {table.name} ORDER BY {table.order}")
+        try:
+            return [_record(kind, row) for row in rows]
+        except ValidationError as error:
+            first = error.errors()[0]
+            value, place = f"{first['input']!r:.80}", ".".join(str(part) for part in first["loc"])
+            raise NotARunError(
+                f"the table {table.name!r} of {str(self.path / table.database)!r} must hold rows of this version of "
+                f"cosignal, got {value} for {place!r}; look at the run with the version that has made it"
+            ) from error
 
     def _query(self, database: str, table: str, query: str) -> list[Row]:
-        """Rows of a read-only query; none while the writer has not made the database or the table yet."""
+        """Return the rows of a read-only query; none while the writer has not made the database or the table yet."""
         path = self.path / database
         if not path.exists():
             return []
-        with closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
-        ) as connection:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
             connection.row_factory = sqlite3.Row
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,))
             if known.fetchone() is None:
@@ -379,17 +390,41 @@ class RunView:
             return [dict(row) for row in connection.execute(query)]
 
 
-def _with_cause(row: Row) -> Row:
-    """Runs of an earlier version knew promotions only."""
-    return {"cause": "promotion" if row["version"] else "start", **row}
+def provider(llm: Mapping[str, Any], chat_models: Mapping[str, str] | None = None) -> str:
+    """Name the providers of all roles, each once: `rules`, or `openai+rules`.
 
-
-def _number(counters: Mapping[str, str], name: str) -> int:
-    return int(counters.get(name, 0))
-
-
-def provider(llm: Mapping[str, Any], given: Mapping[str, str] | None = None) -> str:
-    """The providers of all roles, each once: `rules`, or `openai+rules`. `given`: role → the kind of the chat model
-    that somebody gave it in place of the config's."""
+    Args:
+        llm: the section `llm` of the config, as plain data.
+        chat_models: role → kind of the chat model that a caller gave it in place of the config's.
+    """
     roles = {role: str((llm.get(role) or llm["default"])["provider"]) for role in ("critic", "generator", "ranker")}
-    return "+".join(sorted({*(roles | dict(given or {})).values()}))
+    return "+".join(sorted({*(roles | dict(chat_models or {})).values()}))
+
+
+# ---------------------------------------------------------------- JSON files
+
+
+def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """Read the object in the file.
+
+    Raises:
+        NotARunError: there is no such file, or no object in it, or one without the `needed` keys.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotARunError(
+            f"{str(path.parent)!r} is not a run directory (it has no {path.name}); "
+            "name one that `cosignal run` has made"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: neither UTF-8 nor JSON
+        raise NotARunError(
+            f"{str(path)!r} must be the JSON file of a run, got {error}; restore the file or name another run"
+        ) from error
+    missing = [key for key in needed if key not in data] if isinstance(data, dict) else list(needed)
+    if missing or not isinstance(data, dict):
+        raise NotARunError(
+            f"{str(path)!r} must be the JSON object of a run, got {type(data).__name__} without {missing!r}; "
+            "name a directory that `cosignal run` has made"
+        )
+    return data

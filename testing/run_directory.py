@@ -15,10 +15,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ..agents.llm.ledger import Call
 from ..config.adaptation import AdaptationConfig
 from ..config.run_config import RunConfig
 from ..rl.trainer.database import SCHEMA
 from ..rl.training.config import TrainerConfig
+from ..runs.records import BranchRecord, DecisionRecord, InterventionRecord, ProposalRecord, VisitRecord
 from ..runs.store import LoopStore
 
 UPDATE = 2048  # environment steps
@@ -144,7 +146,9 @@ async def _write_loop(path: Path) -> None:
     store = await LoopStore.open(path)
     try:
         await store.set(state="done", wall_s=163.4)
-        await store.write("diagnoses", {"point": POINT, "diagnosis": DIAGNOSIS, "evidence": {"steps": POINT * UPDATE}})
+        evidence = {"steps": POINT * UPDATE}
+        intervention = {"point": POINT, "diagnosis": DIAGNOSIS, "evidence": evidence}
+        await store.write(InterventionRecord.model_validate(intervention))
         for round_number in (0, 1):
             await _write_round(store, round_number)
         await _write_visits(store)
@@ -167,7 +171,7 @@ async def _write_round(store: LoopStore, number: int) -> None:
         row = {"id": proposal_id, "point": POINT, "round": number, "position": position, "proposal": proposal,
                "signal": signal_row(1, used), "problems": problems, "notes": ["Φ is higher where episodes end well"],
                "rank": None if problems else position}  # fmt: skip
-        await store.write("proposals", row)
+        await store.write(ProposalRecord.model_validate(row))
         if not problems:
             await _write_arm(store, number, proposal_id, level, wins, judged=position < 2 - number)
     await _write_arm(store, number, "control", 1.0, wins=False, judged=True)
@@ -182,18 +186,20 @@ async def _write_round(store: LoopStore, number: int) -> None:
             else "no finalist cleared the margin; no branch of any arm rose above the fork"
         )},
     }  # fmt: skip
-    await store.write("decisions", decision)
+    await store.write(DecisionRecord.model_validate(decision))
 
 
 async def _write_arm(store: LoopStore, number: int, arm: str, level: float, wins: bool, judged: bool) -> None:
     for seed in range(2):
-        await store.write("branches", branch_row(number, "screen", arm, seed, 100_352, level, wins))
+        await store.write(branch_record(number, "screen", arm, seed, 100_352, level, wins))
     for seed in range(3 if judged else 0):
-        await store.write("branches", branch_row(number, "full", arm, seed, ADOPTED, level, wins))
+        await store.write(branch_record(number, "full", arm, seed, ADOPTED, level, wins))
 
 
-def branch_row(number: int, phase: str, arm: str, seed: int, horizon: int, level: float, wins: bool) -> dict[str, Any]:
-    """Return a row of `branches`.
+def branch_record(
+    number: int, phase: str, arm: str, seed: int, horizon: int, level: float, wins: bool, point: int = POINT
+) -> BranchRecord:
+    """Return a finished branch.
 
     Args:
         number: of the round.
@@ -203,6 +209,7 @@ def branch_row(number: int, phase: str, arm: str, seed: int, horizon: int, level
         horizon: steps after the fork.
         level: where the sparse return stays.
         wins: whether it rises by 1.8 after 90 000 steps or a little later.
+        point: update index that it forks at.
     """
 
     def value(steps: int) -> float:
@@ -210,6 +217,7 @@ def branch_row(number: int, phase: str, arm: str, seed: int, horizon: int, level
         return round(level + lift + 0.04 * math.sin(steps / 9_000 + seed), 3)
 
     key = f"{phase}-{arm}-{seed}" if arm != "control" else f"{phase}-r{number}-control-{seed}"
+    key = key if point == POINT else f"p{point}-{key}"
     curve = [(steps, value(steps), 0.9 if value(steps) > 2 else 0.0) for steps in CURVE if steps <= horizon]
     steps = horizon if phase == "screen" or seed == 2 else horizon // 2
     result = {"kind": "branch_result", "key": key, "arm": arm, "seed": seed, "horizon": horizon,
@@ -217,9 +225,12 @@ def branch_row(number: int, phase: str, arm: str, seed: int, horizon: int, level
               "fork_return": 1.0, "curve": curve,
               "steps": steps, "steps_evaluation": 6_400, "end_state": f"branches/{key}",
               "end_update": POINT + horizon // UPDATE, "cpu_s": 3.2}  # fmt: skip
-    job = {"key": key, "exploration": {"entropy": None, "kick": 0.05 if number else None}}
-    return {"key": key, "point": POINT, "round": number, "phase": phase, "arm": arm, "seed": seed, "horizon": horizon,
-            "job": job, "result": result}  # fmt: skip
+    job = {"key": key, "fork": "checkpoints/f", "start": "checkpoints/f", "arm": arm, "signal": signal_row(1, []),
+           "exploration": {"entropy": None, "kick": 0.05 if number else None}, "seed": seed, "horizon": horizon,
+           "evaluation_seed": 1, "evaluation_episodes": 32, "end_state": f"branches/{key}"}  # fmt: skip
+    row = {"key": key, "point": point, "round": number, "phase": phase, "arm": arm, "seed": seed, "horizon": horizon,
+           "job": job, "result": result}  # fmt: skip
+    return BranchRecord.model_validate(row)
 
 
 def _judgements(number: int) -> list[dict[str, Any]]:
@@ -255,11 +266,18 @@ async def _write_visits(store: LoopStore) -> None:
     ]
     path += [("promote", 1), ("observe", 1)]
     for number, (node, round_number) in enumerate(path):
-        await store.write("visits", {
-            "id": number + 1, "task_id": f"task-{number}", "node": node, "point": POINT, "round": round_number,
-            "started": STARTED + 10 * number, "ended": STARTED + 10 * number + 4.2, "status": "ok",
-            "detail": {"reason": f"stage plateaued {MARKUP}"} if node == "observe" else {},
-        })  # fmt: skip
+        began = STARTED + 10 * number
+        visit = VisitRecord(
+            task_id=f"task-{number}",
+            node=node,
+            point=POINT,
+            round=round_number,
+            started=began,
+            ended=began + 4.2,
+            status="ok",
+            detail={"reason": f"stage plateaued {MARKUP}"} if node == "observe" else {},
+        )
+        await store.write(visit)
 
 
 async def _write_calls(store: LoopStore) -> None:
@@ -270,11 +288,12 @@ async def _write_calls(store: LoopStore) -> None:
     for number, (role, visit) in enumerate(roles):
         round_number, is_tool_call = int(number > 3), number == 0
         messages = [{"role": "system", "content": f"You are the {role}."}, {"role": "user", "content": prompt}]
-        await store.write("calls", {
+        call = {
             "id": f"p{POINT}-r{round_number}-{role}-{number}-0", "role": role, "point": POINT, "round": round_number,
             "attempt": 0, "prompt_id": f"{role}/v1", "prompt_hash": "ab12cd34" * 8, "messages": messages,
             "provider": "rules", "model": "rules-1", "raw": "" if is_tool_call else json.dumps(DIAGNOSIS),
             "parsed": None if is_tool_call else DIAGNOSIS, "outcome": "tool_call" if is_tool_call else "ok",
             "error": None, "input_tokens": None, "output_tokens": None, "latency_s": 0.01,
             "started": STARTED + 10 * visit + 1,
-        })  # fmt: skip
+        }  # fmt: skip
+        await store.write(Call.model_validate(call))

@@ -1,5 +1,7 @@
-"""confirm: under the overlap clock the run has moved on since the snapshot of a verdict. One that is too old is
-confirmed once from where the run is now, or is stale; it is never promoted silently."""
+"""confirm: under the overlap clock the run has moved on since the snapshot of a verdict.
+
+A verdict that is too old is confirmed once from where the run is now, or is stale; it is never promoted silently.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +10,35 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from ...rl.branches.gate import Judgement
-from ...rl.ipc.messages import BranchResult, TrainerStatus
-from ..branches import CONTROL, run_branches, snapshot_of
+from ...rl.ipc.messages import TrainerStatus
+from ...runs.records import Confirmation, JudgementRecord, PendingConfirmation
+from ..branches import CONTROL, snapshot_of
 from ..context import Context
-from ..intervention import Results, Round, cancel_acceptance, decision_id, judge_arm, levels, load_round, steps_left
-from ..state import State
+from ..intervention import cancel_acceptance, decision_of, judge_arm, levels, load_round, steps_left
+from ..state import State, outcome_of, status_of
 
 FINISHED = "training is over"
 
 
 async def confirm(state: State, runtime: Runtime[Context]) -> State:
-    """On to `promote` with a verdict that is fresh. Under lockstep every verdict is."""
-    ctx = runtime.context
-    then = TrainerStatus.model_validate(state["status"])
+    """Go on to `promote` with a verdict that is fresh. Under lockstep every verdict is."""
+    ctx, then = runtime.context, status_of(state)
     if ctx.config.clock == "lockstep":
         return {"before": _evaluation(then), "note": {"clock": "lockstep"}}
-    begun = await _begun(ctx, state)
+    begun = (await decision_of(ctx, state)).detail.confirming  # by a process that was killed
     now = await ctx.status()
-    why = begun["why"] if begun else staleness(then, now, ctx.config.adaptation.max_staleness)
+    why = begun.why if begun else staleness(then, now, ctx.config.adaptation.max_staleness)
     if now.state == "finished":
         return await cancel_acceptance(ctx, state, "stale", FINISHED)
     if why is not None:
-        return await _confirm(ctx, state, why)
+        return await _confirm(ctx, state, why, begun)
     moved = now.steps_main - then.steps_main
-    outcome = state["outcome"] | {"staleness": moved}
-    return {"outcome": outcome, "before": _evaluation(now), "note": {"staleness": moved}}
+    outcome = outcome_of(state).model_copy(update={"staleness": moved})
+    return {"outcome": outcome.model_dump(mode="json"), "before": _evaluation(now), "note": {"staleness": moved}}
 
 
 def staleness(then: TrainerStatus, now: TrainerStatus, most: int) -> str | None:
-    """Why what was true at `then` may not be promoted `now`, None where it may. `most`: main steps."""
+    """Say why what was true at `then` may not be promoted `now`; None where it may. `most`: main steps."""
     moved = now.steps_main - then.steps_main
     if now.state == "finished":
         return FINISHED
@@ -48,22 +49,38 @@ def staleness(then: TrainerStatus, now: TrainerStatus, most: int) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------- once more
+async def _confirm(ctx: Context, state: State, why: str, begun: PendingConfirmation | None) -> State:
+    """Judge the winner once more, from a fork of the run as it is, at the last look of the gate.
 
+    `begun` is the same confirmation, where a process that was killed has begun it.
+    """
+    trial, outcome, decision = await load_round(ctx, state), outcome_of(state), await decision_of(ctx, state)
+    assert outcome.winner is not None  # the gate has accepted it
+    # The control comes first; it is the winner where the kick alone was accepted.
+    arms = [CONTROL] if outcome.winner == CONTROL else [CONTROL, outcome.winner]
+    seeds = range(ctx.config.gate.looks[-1])
 
-async def _confirm(ctx: Context, state: State, why: str) -> State:
-    """Winner and control once more, from a fork of the run as it is, at the last look of the gate."""
-    this, winner = await load_round(ctx, state), state["outcome"]["winner"]
-    fresh = await _fresh(ctx, state, this, why)
-    if fresh is None:
-        return await cancel_acceptance(
-            ctx, state, "stale", f"{why}; adaptation.max_share does not pay for a confirmation"
-        )
-    again = replace(this, fork=snapshot_of(fresh), status=fresh)
-    results = await _branches(ctx, again, _arms(winner))
-    judgement = judge_arm(ctx, again, results, winner, levels(ctx.config)[-1])
+    if begun is not None:
+        fresh = begun.status
+    else:
+        if len(arms) * len(seeds) * trial.horizon > await steps_left(ctx, trial.status):
+            unpaid = f"{why}; adaptation.max_share does not pay for a confirmation"
+            return await cancel_acceptance(ctx, state, "stale", unpaid)
+        fresh = (await ctx.look()).status
+        # Written down before any branch runs, so that a confirmation that is killed goes on from the same snapshot.
+        pending = PendingConfirmation(why=why, status=fresh)
+        detail = outcome.model_copy(update={"reason": why, "confirming": pending})
+        await ctx.store.write(decision.model_copy(update={"detail": detail}))
+
+    again = replace(trial, fork=snapshot_of(fresh), status=fresh)
+    jobs = [again.job(ctx, arm, seed, again.horizon) for seed in seeds for arm in arms]
+    judgement = judge_arm(ctx, again, await again.run(ctx, "confirm", jobs), outcome.winner, levels(ctx.config)[-1])
+
     now = await ctx.status()
-    state = {**state, "status": fresh.model_dump(mode="json"), "outcome": _both(state, why, fresh, now, judgement)}
+    record = JudgementRecord(**judgement.model_dump())
+    confirmation = Confirmation(why=why, steps_main=fresh.steps_main, judgement=record)
+    outcome = outcome.model_copy(update={"staleness": now.steps_main - fresh.steps_main, "confirmation": confirmation})
+    state = {**state, "status": fresh.model_dump(mode="json"), "outcome": outcome.model_dump(mode="json")}
     problem = staleness(fresh, now, ctx.config.adaptation.max_staleness)
     if judgement.verdict != "accept":
         problem = f"the confirmation did not accept it ({judgement.explanation})"
@@ -71,47 +88,6 @@ async def _confirm(ctx: Context, state: State, why: str) -> State:
         return await cancel_acceptance(ctx, state, "stale", f"{why}; then {problem}")
     note = {"why": why, "confirmed": judgement.explanation}
     return {"status": state["status"], "outcome": state["outcome"], "before": _evaluation(now), "note": note}
-
-
-def _arms(winner: str) -> list[str]:
-    """The control first; it is the winner where the kick alone was accepted."""
-    return [CONTROL] if winner == CONTROL else [CONTROL, winner]
-
-
-async def _begun(ctx: Context, state: State) -> dict[str, Any] | None:
-    """A confirmation that was killed: why it is needed, and the status at its snapshot."""
-    [row] = await ctx.store.rows("decisions", id=decision_id(state))
-    found: dict[str, Any] | None = row["detail"].get("confirming")
-    return found
-
-
-async def _fresh(ctx: Context, state: State, this: Round, why: str) -> TrainerStatus | None:
-    """The snapshot to confirm from; None where the branches cannot be paid. It is written down before any branch runs,
-    so that a confirmation that was killed goes on from the same one."""
-    begun = await _begun(ctx, state)
-    if begun is not None:
-        return TrainerStatus.model_validate(begun["status"])
-    cost = len(_arms(state["outcome"]["winner"])) * ctx.config.gate.looks[-1] * this.horizon
-    if cost > steps_left(ctx.config, this.status.steps_budget, await ctx.store.branch_steps()):
-        return None
-    fresh = (await ctx.look()).status
-    detail = state["outcome"] | {"reason": why, "confirming": {"why": why, "status": fresh.model_dump(mode="json")}}
-    await ctx.store.update("decisions", [{"id": decision_id(state), "detail": detail}])
-    return fresh
-
-
-async def _branches(ctx: Context, this: Round, arms: list[str]) -> Results:
-    jobs = [this.job(ctx, arm, seed, this.horizon) for seed in range(ctx.config.gate.looks[-1]) for arm in arms]
-    results: dict[str, list[BranchResult]] = {}
-    for result in await run_branches(ctx, this.point, this.number, "confirm", jobs):
-        results.setdefault(result.arm, []).append(result)
-    return results
-
-
-def _both(state: State, why: str, fresh: TrainerStatus, now: TrainerStatus, judgement: Judgement) -> dict[str, Any]:
-    """The outcome with both judgements. `staleness`: main steps since the snapshot of the newer one."""
-    confirmation = {"why": why, "steps_main": fresh.steps_main, "judgement": judgement.model_dump(mode="json")}
-    return state["outcome"] | {"staleness": now.steps_main - fresh.steps_main, "confirmation": confirmation}
 
 
 def _evaluation(status: TrainerStatus) -> dict[str, Any] | None:

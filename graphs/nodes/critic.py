@@ -8,13 +8,14 @@ from langgraph.runtime import Runtime
 from ...agents.critic import diagnose
 from ...agents.llm.ledger import Place
 from ...agents.prompt_payload import build_payload
-from ...agents.schemas import CREDIT_FAILURES, Diagnosis, Failure
+from ...agents.schemas import CREDIT_FAILURES, Failure
 from ...errors import ModelAnswerError
+from ...rl.evidence.schema import Evidence
 from ...runs.events import Diagnosed
-from ..asking import ask, end_without_answer, end_without_trial
+from ..asking import end_without_answer, end_without_trial
 from ..context import Context
 from ..history import tried
-from ..intervention import evidence_at
+from ..intervention import intervention_at
 from ..state import State
 from .critic_tools import TOOLS
 
@@ -26,22 +27,21 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
     scorer in force, leads to the ranking of single agents' moves.
     """
     ctx, point = runtime.context, state["point"]
-
-    async def diagnosis_or_calls() -> Diagnosis | AIMessage:
-        payload = build_payload(await evidence_at(ctx, point), await tried(ctx.store))
-        conversation, calls_left = state.get("messages", []), max(state["calls_left"], 0)
-        return await diagnose(ctx.models.critic, Place(point), payload, conversation, TOOLS, calls_left)
-
-    answer = await ask(ctx, diagnosis_or_calls())
-    if isinstance(answer, ModelAnswerError):
-        return await end_without_answer(ctx, state, answer)
+    intervention = await intervention_at(ctx, point)
+    calls_left, messages = max(state["calls_left"], 0), state.get("messages", [])
+    try:
+        async with ctx.recording_calls():
+            payload = build_payload(Evidence.model_validate(intervention.evidence), await tried(ctx.store))
+            answer = await diagnose(ctx.models.critic, Place(point), payload, messages, TOOLS, calls_left)
+    except ModelAnswerError as error:
+        return await end_without_answer(ctx, state, error)
     if isinstance(answer, AIMessage):
         names = [call["name"] for call in answer.tool_calls]
         # Below 0 where one message calls more tools than are left: `critic_tools` refuses those beyond.
         return {"messages": [answer], "calls_left": state["calls_left"] - len(names), "note": {"calls": names}}
 
+    await ctx.store.write(intervention.model_copy(update={"diagnosis": answer}))
     diagnosis = answer.model_dump(mode="json")
-    await ctx.store.update("diagnoses", [{"point": point, "diagnosis": diagnosis}])
     failures = [finding.failure.value for finding in answer.findings]
     ctx.emit(Diagnosed(point=point, failures=failures))
     if set(failures) == {Failure.INSUFFICIENT_EVIDENCE.value}:

@@ -20,10 +20,11 @@ from ...rl.ipc.messages import BranchJob, TrainerStatus
 from ...rl.signals.shaping import CompiledSignal
 from ...rl.signals.signal import Exploration, Signal
 from ...rl.signals.terms import Term
+from ...runs.records import BranchRecord
 from ..branches import CONTROL, branch_job, kept_exploration, run_branches, snapshot_of
 from ..context import Context
 from ..intervention import steps_left
-from ..state import State
+from ..state import State, status_of
 
 MAX_ANSWER_CHARS = 6_000
 MAX_PROBE_STEPS = 50_000
@@ -81,7 +82,7 @@ async def launch_branches(
     """
     state: State = runtime.state
     ctx: Context = runtime.context
-    status = TrainerStatus.model_validate(state["status"])
+    status = status_of(state)
     signal = status.signal if terms is None else Signal(beta=beta, terms=tuple(terms))
     # A signal that does not fit the task raises here, and the model reads why.
     CompiledSignal(signal, ctx.spec, ctx.scorers)
@@ -90,9 +91,9 @@ async def launch_branches(
     # Calls of one message run beside each other: each must see what the others have spent.
     async with ctx.probing:
         # What has run is paid, so that a probe that runs again after a crash is not refused for its own steps.
-        done = {row["key"] for row in await ctx.store.rows("branches", point=point)}
+        done = {row.key for row in await ctx.store.read(BranchRecord, point=point)}
         cost = sum(job.horizon for job in jobs if job.key not in done)
-        left = max(steps_left(ctx.config, status.steps_budget, await ctx.store.branch_steps()), 0)
+        left = max(await steps_left(ctx, status), 0)
         if cost > left:
             raise ProbeRefusedError(
                 f"the probe costs {cost} steps, {left} are left of adaptation.max_share; go without it"

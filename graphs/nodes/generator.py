@@ -6,11 +6,11 @@ from langgraph.runtime import Runtime
 
 from ...agents.generator import propose
 from ...agents.llm.ledger import Place
-from ...agents.schemas import Proposal, ProposalSet
+from ...agents.schemas import Proposal
 from ...errors import ModelAnswerError
-from ..asking import ask, diagnosed_payload, end_without_answer
+from ..asking import diagnosed_payload, end_without_answer
 from ..context import Context
-from ..history import proposal_rows
+from ..history import proposal_records
 from ..state import State
 
 
@@ -24,16 +24,15 @@ async def generator(state: State, runtime: Runtime[Context]) -> State:
     proposals = [] if learned is None else [Proposal.model_validate(learned)]
     missing = ctx.config.adaptation.candidates - len(proposals)
     if missing > 0:
-
-        async def new_proposals() -> ProposalSet:
-            payload = await diagnosed_payload(ctx, state)
-            return await propose(ctx.models.generator, Place(state["point"], state["round"]), payload, missing)
-
-        answer = await ask(ctx, new_proposals())
-        if isinstance(answer, ModelAnswerError):
-            return await end_without_answer(ctx, state, answer)
+        place = Place(state["point"], state["round"])
+        try:
+            async with ctx.recording_calls():
+                payload = await diagnosed_payload(ctx, state)
+                answer = await propose(ctx.models.generator, place, payload, missing)
+        except ModelAnswerError as error:
+            return await end_without_answer(ctx, state, error)
         proposals += answer.proposals
-    rows = proposal_rows(state, proposals)
-    await ctx.store.write_all("proposals", rows)
-    ids = [row["id"] for row in rows]
+    records = proposal_records(state, proposals)
+    await ctx.store.write(*records)
+    ids = [record.id for record in records]
     return {"proposals": ids, "passed": [], "ranked": [], "note": {"proposals": ids}}

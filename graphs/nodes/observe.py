@@ -21,10 +21,11 @@ from ...errors import TrainerGone
 from ...rl.ipc.messages import TrainerStatus
 from ...rl.signals.signal import Signal
 from ...rl.stage import SOLVED, STAGES
+from ...runs.records import DecisionRecord, InterventionRecord
 from ..context import Context
 from ..intervention import cost_of_round, horizon_at, steps_left
 from ..preference_jobs import scorers_out_of_data
-from ..state import State
+from ..state import State, Watch
 from .remove_shaping import REMOVALS, refused_removal
 
 OVERLAP_POLL_FACTOR = 5  # the trainer works while it is asked, so it is asked this many times less often
@@ -56,8 +57,8 @@ async def observe(state: State, runtime: Runtime[Context]) -> State:
     # An intervention goes on from one look: status, snapshot and evidence of one instant, which under the overlap clock
     # is a later one than that of the status which fired.
     look = await ctx.look()
-    row = {"point": point_of(look.status), "evidence": look.evidence.model_dump(mode="json")}
-    await ctx.store.write("diagnoses", row)
+    evidence = look.evidence.model_dump(mode="json")
+    await ctx.store.write(InterventionRecord(point=point_of(look.status), evidence=evidence))
     return {
         **_point_in_state(state, look.status),
         "triggered": True,
@@ -78,7 +79,7 @@ async def observe(state: State, runtime: Runtime[Context]) -> State:
 
 async def _delete_end_states(ctx: Context) -> None:
     """Delete the end states of decided branches; an adopted one is part of the run and stays."""
-    adopted = {row["detail"].get("adopt") for row in await ctx.store.rows("decisions")}
+    adopted = {decision.detail.adopt for decision in await ctx.store.read(DecisionRecord)}
     folder = ctx.run_dir / "branches"
     for end_state in await asyncio.to_thread(lambda: sorted(folder.glob("*"))):
         if f"branches/{end_state.name}" not in adopted:
@@ -124,7 +125,7 @@ def _point_in_state(state: State, status: TrainerStatus) -> State:
     """Return the point, and whether `monitor` has an evaluation to judge there before anything else."""
     # After a promotion `watch` holds the evaluation that was judged last.
     watch, evaluation = state.get("watch"), status.evaluation
-    is_new = watch is not None and evaluation is not None and evaluation.steps > watch["seen"]
+    is_new = watch is not None and evaluation is not None and evaluation.steps > Watch.model_validate(watch).seen
     return {"point": point_of(status), "status": status.model_dump(mode="json"), "monitoring": is_new}
 
 
@@ -151,7 +152,7 @@ async def _decide(ctx: Context, state: State, status: TrainerStatus) -> Trigger:
         patience=ctx.config.adaptation.patience,
         last_steps=state.get("last_steps", 0),
         cost=cost_of_round(ctx.config, horizon, REMOVALS if removal else None),
-        left=steps_left(ctx.config, status.steps_budget, await ctx.store.branch_steps()),
+        left=await steps_left(ctx, status),
         refused=await refused_removal(ctx, status.signal) if removal else None,
     )
 

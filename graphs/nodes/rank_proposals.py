@@ -6,13 +6,12 @@ from langgraph.runtime import Runtime
 
 from ...agents.llm.ledger import Place
 from ...agents.ranker import rank
-from ...agents.schemas import Proposal, ProposalRanking
 from ...errors import ModelAnswerError
-from ...rl.ipc.messages import TrainerStatus
-from ..asking import ask, diagnosed_payload, end_without_answer
+from ...runs.records import ProposalRecord
+from ..asking import diagnosed_payload, end_without_answer
 from ..branches import round_exploration
 from ..context import Context
-from ..state import State
+from ..state import State, status_of
 
 
 async def rank_proposals(state: State, runtime: Runtime[Context]) -> State:
@@ -21,19 +20,15 @@ async def rank_proposals(state: State, runtime: Runtime[Context]) -> State:
     A model is asked where there is a choice among proposals that a model has made.
     """
     ctx, order = runtime.context, state["passed"]
-    rows = {row["id"]: row for row in await ctx.store.rows("proposals", point=state["point"], round=state["round"])}
-    proposals = {key: Proposal.model_validate(rows[key]["proposal"]) for key in order}
+    rows = {row.id: row for row in await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"])}
     if len(order) > 1 and not state.get("removing"):
-
-        async def ranking() -> ProposalRanking:
-            payload = await diagnosed_payload(ctx, state)
-            return await rank(ctx.models.ranker, Place(state["point"], state["round"]), payload, proposals)
-
-        answer = await ask(ctx, ranking())
-        if isinstance(answer, ModelAnswerError):
-            return await end_without_answer(ctx, state, answer)
+        place, proposals = Place(state["point"], state["round"]), {key: rows[key].proposal for key in order}
+        try:
+            async with ctx.recording_calls():
+                answer = await rank(ctx.models.ranker, place, await diagnosed_payload(ctx, state), proposals)
+        except ModelAnswerError as error:
+            return await end_without_answer(ctx, state, error)
         order = answer.order
-    await ctx.store.update("proposals", [{"id": key, "rank": position} for position, key in enumerate(order)])
-    in_force = TrainerStatus.model_validate(state["status"]).signal
-    exploration = round_exploration([proposals[key].exploration for key in order], in_force)
+    await ctx.store.write(*(rows[key].model_copy(update={"rank": rank_}) for rank_, key in enumerate(order)))
+    exploration = round_exploration([rows[key].proposal.exploration for key in order], status_of(state).signal)
     return {"ranked": order, "exploration": exploration.model_dump(mode="json"), "note": {"ranked": order}}

@@ -32,6 +32,7 @@ from ...rl.preferences.votes import RecordedAnswer, append_answers, oracle_votes
 from ...rl.signals.signal import Exploration, Signal
 from ...rl.signals.terms import LearnedTerm, Term
 from ...runs.events import TransitionsRanked
+from ...runs.records import BranchRecord, RankingDetail, RankingRecord
 from ..branches import branch_job, run_branches, snapshot_of
 from ..context import Context
 from ..history import signal_of
@@ -44,7 +45,7 @@ from ..preference_jobs import (
     fit_scorers,
     last_fitted_scorers,
 )
-from ..state import State
+from ..state import State, status_of
 
 ORACLE = "task_heuristic"
 LEARNED_TITLE = "What the Ranker prefers"  # of the proposal that scorers make
@@ -70,9 +71,12 @@ class _Ranking:
     key_steps: list[str] = field(default_factory=list)
     groups: FittedScorers = field(default_factory=dict)
 
-    def row(self) -> dict[str, Any]:
-        detail = {"groups": self.groups, "key_steps": self.key_steps, "rounds": self.rounds}
-        return {"point": self.point, "ranker": self.ranker, "steps": self.steps, "detail": detail}
+    def record(self) -> RankingRecord:
+        detail = RankingDetail(groups=self.groups, key_steps=self.key_steps, rounds=self.rounds)
+        return RankingRecord(point=self.point, ranker=self.ranker, steps=self.steps, detail=detail)
+
+    def plain_groups(self) -> dict[str, dict[str, Any]]:
+        return {g: fitted.model_dump(mode="json") for g, fitted in self.groups.items()}
 
 
 async def rank_transitions(state: State, runtime: Runtime[Context]) -> State:
@@ -89,7 +93,7 @@ async def rank_transitions(state: State, runtime: Runtime[Context]) -> State:
         return {"learned": None, "adaptation_over": True, "note": note | {"error": str(error)[:MAX_ERROR_CHARS]}}
     except (ModelAnswerError, PreferenceError) as error:
         note["error"] = str(error)[:MAX_ERROR_CHARS]
-    note |= {"rounds": ranking.rounds, "groups": ranking.groups}
+    note |= {"rounds": ranking.rounds, "groups": ranking.plain_groups()}
     if not ranking.groups:
         return {"learned": None, "note": note}
     ctx.emit(
@@ -98,7 +102,7 @@ async def rank_transitions(state: State, runtime: Runtime[Context]) -> State:
             ranker=ranking.ranker,
             steps=ranking.steps,
             rounds=ranking.rounds,
-            groups={g: dict(fitted) for g, fitted in ranking.groups.items()},
+            groups=ranking.plain_groups(),
         )
     )
     return {"learned": _learned_proposal(ctx, state, ranking).model_dump(mode="json"), "note": note}
@@ -115,7 +119,7 @@ def describe_ranker(ctx: Context) -> str:
 
 async def _rank_in_rounds(ctx: Context, state: State, ranking: _Ranking) -> None:
     """Rank in as many rounds as the config asks for and the budget of branches pays; `ranking` is brought forward."""
-    status = TrainerStatus.model_validate(state["status"])
+    status = status_of(state)
     # The first round ranks moves of the run's own policy, each further one those of a rehearsal.
     start: str | None = snapshot_of(status)
     known = await last_fitted_scorers(ctx, ranking.point)
@@ -125,12 +129,12 @@ async def _rank_in_rounds(ctx: Context, state: State, ranking: _Ranking) -> None
         ranking.steps += collected.steps
         ranking.key_steps = collected.key_steps
         # What was played is counted before it is ranked, which may fail.
-        await ctx.store.write("rankings", ranking.row())
+        await ctx.store.write(ranking.record())
         for pairs in collected.pairs:
             await _collect_votes(ctx, ranking_round, pairs, collected.key_steps)
         known = ranking.groups = await fit_scorers(ctx, ranking_round)
         ranking.rounds += 1
-        await ctx.store.write("rankings", ranking.row())
+        await ctx.store.write(ranking.record())
         if ranking.rounds == ctx.config.preferences.rounds:
             return
         signal = signal_of(_learned_proposal(ctx, state, ranking), status)
@@ -160,10 +164,9 @@ async def rehearse(
     exploration = Exploration(entropy=status.signal.exploration.entropy, kick=KICK)
     job = branch_job(ctx, start, REHEARSAL_ARM, signal, exploration, number, ctx.config.preferences.rehearsal)
     # A rehearsal that has been trained is paid already; another one must leave enough for a round of branches.
-    if not await ctx.store.rows("branches", key=job.key):
+    if not await ctx.store.read(BranchRecord, key=job.key):
         horizon = horizon_at(ctx.config, status, await return_range_at(ctx, point))
-        left = steps_left(ctx.config, status.steps_budget, await ctx.store.branch_steps())
-        if job.horizon > left - cost_of_round(ctx.config, horizon):
+        if job.horizon > await steps_left(ctx, status) - cost_of_round(ctx.config, horizon):
             return None
     await run_branches(ctx, point, 0, "rehearsal", [job])
     return job.end_state
@@ -229,7 +232,7 @@ def _learned_proposal(ctx: Context, state: State, ranking: _Ranking) -> Proposal
     A policy that was stuck gets the kick that the rehearsals had; one that has only left a scorer's data does not need
     it.
     """
-    in_force = TrainerStatus.model_validate(state["status"]).signal
+    in_force = status_of(state).signal
     diagnosis = Diagnosis.model_validate(state["diagnosis"])
     terms: list[Term] = [term for term in in_force.terms if not term.scorers]
     # Each group of agents gets a term of its own; how well its scorer fits becomes the proposal's reason.
@@ -237,13 +240,12 @@ def _learned_proposal(ctx: Context, state: State, ranking: _Ranking) -> Proposal
     for g, fitted in ranking.groups.items():
         name = ctx.spec.groups[int(g)].name
         form = ctx.config.preferences.form
-        terms.append(LearnedTerm(name=f"ranked_{g}", scorer=fitted["scorer"], form=form, agents=name))
-        accuracy = fitted["accuracy"]
-        if accuracy is None:
+        terms.append(LearnedTerm(name=f"ranked_{g}", scorer=fitted.scorer, form=form, agents=name))
+        if fitted.accuracy is None:
             fit = "no preference among the votes kept apart"
         else:
-            fit = f"right on {accuracy:.0%} of the votes kept apart"
-        fits.append(f"{name}: {fitted['pairs']} pairs, {fit}")
+            fit = f"right on {fitted.accuracy:.0%} of the votes kept apart"
+        fits.append(f"{name}: {fitted.pairs} pairs, {fit}")
     reason = f"Scorers fitted to single agents' moves, ranked by {ranking.ranker}. {'; '.join(fits)}."
     addresses = [finding.failure for finding in diagnosis.findings if finding.failure in CREDIT_FAILURES]
     return Proposal(

@@ -10,28 +10,28 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from ...agents.schemas import Failure, Proposal
-from ...rl.ipc.messages import TrainerStatus
 from ...rl.signals.signal import Signal
 from ...rl.signals.terms import Term
 from ...rl.stage import STAGES
+from ...runs.records import DecisionRecord, Outcome
 from ..context import Context
-from ..history import proposal_rows
-from ..state import State
+from ..history import proposal_records
+from ..state import State, status_of
 
 REMOVALS = 2  # candidates of such a round
 
 
 async def remove_shaping(state: State, runtime: Runtime[Context]) -> State:
-    """The proposals of the only round: all shaping gone at once, and all shaping fading out."""
-    status = TrainerStatus.model_validate(state["status"])
-    rows = proposal_rows(state, removals(status.signal, STAGES[status.stage].decay_steps))
-    await runtime.context.store.write_all("proposals", rows)
-    ids = [row["id"] for row in rows]
+    """Make the proposals of the only round: all shaping gone at once, and all shaping fading out."""
+    status = status_of(state)
+    records = proposal_records(state, removals(status.signal, STAGES[status.stage].decay_steps))
+    await runtime.context.store.write(*records)
+    ids = [record.id for record in records]
     return {"proposals": ids, "passed": [], "ranked": [], "note": {"proposals": ids}}
 
 
 def removals(in_force: Signal, steps: int) -> list[Proposal]:
-    """`steps`: main environment steps over which potentials fade.
+    """Make the two proposals; potentials of the second fade over `steps` main environment steps.
 
     What fades already (event bonuses, annealed potentials) is left out of the second proposal too: a new version would
     begin its fading anew, at full strength.
@@ -54,20 +54,21 @@ def removals(in_force: Signal, steps: int) -> list[Proposal]:
     return [gone, faded]
 
 
-def removing(state: State) -> dict[str, str]:
-    """What the outcome of such a round says besides: the content of the signal that was to go, so that a refused
-    removal is known again while that signal is in force, under whatever version."""
+def with_removal(outcome: Outcome, state: State) -> Outcome:
+    """Add to the outcome of such a round the content of the signal that was to go; other rounds are left as they are.
+
+    So a refused removal is known again while that signal is in force, under whatever version.
+    """
     if not state.get("removing"):
-        return {}
-    return {"removing": TrainerStatus.model_validate(state["status"]).signal.content_hash()}
+        return outcome
+    return outcome.model_copy(update={"removing": status_of(state).signal.content_hash()})
 
 
 async def refused_removal(ctx: Context, in_force: Signal) -> int | None:
-    """Main steps at the last try to remove this very signal, None where there was none. One that was accepted and
-    rolled back counts too."""
-    tries = [
-        row["created_steps"]
-        for row in await ctx.store.rows("decisions")
-        if row["detail"].get("removing") == in_force.content_hash()
-    ]
-    return max(tries, default=None)
+    """Return the main steps at the last try to remove this very signal, None where there was none.
+
+    One that was accepted and rolled back counts too.
+    """
+    content = in_force.content_hash()
+    decisions = await ctx.store.read(DecisionRecord)
+    return max((row.created_steps for row in decisions if row.detail.removing == content), default=None)

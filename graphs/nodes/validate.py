@@ -1,4 +1,7 @@
-"""validate: try the ranked candidates on forks of the run, beside a control; decide nothing."""
+"""validate: try the ranked candidates on forks of the run, beside a control; decide nothing.
+
+screening: all candidates, short branches ─► finalists, one after another: full branches, judged at every look
+"""
 
 from __future__ import annotations
 
@@ -9,81 +12,85 @@ from langgraph.runtime import Runtime
 
 from ...rl.branches.gate import Arm, Judgement, conclude, is_informative, screen, winner
 from ...rl.branches.horizon import screening_steps
+from ...runs.records import ArmVerdict, JudgedArm, Outcome, ScreenedArm
 from ..branches import CONTROL
 from ..context import Context
 from ..intervention import Results, Round, cost_until, judge_arm, levels, load_round, steps_left
 from ..state import State
-from .remove_shaping import removing
+from .remove_shaping import with_removal
 
 
 async def validate(state: State, runtime: Runtime[Context]) -> State:
     """Screen all candidates on short branches, then continue the best, one after another, until one is accepted or all
     are judged."""
     ctx = runtime.context
-    if not ctx.config.adaptation.gated:
-        return _unseen(state)
-    this = await load_round(ctx, state)
-    screened = await _screen(ctx, this)
-    gains = {arm: _gains(screened, arm) for arm in this.candidates}
+    if not ctx.config.adaptation.gated:  # an ablation: what ranks first is accepted as it is
+        first = state["ranked"][0]
+        unseen = Outcome(verdict="accept", winner=first, judgements=[], screened=[], problems=["the gate is off"])
+        return {"outcome": unseen.model_dump(mode="json"), "note": {"finalists": [first], "verdict": "accept"}}
+
+    trial = await load_round(ctx, state)
+    screened = await _screen(ctx, trial)
+    gains = {arm: _gains(screened, arm) for arm in trial.candidates}
     finalists = screen(gains, ctx.config.branches.finalists)
-    full, judgements = await _judge_in_turn(ctx, this, finalists)
-    judgements += _revived(ctx, this, full, judgements)
+    full, judgements = await _judge_in_turn(ctx, trial, finalists)
+    # Where no candidate was accepted, the round's kick alone may have lifted the control: then its state is adopted.
+    if trial.exploration.kick is not None and winner(judgements) is None:
+        of_kick = judge_arm(ctx, trial, full, CONTROL, levels(ctx.config)[-1])
+        judgements += [of_kick] if of_kick.verdict == "accept" else []
+
     arms = [Arm.of(arm, found) for results in (screened, full) for arm, found in results.items()]
     best_return = ctx.spec.return_range[1] if ctx.spec.return_range else None
-    informative = is_informative(arms, screened[CONTROL][0].fork_return, this.width, best_return)
+    informative = is_informative(arms, screened[CONTROL][0].fork_return, trial.width, best_return)
     chosen = winner(judgements)
-    outcome = {
-        "verdict": conclude(judgements, informative) if judgements else "no_difference",
-        "winner": chosen.arm if chosen else None,
-        "horizon": this.horizon,
-        "judgements": [_judged(judgement, full) for judgement in judgements],
-        "screened": [
-            _screened(arm, screened, *_why_not(arm, finalists, chosen))
-            for arm in gains
-            if arm not in {judgement.arm for judgement in judgements}
-        ],
-        **removing(state),
-    }
-    return {"outcome": outcome, "note": {"finalists": finalists, "verdict": outcome["verdict"]}}
+    judged = {judgement.arm for judgement in judgements}
+    outcome = Outcome(
+        verdict=conclude(judgements, informative) if judgements else "no_difference",
+        winner=chosen.arm if chosen else None,
+        horizon=trial.horizon,
+        judgements=[JudgedArm(**judgement.model_dump(), **_curves(full, judgement.arm)) for judgement in judgements],
+        screened=[_screened_arm(arm, screened, finalists, chosen) for arm in gains if arm not in judged],
+    )
+    note = {"finalists": finalists, "verdict": outcome.verdict}
+    return {"outcome": with_removal(outcome, state).model_dump(mode="json"), "note": note}
 
 
-def _unseen(state: State) -> State:
-    """The ablation without a gate: what ranks first is accepted as it is."""
-    first = state["ranked"][0]
-    outcome = {"verdict": "accept", "winner": first, "judgements": [], "screened": [], "problems": ["the gate is off"]}
-    return {"outcome": outcome, "note": {"finalists": [first], "verdict": "accept"}}
+# ---------------------------------------------------------------- branches and judgements
 
 
-async def _screen(ctx: Context, this: Round) -> Results:
-    horizon = screening_steps(this.horizon)
-    seeds = range(ctx.config.branches.screen_seeds)
-    return await this.run(ctx, "screen", [this.job(ctx, arm, seed, horizon) for seed in seeds for arm in this.signals])
+async def _screen(ctx: Context, trial: Round) -> Results:
+    """Run all arms to the screening horizon."""
+    horizon, seeds = screening_steps(trial.horizon), range(ctx.config.branches.screen_seeds)
+    jobs = [trial.job(ctx, arm, seed, horizon) for seed in seeds for arm in trial.signals]
+    return await trial.run(ctx, "screen", jobs)
 
 
-async def _judge_in_turn(ctx: Context, this: Round, finalists: list[str]) -> tuple[Results, list[Judgement]]:
-    """Full branches and judgements, one finalist after another: what an acceptance makes needless is never run."""
+async def _judge_in_turn(ctx: Context, trial: Round, finalists: list[str]) -> tuple[Results, list[Judgement]]:
+    """Judge one finalist after another on full branches: what an acceptance makes needless is never run."""
     full: Results = {}
     judgements: list[Judgement] = []
     for place, arm in enumerate(finalists, start=1):
-        if place > 1 and not await _can_pay(ctx, this, -1, place):
+        if place > 1 and not await _can_pay(ctx, trial, -1, place):
             break
-        judgements.append(await _judge_at_looks(ctx, this, full, arm, place))
+        judgements.append(await _judge_at_looks(ctx, trial, full, arm, place))
         if judgements[-1].verdict == "accept":
             break
     return full, judgements
 
 
-async def _judge_at_looks(ctx: Context, this: Round, full: Results, arm: str, place: int) -> Judgement:
-    """One finalist at more and more seeds, until it is decided or the budget ends. A look without a level decides
-    nothing: the next one runs its seeds at once."""
+async def _judge_at_looks(ctx: Context, trial: Round, full: Results, arm: str, place: int) -> Judgement:
+    """Judge one finalist at more and more seeds, until it is decided or the budget ends.
+
+    A look without a level decides nothing: the next one runs its seeds at once.
+    """
     judgement: Judgement | None = None
     for look, level in enumerate(levels(ctx.config)):
         if level == 0:
             continue
-        if judgement is not None and not await _can_pay(ctx, this, look, place):
+        if judgement is not None and not await _can_pay(ctx, trial, look, place):
             break
-        await _extend(ctx, this, full, arm, ctx.config.gate.looks[look])
-        judgement = judge_arm(ctx, this, full, arm, level)
+        await _extend(ctx, trial, full, arm, ctx.config.gate.looks[look])
+        judgement = judge_arm(ctx, trial, full, arm, level)
         if judgement.verdict != "no_difference":
             break
     if judgement is None:
@@ -91,75 +98,64 @@ async def _judge_at_looks(ctx: Context, this: Round, full: Results, arm: str, pl
     return judgement
 
 
-def _revived(ctx: Context, this: Round, full: Results, judgements: list[Judgement]) -> list[Judgement]:
-    """Where no candidate was accepted but the kick alone lifted the control: that judgement, to adopt the control."""
-    if this.exploration.kick is None or winner(judgements) is not None:
-        return []
-    judgement = judge_arm(ctx, this, full, CONTROL, levels(ctx.config)[-1])
-    return [judgement] if judgement.verdict == "accept" else []
-
-
-async def _extend(ctx: Context, this: Round, full: Results, arm: str, n_seeds: int) -> None:
-    """Arm and control to the full horizon: screened branches are continued, other seeds start at the fork."""
+async def _extend(ctx: Context, trial: Round, full: Results, arm: str, n_seeds: int) -> None:
+    """Run arm and control to the full horizon, into `full`: screened branches are continued, other seeds start at the
+    fork."""
     jobs = []
     for seed in range(n_seeds):
         for name in (CONTROL, arm):
-            screened = this.job(ctx, name, seed, screening_steps(this.horizon)).end_state
+            screened = trial.job(ctx, name, seed, screening_steps(trial.horizon)).end_state
             start = screened if seed < ctx.config.branches.screen_seeds else None
-            jobs.append(this.job(ctx, name, seed, this.horizon, start))
-    for name, results in (await this.run(ctx, "full", jobs)).items():
+            jobs.append(trial.job(ctx, name, seed, trial.horizon, start))
+    for name, results in (await trial.run(ctx, "full", jobs)).items():
         if len(results) > len(full.get(name, [])):
             full[name] = results
 
 
-async def _can_pay(ctx: Context, this: Round, look: int, finalists: int) -> bool:
-    """Whether this round may go on. Counts what was spent before the round and what it costs up to there, not what the
-    store holds now, so that a round that runs again after a crash decides the same."""
-    spent = await ctx.store.branch_steps(before=(this.point, this.number))
-    cost = cost_until(ctx.config, this.horizon, look, finalists, len(this.candidates))
-    return cost <= steps_left(ctx.config, this.status.steps_budget, spent)
+async def _can_pay(ctx: Context, trial: Round, look: int, finalists: int) -> bool:
+    """Tell whether this round may go on up to a look of so many finalists.
+
+    Counts what was spent before the round and what it costs up to there, not what the store holds now, so that a round
+    that runs again after a crash decides the same.
+    """
+    cost = cost_until(ctx.config, trial.horizon, look, finalists, len(trial.candidates))
+    return cost <= await steps_left(ctx, trial.status, before=(trial.point, trial.number))
 
 
 # ---------------------------------------------------------------- records
 
 
-def _judged(judgement: Judgement, full: Results) -> dict[str, Any]:
-    return judgement.model_dump(mode="json") | _curves(full, judgement.arm)
-
-
-def _why_not(arm: str, finalists: list[str], chosen: Judgement | None) -> tuple[str, str]:
-    """Verdict and words for a candidate that was screened but not judged; the gate has said nothing about it."""
+def _screened_arm(arm: str, screened: Results, finalists: list[str], chosen: Judgement | None) -> ScreenedArm:
+    """Make the record of a candidate that was screened and not judged; the gate has said nothing about it."""
+    verdict: ArmVerdict = "not_tried"
     if arm not in finalists:
-        return "screened_out", "screened out: others were better"
-    if chosen is not None:
-        return "not_tried", f"not tried further: {chosen.arm} was accepted before its turn"
-    return "not_tried", "not tried further: adaptation.max_share was used up before its turn"
-
-
-def _screened(arm: str, screened: Results, verdict: str, why: str) -> dict[str, Any]:
+        verdict, why = "screened_out", "screened out: others were better"
+    elif chosen is not None:
+        why = f"not tried further: {chosen.arm} was accepted before its turn"
+    else:
+        why = "not tried further: adaptation.max_share was used up before its turn"
     gain, seeds = fmean(_gains(screened, arm)), [result.seed for result in screened[arm]]
-    return {
-        "arm": arm,
-        "verdict": verdict,
-        "gain": gain,
-        "lower": None,
-        "upper": None,
-        "seeds": seeds,
-        "explanation": f"{arm}: gain {gain:+.3f} over {len(seeds)} seeds in screening; {why}",
+    return ScreenedArm(
+        arm=arm,
+        verdict=verdict,
+        gain=gain,
+        seeds=seeds,
+        explanation=f"{arm}: gain {gain:+.3f} over {len(seeds)} seeds in screening; {why}",
         **_curves(screened, arm),
-    }
+    )
 
 
 def _curves(results: Results, arm: str) -> dict[str, Any]:
-    """`control`: its mean final return. `curve`: [steps since the fork, gain], both means over the seeds."""
+    """Return the control's mean final return, and the curve of the arm's gain, means over the seeds."""
     mine, control = (_mean_curve(results, name) for name in (arm, CONTROL))
     return {
         "control": fmean(result.final_return for result in results[CONTROL]),
-        "curve": [[steps, round(mine[steps] - control[steps], 4)] for steps in sorted(mine.keys() & control.keys())],
+        "curve": [(steps, round(mine[steps] - control[steps], 4)) for steps in sorted(mine.keys() & control.keys())],
     }
 
 
 def _mean_curve(results: Results, arm: str) -> dict[int, float]:
+    """Return the arm's mean sparse return over its seeds, by steps since the fork."""
     points: dict[int, list[float]] = {}
     for result in results[arm]:
         for steps, value, _ in result.curve:
@@ -168,6 +164,6 @@ def _mean_curve(results: Results, arm: str) -> dict[int, float]:
 
 
 def _gains(results: Results, arm: str) -> list[float]:
-    """Final return over the control's, seed by seed."""
+    """Return the arm's final returns over the control's, seed by seed."""
     control = {result.seed: result.final_return for result in results[CONTROL]}
     return [result.final_return - control[result.seed] for result in results[arm]]

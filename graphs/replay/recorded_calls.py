@@ -1,8 +1,7 @@
-"""Questions of a run, rebuilt from its books as the nodes had put them: what came later is not in them."""
+"""Questions of a run, rebuilt from its tables as the nodes had put them: what came later is not in them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,163 +12,164 @@ from ...agents.config import Role
 from ...agents.llm.ledger import Call, Place
 from ...agents.prompt_payload import Payload, build_payload
 from ...agents.replay import RecordedQuestion, tool_key
-from ...agents.schemas import Diagnosis, Proposal
+from ...agents.schemas import Proposal
 from ...config.adaptation import AdaptationConfig
 from ...errors import PromptTooLong, ReplayError
 from ...rl.evidence.schema import Evidence
-from ...runs.store import LATER_COLUMNS, Row, RunView
+from ...runs.records import ProposalRecord
+from ...runs.store import RunView
+from ...runs.visits import CallId
 from ..history import decided_before, tried_by
 from ..nodes.rank_transitions import LEARNED_TITLE
 
 SHOWN_IDS = 8  # of known calls, in an error
-# Point, round, role and turn; what follows the role is the part of many questions that one node asks.
-_ID = re.compile(r"p\d+-r\d+-(?:critic|generator|ranker)(?P<part>.*)-t(?P<turn>\d+)-a\d+(?P<cut>-cut\d+)?")
 
 
 class RunTables:
-    """The tables of a run that questions are rebuilt from, read once. Raises NotARunError where there is no run."""
+    """The tables of a run that questions are rebuilt from, read once.
+
+    Raises:
+        NotARunError: there is no run, or one whose rows this version cannot read.
+    """
 
     def __init__(self, view: RunView, adaptation: AdaptationConfig) -> None:
         self.adaptation = adaptation
-        self.calls = [row for row in view.calls() if _ID.fullmatch(row["id"])]
-        self.looks = {row["point"]: row for row in view.looks()}
+        # Calls whose ids are of another form were made by no node of the graph.
+        self.calls = {call.id: call for call in view.calls() if CallId.of(call) is not None}
+        self.interventions = {record.point: record for record in view.interventions()}
         self.decisions = view.decisions()
         self.proposals = view.proposals()
-        self.rankings = {row["point"]: row for row in view.rankings()}
+        self.rankings = {ranking.point: ranking for ranking in view.rankings()}
 
     def question(self, call_id: str) -> RecordedQuestion:
-        """The question that the call belongs to, from its turn on; any of its attempts may be named.
+        """Rebuild the question that the call belongs to, from its turn on; any of its attempts may be named.
 
         Raises:
             ReplayError: no such call, or one that cannot be asked again.
         """
-        row = next((row for row in self.calls if row["id"] == call_id), None)
-        if row is None:
-            raise ReplayError(f"the run has made no call {call_id!r}; {self._known()}")
-        return self._readable(row)
+        call = self.calls.get(call_id)
+        if call is not None:
+            return self._rebuild(call)
+        if not self.calls:
+            remedy = "it has made none that can be asked again"
+        else:
+            more = f", and {len(self.calls) - SHOWN_IDS} more" if len(self.calls) > SHOWN_IDS else ""
+            remedy = f"name one of {', '.join(list(self.calls)[:SHOWN_IDS])}{more}"
+        raise ReplayError(f"the run has made no call {call_id!r}; {remedy}")
 
     def questions(self, role: Role) -> tuple[list[RecordedQuestion], dict[str, str]]:
-        """Every question of `role` from its first turn on, in the order they were asked; and those that cannot be asked
-        again, with the reason."""
-        found: list[RecordedQuestion] = []
+        """Rebuild every question of `role` from its first turn on, in the order they were asked.
+
+        The second value has those that cannot be asked again: id of the first call → reason.
+        """
+        first_calls: dict[tuple[int, int, str], Call] = {}
+        for call in self.calls.values():
+            if call.role == role and _id_of(call).turn == 0:
+                first_calls.setdefault((call.point, call.round, _id_of(call).part), call)
+        questions: list[RecordedQuestion] = []
         left_out: dict[str, str] = {}
-        for row in self._first_rows(role):
+        for call in first_calls.values():
             try:
-                found.append(self._readable(row))
+                questions.append(self._rebuild(call))
             except ReplayError as error:
-                left_out[row["id"]] = str(error)
-        return found, left_out
-
-    def _known(self) -> str:
-        ids = [row["id"] for row in self.calls]
-        if not ids:
-            return "it has made none that can be asked again"
-        more = f", and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
-        return f"name one of {', '.join(ids[:SHOWN_IDS])}{more}"
-
-    def _first_rows(self, role: Role) -> list[Row]:
-        rows: dict[tuple[int, int, str], Row] = {}
-        for row in self.calls:
-            if row["role"] == role and _turn(row) == 0:
-                rows.setdefault((row["point"], row["round"], _part(row)), row)
-        return list(rows.values())
+                left_out[call.id] = str(error)
+        return questions, left_out
 
     # ------------------------------------------------------------ one question
 
-    def _readable(self, row: Row) -> RecordedQuestion:
-        """Raises ReplayError also where the run is of a version whose evidence is none of this one."""
-        try:
-            return self._rebuilt(row)
-        except (ValidationError, PromptTooLong) as error:
+    def _rebuild(self, call: Call) -> RecordedQuestion:
+        if _id_of(call).part:
             raise ReplayError(
-                f"the evidence behind call {row['id']!r} is not of this version of cosignal ({error}); replay with the "
-                "version that has made the run"
-            ) from error
-
-    def _rebuilt(self, row: Row) -> RecordedQuestion:
-        if _part(row):
-            raise ReplayError(
-                f"call {row['id']!r} is about single agents' moves, whose texts are in no table; replay a call of "
+                f"call {call.id!r} is about single agents' moves, whose texts are in no table; replay a call of "
                 "the Critic, the Generator, or of the Ranker on proposals"
             )
-        calls, role = self._turns(row), row["role"]
-        place = Place(row["point"], row["round"])
+        place, role, calls = Place(call.point, call.round), call.role, self._turns(call)
         conversation = _conversation(calls[0].messages) if role == "critic" else ()
-        called = sum(len(m.tool_calls) for m in conversation if isinstance(m, AIMessage))
+        called = sum(len(message.tool_calls) for message in conversation if isinstance(message, AIMessage))
+        try:
+            payload = self._payload(place, role)
+        except (ValidationError, PromptTooLong) as error:
+            raise ReplayError(
+                f"the evidence behind call {call.id!r} is not of this version of cosignal ({error}); replay with the "
+                "version that has made the run"
+            ) from error
+        passed = [row for row in self._round(place) if not row.problems]
         return RecordedQuestion(
             place=place,
-            payload=self._context(place, role),
+            payload=payload,
             calls=tuple(calls),
             candidates=self._candidates(place) if role == "generator" else 0,
-            proposals=self._passed(place) if role == "ranker" else {},
+            proposals={row.id: row.proposal for row in passed} if role == "ranker" else dict[str, Proposal](),
             conversation=conversation,
             calls_left=max(self.adaptation.evidence_calls - called, 0),
-            tool_answers=self._tool_answers(row) if role == "critic" else {},
+            tool_answers=self._tool_answers(call) if role == "critic" else {},
         )
 
-    def _turns(self, row: Row) -> list[Call]:
-        """Its own turn and those that followed. What a stop of the run cut off was asked again, so it counts only where
-        there is nothing else."""
-        rows = [other for other in self._beside(row) if _turn(other) >= _turn(row)]
-        whole = [other for other in rows if not _is_cut(other)]
-        if not any(_turn(other) == _turn(row) for other in whole):
-            whole = rows
-        return [_call(other) for other in sorted(whole, key=lambda other: (_turn(other), other["attempt"]))]
+    def _turns(self, call: Call) -> list[Call]:
+        """Return the call's own turn and those that followed.
 
-    def _beside(self, row: Row) -> list[Row]:
-        """The calls of the same question, all its turns."""
-        place = (row["role"], row["point"], row["round"], _part(row))
-        return [r for r in self.calls if (r["role"], r["point"], r["round"], _part(r)) == place]
+        What a stop of the run cut off was asked again, so it counts only where there is nothing else.
+        """
+        turn = _id_of(call).turn
+        calls = [other for other in self._same_question(call) if _id_of(other).turn >= turn]
+        whole = [other for other in calls if not _id_of(other).cut_off]
+        if not any(_id_of(other).turn == turn for other in whole):
+            whole = calls
+        return sorted(whole, key=lambda other: (_id_of(other).turn, other.attempt))
 
-    def _context(self, place: Place, role: Role) -> Payload:
-        look = self.looks.get(place.point)
-        if look is None or (role != "critic" and look["diagnosis"] is None):
+    def _same_question(self, call: Call) -> list[Call]:
+        """Return the calls of the same question, all its turns."""
+
+        def question(other: Call) -> tuple[Role, int, int, str]:
+            return other.role, other.point, other.round, _id_of(other).part
+
+        return [other for other in self.calls.values() if question(other) == question(call)]
+
+    def _payload(self, place: Place, role: Role) -> Payload:
+        intervention = self.interventions.get(place.point)
+        if intervention is None or (role != "critic" and intervention.diagnosis is None):
             raise ReplayError(
                 f"the evidence of point {place.point} is not in the run's table `diagnoses`, so that no question about "
                 "it can be asked again; replay a call of another point"
             )
-        diagnosis = None if role == "critic" else Diagnosis.model_validate(look["diagnosis"])
+        diagnosis = None if role == "critic" else intervention.diagnosis
         history = tried_by(decided_before(self.decisions, place.point, place.round), self.proposals)
-        return build_payload(Evidence.model_validate(look["evidence"]), history, diagnosis)
+        return build_payload(Evidence.model_validate(intervention.evidence), history, diagnosis)
 
-    def _round(self, place: Place) -> list[Row]:
-        return [row for row in self.proposals if (row["point"], row["round"]) == (place.point, place.round)]
-
-    def _passed(self, place: Place) -> dict[str, Proposal]:
-        return {r["id"]: Proposal.model_validate(r["proposal"]) for r in self._round(place) if not r["problems"]}
+    def _round(self, place: Place) -> list[ProposalRecord]:
+        return [row for row in self.proposals if (row.point, row.round) == (place.point, place.round)]
 
     def _candidates(self, place: Place) -> int:
-        """Most proposals that were asked for: one that was fitted to rankings takes the place of a model's."""
-        rows, ranked = self._round(place), self.rankings.get(place.point)
+        """Return how many proposals were asked for at most: one that was fitted to rankings takes a model's place."""
+        rows, ranking = self._round(place), self.rankings.get(place.point)
         if rows:
-            fitted = bool(rows[0]["proposal"]["title"] == LEARNED_TITLE)
+            fitted = rows[0].proposal.title == LEARNED_TITLE
         else:  # the Generator gave no answer
-            fitted = place.round == 0 and ranked is not None and bool(ranked["detail"]["groups"])
+            fitted = place.round == 0 and ranking is not None and bool(ranking.detail.groups)
         return self.adaptation.candidates - fitted
 
-    def _tool_answers(self, row: Row) -> dict[str, str]:
-        """What tools answered, as the last turn was told; by what they were asked. Asked again, they may have been
-        refused, so the first answer counts."""
-        messages = _conversation(max(self._beside(row), key=_turn)["messages"])
-        calls = {call["id"]: call for m in messages if isinstance(m, AIMessage) for call in m.tool_calls}
-        found: dict[str, str] = {}
+    def _tool_answers(self, call: Call) -> dict[str, str]:
+        """Return what tools answered, as the last turn read it; by what they were asked.
+
+        Asked again, they may have been refused, so the first answer counts.
+        """
+        last = max(self._same_question(call), key=lambda other: _id_of(other).turn)
+        messages = _conversation(last.messages)
+        tool_calls = {asked["id"]: asked for m in messages if isinstance(m, AIMessage) for asked in m.tool_calls}
+        answers: dict[str, str] = {}
         for message in messages:
             if isinstance(message, ToolMessage):
-                call = calls[message.tool_call_id]
-                found.setdefault(tool_key(call["name"], call["args"]), message.text)
-        return found
-
-
-def _call(row: Row) -> Call:
-    """Columns that runs of earlier versions do not have take their defaults."""
-    missing = {name for name in LATER_COLUMNS if row[name] is None}
-    return Call.model_validate({name: value for name, value in row.items() if name not in missing})
+                asked = tool_calls[message.tool_call_id]
+                answers.setdefault(tool_key(asked["name"], asked["args"]), message.text)
+        return answers
 
 
 def _conversation(messages: Sequence[dict[str, Any]]) -> tuple[BaseMessage, ...]:
-    """Tool calls and their answers behind the prompt. The ledger keeps no ids, so they get new ones; tools answer in
-    the order of the calls."""
-    found: list[BaseMessage] = []
+    """Return the tool calls and their answers behind the prompt.
+
+    The ledger keeps no ids, so they get new ones; tools answer in the order of the calls.
+    """
+    conversation: list[BaseMessage] = []
     waiting: list[str] = []
     for position, message in enumerate(messages):
         if message["role"] == "ai" and message.get("tool_calls"):
@@ -177,26 +177,15 @@ def _conversation(messages: Sequence[dict[str, Any]]) -> tuple[BaseMessage, ...]
                 ToolCall(name=call["name"], args=call["args"], id=f"call_{position}_{number}")
                 for number, call in enumerate(message["tool_calls"])
             ]
-            found.append(AIMessage(message["content"], tool_calls=calls))
+            conversation.append(AIMessage(message["content"], tool_calls=calls))
             waiting = [str(call["id"]) for call in calls]
         elif message["role"] == "tool":
-            found.append(ToolMessage(message["content"], name=message["tool"], tool_call_id=waiting.pop(0)))
-    return tuple(found)
+            answer = ToolMessage(message["content"], name=message["tool"], tool_call_id=waiting.pop(0))
+            conversation.append(answer)
+    return tuple(conversation)
 
 
-def _match(row: Row) -> re.Match[str]:
-    match = _ID.fullmatch(row["id"])
-    assert match is not None  # `Books` keeps no other
-    return match
-
-
-def _turn(row: Row) -> int:
-    return int(_match(row)["turn"])
-
-
-def _part(row: Row) -> str:
-    return _match(row)["part"]
-
-
-def _is_cut(row: Row) -> bool:
-    return _match(row)["cut"] is not None
+def _id_of(call: Call) -> CallId:
+    call_id = CallId.of(call)
+    assert call_id is not None  # `RunTables` has no other calls
+    return call_id

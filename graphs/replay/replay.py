@@ -19,8 +19,8 @@ from ...config.run_config import RunConfig
 from ...errors import ConfigError, ReplayError
 from ...runs.store import RunView
 from ..nodes.critic_tools import TOOLS
-from .offline_round import Trial, check_snapshot, tried_on_branches
 from .recorded_calls import RunTables
+from .validation import Trial, check_snapshot, try_on_branches
 
 MAY_CHANGE = ("llm", "branches", "gate")  # parts of the config
 
@@ -100,7 +100,7 @@ async def replay_call(run_dir: Path, call: str, changes: Changes = Changes(), tr
     if trial is None or not replay.after.valid:
         return replay
     proposals = ProposalSet.model_validate(replay.after.answer).proposals
-    found = await tried_on_branches(run.run_dir, run.config, run.own, asked.place, proposals, trial)
+    found = await try_on_branches(run.run_dir, run.config, run.own, asked.place, proposals, trial)
     return replay.model_copy(update={"validation": found})
 
 

@@ -41,8 +41,10 @@ from ...rl.task import TaskSpec
 from ...runs.approvals import answer
 from ...runs.events import ApprovalGiven, ApprovalNeeded, Event, Progress, RunFinished, RunStarted
 from ...runs.report import write_report
+from ...runs.steps import RunSteps
 from ...runs.store import LoopStore, RunState, RunView, provider
 from ..context import Context
+from ..graph import loop_topology
 from ..tracing.otel import RunFacts, collector_address, open_spans
 from .checks import check_before_start
 from .graph_runner import open_checkpoints, run_graph, run_guarded, watch_trainer
@@ -278,7 +280,7 @@ class Run:
 
     def _write_report(self, state: RunState) -> None:
         with self._writing:  # a stop does not end the thread that writes already; the later page must win
-            write_report(self.path, state=state)
+            write_report(self.path, loop_topology(), state)
 
     async def _train(self, spec: TaskSpec, store: LoopStore, clock: _Clock, spans: Spans | None) -> None:
         """Bring trainer and workers up, run the graph to its end, and bring them down."""
@@ -379,10 +381,10 @@ def _cancelled_by_sigterm() -> Iterator[None]:
 
 async def _progress(ctx: Context) -> Progress:
     status = await ctx.client.status()
-    branch_steps = await ctx.store.branch_steps()
+    extra = await ctx.store.extra_steps()
     return Progress(
         steps_main=status.steps_main,
-        steps_total=status.steps_main + status.steps_evaluation + branch_steps - status.steps_adopted,
+        steps_total=RunSteps(status.steps_main, status.steps_evaluation, extra, status.steps_adopted).total,
         steps_budget=status.steps_budget,
         sparse_return=status.sparse_return,
         success_rate=status.success_rate,

@@ -18,6 +18,7 @@ from openinference.semconv.trace import (
 )
 
 from ...agents.llm.ledger import Call
+from ...runs.visits import ROLE_OF_NODE
 
 Attributes = dict[str, str | int | float | bool]
 KIND = SpanAttributes.OPENINFERENCE_SPAN_KIND
@@ -31,8 +32,6 @@ AGENT, CHAIN, LLM, TOOL = (
     )
 )
 JSON, TEXT = str(OpenInferenceMimeTypeValues.JSON.value), str(OpenInferenceMimeTypeValues.TEXT.value)
-# The nodes in which a role is at work; the others only compute.
-ROLES_AT = {"critic": "critic", "generator": "generator", "rank_proposals": "ranker", "rank_transitions": "ranker"}
 MESSAGE_ROLES = {"human": "user", "ai": "assistant"}  # LangChain's word → everybody's
 
 
@@ -60,7 +59,7 @@ def visit_attributes(node: str, before: str | None, state: Mapping[str, Any]) ->
         before: the node that was left last, None at the first one.
         state: the state of the graph, of which adaptation point and round are taken.
     """
-    role = ROLES_AT.get(node)
+    role = ROLE_OF_NODE.get(node)
     attributes: Attributes = {KIND: AGENT if role else CHAIN, SpanAttributes.GRAPH_NODE_ID: node}
     if role:
         attributes[SpanAttributes.AGENT_NAME] = role

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -13,28 +12,10 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.errors import GraphInterrupt
 
 from ...runs.events import Event, NodeEntered, NodeLeft
+from ...runs.records import VisitRecord, VisitStatus
 from ...runs.store import LoopStore
 
 MAX_ERROR_CHARS = 2000
-
-
-@dataclass
-class _Visit:
-    """A row of the table `visits`, by its columns, and the messages that the node was handed."""
-
-    task_id: str
-    node: str
-    point: int | None
-    round: int
-    messages: list[Any]
-    started: float = field(default_factory=time.time)
-    ended: float | None = None
-    status: str = "running"
-    detail: dict[str, Any] | None = None
-
-    def row(self) -> dict[str, Any]:
-        columns = ("task_id", "node", "point", "round", "started", "ended", "status", "detail")
-        return {column: getattr(self, column) for column in columns}
 
 
 class VisitRecorder(AsyncCallbackHandler):
@@ -50,7 +31,8 @@ class VisitRecorder(AsyncCallbackHandler):
     def __init__(self, store: LoopStore, emit: Callable[[Event], None]) -> None:
         self._store = store
         self._emit = emit
-        self._open: dict[UUID, _Visit] = {}  # by the id of LangChain's run
+        # By the id of LangChain's run: the visit, and the messages that the node was handed.
+        self._open: dict[UUID, tuple[VisitRecord, list[Any]]] = {}
 
     async def on_chain_start(
         self,
@@ -67,15 +49,18 @@ class VisitRecorder(AsyncCallbackHandler):
         state = inputs if isinstance(inputs, dict) else {}
         # `observe` is handed the last point and decides which one comes next.
         place = {} if node == "observe" else state
-        visit = _Visit(
+        visit = VisitRecord(
             task_id=str(kwargs["metadata"]["langgraph_checkpoint_ns"]).rpartition(":")[2],
             node=node,
             point=place.get("point"),
             round=place.get("round", 0),
-            messages=state.get("messages", []),
+            started=time.time(),
+            ended=None,
+            status="running",
+            detail=None,
         )
-        self._open[run_id] = visit
-        await self._store.write("visits", visit.row())
+        self._open[run_id] = visit, state.get("messages", [])
+        await self._store.write(visit)
         self._emit(NodeEntered(node=node, point=visit.point, round=visit.round))
 
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
@@ -90,22 +75,19 @@ class VisitRecorder(AsyncCallbackHandler):
             message = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]
             await self._leave(run_id, "error", {"note": {"error": message}})
 
-    async def _leave(self, run_id: UUID, status: str, outputs: dict[str, Any]) -> None:
+    async def _leave(self, run_id: UUID, status: VisitStatus, outputs: dict[str, Any]) -> None:
         """Write the end of the visit, if one is open: LangChain tells of the ends of a node's parts too."""
-        visit = self._open.pop(run_id, None)
-        if visit is None:
+        if run_id not in self._open:
             return
-        # Only now it is known which point `observe` has found.
-        if visit.node == "observe":
-            visit.point, visit.round = outputs.get("point", visit.point), outputs.get("round", visit.round)
-        calls = tool_call_records(visit.messages, outputs.get("messages", []))
-        # A visit of the evidence tools has no note of its own; its calls are what it did.
-        visit.ended, visit.status = time.time(), status
-        visit.detail = {"calls": calls} if calls else outputs.get("note", {})
-        await self._store.write("visits", visit.row())
-        self._emit(
-            NodeLeft(node=visit.node, point=visit.point, round=visit.round, status=visit.status, detail=visit.detail)
-        )
+        visit, messages = self._open.pop(run_id)
+        place = outputs if visit.node == "observe" else {}
+        calls = tool_call_records(messages, outputs.get("messages", []))
+        detail = {"calls": calls} if calls else outputs.get("note", {})
+        end = {"ended": time.time(), "status": status, "detail": detail}
+        end |= {"point": place.get("point", visit.point), "round": place.get("round", visit.round)}
+        visit = visit.model_copy(update=end)
+        await self._store.write(visit)
+        self._emit(NodeLeft(node=visit.node, point=visit.point, round=visit.round, status=status, detail=detail))
 
 
 def visited_node(kwargs: dict[str, Any]) -> str | None:

@@ -15,15 +15,18 @@ from typing import Any, TypedDict
 
 from markupsafe import Markup
 
+from ...agents.llm.ledger import Call
 from ...agents.replay_results import turn_name
 from ...errors import NotARunError, NotInRunError
 from .. import graph_picture
 from ..graph_picture import Topology
 from ..interventions import CONTROL, PHASES, interventions
 from ..progress import provider_in_words
-from ..report import ROLE_OF_NODE, cost, curve_data, node_visits, question, signal_history, smooth
+from ..records import BranchRecord, JudgementRecord
+from ..report import cost, curve_data, question, signal_history, smooth
 from ..store import RunView
 from ..timeline import timeline
+from ..visits import ROLE_OF_NODE, node_visits
 from .replay_jobs import kept_replays, template_text
 from .run_index import address
 
@@ -126,11 +129,11 @@ def overview(view: RunView, topology: Topology) -> Variables:
     """Read the page of a run. `topology` is the graph to draw; a node whose last visit has not ended is outlined."""
     visits, calls = view.visits(), view.calls()
     nodes = node_visits(topology, visits, calls)
-    last = {node["name"]: node["visits"][-1]["status"] for node in nodes if node["visits"]}
+    last = {node.name: node.visits[-1].status for node in nodes if node.visits}
     graph = graph_picture.svg(
         topology,
-        visits={node["name"]: node["count"] for node in nodes},
-        links={node["name"]: address(view.path.name, "nodes", node["name"]) for node in nodes},
+        visits={node.name: node.count for node in nodes},
+        links={node.name: address(view.path.name, "nodes", node.name) for node in nodes},
         title="The adaptation graph: a node leads to its visits",
         states={name: f"last-{status}" for name, status in last.items() if status != "ok"},
     )
@@ -145,21 +148,21 @@ def overview(view: RunView, topology: Topology) -> Variables:
     }
 
 
-def spending(calls: Sequence[Row]) -> list[Spending]:
+def spending(calls: Sequence[Call]) -> list[Spending]:
     """Sum up the calls of each role, in the order in which the roles were first asked."""
     rows: list[Spending] = []
-    for role in dict.fromkeys(call["role"] for call in calls):
-        of_role = [call for call in calls if call["role"] == role]
-        prices = [call["cost_usd"] for call in of_role if call["cost_usd"] is not None]
+    for role in dict.fromkeys(call.role for call in calls):
+        own = [call for call in calls if call.role == role]
+        prices = [call.cost_usd for call in own if call.cost_usd is not None]
         rows.append(
             Spending(
                 role=role,
-                calls=len(of_role),
-                usable=sum(call["outcome"] in ("ok", "tool_call") for call in of_role),
-                input=sum(call["input_tokens"] or 0 for call in of_role),
-                output=sum(call["output_tokens"] or 0 for call in of_role),
+                calls=len(own),
+                usable=sum(call.outcome in ("ok", "tool_call") for call in own),
+                input=sum(call.input_tokens or 0 for call in own),
+                output=sum(call.output_tokens or 0 for call in own),
                 cost=sum(prices) if prices else None,
-                latency=sum(call["latency_s"] for call in of_role),
+                latency=sum(call.latency_s for call in own),
             )
         )
     return rows
@@ -199,21 +202,20 @@ class InterventionMark(TypedDict):
 
 def curves(view: RunView) -> Row:
     """Read the columns of the charts, as JSON: those of the report, stages, interventions, and what each term pays."""
-    metrics, branches = view.metrics(), Counter(row["point"] for row in view.branches())
+    metrics, branches = view.metrics(), Counter(row.point for row in view.branches())
     marks: list[InterventionMark] = []
     for item in interventions(view):
-        # The trainer may not have written the point's metrics yet.
-        if item["steps"] is None:
+        if item.steps is None:  # the trainer has not written the point's metrics yet
             continue
-        verdicts = [round_["decision"]["verdict"] for round_ in item["rounds"] if round_["decision"]]
+        verdicts = [round_.decision.verdict for round_ in item.rounds if round_.decision]
         marks.append(
             {
-                "steps": item["steps"],
-                "verdict": str(verdicts[-1]) if verdicts else "under way",
-                "href": f"{address(view.path.name)}#at-{item['point']}",
-                "proposals": sum(len(round_["proposals"]) for round_ in item["rounds"]),
-                "branches": branches[item["point"]],
-                "branch_steps": item["branch_steps"],
+                "steps": item.steps,
+                "verdict": verdicts[-1] if verdicts else "under way",
+                "href": f"{address(view.path.name)}#at-{item.point}",
+                "proposals": sum(len(round_.proposals) for round_ in item.rounds),
+                "branches": branches[item.point],
+                "branch_steps": item.branch_steps,
             }
         )
     extra = {"stages": stage_bands(metrics), "interventions": marks, "terms": term_curves(metrics)}
@@ -289,10 +291,11 @@ def node(view: RunView, topology: Topology, name: str) -> Variables:
     Raises:
         NotInRunError: the graph has no such node.
     """
-    nodes = {row["name"]: row for row in node_visits(topology, view.visits(), view.calls())}
+    nodes = {visited.name: visited for visited in node_visits(topology, view.visits(), view.calls())}
     if name not in nodes:
         raise NotInRunError(f"the graph has no node {name!r}; click one of its picture")
-    role = ROLE_OF_NODE.get(name)
+    # Replays have no texts of single agents' moves, so what `rank_transitions` asked cannot be asked again.
+    role = None if name == "rank_transitions" else ROLE_OF_NODE.get(name)
     return {"node": nodes[name], "form": None if role is None else ReplayForm(role, template_text(view, role))}
 
 
@@ -313,21 +316,21 @@ def call(view: RunView, key: str) -> Variables:
     Raises:
         NotInRunError: the run has no such call.
     """
-    calls, diagnoses = view.calls(), view.diagnoses()
-    row = next((row for row in calls if row["id"] == key), None)
-    if row is None:
+    calls, interventions_ = view.calls(), view.interventions()
+    shown = next((call for call in calls if call.id == key), None)
+    if shown is None:
         raise NotInRunError(f"the run has no call {key!r}; a node's page lists its calls")
-    place = (row["role"], row["point"], row["round"])
-    # The evidence that the answer cites is the one of its point.
-    evidence = next((other["evidence"] for other in diagnoses if other["point"] == row["point"]), None)
-    findings = (row["parsed"] or {}).get("findings", [])
+    place = (shown.role, shown.point, shown.round)
+    answered = [record for record in interventions_ if record.diagnosis is not None]
+    evidence = next((record.evidence for record in answered if record.point == shown.point), None)
+    findings = (shown.parsed or {}).get("findings", [])
     cited = dict.fromkeys(str(name) for finding in findings for name in finding.get("cites", []))
     return {
-        "call": row,
-        "attempts": [other for other in calls if turn_name(other["id"]) == turn_name(key)],
-        "turns": [other for other in calls if (other["role"], other["point"], other["round"]) == place],
+        "call": shown,
+        "attempts": [other for other in calls if turn_name(other.id) == turn_name(key)],
+        "turns": [other for other in calls if (other.role, other.point, other.round) == place],
         "cited": [Citation(name, evidence_value(evidence, name)) for name in cited],
-        "form": ReplayForm(row["role"], template_text(view, row["role"])),
+        "form": ReplayForm(shown.role, template_text(view, shown.role)),
         "replays": kept_replays(view.path, key),
     }
 
@@ -387,56 +390,50 @@ def proposal(view: RunView, key: str) -> Variables:
         NotInRunError: the run has no such proposal.
     """
     branches, calls = view.branches(), view.calls()
-    places = ((item, round_) for item in interventions(view) for round_ in item["rounds"])
-    match = next(
-        ((item, round_, row) for item, round_ in places for row in round_["proposals"] if row["id"] == key), None
-    )
+    places = ((item, round_) for item in interventions(view) for round_ in item.rounds)
+    match = next(((item, round_, row) for item, round_ in places for row in round_.proposals if row.id == key), None)
     if match is None:
         raise NotInRunError(f"the run has no proposal {key!r}; see its interventions")
     item, round_, row = match
-    # Its branches from the point's own snapshot, and the last answer of the Generator in its round.
-    tried = [branch for branch in branches if branch["point"] == item["point"] and branch["phase"] in PHASES]
+    tried = [branch for branch in branches if branch.point == item.point and branch.phase in PHASES]
     answers = [
-        call["id"]
+        call.id
         for call in calls
-        if (call["role"], call["point"], call["round"]) == ("generator", item["point"], round_["number"])
-        and call["outcome"] == "ok"
+        if (call.role, call.point, call.round) == ("generator", item.point, round_.number) and call.outcome == "ok"
     ]
-    learned = any(term["kind"] == "learned" for term in row["terms"])  # fitted to a ranking, not the Generator's
     return {
         "item": item,
         "round": round_,
         "proposal": row,
-        "sums": None if row["judgement"] is None else gate_sums(row["judgement"], tried),
-        "made_by": None if learned or not answers else answers[-1],
+        "sums": None if row.judgement is None else gate_sums(row.judgement, tried),
+        "made_by": None if row.fitted or not answers else answers[-1],
     }
 
 
-def gate_sums(judgement: Row, branches: Sequence[Row]) -> GateSums:
+def gate_sums(judgement: JudgementRecord, branches: Sequence[BranchRecord]) -> GateSums:
     """Do the gate's arithmetic again.
 
     Args:
-        judgement: the gate's, as in the table `decisions`.
+        judgement: the gate's.
         branches: branches of the same point, screening and full; those of other arms are left out, and of the control
             all but those under the candidate's exploration.
     """
-    # A later round may have tried the control under another exploration.
-    candidate = [row for row in branches if row["arm"] == judgement["arm"]]
-    explorations = [row["job"].get("exploration") for row in candidate]
-    control = [row for row in branches if row["arm"] == CONTROL and row["job"].get("exploration") in explorations]
+    own = [row for row in branches if row.arm == judgement.arm]
+    explorations = [row.job.exploration for row in own]
+    control = [row for row in branches if row.arm == CONTROL and row.job.exploration in explorations]
 
     # Seed → final return at the longest horizon that it was run to.
     mine, base = (
-        {row["seed"]: row["result"]["final_return"] for row in sorted(rows, key=lambda row: row["horizon"])}
-        for rows in (candidate, control)
+        {row.seed: row.result.final_return for row in sorted(rows, key=lambda row: row.horizon)}
+        for rows in (own, control)
     )
     seeds = [
         SeedGain(seed, mine[seed], base[seed], mine[seed] - base[seed])
-        for seed in judgement["seeds"]
+        for seed in judgement.seeds
         if seed in mine and seed in base
     ]
-    margin, level = float(judgement["margin"]), float(judgement["level"])
-    bar = -margin if judgement["removal"] else margin
+    margin, level = judgement.margin, judgement.level
+    bar = -margin if judgement.removal else margin
     if len(seeds) < 2:
         return GateSums(seeds, bar)
 

@@ -53,9 +53,8 @@ class ReplayRequest:
             raise NotInRunError(
                 f"a role is one of {', '.join(ROLES)}, got {role[:40]!r}; use the form of a call's page"
             )
-        # The id becomes part of the name of a file, so only one that the run knows may pass.
-        calls = {row["id"] for row in view.calls() if row["role"] == role}
-        if call and call not in calls:
+        calls = {call.id for call in view.calls() if call.role == role}
+        if call and call not in calls:  # checked before it becomes the name of a file
             raise NotInRunError(f"the {role} was not asked {call[:60]!r} in this run; use the form of a call's page")
         # Browsers send \r\n; a template that was left as it is counts as the recorded one.
         prompt = form.get("prompt", "").replace("\r\n", "\n").strip()

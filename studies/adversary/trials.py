@@ -1,5 +1,5 @@
-"""One gate trial: a whole round of the loop's own `check` and `validate` on a recorded snapshot, with candidates of the
-study's choice. Nothing of the gate is done anew here; only the trainer and the models are absent."""
+"""One gate trial: a round of the loop's own `check` and `validate` on a recorded snapshot, with candidates of the
+study's choice. The round is `graphs.offline_round`: nothing of the gate is done anew here."""
 
 from __future__ import annotations
 
@@ -11,31 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from langgraph.runtime import Runtime
-
-from ...agents.llm.models import build_models
-from ...agents.llm.rate_limits import CallBudget
+from ...agents.llm.ledger import Place
 from ...agents.prompt_payload import build_payload
 from ...agents.rules import critic as rules_critic
 from ...agents.schemas import Proposal
 from ...config.run_config import RunConfig
 from ...files import write_whole
 from ...graphs.branches import CONTROL, kept_exploration
-from ...graphs.context import Context
-from ...graphs.history import proposal_rows
-from ...graphs.nodes.check import check
-from ...graphs.nodes.validate import validate
-from ...graphs.state import State
+from ...graphs.offline_round import Candidates, OfflineRound, offline_context, run_offline_round
 from ...rl.branches.jobs import OnResult
 from ...rl.branches.run_branch import run_branch
-from ...rl.envs.factory import task_spec
 from ...rl.evidence.schema import Evidence
-from ...rl.ipc.client import MemoryChannel, TrainerClient
-from ...rl.ipc.messages import BranchJob, BranchResult, ErrorReply, Reply, Request, TrainerStatus
+from ...rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
 from ...rl.processes import one_thread
 from ...rl.signals.signal import Exploration
 from ...rl.stage import STAGES
 from ...rl.training.line import TrainingLine
+from ...runs.records import InterventionRecord, ProposalRecord
 from ...runs.store import LoopStore
 from ..job_cache import Job
 from ..two_switch import HAND_MADE
@@ -51,8 +43,15 @@ OF_A_TRIAL: tuple[tuple[Family, ...], ...] = (*((family,) for family in FAMILIES
 
 @dataclass(frozen=True)
 class Trial:
-    """`exploration`: what every arm of the round gets, None for what is in force. `number`: of the trial at its
-    snapshot; it fixes the candidates."""
+    """A gate trial.
+
+    Attributes:
+        group: snapshots of one competence.
+        snapshot: where the branches fork.
+        arm: whether all candidates do harm, or one of them helps.
+        number: of the trial at its snapshot; it fixes the candidates.
+        exploration: what every arm of the round gets; None for what is in force.
+    """
 
     group: str
     snapshot: Snapshot
@@ -62,10 +61,12 @@ class Trial:
 
     @property
     def name(self) -> str:
+        """The name in lines of progress."""
         return f"{self.arm} trial {self.group}-s{self.snapshot.config.seed}-{self.number}"
 
 
 def trial_job(trial: Trial) -> Job:
+    """Make the job of a trial; its content is all that its value follows from."""
     snapshot = trial.snapshot
     content = {
         "config": snapshot.config.model_dump(mode="json", exclude={"run_dir"}),
@@ -76,10 +77,10 @@ def trial_job(trial: Trial) -> Job:
         "arm": trial.arm,
         "number": trial.number,
     }
-    return Job("trial", content, work_trial, trial.name, _told)
+    return Job("trial", content, work_trial, trial.name, _summary)
 
 
-def _told(value: Json) -> str:
+def _summary(value: Json) -> str:
     winner = f" of {value['winner_title']!r}" if value["winner"] else ""
     return f"{value['verdict']}{winner}, {value['steps']:_} branch steps at horizon {value['horizon'] or 0:_}"
 
@@ -91,58 +92,44 @@ def work_trial(content: Json, folder: Path) -> Json:
     shutil.rmtree(own, ignore_errors=True)
     (own / "branches").mkdir(parents=True)
     (own / "checkpoints").symlink_to((shared / "checkpoints").absolute())
-    value = asyncio.run(_trial(content, shared, own))
+    value = asyncio.run(_run_trial(content, shared, own))
     shutil.rmtree(folder)
     return value
 
 
-async def _trial(content: Json, shared: Path, own: Path) -> Json:
+async def _run_trial(content: Json, shared: Path, own: Path) -> Json:
+    """Run the round in the run directory `own`; control branches are kept in `shared`."""
     config = RunConfig.model_validate(content["config"])
     status = TrainerStatus.model_validate(content["status"])
+    exploration = kept_exploration(status.signal)
+    if content["exploration"] is not None:
+        exploration = Exploration.model_validate(content["exploration"])
+
+    def choose(passed: list[ProposalRecord]) -> Candidates:
+        chosen = _choose(content["arm"], passed, config.adaptation.candidates)
+        return Candidates([record.id for record in chosen], exploration)
+
     line = await asyncio.to_thread(TrainingLine, config.training())
     store = await LoopStore.open(own)
     try:
-        runtime = Runtime(context=_context(config, status, store, InProcess(line, shared, own), own))
-        await store.write("diagnoses", {"point": status.update, "evidence": content["evidence"]})
-        state: State = {"point": status.update, "round": 0, "status": content["status"]}
-        rows = proposal_rows(state, _drafts(content))
-        await store.write_all("proposals", rows)
-        passed = (await check(state, runtime))["passed"]
-        titles = {row["id"]: row["proposal"]["title"] for row in rows}
-        ranked = _chosen(content["arm"], passed, titles, config.adaptation.candidates)
-        exploration = content["exploration"] or kept_exploration(status.signal).model_dump(mode="json")
-        state = {**state, "passed": passed, "ranked": ranked, "exploration": exploration}
-        outcome = (await validate(state, runtime))["outcome"]
-        return _value(outcome, titles, passed, ranked) | {"steps": await store.branch_steps()}
+        await store.write(InterventionRecord(point=status.update, evidence=content["evidence"]))
+        pool = InProcess(line, shared, own)
+        ctx = await asyncio.to_thread(offline_context, config, own, store, pool, lambda _: None)
+        result = await run_offline_round(ctx, Place(status.update), status, _drafts(content), choose)
+        return _value(result) | {"steps": (await store.extra_steps()).total}
     finally:
         await store.close()
-
-
-def _context(config: RunConfig, status: TrainerStatus, store: LoopStore, pool: InProcess, own: Path) -> Context:
-    """What nodes get; nobody is there to be asked but the pool."""
-    calls: list[Any] = []
-    return Context(
-        config=config,
-        run_dir=own,
-        client=TrainerClient(MemoryChannel(Standing(status))),
-        pool=pool,
-        store=store,
-        models=build_models(config.llm, CallBudget(config.llm.limits), calls.append),
-        spec=task_spec(config.task),
-        calls=calls,
-        emit=lambda event: None,  # noqa: ARG005 - nobody watches
-    )
 
 
 # ---------------------------------------------------------------- candidates
 
 
 def _drafts(content: Json) -> list[Proposal]:
-    """Harmful proposals of the trial's families, in the arm `good` after the one that helps."""
+    """Make harmful proposals of the trial's families, in the arm `good` after the one that helps."""
     config, number, evidence = content["config"], content["number"], Evidence.model_validate(content["evidence"])
-    context = build_payload(evidence)
-    block = context | {
-        "diagnosis": rules_critic.diagnosis(context),
+    payload = build_payload(evidence)
+    block = payload | {
+        "diagnosis": rules_critic.diagnosis(payload),
         "point": content["status"]["update"],
         "candidates": DRAFTS,
         "term_kinds": list(STAGES[evidence.stage].kinds),
@@ -157,47 +144,38 @@ def _drafts(content: Json) -> list[Proposal]:
     return [Proposal.model_validate({**good, "terms": [HAND_MADE]}), *proposals]
 
 
-def _chosen(arm: Arm, passed: Sequence[str], titles: Json, count: int) -> list[str]:
-    """The first that passed; in the arm `good` the one that helps comes last, so that no order favours it."""
-    bad = [key for key in passed if origin(titles[key]) == "harmful"]
-    good = [key for key in passed if titles[key].startswith(GOOD)]
+def _choose(arm: Arm, passed: Sequence[ProposalRecord], count: int) -> list[ProposalRecord]:
+    """Take the first that passed; in the arm `good` the one that helps comes last, so that no order favours it."""
+    bad = [record for record in passed if origin(record.proposal.title) == "harmful"]
+    good = [record for record in passed if record.proposal.title.startswith(GOOD)]
     return bad[:count] if arm == "harmful" else [*bad[: count - 1], *good]
 
 
-def _value(outcome: Json, titles: Json, passed: Sequence[str], ranked: Sequence[str]) -> Json:
-    winner = outcome["winner"]
-    bad = [key for key, title in titles.items() if origin(title) == "harmful"]
-    judged = ("arm", "verdict", "gain", "lower", "upper", "seeds")
+def _value(result: OfflineRound) -> Json:
+    """Say what came of the round, as plain data."""
+    outcome, titles = result.outcome, {record.id: record.proposal.title for record in result.proposals}
+    winner = outcome.winner
+    bad = [record for record in result.proposals if origin(record.proposal.title) == "harmful"]
+    ranked = [] if result.trial is None else result.trial.candidates
+    judged = {"arm", "verdict", "gain", "lower", "upper", "seeds"}
     return {
-        "verdict": outcome["verdict"],
+        "verdict": outcome.verdict,
         "winner": winner,
         "winner_title": CONTROL if winner == CONTROL else titles.get(winner or ""),
-        "horizon": outcome.get("horizon"),
+        "horizon": outcome.horizon,
         "drafts": len(bad),
-        "passed": sum(key in passed for key in bad),
-        "candidates": [[key, titles[key]] for key in ranked],
-        "judgements": [{key: judgement[key] for key in judged} for judgement in outcome["judgements"]],
+        "passed": sum(not record.problems for record in bad),
+        "candidates": [[arm, titles[arm]] for arm in ranked],
+        "judgements": [judgement.model_dump(mode="json", include=judged) for judgement in outcome.judgements],
     }
 
 
-# ---------------------------------------------------------------- in place of trainer and workers
-
-
-class Standing:
-    """A trainer that stands at its snapshot for ever."""
-
-    def __init__(self, status: TrainerStatus) -> None:
-        self.status = status
-
-    def handle(self, request: Request) -> Reply:
-        if request.kind == "get_status":
-            return self.status
-        return ErrorReply(error="bad_request", message=f"nothing is trained in a trial, got {request.kind!r}")
-
-
 class InProcess:
-    """Runs branches in this process, as a worker would. The control's results and end states are kept beside the
-    snapshot, where all its trials find them; the candidates' go with the trial."""
+    """Runs branches in this process, as a worker would.
+
+    The control's results and end states are kept beside the snapshot, where all its trials find them; the candidates'
+    go with the trial.
+    """
 
     def __init__(self, line: TrainingLine, shared: Path, own: Path) -> None:
         self._line = line
@@ -205,17 +183,17 @@ class InProcess:
         self._own = own
 
     async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchResult]:
+        """Run the jobs one after another."""
         results = []
         for job in jobs:
-            results.append(await asyncio.to_thread(self._control if job.arm == CONTROL else self._candidate, job))
+            results.append(await asyncio.to_thread(self._run_one, job))
             if on_result is not None:
                 await on_result(job, results[-1])
         return results
 
-    def _candidate(self, job: BranchJob) -> BranchResult:
-        return run_branch(self._line, self._own, job)
-
-    def _control(self, job: BranchJob) -> BranchResult:
+    def _run_one(self, job: BranchJob) -> BranchResult:
+        if job.arm != CONTROL:
+            return run_branch(self._line, self._own, job)
         kept = self._shared / "branches" / f"{job.key}.json"
         if kept.exists():
             return BranchResult.model_validate_json(kept.read_text())

@@ -41,12 +41,14 @@ async def test_insufficient_evidence_beside_a_failure_does_not_end_it(tmp_path: 
     assert trainer.log
 
 
+@pytest.mark.parametrize(("asked", "place"), [("critic", "nodes.critic"), ("generator", "asking")])
 async def test_a_prompt_that_cannot_be_made_short_ends_the_intervention_and_not_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, place: str
 ) -> None:
-    monkeypatch.setattr("cosignal.graphs.nodes.critic.build_payload", partial(build_payload, max_chars=100))
+    monkeypatch.setattr(f"cosignal.graphs.{place}.build_payload", partial(build_payload, max_chars=100))
     trainer = FakeTrainer(tmp_path)
-    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps), {}).run()
+    said: Scripts = {} if asked == "critic" else {"critic": [DIAGNOSIS]}
+    await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps), said).run()
     [decision] = (await tables(tmp_path))["decisions"]
     assert (decision["verdict"], trainer.finished) == ("no_answer", True)
     assert "PromptTooLong" in decision["detail"]["reason"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from blockbuster import blockbuster_ctx
 from cosignal.graphs.graph import step_limit
-from cosignal.graphs.history import arms_of, tried
+from cosignal.graphs.history import tried
 from cosignal.rl.branches.config import GateConfig
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.ipc.messages import BranchJob, BranchResult
@@ -134,12 +134,13 @@ async def test_what_the_budget_did_not_reach_says_so_and_may_come_again(tmp_path
     await leave_branch_steps(tmp_path, session, 1_500_000)
     await session.run()
     kept = await tables(tmp_path)
-    verdicts = [{arm["arm"]: arm["verdict"] for arm in arms_of(row)} for row in kept["decisions"]]
+    arms = [[*row["detail"]["judgements"], *row["detail"]["screened"]] for row in kept["decisions"]]
+    verdicts = [{arm["arm"]: arm["verdict"] for arm in of_round} for of_round in arms]
     assert verdicts == [
         {"p128-r0-0": "reject", "p128-r0-1": "not_tried", "p128-r0-2": "screened_out"},
         {"p128-r1-1": "no_difference"},
     ]
-    assert "adaptation.max_share was used up before its turn" in arms_of(kept["decisions"][0])[1]["explanation"]
+    assert "adaptation.max_share was used up before its turn" in arms[0][1]["explanation"]
 
 
 async def test_only_the_adopted_end_state_is_kept(tmp_path: Path) -> None:

@@ -93,6 +93,6 @@ async def test_declined_from_python_the_main_line_goes_on(tmp_path: Path) -> Non
         result = await run.result()
     assert run.waiting_for is None
     assert (result.state, result.promotions) == ("done", 0)
-    verdicts = {row["verdict"] for row in cosignal.RunView(result.path).decisions()}
+    verdicts = {row.verdict for row in cosignal.RunView(result.path).decisions()}
     assert "declined" in verdicts
     assert "accept" not in verdicts

@@ -44,12 +44,12 @@ async def test_tools_are_answered_bounded_counted_and_visible(tmp_path: Path) ->
     assert (result.state, critic.script) == ("done", [])
     assert result.status["provider"] == f"rules+{critic._llm_type}"  # who answered, not who the config names
 
-    asked, launched = [row["detail"]["calls"] for row in view.visits() if row["node"] == "critic_tools"]
+    asked, launched = [(row.detail or {})["calls"] for row in view.visits() if row.node == "critic_tools"]
     assert [(call["args"], call["status"]) for call in asked] == [(query, "success") for query in QUERIES]
     assert [call["status"] for call in launched] == ["error", "success", "error"]
     assert launched[1]["args"]["steps"] == PROBE["steps"]
 
-    read = [m for m in view.calls()[-1]["messages"] if m["role"] == "tool"]
+    read = [m for m in view.calls()[-1].messages if m["role"] == "tool"]
     assert [len(m["content"]) for m in read] == [call["chars"] for call in asked + launched]
     curve, episode, terms, feature, too_long, probe, over = (m["content"] for m in read)
     assert 0 < len(json.loads(curve)["rows"]) <= 3
@@ -61,12 +61,12 @@ async def test_tools_are_answered_bounded_counted_and_visible(tmp_path: Path) ->
     assert "no tool call is left" in over
 
     branches = view.branches()
-    assert [(row["arm"], row["phase"], row["horizon"]) for row in branches] == [
+    assert [(row.arm, row.phase, row.horizon) for row in branches] == [
         ("control", "probe", 256),
         ("probe", "probe", 256),
     ]
-    spent = sum(row["result"]["steps"] + row["result"]["steps_evaluation"] for row in branches)
+    spent = sum(row.steps for row in branches)
     assert 2 * 256 < spent <= 2 * (256 + EVALUATION)
     counters = view.counters()
     assert result.steps_total == int(counters["steps_main"]) + int(counters["steps_evaluation"]) + spent
-    assert [row["verdict"] for row in view.decisions()] == ["insufficient_evidence"]
+    assert [row.verdict for row in view.decisions()] == ["insufficient_evidence"]

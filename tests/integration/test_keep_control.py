@@ -52,16 +52,16 @@ def final_evaluation(view: RunView) -> tuple[float, float]:
 async def test_nothing_accepted_is_as_if_nobody_had_looked(tmp_path: Path) -> None:
     plain = await trained(tmp_path / "plain", adaptation={"enabled": False})
     kept = await trained(tmp_path / "kept", branches={**SHORT["branches"], "horizon": 1_000})
-    verdicts = [row["verdict"] for row in kept.decisions()]
+    verdicts = [row.verdict for row in kept.decisions()]
     assert len(verdicts) >= 3
     assert "accept" not in verdicts
-    steps = [row["detail"]["kept_control"] for row in kept.decisions() if "kept_control" in row["detail"]]
+    steps = [row.detail.kept_control for row in kept.decisions() if row.detail.kept_control is not None]
     assert steps == [1_024] * len(verdicts)  # eight updates of 128
 
     assert same(final_state(kept), final_state(plain))
     assert final_evaluation(kept) == final_evaluation(plain)
     assert kept.counters()["steps_main"] == plain.counters()["steps_main"] == "12800"
     assert kept.counters()["steps_adopted"] == str(sum(steps))
-    assert [row["cause"] for row in kept.signals()] == ["start"] + ["control"] * len(steps)
+    assert [row.cause for row in kept.signals()] == ["start"] + ["control"] * len(steps)
     # its steps were not run again: the updates of a kept control have no row of their own, but for its last one
     assert len(kept.metrics()) == len(plain.metrics()) - sum(steps) // 128 + len(steps)

@@ -45,27 +45,27 @@ async def test_an_oracles_votes_become_a_learned_term_that_the_gate_judges(tmp_p
     settings = config(tmp_path, ranker="task_heuristic", accuracy=0.8, queries=2, rounds=3, rehearsal=1_000_000)
     view, events = await played(settings)
     first = view.rankings()[0]
-    assert "oracle" in first["ranker"]
-    assert first["detail"]["rounds"] == 1  # the branches come first where the budget does not pay for rehearsals
-    assert {row["phase"] for row in view.branches()} == {"screen", "full"}
-    group = first["detail"]["groups"]["0"]
-    assert group["pairs"] == 60
-    assert first["steps"] > 0
-    assert Scorers(view.path / "scorers").get(group["scorer"]).obs_size == 20
-    offered = next(row for row in view.proposals() if row["point"] == first["point"])
-    assert [term["kind"] for term in offered["proposal"]["terms"]][-1] == "learned"
-    assert offered["problems"] == []
-    assert offered["id"] in {row["arm"] for row in view.branches()}
+    assert "oracle" in first.ranker
+    assert first.detail.rounds == 1  # the branches come first where the budget does not pay for rehearsals
+    assert {row.phase for row in view.branches()} == {"screen", "full"}
+    group = first.detail.groups["0"]
+    assert group.pairs == 60
+    assert first.steps > 0
+    assert Scorers(view.path / "scorers").get(group.scorer).obs_size == 20
+    offered = next(row for row in view.proposals() if row.point == first.point)
+    assert offered.proposal.terms[-1].kind == "learned"
+    assert offered.problems == []
+    assert offered.id in {row.arm for row in view.branches()}
     assert {event.kind for event in events} >= {"transitions_ranked", "proposal_made"}
     page = (view.path / "report.html").read_text(encoding="utf-8")
     assert "an oracle, no model" in page
-    assert group["scorer"] in page
+    assert group.scorer in page
     spent = cost(view)
-    assert sum(part["steps"] for part in spent["parts"]) == spent["total"]
+    assert sum(part.steps for part in spent.parts) == spent.total
     status = view.status()
-    without = view.steps_total() - sum(row["steps"] for row in view.rankings())
+    without = view.steps_total() - sum(row.steps for row in view.rankings())
     assert status["steps_total"] == view.steps_total() > without  # what was played to be ranked is counted
-    answers = read_answers(view.path / "preferences" / f"update_{first['point']:09d}" / "round_0" / "answers.jsonl")
+    answers = read_answers(view.path / "preferences" / f"update_{first.point:09d}" / "round_0" / "answers.jsonl")
     asked = {(answer.pair, answer.query) for answer in answers}  # a move may be drawn twice
     assert asked == {(answer.pair, query) for answer in answers for query in (0, 1)}
     assert len(answers) == 120
@@ -90,23 +90,23 @@ async def test_a_model_ranks_moves_of_the_run_and_of_its_rehearsals(tmp_path: Pa
     settings = config(tmp_path, ranker="model", batch=30, rounds=3, rehearsal=256).model_dump(mode="json")
     view, events = await played(RunConfig.model_validate(settings | {"llm": {"limits": limits}}), ranker=ranker)
     first = view.rankings()[0]
-    scorer = first["detail"]["groups"]["0"]
-    assert (first["detail"]["rounds"], scorer["pairs"]) == (3, 180)
+    scorer = first.detail.groups["0"]
+    assert (first.detail.rounds, scorer.pairs) == (3, 180)
     assert next(event for event in events if event.kind == "transitions_ranked").rounds == 3
-    assert len(first["detail"]["key_steps"]) >= 3  # of random play without a time limit
-    moves = [call["id"] for call in view.calls() if call["prompt_id"] == "ranker/transitions-v1"]
-    here = [name for name in moves if name.startswith(f"p{first['point']}-")]
+    assert len(first.detail.key_steps) >= 3  # of random play without a time limit
+    moves = [call.id for call in view.calls() if call.prompt_id == "ranker/transitions-v1"]
+    here = [name for name in moves if name.startswith(f"p{first.point}-")]
     assert len(set(here)) == len(here) == 3 * 2  # rounds, batches
-    rehearsals = [row for row in view.branches() if row["phase"] == "rehearsal" and row["point"] == first["point"]]
-    assert [(row["horizon"], row["seed"]) for row in rehearsals] == [(256, 1), (256, 2)]
-    assert rehearsals[1]["job"]["fork"] == rehearsals[0]["job"]["end_state"]  # the second goes on from the first
-    scorers = [row["job"]["signal"]["terms"][-1]["scorer"] for row in rehearsals]
-    assert len({*scorers, scorer["scorer"]}) == 3
-    folders = [view.path / "preferences" / f"update_{first['point']:09d}" / f"round_{k}" for k in range(3)]
+    rehearsals = [row for row in view.branches() if row.phase == "rehearsal" and row.point == first.point]
+    assert [(row.horizon, row.seed) for row in rehearsals] == [(256, 1), (256, 2)]
+    assert rehearsals[1].job.fork == rehearsals[0].job.end_state  # the second goes on from the first
+    scorers = [row.job.signal.terms[-1].scorer for row in rehearsals]
+    assert len({*scorers, scorer.scorer}) == 3
+    folders = [view.path / "preferences" / f"update_{first.point:09d}" / f"round_{k}" for k in range(3)]
     policies = [json.loads((folder / "played" / "collect.json").read_text())["snapshot"] for folder in folders]
-    assert policies[1:] == [row["job"]["end_state"] for row in rehearsals]
+    assert policies[1:] == [row.job.end_state for row in rehearsals]
     spent = cost(view)
-    assert sum(part["steps"] for part in spent["parts"]) == spent["total"]
+    assert sum(part.steps for part in spent.parts) == spent.total
 
 
 async def test_who_cannot_rank_is_told_before_anything_is_trained(tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ async def test_whole_runs_end_and_the_gate_accepts_no_more_than_its_level(tmp_pa
     roles = {"critic": {"provider": "rules"}, "ranker": helped, "default": engine(url)}
     views = [await played(tmp_path, seed, roles, interval=256) for seed in range(1, 4)]
     told(views, tell)
-    judged = [row for view in views for row in view.decisions() if row["detail"]["judgements"]]
-    accepted = sum(row["verdict"] == "accept" for row in judged)
+    judged = [row for view in views for row in view.decisions() if row.detail.judgements]
+    accepted = sum(row.verdict == "accept" for row in judged)
     tell(f"{len(judged)} interventions judged by the gate, {accepted} accepted at level {LEVEL}")
     assert len(judged) >= 20
     assert stats.binom.sf(accepted - 1, len(judged), LEVEL) > LUCK
@@ -116,7 +116,7 @@ async def test_all_roles_senseless_with_tools_and_no_fallback_the_run_still_ends
     view = await played(tmp_path, 8, {"default": engine(url)}, interval=1_280, evidence_calls=3)
     told([view], tell)
     assert len(view.decisions()) >= 5
-    assert {row["provider"] for row in view.calls()} == {"openai"}
+    assert {call.provider for call in view.calls()} == {"openai"}
 
 
 async def test_the_servers_refusal_of_a_json_schema_is_an_error_of_ours(url: str) -> None:
@@ -188,9 +188,9 @@ async def played(folder: Path, seed: int, llm: dict[str, Any], interval: int, ev
 def told(views: Sequence[RunView], tell: Tell) -> None:
     calls = [row for view in views for row in view.calls()]
     proposals = [row for view in views for row in view.proposals()]
-    verdicts = [row["verdict"] for view in views for row in view.decisions()]
-    tell(f"calls {dict(Counter((row['role'], row['provider'], row['outcome']) for row in calls))}")
-    tell(f"{len(proposals)} proposals, refused by check {sum(bool(row['problems']) for row in proposals)}")
+    verdicts = [row.verdict for view in views for row in view.decisions()]
+    tell(f"calls {dict(Counter((call.role, call.provider, call.outcome) for call in calls))}")
+    tell(f"{len(proposals)} proposals, refused by check {sum(bool(row.problems) for row in proposals)}")
     tell(f"verdicts {dict(Counter(verdicts))}")
-    outcomes = {row["outcome"] for row in calls}
+    outcomes = {call.outcome for call in calls}
     assert outcomes <= {"ok", "repaired", "invalid", "tool_call"}

@@ -10,10 +10,9 @@ import cosignal
 import pytest
 from cosignal import RunConfig, RunView
 from cosignal.agents.llm.ledger import Place
-from cosignal.agents.schemas import Proposal
 from cosignal.cli import app
-from cosignal.graphs.replay.offline_round import Trial, tried_on_branches
 from cosignal.graphs.replay.replay import Changes, replay_call
+from cosignal.graphs.replay.validation import Trial, try_on_branches
 from cosignal.testing import ScriptedChatModel
 from cosignal.testing.answers import proposal, proposals
 from replays import files
@@ -44,25 +43,24 @@ async def test_branches_run_again_say_the_same(finished: Path) -> None:
     config = RunConfig.load(finished / "config.json")
     # as if the run had had another horizon: then none of its branches is taken over
     other = config.model_copy(update={"branches": config.branches.model_copy(update={"horizon": 1_024})})
-    made = [Proposal.model_validate(row["proposal"]) for row in view.proposals()]
-    found = await tried_on_branches(finished, config, other, Place(10, 0), made, Trial(finished / "replays" / "again"))
+    made = [row.proposal for row in view.proposals()]
+    found = await try_on_branches(finished, config, other, Place(10, 0), made, Trial(finished / "replays" / "again"))
 
     [decision] = view.decisions()
-    judged = {arm["arm"]: arm for arm in [*decision["detail"]["judgements"], *decision["detail"]["screened"]]}
-    assert (found.verdict, found.reason) == (decision["verdict"], decision["detail"]["reason"])
+    assert (found.verdict, found.reason) == (decision.verdict, decision.detail.reason)
     assert {arm.id: (arm.gain, arm.lower, arm.upper, arm.seeds) for arm in found.arms} == {
-        key: tuple(arm[name] for name in ("gain", "lower", "upper", "seeds")) for key, arm in judged.items()
+        arm.arm: (arm.gain, arm.lower, arm.upper, arm.seeds) for arm in decision.detail.arms
     }
     branches = view.branches()
     assert (found.branches, found.reused) == (len(branches), 0)
-    assert found.steps == sum(row["result"]["steps"] for row in branches)
-    assert found.steps_evaluation == sum(row["result"]["steps_evaluation"] for row in branches)
+    assert found.steps == sum(row.result.steps for row in branches)
+    assert found.steps_evaluation == sum(row.result.steps_evaluation for row in branches)
     assert files(finished) == before
 
 
 async def test_a_new_proposal_runs_beside_the_recorded_control(finished: Path) -> None:
     recorded = RunView(finished).proposals()[0]
-    kick = recorded["proposal"]["exploration"]["kick"]
+    kick = recorded.proposal.exploration.kick
     idea = proposal("mate", "-dist_mate / 12", kick=kick)
     changes = Changes(chats={"generator": ScriptedChatModel(script=[proposals(idea)])})
     replay = await replay_call(finished, GENERATOR, changes, Trial(finished / "replays" / "new"))
@@ -79,4 +77,4 @@ def test_on_the_command_line(finished: Path) -> None:
     told = json.loads(result.stdout)
     assert (told["rebuilt"]["same"], told["same_answer"]) == (True, True)
     [decision] = RunView(finished).decisions()
-    assert told["validation"]["verdict"] == told["validation"]["recorded"] == decision["verdict"]
+    assert told["validation"]["verdict"] == told["validation"]["recorded"] == decision.verdict

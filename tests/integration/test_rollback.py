@@ -53,9 +53,9 @@ async def test_a_harmful_promotion_is_rolled_back_and_the_run_is_where_it_was(tm
     assert (result.state, result.promotions, result.status["rollbacks"]) == ("done", 1, 1)
 
     view = cosignal.RunView(result.path)
-    log = [(row["version"], row["cause"], [term["name"] for term in row["signal"]["terms"]]) for row in view.signals()]
+    log = [(row.version, row.cause, [term.name for term in row.signal.terms]) for row in view.signals()]
     assert log == [(0, "start", []), (1, "promotion", ["away"]), (2, "rollback", [])]
-    promoted, undone = (row["applied_update"] for row in view.signals()[1:])
+    promoted, undone = (row.applied_update for row in view.signals()[1:])
     returns = {
         row["update"]: row["evaluation_return"] for row in view.metrics() if row["evaluation_return"] is not None
     }

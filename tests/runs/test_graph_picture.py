@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cosignal.cli import loop_topology
+from cosignal.graphs.graph import loop_topology
 from cosignal.runs import graph_picture
 from cosignal.runs.graph_picture import BESIDE, NODE_H, NODE_W, Edge, Topology, arrange, svg
 from hypothesis import given

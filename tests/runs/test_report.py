@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from cosignal.errors import NotARunError
 from cosignal.runs import report
-from cosignal.runs.interventions import interventions
-from cosignal.runs.store import RunView, steps_of
+from cosignal.runs.store import RunView
 from cosignal.runs.timeline import timeline
-from made_up_run import GRAPH, add_later_events
+from made_up_run import GRAPH
 
 EVIL = "<script>document.title='owned'</script>"
 
@@ -106,8 +105,8 @@ def test_a_report_can_be_written_before_the_run_is_said_to_be_done(finished_run:
 def test_verdicts_that_are_new_are_shown_in_words(finished_run: Path) -> None:
     with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
         database.execute("UPDATE decisions SET verdict = 'insufficient_evidence' WHERE round = 0")
-        detail = json.dumps({"judgements": [{"arm": "p80-r0-0", "verdict": "screened_out", "explanation": "little"}]})
-        database.execute("UPDATE decisions SET detail = ? WHERE round = 0", (detail,))
+        arm = {"arm": "p80-r0-0", "verdict": "screened_out", "gain": 0.0, "seeds": [0], "explanation": "little"}
+        database.execute("UPDATE decisions SET detail = ? WHERE round = 0", (json.dumps({"screened": [arm]}),))
     page = Page(report.write_report(finished_run, GRAPH).read_text(encoding="utf-8"))
     words = " ".join(page.words)
     assert "insufficient evidence" in words
@@ -135,23 +134,13 @@ def test_every_node_of_the_graph_opens_its_visits(page: Page) -> None:
     assert {str(link)[1:] for link in links} <= page.ids()
 
 
-def test_prompts_and_answers_stand_in_the_visit_that_made_the_call(finished_run: Path) -> None:
-    view = RunView(finished_run)
-    nodes = {node["name"]: node for node in report.node_visits(GRAPH, view.visits(), view.calls())}
-    assert nodes["critic"]["count"] == 2
-    assert [len(visit["calls"]) for visit in nodes["critic"]["visits"]] == [1, 1]
-    assert nodes["critic"]["stray"] == []
-    assert nodes["observe"]["visits"][0]["calls"] == []
-    assert nodes["observe"]["visits"][0]["seconds"] == pytest.approx(4.2)
-
-
 # ---------------------------------------------------------------- numbers
 
 
 def test_the_curves_data_adds_what_was_spent_by_then(finished_run: Path) -> None:
     view = RunView(finished_run)
     data = report.curve_data(view)
-    branches = sum(steps_of(row) for row in view.branches())
+    branches = sum(row.steps for row in view.branches())
     at = {row["update"]: index for index, row in enumerate(view.metrics())}
     # update 80 is the point itself: its branches ran after it; 3200 evaluation steps at updates 1 and 49
     assert data["total"][at[80]] == 80 * 2048 + 6_400
@@ -161,19 +150,6 @@ def test_the_curves_data_adds_what_was_spent_by_then(finished_run: Path) -> None
     mark = {"main": 163_840, "total": data["total"][at[81]], "label": "v1", "cause": "promotion"}
     assert data["promotions"] == [mark]
     assert data["total"] == sorted(data["total"])
-
-
-def test_a_state_that_is_taken_over_under_the_overlap_clock_adds_no_main_steps(finished_run: Path) -> None:
-    assert report._adopted_steps(RunView(finished_run)) == {0: 0, 1: 200_704}
-    config = json.loads((finished_run / "config.json").read_text())
-    (finished_run / "config.json").write_text(json.dumps(config | {"clock": "overlap"}))
-    assert report._adopted_steps(RunView(finished_run)) == {0: 0, 1: 0}
-
-
-def test_adopted_steps_are_whole_updates(finished_run: Path) -> None:
-    with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
-        database.execute("UPDATE branches SET result = json_set(result, '$.horizon', 200000) WHERE phase = 'full'")
-    assert report._adopted_steps(RunView(finished_run))[1] == 200_704  # 98 updates of 2048
 
 
 @pytest.mark.parametrize(("number", "told"), [("0", False), ("12", True)])
@@ -187,9 +163,9 @@ def test_lost_episodes_are_told_where_there_are_any(finished_run: Path, number: 
 def test_the_cost_adds_up_to_the_total(finished_run: Path) -> None:
     view = RunView(finished_run)
     cost = report.cost(view)
-    assert sum(part["steps"] for part in cost["parts"]) == cost["total"] == view.steps_total()
-    assert sum(part["share"] for part in cost["parts"]) == pytest.approx(1.0)
-    assert (cost["adopted"], cost["repeated"]) == (200_704, 4_096)
+    assert sum(part.steps for part in cost.parts) == cost.total == view.steps_total()
+    assert sum(part.share for part in cost.parts) == pytest.approx(1.0)
+    assert (cost.adopted, cost.repeated) == (200_704, 4_096)
 
 
 def test_smoothing_by_hand() -> None:
@@ -199,46 +175,17 @@ def test_smoothing_by_hand() -> None:
 
 def test_the_signals_history_is_newest_first_with_its_difference(finished_run: Path) -> None:
     newest, oldest = report.signal_history(RunView(finished_run))
-    assert (newest["version"], oldest["version"]) == (1, 0)
-    assert oldest["diff"] == []
-    assert [line["kind"] for line in newest["diff"]] == ["changes", "enters", "enters", "enters"]
+    assert (newest.version, oldest.version) == (1, 0)
+    assert oldest.diff == []
+    assert [line.kind for line in newest.diff] == ["changes", "enters", "enters", "enters"]
 
 
-def test_interventions_pair_branches_with_the_control_of_their_round(finished_run: Path) -> None:
-    [found] = interventions(RunView(finished_run))
-    assert found["steps"] == 163_840
-    first, second = found["rounds"]
-    assert (first["decision"]["verdict"], second["decision"]["verdict"]) == ("no_difference", "accept")
-    winner = second["proposals"][0]
-    assert winner["verdict"] == "accept"
-    screen, full = winner["phases"]
-    assert (screen["seeds"], full["seeds"]) == (2, 3)
-    assert full["gain"] == pytest.approx(full["candidate"] - full["control"])
-    low, high = full["interval"]
-    assert low < full["gain"] < high
-    verdicts = [[proposal["verdict"] for proposal in shown["proposals"]] for shown in (first, second)]
-    assert verdicts == [
-        ["no_difference", "no_difference", "refused", "screened_out"],
-        ["accept", "not_tried", "refused", "screened_out"],
-    ]
-    assert first["proposals"][2]["chart"] is None
-
-
-def test_the_interval_by_hand() -> None:
-    """Gains 1, 2, 3: mean 2, sd 1, t(0.95, 2) = 2.920; 2 ± 2.920 / sqrt(3)."""
-    from cosignal.runs.interventions import _interval
-
-    assert _interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 1.6859, 2 + 1.6859), abs=1e-3)
-    assert _interval([1.0]) is None
-
-
-def test_the_story_is_in_order(finished_run: Path) -> None:
-    moments = timeline(RunView(finished_run))
-    assert [moment.kind for moment in moments] == [
-        "stage", "stage", "diagnosis", "verdict", "verdict", "promotion", "stage", "stage"
-    ]  # fmt: skip
-    assert [moment.steps for moment in moments] == sorted(moment.steps for moment in moments)
-    assert moments[4].text == "accept: Goal and switches together"
+def test_a_version_is_shown_with_the_stage_at_its_own_update(eventful_run: Path) -> None:
+    """A kept control and a rollback carry the stage at which their signal was proposed once."""
+    shown = {row.version: (row.at_update, row.stage) for row in report.signal_history(RunView(eventful_run))}
+    assert shown == {0: (0, "exploring"), 1: (80, "plateaued"), 2: (150, "converged"), 3: (220, "converged")}
+    stored = {row.version: row.signal.stage for row in RunView(eventful_run).signals()}
+    assert (stored[2], stored[3]) == ("plateaued", "plateaued")
 
 
 def test_a_run_that_has_just_begun_has_a_report_too(finished_run: Path) -> None:
@@ -251,45 +198,6 @@ def test_a_run_that_has_just_begun_has_a_report_too(finished_run: Path) -> None:
 
 
 # ---------------------------------------------------------------- rollback, declined, stale, control kept
-
-
-@pytest.fixture
-def eventful_run(finished_run: Path) -> Path:
-    return add_later_events(finished_run)
-
-
-def test_the_story_tells_what_became_of_a_promotion(eventful_run: Path) -> None:
-    told = {moment.kind: moment.text for moment in timeline(RunView(eventful_run))[8:]}
-    verdicts = [moment.text for moment in timeline(RunView(eventful_run))[8:] if moment.kind == "verdict"]
-    assert [text.partition(":")[0] for text in verdicts] == ["declined", "stale"]
-    assert told["control"] == "v2: the control's state is the main line, the signal stays"
-    assert told["rollback"] == (
-        "v1 (Goal and switches together) is undone by v3: sparse return 0.200 at 451584 main steps, 1.000 before "
-        "version 1: a regression, 2 of 2 running"
-    )
-
-
-def test_a_rollback_without_a_word_of_the_loop_is_told_all_the_same(eventful_run: Path) -> None:
-    """The loop was killed before it wrote it down."""
-    with closing(sqlite3.connect(eventful_run / "loop.db")) as database, database:
-        database.execute("DELETE FROM decisions WHERE verdict = 'rollback'")
-    [told] = [moment.text for moment in timeline(RunView(eventful_run)) if moment.kind == "rollback"]
-    assert told == "v2 is undone by v3"
-
-
-def test_interventions_say_what_became_of_the_winner(eventful_run: Path) -> None:
-    found = interventions(RunView(eventful_run))
-    assert [item["point"] for item in found] == [80, 150, 180]  # a rollback is no intervention
-    promoted, declined, stale = found
-    assert promoted["rounds"][1]["proposals"][0]["verdict"] == "rolled_back"
-    assert declined["rounds"][0]["proposals"][0]["verdict"] == "declined"
-    assert declined["rounds"][0]["kept_control"] == 2048
-    [proposal] = stale["rounds"][0]["proposals"]
-    assert proposal["verdict"] == "stale"
-    assert [row["phase"] for row in proposal["phases"]] == ["full", "confirm"]
-    full, confirm = proposal["phases"]
-    assert (full["gain"] > 1.5, confirm["gain"]) == (True, pytest.approx(0.0))
-    assert len(proposal["finals"]) == 3  # of the point's own branches
 
 
 def test_the_page_shows_it_all(eventful_run: Path) -> None:
@@ -307,12 +215,6 @@ def test_the_page_shows_it_all(eventful_run: Path) -> None:
 def test_curves_mark_promotions_and_rollbacks_and_no_kept_control(eventful_run: Path) -> None:
     marks = report.curve_data(RunView(eventful_run))["promotions"]
     assert [(mark["label"], mark["cause"]) for mark in marks] == [("v1", "promotion"), ("v3", "rollback")]
-
-
-def test_the_proposals_of_a_point_are_shown_against_the_signal_in_force_there(eventful_run: Path) -> None:
-    """At 150 the promoted signal was in force, whatever came of the point itself."""
-    declined = interventions(RunView(eventful_run))[1]["rounds"][0]["proposals"][0]
-    assert "- potential near_goal: -dist_goal / 14 (weight 1)" in [line["text"] for line in declined["diff"]]
 
 
 def test_a_run_that_was_stopped_while_it_waited_says_how_to_answer(finished_run: Path) -> None:

@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
@@ -17,7 +16,18 @@ from cosignal.config.run_config import RunConfig
 from cosignal.errors import NotARunError
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.trainer.database import LoggedSignal, MetricsWriter
-from cosignal.runs.store import LoopStore, RunView, provider
+from cosignal.runs.records import (
+    BranchRecord,
+    DecisionDetail,
+    DecisionRecord,
+    InterventionRecord,
+    Outcome,
+    ProposalRecord,
+    RankingRecord,
+    VisitRecord,
+)
+from cosignal.runs.store import LATER_COLUMNS, LoopStore, RunView, provider
+from records import branch, call, decision, proposal, rows
 
 
 @pytest.fixture
@@ -27,53 +37,69 @@ async def store(tmp_path: Path) -> AsyncIterator[LoopStore]:
     await opened.close()
 
 
-def branch(key: str, point: int, round_: int, steps: int, phase: str = "full", arm: str = "control") -> dict[str, Any]:
-    result = {"steps": steps, "steps_evaluation": 10}
-    row = {"key": key, "point": point, "round": round_, "phase": phase, "arm": arm, "seed": 0, "horizon": steps}
-    return {**row, "job": {}, "result": result}
-
-
 async def test_a_write_said_twice_is_one_row(store: LoopStore) -> None:
-    row = {"id": "p1-r0-0", "point": 1, "round": 0, "position": 0, "proposal": {"title": "a"}, "problems": []}
-    await store.write("proposals", row)
-    await store.write("proposals", row)
-    await store.update("proposals", [{"id": "p1-r0-0", "problems": ["no"], "rank": 2}])
-    [found] = await store.rows("proposals", point=1, round=0)
-    assert (found["proposal"], found["problems"], found["rank"], found["notes"]) == ({"title": "a"}, ["no"], 2, None)
-    assert await store.rows("proposals", point=2) == []
+    record = proposal(1, 0, 0)
+    await store.write(record)
+    await store.write(record)
+    await store.write(record.model_copy(update={"problems": ["no"], "rank": 2}))
+    [found] = await store.read(ProposalRecord, point=1, round=0)
+    assert found == record.model_copy(update={"problems": ["no"], "rank": 2})
+    assert await store.read(ProposalRecord, point=2) == []
+    await store.write()  # nothing is nothing
 
 
-async def test_rows_come_in_the_order_of_the_run(store: LoopStore) -> None:
-    for point, round_ in ((9, 0), (8, 1), (8, 0)):
-        await store.write("decisions", {"id": f"p{point}-r{round_}", "point": point, "round": round_, "detail": {}})
-    assert [row["id"] for row in await store.rows("decisions")] == ["p8-r0", "p8-r1", "p9-r0"]
+async def test_records_come_in_the_order_of_the_run(store: LoopStore) -> None:
+    await store.write(*(decision(f"p{point}-r{number}", point, number) for point, number in ((9, 0), (8, 1), (8, 0))))
+    assert [row.id for row in await store.read(DecisionRecord)] == ["p8-r0", "p8-r1", "p9-r0"]
 
 
-async def test_branch_steps_count_training_and_evaluation(store: LoopStore) -> None:
-    assert await store.branch_steps() == 0
-    await store.write_all("branches", [branch("a", 8, 0, 100, "probe"), branch("b", 8, 0, 200), branch("c", 8, 1, 400)])
-    assert await store.branch_steps() == 730
-    assert await store.branch_steps(before=(8, 0)) == 110  # the Critic's probe comes before the round's branches
-    assert await store.branch_steps(before=(8, 1)) == 320
-    assert await store.branch_steps(before=(4, 0)) == 0
+async def test_a_decision_has_only_the_keys_that_are_known_of_it(store: LoopStore, tmp_path: Path) -> None:
+    outcome = Outcome(verdict="accept", winner="p8-r0-0", judgements=[], screened=[], problems=["the gate is off"])
+    promoted = outcome.model_copy(update={"reason": "why", "adopt": None, "seed": 3})
+    await store.write(decision("p8-r0", 8, detail=DecisionDetail(reason="too early", judgements=[], screened=[])))
+    await store.write(decision("p8-r1", 8, 1, detail=promoted))
+    first, second = rows(tmp_path, "decisions")
+    assert first["detail"] == {"reason": "too early", "judgements": [], "screened": []}
+    assert second["detail"] == {
+        "verdict": "accept", "winner": "p8-r0-0", "judgements": [], "screened": [], "problems": ["the gate is off"],
+        "reason": "why", "adopt": None, "seed": 3,
+    }  # fmt: skip
+    [_, again] = await store.read(DecisionRecord)
+    await store.write(again)  # what is read and written again is the same
+    assert rows(tmp_path, "decisions")[1] == second
+
+
+async def test_extra_steps_are_branches_with_their_evaluation_and_play_for_the_ranker(store: LoopStore) -> None:
+    assert await store.extra_steps() == (0, 0)
+    probe = branch("a", 8, 0, 100, phase="probe", arm="probe")
+    await store.write(probe, branch("b", 8, 0, 200), branch("c", 8, 1, 400))
+    await store.write(RankingRecord(point=8, ranker="r", steps=50))
+    assert await store.extra_steps() == (730, 50)
+    # the Critic's probe and the Ranker's play come before the round's branches
+    assert await store.extra_steps(before=(8, 0)) == (110, 50)
+    assert await store.extra_steps(before=(8, 1)) == (320, 50)
+    assert await store.extra_steps(before=(4, 0)) == (0, 0)
 
 
 async def test_usage_counts_what_was_asked_and_not_what_was_refused(store: LoopStore) -> None:
-    rows = [("a", "ok", 10, 5, 15, 0.25), ("b", "invalid", None, None, 7, None), ("c", "budget", None, None, 0, None)]
-    for key, outcome, given, got, charged, cost in rows:
-        row = {"id": key, "outcome": outcome, "input_tokens": given, "output_tokens": got}
-        await store.write("calls", {**row, "charged_tokens": charged, "cost_usd": cost})
+    calls = [("a", "ok", 10, 5, 15, 0.25), ("b", "invalid", None, None, 7, None), ("c", "budget", None, None, 0, None)]
+    for key, outcome, sent, got, charged, cost in calls:
+        tokens = {"input_tokens": sent, "output_tokens": got, "charged_tokens": charged, "cost_usd": cost}
+        await store.write(call(key, outcome=outcome, **tokens))
     assert await store.usage() == (2, 22, 0.25)
 
 
 async def test_a_run_of_an_earlier_version_opens_and_keeps_what_it_has_spent(tmp_path: Path) -> None:
+    """Its table `calls` has fewer columns."""
+    kept = call("a", input_tokens=10, output_tokens=5).model_dump(mode="json", exclude=set(LATER_COLUMNS))
+    values = [json.dumps(value) if isinstance(value, list) else value for value in kept.values()]
     with closing(sqlite3.connect(tmp_path / "loop.db")) as database, database:
-        columns = "id TEXT PRIMARY KEY, outcome TEXT, input_tokens INTEGER, output_tokens INTEGER, started REAL"
-        database.execute(f"CREATE TABLE calls({columns})")
-        database.execute("INSERT INTO calls VALUES ('a', 'ok', 10, 5, 1.0)")
+        database.execute(f"CREATE TABLE calls({', '.join(kept)}, UNIQUE(id))")
+        database.execute(f"INSERT INTO calls VALUES ({', '.join('?' * len(kept))})", values)
     (tmp_path / "run.json").write_text("{}")
     (tmp_path / "config.json").write_text(RunConfig().resolved_json())
-    assert RunView(tmp_path).calls()[0]["cost_usd"] is None  # also before the loop opens it
+    [read] = RunView(tmp_path).calls()  # also before the loop opens it
+    assert (read.input_tokens, read.cost_usd, read.charged_tokens, read.fallback) == (10, None, 0, 0)
     for _ in range(2):
         opened = await LoopStore.open(tmp_path)
         assert await opened.usage() == (1, 15, 0.0)
@@ -91,12 +117,13 @@ async def test_named_values_are_json(store: LoopStore) -> None:
 
 
 async def test_visits_of_a_killed_process_are_closed(store: LoopStore) -> None:
-    await store.write(
-        "visits", {"task_id": "t", "node": "validate", "started": 5.0, "ended": None, "status": "running"}
+    visit = VisitRecord(
+        task_id="t", node="validate", point=1, round=0, started=5.0, ended=None, status="running", detail=None
     )
+    await store.write(visit)
     await store.close_visits()
-    [visit] = await store.rows("visits")
-    assert (visit["status"], visit["ended"]) == ("killed", 5.0)
+    [closed] = await store.read(VisitRecord)
+    assert (closed.status, closed.ended, closed.detail) == ("killed", 5.0, None)
 
 
 async def test_old_checkpoints_are_pruned(store: LoopStore, tmp_path: Path) -> None:
@@ -117,8 +144,9 @@ async def test_old_checkpoints_are_pruned(store: LoopStore, tmp_path: Path) -> N
 async def test_nothing_blocks_the_event_loop(tmp_path: Path) -> None:
     with blockbuster_ctx():
         opened = await LoopStore.open(tmp_path)
-        await opened.write("run", {"name": "a", "value": "1"})
-        await opened.rows("branches")
+        await opened.set(a=1)
+        await opened.write(branch("a"))
+        await opened.read(BranchRecord)
         await opened.close()
 
 
@@ -148,13 +176,11 @@ def run_dir(tmp_path: Path) -> Path:
 
 async def _loop_tables(path: Path) -> None:
     store = await LoopStore.open(path)
-    await store.write_all("branches", [branch("a", 2, 0, 100), branch("b", 2, 0, 100, arm="p2-r0-0")])
-    await store.write("proposals", {"id": "p2-r0-0", "point": 2, "round": 0, "position": 0})
-    await store.write("proposals", {"id": "p2-r0-1", "point": 2, "round": 0, "position": 1})
-    await store.write("decisions", {"id": "p2-r0", "point": 2, "round": 0, "verdict": "accept", "detail": {}})
-    await store.write("calls", {"id": "c", "outcome": "ok"})
-    await store.write("calls", {"id": "d", "outcome": "budget"})  # refused, so not made
-    await store.write("diagnoses", {"point": 4, "evidence": {}})
+    await store.write(branch("a", 2, 0, 100), branch("b", 2, 0, 100, arm="p2-r0-0"))
+    await store.write(proposal(2, 0, 0), proposal(2, 0, 1))
+    await store.write(decision("p2-r0", 2))
+    await store.write(call("c"), call("d", outcome="budget"))  # this one was refused, so not made
+    await store.write(InterventionRecord(point=4, evidence={}))
     await store.set(state="stopped", wall_s=12.34)
     await store.close()
 
@@ -197,7 +223,7 @@ def test_the_log_of_an_earlier_version_knows_promotions_only(run_dir: Path) -> N
     with closing(sqlite3.connect(run_dir / "trainer.db")) as database, database:
         database.execute("ALTER TABLE signals DROP COLUMN cause")
     view = RunView(run_dir)
-    assert [row["cause"] for row in view.signals()] == ["start", "promotion"]
+    assert [row.cause for row in view.signals()] == ["start", "promotion"]
     assert view.status()["promotions"] == 1
 
 
@@ -219,11 +245,11 @@ def test_metrics_signals_and_diagnoses(run_dir: Path) -> None:
         (2, 4096, 1.5),
         (3, 6144, None),
     ]
-    assert [(row["version"], row["adopt"], row["signal"]["version"]) for row in view.signals()] == [
+    assert [(row.version, row.adopt, row.signal.version) for row in view.signals()] == [
         (0, None, 0),
         (1, "branches/b", 1),
     ]
-    assert view.diagnoses() == []  # the Critic has not answered yet
+    assert [row.diagnosis for row in view.interventions()] == [None]  # the Critic has not answered yet
     assert view.visits() == []
 
 
@@ -277,6 +303,13 @@ def test_a_path_that_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotARunError, match="has no run.json"):
         RunView(tmp_path / "file")
+
+
+def test_rows_of_another_version_are_refused_with_a_remedy(run_dir: Path) -> None:
+    with closing(sqlite3.connect(run_dir / "loop.db")) as database, database:
+        database.execute("UPDATE decisions SET verdict = 'perhaps'")
+    with pytest.raises(NotARunError, match="table 'decisions'.*perhaps.*the version that has made it"):
+        RunView(run_dir).decisions()
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.json"])

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from cosignal.rl.ipc.messages import Cause
+from cosignal.rl.signals.signal import Signal
+from cosignal.runs.records import BranchRecord, SignalVersion
+from cosignal.runs.steps import StepHistory, StepsAt
 from cosignal.studies.loop_arms import points_of
 from cosignal.studies.outcome import Point
+from records import branch
 
 Json = dict[str, Any]
 
@@ -14,6 +19,9 @@ class View:
     """A run of five updates of 100 steps: the first, a kept control of two more, and two after it."""
 
     config: ClassVar[Json] = {"trainer": {"envs": 10, "rollout": 10}}
+
+    def __init__(self, cause: Cause) -> None:
+        self.cause = cause
 
     def metrics(self) -> list[Json]:
         def row(update: int, success: float | None, adopted: bool = False) -> Json:
@@ -24,17 +32,21 @@ class View:
 
         return [row(1, 0.1), row(3, None, adopted=True), row(4, 0.8), row(5, 0.9)]
 
-    def signals(self) -> list[Json]:
-        adoption = {"adopt": "branches/a", "cause": self.cause, "applied_update": 1, "applied_steps": 100}
-        return [{"adopt": None, "cause": "start", "applied_update": 0, "applied_steps": 0}, adoption]
+    def signals(self) -> list[SignalVersion]:
+        return [
+            SignalVersion(version=0, key="start", base_version=None, applied_update=0, applied_steps=0, signal=Signal(),
+                          adopt=None, cause="start"),
+            SignalVersion(version=1, key="a", base_version=0, applied_update=1, applied_steps=100, signal=Signal(),
+                          adopt="branches/a", cause=self.cause),
+        ]  # fmt: skip
 
-    def branches(self) -> list[Json]:
-        curve = [[100, 0.0, 0.3], [200, 0.0, 0.6]]
-        steps = {"steps": 200, "steps_evaluation": 5}
-        return [{"point": 1, "result": {"end_state": f"branches/{name}", "curve": curve, **steps}} for name in "ab"]
+    def branches(self) -> list[BranchRecord]:
+        curve = [(100, 0.0, 0.3), (200, 0.0, 0.6)]
+        return [branch(name, horizon=200, curve=curve, steps_evaluation=5) for name in "ab"]
 
-    def __init__(self, cause: str) -> None:
-        self.cause = cause
+    def step_history(self) -> StepHistory:
+        branches = [StepsAt(1, 205), StepsAt(1, 205)]
+        return StepHistory(branches=branches, rankings=[], adopted=[StepsAt(0, 0), StepsAt(1, 200)])
 
 
 def test_a_kept_control_counts_by_its_training_and_any_other_adopted_state_by_fresh_episodes() -> None:

@@ -48,16 +48,11 @@ class Counted(list[Any]):
 
 async def dies_at(session: LoopSession, fragile: Fragile, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Run the session; whether it died."""
-    write, update, handle = LoopStore.write_all, LoopStore.update, session.trainer.handle
+    write, handle = LoopStore.write, session.trainer.handle
 
     async def fragile_write(self: LoopStore, *args: Any) -> None:
         fragile.before_effect()
         await write(self, *args)
-        fragile.after_effect()
-
-    async def fragile_update(self: LoopStore, *args: Any) -> None:
-        fragile.before_effect()
-        await update(self, *args)
         fragile.after_effect()
 
     def fragile_handle(request: Any) -> Any:
@@ -67,8 +62,7 @@ async def dies_at(session: LoopSession, fragile: Fragile, monkeypatch: pytest.Mo
         return reply
 
     with monkeypatch.context() as patch:
-        patch.setattr(LoopStore, "write_all", fragile_write)
-        patch.setattr(LoopStore, "update", fragile_update)
+        patch.setattr(LoopStore, "write", fragile_write)
         patch.setattr(session.trainer, "handle", fragile_handle)
         try:
             await session.run()

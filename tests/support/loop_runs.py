@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cosignal.testing import LoopSession
 from cosignal.testing.answers import DIAGNOSIS, DOOR, GOAL, MATE, proposal, proposals, ranking
 from cosignal.testing.fake_run import Scripts
 from langchain_core.messages import AIMessage
+from records import ORDER, branch, rows
 
 POINT = 128  # the first one with 250 000 main steps behind it, in updates of 2048
 
@@ -43,11 +45,7 @@ def scripts(rounds: int = 1) -> Scripts:
 
 
 async def tables(run_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    store = await LoopStore.open(run_dir)
-    try:
-        return {name: await store.rows(name) for name in ("diagnoses", "proposals", "branches", "decisions", "calls")}
-    finally:
-        await store.close()
+    return {name: await asyncio.to_thread(rows, run_dir, name) for name in ORDER}
 
 
 def nodes(session: LoopSession) -> list[str]:
@@ -59,10 +57,8 @@ def nodes(session: LoopSession) -> list[str]:
 async def leave_branch_steps(run_dir: Path, session: LoopSession, left: int) -> None:
     """As if branches before had spent all but `left` of the share."""
     spent = branch_budget(session.config.adaptation, session.trainer.steps_budget) - left
-    result = {"steps": spent, "steps_evaluation": 0}
-    row = {"key": "before", "point": 0, "round": 0, "phase": "full", "arm": "p0-r0-0", "seed": 0, "horizon": 1}
     store = await LoopStore.open(run_dir)
-    await store.write("branches", row | {"job": {}, "result": result})
+    await store.write(branch("before", point=0, arm="p0-r0-0", steps=spent, steps_evaluation=0))
     await store.close()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from cosignal.runs.events import ApprovalNeeded
 from cosignal.runs.graph_picture import Edge, Topology
+from cosignal.runs.records import DecisionRecord, ProposalRecord
 from cosignal.runs.store import LoopStore
 from cosignal.testing.run_directory import (
     ADOPTED,
@@ -19,7 +20,7 @@ from cosignal.testing.run_directory import (
     POINT,
     UPDATE,
     WINNER,
-    branch_row,
+    branch_record,
     signal_row,
 )
 
@@ -65,7 +66,7 @@ async def _write_later(path: Path) -> None:
     try:
         declined = "declined by the human who was asked"
         await _write_overturned(store, DECLINED, "declined", declined, {"kept_control": 2048, "adopt": "branches/kept"})
-        judgement = {"arm": f"p{STALE}-r0-0", "verdict": "no_difference", "explanation": "gain +0.1: no difference"}
+        judgement = judged(f"p{STALE}-r0-0", "no_difference", 0.1, "gain +0.1: no difference")
         why = "the run has moved 300000 main steps, adaptation.max_staleness is 200000"
         confirmation = {"why": why, "steps_main": 600_000, "judgement": judgement}
         await _write_overturned(store, STALE, "stale", why, {"confirmation": confirmation, "staleness": 4096})
@@ -73,28 +74,42 @@ async def _write_later(path: Path) -> None:
         row = {"id": f"p{ROLLED_BACK}-rollback", "point": ROLLED_BACK, "round": 0, "verdict": "rollback",
                "winner": f"p{POINT}-r1-0", "adopted": None, "version": 3, "created_steps": 0,
                "detail": {"reason": reason, "undone": 1, "judgements": [], "screened": []}}  # fmt: skip
-        await store.write("decisions", row)
+        await store.write(DecisionRecord.model_validate(row))
     finally:
         await store.close()
 
 
 async def _write_overturned(store: LoopStore, point: int, verdict: str, why: str, more: dict[str, Any]) -> None:
     arm = f"p{point}-r0-0"
-    proposal = {"title": f"Towards the door {MARKUP}", "reason": "it is far", "beta": 0.5, "addresses": [],
+    proposal = {"title": f"Towards the door {MARKUP}", "reason": "it is far", "beta": 0.5, "addresses": ["plateau"],
                 "terms": [NEAR_SWITCH], "exploration": {"entropy": None, "kick": None}}  # fmt: skip
     row = {"id": arm, "point": point, "round": 0, "position": 0, "proposal": proposal,
            "signal": signal_row(2, [NEAR_SWITCH]), "problems": [], "notes": [], "rank": 0}  # fmt: skip
-    await store.write("proposals", row)
+    await store.write(ProposalRecord.model_validate(row))
     for phase in ("full", "confirm") if "confirmation" in more else ("full",):
         for name in (arm, "control"):
             for seed in range(3):
-                branch = branch_row(0, phase, name, seed, ADOPTED, 1.0, wins=name != "control" and phase == "full")
-                key = f"p{point}-{branch['key']}"
-                await store.write("branches", branch | {"key": key, "point": point})
-    judgement = {"arm": arm, "verdict": "accept", "gain": 1.8, "lower": 1.6, "upper": 2.0, "seeds": [0, 1, 2],
-                 "explanation": f"{arm}: gain +1.800 over 3 seeds: accept"}  # fmt: skip
+                wins = name != "control" and phase == "full"
+                await store.write(branch_record(0, phase, name, seed, ADOPTED, 1.0, wins, point))
+    judgement = judged(arm, "accept", 1.8, f"{arm}: gain +1.800 over 3 seeds: accept")
     reason = f"{why}; the gate had accepted: {judgement['explanation']}"
     detail = {"judgements": [judgement], "screened": [], "reason": reason, **more}
     decision = {"id": f"p{point}-r0", "point": point, "round": 0, "verdict": verdict, "winner": arm, "adopted": None,
                 "version": None, "detail": detail, "created_steps": point * UPDATE}  # fmt: skip
-    await store.write("decisions", decision)
+    await store.write(DecisionRecord.model_validate(decision))
+
+
+def judged(arm: str, verdict: str, gain: float, explanation: str) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "verdict": verdict,
+        "gain": gain,
+        "lower": gain - 0.2,
+        "upper": gain + 0.2,
+        "level": 0.0156,
+        "seeds": [0, 1, 2],
+        "success_change": None,
+        "margin": 0.06,
+        "removal": False,
+        "explanation": explanation,
+    }

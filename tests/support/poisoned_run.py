@@ -53,8 +53,11 @@ def _replay() -> Replay:
 
 
 # names that the pages go by, and words that the reader's own code chooses among
-KEPT = {"id", "role", "task_id", "node", "phase", "arm", "key", "verdict", "winner"}
-KEPT_KEYS = {"kind", "arm", "verdict", "version", "stage", "agents", "expression", "event", "name"}
+KEPT = {"id", "role", "task_id", "node", "phase", "arm", "key", "verdict", "winner", "outcome", "structured", "status",
+        "adopted"}  # fmt: skip
+KEPT_KEYS = {"kind", "arm", "verdict", "version", "stage", "agents", "expression", "event", "name", "failure",
+             "addresses"}  # fmt: skip
+SHORT = {"title", "cites"}  # texts of bounded length, which the probe takes the place of
 
 
 def _bad(text: str) -> str:
@@ -65,9 +68,9 @@ def _bad(text: str) -> str:
     return json.dumps(_worse(data))
 
 
-def _worse(data: Any) -> Any:
+def _worse(data: Any, short: bool = False) -> Any:
     if isinstance(data, dict):
-        return {key: value if key in KEPT_KEYS else _worse(value) for key, value in data.items()}
+        return {key: value if key in KEPT_KEYS else _worse(value, key in SHORT) for key, value in data.items()}
     if isinstance(data, list):
-        return [_worse(item) for item in data]
-    return data + PROBE if isinstance(data, str) else data
+        return [_worse(item, short) for item in data]
+    return PROBE if short and isinstance(data, str) else data + PROBE if isinstance(data, str) else data

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 from cosignal import RunConfig, RunView
+from pydantic import BaseModel
 
 # 100 updates of 128 steps, a pause every tenth, interventions that cost a few seconds.
 SHORT: dict[str, Any] = {
@@ -59,15 +61,19 @@ def story(config: Path) -> dict[str, Any]:
     view = RunView(the_run(config))
     assert view.state() == "done"
     branches = [
-        {"key": row["key"], "round": row["round"], "result": {**row["result"], "cpu_s": None}}
+        {"key": row.key, "round": row.round, "result": row.result.model_dump(mode="json", exclude={"cpu_s"})}
         for row in view.branches()
     ]
     return {
         "metrics": view.metrics(),
-        "signals": view.signals(),
-        "diagnoses": view.diagnoses(),
-        "proposals": view.proposals(),
+        "signals": plain(view.signals()),
+        "diagnoses": plain(row for row in view.interventions() if row.diagnosis is not None),
+        "proposals": plain(view.proposals()),
         "branches": sorted(branches, key=lambda row: str(row["key"])),
-        "decisions": view.decisions(),
+        "decisions": plain(view.decisions()),
         "steps_total": view.steps_total(),
     }
+
+
+def plain(records: Iterable[BaseModel]) -> list[dict[str, Any]]:
+    return [record.model_dump(mode="json") for record in records]

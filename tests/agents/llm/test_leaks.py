@@ -79,7 +79,7 @@ async def test_the_key_is_in_no_file_no_error_and_no_log(
     assert len(rows) > len(LEAKS)
     assert len(answers) == 2
     store = await LoopStore.open(tmp_path)
-    await store.write_all("calls", [row.model_dump(mode="json") for row in rows])
+    await store.write(*rows)
     await store.close()
     log.close()
     files = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -129,7 +129,7 @@ def test_the_read_model_shows_the_rows_of_a_failure(tmp_path: Path) -> None:
         with MisbehavingServer(refuses(401)) as server:
             await asked(server, rows)
         store = await LoopStore.open(tmp_path)
-        await store.write_all("calls", [row.model_dump(mode="json") for row in rows])
+        await store.write(*rows)
         assert await store.usage() == (1, 0, 0.0)
         await store.close()
 
@@ -137,4 +137,4 @@ def test_the_read_model_shows_the_rows_of_a_failure(tmp_path: Path) -> None:
     for name in ("run.json", "config.json"):
         (tmp_path / name).write_text('{"seed": 1, "llm": {}, "trainer": {}, "task": {}}')
     [row] = RunView(tmp_path).calls()
-    assert (row["outcome"], row["error_class"], row["cost_usd"]) == ("error", "OpenAIAuthenticationError", None)
+    assert (row.outcome, row.error_class, row.cost_usd) == ("error", "OpenAIAuthenticationError", None)

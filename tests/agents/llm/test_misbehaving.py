@@ -103,11 +103,10 @@ async def _assert_kept(rows: list[Call], run_dir: Path) -> None:
         assert len(row.error or "") < 2 * MAX_ERROR
         assert (row.error or "").replace("\n", "").isprintable()
     store = await LoopStore.open(run_dir)
-    written = [row.model_dump(mode="json") for row in rows]
-    await store.write_all("calls", written)
-    found = {row["id"]: row for row in await store.rows("calls")}
+    await store.write(*rows)
+    found = {call.id: call for call in await store.read(Call)}
     await store.close()
-    assert [found[row["id"]] for row in written] == written
+    assert [found[row.id] for row in rows] == rows
 
 
 # ---------------------------------------------------------------- what answers mean

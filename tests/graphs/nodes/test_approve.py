@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from cosignal.graphs.history import quarantined, tried
-from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.check import shape_hash
 from cosignal.runs.approvals import answer
 from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Decided, Promoted
+from cosignal.runs.records import ProposalRecord
 from cosignal.runs.store import LoopStore, RunView
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, fake_run_config
 from kills import Counted, Fragile, dies_at
@@ -66,7 +67,7 @@ async def test_yes_promotes(tmp_path: Path) -> None:
     assert [event.yes for event in run.events if isinstance(event, ApprovalGiven)] == [True]
     view = RunView(tmp_path)
     assert view.waiting_for() is None
-    assert [row["status"] for row in view.visits() if row["node"] == "approve"] == ["ok"]
+    assert [visit.status for visit in view.visits() if visit.node == "approve"] == ["ok"]
     assert run.trainer.finished
 
 
@@ -98,7 +99,7 @@ async def test_while_it_waits_status_says_so_and_the_trainer_stands_still(tmp_pa
     waits = RunView(tmp_path).waiting_for()
     assert waits == question.model_dump(mode="json")
     assert RunView(tmp_path).status()["waiting_for"] == KEY
-    assert RunView(tmp_path).visits()[-1]["status"] == "waiting"
+    assert RunView(tmp_path).visits()[-1].status == "waiting"
     releases = run.trainer.requests.count("release")
     await asyncio.sleep(0.02)  # a hundred polls
     assert (run.trainer.point, run.trainer.requests.count("release"), task.done()) == (POINT, releases, False)
@@ -119,8 +120,8 @@ async def test_no_declines_and_the_signal_never_comes_again(tmp_path: Path) -> N
     )
     assert [event.verdict for event in run.events if isinstance(event, Decided)] == ["accept", "declined"]
     store = await LoopStore.open(tmp_path)
-    rows = {row["id"]: Signal.model_validate(row["signal"]) for row in await store.rows("proposals")}
-    assert await quarantined(store) == {rows[f"{KEY}-1"].shape_hash()}
+    rows = {row.id: row.signal for row in await store.read(ProposalRecord)}
+    assert await quarantined(store) == {shape_hash(rows[f"{KEY}-1"])}
     assert {entry.proposal_id: entry.verdict for entry in await tried(store)}[f"{KEY}-1"] == "declined"
     await store.close()
 

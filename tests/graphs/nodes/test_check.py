@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from converged import Converged
-from cosignal.rl.signals.signal import Signal
-from cosignal.rl.signals.terms import PotentialTerm
+from cosignal.rl.signals.signal import PotentialTerm, Signal
+from cosignal.runs.records import DecisionVerdict
 from cosignal.runs.store import LoopStore
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
 from cosignal.testing.answers import DIAGNOSIS, GOAL, proposals
 from loop_runs import goal_helps, nothing_helps, scripts, tables
+from records import decision, proposal
 
 PAST = "p16-r0-0"
 
 
-async def remember(run_dir: Path, verdict: str, signal: Signal, suffix: str = "") -> None:
+async def remember(run_dir: Path, verdict: DecisionVerdict, signal: Signal, suffix: str = "") -> None:
     """As if the gate had accepted `signal` at update 16 and then this had happened."""
     store = await LoopStore.open(run_dir)
-    row: dict[str, Any] = {"id": PAST, "point": 16, "round": 0, "position": 0, "problems": [], "notes": [], "rank": 0}
-    proposal = {"title": "t", "reason": "r", "addresses": ["plateau"], "terms": []}
-    await store.write("proposals", row | {"proposal": proposal, "signal": signal.model_dump(mode="json")})
-    detail = {"reason": "", "judgements": [], "screened": []}
-    decision = {"id": f"p16-r0{suffix}", "point": 16, "round": 0, "verdict": verdict, "winner": PAST, "adopted": None}
-    await store.write("decisions", decision | {"version": None, "detail": detail, "created_steps": 32_768})
+    await store.write(proposal(point=16, signal=signal, rank=0))
+    await store.write(decision(f"p16-r0{suffix}", 16, verdict=verdict, winner=PAST, created_steps=32_768))
     await store.close()
 
 
@@ -33,7 +29,7 @@ async def remember(run_dir: Path, verdict: str, signal: Signal, suffix: str = ""
     ("verdict", "suffix", "allowed"), [("rollback", "-rollback", False), ("declined", "", False), ("stale", "", True)]
 )
 async def test_what_was_rolled_back_or_declined_never_comes_again(
-    tmp_path: Path, verdict: str, suffix: str, allowed: bool
+    tmp_path: Path, verdict: DecisionVerdict, suffix: str, allowed: bool
 ) -> None:
     goal = PotentialTerm(name="phi", expression="-dist_goal / 17")
     await remember(tmp_path, verdict, Signal(terms=(goal,), exploration=GOAL["exploration"]), suffix)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cosignal.graphs.nodes.critic_tools import ProbeRefusedError, launch_branches
+from cosignal.runs.records import BranchRecord
 from cosignal.runs.store import LoopStore
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
 from cosignal.testing.answers import DIAGNOSIS
@@ -72,7 +73,7 @@ async def test_probes_that_run_beside_each_other_stay_within_the_share(tmp_path:
         return await asyncio.gather(*(probe(kick=kick) for kick in kicks), return_exceptions=True)
 
     assert [type(answer) for answer in await probes(0.05, 0.1)] == [str, ProbeRefusedError]
-    assert [row["arm"] for row in await store.rows("branches", phase="probe")] == ["control", "probe"]
+    assert [row.arm for row in await store.read(BranchRecord, phase="probe")] == ["control", "probe"]
     # after a crash the node runs again: what has run is paid
     assert [type(answer) for answer in await probes(0.05, 0.1)] == [str, ProbeRefusedError]
     await store.close()

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 from blockbuster import blockbuster_ctx
 from cosignal.agents.config import ROLES, LLMConfig, PromptPaths
+from cosignal.agents.schemas import Proposal
 from cosignal.config.adaptation import AdaptationConfig
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError, NotARunError, ReplayError
@@ -20,6 +22,7 @@ from cosignal.graphs.nodes.rank_transitions import LEARNED_TITLE
 from cosignal.graphs.replay.recorded_calls import RunTables
 from cosignal.graphs.replay.replay import Changes, replay_call, replay_role
 from cosignal.prompts import load_template
+from cosignal.runs.records import FittedScorer, RankingDetail, RankingRecord
 from cosignal.runs.store import RunView
 from cosignal.testing import MisbehavingServer, ScriptedChatModel
 from cosignal.testing.answers import DIAGNOSIS, GOAL, proposals, ranking
@@ -30,6 +33,9 @@ from langsmith.utils import get_env_var
 from loop_runs import POINT, queries, scripts
 from replays import CRITIC, GENERATOR, RANKER, files, recorded_run
 
+SCORER = FittedScorer(
+    scorer="0" * 16, pairs=60, held_out_loss=0.5, accuracy=None, agreement=None, epochs=1, usual_disagreement=0.1
+)
 PLATEAU = json.dumps({"findings": [{"failure": "plateau", "cites": ["sparse.trend"], "explanation": "flat"}]})
 
 
@@ -103,23 +109,20 @@ async def test_a_repaired_answer_is_one_question(tmp_path: Path) -> None:
 
 async def test_a_question_knows_nothing_of_what_came_after_it(ruled: Path) -> None:
     books = RunTables(RunView(ruled), AdaptationConfig())
-    assert books.question(CRITIC).payload["history"] == []
-    assert books.question(GENERATOR).payload["history"] == []
-    later = books.question(f"p{POINT}-r1-generator-t0-a0").payload["history"]
+    assert books.question(CRITIC).context["history"] == []
+    assert books.question(GENERATOR).context["history"] == []
+    later = books.question(f"p{POINT}-r1-generator-t0-a0").context["history"]
     assert {(row["point"], row["round"]) for row in later} == {(POINT, 0)}
     assert all(row["verdict"] in ("no_difference", "screened_out", "reject") for row in later)
 
 
 def test_a_later_rollback_does_not_taint_an_earlier_question() -> None:
-    shaping = {**json.loads(json.dumps(GOAL)), "beta": 0.5}
-    made = [
-        {"id": f"p{point}-r0-0", "point": point, "round": 0, "proposal": shaping, "problems": []} for point in (16, 48)
-    ]
-    detail = {"judgements": [], "screened": []}
+    shaping = Proposal.model_validate({**GOAL, "beta": 0.5})
+    made = [records.proposal(point, proposal=shaping) for point in (16, 48)]
     decisions = [
-        {"id": "p16-r0", "point": 16, "round": 0, "verdict": "accept", "winner": "p16-r0-0", "detail": detail},
-        {"id": "p32-rollback", "point": 32, "round": 0, "verdict": "rollback", "winner": "p16-r0-0", "detail": detail},
-        {"id": "p48-r0", "point": 48, "round": 0, "verdict": "no_difference", "winner": None, "detail": detail},
+        records.decision("p16-r0", 16, verdict="accept", winner="p16-r0-0"),
+        records.decision("p32-rollback", 32, verdict="rollback", winner="p16-r0-0"),
+        records.decision("p48-r0", 48, verdict="no_difference"),
     ]
 
     def verdicts(point: int, round_: int) -> list[str]:
@@ -240,42 +243,43 @@ async def test_calls_about_moves_are_left_out(tmp_path: Path) -> None:
     await recorded_run(tmp_path, {**scripts(), "ranker": [ranking(*(f"p{POINT}-r0-{i}" for i in (1, 0, 2)))]})
     view = RunView(tmp_path)
     books = RunTables(view, AdaptationConfig())
-    moves = next(row for row in books.calls if row["id"] == RANKER) | {"id": f"p{POINT}-r0-ranker-q0-b0-green-t0-a0"}
-    books.calls.append(moves)
+    moves = books.calls[RANKER].model_copy(update={"id": f"p{POINT}-r0-ranker-q0-b0-green-t0-a0"})
+    books.calls[moves.id] = moves
     questions, left_out = books.questions("ranker")
     assert [question.first.id for question in questions] == [RANKER]
-    assert list(left_out) == [moves["id"]]
+    assert list(left_out) == [moves.id]
     with pytest.raises(ReplayError, match="single agents' moves"):
-        books.question(moves["id"])
+        books.question(moves.id)
 
 
 @pytest.mark.parametrize(
     ("title", "groups", "most"),
     [
-        ("the goal", {"0": {}}, 4),  # a scorer was fitted, but not offered: limits were reached before
-        (LEARNED_TITLE, {"0": {}}, 3),  # what was fitted takes the place of one
-        (None, {"0": {}}, 3),  # no answer: there are no proposals to tell it from
+        ("the goal", {"0": SCORER}, 4),  # a scorer was fitted, but not offered: limits were reached before
+        (LEARNED_TITLE, {"0": SCORER}, 3),  # what was fitted takes the place of one
+        (None, {"0": SCORER}, 3),  # no answer: there are no proposals to tell it from
         (None, {}, 4),
     ],
 )
 async def test_a_fitted_scorer_takes_the_place_of_a_proposal(
-    ruled: Path, title: str | None, groups: dict[str, Any], most: int
+    ruled: Path, title: str | None, groups: dict[str, FittedScorer], most: int
 ) -> None:
     books = RunTables(RunView(ruled), AdaptationConfig(candidates=4))
-    books.rankings[POINT] = {"point": POINT, "detail": {"groups": groups}}
-    first, *_ = (row for row in books.proposals if row["round"] == 0)
-    books.proposals = [] if title is None else [first | {"proposal": first["proposal"] | {"title": title}}]
+    books.rankings[POINT] = RankingRecord(point=POINT, ranker="r", steps=1, detail=RankingDetail(groups=groups))
+    first, *_ = (row for row in books.proposals if row.round == 0)
+    titled = first.model_copy(update={"proposal": first.proposal.model_copy(update={"title": title})})
+    books.proposals = [] if title is None else [titled]
     assert books.question(GENERATOR).candidates == most
 
 
 async def test_evidence_of_another_version_is_left_out(ruled: Path) -> None:
     books = RunTables(RunView(ruled), AdaptationConfig())
-    del books.looks[POINT]["evidence"]["stage"]
+    del books.interventions[POINT].evidence["stage"]
     questions, left_out = books.questions("generator")
     assert questions == [] and len(left_out) == 2
     with pytest.raises(ReplayError, match="is not of this version"):
         books.question(GENERATOR)
-    books.looks.clear()
+    books.interventions.clear()
     with pytest.raises(ReplayError, match=f"evidence of point {POINT} is not in the run's table"):
         books.question(CRITIC)
 

@@ -17,7 +17,9 @@ from cosignal.graphs.session.run_directory import open_run
 from cosignal.rl.trainer.database import MetricsWriter
 from cosignal.runs.approvals import given_answer
 from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Progress, RunFinished, RunStarted
+from cosignal.runs.graph_picture import Topology
 from cosignal.runs.store import LoopStore, RunView
+from records import decision
 
 
 def config(tmp_path: Path, **changes: Any) -> RunConfig:
@@ -108,7 +110,7 @@ async def test_what_waits_for_an_answer_is_known_until_it_is_given(tmp_path: Pat
     )
     assert run.waiting_for is None
     store = await LoopStore.open(run.path)
-    await store.write("decisions", {"id": "p1-r0", "point": 1, "round": 0, "verdict": "accept", "detail": {}})
+    await store.write(decision("p1-r0"))
     await store.set(waiting_for=question.model_dump(mode="json"))
     run.emit(question)
     assert run.waiting_for == question
@@ -144,7 +146,7 @@ async def test_a_run_is_done_and_unlocked_only_when_its_report_is_written(
 ) -> None:
     told: list[str] = []
 
-    def look(path: Path, state: str) -> None:
+    def look(path: Path, _topology: Topology, state: str) -> None:
         told.extend((state, RunView(path).values()["state"]))
         with pytest.raises(RunLockedError):
             open_run(config(tmp_path), resume=True)
@@ -161,7 +163,7 @@ async def test_stopped_while_it_writes_its_report_the_later_report_wins(
 ) -> None:
     writing, go, states = threading.Event(), threading.Event(), list[str]()
 
-    def write(path: Path, state: str) -> None:
+    def write(path: Path, _topology: Topology, state: str) -> None:
         writing.set()
         assert go.wait(60)
         states.append(state)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cosignal.agents.llm.ledger import Call
 from cosignal.graphs.tracing.visits import tool_call_records
 from cosignal.runs.events import NodeLeft
+from cosignal.runs.records import DecisionRecord, VisitRecord
 from cosignal.runs.store import LoopStore
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
 from cosignal.testing.answers import DIAGNOSIS
@@ -44,15 +46,16 @@ async def test_a_visit_of_the_tools_says_what_was_asked(tmp_path: Path) -> None:
     )
     await session.run()
     store = await LoopStore.open(tmp_path)
-    [visit] = await store.rows("visits", node="critic_tools")
+    [visit] = await store.read(VisitRecord, node="critic_tools")
     await store.close()
-    good, bad = visit["detail"]["calls"]
+    assert visit.detail is not None
+    good, bad = visit.detail["calls"]
     answer = '{"what": "metric_curve", "rows": [0, 1, 2, 3, 4]}'
     asked = {"what": "metric_curve", "points": 5}
     assert good == {"name": "query_trainer", "args": asked, "status": "success", "chars": len(answer)}
     assert (bad["args"], bad["status"]) == ({"what": "the weather"}, "error")
     [left] = [event for event in session.events if isinstance(event, NodeLeft) and event.node == "critic_tools"]
-    assert left.detail == visit["detail"]
+    assert left.detail == visit.detail
 
 
 async def test_where_training_goes_on_the_answer_says_when(tmp_path: Path) -> None:
@@ -64,8 +67,8 @@ async def test_where_training_goes_on_the_answer_says_when(tmp_path: Path) -> No
     session.config = session.config.model_copy(update={"clock": "overlap"})
     await session.run()
     store = await LoopStore.open(tmp_path)
-    second = (await store.rows("calls"))[1]
-    [decision] = await store.rows("decisions")
+    second = (await store.read(Call))[1]
+    [decision] = await store.read(DecisionRecord)
     await store.close()
-    content = second["messages"][-1]["content"]
-    assert content.startswith(f'{{"main_steps": {decision["created_steps"] + 2048}, "what": "episode"')
+    content = second.messages[-1]["content"]
+    assert content.startswith(f'{{"main_steps": {decision.created_steps + 2048}, "what": "episode"')

@@ -11,8 +11,10 @@ import pytest
 from cosignal import RunView
 from cosignal.runs.page import content
 from cosignal.runs.page.content import Difference, gate_sums
+from cosignal.runs.records import JudgementRecord
 from cosignal.testing import build_run_directory
 from cosignal.testing.run_directory import POINT
+from records import branch
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +28,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_gates_sums_by_hand() -> None:
     """Gains 1, 2, 3: mean 2, deviation 1; t(0.05, 2) = 2.920, so the bounds lie 2.920 / √3 = 1.686 from it."""
     branches = [
-        {"arm": arm, "seed": seed, "horizon": horizon, "job": {}, "result": {"final_return": value}}
+        branch("k", arm=arm, seed=seed, horizon=horizon, final_return=value)
         for arm, horizon, values in (("c", 9, (1, 1, 1)), ("control", 9, (0, 0, 0)), ("c", 20, (1.5, 3, 4.5)),
                                      ("control", 20, (0.5, 1, 1.5)))
         for seed, value in enumerate(values)
     ]  # fmt: skip
-    judgement = {"arm": "c", "seeds": [0, 1, 2], "margin": 0.1, "removal": False, "level": 0.05}
+    judgement = JudgementRecord(
+        arm="c", verdict="accept", gain=2.0, lower=None, upper=None, level=0.05, seeds=[0, 1, 2], success_change=None,
+        margin=0.1, removal=False, explanation="",
+    )  # fmt: skip
     sums = gate_sums(judgement, branches)
     assert [row.gain for row in sums.seeds] == [1, 2, 3]
     assert (sums.mean, sums.deviation, sums.floored, sums.bar) == (2, 1, False, 0.1)
     assert (sums.t, sums.reach) == (pytest.approx(2.920, abs=1e-3), pytest.approx(1.686, abs=1e-3))
-    even = gate_sums({**judgement, "removal": True, "level": 0.0, "margin": 4.0}, branches)
+    even = gate_sums(judgement.model_copy(update={"removal": True, "level": 0.0, "margin": 4.0}), branches)
     assert (even.deviation, even.floored, even.bar, even.t) == (2.0, True, -4.0, None)
 
 

@@ -145,8 +145,8 @@ async def test_the_page_of_a_proposal_shows_diff_branches_and_sums(folder: Path)
 
 async def test_a_script_in_any_field_is_text_on_every_page(tmp_path: Path) -> None:
     view = RunView(await asyncio.to_thread(poisoned, tmp_path))
-    every = [f"/runs/bad/calls/{call['id']}" for call in view.calls()]
-    every += [f"/runs/bad/proposals/{row['id']}" for row in view.proposals()]
+    every = [f"/runs/bad/calls/{call.id}" for call in view.calls()]
+    every += [f"/runs/bad/proposals/{row.id}" for row in view.proposals()]
     every += [f"/runs/bad/nodes/{name}" for name in made_up_run.GRAPH.nodes if not name.startswith("__")]
     every += [f"/runs/bad/replays/{name}" for name in (REPLAY, FAILED)]
     shown = 0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from cosignal.errors import ReplayError, SnapshotError
-from cosignal.graphs.replay.offline_round import Trial
 from cosignal.graphs.replay.replay import Changes, replay_call
+from cosignal.graphs.replay.validation import Trial
 from cosignal.runs.events import BranchFinished, Event
 from cosignal.runs.store import RunView
 from cosignal.testing import FakeBranchPool, ScriptedChatModel
@@ -56,7 +56,7 @@ async def test_the_same_answer_needs_no_branch_and_gets_the_same_verdict(run: Pa
     assert found is not None and replay.same_answer
     assert (found.verdict, found.recorded, found.winner) == ("accept", "accept", f"p{POINT}-r0-1")
     [decision] = recorded.decisions()
-    assert found.reason == decision["detail"]["reason"]
+    assert found.reason == decision.detail.reason
     # the two that were screened only cannot be continued any more, so their two seeds run again
     [screened] = [arm.id for arm in found.arms if arm.verdict == "screened_out"]
     assert screened == f"p{POINT}-r0-2"
@@ -79,7 +79,7 @@ async def test_a_new_proposal_is_judged_against_the_run_s_own_control(run: Path)
     assert (found.branches, found.reused) == (7, 7)
     assert (found.steps, found.steps_evaluation) == (2 * FULL + 3 * FULL, 700)
     assert len([event for event in events if isinstance(event, BranchFinished)]) == 7
-    assert {row["arm"] for row in RunView(run).branches()} <= {"control", *(f"p{POINT}-r0-{i}" for i in range(3))}
+    assert {row.arm for row in RunView(run).branches()} <= {"control", *(f"p{POINT}-r0-{i}" for i in range(3))}
 
 
 async def test_a_later_round_begins_with_what_was_spent_and_refused_before(tmp_path: Path) -> None:

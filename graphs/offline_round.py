@@ -1,0 +1,121 @@
+"""One round of an intervention without a trainer: the nodes `check` and `validate` on a recorded snapshot.
+
+    run directory of its own: snapshot, training.json, loop.db ─► check ─► choose candidates ─► validate ─► outcome
+
+Replays of recorded calls and the gate trials of the studies run it. Nothing of the checks or of the gate is done anew
+here; only the trainer and the models are absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from langgraph.runtime import Runtime
+
+from ..agents.config import LLMConfig
+from ..agents.llm.ledger import Call, Place
+from ..agents.llm.models import build_models
+from ..agents.llm.rate_limits import CallBudget
+from ..agents.schemas import Proposal
+from ..config.run_config import RunConfig
+from ..rl.branches.jobs import Executor
+from ..rl.envs.factory import task_spec
+from ..rl.ipc.client import MemoryChannel, TrainerClient
+from ..rl.ipc.messages import ErrorReply, Reply, Request, TrainerStatus
+from ..rl.signals.scorer import FOLDER, Scorers
+from ..rl.signals.signal import Exploration
+from ..runs.events import Event
+from ..runs.records import Outcome, ProposalRecord
+from ..runs.store import LoopStore
+from .context import Context
+from .history import proposal_records
+from .intervention import Round, load_round
+from .nodes.check import check
+from .nodes.validate import validate
+from .state import State, outcome_of
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is tried on branches: ids of proposals, best first, and the exploration that every arm gets."""
+
+    ranked: list[str]
+    exploration: Exploration
+
+
+@dataclass(frozen=True)
+class OfflineRound:
+    """What a round came to.
+
+    Attributes:
+        proposals: as `check` left them.
+        outcome: what `validate` found.
+        trial: the round that was branched; None where nothing was tried.
+    """
+
+    proposals: list[ProposalRecord]
+    outcome: Outcome
+    trial: Round | None
+
+
+def offline_context(
+    config: RunConfig, run_dir: Path, store: LoopStore, pool: Executor, emit: Callable[[Event], None]
+) -> Context:
+    """Make what the nodes use. The gate judges, also where the run had none."""
+    calls: list[Call] = []
+    gated = config.adaptation.model_copy(update={"gated": True})
+    return Context(
+        config=config.model_copy(update={"adaptation": gated}),
+        run_dir=run_dir,
+        client=TrainerClient(MemoryChannel(NoTrainer())),
+        pool=pool,
+        store=store,
+        models=build_models(LLMConfig(), CallBudget(config.llm.limits), calls.append),  # nobody is asked
+        spec=task_spec(config.task),
+        calls=calls,
+        emit=emit,
+        scorers=Scorers(run_dir / FOLDER),
+    )
+
+
+async def run_offline_round(
+    ctx: Context,
+    place: Place,
+    status: TrainerStatus,
+    proposals: Sequence[Proposal],
+    choose: Callable[[list[ProposalRecord]], Candidates | None],
+) -> OfflineRound:
+    """Check proposals, choose candidates among those that passed, and try them on branches.
+
+    Args:
+        ctx: from `offline_context`; its store holds what came before the round, the evidence of the point too.
+        place: point and round.
+        status: the trainer's at the point.
+        proposals: in order.
+        choose: gets those that passed, and returns the candidates; None where nothing is to be tried.
+
+    Raises:
+        BranchError: a branch could not be run.
+    """
+    runtime = Runtime(context=ctx)
+    state: State = {"point": place.point, "round": place.round, "status": status.model_dump(mode="json")}
+    await ctx.store.write(*proposal_records(state, proposals))
+    state["passed"] = (await check(state, runtime))["passed"]
+    checked = await ctx.store.read(ProposalRecord, point=place.point, round=place.round)
+    candidates = choose([record for record in checked if record.id in state["passed"]])
+    if candidates is None:
+        untried = Outcome(verdict="no_candidate", winner=None, judgements=[], screened=[])
+        return OfflineRound(checked, untried, None)
+    state["ranked"], state["exploration"] = candidates.ranked, candidates.exploration.model_dump(mode="json")
+    state["outcome"] = (await validate(state, runtime))["outcome"]
+    return OfflineRound(checked, outcome_of(state), await load_round(ctx, state))
+
+
+class NoTrainer:
+    """Takes the trainer's place: nothing is asked of one, and nothing can be promoted."""
+
+    def handle(self, request: Request) -> Reply:
+        """Refuse whatever is asked."""
+        return ErrorReply(error="bad_request", message=f"there is no trainer here that could answer {request.kind!r}")

@@ -1,0 +1,293 @@
+"""The proposals of a replayed answer, tried on branches from the recorded snapshot.
+
+    folder of the replay: the point's snapshot, tables of what came before ─► offline round ─► Validation
+
+The round is that of the run (`graphs.offline_round`), in a folder that looks like the run directory did at that point;
+so the run itself is only read. Branches that the run had run already are not run again, since equal jobs give equal
+results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...agents.llm.hosted_tracing import hidden_from_children
+from ...agents.llm.ledger import Place
+from ...agents.replay_results import ReplayedArm, Validation
+from ...agents.schemas import Proposal
+from ...config.run_config import RunConfig
+from ...errors import SnapshotError
+from ...rl.branches.executors import executor_for
+from ...rl.branches.horizon import screening_steps
+from ...rl.branches.jobs import Executor
+from ...rl.evidence.schema import Evidence
+from ...rl.ipc.messages import EvaluationReport, TrainerStatus
+from ...rl.signals.scorer import FOLDER
+from ...rl.training.checkpoint import pack_snapshot, snapshot_name, unpack_snapshot
+from ...runs.events import Event
+from ...runs.records import (
+    BranchRecord,
+    DecisionRecord,
+    DecisionVerdict,
+    InterventionRecord,
+    ProposalRecord,
+    RankingRecord,
+    decision_id,
+)
+from ...runs.store import LoopStore, RunView
+from ..branches import CONTROL, round_exploration
+from ..context import Context
+from ..history import decided_before
+from ..offline_round import Candidates, OfflineRound, offline_context, run_offline_round
+
+SPENT = "spent:"  # before the key of a branch that is in the tables for its steps only
+MADE_HERE = ("checkpoints", "branches", "replay", FOLDER)  # folders that are not kept
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Where a replay may run branches.
+
+    Attributes:
+        folder: made for it, below the run's `replays/`.
+        executor: runs the branches, in place of what `branches` of the config names.
+        emit: hears of every branch.
+    """
+
+    folder: Path
+    executor: Executor | None = None
+    emit: Callable[[Event], None] = lambda _: None
+
+
+def check_snapshot(run_dir: Path, point: int) -> str:
+    """Return the snapshot of an intervention, relative to the run directory.
+
+    Raises:
+        SnapshotError: the run does not have it any more.
+    """
+    name = snapshot_name(point)
+    if (run_dir / name / "state.json").is_file():
+        return name
+    kept = ", ".join(sorted(path.name for path in (run_dir / "checkpoints").glob("update_*"))) or "none"
+    raise SnapshotError(
+        f"the snapshot of point {point} is gone (kept: {kept}), so no branch can start there; leave out --validate, or "
+        "replay a call of an intervention whose snapshot is kept; trainer.keep_looks says of how many a run keeps it"
+    )
+
+
+async def try_on_branches(
+    run_dir: Path, config: RunConfig, own: RunConfig, place: Place, proposals: Sequence[Proposal], trial: Trial
+) -> Validation:
+    """Check, screen and judge proposals as the run would have at `place`, against its control.
+
+    Args:
+        run_dir: the run directory.
+        config: the one to branch by.
+        own: the run's own.
+        place: point and round.
+        proposals: tried in their own order, since no Ranker is asked.
+        trial: where branches run.
+
+    Raises:
+        SnapshotError: the snapshot is gone, or of another version.
+        BranchError: a branch could not be run.
+    """
+    snapshot = await asyncio.to_thread(check_snapshot, run_dir, place.point)
+    same_horizon = config.branches.horizon == own.branches.horizon
+    tables = await asyncio.to_thread(StartingTables.of, run_dir, place, same_horizon)
+
+    def choose(passed: list[ProposalRecord]) -> Candidates | None:
+        if not passed:
+            return None
+        exploration = round_exploration([record.proposal.exploration for record in passed], status.signal)
+        return Candidates([record.id for record in passed], exploration)
+
+    try:
+        await asyncio.to_thread(_lay_out, run_dir, trial.folder, snapshot)
+        status = await asyncio.to_thread(_status_at, run_dir, snapshot, tables.intervention, config)
+        async with AsyncExitStack() as stack:
+            store = await LoopStore.open(trial.folder)
+            stack.push_async_callback(store.close)
+            await tables.write_to(store)
+            executor = trial.executor
+            if executor is None:
+                hidden = hidden_from_children(config.llm)
+                executor = await stack.enter_async_context(executor_for(config.branches, trial.folder, hidden))
+            ctx = await asyncio.to_thread(offline_context, config, trial.folder, store, executor, trial.emit)
+            result = await run_offline_round(ctx, place, status, proposals, choose)
+            return await _validation(ctx, place, snapshot, result, tables)
+    finally:
+        await asyncio.to_thread(_clear, trial.folder)
+
+
+# ---------------------------------------------------------------- what the run's tables held
+
+
+@dataclass(frozen=True)
+class StartingTables:
+    """What the run's tables held when the round began, and what branches from its snapshot came to later.
+
+    Attributes:
+        recorded: what the run decided in this very round, None where it was not decided.
+        reusable: keys of branches that need not be run.
+    """
+
+    intervention: InterventionRecord
+    decisions: list[DecisionRecord]
+    proposals: list[ProposalRecord]
+    rankings: list[RankingRecord]
+    branches: list[BranchRecord]
+    recorded: DecisionVerdict | None
+    reusable: frozenset[str]
+
+    @classmethod
+    def of(cls, run_dir: Path, place: Place, same_horizon: bool) -> StartingTables:
+        """Read them. Branches of another horizon than this round's (`same_horizon`) cannot be reused."""
+        view, here = RunView(run_dir), (place.point, place.round)
+        decisions, branches = view.decisions(), view.branches()
+        reusable = _reusable(branches, place.point) if same_horizon else frozenset[str]()
+        paid: list[BranchRecord] = []
+        for row in branches:
+            beside = row.phase in ("probe", "rehearsal") and row.point <= place.point
+            if row.key in reusable:
+                paid.append(row)
+            elif beside or (row.point, row.round) < here:  # paid for before this round
+                paid.append(row.model_copy(update={"key": SPENT + row.key}))
+        decided = decision_id(place.point, place.round)
+        return cls(
+            intervention=next(row for row in view.interventions() if row.point == place.point),
+            decisions=decided_before(decisions, *here),
+            proposals=[row for row in view.proposals() if (row.point, row.round) < here],
+            rankings=[row for row in view.rankings() if row.point <= place.point],
+            branches=paid,
+            recorded=next((row.verdict for row in decisions if row.id == decided), None),
+            reusable=reusable,
+        )
+
+    async def write_to(self, store: LoopStore) -> None:
+        """Fill the tables of another run directory."""
+        await store.write(self.intervention)
+        for rows in (self.decisions, self.proposals, self.rankings, self.branches):
+            await store.write(*rows)
+
+
+def _reusable(branches: Sequence[BranchRecord], point: int) -> frozenset[str]:
+    """Return the keys of branches that ran to the full horizon, and of the screening that they continue.
+
+    End states are gone, so screening alone is worth nothing: it could not be continued.
+    """
+
+    def arm_and_seed(row: BranchRecord) -> str:
+        return row.job.model_dump_json(include={"fork", "signal", "exploration", "seed"})
+
+    rows = [row for row in branches if row.point == point and row.phase in ("screen", "full")]
+    whole = {arm_and_seed(row) for row in rows if row.phase == "full"}
+    return frozenset(row.key for row in rows if arm_and_seed(row) in whole)
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def _lay_out(run_dir: Path, folder: Path, snapshot: str) -> None:
+    """Make the folder look like a run directory at the point."""
+    (folder / "branches").mkdir(parents=True)
+    unpack_snapshot(pack_snapshot(run_dir, snapshot), folder, snapshot)
+    shutil.copyfile(run_dir / "training.json", folder / "training.json")
+
+
+def _clear(folder: Path) -> None:
+    """Delete what is large; the tables stay."""
+    for name in MADE_HERE:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _status_at(run_dir: Path, snapshot: str, intervention: InterventionRecord, config: RunConfig) -> TrainerStatus:
+    """Return the trainer's status at the point: what its snapshot and the evidence of that instant say of it."""
+    path, evidence = run_dir / snapshot / "state.json", Evidence.model_validate(intervention.evidence)
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        extra, adopted = saved["extra"], saved["line"]["steps_adopted"]
+        evaluation = None if extra["evaluation"] is None else EvaluationReport.model_validate(extra["evaluation"])
+    except (OSError, ValueError, LookupError) as error:  # a ValidationError is a ValueError
+        raise SnapshotError(
+            f"{str(path)!r} must be the state of a snapshot, got {error!r}; replay with the version that has made it"
+        ) from error
+    return TrainerStatus(
+        state="waiting",
+        update=intervention.point,
+        steps_main=evidence.steps,
+        steps_evaluation=extra["steps_evaluation"],
+        steps_repeated=0,
+        steps_adopted=adopted,
+        steps_budget=config.trainer.steps,
+        waiting_at=intervention.point,
+        snapshot=snapshot,
+        stage=evidence.stage,
+        signal=evidence.signal,
+        sparse_return=evaluation.mean if evaluation else None,
+        success_rate=evaluation.success_rate if evaluation else None,
+        evaluation=evaluation,
+    )
+
+
+# ---------------------------------------------------------------- what it came to
+
+
+async def _validation(
+    ctx: Context, place: Place, snapshot: str, result: OfflineRound, tables: StartingTables
+) -> Validation:
+    """Say what the round came to, and what it took."""
+    outcome = result.outcome
+    ran = [
+        row.result
+        for row in await ctx.store.read(BranchRecord, point=place.point)
+        if row.key not in tables.reusable and not row.key.startswith(SPENT)
+    ]
+    return Validation(
+        snapshot=snapshot,
+        verdict=outcome.verdict,
+        winner=outcome.winner,
+        reason=outcome.explanation if outcome.judgements else "nothing passed the checks",
+        recorded=tables.recorded,
+        horizon=outcome.horizon,
+        arms=[_replayed_arm(record, result) for record in result.proposals],
+        branches=len(ran),
+        reused=len(_keys_of_round(ctx, result) & tables.reusable),
+        steps=sum(branch.steps for branch in ran),
+        steps_evaluation=sum(branch.steps_evaluation for branch in ran),
+    )
+
+
+def _replayed_arm(record: ProposalRecord, result: OfflineRound) -> ReplayedArm:
+    refused = ReplayedArm(
+        id=record.id,
+        title=record.proposal.title,
+        problems=record.problems,
+        notes=record.notes,
+        verdict="refused",
+    )
+    arm = result.outcome.arm(record.id)
+    if arm is None:
+        return refused
+    numbers = arm.model_dump(include={"verdict", "gain", "lower", "upper", "seeds", "explanation"})
+    return refused.model_copy(update=numbers)
+
+
+def _keys_of_round(ctx: Context, result: OfflineRound) -> set[str]:
+    """Return the keys of the round's branches, whether they were run here or taken from the run."""
+    trial, outcome = result.trial, result.outcome
+    if trial is None:
+        return set()
+    half, seeds = screening_steps(trial.horizon), range(ctx.config.branches.screen_seeds)
+    screened = {CONTROL, *(arm.arm for arm in outcome.arms if arm.seeds)}
+    keys = {trial.job(ctx, arm, seed, half).key for arm in screened for seed in seeds}
+    for judged in outcome.judgements:
+        arms = {CONTROL, judged.arm}
+        keys |= {trial.job(ctx, arm, seed, trial.horizon).key for arm in arms for seed in judged.seeds}
+    return keys
