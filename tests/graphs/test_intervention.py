@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cosignal.config.run_config import RunConfig
-from cosignal.graphs.intervention import competence, cost_of_round, cost_until, levels, steps_left
+from cosignal.graphs.intervention import cost_of_round, cost_until, levels, return_share, steps_left
 from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.rl.signals.signal import Signal
 
@@ -40,7 +40,7 @@ def status(**changes: Any) -> TrainerStatus:
 
 
 def test_competence_is_a_share_of_the_return_range() -> None:
-    assert competence(status(sparse_return=1.0), (-1.0, 3.0)) == 0.5
-    assert competence(status(sparse_return=None), (-1.0, 3.0)) is None
-    assert competence(status(), None) is None
-    assert competence(status(), (1.0, 1.0)) is None
+    assert return_share(status(sparse_return=1.0), (-1.0, 3.0)) == 0.5
+    assert return_share(status(sparse_return=None), (-1.0, 3.0)) is None
+    assert return_share(status(), None) is None
+    assert return_share(status(), (1.0, 1.0)) is None

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from cosignal.graphs.history import quarantined, tried
-from cosignal.rl.signals.check import shape_hash
 from cosignal.runs.approvals import answer
 from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Decided, Promoted
 from cosignal.runs.records import ProposalRecord
@@ -121,7 +120,7 @@ async def test_no_declines_and_the_signal_never_comes_again(tmp_path: Path) -> N
     assert [event.verdict for event in run.events if isinstance(event, Decided)] == ["accept", "declined"]
     store = await LoopStore.open(tmp_path)
     rows = {row.id: row.signal for row in await store.read(ProposalRecord)}
-    assert await quarantined(store) == {shape_hash(rows[f"{KEY}-1"])}
+    assert await quarantined(store) == {rows[f"{KEY}-1"].shape_hash()}
     assert {entry.proposal_id: entry.verdict for entry in await tried(store)}[f"{KEY}-1"] == "declined"
     await store.close()
 

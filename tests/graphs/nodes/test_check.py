@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from converged import Converged
-from cosignal.rl.signals.signal import PotentialTerm, Signal
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import PotentialTerm
 from cosignal.runs.records import DecisionVerdict
 from cosignal.runs.store import LoopStore
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
