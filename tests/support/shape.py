@@ -1,7 +1,7 @@
-"""The shape of the package in numbers: `make shape`, or `python tests/support/shape.py TREE` for another checkout.
+"""Print the shape of the package: `make shape`, or `python tests/support/shape.py TREE` for another checkout.
 
-Modules are counted without tests. A helper is a function whose name begins with one underscore; one that is used once is
-named exactly twice in its file.
+Modules are counted without tests. A helper is a function whose name begins with one underscore; one that is used once
+is named exactly twice in its file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(root: Path) -> None:
         f"90th percentile {sorted(lengths)[int(0.9 * len(lengths))]}, longest {max(lengths)}",
         "own-line comments": f"{100 * comments / lines:.1f} % of lines",
         "dict[str, Any], Row, Json": untyped,
-        "files that name a kind of term": f"{len(kinds)}, {sum('studies' not in name for name in kinds)} beside studies",
+        "files that name a kind of term": len(kinds),
     }
     for name, figure in figures.items():
         print(f"{name:52} {figure}")
