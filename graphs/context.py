@@ -1,4 +1,4 @@
-"""The live things that nodes and tools use. They are handed to every `astream`, never checkpointed."""
+"""The live handles that nodes and tools use. They are handed to every `astream`, never checkpointed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from ..rl.task import TaskSpec, splitmix64
 from ..runs.events import Event
 from ..runs.store import LoopStore
 
-# ---------------------------------------------------------------- MERGED graphs.context
-
-POLL_S = 0.2
+POLL_S = 0.2  # how long a node waits for a wake-up before it asks again
 _GATE_SEED = 0x6A7E
 
 
 @dataclass
 class Context:
-    """`calls`: model calls that are not in the store yet; a node that asks a model writes them before it ends.
+    """The handles of one run.
 
-    `callbacks`: of the graph, beside the one that records visits. `wake`: set by the trainer's wake-ups, so that
-    waiting for it is shorter than a poll. `probing`: held by a probe from asking what the budget has left until its
-    branches are paid.
+    Attributes:
+        calls: model calls that are not in the store yet; a node that asks a model writes them before it ends.
+        emit: hears every event of the run.
+        callbacks: callback handlers of the graph, beside the one that records visits.
+        wake: set by the trainer's wake-ups, so that waiting for it is shorter than a poll.
+        probing: held by a probe from asking what the budget has left until its branches are paid.
     """
 
     config: RunConfig
@@ -94,19 +95,18 @@ class Context:
         self.calls.clear()
 
 
-# ---------------------------------------------------------------- MERGED graphs.standing
-# DOC """Where the trainer stands: what applies at an adaptation point must find it there."""
-
-
 async def wait_for_trainer_at(ctx: Context, point: int) -> None:
-    """Return when a lockstep trainer waits at `point`. One that was restarted may stand at an earlier point: it is
-    brought here, where its log applies what had been applied here before."""
+    """Return when a lockstep trainer waits at `point`, or will wait no more.
+
+    A trainer that was restarted may wait at an earlier point. It is released from there, and its log applies at `point`
+    what had been applied before.
+    """
     while True:
         status = await ctx.client.status()
         if status.waiting_at is not None and status.waiting_at >= point:
             return
         if status.state in ("finished", "stopping"):
-            return  # compare-and-set has the last word
+            return  # whoever wanted to apply something there is refused by compare-and-set
         if status.waiting_at is not None:
             await ctx.client.release(status.waiting_at)
         await ctx.pause()

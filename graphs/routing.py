@@ -1,4 +1,4 @@
-"""Where the graph goes next: pure functions of the state."""
+"""The edges with a choice: pure functions of the state that name the next node."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ AfterPoint = Literal["observe", "critic", "remove_shaping", "__end__"]
 
 
 def after_observe(state: State) -> Literal["observe", "monitor", "critic", "remove_shaping", "__end__"]:
-    """A new evaluation since a promotion is judged first; then as `after_monitor`."""
+    """Judge a new evaluation since a promotion first, then go on as after `monitor`."""
     return "monitor" if state.get("monitoring") else after_monitor(state)
 
 
 def after_monitor(state: State) -> AfterPoint:
-    """A step a point: nothing wrong there, so look at the next one; or a Critic; or the run is over."""
+    """Go to the next point where nothing is wrong, else to the Critic or to the removal of shaping; or end."""
     if state.get("finished"):
         return "__end__"
     if not state.get("triggered"):
@@ -24,8 +24,10 @@ def after_monitor(state: State) -> AfterPoint:
 
 
 def after_critic(state: State) -> Literal["critic_tools", "rank_transitions", "generator", "observe"]:
-    """Without an answer, or without a failure in it, the intervention is over; a tool call is answered first. Where
-    credit is unclear, or the policy has left what a scorer in force was fitted to, agents' moves are ranked."""
+    """Answer tool calls first; end the intervention where the Critic found nothing or did not answer.
+
+    Single agents' moves are ranked where credit is unclear, or where the policy has left the data of a scorer in force.
+    """
     if state.get("verdict") is not None:
         return "observe"
     if state.get("diagnosis") is None:
@@ -38,7 +40,7 @@ def after_generator(state: State) -> Literal["check", "observe"]:
 
 
 def after_check(state: State) -> Literal["rank_proposals", "decide"]:
-    """With nothing to try, `decide` says so and sends the Generator the problems."""
+    """Go to `decide` where there is nothing to try: it says so and sends the Generator the problems."""
     return "rank_proposals" if state.get("passed") else "decide"
 
 
@@ -47,7 +49,7 @@ def after_rank(state: State) -> Literal["validate", "observe"]:
 
 
 def after_decide(state: State) -> Literal["approve", "generator", "observe"]:
-    """`decide` leaves no verdict where another round follows."""
+    """Go to the Generator where `decide` has left no verdict: then another round follows."""
     verdict = state.get("verdict")
     if verdict is None:
         return "generator"

@@ -1,0 +1,17 @@
+"""The run directory, read and shown. Nothing here imports the graph; what draws it is handed in.
+
+records         the rows of the run's tables, typed
+store           `LoopStore` writes loop.db, `RunView` reads the whole directory
+steps           the one count of environment steps
+events          what a run says while it runs
+progress        events on a terminal
+timeline        a run as a list of moments
+interventions   what each intervention tried
+visits          the nodes of the graph with their visits and model calls
+charts          thumbnails of branches
+graph_picture   the graph as SVG and PNG
+report          `report.html`
+approvals       answers to promotions that wait for a human
+replays         replays of recorded calls, kept and shown
+page/           `cosignal view`
+"""
