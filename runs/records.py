@@ -100,7 +100,7 @@ class FittedScorer(Record):
         held_out_loss: on the votes kept apart.
         accuracy: share of the votes kept apart that it is right on; None where none of them has a preference.
         agreement: the same with the judgements of the task's heuristic; None where there are none.
-        epochs: of the fit.
+        epochs: of the fit, for each network of the ensemble.
         usual_disagreement: a high quantile of its ensemble's disagreement on its own pairs.
     """
 
@@ -109,7 +109,7 @@ class FittedScorer(Record):
     held_out_loss: float
     accuracy: float | None
     agreement: float | None
-    epochs: int
+    epochs: list[int]
     usual_disagreement: float
 
 

@@ -48,7 +48,7 @@ class Counted(list[Any]):
 
 async def dies_at(session: LoopSession, fragile: Fragile, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Run the session; whether it died."""
-    write, handle = LoopStore.write, session.trainer.handle
+    write, handle = LoopStore._upsert, session.trainer.handle
 
     async def fragile_write(self: LoopStore, *args: Any) -> None:
         fragile.before_effect()
@@ -62,7 +62,7 @@ async def dies_at(session: LoopSession, fragile: Fragile, monkeypatch: pytest.Mo
         return reply
 
     with monkeypatch.context() as patch:
-        patch.setattr(LoopStore, "write", fragile_write)
+        patch.setattr(LoopStore, "_upsert", fragile_write)
         patch.setattr(session.trainer, "handle", fragile_handle)
         try:
             await session.run()

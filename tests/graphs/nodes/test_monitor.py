@@ -194,7 +194,10 @@ async def test_an_evaluation_of_the_version_before_is_what_later_ones_are_compar
     store = await LoopStore.open(tmp_path)
     before = {"steps": 10, "mean": 1.0, "sd": 0.1, "episodes": 32, "success_rate": None, "version": 0}
     newer = before | {"steps": 20, "mean": 0.5}
-    watch = {"version": 1, "proposal": "p", "point": 1, "before": before, "margin": 0.1, "bad": 1, "seen": 10}
+    watch = {
+        "version": 1, "proposal": "p", "point": 1, "before": before, "expected": None, "from": 0, "margin": 0.1,
+        "bad": 1, "judged": 0, "seen": 10,
+    }  # fmt: skip
     status = run.trainer.status().model_dump(mode="json") | {"evaluation": newer}
     runtime: Any = SimpleNamespace(context=await run.context(store, []))
     found = await monitor({"status": status, "watch": watch, "point": 1}, runtime)

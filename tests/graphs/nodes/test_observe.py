@@ -152,7 +152,9 @@ async def test_a_trainer_that_somebody_stops_is_gone(tmp_path: Path) -> None:
 async def test_a_new_evaluation_is_handed_to_the_monitor(tmp_path: Path, clock: Any, patience: int) -> None:
     """Whether or not the point has a trigger of its own. The fake evaluates at every status."""
     trainer = FakeTrainer(tmp_path, clock=clock)
-    watch = {"version": 0, "seen": 0}
+    report = {"steps": 0, "mean": 1.0, "sd": 0.1, "episodes": 32, "success_rate": None, "version": 0}
+    told = {"version": 0, "proposal": "p", "point": 1, "before": report, "expected": None, "from": 0, "margin": 0.1}
+    watch = told | {"bad": 0, "judged": 0, "seen": 0}
     async with opened(tmp_path, trainer, patience=patience) as look:
         unwatched = await look({"done_point": -1, "watch": None})
         assert (unwatched["monitoring"], unwatched["triggered"]) == (False, patience == 0)

@@ -34,7 +34,7 @@ from loop_runs import POINT, queries, scripts
 from replays import CRITIC, GENERATOR, RANKER, files, recorded_run
 
 SCORER = FittedScorer(
-    scorer="0" * 16, pairs=60, held_out_loss=0.5, accuracy=None, agreement=None, epochs=1, usual_disagreement=0.1
+    scorer="0" * 16, pairs=60, held_out_loss=0.5, accuracy=None, agreement=None, epochs=[1], usual_disagreement=0.1
 )
 PLATEAU = json.dumps({"findings": [{"failure": "plateau", "cites": ["sparse.trend"], "explanation": "flat"}]})
 
