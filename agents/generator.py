@@ -29,6 +29,7 @@ async def propose(model: RoleModel, place: Place, payload: Payload, k: int) -> P
 
 def generator_question(model: RoleModel, place: Place, payload: Payload, k: int) -> Question[ProposalSet]:
     """Return the question that `propose` asks. Raises ModelAnswerError where the template fails on this data."""
+    # The prompt's words and its block name the same limits.
     rule = STAGES[payload["evidence"]["stage"]]
     kinds = list(rule.kinds)
     limits = {"candidates": k, "term_kinds": kinds, "longest_decay_steps": rule.decay_steps}

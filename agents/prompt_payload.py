@@ -139,6 +139,7 @@ def payload_size(payload: Payload) -> int:
 
 def evidence_keys(evidence: Json) -> list[str]:
     """Return the dotted keys that a finding may cite, in the evidence's order; deeper paths below them count too."""
+    # Whole parts first, then fields of parts, by the names of their rows.
     keys = ["stage", "stage_reason", "steps", "signal", "key_moments"]
     keys += [f"sparse.{field}" for field in evidence["sparse"]]
     for item in evidence["behaviour"]:
@@ -174,10 +175,10 @@ def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
     # One name at a time, and one always stays.
     for kind in ("features", "events"):
         rows = evidence[kind]
-        while len(kept := most_relevant(kind, rows, len(rows) - 1, _names_in_use(payload))) < len(rows):
-            evidence[kind] = kept
-            yield kind, len(rows) - len(kept)
-            rows = kept
+        while len(fewer := most_relevant(kind, rows, len(rows) - 1, _names_in_use(payload))) < len(rows):
+            evidence[kind] = fewer
+            yield kind, len(rows) - len(fewer)
+            rows = fewer
 
 
 def _names_in_use(payload: Payload) -> set[str]:
@@ -249,14 +250,15 @@ def most_relevant(kind: str, rows: Sequence[Json], limit: int, names_in_use: Col
         best[row["name"]] = max(_relevance(kind, row), best.get(row["name"], 0.0))
     # `sorted` is stable, so that ties keep their positions.
     names = sorted(best, key=lambda name: (name not in names_in_use, -best[name]))
+    # Whole names, as many as fit: a name has a row in each of its groups.
     count = Counter(row["name"] for row in rows)
-    kept, total = set[str](), 0
+    chosen, total = set[str](), 0
     for name in names:
         total += count[name]
-        if kept and total > limit:
+        if chosen and total > limit:
             break
-        kept.add(name)
-    return [row for row in rows if row["name"] in kept]
+        chosen.add(name)
+    return [row for row in rows if row["name"] in chosen]
 
 
 def _relevance(kind: str, row: Json) -> float:

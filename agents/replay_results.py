@@ -34,6 +34,7 @@ class Side(Plain):
         latency_s: seconds that models took, without waits.
     """
 
+    # The last attempt.
     provider: str
     model: str
     prompt_id: str
@@ -43,6 +44,7 @@ class Side(Plain):
     answer: dict[str, Any] | None
     raw: str
     error: str | None
+    # All attempts.
     attempts: int
     repairs: int
     tool_calls: int
@@ -58,6 +60,7 @@ class Side(Plain):
         # A model is asked once a turn, and once more where its answer was wrong.
         replies: dict[tuple[str, int], int] = {}
         for call in calls:
+            # Attempts without a reply are retries and no repairs.
             if call.outcome in REPLIES:
                 key = (turn_name(call.id), call.fallback)
                 replies[key] = replies.get(key, 0) + 1
@@ -96,11 +99,11 @@ def _known_sum(counts: Sequence[int | None]) -> int | None:
 
 
 class Rebuilt(Plain):
-    """Whether the recorded evidence under the recorded prompt gives the recorded messages again.
+    """The comparison of the recorded messages with those made again of the recorded evidence and prompt.
 
     Attributes:
-        same: whether it does.
-        note: why not, and what that means for the comparison; empty where it does.
+        same: whether they are the same.
+        note: why not, and what that means for the comparison; empty where they are.
     """
 
     same: bool
@@ -176,7 +179,7 @@ class Replay(Plain):
 
     @property
     def answered(self) -> bool:
-        """Whether the model replied at all; a wrong answer is a reply."""
+        """The model replied at all; a wrong answer is a reply."""
         return self.after.outcome not in ("error", "budget")
 
     @classmethod
@@ -213,7 +216,7 @@ class RoleReplay(Plain):
 
     @property
     def answered(self) -> bool:
-        """Whether any of them was answered."""
+        """Any of them was answered."""
         return any(replay.answered for replay in self.replays)
 
 

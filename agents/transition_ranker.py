@@ -146,6 +146,7 @@ async def _outcomes(
     running: set[asyncio.Task[list[RecordedAnswer] | ModelAnswerError]] = set()
     try:
         while ahead or running:
+            # As many as may run; the rest waits here and not for a slot.
             while ahead and len(running) < model.budget.limits.concurrency:
                 running.add(asyncio.create_task(_outcome(model, place, setting, ahead.popleft())))
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -196,6 +197,7 @@ def transition_prompt(model: RoleModel, setting: RankSetting, items: Sequence[Ra
         PromptTooLong: the texts of the moves are too long for one request.
         ModelAnswerError: the template fails on this data.
     """
+    # Asked before the request is made: no part of a move can be left out.
     length = sum(len(item.before) + len(item.action) + len(item.after) for item in items)
     if length > MAX_CHARS:
         raise PromptTooLong(
@@ -277,5 +279,6 @@ def _probability_of_one(token: _Token) -> float | None:
     for text, logprob in likely.items():
         if choice := _CHOICE.fullmatch(text):
             chances[choice[1]] += math.exp(min(logprob, 0.0))
+    # Texts that say neither 0 nor 1 are left out of the sum.
     total = sum(chances.values())
     return chances["1"] / total if total > 0 else None

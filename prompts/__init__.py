@@ -84,6 +84,7 @@ def load_template(role: str, version: str = "v1", override: Path | None = None) 
         raise ConfigError(f"front matter of {name} is invalid: {error}; correct it") from error
     if front.role != role:
         raise ConfigError(f"{name} is for role {front.role!r}; give one for role {role!r}")
+    # A marker inside data is data: the parts are told apart before anything is filled in.
     parts = _PARTS.match(match[2])
     if parts is None:
         raise ConfigError(f"{name} needs the parts '## system' and then '## user'; add them")

@@ -52,7 +52,7 @@ _STRICT_KEYS = ("type", "enum", "items", "anyOf", "$ref", "description")
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model replied.
+    """A model's reply to one request.
 
     Attributes:
         message: the reply with texts that are fit to keep.
@@ -82,7 +82,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class RequestMode:
-    """How a request is made: the method by which the schema is sent, and whether tools are offered."""
+    """The form of a request: the method by which the schema is sent, and whether tools are offered."""
 
     method: Structured
     tools: bool
@@ -124,6 +124,7 @@ class Endpoint:
     @property
     def chat(self) -> BaseChatModel:
         """The chat model, built at the first use. Raises ConfigError where package, model or key is missing."""
+        # Usually `ready` has built it.
         if self._chat is None:
             self._chat = build_chat_model(self.config)
         return self._chat
@@ -304,6 +305,7 @@ def bind(
 
 def answer_text(reply: AIMessage, method: Structured) -> str:
     """Return the raw answer: the arguments of the answer's tool, or else the reply's text."""
+    # The arguments may come parsed, or as a text that is no JSON.
     if method == "function_calling":
         for call in reply.tool_calls:
             if call["name"] == ANSWER_TOOL:
@@ -316,6 +318,7 @@ def answer_text(reply: AIMessage, method: Structured) -> str:
 
 def asks_for_tools(reply: AIMessage) -> bool:
     """Tell whether the reply calls tools of ours and is no answer. Calls that cannot be read are an invalid answer."""
+    # An answer wins over tools that are called beside it.
     names = [call["name"] for call in reply.tool_calls]
     return bool(names) and ANSWER_TOOL not in names and not reply.invalid_tool_calls
 
@@ -337,6 +340,7 @@ def _strict(schema: Any) -> Any:
         return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    # Whatever is not named here is left out.
     strict = {key: _strict(value) for key, value in schema.items() if key in _STRICT_KEYS}
     # Keywords that the strict form writes in another way.
     if "oneOf" in schema:

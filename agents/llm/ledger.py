@@ -58,20 +58,24 @@ class Call(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # Which attempt of which question.
     id: str
     role: Role
     point: int
     round: int
     attempt: int = Field(ge=0)
+    # What was asked.
     prompt_id: str
     prompt_hash: str
     messages: list[dict[str, Any]]
+    # Who answered, and what.
     provider: str
     model: str
     raw: str
     parsed: dict[str, Any] | None
     outcome: Outcome
     error: str | None
+    # What it took. Runs of earlier versions lack the fields with defaults.
     input_tokens: int | None
     output_tokens: int | None
     latency_s: float

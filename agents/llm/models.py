@@ -87,6 +87,7 @@ class RoleModel:
             BudgetExhausted: the run's calls, tokens or money are used up.
             ConfigError: the chat model cannot be built.
         """
+        # Rules cannot answer every question.
         endpoints = [endpoint for endpoint in self.endpoints if question.by_rules or not endpoint.is_rules]
         if not endpoints:
             raise ProviderError(f"nobody was asked: {NEEDS_MODEL}")
@@ -122,6 +123,7 @@ def build_models(
     def model(role: Role, template: Template) -> RoleModel:
         return RoleModel(role, config.for_role(role), budget, record, template, prebuilt.get(role), secrets)
 
+    # Broken templates are found here, before the run.
     by_role = {role: model(role, role_template(config, role)) for role in ROLES}
     return Models(**by_role, transition_ranker=model("ranker", load_template("ranker", TRANSITIONS_VERSION)))
 
@@ -136,6 +138,7 @@ def role_template(config: LLMConfig, role: Role) -> Template:
     if path is None:
         return default
     template = load_template(role, override=path)
+    # A variable that this package does not give could never be filled.
     declared, known = set(template.front.variables), set(default.front.variables)
     if not declared <= known or "block" not in declared:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""From a model's reply to a schema object, to tool calls, or to `InvalidAnswer`. Every text is bounded.
+"""A model's reply becomes a schema object, tool calls, or `InvalidAnswer`. Every text is bounded.
 
 The raw text is validated here, by pydantic, whatever the provider promises: features for structured output differ
 between servers, bounds are not enforced by their grammars, and some clients complete truncated JSON silently.

@@ -1,4 +1,4 @@
-"""From a `ModelConfig` to a LangChain chat model. Provider packages take seconds to import, so only here, and late."""
+"""Build LangChain chat models. Provider packages take seconds to import: they are imported here alone, and late."""
 
 from __future__ import annotations
 

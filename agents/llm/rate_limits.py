@@ -61,6 +61,7 @@ class CallBudget:
         self.limits = limits
         self.calls = calls
         self.spent = Spend(tokens, usd)
+        # What calls under way may still take.
         self._reserved = Spend()
         self._throttle = Throttler(rate_limit=limits.requests_per_minute, period=PERIOD_S)
         self._window = TokenWindow(limits.tokens_per_minute) if limits.tokens_per_minute else None
@@ -162,6 +163,7 @@ class TokenWindow:
 
     def used(self) -> float:
         """Return the tokens of the last `PERIOD_S` seconds, reserved ones included."""
+        # Entries that are older than the window.
         while self._entries and self._clock() - self._entries[0][0] >= PERIOD_S:
             self._entries.popleft()
         return sum(tokens for _, tokens in self._entries)

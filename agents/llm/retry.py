@@ -1,4 +1,4 @@
-"""Which failures of a provider may pass, and how long to wait before the next attempt. No other layer retries."""
+"""Tell which failures of a provider may pass, and wait before the next attempt. No other layer retries."""
 
 from __future__ import annotations
 

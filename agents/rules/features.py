@@ -50,19 +50,19 @@ class Feature:
 
     @property
     def approached(self) -> bool:
-        """Whether an approach precedes rewards."""
+        """An approach precedes rewards."""
         return (self.change or 0.0) <= APPROACH
 
     @property
     def grows(self) -> bool:
-        """Whether it is progress: a count or flag that begins low, rises, and does not stand against success."""
+        """It is progress: a count or flag that begins low, rises, and does not stand against success."""
         starts_high = self.start is not None and self.start > 0.9
         hinders = self.gap is not None and self.gap < -0.1
         return self.kind in ("count", "flag") and self.seen > NEVER and not starts_high and not hinders
 
     @property
     def is_frontier(self) -> bool:
-        """Whether it is seldom reached, or successes end nearer to it than failures."""
+        """It is seldom reached, or successes end nearer to it than failures."""
         seldom = self.reached_low is not None and self.reached_low < 0.5
         wanted = self.gap is not None and self.gap < -0.2
         shunned = self.gap is not None and self.gap > 0.2
@@ -116,6 +116,7 @@ def value_range(sparse: Json) -> float:
     if sparse["return_range"]:
         low, high = sparse["return_range"]
     else:
+        # What nobody has declared is taken from what was seen.
         returns = [row[1] for row in sparse["curve"]] + [sparse["return_now"] or 0.0, sparse["return_best"] or 0.0]
         low, high = min(returns), max(returns)
     return float(high - low) if high > low else 1.0
@@ -141,6 +142,7 @@ def kinds_of_agents(evidence: Json) -> list[list[Feature]]:
 
 def feature_roles(features: Sequence[Feature]) -> FeatureRoles:
     """Sort the features of one kind of agent into the roles that they can play."""
+    # Progress counts up, distances count down.
     distances = [feature for feature in features if feature.kind == "distance"]
     progress = [feature for feature in features if feature.grows]
 
@@ -195,6 +197,7 @@ def _merged(rows: Sequence[Json]) -> Json:
         "mean": mean, "start": mean, "end_success": mean, "end_failure": mean,
         "reached_low_share": mean, "reached_high_share": mean, "change_before_reward": mean,
     }  # fmt: skip
+    # Name, kind and unit are those of the first group.
     merged = dict(rows[0])
     for key, function in merge.items():
         values = [row[key] for row in rows if row[key] is not None]
@@ -214,6 +217,7 @@ def _feature(row: Json, agents: str, has_mates: bool) -> Feature | None:
     def scaled(value: float | None, offset: float) -> float | None:
         return None if value is None else (value - offset) / span
 
+    # Both ends are needed for the difference.
     gap = None
     if row["end_success"] is not None and row["end_failure"] is not None:
         gap = scaled(row["end_success"], row["end_failure"])

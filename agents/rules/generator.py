@@ -101,6 +101,7 @@ def _drafts(block: Mapping[str, Any], failures: list[str]) -> Iterator[Json]:
     ideas = list(IDEAS)
     if "lazy_agent" in failures or "same_target" in failures:
         ideas.sort(key=lambda idea: idea.build is not furthest_staircase)  # stable: only this one moves to the front
+    # One proposal holds the pieces of all kinds of agents.
     kinds = [feature_roles(features) for features in kinds_of_agents(evidence)]
     drafts = []
     for title, reason, build in [*ideas, *BLIND_IDEAS]:
@@ -120,6 +121,7 @@ def _relief(evidence: Json, failures: list[str]) -> Iterator[Json]:
     is_wanted = evidence["stage"] in ("converged", "regressing") or "shaping_dominates" in failures
     if not signal["terms"] or not is_wanted:
         return
+    # None, half, and all but the largest term.
     yield {"title": "No shaping", "reason": "The task's own reward may be enough by now.", "beta": BETA, "terms": []}
     yield {
         "title": "Half the strength",
@@ -166,6 +168,7 @@ def _union(first: list[Json], second: list[Json]) -> list[Json]:
     known, names = set[str](), set[str]()
     for term in [*first, *second]:
         ingredient = f"{term.get('expression', term.get('event'))}|{term['agents']}"
+        # The first name that is free.
         name = next(n for n in (term["name"], *(f"more_{i}" for i in range(1, 20))) if n not in names)
         if ingredient not in known and len(terms) < MAX_TERMS:
             terms.append({**term, "name": name})
@@ -233,6 +236,7 @@ def furthest_staircase(roles: FeatureRoles) -> list[Piece]:
     target = roles.rung or (roles.frontier[0] if roles.frontier else None)
     if target is None or not target.has_mates:
         return []
+    # The frontier once more, unless it is the target itself.
     later = [_behind(roles, roles.frontier[0])] if roles.frontier and roles.frontier[0] is not target else []
     return [*_most_progress(roles), Piece("near", f"-{target.over_team('max')}", 0.5, target.agents), *later]
 
@@ -243,6 +247,7 @@ def each_apart(roles: FeatureRoles) -> list[Piece]:
     reached = [feature for feature in reached if feature not in roles.frontier][:3]
     if not reached:
         return []
+    # Together they weigh half of what the frontier does.
     near = [_near(feature, 0.5 / len(reached)) for feature in reached]
     return [*_most_progress(roles), *near, *([_behind(roles, roles.frontier[0])] if roles.frontier else [])]
 

@@ -146,7 +146,7 @@ class Counting(RoleModel):
 
 
 async def test_no_more_questions_are_put_at_a_time_than_the_limits_let_through() -> None:
-    """A question's deadline begins when it is put, not when the door lets it in."""
+    """A question's deadline begins when it is put, not when it gets a slot."""
     model = Counting(concurrency=3)
     await asked(model, items=many(20), batch=1)
     assert (model.asked, model.most) == (20, 3)

@@ -109,9 +109,9 @@ async def test_a_repaired_answer_is_one_question(tmp_path: Path) -> None:
 
 async def test_a_question_knows_nothing_of_what_came_after_it(ruled: Path) -> None:
     books = RunTables(RunView(ruled), AdaptationConfig())
-    assert books.question(CRITIC).context["history"] == []
-    assert books.question(GENERATOR).context["history"] == []
-    later = books.question(f"p{POINT}-r1-generator-t0-a0").context["history"]
+    assert books.question(CRITIC).payload["history"] == []
+    assert books.question(GENERATOR).payload["history"] == []
+    later = books.question(f"p{POINT}-r1-generator-t0-a0").payload["history"]
     assert {(row["point"], row["round"]) for row in later} == {(POINT, 0)}
     assert all(row["verdict"] in ("no_difference", "screened_out", "reject") for row in later)
 
