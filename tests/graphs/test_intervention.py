@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from cosignal.config.run_config import RunConfig
 from cosignal.graphs.intervention import cost_of_round, cost_until, levels, return_share, steps_left
 from cosignal.rl.ipc.messages import TrainerStatus
 from cosignal.rl.signals.signal import Signal
+from cosignal.runs.records import RankingRecord
+from cosignal.runs.store import LoopStore
+from records import branch
 
 
 def test_the_cost_of_a_round_is_that_of_the_first_look_that_can_decide() -> None:
@@ -25,9 +30,16 @@ def test_the_cost_of_a_round_is_that_of_the_first_look_that_can_decide() -> None
     assert cost_until(config, 60_000, 1, finalists=2) == 240_000 + 720_000
 
 
-def test_steps_left_of_the_share() -> None:
+async def test_steps_left_of_the_share(tmp_path: Path) -> None:
+    store = await LoopStore.open(tmp_path)
     config = RunConfig.model_validate({"adaptation": {"max_share": 0.75}})
-    assert steps_left(config, 1_000_000, 400_000) == 2_600_000
+    ctx: Any = SimpleNamespace(config=config, store=store)
+    assert await steps_left(ctx, status()) == 3_000_000
+    await store.write(branch("a", steps=300_000, steps_evaluation=0))
+    await store.write(RankingRecord(point=1, ranker="r", steps=100_000))
+    assert await steps_left(ctx, status()) == 2_600_000  # play for the Ranker is paid from the share too
+    assert await steps_left(ctx, status(), before=(1, 0)) == 2_900_000
+    await store.close()
 
 
 def status(**changes: Any) -> TrainerStatus:
@@ -39,7 +51,7 @@ def status(**changes: Any) -> TrainerStatus:
     return TrainerStatus.model_validate({**values, **changes})
 
 
-def test_competence_is_a_share_of_the_return_range() -> None:
+def test_a_return_is_a_share_of_the_return_range() -> None:
     assert return_share(status(sparse_return=1.0), (-1.0, 3.0)) == 0.5
     assert return_share(status(sparse_return=None), (-1.0, 3.0)) is None
     assert return_share(status(), None) is None

@@ -98,5 +98,5 @@ async def test_a_second_session_goes_on_where_the_first_was_killed(tmp_path: Pat
 def test_a_made_up_run_reads_as_a_finished_one(finished_run: Path) -> None:
     view = RunView(finished_run)
     assert view.state() == "done"
-    assert [row["verdict"] for row in view.decisions()] == ["no_difference", "accept"]
-    assert MARKUP in view.proposals()[3]["proposal"]["reason"]
+    assert [decision.verdict for decision in view.decisions()] == ["no_difference", "accept"]
+    assert MARKUP in view.proposals()[3].proposal.reason
