@@ -121,6 +121,7 @@ def _metric(update: int) -> tuple[int, int, str]:
         "evaluation_success": round(solved, 4) if evaluated else None,
         "stage": next((stage for last, stage in last_updates if update <= last), "converged"),
         "signal_version": int(update > POINT),
+        "adopted": False,
         "entropy": 1.1,
         "policy_loss": 0.0,
         "value_loss": 0.1,
