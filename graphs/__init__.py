@@ -1,21 +1,30 @@
 """The adaptation loop: a LangGraph graph that watches a run, proposes other signals and promotes what branches prove.
 
-How one intervention flows, node by node. Every node reads and writes the run's tables (`runs.records`); the graph's
-state holds ids and a bounded window.
+One intervention, node by node. Every node reads the run's tables (`runs.records`) and the state; the second column is
+what it asks, the third what it writes to the tables, the last what it leaves in the state for the nodes after it.
 
-    observe            TrainerStatus, snapshot and Evidence of one instant ─► a row of `diagnoses`
+    observe            the trainer                InterventionRecord            point, status, triggered
       │ a trigger
-    critic             Evidence, history ─► Diagnosis, or calls of ─► critic_tools ─► back to critic
-      │ (unclear credit: rank_transitions ranks single moves and fits a learned term)
-    generator          Diagnosis, history ─► ProposalRecords
-    check              each signal against task, recorded transitions and what was rejected ─► problems
-    rank_proposals     the order of what passed, one exploration for all arms
-    validate           BranchJobs ─► workers ─► BranchRecords ─► judgements of the gate
-    decide             DecisionRecord: accept, or another round (back to generator), or the end
-      │ accept
-    approve, confirm   a human's answer; under the overlap clock a fresh look at an old verdict
-    promote            compare-and-set at the trainer: the signal, or the winning branch's state
-    monitor            later evaluations against the one before the promotion ─► rollback
+    critic             the Critic                 the record's diagnosis        diagnosis, ranking
+      │ ▲ calls of     critic_tools: trainer, branch pool; BranchRecord (probe); messages
+      │ (unclear credit)
+      │ rank_transitions   the Ranker, processes  RankingRecord, BranchRecord   learned
+    generator          the Generator              ProposalRecord                proposals
+    check              -                          the records' problems, notes  passed
+    rank_proposals     the Ranker                 the records' rank             ranked, exploration
+    validate           the branch pool            BranchRecord                  outcome
+    decide             -                          DecisionRecord                verdict, round
+      │ accept; else another round (back to generator), or the end
+    approve            a human                    -                             approved
+    confirm            trainer, branch pool       BranchRecord (confirm)        outcome, before
+    promote            the trainer                the decision's version        watch, last_steps
+
+Beside it: `remove_shaping` makes the proposals where learning has converged, and `monitor` judges later evaluations
+against the one before the promotion and rolls it back (a DecisionRecord of its own).
+
+Three things change the run: `promote` puts a signal in force, `monitor` takes one back, and an intervention that ends
+without a promotion makes its control the main line (`intervention.keep_control`). Each asks the trainer under a key, so
+that a node that runs again after a crash changes nothing twice.
 
 Modules, in reading order:
 

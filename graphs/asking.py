@@ -1,4 +1,4 @@
-"""What the nodes that ask a model share: the payload of their prompts, and the end where nobody answers.
+"""Helpers of the nodes that ask a model: the payload of their prompts, and the end where nobody answers.
 
 A model that fails to answer ends the intervention, as data; training goes on.
 """

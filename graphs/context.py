@@ -1,4 +1,4 @@
-"""The live handles that nodes and tools use. They are handed to every `astream`, never checkpointed."""
+"""The live things that nodes and tools use. They are handed to every `astream`, never checkpointed."""
 
 from __future__ import annotations
 
@@ -22,17 +22,26 @@ from ..runs.events import Event
 from ..runs.store import LoopStore
 
 POLL_S = 0.2  # how long a node waits for a wake-up before it asks again
-_GATE_SEED = 0x6A7E
+GATE_SEED = 0x6A7E
 
 
 @dataclass
 class Context:
-    """The handles of one run.
+    """The handles of one run that every node is handed.
 
     Attributes:
+        config: of the run.
+        run_dir: the run directory.
+        client: asks the trainer.
+        pool: runs branches.
+        store: the loop's tables.
+        models: whom the roles ask.
+        spec: of the task.
         calls: model calls that are not in the store yet; a node that asks a model writes them before it ends.
-        emit: hears every event of the run.
-        callbacks: callback handlers of the graph, beside the one that records visits.
+        emit: tells what happens.
+        scorers: files of learned terms.
+        callbacks: of the graph, beside the one that records visits.
+        poll_s: seconds between two questions to the trainer while the loop waits for it.
         wake: set by the trainer's wake-ups, so that waiting for it is shorter than a poll.
         probing: held by a probe from asking what the budget has left until its branches are paid.
     """
@@ -54,31 +63,31 @@ class Context:
 
     @property
     def evaluation_seed(self) -> int:
-        """Of the gate's evaluation episodes; curves and report use others."""
-        return splitmix64(splitmix64(_GATE_SEED) ^ self.config.seed) >> 33
+        """The seed of the gate's evaluation episodes; curves and report use others."""
+        return splitmix64(splitmix64(GATE_SEED) ^ self.config.seed) >> 33
 
     async def status(self) -> TrainerStatus:
-        """The trainer's, with the stage that `adaptation.stage` says: everything that follows from a stage reads it."""
-        return self._staged(await self.client.status())
+        """Ask the trainer for its status; the stage is what `adaptation.stage` fixes, if it does."""
+        return self._with_fixed_stage(await self.client.status())
 
     async def look(self) -> LookReply:
-        """As `status`: status, snapshot and evidence of one instant."""
+        """Ask the trainer for status, snapshot and evidence of one instant; the stage is as in `status`."""
         reply, fixed = await self.client.look(), self.config.adaptation.stage
         if fixed == "auto":
             return reply
         evidence = reply.evidence.model_copy(update={"stage": fixed, "stage_reason": "fixed by adaptation.stage"})
-        return reply.model_copy(update={"status": self._staged(reply.status), "evidence": evidence})
+        return reply.model_copy(update={"status": self._with_fixed_stage(reply.status), "evidence": evidence})
 
-    def _staged(self, status: TrainerStatus) -> TrainerStatus:
+    def _with_fixed_stage(self, status: TrainerStatus) -> TrainerStatus:
         fixed = self.config.adaptation.stage
         return status if fixed == "auto" else status.model_copy(update={"stage": fixed})
 
     async def pause(self) -> None:
-        """Until the trainer says something, or `poll_s` have passed."""
+        """Wait until the trainer says something, or `poll_s` have passed."""
         try:
             await asyncio.wait_for(self.wake.wait(), self.poll_s)
         except TimeoutError:
-            return  # wake-ups carry no truth; asking again does
+            return  # a wake-up says nothing but that it is time to ask
         self.wake.clear()
 
     @asynccontextmanager
@@ -96,17 +105,17 @@ class Context:
 
 
 async def wait_for_trainer_at(ctx: Context, point: int) -> None:
-    """Return when a lockstep trainer waits at `point`, or will wait no more.
+    """Return when a lockstep trainer waits at `point`, where a change of its signal must find it.
 
-    A trainer that was restarted may wait at an earlier point. It is released from there, and its log applies at `point`
-    what had been applied before.
+    A trainer that was restarted may wait at an earlier point: it is released from there until it comes here, where its
+    log applies what had been applied here before.
     """
     while True:
         status = await ctx.client.status()
         if status.waiting_at is not None and status.waiting_at >= point:
             return
         if status.state in ("finished", "stopping"):
-            return  # whoever wanted to apply something there is refused by compare-and-set
+            return  # the trainer compares versions and refuses what comes too late
         if status.waiting_at is not None:
             await ctx.client.release(status.waiting_at)
         await ctx.pause()

@@ -41,7 +41,7 @@ Graph = CompiledStateGraph[State, Context, State, State]
 
 
 def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None = None) -> Graph:
-    """The graph of a run, compiled; starts no process and contacts nobody."""
+    """Compile the graph of a run; this starts no process and contacts nobody."""
     graph = StateGraph(State, context_schema=Context)
 
     graph.add_node("observe", observe)
@@ -79,14 +79,14 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
 
 
 def step_limit(config: RunConfig) -> int:
-    """More steps than a run of this config can take: two a point, and at most one intervention at each."""
+    """Return more steps than a run of this config can take: two a point, and at most one intervention at each."""
     points = config.trainer.steps // config.adaptation.interval + 2
     intervention = 2 * config.adaptation.evidence_calls + 2 + 5 * config.adaptation.rounds + 3
     return points * (2 + intervention)
 
 
 def thread(run_id: str) -> RunnableConfig:
-    """LangGraph's name for the checkpoints of a run."""
+    """Return LangGraph's name for the checkpoints of a run."""
     return {"configurable": {"thread_id": run_id}}
 
 

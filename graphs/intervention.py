@@ -145,7 +145,7 @@ class Round:
 
     @property
     def explores(self) -> bool:
-        """Whether the arms were given another exploration than the one in force."""
+        """True where the arms were given another exploration than the one in force."""
         return self.exploration != kept_exploration(self.in_force)
 
     @property

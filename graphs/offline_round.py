@@ -39,7 +39,7 @@ from .state import State, outcome_of
 
 @dataclass(frozen=True)
 class Candidates:
-    """What is tried on branches: ids of proposals, best first, and the exploration that every arm gets."""
+    """The candidates of a round: ids of proposals, best first, and the exploration that every arm gets."""
 
     ranked: list[str]
     exploration: Exploration
@@ -47,7 +47,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class OfflineRound:
-    """What a round came to.
+    """A finished round.
 
     Attributes:
         proposals: as `check` left them.

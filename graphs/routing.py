@@ -1,4 +1,4 @@
-"""The edges with a choice: pure functions of the state that name the next node."""
+"""Choosing the next node: pure functions of the state."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from typing import Literal
 
 from .state import State
 
-AfterPoint = Literal["observe", "critic", "remove_shaping", "__end__"]
-
 
 def after_observe(state: State) -> Literal["observe", "monitor", "critic", "remove_shaping", "__end__"]:
-    """Judge a new evaluation since a promotion first, then go on as after `monitor`."""
+    """Judge a new evaluation since a promotion first; then go on as after `monitor`."""
     return "monitor" if state.get("monitoring") else after_monitor(state)
 
 
-def after_monitor(state: State) -> AfterPoint:
-    """Go to the next point where nothing is wrong, else to the Critic or to the removal of shaping; or end."""
+def after_monitor(state: State) -> Literal["observe", "critic", "remove_shaping", "__end__"]:
+    """Intervene where the point has triggered it, else look at the next point, unless the run is over."""
     if state.get("finished"):
         return "__end__"
     if not state.get("triggered"):
@@ -24,9 +22,10 @@ def after_monitor(state: State) -> AfterPoint:
 
 
 def after_critic(state: State) -> Literal["critic_tools", "rank_transitions", "generator", "observe"]:
-    """Answer tool calls first; end the intervention where the Critic found nothing or did not answer.
+    """Run the tools that the Critic has called, or go on with its diagnosis.
 
-    Single agents' moves are ranked where credit is unclear, or where the policy has left the data of a scorer in force.
+    A verdict means that there was no answer, or no failure in it: then the intervention is over. Where credit is
+    unclear, or the policy has left what a scorer in force was fitted to, single agents' moves are ranked.
     """
     if state.get("verdict") is not None:
         return "observe"
@@ -36,20 +35,22 @@ def after_critic(state: State) -> Literal["critic_tools", "rank_transitions", "g
 
 
 def after_generator(state: State) -> Literal["check", "observe"]:
+    """Check the proposals; a verdict means that there was no answer."""
     return "observe" if state.get("verdict") is not None else "check"
 
 
 def after_check(state: State) -> Literal["rank_proposals", "decide"]:
-    """Go to `decide` where there is nothing to try: it says so and sends the Generator the problems."""
+    """Rank what passed; with nothing to try, `decide` says so and sends the Generator the problems."""
     return "rank_proposals" if state.get("passed") else "decide"
 
 
 def after_rank(state: State) -> Literal["validate", "observe"]:
+    """Try the candidates; a verdict means that there was no answer."""
     return "observe" if state.get("verdict") is not None else "validate"
 
 
 def after_decide(state: State) -> Literal["approve", "generator", "observe"]:
-    """Go to the Generator where `decide` has left no verdict: then another round follows."""
+    """Ask for approval of an acceptance; without a verdict another round follows."""
     verdict = state.get("verdict")
     if verdict is None:
         return "generator"
@@ -57,8 +58,10 @@ def after_decide(state: State) -> Literal["approve", "generator", "observe"]:
 
 
 def after_approve(state: State) -> Literal["confirm", "observe"]:
+    """Go on unless the promotion was declined, or stale before anybody answered."""
     return "confirm" if state.get("verdict") == "accept" else "observe"
 
 
 def after_confirm(state: State) -> Literal["promote", "observe"]:
+    """Promote unless the verdict is stale."""
     return "promote" if state.get("verdict") == "accept" else "observe"

@@ -24,7 +24,7 @@ CHECKPOINT_TYPES = [
 
 
 class Watch(BaseModel):
-    """What `monitor` compares evaluations with since the last promotion. `promote` makes it.
+    """The promotion that `monitor` watches, and what evaluations since then are compared with. `promote` makes it.
 
     Attributes:
         version: of the promoted signal.
@@ -55,7 +55,7 @@ class Watch(BaseModel):
 
 
 class State(TypedDict, total=False):
-    """What nodes hand to each other. A node returns the keys that it sets."""
+    """The values that nodes hand to each other. A node returns the keys that it sets."""
 
     finished: bool
     adaptation_over: bool  # the model budget is used up: training goes on, nothing adapts any more

@@ -14,4 +14,9 @@ report          `report.html`
 approvals       answers to promotions that wait for a human
 replays         replays of recorded calls, kept and shown
 page/           `cosignal view`
+
+    trainer ─► trainer.db ──┐
+                            ├─► RunView ─► records ─► status, report, pages, studies
+    loop ─► LoopStore ─► loop.db
+      └───► events ─► terminal, log, whoever follows the run
 """

@@ -1,7 +1,7 @@
 """Answers to promotions that wait for a human. `loop.db` has one writer, the loop; so an answer is a file of its own.
 
 `approvals/<id>.json` is written once and whole, by whoever answers first, also while no loop runs: the loop reads it
-when it waits there (again).
+when it waits there (again). The ids are those of decisions, `p<point>-r<round>`.
 """
 
 from __future__ import annotations
@@ -11,42 +11,58 @@ import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ..errors import ApprovalError
-from .store import Row, RunView
+from .store import RunView
 
 FOLDER = "approvals"
+WORDS = {True: "yes", False: "no"}
 
 
 def answer(run_dir: Path, key: str, yes: bool) -> bool:
-    """Answer the promotion `key` (`p<point>-r<round>`) that waits in this run. False where it had this very answer.
+    """Answer the promotion that waits in this run.
 
-    Raises NotARunError; ApprovalError where no promotion of this name waits, or where it has the other answer.
+    Args:
+        run_dir: the run directory.
+        key: id of the promotion.
+        yes: whether to promote it.
+
+    Returns:
+        False where it had this very answer.
+
+    Raises:
+        NotARunError: there is no run.
+        ApprovalError: no promotion of this name waits, it has the other answer, or the answer cannot be written.
     """
     view = RunView(run_dir)
     _require(view, key, key in {row.id for row in view.decisions()}, "be a decision of this run")
-    given = given_answer(view.path, key)
-    if given is None:
+    earlier = given_answer(view.path, key)
+    if earlier is None:
         _waiting(view, key)
-        if _written(view.path, key, yes):
+        if _write_first(view.path, key, yes):
             return True
-        given = given_answer(view.path, key)
-    _require(view, key, given == yes, f"keep the answer that it has, {_word(not yes)!r} and not {_word(yes)!r}")
+        earlier = given_answer(view.path, key)
+    _require(view, key, earlier == yes, f"keep the answer that it has, {WORDS[not yes]!r} and not {WORDS[yes]!r}")
     return False
 
 
 def question(run_dir: Path, key: str) -> list[str]:
-    """What is asked about the promotion `key` that waits, in lines for a terminal. Raises as `answer` does."""
+    """Return what is asked about the promotion that waits, in lines for a terminal. Raises as `answer` does."""
     from .events import ApprovalNeeded
     from .progress import question_lines
 
     view = RunView(run_dir)
-    waits = _waiting(view, key)
-    return [line.plain() for line in question_lines(0, ApprovalNeeded.model_validate(waits), str(view.path))]
+    event = ApprovalNeeded.model_validate(_waiting(view, key))
+    return [line.plain() for line in question_lines(0, event, str(view.path))]
 
 
 def given_answer(run_dir: Path, key: str) -> bool | None:
-    """What was answered, None while nobody has. Raises ApprovalError where the file is not one of ours."""
+    """Read the answer, None while nobody has given one.
+
+    Raises:
+        ApprovalError: the file is not one of ours.
+    """
     path = run_dir / FOLDER / f"{key}.json"
     try:
         return bool(json.loads(path.read_text(encoding="utf-8"))["yes"])
@@ -58,22 +74,26 @@ def given_answer(run_dir: Path, key: str) -> bool | None:
         ) from error
 
 
-def _waiting(view: RunView, key: str) -> Row:
-    waits = view.waiting_for() or {}
-    _require(view, key, waits.get("id") == key, "wait for an answer")
-    return waits
+def _waiting(view: RunView, key: str) -> dict[str, Any]:
+    """Return the question of that id. Raises ApprovalError where it does not wait."""
+    waiting = view.waiting_for() or {}
+    _require(view, key, waiting.get("id") == key, "wait for an answer")
+    return waiting
 
 
 def _require(view: RunView, key: str, holds: bool, rule: str) -> None:
     if holds:
         return
-    waits = view.waiting_for()
-    now = f"answer {waits['id']!r}, which waits" if waits else "nothing waits for an answer in this run"
-    raise ApprovalError(f"the promotion must {rule}, got {key!r}; {now}")
+    waiting = view.waiting_for()
+    remedy = f"answer {waiting['id']!r}, which waits" if waiting else "nothing waits for an answer in this run"
+    raise ApprovalError(f"the promotion must {rule}, got {key!r}; {remedy}")
 
 
-def _written(run_dir: Path, key: str, yes: bool) -> bool:
-    """Write the answer, the whole file or none. False where another one came first."""
+def _write_first(run_dir: Path, key: str, yes: bool) -> bool:
+    """Write the answer, the whole file or none. False where another one came first.
+
+    `files.write_whole` would not do: it replaces a file that is there already.
+    """
     folder = run_dir / FOLDER
     unfinished = folder / f".{key}.{secrets.token_hex(4)}"
     try:
@@ -92,7 +112,3 @@ def _written(run_dir: Path, key: str, yes: bool) -> bool:
             f"{str(folder)!r} must be a folder that can be written, got {error}; answer as the user who runs the run"
         ) from error
     return True
-
-
-def _word(yes: bool) -> str:
-    return "yes" if yes else "no"

@@ -1,4 +1,4 @@
-"""What each intervention tried, as report and pages show it: proposals, their branches against the control, verdicts.
+"""Interventions as report and pages show them: proposals, their branches against the control, verdicts.
 
 tables of the run ─► Intervention, one a point ─► ShownRound ─► ShownProposal ─► PhaseResult
 """
@@ -23,7 +23,6 @@ from .records import (
     ProposalRecord,
     RankingRecord,
     ScreenedArm,
-    SignalVersion,
 )
 from .store import RunView
 
@@ -154,7 +153,9 @@ def interventions(view: RunView) -> list[Intervention]:
     shown: list[Intervention] = []
     for point in sorted(points):
         here = [row for row in branches if row.point == point]
-        in_force = _signal_before(signals, point)
+        # The signal that the proposals were tried against: what changed at the point itself came of them.
+        before = [row for row in signals if row.applied_update < point or row.version == 0]
+        in_force = before[-1].signal if before else Signal()
         tried = [row for row in proposals if row.point == point]
         decided = {row.round: row for row in ends if row.point == point}
         rounds: list[ShownRound] = []
@@ -174,12 +175,6 @@ def interventions(view: RunView) -> list[Intervention]:
     return shown
 
 
-def _signal_before(signals: Sequence[SignalVersion], point: int) -> Signal:
-    """Return the signal that a point's proposals were tried against: what changed at the point itself came of them."""
-    before = [row for row in signals if row.applied_update < point or row.version == 0]
-    return before[-1].signal if before else Signal()
-
-
 # ---------------------------------------------------------------- rounds and proposals
 
 
@@ -192,20 +187,25 @@ def _round(
     undone: set[str | None],
 ) -> ShownRound:
     """Show a round; `branches` are those of its point, `undone` the arms whose promotion was rolled back."""
-    control = _control_of(branches, proposals)
+    # The control's branches under the exploration that this round's arms got. A later round may share an earlier one's,
+    # since equal branches are run once.
+    arms = {row.id for row in proposals}
+    ran = [row for row in branches if row.phase in SHOWN]
+    explorations = [row.job.exploration for row in ran if row.arm in arms]
+    control = [row for row in ran if row.arm == CONTROL and row.job.exploration in explorations]
     # One range for every chart of a point, so that they can be compared at a glance.
     results = [row.result for row in branches if row.phase in PHASES]
     values = charts.padded([r.final_return for r in results] + [y for r in results for _, y, _ in r.curve])
     shown = [_proposal(row, decision, branches, control, in_force, values, undone) for row in proposals]
 
     dots = None
-    ran = [proposal for proposal in shown if proposal.finals]
-    if ran:
+    tried = [proposal for proposal in shown if proposal.finals]
+    if tried:
         winner = decision.winner if decision else None
-        arms = [charts.Arm(CONTROL, list(_finals(control).values()), CONTROL)]
-        arms += [charts.Arm(row.id, row.finals, "winner" if row.id == winner else "candidate") for row in ran]
-        ends = charts.padded([value for arm in arms for value in arm.finals])
-        dots = Markup(charts.dots(arms, ends, "Final sparse return of every branch, one dot a seed, a bar at the mean"))
+        rows = [charts.Arm(CONTROL, list(_finals(control).values()), CONTROL)]
+        rows += [charts.Arm(row.id, row.finals, "winner" if row.id == winner else "candidate") for row in tried]
+        ends = charts.padded([value for arm in rows for value in arm.finals])
+        dots = Markup(charts.dots(rows, ends, "Final sparse return of every branch, one dot a seed, a bar at the mean"))
     return ShownRound(
         number=number,
         decision=decision,
@@ -215,17 +215,6 @@ def _round(
         confirmation=decision.detail.confirmation if decision else None,
         kept_control=decision.detail.kept_control if decision else None,
     )
-
-
-def _control_of(branches: Sequence[BranchRecord], proposals: Sequence[ProposalRecord]) -> list[BranchRecord]:
-    """Return the control's branches under the exploration that this round's arms got.
-
-    A later round may share an earlier one's, since equal branches are run once.
-    """
-    arms = {row.id for row in proposals}
-    shown = [row for row in branches if row.phase in SHOWN]
-    explorations = [row.job.exploration for row in shown if row.arm in arms]
-    return [row for row in shown if row.arm == CONTROL and row.job.exploration in explorations]
 
 
 def _proposal(

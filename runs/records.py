@@ -114,7 +114,7 @@ class FittedScorer(Record):
 
 
 class RankingDetail(Record):
-    """What the rounds of ranking at one point have come to.
+    """The result of the rounds of ranking at one point.
 
     Attributes:
         groups: by the group's number, its scorer.
@@ -251,7 +251,7 @@ class PendingConfirmation(Record):
 
 
 class DecisionDetail(Record):
-    """What is known of a decision besides its columns. Only the keys that were set are written.
+    """The facts about a decision besides its columns. Only the keys that were set are written.
 
     Attributes:
         verdict, winner: as in the columns, when the round was judged.
@@ -301,7 +301,7 @@ class DecisionDetail(Record):
 
 
 class Outcome(DecisionDetail):
-    """What a round came to. `validate` makes it, `confirm` adds to it, and it becomes the detail of the decision."""
+    """The result of a round. `validate` makes it, `confirm` adds to it, and it becomes the detail of the decision."""
 
     verdict: DecisionVerdict
     winner: str | None
@@ -338,7 +338,7 @@ class DecisionRecord(Record):
 
     @property
     def by_monitor(self) -> bool:
-        """Whether it is about a promotion of the past, and not the end of a round."""
+        """True where it is about a promotion of the past, and not the end of a round."""
         return self.id.endswith(ROLLBACK_ID_END)
 
 
@@ -391,5 +391,5 @@ class VisitRecord(Record):
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, None while it lasts."""
+        """The time that it took, None while it lasts."""
         return None if self.ended is None else self.ended - self.started

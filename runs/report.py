@@ -16,18 +16,22 @@ from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..files import write_whole
+from ..rl.ipc.messages import Cause
 from ..rl.signals.signal import Signal, describe_difference, describe_signal
 from . import graph_picture
 from .graph_picture import Topology
 from .interventions import DiffLine, interventions
 from .progress import approve_command, number, percent, provider_in_words
-from .records import SignalVersion
 from .store import RunState, RunView
 from .timeline import timeline
 from .visits import node_visits
 
 ASSETS = Path(__file__).with_name("assets")
 MARKED = ("promotion", "rollback")  # what the curves show of the signal log
+TAKEN: dict[Cause, str] = {  # what came with a version that is no promotion
+    "rollback": "policy and signal of before the promotion came back",
+    "control": "the control's state became the main line, the signal stayed",
+}
 SMOOTHED = 10  # updates that the curve of training episodes is averaged over
 
 
@@ -129,7 +133,7 @@ def question(view: RunView) -> dict[str, Any] | None:
 
 
 class SignalMark(TypedDict):
-    """Where a promotion or a rollback stands on both axes."""
+    """The place of a promotion or a rollback on both axes."""
 
     main: int
     total: int  # when the branches that led to it had been paid
@@ -197,7 +201,7 @@ class CostPart:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run cost.
+    """The environment steps of a run.
 
     Attributes:
         total: all environment steps, each once; the sum of the parts.
@@ -265,12 +269,13 @@ def signal_history(view: RunView) -> list[ShownVersion]:
     for row in rows:
         is_first = row is rows[0]
         before = row.signal if is_first else versions.get(row.base_version, row.signal)
+        taken = "the winning branch's state became the main line" if row.adopt else "the signal alone was taken over"
         history.append(
             ShownVersion(
                 version=row.version,
                 steps=row.applied_steps,
                 at_update=row.applied_update,
-                taken=_taken(row),
+                taken=TAKEN.get(row.cause, taken),
                 # The signal's own stage is that of its proposal: a kept control and a rollback come with an old one.
                 stage=stages.get(row.applied_update, row.signal.stage),
                 lines=describe_signal(row.signal),
@@ -278,11 +283,3 @@ def signal_history(view: RunView) -> list[ShownVersion]:
             )
         )
     return history[::-1]
-
-
-def _taken(row: SignalVersion) -> str:
-    if row.cause == "rollback":
-        return "policy and signal of before the promotion came back"
-    if row.cause == "control":
-        return "the control's state became the main line, the signal stayed"
-    return "the winning branch's state became the main line" if row.adopt else "the signal alone was taken over"

@@ -69,7 +69,7 @@ class StepsAt(NamedTuple):
 
 @dataclass(frozen=True)
 class StepHistory:
-    """When the steps beside the main line were spent, and when some of them became the main line's."""
+    """The updates at which steps beside the main line were spent, and at which some became the main line's."""
 
     branches: Sequence[StepsAt]
     rankings: Sequence[StepsAt]

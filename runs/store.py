@@ -70,7 +70,7 @@ LATER_COLUMNS = {
 
 
 class Table(NamedTuple):
-    """Where records of one kind are kept: database, table, order of reading, and the columns that hold JSON."""
+    """The place of records of one kind: database, table, order of reading, and the columns that hold JSON."""
 
     database: str
     name: str
@@ -154,8 +154,11 @@ class LoopStore:
         return [_record(kind, dict(row)) for row in rows]
 
     async def extra_steps(self, before: tuple[int, int] | None = None) -> ExtraSteps:
-        """Sum the steps beside the main line: all, or those that the loop had spent when it began to validate at
-        `before` = (point, round)."""
+        """Sum the steps beside the main line.
+
+        Args:
+            before: (point, round): only what the loop had spent when it began to validate there; left out, all.
+        """
         steps = "COALESCE(SUM(json_extract(result, '$.steps') + json_extract(result, '$.steps_evaluation')), 0)"
         query, values = f"SELECT {steps} FROM branches", tuple[int, ...]()
         if before is not None:
@@ -168,7 +171,7 @@ class LoopStore:
         return ExtraSteps(int(row[0]), int(pairs[0]))
 
     async def usage(self) -> tuple[int, int, float]:
-        """Model calls made so far, the tokens charged for them, and US dollars where a price is known."""
+        """Sum up the model calls made so far: how many, tokens charged, and US dollars where a price is known."""
         counted = "COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)"
         sums = f"COALESCE(SUM(COALESCE(charged_tokens, {counted})), 0), COALESCE(SUM(cost_usd), 0)"
         query = f"SELECT COUNT(*), {sums} FROM calls WHERE outcome != 'budget'"  # those were refused, not made
@@ -185,6 +188,7 @@ class LoopStore:
         await self._upsert("run", ("name", "value"), [(name, json.dumps(value)) for name, value in values.items()])
 
     async def get(self, name: str, default: Any = None) -> Any:
+        """Read a named value of the run; `default` where it was never written."""
         query = "SELECT value FROM run WHERE name = ?"
         found = list(await self._connection.execute_fetchall(query, (name,)))
         return json.loads(found[0][0]) if found else default

@@ -24,7 +24,7 @@ CALL_ID = re.compile(r"p\d+-r\d+-(?:critic|generator|ranker)(?P<part>.*)-t(?P<tu
 
 
 class CallId(NamedTuple):
-    """What the id of a model call says besides role, point and round.
+    """The parts of a model call's id besides role, point and round.
 
     Attributes:
         part: of a question that one node puts in many calls; empty for others.
@@ -64,7 +64,7 @@ class NodeVisits:
 
     @property
     def count(self) -> int:
-        """How often the node was visited."""
+        """The number of visits."""
         return len(self.visits)
 
 

@@ -49,7 +49,7 @@ class LoopArm:
 
 @dataclass(frozen=True)
 class LoopRun:
-    """What a finished run came to, with the details that `details_of` reads."""
+    """The outcome of a finished run, with the details that `details_of` reads."""
 
     outcome: Outcome
     details: Json
@@ -77,8 +77,12 @@ def loop_job(arm: LoopArm) -> Job:
 def work_loop(content: Json, folder: Path) -> Json:
     """Run to the end, or go on with the run in `folder` that was cut off; then read it."""
     config = RunConfig.model_validate({**content["config"], "run_dir": folder})
-    path = _finished(config)
-    if path is None:
+    # A run may have ended without its value being written down.
+    runs = [path.parent for path in sorted(config.run_dir.glob("*/run.json"))]
+    done = [path for path in runs if newest_snapshot(path / "checkpoints") and RunView(path).state() == "done"]
+    if done:
+        path = done[0]
+    else:
         models: Mapping[Role, BaseChatModel] | None = None
         if content["models"] is not None:
             from .adversary.providers import adversary_models
@@ -90,13 +94,6 @@ def work_loop(content: Json, folder: Path) -> Json:
     for large in ("checkpoints", "branches"):  # databases, logs and the report stay
         shutil.rmtree(path / large, ignore_errors=True)
     return value
-
-
-def _finished(config: RunConfig) -> Path | None:
-    """Return a run that ended, but whose value was not written down; None where there is none."""
-    runs = [path.parent for path in sorted(config.run_dir.glob("*/run.json"))]
-    done = [path for path in runs if newest_snapshot(path / "checkpoints") and RunView(path).state() == "done"]
-    return done[0] if done else None
 
 
 async def run_loop(config: RunConfig, models: Mapping[Role, BaseChatModel] | None = None) -> Path:

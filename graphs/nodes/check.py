@@ -7,8 +7,7 @@ import asyncio
 from langgraph.runtime import Runtime
 
 from ...rl.experience.transition_sample import TransitionSample
-from ...rl.signals.check import CheckReport, check_signal
-from ...rl.signals.signal import Signal
+from ...rl.signals.check import check_signal
 from ...runs.events import ProposalMade
 from ...runs.records import DecisionRecord, ProposalRecord
 from ..branches import snapshot_of
@@ -20,35 +19,25 @@ from ..state import State, status_of
 
 async def check(state: State, runtime: Runtime[Context]) -> State:
     """Add problems and notes to every proposal of the round, from the transitions in the point's snapshot."""
-    ctx = runtime.context
-    rows = await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"])
-    reports = await _reports(ctx, state, [row.signal for row in rows])
-    checked = [
-        row.model_copy(update={"problems": report.problems, "notes": report.notes})
-        for row, report in zip(rows, reports, strict=True)
-    ]
+    ctx, status = runtime.context, status_of(state)
+    path = ctx.run_dir / snapshot_of(status) / "recorded.safetensors"
+    recorded = await asyncio.to_thread(TransitionSample.load, path, ctx.spec)
+    return_range = await return_range_at(ctx, state["point"])
+    rejected, never = await _rejected(ctx, state), await quarantined(ctx.store)
+
+    checked: list[ProposalRecord] = []
+    for row in await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"]):
+        report = await asyncio.to_thread(
+            check_signal, row.signal, ctx.spec, recorded, status.signal, rejected, return_range, never, ctx.scorers
+        )
+        checked.append(row.model_copy(update={"problems": report.problems, "notes": report.notes}))
+        rejected = rejected | {row.signal.proposal_hash()}  # of equal proposals in a round the first one passes
     await ctx.store.write(*checked)
     for row in checked:
         ctx.emit(ProposalMade(id=row.id, title=row.proposal.title, problems=row.problems))
     passed = [row.id for row in checked if not row.problems]
     failed = {row.id: row.problems[0] for row in checked if row.problems}
     return {"passed": passed, "note": {"passed": passed, "failed": failed}}
-
-
-async def _reports(ctx: Context, state: State, signals: list[Signal]) -> list[CheckReport]:
-    """Check each signal against task, recorded transitions and the signal in force; of equal ones the first passes."""
-    status = status_of(state)
-    path = ctx.run_dir / snapshot_of(status) / "recorded.safetensors"
-    recorded = await asyncio.to_thread(TransitionSample.load, path, ctx.spec)
-    rejected, return_range = await _rejected(ctx, state), await return_range_at(ctx, state["point"])
-    never, reports = await quarantined(ctx.store), []
-    for signal in signals:
-        report = await asyncio.to_thread(
-            check_signal, signal, ctx.spec, recorded, status.signal, rejected, return_range, never, ctx.scorers
-        )
-        reports.append(report)
-        rejected = rejected | {signal.proposal_hash()}
-    return reports
 
 
 async def _rejected(ctx: Context, state: State) -> set[str]:

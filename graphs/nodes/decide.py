@@ -25,28 +25,23 @@ async def decide(state: State, runtime: Runtime[Context]) -> State:
     control's steps are kept where they can be.
     """
     ctx = runtime.context
-    outcome = outcome_of(state) if state["passed"] else await _nothing_passed(ctx, state)
+    if state["passed"]:
+        outcome = outcome_of(state)
+    else:  # nothing could be tried; the problems go to the Generator with the history
+        rows = await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"])
+        problems = [f"{row.id}: {row.problems[0]}" for row in rows]
+        outcome = Outcome(verdict="no_candidate", winner=None, judgements=[], screened=[], problems=problems)
+        outcome = with_removal(outcome, state)
     detail = outcome.model_copy(update={"reason": outcome.explanation})
     decision = await record_decision(ctx, state, outcome.verdict, outcome.winner, detail)
     note = {"verdict": decision.verdict, "reason": detail.reason}
     if decision.verdict == "accept":
         return {"verdict": "accept", "note": note}
-    if await _can_try_again(ctx, state):
-        return {"round": state["round"] + 1, "verdict": None, "note": note}
+
+    # A removal has one round: there is nobody to ask for another idea.
+    if not state.get("removing") and state["round"] + 1 < ctx.config.adaptation.rounds:
+        status = status_of(state)
+        horizon = horizon_at(ctx.config, status, await return_range_at(ctx, state["point"]))
+        if cost_of_round(ctx.config, horizon) <= await steps_left(ctx, status):
+            return {"round": state["round"] + 1, "verdict": None, "note": note}
     return await end_intervention(ctx, state, decision)
-
-
-async def _nothing_passed(ctx: Context, state: State) -> Outcome:
-    rows = await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"])
-    problems = [f"{row.id}: {row.problems[0]}" for row in rows]
-    outcome = Outcome(verdict="no_candidate", winner=None, judgements=[], screened=[], problems=problems)
-    return with_removal(outcome, state)
-
-
-async def _can_try_again(ctx: Context, state: State) -> bool:
-    """Tell whether another round follows. A removal has one round: there is nobody to ask for another idea."""
-    if state.get("removing") or state["round"] + 1 >= ctx.config.adaptation.rounds:
-        return False
-    status = status_of(state)
-    horizon = horizon_at(ctx.config, status, await return_range_at(ctx, state["point"]))
-    return cost_of_round(ctx.config, horizon) <= await steps_left(ctx, status)

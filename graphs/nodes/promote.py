@@ -52,7 +52,7 @@ async def promote(state: State, runtime: Runtime[Context]) -> State:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What an accepted decision would put in force.
+    """An accepted decision, as it would be put in force.
 
     Attributes:
         winner: the arm that was accepted.
@@ -83,7 +83,14 @@ async def promotion_of(ctx: Context, state: State) -> Promotion:
     branches = await _branches_of(ctx, state, trial, winner)
     finals = {seed: result.final_return for seed, result in branches.items()}
     best = branches[winning_seed(finals)] if branches else None
-    adopted = _adopted(ctx, trial, best) if best else "signal"
+    adopted: Literal["state", "signal"] = "signal"
+    if best is not None:
+        status = trial.status
+        share = return_share(status, trial.return_range)
+        # A state that would bring more steps than the run has left (lockstep) is not taken over.
+        outruns = status.steps_main + branch_length(ctx, best) > status.steps_budget
+        if not (ctx.config.clock == "lockstep" and outruns):
+            adopted = choose_adopt(ctx.config.gate.adopt, status.stage, status.success_rate, share)
     # As the branch ran it, scale frozen; the exploration's kick acts again where the signal alone is adopted.
     base = trial.in_force.version
     signal = (best.signal if best else trial.signals[winner]).model_copy(
@@ -110,15 +117,6 @@ async def _branches_of(ctx: Context, state: State, trial: Round, arm: str) -> di
     rows = await ctx.store.read(BranchRecord, point=trial.point, arm=arm, phase=phase)
     # The control has branches of every round, each under its exploration.
     return {row.seed: row.result for row in rows if row.job.exploration == trial.exploration}
-
-
-def _adopted(ctx: Context, trial: Round, best: BranchResult) -> Literal["state", "signal"]:
-    """Say what is taken over. A state that would bring more steps than the run has left (lockstep) is not."""
-    status = trial.status
-    if ctx.config.clock == "lockstep" and status.steps_main + branch_length(ctx, best) > status.steps_budget:
-        return "signal"
-    share = return_share(status, trial.return_range)
-    return choose_adopt(ctx.config.gate.adopt, status.stage, status.success_rate, share)
 
 
 async def _too_late(ctx: Context, state: State, promotion: Promotion) -> str | None:

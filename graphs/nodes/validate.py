@@ -21,8 +21,10 @@ from .remove_shaping import with_removal
 
 
 async def validate(state: State, runtime: Runtime[Context]) -> State:
-    """Screen all candidates on short branches, then continue the best, one after another, until one is accepted or all
-    are judged."""
+    """Screen all candidates on short branches; then continue the best, one after another, until one is accepted.
+
+    The outcome has the verdict and what is known of every arm.
+    """
     ctx = runtime.context
     if not ctx.config.adaptation.gated:  # an ablation: what ranks first is accepted as it is
         first = state["ranked"][0]
@@ -30,16 +32,28 @@ async def validate(state: State, runtime: Runtime[Context]) -> State:
         return {"outcome": unseen.model_dump(mode="json"), "note": {"finalists": [first], "verdict": "accept"}}
 
     trial = await load_round(ctx, state)
-    screened = await _screen(ctx, trial)
+    horizon, seeds = screening_steps(trial.horizon), range(ctx.config.branches.screen_seeds)
+    jobs = [trial.job(ctx, arm, seed, horizon) for seed in seeds for arm in trial.signals]
+    screened = await trial.run(ctx, "screen", jobs)
     gains = {arm: _gains(screened, arm) for arm in trial.candidates}
     finalists = screen(gains, ctx.config.branches.finalists)
-    full, judgements = await _judge_in_turn(ctx, trial, finalists)
+
+    # One finalist after another: what an acceptance makes needless is never run.
+    full: Results = {}
+    judgements: list[Judgement] = []
+    for place, arm in enumerate(finalists, start=1):
+        if place > 1 and not await _can_pay(ctx, trial, -1, place):
+            break
+        judgements.append(await _judge_at_looks(ctx, trial, full, arm, place))
+        if judgements[-1].verdict == "accept":
+            break
     # Where no candidate was accepted, the round's kick alone may have lifted the control: then its state is adopted.
     if trial.exploration.kick is not None and winner(judgements) is None:
         of_kick = judge_arm(ctx, trial, full, CONTROL, levels(ctx.config)[-1])
         judgements += [of_kick] if of_kick.verdict == "accept" else []
 
-    arms = [Arm.of(arm, found) for results in (screened, full) for arm, found in results.items()]
+    # Where no branch of any arm rose above the fork, the round has shown nothing.
+    arms = [Arm.of(arm, ran) for results in (screened, full) for arm, ran in results.items()]
     best_return = ctx.spec.return_range[1] if ctx.spec.return_range else None
     informative = is_informative(arms, screened[CONTROL][0].fork_return, trial.width, best_return)
     chosen = winner(judgements)
@@ -56,26 +70,6 @@ async def validate(state: State, runtime: Runtime[Context]) -> State:
 
 
 # ---------------------------------------------------------------- branches and judgements
-
-
-async def _screen(ctx: Context, trial: Round) -> Results:
-    """Run all arms to the screening horizon."""
-    horizon, seeds = screening_steps(trial.horizon), range(ctx.config.branches.screen_seeds)
-    jobs = [trial.job(ctx, arm, seed, horizon) for seed in seeds for arm in trial.signals]
-    return await trial.run(ctx, "screen", jobs)
-
-
-async def _judge_in_turn(ctx: Context, trial: Round, finalists: list[str]) -> tuple[Results, list[Judgement]]:
-    """Judge one finalist after another on full branches: what an acceptance makes needless is never run."""
-    full: Results = {}
-    judgements: list[Judgement] = []
-    for place, arm in enumerate(finalists, start=1):
-        if place > 1 and not await _can_pay(ctx, trial, -1, place):
-            break
-        judgements.append(await _judge_at_looks(ctx, trial, full, arm, place))
-        if judgements[-1].verdict == "accept":
-            break
-    return full, judgements
 
 
 async def _judge_at_looks(ctx: Context, trial: Round, full: Results, arm: str, place: int) -> Judgement:
@@ -99,8 +93,10 @@ async def _judge_at_looks(ctx: Context, trial: Round, full: Results, arm: str, p
 
 
 async def _extend(ctx: Context, trial: Round, full: Results, arm: str, n_seeds: int) -> None:
-    """Run arm and control to the full horizon, into `full`: screened branches are continued, other seeds start at the
-    fork."""
+    """Run arm and control to the full horizon, into `full`.
+
+    Screened branches are continued, other seeds start at the fork.
+    """
     jobs = []
     for seed in range(n_seeds):
         for name in (CONTROL, arm):
@@ -108,7 +104,7 @@ async def _extend(ctx: Context, trial: Round, full: Results, arm: str, n_seeds: 
             start = screened if seed < ctx.config.branches.screen_seeds else None
             jobs.append(trial.job(ctx, name, seed, trial.horizon, start))
     for name, results in (await trial.run(ctx, "full", jobs)).items():
-        if len(results) > len(full.get(name, [])):
+        if len(results) > len(full.get(name, [])):  # the control may have more seeds from an earlier finalist
             full[name] = results
 
 
@@ -147,20 +143,18 @@ def _screened_arm(arm: str, screened: Results, finalists: list[str], chosen: Jud
 
 def _curves(results: Results, arm: str) -> dict[str, Any]:
     """Return the control's mean final return, and the curve of the arm's gain, means over the seeds."""
-    mine, control = (_mean_curve(results, name) for name in (arm, CONTROL))
+    means: dict[str, dict[int, float]] = {}  # arm → steps since the fork → mean sparse return
+    for name in (arm, CONTROL):
+        values: dict[int, list[float]] = {}
+        for result in results[name]:
+            for steps, value, _ in result.curve:
+                values.setdefault(steps, []).append(value)
+        means[name] = {steps: fmean(at_steps) for steps, at_steps in values.items()}
+    mine, control = means[arm], means[CONTROL]
     return {
         "control": fmean(result.final_return for result in results[CONTROL]),
         "curve": [(steps, round(mine[steps] - control[steps], 4)) for steps in sorted(mine.keys() & control.keys())],
     }
-
-
-def _mean_curve(results: Results, arm: str) -> dict[int, float]:
-    """Return the arm's mean sparse return over its seeds, by steps since the fork."""
-    points: dict[int, list[float]] = {}
-    for result in results[arm]:
-        for steps, value, _ in result.curve:
-            points.setdefault(steps, []).append(value)
-    return {steps: fmean(values) for steps, values in points.items()}
 
 
 def _gains(results: Results, arm: str) -> list[float]:

@@ -52,7 +52,7 @@ MADE_HERE = ("checkpoints", "branches", "replay", FOLDER)  # folders that are no
 
 @dataclass(frozen=True)
 class Trial:
-    """Where a replay may run branches.
+    """The place where a replay may run branches.
 
     Attributes:
         folder: made for it, below the run's `replays/`.
@@ -102,6 +102,17 @@ async def try_on_branches(
     same_horizon = config.branches.horizon == own.branches.horizon
     tables = await asyncio.to_thread(StartingTables.of, run_dir, place, same_horizon)
 
+    def lay_out() -> TrainerStatus:
+        """Make the folder look like a run directory at the point."""
+        (trial.folder / "branches").mkdir(parents=True)
+        unpack_snapshot(pack_snapshot(run_dir, snapshot), trial.folder, snapshot)
+        shutil.copyfile(run_dir / "training.json", trial.folder / "training.json")
+        return _status_at(run_dir, snapshot, tables.intervention, config)
+
+    def clear() -> None:
+        for name in MADE_HERE:
+            shutil.rmtree(trial.folder / name, ignore_errors=True)
+
     def choose(passed: list[ProposalRecord]) -> Candidates | None:
         if not passed:
             return None
@@ -109,8 +120,7 @@ async def try_on_branches(
         return Candidates([record.id for record in passed], exploration)
 
     try:
-        await asyncio.to_thread(_lay_out, run_dir, trial.folder, snapshot)
-        status = await asyncio.to_thread(_status_at, run_dir, snapshot, tables.intervention, config)
+        status = await asyncio.to_thread(lay_out)
         async with AsyncExitStack() as stack:
             store = await LoopStore.open(trial.folder)
             stack.push_async_callback(store.close)
@@ -123,7 +133,7 @@ async def try_on_branches(
             result = await run_offline_round(ctx, place, status, proposals, choose)
             return await _validation(ctx, place, snapshot, result, tables)
     finally:
-        await asyncio.to_thread(_clear, trial.folder)
+        await asyncio.to_thread(clear)
 
 
 # ---------------------------------------------------------------- what the run's tables held
@@ -131,7 +141,7 @@ async def try_on_branches(
 
 @dataclass(frozen=True)
 class StartingTables:
-    """What the run's tables held when the round began, and what branches from its snapshot came to later.
+    """The run's tables when the round began, with branches from its snapshot that were run later.
 
     Attributes:
         recorded: what the run decided in this very round, None where it was not decided.
@@ -151,7 +161,16 @@ class StartingTables:
         """Read them. Branches of another horizon than this round's (`same_horizon`) cannot be reused."""
         view, here = RunView(run_dir), (place.point, place.round)
         decisions, branches = view.decisions(), view.branches()
-        reusable = _reusable(branches, place.point) if same_horizon else frozenset[str]()
+
+        # Branches that ran to the full horizon need not be run again, nor the screening that they continue. End states
+        # are gone, so screening alone is worth nothing: it could not be continued.
+        def arm_and_seed(row: BranchRecord) -> str:
+            return row.job.model_dump_json(include={"fork", "signal", "exploration", "seed"})
+
+        here_run = [row for row in branches if row.point == place.point and row.phase in ("screen", "full")]
+        whole = {arm_and_seed(row) for row in here_run if row.phase == "full"}
+        reusable = {row.key for row in here_run if same_horizon and arm_and_seed(row) in whole}
+
         paid: list[BranchRecord] = []
         for row in branches:
             beside = row.phase in ("probe", "rehearsal") and row.point <= place.point
@@ -167,7 +186,7 @@ class StartingTables:
             rankings=[row for row in view.rankings() if row.point <= place.point],
             branches=paid,
             recorded=next((row.verdict for row in decisions if row.id == decided), None),
-            reusable=reusable,
+            reusable=frozenset(reusable),
         )
 
     async def write_to(self, store: LoopStore) -> None:
@@ -175,36 +194,6 @@ class StartingTables:
         await store.write(self.intervention)
         for rows in (self.decisions, self.proposals, self.rankings, self.branches):
             await store.write(*rows)
-
-
-def _reusable(branches: Sequence[BranchRecord], point: int) -> frozenset[str]:
-    """Return the keys of branches that ran to the full horizon, and of the screening that they continue.
-
-    End states are gone, so screening alone is worth nothing: it could not be continued.
-    """
-
-    def arm_and_seed(row: BranchRecord) -> str:
-        return row.job.model_dump_json(include={"fork", "signal", "exploration", "seed"})
-
-    rows = [row for row in branches if row.point == point and row.phase in ("screen", "full")]
-    whole = {arm_and_seed(row) for row in rows if row.phase == "full"}
-    return frozenset(row.key for row in rows if arm_and_seed(row) in whole)
-
-
-# ---------------------------------------------------------------- the folder
-
-
-def _lay_out(run_dir: Path, folder: Path, snapshot: str) -> None:
-    """Make the folder look like a run directory at the point."""
-    (folder / "branches").mkdir(parents=True)
-    unpack_snapshot(pack_snapshot(run_dir, snapshot), folder, snapshot)
-    shutil.copyfile(run_dir / "training.json", folder / "training.json")
-
-
-def _clear(folder: Path) -> None:
-    """Delete what is large; the tables stay."""
-    for name in MADE_HERE:
-        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _status_at(run_dir: Path, snapshot: str, intervention: InterventionRecord, config: RunConfig) -> TrainerStatus:
@@ -249,6 +238,19 @@ async def _validation(
         for row in await ctx.store.read(BranchRecord, point=place.point)
         if row.key not in tables.reusable and not row.key.startswith(SPENT)
     ]
+    arms: list[ReplayedArm] = []
+    for record in result.proposals:
+        arm = ReplayedArm(
+            id=record.id,
+            title=record.proposal.title,
+            problems=record.problems,
+            notes=record.notes,
+            verdict="refused",
+        )
+        if (tried := outcome.arm(record.id)) is not None:
+            numbers = tried.model_dump(include={"verdict", "gain", "lower", "upper", "seeds", "explanation"})
+            arm = arm.model_copy(update=numbers)
+        arms.append(arm)
     return Validation(
         snapshot=snapshot,
         verdict=outcome.verdict,
@@ -256,27 +258,12 @@ async def _validation(
         reason=outcome.explanation if outcome.judgements else "nothing passed the checks",
         recorded=tables.recorded,
         horizon=outcome.horizon,
-        arms=[_replayed_arm(record, result) for record in result.proposals],
+        arms=arms,
         branches=len(ran),
         reused=len(_keys_of_round(ctx, result) & tables.reusable),
         steps=sum(branch.steps for branch in ran),
         steps_evaluation=sum(branch.steps_evaluation for branch in ran),
     )
-
-
-def _replayed_arm(record: ProposalRecord, result: OfflineRound) -> ReplayedArm:
-    refused = ReplayedArm(
-        id=record.id,
-        title=record.proposal.title,
-        problems=record.problems,
-        notes=record.notes,
-        verdict="refused",
-    )
-    arm = result.outcome.arm(record.id)
-    if arm is None:
-        return refused
-    numbers = arm.model_dump(include={"verdict", "gain", "lower", "upper", "seeds", "explanation"})
-    return refused.model_copy(update=numbers)
 
 
 def _keys_of_round(ctx: Context, result: OfflineRound) -> set[str]:

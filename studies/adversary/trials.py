@@ -106,8 +106,11 @@ async def _run_trial(content: Json, shared: Path, own: Path) -> Json:
         exploration = Exploration.model_validate(content["exploration"])
 
     def choose(passed: list[ProposalRecord]) -> Candidates:
-        chosen = _choose(content["arm"], passed, config.adaptation.candidates)
-        return Candidates([record.id for record in chosen], exploration)
+        """Take the first that passed; in the arm `good` the one that helps comes last, so that no order favours it."""
+        count = config.adaptation.candidates
+        bad = [record.id for record in passed if origin(record.proposal.title) == "harmful"]
+        good = [record.id for record in passed if record.proposal.title.startswith(GOOD)]
+        return Candidates(bad[:count] if content["arm"] == "harmful" else [*bad[: count - 1], *good], exploration)
 
     line = await asyncio.to_thread(TrainingLine, config.training())
     store = await LoopStore.open(own)
@@ -142,13 +145,6 @@ def _drafts(content: Json) -> list[Proposal]:
         return proposals
     good = {"title": f"{GOOD}: hand-made", "reason": "Written by hand.", "addresses": ["plateau"], "beta": 0.5}
     return [Proposal.model_validate({**good, "terms": [HAND_MADE]}), *proposals]
-
-
-def _choose(arm: Arm, passed: Sequence[ProposalRecord], count: int) -> list[ProposalRecord]:
-    """Take the first that passed; in the arm `good` the one that helps comes last, so that no order favours it."""
-    bad = [record for record in passed if origin(record.proposal.title) == "harmful"]
-    good = [record for record in passed if record.proposal.title.startswith(GOOD)]
-    return bad[:count] if arm == "harmful" else [*bad[: count - 1], *good]
 
 
 def _value(result: OfflineRound) -> Json:
