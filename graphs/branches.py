@@ -108,9 +108,10 @@ async def run_branches(
             )
         )
 
+    # Equal jobs give equal results, also those of an earlier round or of a process that was killed.
     missing = {job.key: job for job in jobs if job.key not in results}
     await ctx.pool.run(list(missing.values()), keep)
-    # Equal jobs of two arms are run once, under the name of the first.
+    # Equal jobs of two arms were run once, under the name of the first.
     return [results[job.key].model_copy(update={"arm": job.arm}) for job in jobs]
 
 

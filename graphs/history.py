@@ -69,6 +69,7 @@ def tried_by(decisions: Sequence[DecisionRecord], proposals: Sequence[ProposalRe
         decision = decided.get((row.point, row.round))
         if decision is None:
             continue
+        # The gain of a screened arm has no bounds.
         arm = decision.detail.arm(row.id)
         judged = arm if isinstance(arm, JudgedArm) else None
         history.append(

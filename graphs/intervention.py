@@ -95,6 +95,7 @@ def cost_of_round(config: RunConfig, horizon: int, candidates: int | None = None
     Under the overlap clock those of the confirmation that a verdict may need by then are added.
     """
     first = next(look for look, level in enumerate(levels(config)) if level > 0)
+    # A confirmation runs winner and control once more, at the last look.
     confirmation = 2 * config.gate.looks[-1] * horizon if config.clock == "overlap" else 0
     return cost_until(config, horizon, first, candidates=candidates) + confirmation
 
@@ -175,6 +176,7 @@ async def load_round(ctx: Context, state: State) -> Round:
     status, point, number = status_of(state), state["point"], state["round"]
     proposals = {row.id: row for row in await ctx.store.read(ProposalRecord, point=point, round=number)}
     return_range = await return_range_at(ctx, point)
+    # Arms are run in this order, so it is part of what makes two runs equal.
     return Round(
         point=point,
         number=number,
@@ -187,29 +189,30 @@ async def load_round(ctx: Context, state: State) -> Round:
     )
 
 
-def judge_arm(ctx: Context, trial: Round, results: Results, arm: str, level: float) -> Judgement:
+def judge_arm(ctx: Context, round_: Round, results: Results, arm: str, level: float) -> Judgement:
     """Judge one arm of a round at `level`, from whichever snapshot its branches were forked.
 
     A candidate is judged beside the control; the control itself by whether the round's kick alone has lifted it above
     the fork.
     """
-    control, margin = results[CONTROL], ctx.config.gate.margin * trial.width
+    # The margin is a share of what returns can differ by at all.
+    control, margin = results[CONTROL], ctx.config.gate.margin * round_.width
     fork_return = control[0].fork_return
     if arm == CONTROL:
         return judge_kick(Arm.of(CONTROL, control), fork_return=fork_return, margin=margin, level=level)
-    signal = trial.signals[arm]
+    signal = round_.signals[arm]
     return judge(
         Arm.of(arm, results[arm]),
         Arm.of(CONTROL, control),
         margin=margin,
         level=level,
         # What every arm of the round gets is part of what would be promoted: a removal with a new kick is no removal.
-        removal=is_removal(signal.model_copy(update={"exploration": trial.exploration}), trial.in_force),
+        removal=is_removal(signal.model_copy(update={"exploration": round_.exploration}), round_.in_force),
         fork_return=fork_return,
-        return_width=trial.width,
+        return_width=round_.width,
         kind=signal_kind(signal),
-        horizon=trial.horizon,
-        explores=trial.explores,
+        horizon=round_.horizon,
+        explores=round_.explores,
     )
 
 
@@ -220,6 +223,7 @@ async def record_decision(
     ctx: Context, state: State, verdict: DecisionVerdict, winner: str | None, detail: DecisionDetail
 ) -> DecisionRecord:
     """Record what ends the state's round; nothing is promoted by it yet."""
+    # The id is that of the round: a node that runs again after a crash replaces its own row.
     decision = DecisionRecord(
         id=decision_id_of(state),
         point=state["point"],
@@ -253,7 +257,8 @@ async def cancel_acceptance(
     )
     await ctx.store.write(decision)
     ctx.emit(Decided(id=decision.id, verdict=verdict, winner=outcome.winner, reason=reason))
-    if verdict == "conflict":  # somebody else has changed the signal: there is no control of what is in force now
+    if verdict == "conflict":
+        # Somebody else has changed the signal: there is no control of what is in force now.
         return {"verdict": verdict, "done_point": state["point"], "note": {"verdict": verdict, "reason": reason}}
     return await end_intervention(ctx, state, decision)
 
@@ -265,6 +270,7 @@ async def end_intervention(ctx: Context, state: State, decision: DecisionRecord)
     """
     note = {"verdict": decision.verdict, "reason": decision.detail.reason}
     update: State = {"verdict": decision.verdict, "done_point": state["point"]}
+    # The main line jumps over what the control has run, so patience begins anew behind it.
     kept = await keep_control(ctx, state, decision)
     if kept is None:
         return {**update, "note": note}
@@ -303,6 +309,7 @@ async def keep_control(ctx: Context, state: State, decision: DecisionRecord) -> 
     branch = max(fitting, key=lambda result: result.horizon, default=None)
     if branch is None:
         return None
+    # The trainer takes the state over under a version of its own, so that a promotion from the old one is refused.
     await wait_for_trainer_at(ctx, state["point"])
     base = status.signal.version
     signal = status.signal.model_copy(update={"version": base + 1, "parent": base})

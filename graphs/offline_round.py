@@ -20,6 +20,7 @@ from ..agents.llm.models import build_models
 from ..agents.llm.rate_limits import CallBudget
 from ..agents.schemas import Proposal
 from ..config.run_config import RunConfig
+from ..rl.branches.horizon import screening_steps
 from ..rl.branches.jobs import Executor
 from ..rl.envs.factory import task_spec
 from ..rl.ipc.client import MemoryChannel, TrainerClient
@@ -29,6 +30,7 @@ from ..rl.signals.signal import Exploration
 from ..runs.events import Event
 from ..runs.records import Outcome, ProposalRecord
 from ..runs.store import LoopStore
+from .branches import CONTROL
 from .context import Context
 from .history import proposal_records
 from .intervention import Round, load_round
@@ -52,12 +54,25 @@ class OfflineRound:
     Attributes:
         proposals: as `check` left them.
         outcome: what `validate` found.
-        trial: the round that was branched; None where nothing was tried.
+        round: the one that was branched; None where nothing was tried.
     """
 
     proposals: list[ProposalRecord]
     outcome: Outcome
-    trial: Round | None
+    round: Round | None
+
+    def branch_keys(self, ctx: Context) -> set[str]:
+        """Return the keys of all branches of the round, whether they were run in it or before."""
+        if self.round is None:
+            return set()
+        # All arms were screened; the judged ones and the control went on to the full horizon.
+        half, seeds = screening_steps(self.round.horizon), range(ctx.config.branches.screen_seeds)
+        screened = {CONTROL, *(arm.arm for arm in self.outcome.arms if arm.seeds)}
+        keys = {self.round.job(ctx, arm, seed, half).key for arm in screened for seed in seeds}
+        for judged in self.outcome.judgements:
+            arms = {CONTROL, judged.arm}
+            keys |= {self.round.job(ctx, arm, seed, self.round.horizon).key for arm in arms for seed in judged.seeds}
+        return keys
 
 
 def offline_context(
@@ -101,6 +116,7 @@ async def run_offline_round(
     """
     runtime = Runtime(context=ctx)
     state: State = {"point": place.point, "round": place.round, "status": status.model_dump(mode="json")}
+    # As in the graph, each node gets what the ones before it left in the state.
     await ctx.store.write(*proposal_records(state, proposals))
     state["passed"] = (await check(state, runtime))["passed"]
     checked = await ctx.store.read(ProposalRecord, point=place.point, round=place.round)

@@ -37,6 +37,7 @@ def answer(run_dir: Path, key: str, yes: bool) -> bool:
     """
     view = RunView(run_dir)
     _require(view, key, key in {row.id for row in view.decisions()}, "be a decision of this run")
+    # An answer stays, whoever gave it; only the first one needs a promotion that waits.
     earlier = given_answer(view.path, key)
     if earlier is None:
         _waiting(view, key)

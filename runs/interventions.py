@@ -141,6 +141,7 @@ class Intervention:
 
 def interventions(view: RunView) -> list[Intervention]:
     """Read all interventions, oldest first."""
+    # Rollbacks are no interventions; they say whose promotion did not last.
     decisions, signals = view.decisions(), view.signals()
     ends = [row for row in decisions if not row.by_monitor]
     undone = {row.winner for row in decisions if row.verdict == "rollback"}
@@ -148,6 +149,7 @@ def interventions(view: RunView) -> list[Intervention]:
     diagnoses = {row.point: row.diagnosis for row in view.interventions() if row.diagnosis is not None}
     rankings = {row.point: row for row in view.rankings()}
     steps_at = {row["update"]: row["steps"] for row in view.metrics()}
+    # A point counts from its diagnosis on, or from whatever was made there without one.
     points = {row.point for rows in (proposals, branches, ends) for row in rows} | diagnoses.keys()
 
     shown: list[Intervention] = []
@@ -198,6 +200,7 @@ def _round(
     values = charts.padded([r.final_return for r in results] + [y for r in results for _, y, _ in r.curve])
     shown = [_proposal(row, decision, branches, control, in_force, values, undone) for row in proposals]
 
+    # Where each branch ended, one row an arm, the control first.
     dots = None
     tried = [proposal for proposal in shown if proposal.finals]
     if tried:
@@ -226,6 +229,7 @@ def _proposal(
     values: tuple[float, float],
     undone: set[str | None],
 ) -> ShownProposal:
+    # The chart shows the branches from the point's own snapshot, the table the confirmation too.
     mine = [branch for branch in branches if branch.arm == row.id and branch.phase in SHOWN]
     finals = list(_finals(mine).values())
     arm = decision.detail.arm(row.id) if decision else None

@@ -48,6 +48,7 @@ def write_report(run_dir: Path, topology: Topology, state: RunState | None = Non
     """
     from plotly.offline import get_plotlyjs
 
+    # The loop still holds its lock while it writes the report, so the state is handed in.
     view = RunView(run_dir)
     status = view.status() | {"state": state or view.state()}
     nodes = node_visits(topology, view.visits(), view.calls())
@@ -162,6 +163,7 @@ def curve_data(view: RunView) -> CurveData:
     for line in view.signals():
         if line.cause not in MARKED:
             continue
+        # On the total axis a change stands where its branches had been paid: at the next update.
         later = [total for row, total in zip(metrics, totals, strict=True) if row["update"] > line.applied_update]
         paid = later[0] if later else totals[-1] if totals else line.applied_steps
         marks.append({"main": line.applied_steps, "total": paid, "label": f"v{line.version}", "cause": line.cause})
@@ -225,6 +227,7 @@ def cost(view: RunView) -> Cost:
         ("branches", "branches that were tried and dropped, with their evaluation", steps.dropped),
         ("evaluation", "evaluation of the main line", steps.evaluation),
     ]
+    # Few runs rank moves, so the others have no row of zeros.
     if steps.extra.rankings:
         parts.append(("pairs", "play from which single agents' moves were ranked", steps.extra.rankings))
     total = steps.total
@@ -268,6 +271,7 @@ def signal_history(view: RunView) -> list[ShownVersion]:
     history: list[ShownVersion] = []
     for row in rows:
         is_first = row is rows[0]
+        # A version is compared with the one that it replaced, which need not be the one before it in the log.
         before = row.signal if is_first else versions.get(row.base_version, row.signal)
         taken = "the winning branch's state became the main line" if row.adopt else "the signal alone was taken over"
         history.append(

@@ -130,6 +130,7 @@ class LoopStore:
         if not records:
             return
         table = TABLES[type(records[0])]
+        # Records hold models and lists; JSON columns are text.
         rows = [record.model_dump(mode="json") for record in records]
         for row in rows:
             row |= {name: json.dumps(row[name]) for name in table.json_columns if row[name] is not None}
@@ -159,9 +160,11 @@ class LoopStore:
         Args:
             before: (point, round): only what the loop had spent when it began to validate there; left out, all.
         """
+        # Summed by SQLite, since progress asks every second and results hold long curves.
         steps = "COALESCE(SUM(json_extract(result, '$.steps') + json_extract(result, '$.steps_evaluation')), 0)"
         query, values = f"SELECT {steps} FROM branches", tuple[int, ...]()
         if before is not None:
+            # Probes and rehearsals come before the round's own branches, and belong to no round.
             query += " WHERE (point, round) < (?, ?) OR (phase IN ('probe', 'rehearsal') AND point <= ?)"
             values = (*before, before[0])
         [row] = list(await self._connection.execute_fetchall(query, values))
@@ -195,6 +198,7 @@ class LoopStore:
 
     async def prune_checkpoints(self, thread_id: str, keep: int) -> None:
         """Delete all but the last `keep` graph checkpoints of a thread (LangGraph has no pruning for SQLite)."""
+        # Ids of checkpoints sort by age.
         old = (
             "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = '' "
             "ORDER BY checkpoint_id DESC LIMIT -1 OFFSET ?"
@@ -297,6 +301,7 @@ class RunView:
         `running` while a loop holds the run's lock, `waiting` where it waits for a human; else what the loop wrote
         last, `stopped` when it was killed.
         """
+        # A killed loop leaves no word, but the system gives its lock back.
         if lock_is_held(self.path / "loop.lock"):
             return "running" if self.waiting_for() is None else "waiting"
         written = self.values().get("state")
@@ -370,6 +375,7 @@ class RunView:
     def _read(self, kind: type[R]) -> list[R]:
         table = TABLES[kind]
         rows = self._query(table.database, table.name, f"SELECT * FROM {table.name} ORDER BY {table.order}")
+        # One clear line instead of pydantic's many, for the command line and for the list of runs.
         try:
             return [_record(kind, row) for row in rows]
         except ValidationError as error:
@@ -388,6 +394,7 @@ class RunView:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
             connection.row_factory = sqlite3.Row
+            # Trainer and loop make their tables when they first write.
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,))
             if known.fetchone() is None:
                 return []
@@ -401,6 +408,7 @@ def provider(llm: Mapping[str, Any], chat_models: Mapping[str, str] | None = Non
         llm: the section `llm` of the config, as plain data.
         chat_models: role → kind of the chat model that a caller gave it in place of the config's.
     """
+    # A role that the config does not name has the default's provider.
     roles = {role: str((llm.get(role) or llm["default"])["provider"]) for role in ("critic", "generator", "ranker")}
     return "+".join(sorted({*(roles | dict(chat_models or {})).values()}))
 

@@ -28,12 +28,14 @@ def timeline(view: RunView) -> list[TimelineEntry]:
     titles = KICK_ALONE | {row.id: row.proposal.title for row in view.proposals()}
     moments: list[TimelineEntry] = []
 
+    # Changes of the stage; the first stage is where the run began, and no moment.
     stage = metrics[0]["stage"] if metrics else None
     for row in metrics:
         if row["stage"] != stage:
             moments.append(TimelineEntry(row["steps"], "stage", f"{stage} → {row['stage']}"))
             stage = row["stage"]
 
+    # What was found and decided stands at the main steps of its point.
     for intervention in view.interventions():
         if intervention.diagnosis is not None:
             failures = [finding.failure.value.replace("_", " ") for finding in intervention.diagnosis.findings]
@@ -45,6 +47,7 @@ def timeline(view: RunView) -> list[TimelineEntry]:
             steps = steps_at.get(decision.point, decision.created_steps)
             moments.append(TimelineEntry(steps, "verdict", f"{decision.verdict.replace('_', ' ')}{winner}"))
 
+    # The start of the log is no change.
     moments += [_change(version, titles, decisions) for version in view.signals() if version.cause != "start"]
     order = get_args(Kind)
     return sorted(moments, key=lambda moment: (moment.steps, order.index(moment.kind)))

@@ -74,6 +74,7 @@ def node_visits(topology: drawing.Topology, visits: Sequence[VisitRecord], calls
     for name in topology.nodes:
         if name in drawing.TERMINALS:
             continue
+        # A visit has the calls that began while it lasted; a call of a killed visit may be in none.
         asked = [call for call in calls if node_of_call(call) == name]
         shown: list[NodeVisit] = []
         for visit in visits:

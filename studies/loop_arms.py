@@ -90,6 +90,7 @@ def work_loop(content: Json, folder: Path) -> Json:
             models = adversary_models(content["models"], config.seed)
         path = asyncio.run(run_loop(config, models))
     one_thread()
+    # The trainer had its own processes; evaluating takes one thread, so that pieces run beside each other.
     value = {"outcome": outcome_of("loop", config, path).as_dict(), "details": details_of(RunView(path))}
     for large in ("checkpoints", "branches"):  # databases, logs and the report stay
         shutil.rmtree(path / large, ignore_errors=True)
@@ -145,6 +146,7 @@ def points_of(view: RunView) -> list[Point]:
     points: list[Point] = []
     for row in view.metrics():
         total = history.at(row["update"], row["steps"], row["steps_evaluation"]).total
+        # The last state that was adopted before this update has led to its row, if any has.
         before = [adoption for adoption in adoptions if adoption.applied_update < row["update"]]
         kept = row["adopted"] and before[-1].cause == "control"
         if kept:
@@ -167,6 +169,7 @@ def _within(adoption: SignalVersion, branch: BranchRecord, update: int, total: i
     points: list[Point] = []
     since = 0
     for end, _, success in branch.result.curve:
+        # The first window counts as one update, wherever it ends.
         updates = max((end - since) // update, 1) if since else 1
         since = end
         steps = [adoption.applied_steps + end - update * i for i in reversed(range(updates))]

@@ -30,6 +30,7 @@ async def approve(state: State, runtime: Runtime[Context]) -> State:
     ctx = runtime.context
     if ctx.config.adaptation.approve == "auto":
         return {"approved": True, "note": {"approve": "auto"}}
+    # The first time the graph stops here; with the answer the node runs again and `interrupt` returns it.
     question = await _question(ctx, state)
     yes = interrupt(question.model_dump(mode="json"))["yes"]
     if yes:
@@ -65,6 +66,7 @@ async def wait_for_answer(ctx: Context, question: ApprovalNeeded) -> bool | None
 
     None where training is over before there is one (overlap clock); a lockstep trainer waits as long as it takes.
     """
+    # Status and pages show what waits, also while no loop runs.
     await ctx.store.set(waiting_for=question.model_dump(mode="json"))
     yes = await asyncio.to_thread(given_answer, ctx.run_dir, question.id)
     if yes is None:

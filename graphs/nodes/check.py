@@ -25,6 +25,7 @@ async def check(state: State, runtime: Runtime[Context]) -> State:
     return_range = await return_range_at(ctx, state["point"])
     rejected, never = await _rejected(ctx, state), await quarantined(ctx.store)
 
+    # In a thread, since expressions are evaluated on thousands of transitions.
     checked: list[ProposalRecord] = []
     for row in await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"]):
         report = await asyncio.to_thread(

@@ -26,6 +26,7 @@ async def confirm(state: State, runtime: Runtime[Context]) -> State:
     if ctx.config.clock == "lockstep":
         return {"before": _evaluation(then), "note": {"clock": "lockstep"}}
     begun = (await decision_of(ctx, state)).detail.confirming  # by a process that was killed
+    # The run has gone on since the snapshot of the verdict.
     now = await ctx.status()
     why = begun.why if begun else staleness(then, now, ctx.config.adaptation.max_staleness)
     if now.state == "finished":
@@ -54,16 +55,17 @@ async def _confirm(ctx: Context, state: State, why: str, begun: PendingConfirmat
 
     `begun` is the same confirmation, where a process that was killed has begun it.
     """
-    trial, outcome, decision = await load_round(ctx, state), outcome_of(state), await decision_of(ctx, state)
+    round_, outcome, decision = await load_round(ctx, state), outcome_of(state), await decision_of(ctx, state)
     assert outcome.winner is not None  # the gate has accepted it
     # The control comes first; it is the winner where the kick alone was accepted.
     arms = [CONTROL] if outcome.winner == CONTROL else [CONTROL, outcome.winner]
     seeds = range(ctx.config.gate.looks[-1])
 
+    # The snapshot to confirm from: the one that was begun with, else one that is made now, if the branches can be paid.
     if begun is not None:
         fresh = begun.status
     else:
-        if len(arms) * len(seeds) * trial.horizon > await steps_left(ctx, trial.status):
+        if len(arms) * len(seeds) * round_.horizon > await steps_left(ctx, round_.status):
             unpaid = f"{why}; adaptation.max_share does not pay for a confirmation"
             return await cancel_acceptance(ctx, state, "stale", unpaid)
         fresh = (await ctx.look()).status
@@ -72,10 +74,12 @@ async def _confirm(ctx: Context, state: State, why: str, begun: PendingConfirmat
         detail = outcome.model_copy(update={"reason": why, "confirming": pending})
         await ctx.store.write(decision.model_copy(update={"detail": detail}))
 
-    again = replace(trial, fork=snapshot_of(fresh), status=fresh)
+    # The same arms under the same signals, from where the run is now.
+    again = replace(round_, fork=snapshot_of(fresh), status=fresh)
     jobs = [again.job(ctx, arm, seed, again.horizon) for seed in seeds for arm in arms]
     judgement = judge_arm(ctx, again, await again.run(ctx, "confirm", jobs), outcome.winner, levels(ctx.config)[-1])
 
+    # The outcome gets both judgements; the run has gone on once more.
     now = await ctx.status()
     record = JudgementRecord(**judgement.model_dump())
     confirmation = Confirmation(why=why, steps_main=fresh.steps_main, judgement=record)

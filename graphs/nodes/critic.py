@@ -35,11 +35,14 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
             answer = await diagnose(ctx.models.critic, Place(point), payload, messages, TOOLS, calls_left)
     except ModelAnswerError as error:
         return await end_without_answer(ctx, state, error)
+
+    # Tool calls: `critic_tools` answers them, and the Critic is asked again.
     if isinstance(answer, AIMessage):
         names = [call["name"] for call in answer.tool_calls]
         # Below 0 where one message calls more tools than are left: `critic_tools` refuses those beyond.
         return {"messages": [answer], "calls_left": state["calls_left"] - len(names), "note": {"calls": names}}
 
+    # A diagnosis.
     await ctx.store.write(intervention.model_copy(update={"diagnosis": answer}))
     diagnosis = answer.model_dump(mode="json")
     failures = [finding.failure.value for finding in answer.findings]

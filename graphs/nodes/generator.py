@@ -32,6 +32,7 @@ async def generator(state: State, runtime: Runtime[Context]) -> State:
         except ModelAnswerError as error:
             return await end_without_answer(ctx, state, error)
         proposals += answer.proposals
+    # The ids are those of point, round and position: a node that runs again replaces its own rows.
     records = proposal_records(state, proposals)
     await ctx.store.write(*records)
     ids = [record.id for record in records]

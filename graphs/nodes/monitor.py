@@ -33,6 +33,7 @@ async def monitor(state: State, runtime: Runtime[Context]) -> State:
         raise AssertionError("observe asks for monitor only where there is a promotion to watch and an evaluation")
     watch = Watch.model_validate(state["watch"])
 
+    # What is too early to judge only moves the watch on.
     if evaluation.version < watch.version:  # made after the decision, but before the promotion
         watch = watch.model_copy(update={"before": evaluation, "seen": evaluation.steps})
         return {"monitoring": False, "watch": watch.model_dump(mode="json"), "note": {"before": evaluation.mean}}
@@ -45,6 +46,7 @@ async def monitor(state: State, runtime: Runtime[Context]) -> State:
     before = returns(watch.before)
     if watch.expected is not None:
         before = before._replace(mean=min(before.mean, watch.expected))
+    # A regression is what even the upper bound of the change says.
     level = ctx.config.gate.level
     upper = regression_upper(returns(evaluation), before, level)
     bad = watch.bad + 1 if upper < -watch.margin else 0
@@ -57,6 +59,7 @@ async def monitor(state: State, runtime: Runtime[Context]) -> State:
     if bad >= IN_A_ROW:
         return await _roll_back(ctx, state, status, watch, reason)
 
+    # A promotion that has held for long enough is watched no more.
     watch = watch.model_copy(update={"bad": bad, "judged": watch.judged + 1, "seen": evaluation.steps})
     over = not bad and watch.judged >= WATCHED
     note = {"reason": reason, "regressions": bad, "over": over}
@@ -79,6 +82,7 @@ async def _roll_back(ctx: Context, state: State, status: TrainerStatus, watch: W
         detail=DecisionDetail(reason=reason, undone=watch.version, judgements=[], screened=[]),
         created_steps=status.steps_main,
     )
+    # Compare-and-set at the trainer, as for a promotion.
     if ctx.config.clock == "lockstep":
         await wait_for_trainer_at(ctx, state["point"])
     in_force = status.signal.version  # the promoted one, or a control's end state after it

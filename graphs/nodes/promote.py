@@ -26,9 +26,12 @@ from .confirm import staleness
 async def promote(state: State, runtime: Runtime[Context]) -> State:
     """Compare-and-set at the trainer; the key makes a second time harmless."""
     ctx, outcome = runtime.context, outcome_of(state)
-    trial, promotion = await load_round(ctx, state), await promotion_of(ctx, state)
+    # Made of what is in the store, so that it is what `approve` has asked about.
+    round_, promotion = await load_round(ctx, state), await promotion_of(ctx, state)
+
+    # Under lockstep the trainer waits at the point; under the overlap clock it must not have gone too far.
     if ctx.config.clock == "lockstep":
-        await wait_for_trainer_at(ctx, trial.point)
+        await wait_for_trainer_at(ctx, round_.point)
     elif (why := await _too_late(ctx, state, promotion)) is not None:
         return await cancel_acceptance(ctx, state, "stale", why)
     try:
@@ -36,6 +39,7 @@ async def promote(state: State, runtime: Runtime[Context]) -> State:
     except VersionConflict as error:
         return await cancel_acceptance(ctx, state, "conflict", str(error))
 
+    # The round's decision gets what it brought.
     became = {"reason": outcome.explanation, "adopt": promotion.adopt, "seed": promotion.seed}
     promoted = {"adopted": promotion.adopted, "version": reply.version, "detail": outcome.model_copy(update=became)}
     await ctx.store.write((await decision_of(ctx, state)).model_copy(update=promoted))
@@ -43,9 +47,9 @@ async def promote(state: State, runtime: Runtime[Context]) -> State:
         Promoted(proposal=promotion.winner, version=reply.version, adopted=promotion.adopted, repeated=reply.repeated)
     )
     return {
-        "done_point": trial.point,
+        "done_point": round_.point,
         "last_steps": reply.steps_main,
-        "watch": await _watch(ctx, state, trial, promotion, reply),
+        "watch": await _watch(ctx, state, round_, promotion, reply),
         "note": {"version": reply.version, "adopted": promotion.adopted, "repeated": reply.repeated},
     }
 
@@ -78,27 +82,29 @@ class Promotion:
 
 async def promotion_of(ctx: Context, state: State) -> Promotion:
     """Make the promotion of the decision that `state` has accepted, from what is in the store."""
-    trial, winner = await load_round(ctx, state), outcome_of(state).winner
+    round_, winner = await load_round(ctx, state), outcome_of(state).winner
     assert winner is not None  # the gate has accepted it
-    branches = await _branches_of(ctx, state, trial, winner)
+    # The best of the winner's branches, of which the state may be taken over; without a gate there is none.
+    branches = await _branches_of(ctx, state, round_, winner)
     finals = {seed: result.final_return for seed, result in branches.items()}
     best = branches[winning_seed(finals)] if branches else None
     adopted: Literal["state", "signal"] = "signal"
     if best is not None:
-        status = trial.status
-        share = return_share(status, trial.return_range)
+        status = round_.status
+        share = return_share(status, round_.return_range)
         # A state that would bring more steps than the run has left (lockstep) is not taken over.
         outruns = status.steps_main + branch_length(ctx, best) > status.steps_budget
         if not (ctx.config.clock == "lockstep" and outruns):
             adopted = choose_adopt(ctx.config.gate.adopt, status.stage, status.success_rate, share)
-    # As the branch ran it, scale frozen; the exploration's kick acts again where the signal alone is adopted.
-    base = trial.in_force.version
-    signal = (best.signal if best else trial.signals[winner]).model_copy(
+
+    # The signal as the branch ran it, scale frozen. The exploration's kick acts again where the signal alone is taken.
+    base = round_.in_force.version
+    signal = (best.signal if best else round_.signals[winner]).model_copy(
         update={
             "version": base + 1,
             "parent": base,
-            "stage": trial.status.stage,
-            "exploration": trial.exploration,
+            "stage": round_.status.stage,
+            "exploration": round_.exploration,
         }
     )
     return Promotion(
@@ -111,12 +117,12 @@ async def promotion_of(ctx: Context, state: State) -> Promotion:
     )
 
 
-async def _branches_of(ctx: Context, state: State, trial: Round, arm: str) -> dict[int, BranchResult]:
+async def _branches_of(ctx: Context, state: State, round_: Round, arm: str) -> dict[int, BranchResult]:
     """Return the arm's branches by seed, of the confirmation where there was one; none where the gate is off."""
     phase = "full" if outcome_of(state).confirmation is None else "confirm"
-    rows = await ctx.store.read(BranchRecord, point=trial.point, arm=arm, phase=phase)
+    rows = await ctx.store.read(BranchRecord, point=round_.point, arm=arm, phase=phase)
     # The control has branches of every round, each under its exploration.
-    return {row.seed: row.result for row in rows if row.job.exploration == trial.exploration}
+    return {row.seed: row.result for row in rows if row.job.exploration == round_.exploration}
 
 
 async def _too_late(ctx: Context, state: State, promotion: Promotion) -> str | None:
@@ -138,26 +144,27 @@ async def _too_late(ctx: Context, state: State, promotion: Promotion) -> str | N
 
 
 async def _watch(
-    ctx: Context, state: State, trial: Round, promotion: Promotion, reply: PromoteReply
+    ctx: Context, state: State, round_: Round, promotion: Promotion, reply: PromoteReply
 ) -> dict[str, Any] | None:
     """Make what `monitor` compares the evaluations from now on with; None where there was no evaluation before."""
     if state.get("before") is None:
         return None
     before = EvaluationReport.model_validate(state["before"])
-    controls = list((await _branches_of(ctx, state, trial, CONTROL)).values())
+    controls = list((await _branches_of(ctx, state, round_, CONTROL)).values())
     expected = None
-    if controls:  # what the run would have come to without the promotion, and had come to before
+    if controls:
+        # What the run would have come to without the promotion, and had come to before.
         expected = min(fmean(c.final_return for c in controls), *(c.fork_return for c in controls))
     # A signal that came alone may dip first, as in a branch.
     dips = promotion.adopt is None and signal_kind(promotion.signal) == "potential"
     watch = Watch(
         version=reply.version,
         proposal=promotion.winner,
-        point=trial.point,
+        point=round_.point,
         before=before,
         expected=expected,
-        starts=reply.steps_main + (min(SHORT_HORIZON, trial.horizon) if dips else 0),
-        margin=ctx.config.gate.margin * trial.width,
+        starts=reply.steps_main + (min(SHORT_HORIZON, round_.horizon) if dips else 0),
+        margin=ctx.config.gate.margin * round_.width,
         bad=0,
         judged=0,
         seen=before.steps,

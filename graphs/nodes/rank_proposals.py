@@ -30,5 +30,6 @@ async def rank_proposals(state: State, runtime: Runtime[Context]) -> State:
             return await end_without_answer(ctx, state, error)
         order = answer.order
     await ctx.store.write(*(rows[key].model_copy(update={"rank": rank_}) for rank_, key in enumerate(order)))
+    # Every arm of the round gets one exploration, the control too: else its effect would be taken for the signal's.
     exploration = round_exploration([rows[key].proposal.exploration for key in order], status_of(state).signal)
     return {"ranked": order, "exploration": exploration.model_dump(mode="json"), "note": {"ranked": order}}

@@ -36,6 +36,7 @@ def removals(in_force: Signal, steps: int) -> list[Proposal]:
     What fades already (event bonuses, annealed potentials) is left out of the second proposal too: a new version would
     begin its fading anew, at full strength.
     """
+    # The Critic found no failure, so the proposals address none.
     lasting = [term for term in in_force.terms if term.fades_over is None]
     fading: list[Term] = [term.fading_over(steps) for term in lasting]
     common: dict[str, Any] = {"addresses": [Failure.INSUFFICIENT_EVIDENCE], "beta": in_force.beta}

@@ -31,37 +31,38 @@ async def validate(state: State, runtime: Runtime[Context]) -> State:
         unseen = Outcome(verdict="accept", winner=first, judgements=[], screened=[], problems=["the gate is off"])
         return {"outcome": unseen.model_dump(mode="json"), "note": {"finalists": [first], "verdict": "accept"}}
 
-    trial = await load_round(ctx, state)
-    horizon, seeds = screening_steps(trial.horizon), range(ctx.config.branches.screen_seeds)
-    jobs = [trial.job(ctx, arm, seed, horizon) for seed in seeds for arm in trial.signals]
-    screened = await trial.run(ctx, "screen", jobs)
-    gains = {arm: _gains(screened, arm) for arm in trial.candidates}
+    # Screening: all arms to half the horizon.
+    round_ = await load_round(ctx, state)
+    horizon, seeds = screening_steps(round_.horizon), range(ctx.config.branches.screen_seeds)
+    jobs = [round_.job(ctx, arm, seed, horizon) for seed in seeds for arm in round_.signals]
+    screened = await round_.run(ctx, "screen", jobs)
+    gains = {arm: _gains(screened, arm) for arm in round_.candidates}
     finalists = screen(gains, ctx.config.branches.finalists)
 
     # One finalist after another: what an acceptance makes needless is never run.
     full: Results = {}
     judgements: list[Judgement] = []
     for place, arm in enumerate(finalists, start=1):
-        if place > 1 and not await _can_pay(ctx, trial, -1, place):
+        if place > 1 and not await _can_pay(ctx, round_, -1, place):
             break
-        judgements.append(await _judge_at_looks(ctx, trial, full, arm, place))
+        judgements.append(await _judge_at_looks(ctx, round_, full, arm, place))
         if judgements[-1].verdict == "accept":
             break
     # Where no candidate was accepted, the round's kick alone may have lifted the control: then its state is adopted.
-    if trial.exploration.kick is not None and winner(judgements) is None:
-        of_kick = judge_arm(ctx, trial, full, CONTROL, levels(ctx.config)[-1])
+    if round_.exploration.kick is not None and winner(judgements) is None:
+        of_kick = judge_arm(ctx, round_, full, CONTROL, levels(ctx.config)[-1])
         judgements += [of_kick] if of_kick.verdict == "accept" else []
 
     # Where no branch of any arm rose above the fork, the round has shown nothing.
     arms = [Arm.of(arm, ran) for results in (screened, full) for arm, ran in results.items()]
     best_return = ctx.spec.return_range[1] if ctx.spec.return_range else None
-    informative = is_informative(arms, screened[CONTROL][0].fork_return, trial.width, best_return)
+    informative = is_informative(arms, screened[CONTROL][0].fork_return, round_.width, best_return)
     chosen = winner(judgements)
     judged = {judgement.arm for judgement in judgements}
     outcome = Outcome(
         verdict=conclude(judgements, informative) if judgements else "no_difference",
         winner=chosen.arm if chosen else None,
-        horizon=trial.horizon,
+        horizon=round_.horizon,
         judgements=[JudgedArm(**judgement.model_dump(), **_curves(full, judgement.arm)) for judgement in judgements],
         screened=[_screened_arm(arm, screened, finalists, chosen) for arm in gains if arm not in judged],
     )
@@ -72,19 +73,20 @@ async def validate(state: State, runtime: Runtime[Context]) -> State:
 # ---------------------------------------------------------------- branches and judgements
 
 
-async def _judge_at_looks(ctx: Context, trial: Round, full: Results, arm: str, place: int) -> Judgement:
+async def _judge_at_looks(ctx: Context, round_: Round, full: Results, arm: str, place: int) -> Judgement:
     """Judge one finalist at more and more seeds, until it is decided or the budget ends.
 
     A look without a level decides nothing: the next one runs its seeds at once.
     """
     judgement: Judgement | None = None
+    # The first look that can decide is paid: the trigger has asked, or `_can_pay` for a later finalist.
     for look, level in enumerate(levels(ctx.config)):
         if level == 0:
             continue
-        if judgement is not None and not await _can_pay(ctx, trial, look, place):
+        if judgement is not None and not await _can_pay(ctx, round_, look, place):
             break
-        await _extend(ctx, trial, full, arm, ctx.config.gate.looks[look])
-        judgement = judge_arm(ctx, trial, full, arm, level)
+        await _extend(ctx, round_, full, arm, ctx.config.gate.looks[look])
+        judgement = judge_arm(ctx, round_, full, arm, level)
         if judgement.verdict != "no_difference":
             break
     if judgement is None:
@@ -92,7 +94,7 @@ async def _judge_at_looks(ctx: Context, trial: Round, full: Results, arm: str, p
     return judgement
 
 
-async def _extend(ctx: Context, trial: Round, full: Results, arm: str, n_seeds: int) -> None:
+async def _extend(ctx: Context, round_: Round, full: Results, arm: str, n_seeds: int) -> None:
     """Run arm and control to the full horizon, into `full`.
 
     Screened branches are continued, other seeds start at the fork.
@@ -100,22 +102,22 @@ async def _extend(ctx: Context, trial: Round, full: Results, arm: str, n_seeds: 
     jobs = []
     for seed in range(n_seeds):
         for name in (CONTROL, arm):
-            screened = trial.job(ctx, name, seed, screening_steps(trial.horizon)).end_state
+            screened = round_.job(ctx, name, seed, screening_steps(round_.horizon)).end_state
             start = screened if seed < ctx.config.branches.screen_seeds else None
-            jobs.append(trial.job(ctx, name, seed, trial.horizon, start))
-    for name, results in (await trial.run(ctx, "full", jobs)).items():
+            jobs.append(round_.job(ctx, name, seed, round_.horizon, start))
+    for name, results in (await round_.run(ctx, "full", jobs)).items():
         if len(results) > len(full.get(name, [])):  # the control may have more seeds from an earlier finalist
             full[name] = results
 
 
-async def _can_pay(ctx: Context, trial: Round, look: int, finalists: int) -> bool:
+async def _can_pay(ctx: Context, round_: Round, look: int, finalists: int) -> bool:
     """Tell whether this round may go on up to a look of so many finalists.
 
     Counts what was spent before the round and what it costs up to there, not what the store holds now, so that a round
     that runs again after a crash decides the same.
     """
-    cost = cost_until(ctx.config, trial.horizon, look, finalists, len(trial.candidates))
-    return cost <= await steps_left(ctx, trial.status, before=(trial.point, trial.number))
+    cost = cost_until(ctx.config, round_.horizon, look, finalists, len(round_.candidates))
+    return cost <= await steps_left(ctx, round_.status, before=(round_.point, round_.number))
 
 
 # ---------------------------------------------------------------- records
@@ -130,6 +132,7 @@ def _screened_arm(arm: str, screened: Results, finalists: list[str], chosen: Jud
         why = f"not tried further: {chosen.arm} was accepted before its turn"
     else:
         why = "not tried further: adaptation.max_share was used up before its turn"
+    # No bounds: the gate has not looked at it.
     gain, seeds = fmean(_gains(screened, arm)), [result.seed for result in screened[arm]]
     return ScreenedArm(
         arm=arm,

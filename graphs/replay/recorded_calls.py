@@ -62,6 +62,7 @@ class RunTables:
 
         The second value has those that cannot be asked again: id of the first call → reason.
         """
+        # A role is asked once a round, or in many parts; the first attempt of the first turn stands for the question.
         first_calls: dict[tuple[int, int, str], Call] = {}
         for call in self.calls.values():
             if call.role == role and _id_of(call).turn == 0:
@@ -93,6 +94,7 @@ class RunTables:
                 f"the evidence behind call {call.id!r} is not of this version of cosignal ({error}); replay with the "
                 "version that has made the run"
             ) from error
+        # The Ranker was asked about what had passed `check`.
         passed = [row for row in self._round(place) if not row.problems]
         return RecordedQuestion(
             place=place,
@@ -170,7 +172,7 @@ def _conversation(messages: Sequence[dict[str, Any]]) -> tuple[BaseMessage, ...]
     The ledger keeps no ids, so they get new ones; tools answer in the order of the calls.
     """
     conversation: list[BaseMessage] = []
-    waiting: list[str] = []
+    waiting: list[str] = []  # ids of calls that are not answered yet
     for position, message in enumerate(messages):
         if message["role"] == "ai" and message.get("tool_calls"):
             calls = [

@@ -24,7 +24,6 @@ from ...agents.schemas import Proposal
 from ...config.run_config import RunConfig
 from ...errors import SnapshotError
 from ...rl.branches.executors import executor_for
-from ...rl.branches.horizon import screening_steps
 from ...rl.branches.jobs import Executor
 from ...rl.evidence.schema import Evidence
 from ...rl.ipc.messages import EvaluationReport, TrainerStatus
@@ -41,7 +40,7 @@ from ...runs.records import (
     decision_id,
 )
 from ...runs.store import LoopStore, RunView
-from ..branches import CONTROL, round_exploration
+from ..branches import round_exploration
 from ..context import Context
 from ..history import decided_before
 from ..offline_round import Candidates, OfflineRound, offline_context, run_offline_round
@@ -171,6 +170,7 @@ class StartingTables:
         whole = {arm_and_seed(row) for row in here_run if row.phase == "full"}
         reusable = {row.key for row in here_run if same_horizon and arm_and_seed(row) in whole}
 
+        # What was paid for before this round counts for the budget, under keys that no job of this round has.
         paid: list[BranchRecord] = []
         for row in branches:
             beside = row.phase in ("probe", "rehearsal") and row.point <= place.point
@@ -233,6 +233,7 @@ async def _validation(
 ) -> Validation:
     """Say what the round came to, and what it took."""
     outcome = result.outcome
+    # Branches that were run here, and not taken from the run or only counted as spent.
     ran = [
         row.result
         for row in await ctx.store.read(BranchRecord, point=place.point)
@@ -260,21 +261,7 @@ async def _validation(
         horizon=outcome.horizon,
         arms=arms,
         branches=len(ran),
-        reused=len(_keys_of_round(ctx, result) & tables.reusable),
+        reused=len(result.branch_keys(ctx) & tables.reusable),
         steps=sum(branch.steps for branch in ran),
         steps_evaluation=sum(branch.steps_evaluation for branch in ran),
     )
-
-
-def _keys_of_round(ctx: Context, result: OfflineRound) -> set[str]:
-    """Return the keys of the round's branches, whether they were run here or taken from the run."""
-    trial, outcome = result.trial, result.outcome
-    if trial is None:
-        return set()
-    half, seeds = screening_steps(trial.horizon), range(ctx.config.branches.screen_seeds)
-    screened = {CONTROL, *(arm.arm for arm in outcome.arms if arm.seeds)}
-    keys = {trial.job(ctx, arm, seed, half).key for arm in screened for seed in seeds}
-    for judged in outcome.judgements:
-        arms = {CONTROL, judged.arm}
-        keys |= {trial.job(ctx, arm, seed, trial.horizon).key for arm in arms for seed in judged.seeds}
-    return keys

@@ -112,6 +112,7 @@ async def _run_trial(content: Json, shared: Path, own: Path) -> Json:
         good = [record.id for record in passed if record.proposal.title.startswith(GOOD)]
         return Candidates(bad[:count] if content["arm"] == "harmful" else [*bad[: count - 1], *good], exploration)
 
+    # Branches run in this process, on one line that is loaded again for each.
     line = await asyncio.to_thread(TrainingLine, config.training())
     store = await LoopStore.open(own)
     try:
@@ -130,6 +131,7 @@ async def _run_trial(content: Json, shared: Path, own: Path) -> Json:
 def _drafts(content: Json) -> list[Proposal]:
     """Make harmful proposals of the trial's families, in the arm `good` after the one that helps."""
     config, number, evidence = content["config"], content["number"], Evidence.model_validate(content["evidence"])
+    # What a Generator would read, so that the same code makes the same proposals as in a run.
     payload = build_payload(evidence)
     block = payload | {
         "diagnosis": rules_critic.diagnosis(payload),
@@ -138,6 +140,7 @@ def _drafts(content: Json) -> list[Proposal]:
         "term_kinds": list(STAGES[evidence.stage].kinds),
     }
     rng = random.Random(f"{config['seed']}-{block['point']}-{number}")
+    # First the trial's own families, then all, for `check` may refuse some.
     families = OF_A_TRIAL[number % len(OF_A_TRIAL)]
     bad = [*harmful(block, rng, DRAFTS, families), *harmful(block, rng, DRAFTS)][:DRAFTS]
     proposals = [Proposal.model_validate(proposal) for proposal in bad]
@@ -152,7 +155,7 @@ def _value(result: OfflineRound) -> Json:
     outcome, titles = result.outcome, {record.id: record.proposal.title for record in result.proposals}
     winner = outcome.winner
     bad = [record for record in result.proposals if origin(record.proposal.title) == "harmful"]
-    ranked = [] if result.trial is None else result.trial.candidates
+    ranked = [] if result.round is None else result.round.candidates
     judged = {"arm", "verdict", "gain", "lower", "upper", "seeds"}
     return {
         "verdict": outcome.verdict,
