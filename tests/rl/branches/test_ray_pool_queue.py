@@ -33,8 +33,10 @@ def start(ray: fake_ray.FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ray_pool: Any = importlib.import_module("cosignal.rl.branches.ray_pool")
     unpacked: list[Any] = []
     ray.version = ray_pool.own_version()
-    monkeypatch.setattr(ray_pool, "pack", lambda run_dir, snapshot: snapshot)
-    monkeypatch.setattr(ray_pool, "unpack", lambda files, run_dir, end_state: unpacked.append((files["of"], end_state)))
+    monkeypatch.setattr(ray_pool, "pack_snapshot", lambda run_dir, snapshot: snapshot)
+    monkeypatch.setattr(
+        ray_pool, "unpack_snapshot", lambda files, run_dir, end_state: unpacked.append((files["of"], end_state))
+    )
     (tmp_path / "training.json").write_text("{}")
 
     def make(workers: int = 1) -> Any:
