@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import structlog
 
 from ..task import EventSpec, FeatureSpec, Heuristic
 
@@ -49,7 +51,8 @@ class Task:
     @property
     def name(self) -> str:
         """The name in the environment's metadata, else the name of its class."""
-        return str(getattr(self.env, "metadata", {}).get("name", type(self.env).__name__))
+        metadata = getattr(self.env, "metadata", None) or {}
+        return str(metadata.get("name", type(self.env).__name__))
 
     def declared(self, attribute: str, default: Any = None) -> Any:
         """Return what this object declares, else what the environment declares, else `default`."""
@@ -114,9 +117,28 @@ class Task:
         state = self.describe()
         return f"You are {agent}. {state}" if state else f"You are {agent}."
 
+    # ------------------------------------------------------------ asked at the end
+
+    def close(self) -> None:
+        """Free what the environment holds: it is called once, also where something went wrong, and may raise."""
+        close = getattr(self.env, "close", None)
+        if close is not None:
+            close()
+
+
+def close_all(tasks: Iterable[Task]) -> None:
+    """Close every one of `tasks`; the log says what went wrong with it."""
+    for task in tasks:
+        try:
+            task.close()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 other people's code
+            structlog.get_logger().warning("environment not closed", error=f"{type(error).__name__}: {error}")
+
 
 def as_task(built: Any) -> Task:
     """Turn what a factory built into a `Task`; an AEC environment is converted by PettingZoo.
+
+    What cannot be one is closed.
 
     Raises:
         TypeError: it is neither a Task nor an environment of PettingZoo, or an AEC environment that does not promise
@@ -128,13 +150,14 @@ def as_task(built: Any) -> Task:
 
     if isinstance(built, Task):
         return built
-    if isinstance(built, AECEnv):
-        if not built.metadata.get("is_parallelizable", False):
-            raise TypeError(f"a {type(built).__name__}, an AECEnv whose metadata has no 'is_parallelizable': True")
+    if isinstance(built, AECEnv) and built.metadata.get("is_parallelizable", False):
         built = aec_to_parallel(built)
-    if not isinstance(built, ParallelEnv):
-        raise TypeError(f"a {type(built).__name__}")
-    return Task(built)
+    if isinstance(built, ParallelEnv):
+        return Task(built)
+    # It may hold a simulator, and nobody else knows of it.
+    close_all([] if isinstance(built, type) else [Task(built)])
+    turns = ", an AECEnv whose metadata has no 'is_parallelizable': True" if isinstance(built, AECEnv) else ""
+    raise TypeError(f"a {type(built).__name__}{turns}")
 
 
 def require_at_least(low: int, **arguments: int) -> None:

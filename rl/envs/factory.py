@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..task import BatchedTask, TaskSpec
-from .adapter import Task
+from .adapter import Task, close_all
 from .config import TaskConfig
 from .load_env import pettingzoo_task, task_factory, task_import_errors
 
@@ -55,15 +55,16 @@ def task_spec(config: TaskConfig) -> TaskSpec:
             from .victim_rubble.spec import victim_rubble_spec
 
             return victim_rubble_spec(**_native_options(config))
-    from .pettingzoo.layout import read_layout
+    from .pettingzoo.probe import read_layout
 
     # Any other task is asked: its environment declares it, or a short probe shows it.
     factory = task_factory(config)
     with task_import_errors(config, "the environment must reset and step"):
         task = factory()
-        spec = read_layout(task, config.n_max, config.name is None and config.agent_ids).spec
-        task.env.close()
-        return spec
+        try:
+            return read_layout(task, config.n_max, config.name is None and config.agent_ids).spec
+        finally:
+            close_all([task])
 
 
 def plain_task_factory(config: TaskConfig) -> Callable[[], Task]:

@@ -37,7 +37,8 @@ def pettingzoo_task(
         TaskImportError: the environment cannot be imported or built.
         ConfigError: it can, but not be trained on.
     """
-    from .pettingzoo.batch import PettingZooTask, log_loss
+    from .pettingzoo.batch import PettingZooTask
+    from .pettingzoo.losses import log_loss
 
     factory = task_factory(config)
     with task_import_errors(config, "the environment must reset and step"):
@@ -97,6 +98,12 @@ def import_factory(config: TaskConfig) -> Any:
     """
     path = config.env if config.name is None else EXTRAS[config.name].factory
     module_name, _, attribute = str(path).partition(":")
+    # Each process has another `__main__`, so it would be found in this one at best.
+    if module_name == "__main__":
+        raise TaskImportError(
+            f"task.env must name a module that other processes can import, got {path!r}: what a script or a notebook"
+            " defines is in its own process alone; put it into a module of its own, and name that"
+        )
     with task_import_errors(config, f"its module {module_name!r} must be importable"):
         here = str(Path.cwd())
         sys.path.append(here)
@@ -121,7 +128,7 @@ def task_import_errors(config: TaskConfig, rule: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if config.name is None and isinstance(error, ImportError):
             remedy = f"install it, or start from the directory that holds it (now {Path.cwd()})"
         elif config.name is None:

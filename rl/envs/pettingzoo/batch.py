@@ -2,34 +2,39 @@
 
 `layout` says how agents are grouped and where features, events and success come from.
 
-An environment that raises anything but a ConfigError is built anew, and its episode is lost (`Step.lost`); the next one
-has the next number. A reset that raises is tried again so, and nothing is lost that had been played. One that hangs, or
-takes its process with it, is not noticed here: `process_batch` does that.
+An environment that raises, or gives what is none of its spaces, no finite number, or no dict where one must be, is
+built anew, and its episode is lost (`Step.lost`); the next one has the next number. A reset that goes wrong is tried
+again so, and nothing is lost that had been played. One that hangs, or takes its process with it, is not noticed here:
+`process_batch` does that.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
-from ....errors import ConfigError, CosignalError, EnvironmentLost, SnapshotError
+from ....errors import ConfigError, EnvironmentLost, SnapshotError
 from ...task import ActionArray, Step, episode_seed, new_step, unmoved
-from ..adapter import Task, as_task
-from .layout import read_layout
-from .translator import JointAction, Translator, check_actions, current_views, last_views, state_pairs
+from ..adapter import Task, as_task, close_all
+from . import calls
+from .losses import MAX_LOSSES, MAX_LOST_EPISODES, RAISED, in_words, is_ctrl_c, log_loss
+from .probe import read_layout
+from .translator import (
+    JointAction,
+    Translator,
+    check_actions,
+    current_views,
+    last_views,
+    not_finite,
+    row_of,
+    state_pairs,
+)
 
 _MASK = (1 << 64) - 1
-MAX_LOSSES = 10  # in a row, without a finished step between them
-
-
-def log_loss(env: int, error: str) -> None:
-    """Write to the log that environment number `env` of the batch is restarted, and why."""
-    structlog.get_logger().warning("environment restarted", env=env, error=error)
 
 
 class PettingZooTask:
@@ -52,12 +57,13 @@ class PettingZooTask:
         team_reward: how the agents' rewards become the team's.
         n_max: truncate after that many steps, on top of the environment's own limit; None for no such limit.
         first_env: number of the first environment, where others of the batch live elsewhere; reset seeds depend on it.
-        on_loss: is called with the number of an environment that raised, and its error.
-        agent_ids: whether agents of a group observe which of them they are, see `layout.read_layout`.
+        on_loss: is called with the number of an environment that is built anew, and why.
+        agent_ids: whether agents of a group observe which of them they are, see `layout.declared_layout`.
 
     Raises:
-        ConfigError: the environment cannot be batched, see `layout.read_layout`.
-        EnvironmentLost: from any method that plays, when an environment raises MAX_LOSSES times in a row.
+        ConfigError: the environment cannot be batched, see `probe.read_layout`.
+        EnvironmentLost: from any method that plays, when an environment goes wrong MAX_LOSSES times in a row, or loses
+            MAX_LOST_EPISODES in a row.
     """
 
     def __init__(
@@ -74,26 +80,35 @@ class PettingZooTask:
             raise ConfigError(f"num_envs must be at least 1, got {num_envs!r}; raise it")
         self.num_envs, self._factory, self._team_reward, self._n_max = num_envs, factory, team_reward, n_max
         self._first_env, self._on_loss = first_env, on_loss
-        self.tasks = [as_task(factory()) for _ in range(num_envs)]
-        # One environment in two places would be stepped twice.
-        if len({id(task.env) for task in self.tasks}) != num_envs:
-            raise ConfigError(
-                f"the factory must build a new environment at each call, {factory!r} gave the same one twice; "
-                "let it construct"
-            )
-        self._translator = Translator(read_layout(self.tasks[0], n_max, agent_ids))
-        self.spec = self._translator.spec
-        self.witness: Callable[[int, Task], None] | None = None
-        self._spare: Task | None = None
-        self._base_seed = 0
-        self._seeds = np.zeros(num_envs, dtype=np.int64)
-        self.episodes = np.zeros(num_envs, dtype=np.int64)
-        self._losses = [0] * num_envs  # [e] in a row
-        self._history: list[list[JointAction]] = [[] for _ in range(num_envs)]  # [e] [t], actions since the reset
-        self._step = new_step(self.spec, num_envs)
-        self._now, self._last = current_views(self._step), last_views(self._step)
-        self._pairs = state_pairs(self._step)
-        self.reset(0)
+        self.tasks: list[Task] = []
+        self._spare: list[Task] = []  # at most one
+        # Whoever forgets to close it: at the latest when it is collected, or at exit.
+        self._finalizer = weakref.finalize(self, _close, self.tasks, self._spare)
+        try:
+            for _ in range(num_envs):
+                self.tasks.append(as_task(factory()))
+            # One environment in two places would be stepped twice.
+            if len({id(task.env) for task in self.tasks}) != num_envs:
+                raise ConfigError(
+                    f"the factory must build a new environment at each call, {factory!r} gave the same one twice; "
+                    "let it construct"
+                )
+            self._translator = Translator(read_layout(self.tasks[0], n_max, agent_ids))
+            self.spec = self._translator.spec
+            self.witness: Callable[[int, Task], None] | None = None
+            self._base_seed = 0
+            self._seeds = np.zeros(num_envs, dtype=np.int64)
+            self.episodes = np.zeros(num_envs, dtype=np.int64)
+            self._losses = np.zeros(num_envs, dtype=np.int64)  # in a row
+            self._lost_episodes = np.zeros(num_envs, dtype=np.int64)  # in a row
+            self._history: list[list[JointAction]] = [[] for _ in range(num_envs)]  # [e] [t], actions since the reset
+            self._step = new_step(self.spec, num_envs)
+            self._now, self._last = current_views(self._step), last_views(self._step)
+            self._pairs = state_pairs(self._step)
+            self.reset(0)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def agent_ids(self) -> list[list[Any]]:
@@ -114,7 +129,7 @@ class PettingZooTask:
         return self.observe()
 
     def _begin(self, e: int, episode: int) -> None:
-        """Start an episode; where the reset raises, try the next one, since this seed may be what does it."""
+        """Start an episode; where the reset goes wrong, try the next one, since this seed may be what does it."""
         while True:
             self.episodes[e] = episode
             self._seeds[e] = episode_seed(self._base_seed, self._first_env + e, episode)
@@ -126,52 +141,71 @@ class PettingZooTask:
     def _replay(self, e: int, history: list[JointAction]) -> bool:
         """Reset environment e with its seed, act as in `history`, and show where it stands.
 
-        Returns False where the environment raised and was rebuilt.
+        Returns False where something went wrong and the environment was rebuilt.
         """
+        steps = 0
         try:
-            env = self.tasks[e].env
-            observations, infos = env.reset(seed=int(self._seeds[e]))
+            task, translator = self.tasks[e], self._translator
+            observations, infos = calls.reset(task, translator.agents, int(self._seeds[e]))
             # The features of the episode before are not taken over.
             for features in self._step.features:  # of an agent that is not there from the start
                 features[e] = 0
             self._show(e, observations, infos)
             for row in history:
-                observations, _, _, _, infos = env.step(self._translator.env_actions(env, row))
+                steps += 1  # before what may go wrong
+                chosen = translator.env_actions(task.env, row)
+                observations, _, _, _, infos = calls.step(task, translator.agents, chosen)
                 if self.spec.has_masks:  # the last features of an agent that leaves stay
                     self._show(e, observations, infos)
             self._history[e] = list(history)
             if history and not self.spec.has_masks:
                 self._show(e, observations, infos)
-        except CosignalError:
-            raise
-        except Exception as error:  # noqa: BLE001 other people's code
-            self._rebuild(e, error)
+            if wrong := not_finite(self.spec, row_of(self._now, e)):
+                raise ConfigError(wrong[0])
+        except RAISED as error:
+            self._rebuild(e, error, steps)
             return False
         return True
 
-    def _show(self, e: int, observations: dict[Any, Any], infos: dict[Any, Any]) -> None:
+    def _show(self, e: int, observations: calls.ByAgent, infos: calls.ByAgent) -> None:
         """Write the views of the state that environment e stands in."""
         task = self.tasks[e]
         self._translator.write_views(self._now, e, task, set(task.env.agents), observations, infos)
 
-    def _rebuild(self, e: int, error: Exception) -> None:
-        """Put a new instance in the place of one that raised.
+    def _rebuild(self, e: int, error: BaseException, steps: int) -> None:
+        """Put a new instance in the place of one that went wrong in a step, or at the reset where `steps` is 0.
 
         Raises:
-            EnvironmentLost: this is the loss number MAX_LOSSES in a row.
+            EnvironmentLost: it went wrong too often.
+            KeyboardInterrupt: somebody pressed Ctrl-C.
         """
-        env, message = self._first_env + e, f"{type(error).__name__}: {error}"
-        # Reported before it may be the last straw.
-        self._on_loss(env, message)
-        self._losses[e] += 1
-        if self._losses[e] >= MAX_LOSSES:
-            raise EnvironmentLost(
-                f"an environment may raise in {MAX_LOSSES - 1} steps or resets in a row, number {env} of"
-                f" {self.spec.name!r} did once more: {message}; mend it, or make its factory give one that works"
-            ) from error
-        with suppress(Exception):  # it may be in any state
-            self.tasks[e].env.close()
-        self.tasks[e] = as_task(self._factory())
+        env = self._first_env + e
+        place = f"in step {steps}" if steps else "at the reset"
+        place = f" ({place} of the episode with reset seed {self._seeds[e]})"
+        while True:
+            if is_ctrl_c(error):
+                raise error
+            # Reported before it may be the last straw.
+            self._on_loss(env, in_words(error) + place)
+            self._losses[e] += 1
+            limits = (
+                (self._losses[e], MAX_LOSSES, "steps or resets"),
+                (self._lost_episodes[e], MAX_LOST_EPISODES, "episodes"),
+            )
+            for losses, limit, what in limits:
+                if losses >= limit:
+                    raise EnvironmentLost(
+                        f"an environment may go wrong in {limit - 1} {what} in a row, number {env} of"
+                        f" {self.spec.name!r} did once more: {in_words(error)}{place}; mend it, or make its factory"
+                        " give one that works"
+                    ) from error
+            close_all([self.tasks[e]])  # it may be in any state
+            try:
+                self.tasks[e] = as_task(self._factory())
+            except RAISED as again:
+                error, place = again, " (when it was built anew)"
+            else:
+                return
 
     # ------------------------------------------------------------ stepping
 
@@ -179,72 +213,75 @@ class PettingZooTask:
         """Make one joint step. actions: [g] [E, A_g], each in 0..n_actions-1; or [E, A_g, k], clipped to -1..1.
 
         Raises:
-            ValueError: a shape is wrong, or an action out of range (nothing has changed then).
-            ConfigError: the environment does not give a feature that it declares, an observation is not of its space's
-                shape, or something is not a finite number.
+            ValueError: a shape is wrong, an action out of range or not finite (nothing has changed then).
         """
         check_actions(self.spec, self.num_envs, actions)
         # A copy: rows of it are kept in the history.
         joint = self._translator.joint_actions(actions)
-        assert self._step.lost is not None
-        self._step.lost[:] = False
-        for e in range(self.num_envs):
-            if self._step_env(e, joint[e]):
-                self._begin(e, int(self.episodes[e]) + 1)
-            else:
-                for now, last in self._pairs:
-                    now[e] = last[e]
-        # Last, so that the error can name the place.
-        self._check_numbers()
-        return self._step
+        step = self._step
+        assert step.lost is not None
+        step.lost[:] = False
+        ended = np.array([self._step_env(e, joint[e]) for e in range(self.num_envs)])
+        # Of all environments at once, which takes no time; those that have lost their episode show s here.
+        for e, wrong in not_finite(self.spec, self._last, step.events).items():
+            ended[e] = True
+            self._lose(e, ConfigError(wrong), len(self._history[e]))
+        self._losses[~step.lost] = 0
+        self._lost_episodes[ended & ~step.lost] = 0
+        go_on = ~ended
+        for now, last in self._pairs:
+            now[go_on] = last[go_on]
+        for e in np.flatnonzero(ended).tolist():
+            self._begin(e, int(self.episodes[e]) + 1)
+        return step
 
     def _step_env(self, e: int, row: JointAction) -> bool:
-        """Step environment e; return whether its episode has ended, also because it raised."""
+        """Step environment e; return whether its episode has ended, also because it was lost."""
         try:
-            ended = self._play(e, row)
-        except CosignalError:
-            raise
-        except Exception as error:  # noqa: BLE001 other people's code
-            # The step that it did not finish: s' = s, and nothing happened.
-            step = self._step
-            for now, last in self._pairs:
-                last[e] = now[e]
-            for array in (*step.events, step.reward, step.terminated, step.success):
-                array[e] = 0
-            step.truncated[e] = True
-            assert step.lost is not None
-            step.lost[e] = True
-            self._rebuild(e, error)
+            return self._play(e, row)
+        except RAISED as error:
+            self._lose(e, error, len(self._history[e]) + 1)
             return True
-        self._losses[e] = 0
-        return ended
+
+    def _lose(self, e: int, error: BaseException, steps: int) -> None:
+        """Cut the episode of environment e before its last step: s' = s, and nothing happened."""
+        step = self._step
+        for now, last in self._pairs:
+            last[e] = now[e]
+        for array in (*step.events, step.reward, step.terminated, step.success):
+            array[e] = 0
+        step.truncated[e] = True
+        assert step.lost is not None
+        step.lost[e] = True
+        self._lost_episodes[e] += 1
+        self._rebuild(e, error, steps)
 
     def _play(self, e: int, row: JointAction) -> bool:
         """Make one step of environment e, without what follows an episode; return whether it has ended."""
-        task, step = self.tasks[e], self._step
+        task, step, translator = self.tasks[e], self._step, self._translator
         env, acted = task.env, set(task.env.agents)
-        observations, rewards, terminations, truncations, infos = env.step(self._translator.env_actions(env, row))
-        self._history[e].append(row)
+        moved = calls.step(task, translator.agents, translator.env_actions(env, row))
         for now, last in zip(step.features, step.last_features, strict=True):  # they stay for who is not there
             last[e] = now[e]
         if self.witness is not None:
             self.witness(e, task)
-        self._translator.write_views(self._last, e, task, set(env.agents) or acted, observations, infos)
-        self._translator.write_events(step.events, e, task, acted, infos)
-        step.reward[e] = self._team_total(rewards)
-        terminated, truncated = self._ending(env, len(self._history[e]), terminations, truncations)
+        translator.write_views(self._last, e, task, set(env.agents) or acted, moved.observations, moved.infos)
+        translator.write_events(step.events, e, task, acted, moved.infos)
+        step.reward[e] = self._team_total(moved.rewards)
+        terminated, truncated = self._ending(env, len(self._history[e]) + 1, moved.terminations, moved.truncations)
         step.terminated[e], step.truncated[e] = terminated, truncated
         ended = terminated or truncated
-        step.success[e] = ended and self.spec.has_success and task.success(infos)
+        step.success[e] = ended and self.spec.has_success and task.success(moved.infos)
+        # Last: a step that goes wrong is none of the episode.
+        self._history[e].append(row)
         return ended
 
-    def _team_total(self, rewards: dict[Any, float]) -> float:
-        ids = self._translator.ids
-        total = sum(float(rewards.get(agent, 0.0)) for agent in ids)
-        return total / len(ids) if self._team_reward == "mean" else total
+    def _team_total(self, rewards: calls.ByAgent) -> float:
+        paid = self._translator.paid(rewards)
+        return sum(paid) / len(paid) if self._team_reward == "mean" else sum(paid)
 
     def _ending(
-        self, env: Any, steps: int, terminations: dict[Any, bool], truncations: dict[Any, bool]
+        self, env: Any, steps: int, terminations: calls.ByAgent, truncations: calls.ByAgent
     ) -> tuple[bool, bool]:
         """Return (terminated, truncated) of the whole episode after `steps` steps; at most one is true."""
         gone = {agent for flags in (terminations, truncations) for agent, flag in flags.items() if flag}
@@ -253,24 +290,6 @@ class PettingZooTask:
         # Nobody is left: the last ones left by a limit, or the episode is over.
         by_limit = any(flag and not terminations.get(agent) for agent, flag in truncations.items())
         return not by_limit, by_limit
-
-    def _check_numbers(self) -> None:
-        """Raise ConfigError for what is not a finite number: it would spoil every weight without a word."""
-        step = self._step
-        for verb, arrays in (("observes", step.last_obs), ("has features", step.last_features)):
-            for g, array in enumerate(arrays):
-                if not np.isfinite(array).all():
-                    e, i, k = np.argwhere(~np.isfinite(array))[0].tolist()
-                    raise ConfigError(
-                        f"numbers must be finite, agent {self.spec.groups[g].agents[i]!r} of {self.spec.name!r} {verb}"
-                        f" {array[e, i].tolist()!r} in step {len(self._history[e])} of the episode with reset seed"
-                        f" {self._seeds[e]} (number {k} is not); mend the environment"
-                    )
-        if not np.isfinite(step.reward).all():
-            raise ConfigError(
-                f"rewards must be finite numbers, {self.spec.name!r} paid {step.reward.tolist()!r} in {self.num_envs}"
-                " environments; mend the environment"
-            )
 
     def observe(self) -> Step:
         """Return the current views; reward, events and flags are zero."""
@@ -348,14 +367,16 @@ class PettingZooTask:
     def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
         """Play the episode of reset seed `seed` with `actions`, [g] [T, A_g] or [T, A_g, k]; return a line per step."""
         # An instance of its own, so that the running episodes are not touched.
-        if self._spare is None:
-            self._spare = as_task(self._factory())
-        task, env = self._spare, self._spare.env
+        if not self._spare:
+            self._spare.append(as_task(self._factory()))
+        (task,) = self._spare
+        env, known = task.env, self._translator.agents
         lines: list[str] = []
-        env.reset(seed=seed)
+        calls.reset(task, known, seed)
         for number, row in enumerate(self._translator.joint_actions(actions), start=1):
             acted = set(env.agents)
-            _, rewards, terminations, truncations, infos = env.step(self._translator.env_actions(env, row))
+            moved = calls.step(task, known, self._translator.env_actions(env, row))
+            _, rewards, terminations, truncations, infos = moved
             acts, events, start = [], [], 0
             for group, layout in zip(self.spec.groups, self._translator.groups, strict=True):
                 for agent in layout.ids:
@@ -377,6 +398,11 @@ class PettingZooTask:
         return lines
 
     def close(self) -> None:
-        """Close every environment."""
-        for task in [*self.tasks, *([] if self._spare is None else [self._spare])]:
-            task.env.close()
+        """Close every environment. Safe to repeat."""
+        self._finalizer()
+
+
+def _close(*tasks: list[Task]) -> None:
+    """Close all tasks of some lists that change as long as their batch lives."""
+    for some in tasks:
+        close_all(some)

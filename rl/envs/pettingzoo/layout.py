@@ -28,143 +28,20 @@ that; the observation itself is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, flatten, flatten_space
 from pydantic import ValidationError
 
 from ....errors import ConfigError
 from ...task import BoolArray, EventSpec, FeatureSpec, FloatArray, GroupSpec, TaskSpec
 from ..adapter import Task
+from .spaces import ActionSpace, ObservationSpace, read_actions, read_observations, shown
 
-OBSERVATION, MASK = "observation", "action_mask"  # keys of PettingZoo's Dict
 FAR = 1e6  # bounds beyond this say nothing
 OPEN_BOUND = 10.0
-PROBE_STEPS = 5
-LONG_PROBE = 300  # where nobody says whether there is a success test: its key may come with an episode's end only
-
-
-# ---------------------------------------------------------------- spaces
-
-
-@dataclass(frozen=True)
-class ObservationSpace:
-    """A rule that makes an agent's observation a row of numbers.
-
-    Attributes:
-        space: the space of the observation itself, without a mask.
-        bounds: (lowest, highest) of each component of the flat observation.
-        masked: whether the observation comes in a Dict with the mask.
-    """
-
-    space: Space[Any]
-    bounds: tuple[tuple[float, float], ...]
-    masked: bool
-
-    def flat(self, observed: Any) -> Any:
-        """Return the observation as a row of numbers, [O]."""
-        inner = observed[OBSERVATION] if self.masked else observed
-        if isinstance(self.space, Box):
-            return inner if len(self.space.shape) == 1 else np.ravel(inner)
-        return flatten(self.space, inner)
-
-    def mask(self, observed: Any, info: Mapping[str, Any]) -> BoolArray | None:
-        """Return [U], which actions are allowed; None where nobody says, so that all are."""
-        mask = observed.get(MASK) if self.masked else info.get(MASK)
-        return None if mask is None else np.asarray(mask).astype(np.bool_)
-
-
-@dataclass(frozen=True)
-class ActionSpace:
-    """A rule that makes numbers of a policy an agent's action: `n` choices from `start` on, or a Box.
-
-    Attributes:
-        n: number of choices, 0 for a Box.
-        start: the environment's number of the first choice.
-        bounds: (lowest, highest) of each number of a Box; empty for choices.
-        shape: of the Box.
-        dtype: of the Box.
-    """
-
-    n: int
-    start: int = 0
-    bounds: tuple[tuple[float, float], ...] = ()
-    shape: tuple[int, ...] = ()
-    dtype: str = "int64"
-
-    @property
-    def width(self) -> int:
-        """Number of numbers that say one action."""
-        return len(self.bounds) or 1
-
-    def action(self, row: Sequence[float]) -> Any:
-        """Return what the environment takes, from one row [width].
-
-        The row is the number of a choice, or numbers in -1..1 (clipped), which are scaled to the bounds.
-        """
-        if not self.bounds:
-            return self.start + int(row[0])
-        # -1 is the lowest, 1 the highest number.
-        low, high = np.array(self.bounds).T
-        return (low + (high - low) * (np.clip(row, -1.0, 1.0) + 1) / 2).reshape(self.shape).astype(self.dtype)
-
-    def probe(self, mask: BoolArray | None) -> Any:
-        """Return an action that may be taken; the first is a no-op in many environments, so the second is preferred.
-
-        Raises:
-            ConfigError: the mask allows none.
-        """
-        if self.bounds:
-            return self.action([0.5] * self.width)
-        allowed = np.arange(self.n) if mask is None else np.flatnonzero(mask)
-        if not len(allowed):
-            raise ConfigError(
-                f"an action mask must allow at least one of {self.n} actions, got none; correct it in the environment"
-            )
-        return self.start + int(allowed[min(1, len(allowed) - 1)])
-
-
-def read_observations(agent: Any, space: Space[Any]) -> ObservationSpace:
-    """Read an agent's observation space.
-
-    Raises:
-        ConfigError: the space is not in the list at the top.
-    """
-    masked = isinstance(space, Dict) and set(space.spaces) == {OBSERVATION, MASK}
-    inner: Space[Any] = space[OBSERVATION] if masked and isinstance(space, Dict) else space
-    if not isinstance(inner, Box | Discrete | MultiDiscrete | MultiBinary) or not np.prod(inner.shape or (1,)):
-        raise ConfigError(
-            f"observations must be a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of {OBSERVATION!r} and"
-            f" {MASK!r}, agent {agent!r} has {space!r}; put the parts into one Box in a wrapper"
-        )
-    # Gymnasium's own flattening says the bounds of one-hot components, too.
-    flat = flatten_space(inner)
-    assert isinstance(flat, Box)
-    bounds = tuple(zip(flat.low.astype(float).tolist(), flat.high.astype(float).tolist(), strict=True))
-    return ObservationSpace(inner, bounds, masked)
-
-
-def read_actions(agent: Any, space: Space[Any]) -> ActionSpace:
-    """Read an agent's action space.
-
-    Raises:
-        ConfigError: the space is not in the list at the top.
-    """
-    if isinstance(space, Discrete) and space.n >= 2:
-        return ActionSpace(int(space.n), int(space.start))
-    # Without bounds there is nothing to scale -1..1 to.
-    if isinstance(space, Box) and space.shape and np.prod(space.shape) and space.is_bounded():
-        bounds = tuple(
-            zip(space.low.ravel().astype(float).tolist(), space.high.ravel().astype(float).tolist(), strict=True)
-        )
-        return ActionSpace(0, 0, bounds, space.shape, str(space.dtype))
-    raise ConfigError(
-        f"actions must be Discrete with at least 2 choices, or a bounded Box, agent {agent!r} has {space!r}; map them"
-        " in a wrapper (one choice for each combination, or bounds on the Box)"
-    )
 
 
 # ---------------------------------------------------------------- groups
@@ -212,8 +89,10 @@ class _Agent:
         return space, self.observations.bounds, self.actions, self.features, self.events, self.declared
 
 
-def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -> Layout:
-    """Probe `task`, whose environment is reset and stepped a few times.
+def declared_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -> Layout:
+    """Read what `task` and its environment declare, without playing.
+
+    Success test and determinism are those that are declared, else False: `probe.read_layout` looks for them.
 
     Args:
         task: of one environment.
@@ -222,13 +101,9 @@ def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -
             that share a policy and see alike would else act alike.
 
     Raises:
-        ConfigError: spaces cannot be batched, or specs or groups do not fit.
+        ConfigError: spaces cannot be batched, or specs, groups, limit or range do not fit.
     """
-    agents = [_read_agent(task, agent) for agent in getattr(task.env, "possible_agents", ())]
-    if not agents:
-        raise ConfigError(
-            f"an environment must name its agents, {task.env!s} has no possible_agents; set that attribute"
-        )
+    agents = [_read_agent(task, agent) for agent in _agent_ids(task)]
     # One list for all; a group with another number of choices goes without names.
     action_names = tuple(str(name) for name in task.declared("action_names", ()))
     groups, layouts = [], []
@@ -250,23 +125,65 @@ def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -
             )
         )
 
-    # Played twice: what differs is not deterministic.
-    first_seen, success_seen = _probe(task, layouts)
-    again, _ = _probe(task, layouts)
     # The earlier of both limits ends an episode.
-    limits = [int(limit) for limit in (task.declared("max_steps"), n_max) if limit is not None]
+    limits = [limit for limit in (_max_steps(task), n_max) if limit is not None]
     description = f"The cooperative environment {task.name} with {len(agents)} agents."
     spec = TaskSpec(
         name=task.name,
         description=str(task.declared("description", description)),
         groups=tuple(groups),
-        return_range=task.declared("return_range"),
+        return_range=_return_range(task),
         max_steps=min(limits, default=None),
-        has_success=bool(task.declared("has_success", success_seen or type(task).success is not Task.success)),
+        has_success=bool(task.declared("has_success", False)),
         has_masks=bool(task.declared("has_masks", True)),  # an environment cannot be asked whether anybody may leave
-        deterministic=bool(task.declared("deterministic", first_seen == again)),
+        deterministic=bool(task.declared("deterministic", False)),
     )
     return Layout(spec, tuple(layouts))
+
+
+def _agent_ids(task: Task) -> list[Any]:
+    """Return who may ever be there; raise ConfigError where that is not said."""
+    named = getattr(task.env, "possible_agents", None)
+    if isinstance(named, str) or not isinstance(named, Collection) or not 0 < len(named) == len(set(named)):
+        raise ConfigError(
+            f"an environment must name its agents in possible_agents, each once, {task.name!r} has"
+            f" {shown(named)} there; set it to a list of names"
+        )
+    return list(named)
+
+
+def _max_steps(task: Task) -> int | None:
+    """Return the declared time limit; raise ConfigError where it is no number of steps."""
+    limit = task.declared("max_steps")
+    if limit is None:
+        return None
+    try:
+        steps = int(limit)
+    except (TypeError, ValueError, OverflowError):  # also an infinite one
+        steps = 0
+    if isinstance(limit, bool) or steps != limit or steps < 1:
+        raise ConfigError(
+            f"max_steps must be a whole number of steps, at least 1, {task.name!r} declares {limit!r}; correct it, or"
+            " set it to None where there is no limit"
+        )
+    return steps
+
+
+def _return_range(task: Task) -> tuple[float, float] | None:
+    """Return the declared (worst, best) return; raise ConfigError where it is no range."""
+    declared = task.declared("return_range")
+    if declared is None:
+        return None
+    try:
+        low, high = (float(bound) for bound in declared)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if isinstance(declared, str) or not -np.inf < low < high < np.inf:
+        raise ConfigError(
+            f"return_range must be (worst, best), two finite numbers in this order, {task.name!r} declares"
+            f" {declared!r}; correct it, or set it to None where it is not known"
+        )
+    return low, high
 
 
 def _read_agent(task: Task, agent: Any) -> _Agent:
@@ -355,45 +272,3 @@ def _group_layout(members: list[_Agent], agent_ids: bool) -> GroupLayout:
         low=np.array([feature.low for feature in first.features], dtype=np.float32),
         high=np.array([feature.high for feature in first.features], dtype=np.float32),
     )
-
-
-# ---------------------------------------------------------------- the probe
-
-
-def _probe(task: Task, layouts: Sequence[GroupLayout]) -> tuple[list[bytes], bool]:
-    """Play the first steps of the episode with seed 0; return what was observed and whether a success test was seen.
-
-    Raises ConfigError where a mask comes in spite of `has_masks` False, or allows nothing.
-    """
-    layout_of = {agent: group for group in layouts for agent in group.ids}
-    env = task.env
-    observations, infos = env.reset(seed=0)
-    seen, success = [_as_bytes(layout_of, observations)], _shows_success(infos)
-    # The long probe looks for the key "success", where that is still open.
-    for t in range(PROBE_STEPS if success or task.declared("has_success") is not None else LONG_PROBE):
-        if not env.agents or (t >= PROBE_STEPS and success):
-            break
-        chosen = {}
-        for agent in env.agents:
-            group = layout_of[agent]
-            mask = group.observations.mask(observations[agent], infos.get(agent, {}))
-            if mask is not None and task.declared("has_masks") is False:
-                raise ConfigError(
-                    f"{task.name!r} has declared has_masks = False, but gave agent {agent!r} an action mask;"
-                    " take the declaration out"
-                )
-            chosen[agent] = group.actions.probe(mask)
-        observations, rewards, _, _, infos = env.step(chosen)
-        # Bit for bit: the second probe must show the same.
-        seen.append(_as_bytes(layout_of, observations) + np.array(list(rewards.values()), np.float64).tobytes())
-        success = success or _shows_success(infos)
-    return seen, success
-
-
-def _as_bytes(layout_of: Mapping[Any, GroupLayout], observations: Mapping[Any, Any]) -> bytes:
-    flat = [layout_of[a].observations.flat(observations[a]) for a in sorted(observations, key=str)]
-    return b"".join(np.asarray(x, dtype=np.float64).tobytes() for x in flat)
-
-
-def _shows_success(infos: Mapping[Any, Any]) -> bool:
-    return any("success" in info for info in infos.values() if isinstance(info, dict))

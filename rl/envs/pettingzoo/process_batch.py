@@ -5,7 +5,8 @@ one process, bit for bit. Arrays go through shared memory, and only short messag
 
 A process that ends, or takes longer than `task.step_timeout_s` for a joint step of its environments, is killed and
 started again. All of its environments begin their next episodes, and those that ran are lost (`Step.lost`); where it
-ended between two steps, the next step tells so. An environment that raises is restarted by `PettingZooTask`, alone.
+ended between two steps, the next step tells so. An environment that raises, or gives something wrong, is restarted by
+`PettingZooTask`, alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import structlog
 from ....errors import CosignalError, EnvironmentLost, SnapshotError
 from ...task import ActionArray, Step, new_step, unmoved
 from ..config import TaskConfig
-from .batch import MAX_LOSSES, log_loss
+from .losses import MAX_LOSSES, MAX_LOST_EPISODES, log_loss
 from .shared_memory import copy_rows
 from .translator import check_actions, state_pairs
 from .worker_host import Arrays, Request
@@ -39,8 +40,8 @@ class ProcessTask:
     Raises:
         ConfigError: the environment cannot be built or batched.
         OSError: a process ends while it starts, or does not start in time.
-        EnvironmentLost: from any method that plays, when a process is lost MAX_LOSSES times in a row, or one of its
-            environments is.
+        EnvironmentLost: from any method that plays, when a process is lost MAX_LOSSES times in a row (MAX_LOST_EPISODES
+            times without the end of an episode), or one of its environments is.
     """
 
     def __init__(self, config: TaskConfig, num_envs: int) -> None:
@@ -84,8 +85,7 @@ class ProcessTask:
         """Make one joint step. actions: [g] [E, A_g], each in 0..n_actions-1; or [E, A_g, k], clipped to -1..1.
 
         Raises:
-            ValueError: a shape is wrong, or an action out of range (nothing has changed then).
-            ConfigError: the environment does not give a feature that it declares.
+            ValueError: a shape is wrong, an action out of range or not finite (nothing has changed then).
         """
         check_actions(self.spec, self.num_envs, actions)
         # One that was restarted has lost this step already.
@@ -95,11 +95,14 @@ class ProcessTask:
                 ours[:] = chosen[child.rows]
         self._ask(running, {"do": "step"})
         step = self._step
+        assert step.lost is not None
         for child in self._children:
             rows = child.rows
             if not child.restarted:
                 child.losses = 0
                 copy_rows(child.block.step, step, rows)
+                if ((step.terminated | step.truncated) > step.lost)[rows].any():
+                    child.fruitless = 0
                 continue
             # The process did not finish this step. Its environments are at the beginning of other episodes now, which
             # the block shows with reward, events and flags zero; s' is s.
@@ -107,7 +110,6 @@ class ProcessTask:
             copy_rows(child.block.step, step, rows)
             for (_, last), state in zip(self._pairs, before, strict=True):
                 last[rows] = state
-            assert step.lost is not None
             step.lost[rows] = step.truncated[rows] = True
             child.restarted = False
         return step
@@ -220,11 +222,13 @@ class ProcessTask:
         while True:
             child.kill()
             child.losses += 1
+            child.fruitless += 1
             numbers = f"{child.rows.start}..{child.rows.stop - 1}"
             structlog.get_logger().warning("environments restarted", envs=numbers, error=str(error))
-            if child.losses >= MAX_LOSSES:
+            if child.losses >= MAX_LOSSES or child.fruitless >= MAX_LOST_EPISODES:
                 raise EnvironmentLost(
-                    f"a process of environments may be lost {MAX_LOSSES - 1} times in a row, that of {numbers} of"
+                    f"a process of environments may be lost {MAX_LOSSES - 1} times without a step between, or"
+                    f" {MAX_LOST_EPISODES - 1} times without the end of an episode, that of {numbers} of"
                     f" {self.spec.name!r} was once more: {error}; mend the environment, or raise task.step_timeout_s"
                     f" ({child.config.step_timeout_s:g}) if it is slow"
                 ) from error

@@ -12,6 +12,9 @@ from ....errors import ConfigError
 from ...task import ActionArray, BoolArray, FloatArray, Step, TaskSpec
 from ..adapter import Task
 from .layout import GroupLayout, Layout
+from .spaces import shown
+
+MOST_PAID = 1e30  # beyond it the sums of an episode's rewards leave single precision
 
 # One joint action, agents side by side: choices as int64, or float64 where any agent's action is a Box.
 JointAction = NDArray[np.generic]
@@ -38,11 +41,29 @@ def last_views(step: Step) -> Views:
     return Views(step.last_obs, step.last_features, step.last_masks or [], step.last_alive or [])
 
 
+def row_of(views: Views, e: int) -> Views:
+    """Return the views of environment e alone, as a batch of one."""
+    row = slice(e, e + 1)
+    obs, features = [x[row] for x in views.obs], [x[row] for x in views.features]
+    return Views(obs, features, [x[row] for x in views.masks], [x[row] for x in views.alive])
+
+
 def state_pairs(step: Step) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Return (array of s, the same of s') for everything that both states have."""
     now: list[NDArray[Any]] = [array for view in current_views(step) for array in view]
     last: list[NDArray[Any]] = [array for view in last_views(step) for array in view]
     return list(zip(now, last, strict=True))
+
+
+_NO_INFO: Mapping[str, Any] = {}
+
+
+def _write_numbers(row: FloatArray, numbers: list[Any] | None) -> None:
+    """Write `numbers` into `row`; raise TypeError or ValueError where one is none."""
+    # Numpy would read the number in a text.
+    if numbers is None or str in map(type, numbers):
+        raise TypeError
+    row[:] = numbers
 
 
 class Translator:
@@ -54,6 +75,7 @@ class Translator:
         spec: of the task.
         groups: [g], how the arrays of each group are filled.
         ids: the environment's own agent ids, in the order of the groups.
+        agents: the same as a set.
         row_dtype: of a `JointAction`.
         row_width: length of a `JointAction`.
     """
@@ -62,6 +84,7 @@ class Translator:
         self.spec: TaskSpec = layout.spec
         self.groups: tuple[GroupLayout, ...] = layout.groups
         self.ids = [agent for group in self.groups for agent in group.ids]
+        self.agents = frozenset(self.ids)
         self.row_dtype = np.float64 if any(group.continuous for group in self.spec.groups) else np.int64
         self.row_width = sum(group.actions.width * len(group.ids) for group in self.groups)
         self._event_names = {name for group in self.groups for name in group.events}
@@ -124,23 +147,46 @@ class Translator:
                 if not there:
                     obs[:] = 0
                     continue
-                size, row = len(group.observations.bounds), group.observations.flat(observations[agent])
-                if np.shape(row) != (size,):
+                try:
+                    row = group.observations.flat(observations[agent])
+                except ValueError as error:
                     raise ConfigError(
-                        f"an observation must have the shape of its space, agent {agent!r} of {self.spec.name!r}"
-                        f" observes {np.shape(row)}, its space says {(size,)}; correct one of them"
-                    )
+                        f"an observation must be one of its space, agent {agent!r} of {self.spec.name!r} observes"
+                        f" {error}; correct one of them"
+                    ) from error
                 # What it sees, and behind it which agent of its group it is.
+                size = len(row)
                 obs[:size] = row
                 obs[size:] = group.identity[i]
-                views.features[g][e, i] = self._features(task, group, agent, obs[:size], infos)
+                if group.declared:
+                    self._write_features(views.features[g][e, i], task, group, agent, infos)
+                elif group.clipped:  # to the bounds of the specs
+                    views.features[g][e, i] = np.minimum(np.maximum(obs[:size], group.low), group.high)
+                else:
+                    views.features[g][e, i] = obs[:size]
+
+    def _info(self, agent: Any, infos: Infos) -> Mapping[str, Any]:
+        """Return an agent's info, empty where it has none; raise ConfigError where it is none."""
+        info: Mapping[str, Any] = infos.get(agent, _NO_INFO)
+        if type(info) is not dict and not isinstance(info, Mapping):  # the first takes no time
+            raise ConfigError(
+                f"infos must hold a dict for each agent, {self.spec.name!r} gave agent {agent!r} {shown(info)};"
+                " give {} where there is nothing to say"
+            )
+        return info
 
     def _mask(
         self, task: Task, group: GroupLayout, agent: Any, observations: Observations, infos: Infos
     ) -> BoolArray | bool:
         """Return [U], which actions are allowed, or True where all are."""
         n = group.actions.n
-        mask = group.observations.mask(observations[agent], infos.get(agent, {}))
+        try:
+            mask = group.observations.mask(observations[agent], self._info(agent, infos))
+        except ValueError as error:
+            raise ConfigError(
+                f"an action mask must hold 0 or 1 for each of {n} actions, {self.spec.name!r} gave agent {agent!r}"
+                f" {error}; correct it in the environment"
+            ) from error
         if mask is None:
             return True
         # An agent that has just ended acts no more, so an empty mask is no fault.
@@ -159,19 +205,48 @@ class Translator:
             )
         return mask
 
-    def _features(self, task: Task, group: GroupLayout, agent: Any, obs: FloatArray, infos: Infos) -> Any:
-        """Return [F], declared features, or the observation within the bounds of the specs."""
-        if not group.declared:
-            return np.minimum(np.maximum(obs, group.low), group.high) if group.clipped else obs
+    def _write_features(self, row: FloatArray, task: Task, group: GroupLayout, agent: Any, infos: Infos) -> None:
+        """Write the declared features of an agent into a row [F]."""
         try:
             # In the order of the specs; a missing name is a KeyError.
-            values = task.features(agent, infos.get(agent, {}))
-            return [values[name] for name in group.features]
+            values = task.features(agent, self._info(agent, infos))
+            numbers = [values[name] for name in group.features] if hasattr(values, "keys") else None
         except KeyError as error:
             raise ConfigError(
                 f"the features of feature_specs must be there at reset and at each step, in infos[agent]['features'] or"
                 f" from features() of a Task; {self.spec.name!r} gave agent {agent!r} no {error}; add it there"
             ) from error
+        try:
+            _write_numbers(row, numbers)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"features must be a number by name, {self.spec.name!r} gave agent {agent!r} {values!r:.200};"
+                " correct them in the environment"
+            ) from error
+
+    # ------------------------------------------------------------ rewards
+
+    def paid(self, rewards: Mapping[Any, Any]) -> list[float]:
+        """Return what each agent is paid, in the order of `ids`; who is not named is paid 0.
+
+        Raises:
+            ConfigError: a reward is no number, not finite, or so large that sums of it leave single precision.
+        """
+        amounts = []
+        for agent in self.ids:
+            reward = rewards.get(agent, 0.0)
+            try:
+                amount = float("nan") if isinstance(reward, str) else float(reward)
+            except (TypeError, ValueError):
+                amount = float("nan")
+            # Not a number fails each comparison.
+            if not -MOST_PAID <= amount <= MOST_PAID:
+                raise ConfigError(
+                    f"rewards must be finite numbers of at most {MOST_PAID:g}, {self.spec.name!r} paid agent {agent!r}"
+                    f" {shown(reward)}; mend the environment"
+                )
+            amounts.append(amount)
+        return amounts
 
     # ------------------------------------------------------------ events
 
@@ -180,7 +255,13 @@ class Translator:
         for array, group in zip(events, self.groups, strict=True):
             for i, agent in enumerate(group.ids if group.events else ()):
                 counts = self.event_counts(task, acted, agent, infos)
-                array[e, i] = [counts.get(name, 0) for name in group.events]
+                try:
+                    _write_numbers(array[e, i], [counts.get(name, 0) for name in group.events])
+                except (TypeError, ValueError) as error:
+                    raise ConfigError(
+                        f"events must be a number by name, {self.spec.name!r} gave agent {agent!r} {counts!r:.200};"
+                        " correct them in the environment"
+                    ) from error
 
     def event_counts(self, task: Task, acted: set[Any], agent: Any, infos: Infos) -> Mapping[str, int]:
         """Return the events of one agent in the last step; an agent that did not act in it has none.
@@ -191,12 +272,17 @@ class Translator:
         if agent not in acted:
             return {}
         try:
-            counts = task.events(agent, infos.get(agent, {}))
+            counts = task.events(agent, self._info(agent, infos))
         except KeyError as error:
             raise ConfigError(
                 f"the events of a task must be there after each step of an agent, {self.spec.name!r} gave agent"
                 f" {agent!r} no {error}; add it in the environment, or leave it out of what events() returns"
             ) from error
+        if not isinstance(counts, Mapping):
+            raise ConfigError(
+                f"events must be a number by name, {self.spec.name!r} gave agent {agent!r} {shown(counts)}; correct"
+                " them in the environment"
+            )
         # A misspelt event would be 0 for ever.
         if not counts.keys() <= self._event_names:
             raise ConfigError(
@@ -210,16 +296,41 @@ def check_actions(spec: TaskSpec, num_envs: int, actions: list[ActionArray]) -> 
     """Check the actions of a batch: [g] [E, A_g] in 0..n_actions-1, or [E, A_g, k].
 
     Raises:
-        ValueError: a shape is wrong, or a choice out of range.
+        ValueError: a shape is wrong, a choice out of range, or a number not finite.
     """
     for group, chosen in zip(spec.groups, actions, strict=True):
         shape = (num_envs, len(group.agents), *group.action_shape)
         if chosen.shape != shape:
             raise ValueError(f"actions of group {group.name!r} must have shape {shape}, got {chosen.shape}")
         if group.continuous:
+            if not np.isfinite(chosen).all():
+                raise ValueError(f"actions of group {group.name!r} must be finite numbers, got others; fix the policy")
             continue
         if chosen.min() < 0 or chosen.max() >= group.n_actions:
             raise ValueError(
                 f"actions of group {group.name!r} must be in 0..{group.n_actions - 1},"
                 f" got {chosen.min()}..{chosen.max()}; fix the policy"
             )
+
+
+# ---------------------------------------------------------------- numbers that would spoil every weight
+
+
+def not_finite(spec: TaskSpec, views: Views, events: Sequence[FloatArray] = ()) -> dict[int, str]:
+    """Return what is not a finite number, in words by row of the arrays; at most one of a row."""
+    found: dict[int, str] = {}
+    for verb, arrays in (("observes", views.obs), ("has the features", views.features), ("has the events", events)):
+        for g, array in enumerate(arrays):
+            finite = np.isfinite(array)
+            if finite.all():
+                continue
+            group = spec.groups[g]
+            names = {"has the features": group.feature_names(), "has the events": group.event_names()}.get(verb)
+            for e, i, k in np.argwhere(~finite).tolist():
+                place = f"number {k}" if names is None else repr(names[k])
+                found.setdefault(
+                    e,
+                    f"numbers must be finite in single precision, agent {group.agents[i]!r} of {spec.name!r} {verb}"
+                    f" {array[e, i].tolist()!r} ({place} is not); mend the environment",
+                )
+    return found

@@ -4,7 +4,8 @@ PIPE and MEMORY are open files that `worker_process` hands over. Requests and re
 and the actions of an episode go with them as one more message (safetensors). Arrays of a step lie in the memory. What
 an environment prints goes to standard error.
 
-The process ends when its parent hangs up, or is gone.
+The process closes its environments and ends when its parent hangs up, or is gone: at the latest when the kernel ends
+what takes longer than a parent would wait.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from ....errors import CosignalError
-from ...processes import leave_with_parent
 from ..config import TaskConfig
 from ..load_env import pettingzoo_task
 from .shared_memory import Block, copy_rows
 
 LAST_WORD_S = 2.0  # after the parent's patience has ended
+CLOSE_TIMEOUT_S = 10.0  # for all environments of one process
 EVERY_ROW = slice(None)
 Arrays = dict[str, NDArray[np.generic]]
 Verb = Literal["step", "begin", "reseed", "state", "load", "text"]
@@ -133,7 +134,7 @@ def serve(pipe: Connection, memory: int) -> None:
             reply["losses"] = host.losses
             send(pipe, reply, payload)
     finally:
-        with _ended_by_the_kernel(0.0), suppress(Exception):
+        with _ended_by_the_kernel(CLOSE_TIMEOUT_S):
             host.task.close()
 
 
@@ -169,11 +170,15 @@ def receive(pipe: Connection) -> tuple[Any, Arrays]:
 
 def main(pipe: int, memory: int) -> None:
     """Serve on two open files, given by their descriptors."""
-    leave_with_parent()
+    # Whoever ends us hangs up; an environment's own KeyboardInterrupt can be told from a Ctrl-C so. What it starts does
+    # not inherit a handler.
+    signal.signal(signal.SIGINT, lambda *_: None)
     for descriptor in (pipe, memory):  # what an environment starts must not keep them open
         os.set_inheritable(descriptor, False)
     with suppress(EOFError, ConnectionError):  # the parent has hung up
         serve(Connection(pipe), memory)
+    # A thread of an environment that goes on must not keep the process.
+    signal.setitimer(signal.ITIMER_REAL, LAST_WORD_S)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,10 @@ from ...processes import child_environment, module_command
 from ...task import TaskSpec
 from ..config import TaskConfig
 from .shared_memory import Block, new_memory
-from .worker_host import Arrays, Reply, Request, Setup, receive, send
+from .worker_host import CLOSE_TIMEOUT_S, LAST_WORD_S, Arrays, Reply, Request, Setup, receive, send
 
 # Imports take seconds, on a busy machine many; each environment may need its step_timeout_s on top.
 START_TIMEOUT_S = 180.0
-CLOSE_TIMEOUT_S = 3.0
 STDERR = 2
 
 Answer = tuple[Reply, Arrays]
@@ -43,13 +42,14 @@ class Child:
     Attributes:
         block: the arrays that are shared with it, once it is ready.
         losses: restarts in a row, without a finished step between them.
+        fruitless: the same without an episode between them that came to its end.
         restarted: whether its environments have begun episodes that nobody has been told of.
     """
 
     def __init__(self, config: TaskConfig, rows: slice) -> None:
         self.config, self.rows, self.num_envs = config, rows, rows.stop - rows.start
         self.block: Block
-        self.losses, self.restarted = 0, False
+        self.losses, self.fruitless, self.restarted = 0, 0, False
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._memory = -1
@@ -154,4 +154,4 @@ def end_all(children: Iterable[Child]) -> None:
     for child in children:
         child.hang_up()
     for child in children:
-        child.kill(CLOSE_TIMEOUT_S)
+        child.kill(CLOSE_TIMEOUT_S + 2 * LAST_WORD_S)

@@ -1,0 +1,32 @@
+"""What environments of other people may do wrong while they are played, and how often."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import structlog
+
+from ....errors import CosignalError
+
+MAX_LOSSES = 10  # in a row, without a finished step between them
+MAX_LOST_EPISODES = 100  # in a row, without an episode between them that came to its end
+
+# What other people's code may raise; a KeyboardInterrupt may be its own, too, see `is_ctrl_c`.
+RAISED = (Exception, SystemExit, KeyboardInterrupt)
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Return whether somebody may have pressed Ctrl-C: only where it is heard, in the main thread."""
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(error, KeyboardInterrupt) and heard and threading.current_thread() is threading.main_thread()
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error as text: ours say it all, others need the name of their class."""
+    return str(error) if isinstance(error, CosignalError) else f"{type(error).__name__}: {error}"
+
+
+def log_loss(env: int, error: str) -> None:
+    """Write to the log that environment number `env` of the batch is restarted, and why."""
+    structlog.get_logger().warning("environment restarted", env=env, error=error)

@@ -1,0 +1,105 @@
+"""What an environment declares, and what playing its first steps shows: its `Layout`.
+
+What does not keep PettingZoo's promises from the start is refused here; later it costs the episode (`batch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ....errors import ConfigError
+from ...task import new_step
+from ..adapter import Task
+from . import calls
+from .layout import GroupLayout, Layout, declared_layout
+from .translator import Translator, last_views, not_finite
+
+PROBE_STEPS = 5
+LONG_PROBE = 300  # where nobody says whether there is a success test: its key may come with an episode's end only
+
+
+def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -> Layout:
+    """Probe `task`, whose environment is reset and stepped a few times.
+
+    Args:
+        task: of one environment.
+        n_max: time limit that the wrapper adds, None for none.
+        agent_ids: see `layout.declared_layout`.
+
+    Raises:
+        ConfigError: what is declared cannot be batched, or reset or step do not return what PettingZoo asks for.
+    """
+    layout = declared_layout(task, n_max, agent_ids)
+    # Played twice: what differs is not deterministic.
+    first_seen, success_seen = _probe(task, layout)
+    again, _ = _probe(task, layout)
+    own_test = type(task).success is not Task.success
+    shown = {
+        "has_success": bool(task.declared("has_success", success_seen or own_test)),
+        "deterministic": bool(task.declared("deterministic", first_seen == again)),
+    }
+    return Layout(layout.spec.model_copy(update=shown), layout.groups)
+
+
+def _probe(task: Task, layout: Layout) -> tuple[list[bytes], bool]:
+    """Play the first steps of the episode with seed 0; return what was observed and whether a success test was seen.
+
+    Raises ConfigError where something is not as a batch needs it, or a mask comes in spite of `has_masks` False.
+    """
+    translator, env, spec = Translator(layout), task.env, layout.spec
+    layout_of = {agent: group for group in layout.groups for agent in group.ids}
+    step = new_step(spec, 1)
+    views, where = last_views(step), "at the reset"
+    try:
+        observations, infos = calls.reset(task, translator.agents, seed=0)
+        translator.write_views(views, 0, task, set(env.agents), observations, infos)
+        _require_finite(not_finite(spec, views))
+        seen, success = [_as_bytes(layout_of, observations)], _shows_success(infos)
+        # The long probe looks for the key "success", where that is still open.
+        for t in range(PROBE_STEPS if success or task.declared("has_success") is not None else LONG_PROBE):
+            if not env.agents or (t >= PROBE_STEPS and success):
+                break
+            acted, where = set(env.agents), f"in step {t + 1}"
+            chosen = {agent: _action(task, layout_of[agent], agent, observations, infos) for agent in env.agents}
+            observations, rewards, _, _, infos = calls.step(task, translator.agents, chosen)
+            translator.write_views(views, 0, task, set(env.agents) or acted, observations, infos)
+            translator.write_events(step.events, 0, task, acted, infos)
+            translator.paid(rewards)
+            _require_finite(not_finite(spec, views, step.events))
+            # Bit for bit: the second probe must show the same.
+            paid = np.array(list(rewards.values()), np.float64)
+            seen.append(_as_bytes(layout_of, observations) + paid.tobytes())
+            success = success or _shows_success(infos)
+    except ConfigError as error:
+        raise ConfigError(f"{error} ({where} of the episode with reset seed 0)") from error
+    return seen, success
+
+
+def _require_finite(wrong: Mapping[int, str]) -> None:
+    if wrong:
+        raise ConfigError(wrong[0])
+
+
+def _action(task: Task, group: GroupLayout, agent: Any, observations: calls.ByAgent, infos: calls.ByAgent) -> Any:
+    """Return an action for an agent; raise ConfigError where a mask comes in spite of `has_masks` False."""
+    # One that has just ended may still be there, and observe nothing.
+    mask = group.observations.mask(observations[agent], infos.get(agent, {})) if agent in observations else None
+    if mask is not None and task.declared("has_masks") is False:
+        raise ConfigError(
+            f"{task.name!r} has declared has_masks = False, but gave agent {agent!r} an action mask;"
+            " take the declaration out"
+        )
+    return group.actions.probe(mask)
+
+
+def _as_bytes(layout_of: Mapping[Any, GroupLayout], observations: Mapping[Any, Any]) -> bytes:
+    known = sorted(observations.keys() & layout_of.keys(), key=str)
+    flat = [layout_of[agent].observations.flat(observations[agent]) for agent in known]
+    return b"".join(np.asarray(x, dtype=np.float64).tobytes() for x in flat)
+
+
+def _shows_success(infos: Mapping[Any, Any]) -> bool:
+    return any("success" in info for info in infos.values() if isinstance(info, dict))
