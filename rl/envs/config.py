@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..base_config import Config
 from .registry import EXTRAS, NATIVE, ShippedName
@@ -26,7 +27,7 @@ class TaskConfig(Config):
     """
 
     name: ShippedName | None = None
-    env: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")
+    env: str | None = None
     env_args: dict[str, Any] = Field(default_factory=dict)
     n_max: int | None = Field(default=None, ge=1)
     allow_agent_overlap: bool = True
@@ -34,6 +35,17 @@ class TaskConfig(Config):
     agent_ids: bool = True
     workers: int = Field(default=0, ge=0)
     step_timeout_s: float = Field(default=60.0, gt=0)
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _has_a_name(cls, env: Any) -> Any:
+        # Other processes import it by that name.
+        if env is not None and not (isinstance(env, str) and re.fullmatch(r"[\w.]+:[\w.]+", env)):
+            raise ValueError(
+                "must be the text 'package.module:factory', by which other processes import a class or function at the"
+                f" top of a module, got {env!r}; define it there, and name it so"
+            )
+        return env
 
     @model_validator(mode="after")
     def _one_of_name_and_env(self) -> TaskConfig:

@@ -124,6 +124,7 @@ class PettingZooTask:
     def begin(self, base_seed: int, episodes: Sequence[int]) -> Step:
         """Start episode number `episodes[e]` in environment e."""
         self._base_seed = base_seed & _MASK
+        self._losses[:] = self._lost_episodes[:] = 0
         for e, episode in enumerate(episodes):
             self._begin(e, episode)
         return self.observe()
@@ -346,6 +347,7 @@ class PettingZooTask:
                     f" got {got}; load a snapshot of the same task and trainer.envs"
                 )
         self._base_seed = int(state["base_seed"][0])
+        self._losses[:] = self._lost_episodes[:] = 0
         for e in range(self.num_envs):
             self._seeds[e], self.episodes[e] = int(state["seeds"][e]), int(state["episodes"][e])
             if self.spec.deterministic:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import dis
 
 import structlog
 
@@ -17,9 +16,13 @@ RAISED = (Exception, SystemExit, KeyboardInterrupt)
 
 
 def is_ctrl_c(error: BaseException) -> bool:
-    """Return whether somebody may have pressed Ctrl-C: only where it is heard, in the main thread."""
-    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    return isinstance(error, KeyboardInterrupt) and heard and threading.current_thread() is threading.main_thread()
+    """Return whether somebody pressed Ctrl-C: a KeyboardInterrupt that no `raise` statement made."""
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is None or dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]] != "RAISE_VARARGS"
 
 
 def in_words(error: BaseException) -> str:

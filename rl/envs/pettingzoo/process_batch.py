@@ -70,6 +70,7 @@ class ProcessTask:
         """Start episode 0 in every environment."""
         self._base_seed = base_seed & _MASK
         for child in self._children:
+            child.losses = child.fruitless = 0
             child.block.episodes[:] = 0
         self._ask_until_answered(self._children, {"do": "begin", "base_seed": self._base_seed})
         return self._copy_all()
@@ -151,6 +152,8 @@ class ProcessTask:
                 " load a snapshot of the same task and trainer.envs"
             )
         self._base_seed = int(state["base_seed"][0])
+        for child in self._children:
+            child.losses = child.fruitless = 0
 
         def share(child: Child) -> Arrays:
             return {name: x if name == "base_seed" else x[child.rows] for name, x in state.items()}

@@ -170,9 +170,6 @@ def receive(pipe: Connection) -> tuple[Any, Arrays]:
 
 def main(pipe: int, memory: int) -> None:
     """Serve on two open files, given by their descriptors."""
-    # Whoever ends us hangs up; an environment's own KeyboardInterrupt can be told from a Ctrl-C so. What it starts does
-    # not inherit a handler.
-    signal.signal(signal.SIGINT, lambda *_: None)
     for descriptor in (pipe, memory):  # what an environment starts must not keep them open
         os.set_inheritable(descriptor, False)
     with suppress(EOFError, ConnectionError):  # the parent has hung up

@@ -111,6 +111,13 @@ def test_choices_and_numbers_reach_the_environment_and_come_back_as_features_eve
     assert (bool(end.terminated[0]), bool(end.success[0])) == (True, True)
 
 
+def test_a_number_that_is_not_finite_is_the_policys_fault() -> None:
+    task = PettingZooTask(LiftTask, 1)
+    with pytest.raises(ValueError, match=r"actions of group 'cranes' must be finite numbers.*fix the policy"):
+        task.step(actions([1, 0], [np.nan, 0.0]))
+    assert task.state_dict()["lengths"].tolist() == [0]
+
+
 def test_masks_of_living_agents_and_of_those_that_left() -> None:
     task = PettingZooTask(LiftTask, 1)
     step = task.observe()

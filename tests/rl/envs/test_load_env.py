@@ -26,6 +26,25 @@ def test_the_current_directory_is_importable_for_this_import_only(
     assert sys.path == before
 
 
+def test_what_other_processes_cannot_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "Env", object, raising=False)
+    for build in (task_spec, lambda config: make_task(config, 1)):
+        with pytest.raises(
+            TaskImportError, match="other processes can import, got '__main__:Env'.* a module of its own"
+        ):
+            build(TaskConfig(env="__main__:Env"))
+    for env in ("mine:make.<locals>.Env", "mine:<lambda>", "mine", "./mine:Env", ShippedName, lambda: None, 3):
+        with pytest.raises(ValueError, match="the text 'package.module:factory', by which other processes import"):
+            TaskConfig.model_validate({"env": env})
+
+
+def test_a_nested_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from cosignal.rl.envs.two_switch.env import TwoSwitchEnv\n\nclass Outer:\n    Inner = TwoSwitchEnv\n"
+    (tmp_path / "nested_env_of_a_test.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    assert task_spec(TaskConfig(env="nested_env_of_a_test:Outer.Inner")).name == "two_switch"
+
+
 BAD = "def raises():\n    raise RuntimeError('no licence')\n\ndef makes_an_int():\n    return 3\n\nnumber = 5\n"
 
 
@@ -38,6 +57,7 @@ BAD = "def raises():\n    raise RuntimeError('no licence')\n\ndef makes_an_int()
         ("bad_env_of_a_test:makes_an_int", "ParallelEnv.*builds a int"),
         ("bad_env_of_a_test:number", "a class or a function.*a int"),
         ("broken_env_of_a_test:make", "ZeroDivisionError"),
+        ("leaving_env_of_a_test:make", "SystemExit: 2"),
     ],
 )
 def test_what_cannot_be_built_is_told_in_one_line(
@@ -45,6 +65,7 @@ def test_what_cannot_be_built_is_told_in_one_line(
 ) -> None:
     (tmp_path / "bad_env_of_a_test.py").write_text(BAD)
     (tmp_path / "broken_env_of_a_test.py").write_text("1 / 0\n")
+    (tmp_path / "leaving_env_of_a_test.py").write_text("raise SystemExit(2)\n")
     monkeypatch.chdir(tmp_path)
     for build in (task_spec, lambda config: make_task(config, 1)):
         with pytest.raises(TaskImportError, match=message) as told:

@@ -1,4 +1,4 @@
-"""Which spaces become rows of numbers and choices, and what an environment then gets."""
+"""What an environment declares about itself, and what is no declaration."""
 
 from __future__ import annotations
 
@@ -6,55 +6,46 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.envs.pettingzoo.layout import read_actions, read_observations
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
+from cosignal.errors import ConfigError
+from cosignal.rl.envs.adapter import Task
+from cosignal.rl.envs.pettingzoo.probe import read_layout
+from faulty_envs import Faulty
+
+INF, NAN = float("inf"), float("nan")
+
+
+def spec(**declared: Any) -> Any:
+    env = Faulty()
+    for name, value in declared.items():
+        setattr(env, name, value)
+    return read_layout(Task(env)).spec
+
+
+@pytest.mark.parametrize("limit", [INF, -INF, NAN, 20.5, -3, 0, "20", True, [20]])
+def test_a_time_limit_is_a_number_of_steps(limit: Any) -> None:
+    with pytest.raises(ConfigError, match="max_steps must be a whole number of steps.*'faulty' declares"):
+        spec(max_steps=limit)
+
+
+@pytest.mark.parametrize("limit", [20, 20.0, np.int32(20)])
+def test_a_whole_number_of_any_type_is_a_time_limit(limit: Any) -> None:
+    assert spec(max_steps=limit).max_steps == 20
+    assert spec(max_steps=None).max_steps is None
 
 
 @pytest.mark.parametrize(
-    ("space", "observed", "row"),
-    [
-        (Box(0, 1, (2,)), np.array([0.25, 0.5], np.float32), [0.25, 0.5]),
-        (Box(0, 255, (2, 2), np.uint8), np.array([[1, 2], [3, 4]], np.uint8), [1, 2, 3, 4]),
-        (Discrete(3, start=5), 6, [0, 1, 0]),
-        (MultiDiscrete([2, 3]), np.array([1, 2]), [0, 1, 0, 0, 1]),
-        (MultiBinary(3), np.array([1, 0, 1], np.int8), [1, 0, 1]),
-    ],
+    "bounds", [(1, 0), (1, 1), (NAN, 1), (-INF, 0), (0, INF), (1,), (0, 1, 2), 5, (None, 1), "01", ("a", "b")]
 )
-def test_observations_are_rows_of_numbers(space: Space[Any], observed: Any, row: list[float]) -> None:
-    found = read_observations("a", space)
-    assert np.asarray(found.flat(observed)).tolist() == row
-    assert len(found.bounds) == len(row)
-    masked = read_observations("a", Dict({"observation": space, "action_mask": MultiBinary(4)}))
-    together = {"observation": observed, "action_mask": np.array([1, 0, 0, 1], np.int8)}
-    assert np.asarray(masked.flat(together)).tolist() == row
-    assert mask_of(masked.mask(together, {})) == [True, False, False, True]
+def test_a_range_of_returns_is_two_finite_numbers_in_order(bounds: Any) -> None:
+    with pytest.raises(ConfigError, match=r"return_range must be \(worst, best\).*'faulty' declares"):
+        spec(return_range=bounds)
 
 
-def mask_of(mask: Any) -> list[bool]:
-    assert mask.dtype == np.bool_
-    found: list[bool] = mask.tolist()
-    return found
+def test_two_numbers_of_any_type_are_a_range_of_returns() -> None:
+    assert spec(return_range=np.array([0, 2.5])).return_range == (0.0, 2.5)
 
 
-def test_a_mask_may_come_in_the_infos() -> None:
-    found = read_observations("a", Box(0, 1, (2,)))
-    assert found.mask(np.zeros(2), {}) is None
-    assert mask_of(found.mask(np.zeros(2), {"action_mask": np.array([0, 1, 1])})) == [False, True, True]
-
-
-def test_a_choice_counts_from_the_spaces_start() -> None:
-    space = read_actions("a", Discrete(3, start=-1))
-    assert [space.action(np.array([k])) for k in range(3)] == [-1, 0, 1]
-    assert space.probe(np.array([True, True, True])) == 0
-    assert space.probe(np.array([False, False, True])) == 1
-    assert space.probe(np.array([True, False, False])) == -1
-
-
-def test_numbers_fill_the_bounds_of_a_box_and_are_clipped_to_them() -> None:
-    box = Box(np.array([[0, -2]], np.float32), np.array([[1, 2]], np.float32))
-    space = read_actions("a", box)
-    assert (space.width, space.bounds) == (2, ((0.0, 1.0), (-2.0, 2.0)))
-    for row, expected in (([-1, -1], [[0, -2]]), ([0, 0.5], [[0.5, 1]]), ([7, -9], [[1, -2]])):
-        action = space.action(np.array(row, np.float64))
-        assert action.tolist() == expected
-        assert box.contains(action)
+@pytest.mark.parametrize("agents", [[], None, "ab", ["a", "b", "a"], 2])
+def test_agents_have_names_of_their_own(agents: Any) -> None:
+    with pytest.raises(ConfigError, match="must name its agents in possible_agents, each once, 'faulty' has"):
+        spec(possible_agents=agents)
