@@ -36,17 +36,6 @@ class TaskConfig(Config):
     workers: int = Field(default=0, ge=0)
     step_timeout_s: float = Field(default=60.0, gt=0)
 
-    @field_validator("env", mode="before")
-    @classmethod
-    def _has_a_name(cls, env: Any) -> Any:
-        # Other processes import it by that name.
-        if env is not None and not (isinstance(env, str) and re.fullmatch(r"[\w.]+:[\w.]+", env)):
-            raise ValueError(
-                "must be the text 'package.module:factory', by which other processes import a class or function at the"
-                f" top of a module, got {env!r}; define it there, and name it so"
-            )
-        return env
-
     @model_validator(mode="after")
     def _one_of_name_and_env(self) -> TaskConfig:
         if (self.name is None) == (self.env is None):
@@ -62,3 +51,14 @@ class TaskConfig(Config):
                 " whose environments are compiled into one batch; drop it"
             )
         return self
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _has_a_name(cls, env: Any) -> Any:
+        # Other processes import it by that name.
+        if env is not None and not (isinstance(env, str) and re.fullmatch(r"[\w.]+:[\w.]+", env)):
+            raise ValueError(
+                "must be the text 'package.module:factory', by which other processes import a class or function at the"
+                f" top of a module, got {env!r}; define it there, and name it so"
+            )
+        return env

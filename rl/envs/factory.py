@@ -55,7 +55,7 @@ def task_spec(config: TaskConfig) -> TaskSpec:
             from .victim_rubble.spec import victim_rubble_spec
 
             return victim_rubble_spec(**_native_options(config))
-    from .pettingzoo.probe import read_layout
+    from .pettingzoo.layout import read_layout
 
     # Any other task is asked: its environment declares it, or a short probe shows it.
     factory = task_factory(config)

@@ -7,10 +7,10 @@
 Modules, in reading order:
 
     spaces          observations as rows of numbers, numbers of a policy as actions
-    layout          what a ParallelEnv declares, as a `TaskSpec`
+    declared        what a ParallelEnv declares, as a `TaskSpec`
     calls           `reset` and `step`, and whether what they return has the form that PettingZoo asks for
     translator      what an environment returns, as rows of the batch's arrays
-    probe           what an environment declares and its first steps show, as a `TaskSpec`
+    layout          what a ParallelEnv declares and its first steps show, as a `TaskSpec`
     losses          what may go wrong in play, and how often
     batch           `PettingZooTask`
     process_batch   `ProcessTask`

@@ -21,8 +21,8 @@ from ....errors import ConfigError, EnvironmentLost, SnapshotError
 from ...task import ActionArray, Step, episode_seed, new_step, unmoved
 from ..adapter import Task, as_task, close_all
 from . import calls
+from .layout import read_layout
 from .losses import MAX_LOSSES, MAX_LOST_EPISODES, RAISED, in_words, is_ctrl_c, log_loss
-from .probe import read_layout
 from .translator import (
     JointAction,
     Translator,
@@ -58,10 +58,10 @@ class PettingZooTask:
         n_max: truncate after that many steps, on top of the environment's own limit; None for no such limit.
         first_env: number of the first environment, where others of the batch live elsewhere; reset seeds depend on it.
         on_loss: is called with the number of an environment that is built anew, and why.
-        agent_ids: whether agents of a group observe which of them they are, see `layout.declared_layout`.
+        agent_ids: whether agents of a group observe which of them they are, see `declared.declared_layout`.
 
     Raises:
-        ConfigError: the environment cannot be batched, see `probe.read_layout`.
+        ConfigError: the environment cannot be batched, see `layout.read_layout`.
         EnvironmentLost: from any method that plays, when an environment goes wrong MAX_LOSSES times in a row, or loses
             MAX_LOST_EPISODES in a row.
     """

@@ -24,251 +24,107 @@ observation or in infos[agent]["action_mask"] where there is one; or a bounded B
 Without `feature_specs` each component of the flat observation is a feature `obs_0`, `obs_1`, … with the bounds of its
 Box. Where the Box has none (or an absurd one, beyond ±1e6) the feature is bounded by ±10 and its values are clipped to
 that; the observation itself is left alone.
+
+What does not keep PettingZoo's promises from the start is refused here; later it costs the episode (`batch`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from ....errors import ConfigError
-from ...task import BoolArray, EventSpec, FeatureSpec, FloatArray, GroupSpec, TaskSpec
+from ...task import new_step
 from ..adapter import Task
-from .spaces import ActionSpace, ObservationSpace, read_actions, read_observations, shown
+from . import calls
+from .declared import GroupLayout, Layout, declared_layout
+from .translator import Translator, last_views, not_finite
 
-FAR = 1e6  # bounds beyond this say nothing
-OPEN_BOUND = 10.0
-
-
-# ---------------------------------------------------------------- groups
-
-
-@dataclass(frozen=True)
-class GroupLayout:
-    """A rule that fills the arrays of one group from the environment's dicts."""
-
-    ids: tuple[Any, ...]  # the environment's own agent ids
-    observations: ObservationSpace
-    actions: ActionSpace
-    declared: bool  # features come from the task, else from the observation
-    clipped: bool  # to the following, where the observation's own bounds are wider
-    low: FloatArray  # [F]
-    high: FloatArray  # [F]
-    features: tuple[str, ...]  # names
-    events: tuple[str, ...]  # names
-    first_only: BoolArray  # [U] the mask of an agent that has left
-    identity: FloatArray  # [A_g, I] written behind each agent's observation; I may be 0
+PROBE_STEPS = 5
+LONG_PROBE = 300  # where nobody says whether there is a success test: its key may come with an episode's end only
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A task's spec, and how its arrays are filled; `groups` follow the spec's."""
-
-    spec: TaskSpec
-    groups: tuple[GroupLayout, ...]
-
-
-@dataclass(frozen=True)
-class _Agent:
-    """One agent's part of the spec; two agents are alike when all but the id is equal."""
-
-    id: Any
-    observations: ObservationSpace
-    actions: ActionSpace
-    features: tuple[FeatureSpec, ...]
-    events: tuple[EventSpec, ...]
-    declared: bool
-
-    def kind(self) -> tuple[Any, ...]:
-        """Return what is equal for agents that are alike."""
-        space = type(self.observations.space).__name__, str(self.observations.space), self.observations.masked
-        return space, self.observations.bounds, self.actions, self.features, self.events, self.declared
-
-
-def declared_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -> Layout:
-    """Read what `task` and its environment declare, without playing.
-
-    Success test and determinism are those that are declared, else False: `probe.read_layout` looks for them.
+def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -> Layout:
+    """Probe `task`, whose environment is reset and stepped a few times.
 
     Args:
         task: of one environment.
         n_max: time limit that the wrapper adds, None for none.
-        agent_ids: whether an agent of a larger group observes its place in it, one-hot, behind what it sees. Agents
-            that share a policy and see alike would else act alike.
+        agent_ids: see `declared.declared_layout`.
 
     Raises:
-        ConfigError: spaces cannot be batched, or specs, groups, limit or range do not fit.
+        ConfigError: what is declared cannot be batched, or reset or step do not return what PettingZoo asks for.
     """
-    agents = [_read_agent(task, agent) for agent in _agent_ids(task)]
-    # One list for all; a group with another number of choices goes without names.
-    action_names = tuple(str(name) for name in task.declared("action_names", ()))
-    groups, layouts = [], []
-    for name, members in _grouped(task, agents).items():
-        layout = _group_layout(members, agent_ids)
-        layouts.append(layout)
-        first = members[0]
-        groups.append(
-            GroupSpec(
-                name=name,
-                agents=tuple(str(member.id) for member in members),
-                obs_size=len(first.observations.bounds) + layout.identity.shape[1],
-                n_actions=first.actions.n,
-                action_bounds=first.actions.bounds,
-                action_names=action_names if len(action_names) == first.actions.n else (),
-                stay=task.declared("stay"),
-                features=first.features,
-                events=first.events,
-            )
-        )
-
-    # The earlier of both limits ends an episode.
-    limits = [limit for limit in (_max_steps(task), n_max) if limit is not None]
-    description = f"The cooperative environment {task.name} with {len(agents)} agents."
-    spec = TaskSpec(
-        name=task.name,
-        description=str(task.declared("description", description)),
-        groups=tuple(groups),
-        return_range=_return_range(task),
-        max_steps=min(limits, default=None),
-        has_success=bool(task.declared("has_success", False)),
-        has_masks=bool(task.declared("has_masks", True)),  # an environment cannot be asked whether anybody may leave
-        deterministic=bool(task.declared("deterministic", False)),
-    )
-    return Layout(spec, tuple(layouts))
+    layout = declared_layout(task, n_max, agent_ids)
+    # Played twice: what differs is not deterministic.
+    first_seen, success_seen = _probe(task, layout)
+    again, _ = _probe(task, layout)
+    own_test = type(task).success is not Task.success
+    shown = {
+        "has_success": bool(task.declared("has_success", success_seen or own_test)),
+        "deterministic": bool(task.declared("deterministic", first_seen == again)),
+    }
+    return Layout(layout.spec.model_copy(update=shown), layout.groups)
 
 
-def _agent_ids(task: Task) -> list[Any]:
-    """Return who may ever be there; raise ConfigError where that is not said."""
-    named = getattr(task.env, "possible_agents", None)
-    if isinstance(named, str) or not isinstance(named, Collection) or not 0 < len(named) == len(set(named)):
-        raise ConfigError(
-            f"an environment must name its agents in possible_agents, each once, {task.name!r} has"
-            f" {shown(named)} there; set it to a list of names"
-        )
-    return list(named)
+def _probe(task: Task, layout: Layout) -> tuple[list[bytes], bool]:
+    """Play the first steps of the episode with seed 0; return what was observed and whether a success test was seen.
 
-
-def _max_steps(task: Task) -> int | None:
-    """Return the declared time limit; raise ConfigError where it is no number of steps."""
-    limit = task.declared("max_steps")
-    if limit is None:
-        return None
-    try:
-        steps = int(limit)
-    except (TypeError, ValueError, OverflowError):  # also an infinite one
-        steps = 0
-    if isinstance(limit, bool) or steps != limit or steps < 1:
-        raise ConfigError(
-            f"max_steps must be a whole number of steps, at least 1, {task.name!r} declares {limit!r}; correct it, or"
-            " set it to None where there is no limit"
-        )
-    return steps
-
-
-def _return_range(task: Task) -> tuple[float, float] | None:
-    """Return the declared (worst, best) return; raise ConfigError where it is no range."""
-    declared = task.declared("return_range")
-    if declared is None:
-        return None
-    try:
-        low, high = (float(bound) for bound in declared)
-    except (TypeError, ValueError):
-        low = high = np.nan
-    if isinstance(declared, str) or not -np.inf < low < high < np.inf:
-        raise ConfigError(
-            f"return_range must be (worst, best), two finite numbers in this order, {task.name!r} declares"
-            f" {declared!r}; correct it, or set it to None where it is not known"
-        )
-    return low, high
-
-
-def _read_agent(task: Task, agent: Any) -> _Agent:
-    """Read spaces, features and events of one agent; raise ConfigError where they cannot be read."""
-    observations = read_observations(agent, task.env.observation_space(agent))
-    actions = read_actions(agent, task.env.action_space(agent))
-    try:
-        features, events = task.feature_specs(agent), task.event_specs(agent)
-    except (KeyError, TypeError, ValidationError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        if isinstance(error, ValidationError):  # its own text has many lines
-            problem = ", ".join(
-                f"{'.'.join(map(str, x['loc']))}: {x['msg']}, got {x['input']!r}" for x in error.errors()
-            )
-        raise ConfigError(
-            f"feature_specs and event_specs must map every agent to a list of FeatureSpec and EventSpec, agent"
-            f" {agent!r} has a bad entry ({problem}); correct it in the environment"
-        ) from error
-    # Without declared features the observation itself shows them.
-    specs = _observation_features(observations.bounds) if features is None else tuple(features)
-    return _Agent(agent, observations, actions, specs, tuple(events), features is not None)
-
-
-def _observation_features(bounds: Sequence[tuple[float, float]]) -> tuple[FeatureSpec, ...]:
-    """Make each component of the observation a feature.
-
-    An open end is put at ±10, or 20 from the other end where that is needed.
+    Raises ConfigError where something is not as a batch needs it, or a mask comes in spite of `has_masks` False.
     """
-    features = []
-    for k, (low, high) in enumerate(bounds):
-        low_open, high_open = low < -FAR, high > FAR
-        shown = low, high
-        if low_open and high_open:
-            shown = -OPEN_BOUND, OPEN_BOUND
-        elif low_open:
-            shown = min(-OPEN_BOUND, high - 2 * OPEN_BOUND), high
-        elif high_open:
-            shown = low, max(OPEN_BOUND, low + 2 * OPEN_BOUND)
-        clipped = "" if shown == (low, high) else f", clipped to {shown[0]:g}..{shown[1]:g}"
-        text = f"Component {k} of the agent's observation{clipped}."
-        features.append(FeatureSpec(name=f"obs_{k}", kind="quantity", low=shown[0], high=shown[1], description=text))
-    return tuple(features)
+    translator, env, spec = Translator(layout), task.env, layout.spec
+    layout_of = {agent: group for group in layout.groups for agent in group.ids}
+    step = new_step(spec, 1)
+    views, where = last_views(step), "at the reset"
+    try:
+        observations, infos = calls.reset(task, translator.agents, seed=0)
+        translator.write_views(views, 0, task, set(env.agents), observations, infos)
+        _require_finite(not_finite(spec, views))
+        seen, success = [_as_bytes(layout_of, observations)], _shows_success(infos)
+        # The long probe looks for the key "success", where that is still open.
+        for t in range(PROBE_STEPS if success or task.declared("has_success") is not None else LONG_PROBE):
+            if not env.agents or (t >= PROBE_STEPS and success):
+                break
+            acted, where = set(env.agents), f"in step {t + 1}"
+            chosen = {agent: _action(task, layout_of[agent], agent, observations, infos) for agent in env.agents}
+            observations, rewards, _, _, infos = calls.step(task, translator.agents, chosen)
+            translator.write_views(views, 0, task, set(env.agents) or acted, observations, infos)
+            translator.write_events(step.events, 0, task, acted, infos)
+            translator.paid(rewards)
+            _require_finite(not_finite(spec, views, step.events))
+            # Bit for bit: the second probe must show the same.
+            paid = np.array(list(rewards.values()), np.float64)
+            seen.append(_as_bytes(layout_of, observations) + paid.tobytes())
+            success = success or _shows_success(infos)
+    except ConfigError as error:
+        raise ConfigError(f"{error} ({where} of the episode with reset seed 0)") from error
+    return seen, success
 
 
-def _grouped(task: Task, agents: Sequence[_Agent]) -> dict[str, list[_Agent]]:
-    """Return the agents of each group by its name.
+def _require_finite(wrong: Mapping[int, str]) -> None:
+    if wrong:
+        raise ConfigError(wrong[0])
 
-    Raises ConfigError where named groups leave an agent out, have one twice, or hold agents that are not alike.
-    """
-    named = task.groups()
-    if named is None:
-        alike: dict[tuple[Any, ...], list[_Agent]] = {}
-        for agent in agents:
-            alike.setdefault(agent.kind(), []).append(agent)
-        names = ["agents"] if len(alike) == 1 else [f"group_{g}" for g in range(len(alike))]
-        return dict(zip(names, alike.values(), strict=True))
-    by_id = {agent.id: agent for agent in agents}
-    members = [agent for ids in named.values() for agent in ids]
-    # By text, since ids may be of any type.
-    if sorted(members, key=str) != sorted(by_id, key=str):
+
+def _action(task: Task, group: GroupLayout, agent: Any, observations: calls.ByAgent, infos: calls.ByAgent) -> Any:
+    """Return an action for an agent; raise ConfigError where a mask comes in spite of `has_masks` False."""
+    # One that has just ended may still be there, and observe nothing.
+    mask = group.observations.mask(observations[agent], infos.get(agent, {})) if agent in observations else None
+    if mask is not None and task.declared("has_masks") is False:
         raise ConfigError(
-            f"groups must name every agent once, got {members!r} for {list(by_id)!r}; correct groups() of the task"
+            f"{task.name!r} has declared has_masks = False, but gave agent {agent!r} an action mask;"
+            " take the declaration out"
         )
-    groups = {name: [by_id[agent] for agent in ids] for name, ids in named.items() if ids}
-    for name, group in groups.items():
-        if len({agent.kind() for agent in group}) > 1:
-            raise ConfigError(
-                f"agents of a group must have equal spaces, features and events, those of {name!r} differ;"
-                " split it in groups() of the task"
-            )
-    return groups
+    return group.actions.probe(mask)
 
 
-def _group_layout(members: list[_Agent], agent_ids: bool) -> GroupLayout:
-    first, number = members[0], len(members)
-    return GroupLayout(
-        ids=tuple(member.id for member in members),
-        observations=first.observations,
-        actions=first.actions,
-        declared=first.declared,
-        clipped=[(x.low, x.high) for x in first.features] != list(first.observations.bounds),
-        features=tuple(feature.name for feature in first.features),
-        events=tuple(event.name for event in first.events),
-        first_only=np.arange(first.actions.n) == 0,
-        identity=np.eye(number, number if agent_ids and number > 1 else 0, dtype=np.float32),
-        low=np.array([feature.low for feature in first.features], dtype=np.float32),
-        high=np.array([feature.high for feature in first.features], dtype=np.float32),
-    )
+def _as_bytes(layout_of: Mapping[Any, GroupLayout], observations: Mapping[Any, Any]) -> bytes:
+    known = sorted(observations.keys() & layout_of.keys(), key=str)
+    flat = [layout_of[agent].observations.flat(observations[agent]) for agent in known]
+    return b"".join(np.asarray(x, dtype=np.float64).tobytes() for x in flat)
+
+
+def _shows_success(infos: Mapping[Any, Any]) -> bool:
+    return any("success" in info for info in infos.values() if isinstance(info, dict))

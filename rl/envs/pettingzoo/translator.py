@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ....errors import ConfigError
 from ...task import ActionArray, BoolArray, FloatArray, Step, TaskSpec
 from ..adapter import Task
-from .layout import GroupLayout, Layout
+from .declared import GroupLayout, Layout
 from .spaces import shown
 
 MOST_PAID = 1e30  # beyond it the sums of an episode's rewards leave single precision

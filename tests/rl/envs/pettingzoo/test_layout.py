@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cosignal.errors import ConfigError
 from cosignal.rl.envs.adapter import Task
-from cosignal.rl.envs.pettingzoo.probe import read_layout
+from cosignal.rl.envs.pettingzoo.layout import read_layout
 from faulty_envs import Faulty
 
 INF, NAN = float("inf"), float("nan")
