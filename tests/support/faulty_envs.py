@@ -32,6 +32,7 @@ IN_STEPS = {
     "text_mask": "must hold 0 or 1 for each of 3 actions, 'faulty' gave agent 'b'",
     "infos_none": "must return infos as a dict by agent, 'faulty' returned None",
     "info_none": "infos must hold a dict for each agent, 'faulty' gave agent 'b' None",
+    "agents_none": "must set `agents` to a list of those who act next, 'faulty' has None there",
     "stranger": r"`agents` must be in possible_agents, 'faulty' has \['z'\]",
     "nothing": r"must return \(observations, .*'faulty' returned None",
     "raises": "RuntimeError: broke",
@@ -56,7 +57,7 @@ AFTER_STEPS = {
 }
 AT_RESETS = {
     "only_observations": r"reset must return \(observations, infos\), 'faulty' returned a dict of 'a', 'b'; return {a",
-    "nobody": "reset must set `agents` to those who act first, 'faulty' has a list of 0",
+    "nobody": "reset must set `agents` to those who act first, 'faulty' has nobody there",
 }
 FAULTS = IN_STEPS | AFTER_STEPS
 
@@ -116,6 +117,8 @@ class Faulty(ParallelEnv):  # type: ignore[misc]
                 seen["b"] = value
         if self.now("no_obs"):
             del seen["b"]
+        if self.now("agents_none"):
+            self.agents = None
         if self.now("stranger"):
             self.agents = ["a", "b", "z"]
         infos: Any = {agent: {"features": {"t": 0.0, "speed": 1.0}, "events": {"rang": 1}} for agent in ("a", "b")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from typing import Any, NamedTuple
 
 from ....errors import ConfigError
@@ -37,12 +37,12 @@ def reset(task: Task, agents: Set[Any], seed: int) -> tuple[ByAgent, ByAgent]:
         ConfigError: something else is returned, or nobody is there.
     """
     observations, infos = _dicts(task, "reset", RESET, task.env.reset(seed=seed))
-    if not getattr(task.env, "agents", None):
-        raise ConfigError(
-            f"reset must set `agents` to those who act first, {task.name!r} has"
-            f" {shown(getattr(task.env, 'agents', None))} there; set it to a list of possible_agents"
-        )
     _check_agents(task, "reset", agents, observations)
+    if not task.env.agents:
+        raise ConfigError(
+            f"reset must set `agents` to those who act first, {task.name!r} has nobody there; set it to a list of"
+            " possible_agents"
+        )
     return observations, infos
 
 
@@ -81,7 +81,13 @@ def _dicts(task: Task, call: str, names: tuple[str, ...], returned: Any) -> Any:
 
 def _check_agents(task: Task, call: str, agents: Set[Any], observations: ByAgent, *endings: ByAgent) -> None:
     """Raise ConfigError where somebody is there whom nobody knows, or who does not observe anything."""
-    there = set(task.env.agents)
+    named = getattr(task.env, "agents", None)
+    if not isinstance(named, Collection):
+        raise ConfigError(
+            f"{call} must set `agents` to a list of those who act next, {task.name!r} has {shown(named)} there; set it"
+            " also where nobody is left, to []"
+        )
+    there = set(named)
     if not there <= agents:
         raise ConfigError(
             f"`agents` must be in possible_agents, {task.name!r} has {sorted(there - agents, key=str)!r} after {call};"

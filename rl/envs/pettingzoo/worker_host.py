@@ -4,8 +4,7 @@ PIPE and MEMORY are open files that `worker_process` hands over. Requests and re
 and the actions of an episode go with them as one more message (safetensors). Arrays of a step lie in the memory. What
 an environment prints goes to standard error.
 
-The process closes its environments and ends when its parent hangs up, or is gone: at the latest when the kernel ends
-what takes longer than a parent would wait.
+The process closes its environments and ends when its parent hangs up, or is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -24,12 +25,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from ....errors import CosignalError
+from ...processes import parent_pid
 from ..config import TaskConfig
 from ..load_env import pettingzoo_task
 from .shared_memory import Block, copy_rows
 
 LAST_WORD_S = 2.0  # after the parent's patience has ended
-CLOSE_TIMEOUT_S = 10.0  # for all environments of one process
+CLOSE_TIMEOUT_S = 5.0  # for all environments of one process
+PARENT_POLL_S = 0.5
 EVERY_ROW = slice(None)
 Arrays = dict[str, NDArray[np.generic]]
 Verb = Literal["step", "begin", "reseed", "state", "load", "text"]
@@ -168,8 +171,22 @@ def receive(pipe: Connection) -> tuple[Any, Arrays]:
     return message, load(pipe.recv_bytes()) if message["payload"] else {}
 
 
+def _end_after_parent() -> None:
+    """End this process when its parent has been gone for as long as closing may take, whatever it does."""
+    parent = parent_pid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+        time.sleep(CLOSE_TIMEOUT_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
 def main(pipe: int, memory: int) -> None:
     """Serve on two open files, given by their descriptors."""
+    _end_after_parent()
     for descriptor in (pipe, memory):  # what an environment starts must not keep them open
         os.set_inheritable(descriptor, False)
     with suppress(EOFError, ConnectionError):  # the parent has hung up
