@@ -219,6 +219,21 @@ def test_an_environment_that_is_lost_again_and_again_is_told(
         task.close()
 
 
+def test_a_process_that_never_gets_to_the_end_of_an_episode_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosignal.rl.envs.pettingzoo.process_batch.MAX_LOST_EPISODES", 2)
+    task, rng = make(1), np.random.default_rng(0)
+    try:
+        for choice in (FINE, DIES, FINE):
+            task.step(actions(rng, choice))
+        with pytest.raises(EnvironmentLost, match=r"1 times without the end of an episode.*SIGSEGV"):
+            task.step(actions(rng, DIES))
+        task.reset(0)  # a new beginning, in a new process
+        for choice in (FINE, FINE, FINE, FINE, DIES):
+            task.step(actions(rng, choice))
+    finally:
+        task.close()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_reset_that_raises_is_tried_with_the_next_episode(workers: int) -> None:
     task = make(workers, env_args={"bad_resets": 1})
