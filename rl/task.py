@@ -171,8 +171,8 @@ class Step:
     last_masks: list[BoolArray] | None = None  # the same in s'; an agent that has left may do its first action only
     alive: list[BoolArray] | None = None  # [g] [E, A_g] false for an agent that has left the running episode
     last_alive: list[BoolArray] | None = None  # the same in s'
-    # [E] the episode was cut since its environment crashed or hung: truncated is true as well, reward 0, s' = s, and
-    # the episode counts for nothing; None: that cannot happen
+    # [E] the episode was cut since its environment crashed, hung or gave something wrong: truncated is true as well,
+    # reward 0, s' = s, and the episode counts for nothing; None: that cannot happen
     lost: BoolArray | None = None
 
 
@@ -275,7 +275,9 @@ class BatchedTask(Protocol):
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free what the environments hold. Safe to repeat; nothing else may be called after it."""
+        ...
 
 
 # ---------------------------------------------------------------- seeds and states

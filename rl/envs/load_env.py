@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ConfigError, TaskImportError
 from .adapter import Task, as_task
 from .config import TaskConfig
+from .pettingzoo.losses import RAISED, is_ctrl_c, log_loss
 from .registry import EXTRAS
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ def pettingzoo_task(
         ConfigError: it can, but not be trained on.
     """
     from .pettingzoo.batch import PettingZooTask
-    from .pettingzoo.losses import log_loss
 
     factory = task_factory(config)
     with task_import_errors(config, "the environment must reset and step"):
@@ -128,7 +128,9 @@ def task_import_errors(config: TaskConfig, rule: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (Exception, SystemExit) as error:
+    except RAISED as error:
+        if is_ctrl_c(error):
+            raise
         if config.name is None and isinstance(error, ImportError):
             remedy = f"install it, or start from the directory that holds it (now {Path.cwd()})"
         elif config.name is None:

@@ -161,4 +161,4 @@ class GridBatch:
         return play(game, np.concatenate(actions, axis=1).tolist())
 
     def close(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Do nothing: there is nothing to free. Safe to repeat."""
