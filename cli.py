@@ -10,6 +10,7 @@ import asyncio
 import json
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .runs.page.replay_jobs import ReplayRequest
 
 FAILED, BAD_INPUT = 1, 2
+PROGRESS_S = 5.0  # between two lines of progress where nobody looks at a terminal
 BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ReplayError)
 
 
@@ -387,8 +389,19 @@ def doctor(
     from .doctor import examine
     from .doctor.check import show
 
-    with Console(stderr=True).status("looking; the speed of training is measured for two seconds"):
-        examination = examine(config, overrides or [], online=online)
+    console = Console(stderr=True)
+    with console.status("looking; the speed of training is measured for two seconds") as status:
+        last_line = time.monotonic()
+
+        def tell(place: str) -> None:
+            nonlocal last_line
+            status.update(f"looking at the task: {place}")
+            # A log gets a line now and then.
+            if not console.is_terminal and time.monotonic() - last_line > PROGRESS_S:
+                last_line = time.monotonic()
+                typer.echo(f"looking at the task: {place}", err=True)
+
+        examination = examine(config, overrides or [], online=online, tell=tell)
     if as_json:
         typer.echo(json.dumps(examination.as_dict()))
     else:

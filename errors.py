@@ -3,6 +3,7 @@
 CosignalError
 ├── ConfigError              a config that cannot be used: rule, value, remedy (exit code 2)
 │   └── TaskImportError      the task's environment cannot be imported or built
+│       └── MissingGuard     importing it starts a run, for want of `if __name__ == "__main__":`
 ├── NotARunError             a path that holds no run (exit code 2)
 ├── NotInRunError            a run has no such call, proposal, node or replay
 ├── EpisodeError             an episode that was to be shown cannot be played
@@ -37,6 +38,17 @@ class ConfigError(CosignalError):
 
 class TaskImportError(ConfigError):
     """The environment that `task` names cannot be imported or built."""
+
+
+class MissingGuard(TaskImportError, SystemExit):
+    """A script that starts a run holds the environment too, and starts another run wherever that is imported.
+
+    As a SystemExit it ends such a script with its message alone: the lines of the script need not be shown.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = f"cosignal: {message}"
 
 
 class NotARunError(CosignalError):

@@ -1,9 +1,13 @@
 """`cosignal doctor`: is everything reachable and sane? Says exactly what is not.
 
 ``check``          what one look found out (`Check`), all of it (`Examination`), and both on a terminal
+``examination``    everything that is looked at, in its order
 ``installation``   Python, packages, cores, sockets, the device, a run directory that can be written
 ``connections``    whom a run talks to: models and their addresses, the executor's cluster, the collector of spans
-``task``           what was understood of the task, what random play shows of it, and whether the first signal fits it
+``task``           what was understood of the task, and whether the first signal fits it
+``play``           what random play shows of the task
+``repeat``         whether the same seed and actions lead to the same states, and where they do not
+``task_process``   a process of its own for both of these, where the task is somebody else's code
 ``arithmetic``     what an intervention costs, what the gate asks for, and what both take on the clock
 ``speed``          how fast this machine trains, measured for two seconds in a process of its own
 
@@ -16,80 +20,21 @@ Data flow::
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from ..agents.llm.secrets import key_variable_names
-from ..config.run_config import RemovedKeyWarning, RunConfig
-from ..errors import ConfigError, TrainerGone
-from ..examples import example_path
-from .arithmetic import Arithmetic, arithmetic_of, check_arithmetic, check_speed, wall_times
-from .check import Check, Examination, ok, problems_from, warning
-from .connections import check_branches, check_models, check_network, check_prices, check_spans, check_tracing
-from .installation import check_device, check_installation, check_run_dir
-from .speed import steps_per_second
-from .task import check_task
+if TYPE_CHECKING:
+    from .check import Check, Examination
+    from .examination import examine
 
-Measure = Callable[[RunConfig], float]
-DEFAULT = "two_switch"
-
-
-def examine(
-    config_path: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    *,
-    online: bool = False,
-    measure: Measure | None = None,
-) -> Examination:
-    """Look at the installation and at a config. Raises nothing that a config can cause.
-
-    Args:
-        config_path: a YAML file or the name of a packaged example; None for the example `two_switch`.
-        overrides: `key=value`, as `cosignal run --set` takes them.
-        online: also try the addresses of hosted providers; else only those that the config names.
-        measure: returns the main steps a second of a config; None to measure them in a process of its own, which takes
-            seconds.
-    """
-    checks = list(check_installation())
-    try:
-        path = example_path(config_path or DEFAULT)
-        with warnings.catch_warnings(record=True, action="always", category=RemovedKeyWarning) as removed_keys:
-            config = RunConfig.load(path, overrides)
-    except ConfigError as error:
-        return Examination([*checks, *problems_from("config", error)], {}, readable=False)
-    checks.append(ok("config", f"{path} holds"))
-    checks += [warning("config", str(item.message), "the run goes on without it") for item in removed_keys]
-
-    # What is around the run.
-    checks += check_run_dir(config.run_dir)
-    checks += check_spans(config)
-    if config.adaptation.enabled:
-        checks += check_branches(config.branches, config.clock == "overlap")
-        checks += check_models(config.llm)
-        checks += check_prices(config.llm)
-        checks.append(check_tracing(config.llm))
-        checks += check_network(config.llm, online)
-    else:
-        checks.append(ok("llm", "adaptation.enabled is false: no model is asked"))
-    checks += check_device(config.trainer.device)
-
-    # What the run trains on, what its adaptation costs, and how long both take.
-    task_checks, spec = check_task(config)
-    checks += task_checks
-    arithmetic: Arithmetic = {}
-    if config.adaptation.enabled and config.adaptation.gated:
-        arithmetic = arithmetic_of(config, spec.return_range if spec else None)
-        checks += check_arithmetic(config, arithmetic)
-    if spec is not None:
-        try:
-            rate = measure(config) if measure else steps_per_second(config.training(), key_variable_names(config.llm))
-        except TrainerGone as error:
-            checks += problems_from("speed", error)
-        else:
-            arithmetic |= wall_times(config, arithmetic, rate)
-            checks.append(check_speed(config, arithmetic))
-    return Examination(checks, arithmetic)
-
+# Public name → the module that defines it. Imported on first use: the processes that play and measure need no config.
+_LAZY = {"Check": ".check", "Examination": ".check", "examine": ".examination"}
 
 __all__ = ["Check", "Examination", "examine"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name], __name__), name)

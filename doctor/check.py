@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,6 +73,19 @@ def problems_from(name: str, error: Exception) -> Iterator[Check]:
     for line in str(error).splitlines():
         message, semicolon, remedy = line.rpartition("; ")
         yield problem(name, message, remedy) if semicolon else problem(name, line, "correct it")
+
+
+# ---------------------------------------------------------------- lists in a message
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """Return the first `most` names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def counted(things: Sequence[object], name: str) -> str:
+    """Return how many things there are, as in "2 groups"."""
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 # ---------------------------------------------------------------- on the terminal

@@ -15,6 +15,7 @@ from pathlib import Path
 from langgraph.runtime import Runtime
 
 from ..agents.config import LLMConfig
+from ..agents.llm.hosted_tracing import hidden_from_children
 from ..agents.llm.ledger import Call, Place
 from ..agents.llm.models import build_models
 from ..agents.llm.rate_limits import CallBudget
@@ -22,7 +23,7 @@ from ..agents.schemas import Proposal
 from ..config.run_config import RunConfig
 from ..rl.branches.horizon import screening_steps
 from ..rl.branches.jobs import Executor
-from ..rl.envs.factory import task_spec
+from ..rl.envs.probe import probe_task
 from ..rl.ipc.client import MemoryChannel, TrainerClient
 from ..rl.ipc.messages import ErrorReply, Reply, Request, TrainerStatus
 from ..rl.signals.scorer import FOLDER, Scorers
@@ -88,7 +89,7 @@ def offline_context(
         pool=pool,
         store=store,
         models=build_models(LLMConfig(), CallBudget(config.llm.limits), calls.append),  # nobody is asked
-        spec=task_spec(config.task),
+        spec=probe_task(config.task, hidden_from_children(config.llm)).spec,
         calls=calls,
         emit=emit,
         scorers=Scorers(run_dir / FOLDER),

@@ -14,5 +14,6 @@ branches     forks of the main line, and the gate that compares them
 preferences  moves that were ranked, and scorers that are fitted to them
 playback     one episode again, step by step, for the pages
 processes    the set-up that all these processes share
+child        one question to a process of its own, where other people's code runs
 base_config  the base of all configs
 """

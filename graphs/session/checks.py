@@ -11,20 +11,20 @@ from ...agents.llm.models import check_can_rank, check_chat_models, check_models
 from ...config.run_config import RunConfig
 from ...errors import ConfigError, SignalError
 from ...rl.branches.executors import check_executor
-from ...rl.envs.factory import plain_task_factory, task_spec
+from ...rl.envs.probe import TaskProbe
 from ...rl.processes import check_device
 from ...rl.signals.scorer import Scorers
 from ...rl.signals.shaping import CompiledSignal
-from ...rl.task import TaskSpec
 from ..intervention import levels
 from ..tracing.otel import collector_address
 
 
-def check_before_start(config: RunConfig, chat_models: Mapping[Role, BaseChatModel]) -> TaskSpec:
-    """Check spans, device, task, first signal, executor and models, and return what the task says of itself.
+def check_before_start(config: RunConfig, task: TaskProbe, chat_models: Mapping[Role, BaseChatModel]) -> None:
+    """Check spans, device, first signal, executor and models.
 
     Args:
         config: the config of the run.
+        task: what the task says of itself.
         chat_models: chat models that the caller brings for some or all roles.
 
     Raises:
@@ -32,13 +32,12 @@ def check_before_start(config: RunConfig, chat_models: Mapping[Role, BaseChatMod
     """
     collector_address(config)
     check_device(config.trainer.device)
-    spec = task_spec(config.task)
     try:
-        CompiledSignal(config.signal.to_signal(), spec, Scorers(config.signal.scorers))
+        CompiledSignal(config.signal.to_signal(), task.spec, Scorers(config.signal.scorers))
     except SignalError as error:
         raise ConfigError(f"signal.terms: {error}") from error
     if not config.adaptation.enabled:
-        return spec
+        return
     levels(config)
     check_executor(config.branches)
     check_chat_models(chat_models)
@@ -46,12 +45,8 @@ def check_before_start(config: RunConfig, chat_models: Mapping[Role, BaseChatMod
     # Whoever is to rank single agents' moves must be able to.
     if config.preferences.ranker == "model":
         check_can_rank(config.llm, frozenset(chat_models))
-    if config.preferences.ranker == "task_heuristic":
-        task = plain_task_factory(config.task)()
-        task.env.close()
-        if task.heuristic is None:
-            raise ConfigError(
-                f"preferences.ranker 'task_heuristic' needs a task that carries a heuristic, {task.name!r} has none; "
-                "set it to model or none, or write one"
-            )
-    return spec
+    if config.preferences.ranker == "task_heuristic" and not task.has_heuristic:
+        raise ConfigError(
+            f"preferences.ranker 'task_heuristic' needs a task that carries a heuristic, {task.spec.name!r} has none; "
+            "set it to model or none, or write one"
+        )

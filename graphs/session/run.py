@@ -34,6 +34,8 @@ from ...config.run_config import RunConfig
 from ...rl.branches.executors import executor_for
 from ...rl.branches.jobs import Executor
 from ...rl.branches.local_pool import WorkerPool
+from ...rl.envs.load_env import check_not_importing
+from ...rl.envs.probe import probe_task_soon
 from ...rl.ipc.client import TrainerClient, wakeups
 from ...rl.ipc.launcher import TrainerProcess, attach_or_start
 from ...rl.signals.scorer import FOLDER, Scorers
@@ -72,19 +74,23 @@ async def start(
             with them again.
 
     Raises:
-        ConfigError: what can be known before training (spans, device, task, first signal, executor, models).
+        ConfigError: what can be known before training (task, spans, device, first signal, executor, models). It is a
+            MissingGuard where the script that calls this holds the environment too, and starts a run when imported.
         RunLockedError: another process is at the run.
 
     What goes wrong later is raised by `Run.result`.
     """
-    spec = await asyncio.to_thread(check_before_start, config, chat_models or {})
-    run = Run(config, await asyncio.to_thread(open_run, config, resume), chat_models)
-    with contextlib.closing(run), _cancelled_by_sigterm():
-        run.begin(spec)
-        try:
-            yield run
-        finally:
-            await run.stop()
+    check_not_importing()
+    with _cancelled_by_sigterm():
+        task = await probe_task_soon(config.task, hidden_from_children(config.llm))
+        await asyncio.to_thread(check_before_start, config, task, chat_models or {})
+        run = Run(config, await asyncio.to_thread(open_run, config, resume), chat_models)
+        with contextlib.closing(run):
+            run.begin(task.spec)
+            try:
+                yield run
+            finally:
+                await run.stop()
 
 
 class RunResult(BaseModel):

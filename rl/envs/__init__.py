@@ -18,6 +18,7 @@ Modules, in reading order:
     adapter       `Task`: a ParallelEnv and what is declared about it
     load_env      other people's environments, found by name and built
     factory       from a config to its task
+    probe         what a task is, asked in a process of its own
     lbf, mpe, pistonball, warehouse   shipped tasks around environments of other packages
     grid          what the two native tasks have in common
     two_switch, victim_rubble         the native tasks

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..task import BatchedTask, TaskSpec
@@ -40,7 +41,9 @@ def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
 
 
 def task_spec(config: TaskConfig) -> TaskSpec:
-    """Return the task's spec; where the task is not a native one, an instance is built, probed and closed.
+    """Return the task's spec; where the task is not a native one, an instance is built, probed and closed right here.
+
+    `probe.probe_task` does that in a process of its own.
 
     Raises:
         TaskImportError: the environment cannot be imported or built.
@@ -55,16 +58,33 @@ def task_spec(config: TaskConfig) -> TaskSpec:
             from .victim_rubble.spec import victim_rubble_spec
 
             return victim_rubble_spec(**_native_options(config))
+    with closing_task(config, task_factory(config)()) as task:
+        return spec_of(config, task)
+
+
+def spec_of(config: TaskConfig, task: Task) -> TaskSpec:
+    """Return what `task`, which is not a native one, declares and what a short probe shows; it is reset and stepped.
+
+    Raises:
+        TaskImportError: the environment raises.
+        ConfigError: it cannot be trained on.
+    """
     from .pettingzoo.layout import read_layout
 
-    # Any other task is asked: its environment declares it, or a short probe shows it.
-    factory = task_factory(config)
     with task_import_errors(config, "the environment must reset and step"):
-        task = factory()
-        try:
-            return read_layout(task, config.n_max, config.name is None and config.agent_ids).spec
-        finally:
-            close_all([task])
+        return read_layout(task, config.n_max, config.name is None and config.agent_ids).spec
+
+
+@contextmanager
+def closing_task(config: TaskConfig, task: Task) -> Iterator[Task]:
+    """Close the environment of `task` at the end, whatever happens; raise TaskImportError where it cannot be closed."""
+    try:
+        yield task
+    except BaseException:
+        close_all([task])  # it may be in any state, and the error is what matters
+        raise
+    with task_import_errors(config, "the environment must close"):
+        task.close()
 
 
 def plain_task_factory(config: TaskConfig) -> Callable[[], Task]:

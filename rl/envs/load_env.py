@@ -6,6 +6,7 @@ Whatever they raise becomes a `TaskImportError` that says where it came from and
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ConfigError, TaskImportError
+from ...errors import ConfigError, MissingGuard, TaskImportError
 from .adapter import Task, as_task
 from .config import TaskConfig
 from .pettingzoo.losses import RAISED, is_ctrl_c, log_loss
@@ -21,6 +22,8 @@ from .registry import EXTRAS
 
 if TYPE_CHECKING:
     from .pettingzoo.batch import PettingZooTask
+
+IMPORTING = "COSIGNAL_IMPORTING"  # environment variable: the module of an environment, while it is imported
 
 
 def pettingzoo_task(
@@ -91,10 +94,11 @@ def task_factory(config: TaskConfig) -> Callable[[], Task]:
 def import_factory(config: TaskConfig) -> Any:
     """Import what `task.env`, or the table of shipped tasks, names.
 
-    The current directory is the last place to look, for this import only.
+    The current directory is the last place to look, and stays so for what the environment imports later.
 
     Raises:
         TaskImportError: the module or attribute is missing, or importing it fails.
+        MissingGuard: importing it starts a run.
     """
     path = config.env if config.name is None else EXTRAS[config.name].factory
     module_name, _, attribute = str(path).partition(":")
@@ -106,11 +110,13 @@ def import_factory(config: TaskConfig) -> Any:
         )
     with task_import_errors(config, f"its module {module_name!r} must be importable"):
         here = str(Path.cwd())
-        sys.path.append(here)
+        if config.name is None and here not in sys.path:  # what ships with this package never lies there
+            sys.path.append(here)
+        os.environ[IMPORTING] = module_name
         try:
             module = importlib.import_module(module_name)
         finally:
-            sys.path.remove(here)
+            del os.environ[IMPORTING]
     try:
         # The attribute may be nested, as in "module:Class.make".
         return reduce(getattr, attribute.split("."), module)
@@ -119,6 +125,19 @@ def import_factory(config: TaskConfig) -> Any:
             f"task.env must be 'package.module:factory', got {path!r}, and module {module_name!r} has no"
             f" {attribute!r}; correct the name after the colon"
         ) from error
+
+
+def check_not_importing() -> None:
+    """Check that no module of an environment is being imported, by this process or one that started it so.
+
+    Raises:
+        MissingGuard: one is: it is a script that starts a run, which would import it again, without end.
+    """
+    if (module := os.environ.get(IMPORTING)) is not None:
+        raise MissingGuard(
+            f"task.env: importing its module must not start a run, {module!r} starts one; put what starts it in the "
+            'script below `if __name__ == "__main__":`'
+        )
 
 
 @contextmanager

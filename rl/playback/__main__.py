@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import CosignalError
+from ..child import results_only
 from ..envs.factory import make_task
 from ..processes import leave_with_parent, one_thread
 from ..signals.scorer import FOLDER, Scorers
@@ -125,6 +126,7 @@ def _played_step(spec: TaskSpec, moment: _Moment, reward: float, terms: dict[str
 def main(run_dir: Path, snapshot: str, seed: int) -> int:
     """Print the episode and return the exit code; what is wrong goes to standard error."""
     leave_with_parent()
+    results = results_only()
     one_thread()
     try:
         line = TrainingLine(TrainingConfig.of_run(run_dir).for_branches(), scorers=Scorers(run_dir / FOLDER))
@@ -133,7 +135,8 @@ def main(run_dir: Path, snapshot: str, seed: int) -> int:
     except (CosignalError, OSError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
-    sys.stdout.write(episode.model_dump_json())
+    results.write(episode.model_dump_json())
+    results.close()
     return 0
 
 

@@ -12,17 +12,19 @@ observations on top of an upstream one (all but Two-Switch's Python twin) count 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
-from ...doctor.task import random_actions
+from ...doctor.play import random_actions
 from ...errors import TaskImportError
 from ...rl.envs.config import TaskConfig
-from ...rl.envs.factory import make_task
+from ...rl.envs.factory import closing_task, make_task
 from ...rl.envs.load_env import task_factory
 from ...rl.envs.registry import EXTRAS
 from ...rl.processes import one_thread
+from ...rl.task import BatchedTask
 from ..report import Tell
 from .measure import Spell, alternating, bench_result, median, rate, span
 
@@ -43,11 +45,12 @@ def run_tasks(tell: Tell, rounds: int = 7, round_s: float = 0.6) -> dict[str, An
     metrics: dict[str, Any] = {}
     for name, config in tasks().items():
         try:
-            works = {"bare": bare(config), "wrapped": wrapped(config)}
+            with closing_task(config, task_factory(config)()) as alone, closing(make_task(config, ENVS)) as batch:
+                works = {"bare": bare(alone.env), "wrapped": wrapped(batch)}
+                metrics[name] = wrapper_metrics(alternating(works, rounds, round_s))
         except TaskImportError as error:
             tell(f"{name}: left out, {error}")
             continue
-        metrics[name] = wrapper_metrics(alternating(works, rounds, round_s))
         tell(f"{name}: {metrics[name]}")
     sizes = {"envs": ENVS, "block": BLOCK, "rounds": rounds, "round_s": round_s}
     return bench_result("tasks", sizes, metrics)
@@ -58,9 +61,8 @@ def tasks() -> dict[str, TaskConfig]:
     return {"two_switch in Python": TWIN, **{name: TaskConfig.model_validate({"name": name}) for name in EXTRAS}}
 
 
-def bare(config: TaskConfig) -> Callable[[], int]:
+def bare(env: Any) -> Callable[[], int]:
     """Return work on the environment alone: BLOCK joint steps."""
-    env = task_factory(config)().env
     env.reset(seed=0)
     # drawn beforehand, so that only the environment is timed
     drawn = {agent: [env.action_space(agent).sample() for _ in range(BLOCK)] for agent in env.possible_agents}
@@ -76,9 +78,8 @@ def bare(config: TaskConfig) -> Callable[[], int]:
     return work
 
 
-def wrapped(config: TaskConfig) -> Callable[[], int]:
-    """Return work on the environment through `make_task`: BLOCK joint steps of each of ENVS environments."""
-    task = make_task(config, ENVS)
+def wrapped(task: BatchedTask) -> Callable[[], int]:
+    """Return work on the batch that `make_task` makes: BLOCK joint steps of each of its ENVS environments."""
     rng, step = np.random.default_rng(0), task.reset(0)
     drawn = [random_actions(task.spec, step, rng) for _ in range(BLOCK)]
 

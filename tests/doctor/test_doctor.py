@@ -60,7 +60,7 @@ def test_without_adaptation_no_model_is_looked_at() -> None:
 
 
 def test_the_command_prints_one_json_object_and_exits_with_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cosignal.doctor.steps_per_second", lambda *_: 50_000.0)
+    monkeypatch.setattr("cosignal.doctor.examination.steps_per_second", lambda *_: 50_000.0)
     for arguments, code in (
         (["two_switch"], 0),
         (["two_switch", "--set", "task={env: 'no_such_module:env'}"], 1),

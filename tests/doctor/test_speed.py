@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,16 +18,17 @@ pytestmark = pytest.mark.usefixtures("plain_environment")
 def test_speed_is_measured_in_a_process_without_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
-    def run(command: list[str], **options: Any) -> SimpleNamespace:
-        seen.update(options, command=command)
-        return SimpleNamespace(stdout='{"steps_per_s": 7.5}')
+    class FakeChild:
+        def __init__(self, module: str, request: str, within_s: float, secrets: list[str]) -> None:
+            seen.update(module=module, request=request, secrets=secrets)
 
-    monkeypatch.setattr(speed.subprocess, "run", run)
-    monkeypatch.setenv("MY_SECRET", "sk-x")
+        def answer(self) -> float:
+            return 7.5
+
+    monkeypatch.setattr(speed, "Child", FakeChild)
     assert speed.steps_per_second(RunConfig().training(), ["MY_SECRET"]) == 7.5
-    assert "MY_SECRET" not in seen["env"]
-    assert seen["env"]["OMP_NUM_THREADS"] == "1"
-    assert TrainingConfig.model_validate_json(seen["input"]) == RunConfig().training()
+    assert (seen["module"], seen["secrets"]) == ("cosignal.doctor.speed", ["MY_SECRET"])
+    assert TrainingConfig.model_validate_json(seen["request"]) == RunConfig().training()
 
 
 def test_a_training_that_dies_is_a_problem_with_its_last_words() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from examined import SILENT, found, looked_at, one
+from small_tasks import Walk
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -41,3 +45,58 @@ def test_a_task_that_cannot_be_built_and_a_signal_that_does_not_fit() -> None:
     assert found(examination, "speed") == []
     term = "signal.terms=[{name: a, kind: potential, expression: dist_gaol}]"
     assert "did you mean 'dist_goal'?" in str(one(looked_at(term), "signal.terms"))
+
+
+class Dying(Walk):
+    """Ends its process, but not in its first steps."""
+
+    made = 0
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        Dying.made += 1
+        if Dying.made > 700:
+            os._exit(3)
+        return super().step(actions)
+
+
+@pytest.mark.integration
+def test_an_environment_that_ends_its_process_later_is_a_problem() -> None:
+    checks = {check.name: check for check in looked_at(f"task={{env: '{__name__}:Dying'}}").checks}
+    assert (checks["task"].state, checks["task.play"].state) == ("ok", "problem")
+    assert "ended with exit status 3 (in random play, 100 of 2,000 steps)" in checks["task.play"].message
+    assert checks["task.play"].remedy == "mend it"
+
+
+HASHES = """
+import os, sys
+from small_tasks import Walk
+KINDS = {"crate", "barrel", "sack", "drum"}
+
+class Hashes(Walk):
+    made = 0
+    def __init__(self, log):
+        super().__init__()
+        self.log = log
+        print("built")
+        os.write(1, b"by C")
+        with open(log, "a") as file: file.write("+")
+    def close(self):
+        with open(self.log, "a") as file: file.write("-")
+    def _observed(self):
+        return {agent: x + list(KINDS).index("sack") for agent, x in super()._observed().items()}
+"""
+
+
+@pytest.mark.integration
+def test_another_process_may_come_to_other_states_by_the_hashes_of_strings(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is told, standard output stays ours, and every environment that was built is closed."""
+    (tmp_path / "hashes_env.py").write_text(HASHES)
+    examination = looked_at(f"task={{env: 'hashes_env:Hashes', env_args: {{log: '{tmp_path / 'log'}'}}}}")
+    check = one(examination, "task.deterministic")
+    assert (check.state, "(PYTHONHASHSEED) step 1 differed" in check.message) == ("ok", True)
+    assert capfd.readouterr().out == ""
+    assert "hashes_env" not in sys.modules
+    log = (tmp_path / "log").read_text()
+    assert log.count("+") == log.count("-") > 10

@@ -22,6 +22,7 @@ from cosignal.config.run_config import RunConfig
 from cosignal.errors import BudgetExhausted, ConfigError, InvalidAnswer, ModelAnswerError, ProviderError
 from cosignal.graphs.session.checks import check_before_start
 from cosignal.prompts import Rendered
+from cosignal.rl.envs.probe import probe_task
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.testing import ScriptedChatModel, role_model, stuck_evidence
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
@@ -324,7 +325,9 @@ class GivenChat(FakeListChatModel):
 @pytest.mark.parametrize("retries", [None, 2])
 def test_a_given_chat_model_must_not_retry_by_itself(retries: int | None, tmp_path: Path) -> None:
     chat = GivenChat(responses=[], max_retries=retries)
+    config = RunConfig(run_dir=tmp_path)
+    task = probe_task(config.task)
     with pytest.raises(ConfigError, match=rf"chat_models\['critic'\] retries by itself \(max_retries {retries}\).*=0"):
-        check_before_start(RunConfig(run_dir=tmp_path), {"critic": chat})
-    check_before_start(RunConfig(run_dir=tmp_path), {"critic": GivenChat(responses=[], max_retries=0)})
-    check_before_start(RunConfig(run_dir=tmp_path), {"critic": FakeListChatModel(responses=[])})
+        check_before_start(config, task, {"critic": chat})
+    check_before_start(config, task, {"critic": GivenChat(responses=[], max_retries=0)})
+    check_before_start(config, task, {"critic": FakeListChatModel(responses=[])})

@@ -7,23 +7,37 @@ import sys
 from pathlib import Path
 
 import pytest
-from cosignal.errors import ConfigError, TaskImportError
+from cosignal.errors import ConfigError, MissingGuard, TaskImportError
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task, task_spec
+from cosignal.rl.envs.load_env import check_not_importing
 from cosignal.rl.envs.registry import EXTRAS, ShippedName
 
 TWO_SWITCH = "cosignal.rl.envs.two_switch:TwoSwitchEnv"
 
 
-def test_the_current_directory_is_importable_for_this_import_only(
+def test_the_current_directory_is_importable_also_for_what_the_factory_imports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = "from cosignal.rl.envs.two_switch.env import TwoSwitchEnv\n\ndef make():\n    return TwoSwitchEnv(7)\n"
-    (tmp_path / "my_env_of_a_test.py").write_text(source)
+    (tmp_path / "my_env_of_a_test.py").write_text("def make():\n    import my_game_of_a_test\n\n")
+    with (tmp_path / "my_env_of_a_test.py").open("a") as source:
+        source.write("    return my_game_of_a_test.TwoSwitchEnv(7)\n")
+    (tmp_path / "my_game_of_a_test.py").write_text("from cosignal.rl.envs.two_switch.env import TwoSwitchEnv\n")
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
-    assert task_spec(TaskConfig(env="my_env_of_a_test:make")).max_steps == 7
-    assert sys.path == before
+    monkeypatch.setattr(sys, "path", list(before))
+    for _ in range(2):
+        assert task_spec(TaskConfig(env="my_env_of_a_test:make")).max_steps == 7
+        assert sys.path == [*before, str(tmp_path)]  # last, and once
+
+
+def test_a_module_can_start_no_run_while_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from cosignal.rl.envs.load_env import check_not_importing\ncheck_not_importing()\n"
+    (tmp_path / "starting_env_of_a_test.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingGuard, match="'starting_env_of_a_test' starts one; put what starts it in "):
+        task_spec(TaskConfig(env="starting_env_of_a_test:make"))
+    check_not_importing()  # it is over
 
 
 def test_what_other_processes_cannot_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

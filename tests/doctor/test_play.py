@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pytest
 from cosignal.doctor.check import Check
-from cosignal.doctor.task import check_play, play, random_actions
+from cosignal.doctor.play import ENOUGH, STEPS, check_played, play, random_actions
+from cosignal.doctor.task_process import look_at
 from cosignal.rl.envs.config import TaskConfig
-from cosignal.rl.envs.factory import make_task, task_spec
+from cosignal.rl.envs.factory import make_task
 from small_tasks import Walk
 
 
@@ -17,7 +19,7 @@ def checks(env: str, **more: Any) -> dict[str, Check]:
     """The worst of each name."""
     config = TaskConfig(env=f"{__name__}:{env}" if ":" not in env else env, **more)
     found: dict[str, Check] = {}
-    for check in check_play(config, task_spec(config)):
+    for check in look_at(config, lambda _: None).checks:
         if check.name not in found or check.state != "ok":
             found[check.name] = check
     return found
@@ -45,7 +47,7 @@ def test_a_sound_task_is_told_in_numbers() -> None:
     assert "% successful" in found["task.episodes"].message
     assert "dist_end 0…5" in found["task.agents.features"].message
     assert "never seen: none" in found["task.agents.events"].message
-    assert "the same 2,000 steps twice" in found["task.deterministic"].message
+    assert "the same 1,000 steps twice, also after going back" in found["task.deterministic"].message
 
 
 def test_numbers_are_exact_on_a_task_that_is_counted_by_hand() -> None:
@@ -54,6 +56,26 @@ def test_numbers_are_exact_on_a_task_that_is_counted_by_hand() -> None:
     played = play(task, 10, 60.0)
     assert (played.steps, played.lengths, played.cut, played.successes) == (40, [2] * 20, 20, 0)
     assert (played.rewarded, played.returns) == (0, [0.0] * 20)
+
+
+def test_time_that_runs_out_is_told_and_too_few_steps_are_not_judged() -> None:
+    """4 environments with episodes of at most 25 steps."""
+    with closing(make_task(TaskConfig(env="small_tasks:Walk"), 4)) as task:
+        played = play(task, STEPS, 0.0)
+        assert (played.joint_steps, played.steps, played.wanted) == (1, 4, STEPS)
+        [check] = check_played(played, task.spec)
+        assert (check.name, check.state) == ("task.play", "warning")
+        assert "at 4 of 8,000 steps: too few to judge" in check.message
+        played = play(task, ENOUGH, 60.0)
+        played.wanted = STEPS
+        first, *others = check_played(played, task.spec)
+        assert (first.name, first.state) == ("task.play", "ok")
+        assert "at 2,000 of 8,000 steps; what follows is judged on these" in first.message
+        assert {check.name for check in others} >= {"task.episodes", "task.reward"}
+        # An episode may be longer than all that was played.
+        [check] = check_played(played, task.spec.model_copy(update={"max_steps": ENOUGH + 1}))
+        assert "too few" in check.message
+        assert {check.name for check in check_played(play(task, ENOUGH, 60.0), task.spec)} == {c.name for c in others}
 
 
 def test_random_actions_are_allowed_ones() -> None:
@@ -86,16 +108,6 @@ class Still(Space):
         return {agent: info | {"features": {"dist_end": 2.0}} for agent, info in super()._infos(arrived).items()}
 
 
-class Late(Space):
-    """Not what the seed says from the tenth step on."""
-
-    chance: ClassVar[Any] = np.random.default_rng()
-
-    def _observed(self) -> dict[str, Any]:
-        noise = self.chance.normal() if self.t > 9 else 0.0
-        return {agent: x + np.float32(noise) for agent, x in super()._observed().items()}
-
-
 class Fragile(Space):
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         if self.t == 12:
@@ -125,7 +137,6 @@ class Unpaid(Space):
         ("Nan", "task.play", "problem", "numbers must be finite, agent 'walker_0' of 'walk' observes [nan, "),
         ("Wide", "task.agents.features", "problem", "outside were dist_end 1…6 (declared 0…5)"),
         ("Still", "task.agents.features", "warning", "never changed tell nothing yet: dist_end"),
-        ("Late", "task.deterministic", "problem", "step 10 of random play differed"),
         ("Unpaid", "task.reward", "warning", "no reward but 0 in 8,000 steps"),
         ("small_tasks:Glide", "task.contract", "warning", "should return the exact same space object"),
     ],
