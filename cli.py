@@ -383,7 +383,7 @@ def doctor(
     online: Annotated[bool, typer.Option("--online", help="Also try the addresses of hosted providers.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that all a run needs is reachable and sane; says exactly what is not, and sends nothing to anybody."""
+    """Check that all a run needs is reachable and sane; says exactly what is not; sends no prompt and no key."""
     from rich.console import Console
 
     from .doctor import examine

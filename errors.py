@@ -22,6 +22,7 @@ CosignalError
 ├── PreferenceError          pairs that cannot be collected, ranked, read or fitted to
 └── ModelAnswerError         a model's answer that is no schema object (data: routed by the graph)
     ├── InvalidAnswer        not JSON, or JSON of the wrong shape
+    │   └── AnswerCut        the provider ended it at its length, before it was whole
     ├── ProviderError        the provider did not answer
     ├── PromptTooLong        the evidence does not fit into a prompt, so nobody was asked
     └── BudgetExhausted      the run's limit on calls, tokens or money is reached
@@ -129,6 +130,10 @@ class InvalidAnswer(ModelAnswerError):
     def __init__(self, message: str, raw: str = "") -> None:
         super().__init__(message)
         self.raw = raw
+
+
+class AnswerCut(InvalidAnswer):
+    """The provider ended the answer at its length, before it was whole. Nobody is asked to repair it."""
 
 
 class ProviderError(ModelAnswerError):

@@ -4,6 +4,7 @@
 ``examination``    everything that is looked at, in its order
 ``installation``   Python, packages, cores, sockets, the device, a run directory that can be written
 ``connections``    whom a run talks to: models and their addresses, the executor's cluster, the collector of spans
+``addresses``      one address: its server, TLS, and the path below which models are asked
 ``task``           what was understood of the task, and whether the first signal fits it
 ``play``           what random play shows of the task
 ``repeat``         whether the same seed and actions lead to the same states, and where they do not

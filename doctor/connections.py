@@ -1,16 +1,14 @@
 """Check whom a run would talk to, and whether they answer: models, the cluster of branches, the collector of spans.
 
-At most a connection is opened and closed; nothing is sent to anybody.
+At most a connection is opened and closed. Servers that a `base_url` names are asked for their list of models; neither a
+key nor a prompt is sent to anybody.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from ..agents.config import ROLES, LLMConfig, ModelConfig, Role
 from ..agents.llm.hosted_tracing import tracing_variables
@@ -21,11 +19,10 @@ from ..errors import ConfigError
 from ..graphs.tracing.otel import ENDPOINTS, collector_address
 from ..rl.branches.config import BranchConfig
 from ..rl.branches.executors import check_executor
-from .check import Check, ok, problem, problems_from, warning
+from .addresses import try_address
+from .check import Check, ok, problems_from, warning
 from .installation import check_cores
 
-TIMEOUT_S = 3.0
-PORTS = {"http": 80, "https": 443}
 # Where a provider's package goes without `base_url`; asked for only by --online.
 HOSTED = {
     "anthropic": "https://api.anthropic.com",
@@ -105,6 +102,7 @@ def check_network(config: LLMConfig, online: bool) -> Iterator[Check]:
     models = dict.fromkeys(model for role in ROLES for model in config.chain(role) if model.provider != "rules")
     heads = {config.for_role(role) for role in ROLES}
     needed: dict[str, bool] = {}  # address → whether any role asks there first
+    speaks_openai: set[str] = set()  # addresses that the config gives and of which the protocol is known
     for model in models:
         url = model.base_url
         # Without `base_url` a package goes to its provider, or where a variable of its own says.
@@ -114,41 +112,16 @@ def check_network(config: LLMConfig, online: bool) -> Iterator[Check]:
             if url is None:
                 rule = f"the address of provider {model.provider!r} is not known here, so it was not tried"
                 yield warning("network", rule, "name it by base_url where the provider has one")
+        elif url is not None and model.provider == "openai":
+            speaks_openai.add(url)
         if url is not None:
             needed[url] = needed.get(url, False) or model in heads
     # Models that share an address share a connection.
     for url, first in needed.items():
-        yield try_address("network", url, first)
+        yield try_address("network", url, first, asks_path=url in speaks_openai)
     if not needed:
         more = "; --online tries the addresses of the providers" if models and not online else ""
         yield ok("network", f"nobody was contacted{more}")
-
-
-def try_address(name: str, url: str, first: bool) -> Check:
-    """Open and close a connection to the server of `url`.
-
-    Where none can be opened, that is a problem if somebody asks there `first`, and a warning if the run can go on
-    without.
-    """
-    try:
-        host, port, proxy = _route(url)
-        with socket.create_connection((host, port), TIMEOUT_S):
-            return ok(name, f"{host}:{port}{proxy} answers for {url} (connected, nothing was sent)")
-    except (OSError, ValueError) as error:  # ValueError: a port that is no number
-        rule = f"{url!r} must be reachable within {TIMEOUT_S:g} s, got {error}"
-        return (problem if first else warning)(name, rule, "start the server, or correct its address")
-
-
-def _route(url: str) -> tuple[str, int, str]:
-    """Return host and port to connect to, and a note on the proxy that the environment puts in between."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    # A model's package would go through the proxy too, so the proxy is what has to answer.
-    proxy = getproxies().get(parts.scheme)
-    if proxy is None or proxy_bypass(host):
-        return host, parts.port or PORTS[parts.scheme], ""
-    through = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    return through.hostname or "", through.port or PORTS["http"], " (a proxy)"
 
 
 # ---------------------------------------------------------------- branches and spans

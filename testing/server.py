@@ -65,6 +65,14 @@ class ChatRequestHandler(BaseHTTPRequestHandler):
 
     server: MisbehavingServer
 
+    def do_GET(self) -> None:
+        """Note the request; the list of models is there and nothing else."""
+        self.server.requests.append({"path": self.path, "key": self.headers["Authorization"]})
+        if self.path == "/v1/models":
+            self.reply(200, b'{"object": "list", "data": []}')
+        else:
+            self.reply(404, b"404 page not found")
+
     def do_POST(self) -> None:
         """Note the request, then do what the script says."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

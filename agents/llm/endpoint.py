@@ -31,8 +31,12 @@ from pydantic import BaseModel, SecretStr
 
 from ...errors import ModelAnswerError, ProviderError
 from ...text import cut, printable
-from ..config import ModelConfig, Structured
+from ..config import ModelConfig, Role, Structured
 from ..rules.chat_model import NAME as RULES
+from .completion import NoCompletion
+from .endings import Ending, end_reason, ending, refusal
+from .explain import describe, remedy
+from .extract import ending_object
 from .ledger import cost_usd
 from .parse import MAX_ERROR, encodable, json_schema, map_texts
 from .providers import build_chat_model
@@ -46,6 +50,7 @@ MAX_NAME = 200  # characters of a model's name
 REFUSED = (400, 404, 422, 501)  # how servers refuse a response format or tools
 BLAMED = "response_format"  # what a 500 names where the server could not read it (llama-cpp-python)
 ANSWER_TOOL = "answer"
+SHORT_OF_LIMIT = 0.9  # of max_output_tokens; a reply that was cut with fewer met another bound
 # What OpenAI documents for strict schemas. Bounds of texts are not among it; all bounds are in the prompt and checked.
 _STRICT_KEYS = ("type", "enum", "items", "anyOf", "$ref", "description")
 
@@ -59,6 +64,7 @@ class Reply:
         text: the raw answer.
         model: name of the model, as the server gives it.
         input_tokens, output_tokens: None where the provider does not count.
+        ending: how it ended.
     """
 
     message: AIMessage
@@ -66,6 +72,7 @@ class Reply:
     model: str
     input_tokens: int | None
     output_tokens: int | None
+    ending: Ending = "whole"
 
 
 @dataclass(frozen=True)
@@ -189,8 +196,10 @@ class Endpoint:
                 text = f"provider {provider!r} did not answer within {limit}; raise it or use a faster model"
                 failure = ProviderFailure(text, "TimeoutError", may_pass=True, billed=True)
             else:
-                text = printable(cut(self._clean(repr(error)), MAX_ERROR))
+                text = printable(cut(self._clean(describe(error)), MAX_ERROR))
                 failure = classify(error, f"provider {provider!r} failed: {text}")
+                advice = remedy(error, failure.status, self.config)
+                failure = replace(failure, text=f"{failure.text}; {advice}") if advice else failure
         raise AttemptFailed(failure)  # out here: the package's error may hold the key, so it must not be the context
 
     def read(self, message: AIMessage, method: Structured) -> Reply:
@@ -214,7 +223,33 @@ class Endpoint:
             model=model or self.config.model or self.config.provider,
             input_tokens=counts[0] if is_count else None,
             output_tokens=counts[1] if is_count else None,
+            ending=ending(message),
         )
+
+    def failure_in(self, reply: Reply) -> ProviderFailure | None:
+        """Return why a reply is no answer, whatever it says: withheld by the provider or the model, or failed."""
+        if reply.ending not in ("withheld", "failed"):
+            return None
+        said = refusal(reply.message) or reply.text.strip()
+        words = f": {printable(cut(said, MAX_ERROR // 4))}" if said else ""
+        reason = end_reason(reply.message) or "not given"
+        text = f"provider {self.config.provider!r} gave no answer (finish_reason {reason!r:.80}){words}"
+        if reply.ending == "failed":
+            return ProviderFailure(text, NoCompletion.__name__, may_pass=True, billed=True)
+        text = f"{text}; use another model, or name one as fallback"
+        return ProviderFailure(text, NoCompletion.__name__, billed=True)
+
+    def explain_cut(self, reply: Reply, role: Role) -> str:
+        """Return what to raise where a reply was cut at its length."""
+        limit, tokens = self.config.max_output_tokens, reply.output_tokens
+        key = f"llm.{role}.max_output_tokens" if self.position == 0 else "max_output_tokens of the fallback"
+        counted = f"{tokens} tokens" if tokens is not None else "its length"
+        nothing = "" if reply.text.strip() else ", with nothing but thinking until then"
+        text = f"the answer was cut at {counted} (finish_reason {end_reason(reply.message)!r:.80}){nothing}"
+        if tokens is not None and tokens < SHORT_OF_LIMIT * limit:
+            own = f"{key} is {limit}, so it was the server's own bound or its context (num_ctx, --n_ctx, max_model_len)"
+            return f"{text}; {own}: raise that"
+        return f"{text}; raise {key}, {limit} now (in llm.default where the role has no model of its own)"
 
     def downgraded(self, mode: RequestMode, failure: ProviderFailure, offers_tools: bool) -> RequestMode | None:
         """Return the next simpler mode for a server that has refused a request of `mode`.
@@ -304,7 +339,11 @@ def bind(
 
 
 def answer_text(reply: AIMessage, method: Structured) -> str:
-    """Return the raw answer: the arguments of the answer's tool, or else the reply's text."""
+    """Return the raw answer: the arguments of the answer's tool, else the reply's text.
+
+    Some servers put an answer that needed no thought where the thoughts belong. Where there is nothing else, the object
+    that ends them is the answer.
+    """
     # The arguments may come parsed, or as a text that is no JSON.
     if method == "function_calling":
         for call in reply.tool_calls:
@@ -313,7 +352,10 @@ def answer_text(reply: AIMessage, method: Structured) -> str:
         for broken in reply.invalid_tool_calls:
             if broken["name"] == ANSWER_TOOL:
                 return broken["args"] or ""
-    return reply.text
+    thoughts = reply.additional_kwargs.get("reasoning_content")
+    if reply.text.strip() or reply.tool_calls or ending(reply) != "whole" or not isinstance(thoughts, str):
+        return reply.text
+    return ending_object(thoughts) or reply.text
 
 
 def asks_for_tools(reply: AIMessage) -> bool:

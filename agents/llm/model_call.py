@@ -21,11 +21,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
-from ...errors import BudgetExhausted, InvalidAnswer, ModelAnswerError, ProviderError
+from ...errors import AnswerCut, BudgetExhausted, InvalidAnswer, ModelAnswerError, ProviderError
 from ...prompts import Rendered
 from ...text import cut
 from ..config import Role, Structured
 from .endpoint import Charge, Endpoint, Reply, RequestMode, asks_for_tools
+from .extract import ending_object
 from .ledger import Call, Outcome, Place
 from .parse import MAX_ECHO, MAX_RAW, encodable, explain_empty_reply, normalize_tool_calls, parse, repair_text
 from .rate_limits import CallBudget, Reservation, Spend
@@ -127,8 +128,10 @@ class ModelCall(Generic[T]):
                     try:
                         return self._judge(endpoint, reply, row, outcome)
                     except InvalidAnswer as error:
-                        self._finish(row, "invalid", str(error), "InvalidAnswer")
+                        self._finish(row, "invalid", str(error), type(error).__name__)
                         failure = error
+                        if isinstance(error, AnswerCut):
+                            break  # asked again it would be cut again
                         wrong_answer = AIMessage(cut(reply.text, MAX_ECHO) or "(empty)")
                         messages = [*messages, wrong_answer, HumanMessage(repair_text(str(error)))]
             except (ProviderError, InvalidAnswer) as error:
@@ -201,15 +204,25 @@ class ModelCall(Generic[T]):
                 # The charge is set before the slot is left, where the budget takes it from the reservation.
                 try:
                     reply = await endpoint.request(messages, self.question.schema, self.question.tools, mode, timeout_s)
-                    charge = endpoint.charge(messages, reply)
                 except asyncio.CancelledError:
                     charge = endpoint.charge(messages)  # the provider has read them
                     raise
                 except AttemptFailed as error:
                     charge = endpoint.charge(messages) if error.failure.billed else None
                     raise
+                else:
+                    charge = endpoint.charge(messages, reply)
                 finally:
                     reservation.taken = charge.spend if charge is not None else Spend()
+            update = {
+                "raw": cut(reply.text, MAX_RAW),
+                "model": reply.model,
+                "input_tokens": reply.input_tokens,
+                "output_tokens": reply.output_tokens,
+            }
+            row = row.model_copy(update=update)
+            if failure := endpoint.failure_in(reply):
+                raise AttemptFailed(failure)
         except AttemptFailed as error:
             self._finish(_closed(row, begin, charge), "error", str(error), error.failure.error_class)
             raise
@@ -224,30 +237,38 @@ class ModelCall(Generic[T]):
             charge = charge if charge is not None and charge.spend != Spend() else None
             self._finish(_closed(row, begin, charge), "error", "cut off: the run was stopped", "CancelledError")
             raise
-        update = {
-            "raw": cut(reply.text, MAX_RAW),
-            "model": reply.model,
-            "input_tokens": reply.input_tokens,
-            "output_tokens": reply.output_tokens,
-        }
-        return reply, _closed(row.model_copy(update=update), begin, charge)
+        return reply, _closed(row, begin, charge)
 
     def _judge(self, endpoint: Endpoint, reply: Reply, row: Call, outcome: Literal["ok", "repaired"]) -> Answered[T]:
         """Return the answer that a reply is, and finish its row with `outcome`, or `tool_call`.
 
         Raises:
-            InvalidAnswer: it is none; the row is not finished then.
+            InvalidAnswer: it is none, or was cut before its end; the row is not finished then.
         """
-        # Calls of tools that were not offered are no answer.
-        if self.question.tools and endpoint.mode.tools and asks_for_tools(reply.message):
+        is_cut = reply.ending == "cut"
+        # Calls of tools that were not offered are no answer, and those of a reply that was cut may lack something.
+        if self.question.tools and endpoint.mode.tools and asks_for_tools(reply.message) and not is_cut:
             message = normalize_tool_calls(reply.message, self.question.turn)
             self._finish(row, "tool_call")
             return Answered(None, message, tuple(self.rows))
-        if not reply.text.strip():
+        if is_cut:
+            parsed = self._parse_cut(endpoint, reply)
+        elif reply.text.strip():
+            parsed = parse(reply.text, self.question.schema, self.question.problems)
+        else:
             raise InvalidAnswer(explain_empty_reply(reply.message))
-        parsed = parse(reply.text, self.question.schema, self.question.problems)
         self._finish(row.model_copy(update={"parsed": parsed.model_dump(mode="json")}), outcome)
         return Answered(parsed, reply.message, tuple(self.rows))
+
+    def _parse_cut(self, endpoint: Endpoint, reply: Reply) -> T:
+        """Return the answer that was whole when the reply was cut. Raises AnswerCut where it was not."""
+        # What ends in something else was to go on: an object before that may be a draft. Some packages complete the
+        # arguments of a call that was cut.
+        text = ending_object(reply.text) if not reply.message.tool_calls else None
+        try:
+            return parse(text or "", self.question.schema, self.question.problems)
+        except InvalidAnswer as error:
+            raise AnswerCut(endpoint.explain_cut(reply, self.role), cut(reply.text, MAX_RAW)) from error
 
     def _new_row(self, endpoint: Endpoint, messages: list[BaseMessage], method: Structured) -> Call:
         # The id names the attempt within the question: a node that runs again writes over its own rows.

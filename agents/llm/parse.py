@@ -17,17 +17,20 @@ from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from ...errors import InvalidAnswer
 from ...text import cut, printable
+from .endings import end_reason
+from .extract import MAX_ANSWER, Found, find_objects
 
 T = TypeVar("T", bound=BaseModel)
 
-MAX_ANSWER = 200_000  # characters; the largest answer that the schemas allow has about a quarter of that
 MAX_RAW = 64_000  # characters of an answer that are kept in the ledger
 MAX_ERROR = 4_000  # characters of an error that are kept
 MAX_ECHO = 8_000  # characters of a wrong answer that its model is shown again
 MAX_PROBLEMS = 20  # lines about one answer
+MAX_CANDIDATES = 100  # objects of one answer that are held against the schema, the last ones
 MAX_CALLS = 32  # tool calls of one message; the graph answers far fewer
 MAX_DEPTH = 16  # lists and objects inside each other
 MAX_INT = 2**63  # exclusive, of either sign
@@ -35,10 +38,10 @@ _HALF = 40  # characters of a place in an answer; models may invent keys of any 
 
 
 def parse(raw: str, schema: type[T], problems: Callable[[T], list[str]] | None = None) -> T:
-    """Return the object of `schema` that `raw` is.
+    """Return the object of `schema` that `raw` holds: the last one in it, outside of its reasoning.
 
     Args:
-        raw: the text of an answer, perhaps with thoughts before it or a fence around it.
+        raw: the text of an answer, perhaps with thoughts, words, fences or drafts around it.
         schema: what it must be.
         problems: semantic checks of the parsed object, one line each.
 
@@ -50,25 +53,73 @@ def parse(raw: str, schema: type[T], problems: Callable[[T], list[str]] | None =
         raise InvalidAnswer(
             f"an answer has at most {MAX_ANSWER} characters, got {len(raw)}; shorten it", cut(raw, MAX_RAW)
         )
-    lines, begin = list[str](), ""
-    try:
-        parsed = schema.model_validate_json(unwrap_json(raw))
-    except ValidationError as error:
-        begin = f"not a JSON object of schema {schema.__name__!r}: "
-        # One line a mistake. Not pydantic's own text: that has one for every wrong element of a list of any length.
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        for detail in details[: MAX_PROBLEMS + 1]:
-            place = ".".join(str(part) for part in detail["loc"][:12])
-            if len(place) > 3 * _HALF:
-                place = f"{place[: 2 * _HALF]}…{place[-_HALF:]}"
-            lines.append(f"{place}: {detail['msg']}" if place else detail["msg"])
-    else:
+    found = find_objects(raw)
+    whole = [candidate for candidate in found if candidate.is_whole and candidate.doubled is None]
+    begin = ""
+    for candidate in whole[: -MAX_CANDIDATES - 1 : -1]:
+        try:
+            parsed = _validate(raw[candidate.start : candidate.end], schema)
+        except ValidationError:
+            continue
+        # Semantic checks do not choose: an answer with problems is told of them.
         lines = problems(parsed) if problems else []
         if not lines:
             return parsed
+        break
+    else:
+        begin = f"not a JSON object of schema {schema.__name__!r}: "
+        lines = _why_none(raw, found, schema)
     if len(lines) > MAX_PROBLEMS:
         lines = [*lines[:MAX_PROBLEMS], "and more"]
     raise InvalidAnswer(printable(cut(begin + "; ".join(lines), MAX_ERROR)), cut(raw, MAX_RAW))
+
+
+def _validate(text: str, schema: type[T]) -> T:
+    """Return the object that `text` is, or the arguments of the tool call that it is. Raises ValidationError."""
+    try:
+        return schema.model_validate_json(text)
+    except ValidationError:
+        arguments = _call_arguments(text)
+        if arguments is None:
+            raise
+    return schema.model_validate_json(arguments)
+
+
+def _call_arguments(text: str) -> str | bytes | None:
+    """Return the arguments of a tool call that a model has written as text, as JSON; None where it is no call."""
+    try:
+        call = from_json(text)
+    except ValueError:
+        return None
+    call = call.get("function", call)
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        return None
+    arguments = call.get("arguments", call.get("parameters"))
+    return arguments if isinstance(arguments, str) else to_json(arguments) if isinstance(arguments, dict) else None
+
+
+def _why_none(raw: str, found: list[Found], schema: type[T]) -> list[str]:
+    """Return what is wrong with the longest object in `raw`, a line a mistake."""
+    if not found:
+        return ["there is no JSON object in it, outside of what it thinks"]
+    longest = max(found, key=lambda each: each.end - each.start)
+    if longest.doubled is not None:
+        return [f"key {cut(longest.doubled, _HALF)!r} is there twice in one object; write it once"]
+    # Of a broken one everything behind it, so that the place at which it ends is named.
+    try:
+        _validate(raw[longest.start : longest.end if longest.is_whole else None], schema)
+    except ValidationError as error:
+        # Not pydantic's own text: that has a line for every wrong element of a list of any length.
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        return [_problem_line(detail) for detail in details[: MAX_PROBLEMS + 1]]
+    return [f"there are more than {MAX_CANDIDATES} objects behind it; write one"]
+
+
+def _problem_line(detail: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in detail["loc"][:12])
+    if len(place) > 3 * _HALF:
+        place = f"{place[: 2 * _HALF]}…{place[-_HALF:]}"
+    return f"{place}: {detail['msg']}" if place else detail["msg"]
 
 
 def repair_text(error: str) -> str:
@@ -77,26 +128,6 @@ def repair_text(error: str) -> str:
         f"Your answer could not be used: {cut(error, 2_000)}\n"
         "Answer again: one JSON object of the schema above, corrected, with no other text."
     )
-
-
-def unwrap_json(text: str) -> str:
-    """Strip what many models add to JSON.
-
-    That is thoughts before it (`<think>…</think>`), and a Markdown fence around it or, where the text does not begin
-    as JSON does, around the one block in it.
-    """
-    # One block of thoughts at the beginning; the rest is not searched for more.
-    text = text.strip()
-    thoughts, end, answer = text.partition("</think>")
-    if end and thoughts.startswith("<think>"):
-        text = answer.strip()
-    # A fence around everything, with a word such as `json` behind it.
-    if text.startswith("```") and text.endswith("```") and "\n" in text:
-        return text[text.index("\n") + 1 : -3].strip()
-    # One fenced block among other words.
-    if text.count("```") == 2 and not text.startswith(("{", "[")):
-        return text.split("```")[1].partition("\n")[2].strip()
-    return text
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -183,8 +214,7 @@ def explain_empty_reply(message: AIMessage) -> str:
         return printable(cut(text, 400))
     if message.tool_calls:
         return "no tool call is left; answer with the JSON object"
-    metadata = message.response_metadata
-    reason = metadata.get("finish_reason") or metadata.get("stop_reason") or "not given"
+    reason = end_reason(message) or "not given"
     return printable(cut(f"the answer is empty (finish_reason {reason!r:.80}); answer with the JSON object", 400))
 
 

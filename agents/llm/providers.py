@@ -51,9 +51,13 @@ def _chat_model_or_problem(model: str, config: ModelConfig) -> BaseChatModel | s
     """Return the chat model, or in words why there is none."""
     # The key is in these settings and in no other frame of a traceback.
     settings, provider = _settings(config), config.provider
-    from langchain.chat_models import init_chat_model
-
     try:
+        if provider == "openai":
+            from .openai_chat import TolerantChatOpenAI
+
+            return TolerantChatOpenAI(**{"model": model, **settings})
+        from langchain.chat_models import init_chat_model
+
         chat = init_chat_model(model, model_provider=provider, **settings)
     except ImportError as error:
         reason = _reason(error, config)

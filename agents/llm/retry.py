@@ -13,6 +13,9 @@ from typing import Any
 from langchain_core.exceptions import ModelError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
+from .completion import error_in
+from .explain import is_for_good
+
 BACKOFF_S = 0.5  # before the first retry; doubles
 MAX_BACKOFF_S = 20.0
 PASSING = frozenset({408, 409, 425, 429})  # and 5xx
@@ -89,6 +92,8 @@ def classify(error: Exception, text: str) -> ProviderFailure:
         or (isinstance(error, ModelError) and error.is_retryable)
         or any(parent.__name__ in _NETWORK_ERRORS for parent in type(error).__mro__)
     )
+    if is_for_good(error):  # no connection was made
+        return ProviderFailure(text, name)
     # Without a status nobody knows how far the request came.
     return ProviderFailure(text, name, is_network_error, billed=True)
 
@@ -101,7 +106,9 @@ def _status(error: Exception) -> int | None:
     for value in (*candidates, getattr(response, "status_code", None)):
         if type(value) is int and 400 <= value <= 599:
             return value
-    return None
+    # LangChain raises the body of an answer 200 with an error as it is.
+    body = error.args[0] if error.args else None
+    return error_in({"error": body}).status_code if isinstance(body, dict) else None
 
 
 def _retry_after(error: Exception) -> float | None:

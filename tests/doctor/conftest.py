@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cosignal.agents.llm.hosted_tracing import TRACING_SWITCHES
-from cosignal.doctor import arithmetic, connections, installation
+from cosignal.doctor import addresses, arithmetic, installation
 from cosignal.graphs.tracing.otel import ENDPOINTS
 
 
@@ -24,7 +24,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         *ENDPOINTS,
     ):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(connections, "getproxies", dict)
+    monkeypatch.setattr(addresses, "getproxies", dict)
     monkeypatch.setattr(installation, "cores", lambda: 4)
     monkeypatch.setattr(arithmetic, "cores", lambda: 4)
     monkeypatch.chdir(tmp_path)

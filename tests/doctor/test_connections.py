@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from cosignal.doctor import Check, connections
+from cosignal.doctor import Check, addresses
+from cosignal.testing import MisbehavingServer
+from cosignal.testing.server import says
 from examined import found, looked_at, one
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
@@ -36,8 +37,8 @@ def test_a_package_that_is_not_installed_and_a_model_that_is_not_named() -> None
     assert one(looked_at("llm.critic={provider: openai}"), "llm.critic").state == "problem"
 
 
-def test_an_unknown_price_is_a_warning(monkeypatch: pytest.MonkeyPatch, server: socket.socket) -> None:
-    url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+def test_an_unknown_price_is_a_warning() -> None:
+    url = f"http://127.0.0.1:{closed_port()}/v1"
     unknown = one(looked_at(f"llm.critic={{provider: openai, model: mine, base_url: '{url}'}}"), "llm.price")
     assert (unknown.state, "unknown for critic: llm.limits.usd 5 cannot hold" in unknown.message) == ("warning", True)
     priced = f"llm.critic={{provider: openai, model: mine, base_url: '{url}', price: {{input: 0, output: 0}}}}"
@@ -69,18 +70,25 @@ def at(url: str, *more: str) -> str:
     return f"{{provider: openai, model: m, base_url: '{url}', price: {{input: 0, output: 0}}{''.join(more)}}}"
 
 
-def test_a_server_that_listens_is_connected_to_and_told_nothing(server: socket.socket) -> None:
-    url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
-    examination = looked_at(f"llm.default={at(url)}")
+def test_a_server_is_asked_once_for_its_models_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SECRET", "sk-do-not-send")
+    with MisbehavingServer(says("x")) as server:
+        examination = looked_at(f"llm.default={at(server.url, ', api_key_env: MY_SECRET')}")
     assert examination.ok
-    assert "answers" in one(examination, "network").message
+    assert one(examination, "network") == Check(
+        "network", "ok", f"GET {server.url}/models is answered 200 (sent without key or prompt)"
+    )
+    assert server.requests == [{"path": "/v1/models", "key": None}]  # three roles, one request
+
+
+def test_a_server_of_another_protocol_is_connected_to_and_told_nothing(server: socket.socket) -> None:
+    url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    other = f"llm.default={{provider: anthropic, model: m, base_url: '{url}', price: {{input: 0, output: 0}}}}"
+    assert "connected, nothing was sent" in one(looked_at(other), "network").message
     server.settimeout(5)
     connection, _ = server.accept()
     with connection:
         assert connection.recv(100) == b"", "a byte was sent"
-    server.settimeout(0.01)
-    with pytest.raises(TimeoutError):
-        server.accept()  # three roles, one connection
 
 
 def closed_port() -> int:
@@ -98,32 +106,32 @@ def test_a_server_that_does_not_answer_is_a_problem_and_as_a_fallback_a_warning(
 
 def test_only_online_tries_a_hosted_provider(monkeypatch: pytest.MonkeyPatch, server: socket.socket) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
-    asked: list[tuple[str, int]] = []
+    asked: list[str] = []
 
-    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
-        asked.append(address)
-        return socket.create_connection(server.getsockname(), timeout)
+    def connect(url: str, host: str, port: int) -> socket.socket:
+        asked.append(f"{url} {host} {port}")
+        return socket.create_connection(server.getsockname())
 
-    monkeypatch.setattr(connections, "socket", SimpleNamespace(create_connection=connect))
+    monkeypatch.setattr(addresses, "_connected", connect)
     model = "llm.default={provider: openai, model: m}"
     assert "nobody was contacted; --online tries" in one(looked_at(model), "network").message
     assert asked == []
     assert one(looked_at(model, online=True), "network").state == "ok"
-    assert asked == [("api.openai.com", 443)]
+    assert asked == ["https://api.openai.com api.openai.com 443"]
     monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.test:8443/v1")
     looked_at(model, online=True)
-    assert asked[1:] == [("elsewhere.test", 8443)]
+    assert asked[1:] == ["https://elsewhere.test:8443/v1 elsewhere.test 8443"]
 
 
 def test_a_proxy_of_the_environment_is_what_is_connected_to(
     monkeypatch: pytest.MonkeyPatch, server: socket.socket
 ) -> None:
     host, port = server.getsockname()
-    monkeypatch.setattr(connections, "getproxies", lambda: {"https": f"http://{host}:{port}"})
-    monkeypatch.setattr(connections, "proxy_bypass", lambda name: name == "inside.test")
+    monkeypatch.setattr(addresses, "getproxies", lambda: {"https": f"http://{host}:{port}"})
+    monkeypatch.setattr(addresses, "proxy_bypass", lambda name: name == "inside.test")
     check = one(looked_at(f"llm.default={at('https://models.test/v1')}"), "network")
     assert (check.state, "(a proxy)" in check.message) == ("ok", True)
-    assert connections._route("https://inside.test") == ("inside.test", 443, "")
+    assert addresses._route("https://inside.test") == ("inside.test", 443, "")
 
 
 # ---------------------------------------------------------------- spans

@@ -136,7 +136,8 @@ async def test_auto_finds_out_that_the_server_takes_no_json_schema(url: str) -> 
     context = build_payload(Evidence.model_validate(early_evidence()), [], Diagnosis.model_validate(DIAGNOSIS))
     with pytest.raises(InvalidAnswer):  # nothing bounds what it says then
         await propose(model, Place(0, 0), context, 4)
-    assert [row.structured for row in rows] == ["json_schema", "prompt", "prompt"]
+    # A repair turn follows where the answer was not cut by the engine's context.
+    assert [row.structured for row in rows][:2] == ["json_schema", "prompt"]
 
 
 # ---------------------------------------------------------------- parts

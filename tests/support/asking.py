@@ -25,8 +25,8 @@ GOOD_SET = json.dumps({"proposals": [{**PROPOSAL, "terms": []}]})
 
 
 def config(server: MisbehavingServer, **changes: Any) -> ModelConfig:
-    told: dict[str, Any] = {"model": "tiny", "timeout_s": 5.0, "deadline_s": 30.0} | changes
-    return ModelConfig(provider="openai", base_url=server.url, api_key_env="MY_KEY", **told)
+    told: dict[str, Any] = {"model": "tiny", "base_url": server.url, "timeout_s": 5.0, "deadline_s": 30.0} | changes
+    return ModelConfig(provider="openai", api_key_env="MY_KEY", **told)
 
 
 def question(**more: Any) -> Question[Diagnosis]:

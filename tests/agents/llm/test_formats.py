@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from asking import GOOD, asked, config, look, parsed, question
 from cosignal.agents.config import LimitsConfig, ModelConfig
+from cosignal.agents.llm.extract import MAX_ANSWER
 from cosignal.agents.llm.ledger import Call
 from cosignal.agents.llm.models import RoleModel
-from cosignal.agents.llm.parse import MAX_ANSWER
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.errors import InvalidAnswer, ProviderError
 from cosignal.testing import MisbehavingServer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import FINDING, GOOD, GOOD_SET, PROPOSAL, asked, config, parsed
+from asking import FINDING, GOOD, GOOD_SET, KEY, PROPOSAL, asked, config, parsed
 from cosignal.agents.config import LimitsConfig
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
@@ -32,6 +32,20 @@ UNKNOWN_FAILURE = GOOD.replace("plateau", "bored")
 WRONG_SHAPE = json.dumps({"findings": FINDING})
 DEEP = '{"findings": ' + "[" * 50_000
 CONTROL = GOOD.replace("flat", "\\u001b]0;owned\\u0007\\u0000")
+
+ERROR_503 = b'{"error": {"message": "model overloaded", "type": "server_error", "code": 503}}'
+
+
+def sends_plain(body: bytes) -> Behaviour:
+    """Send a body that is no JSON by its head."""
+    return lambda handler: handler.reply(200, body, {"Content-Type": "text/plain"})
+
+
+def says_choice(**fields: Any) -> Behaviour:
+    """Answer with one choice of these fields."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"} | fields
+    return says(None, choices=[choice])
+
 
 # name: script, what the end is, outcomes of the rows
 CASES: dict[str, tuple[list[Behaviour], type, list[str]]] = {
@@ -68,7 +82,37 @@ CASES: dict[str, tuple[list[Behaviour], type, list[str]]] = {
     "raw control characters": ([says(GOOD.replace("flat", "\x1b]0;\x00"))], InvalidAnswer, ["invalid", "invalid"]),
     "half a surrogate pair": ([says(GOOD.replace("flat", "\ud800"))], Answered, ["ok"]),
     "surrogates, escaped": ([says(GOOD.replace("flat", "\\ud800"))], InvalidAnswer, ["invalid", "invalid"]),
-    "usage of words": ([says(GOOD, usage={"prompt_tokens": "many"})], ProviderError, ["error"]),
+    "usage of words": ([says(GOOD, usage={"prompt_tokens": "many"})], Answered, ["ok"]),
+    "usage that is a list": ([says(GOOD, usage=[1])], Answered, ["ok"]),
+    "200 with a 503": ([sends(ERROR_503), says(GOOD)], Answered, ["error", "ok"]),
+    "200 with a 429 as text": ([sends(b'{"error": {"code": "rate_limit_exceeded"}}'), says(GOOD)], Answered,
+                               ["error", "ok"]),
+    "200 with a 503 for ever": ([sends(ERROR_503)], ProviderError, ["error"] * 3),
+    "200 with a list of a 503": ([sends(b"[" + ERROR_503 + b"]"), says(GOOD)], Answered, ["error", "ok"]),
+    "200, nothing left to pay": ([sends(b'{"error": {"code": "insufficient_quota", "status": 429}}')], ProviderError,
+                                 ["error"]),
+    "200 with a 404": ([sends(b'{"error": {"message": "no such model", "code": 404}}')], ProviderError, ["error"] * 2),
+    "200 with words": ([sends(b'{"error": "out of memory"}')], ProviderError, ["error"]),
+    "200 with a detail": ([sends(b'{"detail": "Internal error"}')], ProviderError, ["error"]),
+    "an error of the choice": ([says_choice(error={"message": "upstream", "code": 502}), says(GOOD)], Answered,
+                               ["error", "ok"]),
+    "message null": ([says_choice(message=None)], ProviderError, ["error"]),
+    "role null": ([says_choice(message={"role": None, "content": GOOD})], Answered, ["ok"]),
+    "content parsed": ([says_choice(message={"role": "assistant", "content": json.loads(GOOD)})], Answered, ["ok"]),
+    "content in parts": ([says_choice(message={"content": [None, {"type": "text", "text": GOOD[:9]}, GOOD[9:]]})],
+                         Answered, ["ok"]),
+    "nothing but reasoning": ([says_choice(message={"content": None, "reasoning_content": f"So: {GOOD}"})], Answered,
+                              ["ok"]),
+    "reasoning that goes on": ([says_choice(message={"content": "", "reasoning": f"{GOOD} or"}), says(GOOD)], Answered,
+                               ["invalid", "repaired"]),
+    "finish_reason error": ([says_choice(finish_reason="error"), says(GOOD)], Answered, ["error", "ok"]),
+    "content filter": ([says_choice(finish_reason="content_filter")], ProviderError, ["error"]),
+    "refusal": ([says_choice(message={"content": None, "refusal": "I can't help."})], ProviderError, ["error"]),
+    "calls that are none": ([says_choice(message={"content": GOOD, "tool_calls": [None, {"id": 1}, 7]})], Answered,
+                            ["ok"]),
+    "JSON as plain text": ([sends_plain(completion({"content": GOOD}))], Answered, ["ok"]),
+    "a page of HTML": ([sends_plain(b"<html>Sign in</html>")], ProviderError, ["error"]),
+    "a stream": ([sends_plain(b"data: {}\n\ndata: [DONE]")], ProviderError, ["error"]),
     "an error, then a wrong answer": ([refuses(500), says("no"), refuses(500), says(GOOD)], Answered,
                                       ["error", "invalid", "error", "repaired"]),
     "a tool that nobody offered": ([calls_tool("delete_everything", "{}"), says(GOOD)], Answered,
@@ -109,6 +153,57 @@ async def _assert_kept(rows: list[Call], run_dir: Path) -> None:
     assert [found[row.id] for row in rows] == rows
 
 
+# ---------------------------------------------------------------- what the user is told
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "told"),
+    [
+        (sends(ERROR_503), ["200 with an error of code 503: model overloaded"]),
+        (sends(b'{"detail": "Internal error"}'), ["200 with an error: Internal error"]),
+        (sends(b'{"error": "model \'tiny\' not found, try pulling it first"}'), ["check the model's name, 'tiny'"]),
+        (says(GOOD, choices=[]), ["no choices", '"choices": []']),
+        (says_choice(message=None), ["has no message"]),
+        (says_choice(error={"message": "upstream", "code": 502}), ["of code 502: upstream"]),
+        (sends(b'{"error": true, "message": "no GPU is left"}'), ["200 with an error: no GPU is left"]),
+        (says_choice(message={"content": None, "refusal": "I can't help."}), ["I can't help.", "another model"]),
+        (says_choice(finish_reason="content_filter"), ["'content_filter'", "another model"]),
+        (sends_plain(b"<!DOCTYPE html><title>Net</title><p>Sign in"), ["a page of HTML, 'Net Sign in'"]),
+        (sends(b'{"detail": "Not Found"}', 404), ["Not Found", "the path of base_url", "the model's name"]),
+        (sends(b"<html>404 page not found</html>", 404), ["404 page not found", "the path of base_url"]),
+        (refuses(404, message='model "tiny" not found'), ["check the model's name, 'tiny'"]),
+        (sends(b"<h1>400</h1>The plain HTTP request was sent to HTTPS port", 400), ["write base_url with https://"]),
+        (refuses(401), ["check the key that api_key_env names"]),
+        (refuses(400, message="'temperature' does not support 0.7"), ["leave out llm temperature"]),
+        (refuses(400, message="This model's maximum context length is 4096 tokens."), ["lower llm max_output_tokens"]),
+        (refuses(400, message="max_completion_tokens is too large: 16000"), ["lower llm max_output_tokens, 16000 now"]),
+        (refuses(400, message="logprobs are not supported"), ["set llm logprobs to false"]),
+    ],
+)
+async def test_the_error_has_the_servers_words_and_what_to_change(behaviour: Behaviour, told: list[str]) -> None:
+    rows: list[Call] = []
+    with MisbehavingServer(behaviour) as server:
+        result = await asked(server, rows, retries=0)
+    assert isinstance(result, ProviderError)
+    for words in told:
+        assert words in str(result)
+    assert KEY not in str(result)
+
+
+async def test_a_404_of_an_address_without_a_version_hints_at_it() -> None:
+    with MisbehavingServer(sends(b'{"detail": "Not Found"}', 404)) as server:
+        base_url = server.url.removesuffix("/v1")
+        assert f"try {server.url}" in str(await asked(server, [], base_url=base_url))
+
+
+async def test_what_a_reply_without_an_answer_took_is_counted() -> None:
+    rows: list[Call] = []
+    budget = CallBudget(LimitsConfig())
+    with MisbehavingServer(says_choice(finish_reason="content_filter")) as server:
+        await asked(server, rows, budget)
+    assert (rows[0].input_tokens, rows[0].output_tokens, rows[0].charged_tokens, budget.tokens) == (11, 3, 14, 14)
+
+
 # ---------------------------------------------------------------- what answers mean
 
 
@@ -142,10 +237,21 @@ async def test_instructions_in_a_task_stay_inside_the_block_and_win_nothing() ->
 
 
 async def test_a_count_that_cannot_be_is_no_count() -> None:
-    for usage in ({"prompt_tokens": -5, "completion_tokens": 1}, {"prompt_tokens": 10**30}, {}, None):
+    no_counts: list[dict[str, Any] | None] = [
+        {"prompt_tokens": -5, "completion_tokens": 1},
+        {"prompt_tokens": 10**30},
+        {"prompt_tokens": 10, "completion_tokens": 5.5},
+        {"prompt_tokens": "NaN", "completion_tokens": "1e999"},
+        {},
+        None,
+    ]
+    for usage in no_counts:
         rows: list[Call] = []
         budget = CallBudget(LimitsConfig())
         with MisbehavingServer(says(GOOD, usage=usage)) as server:
             assert parsed(await asked(server, rows, budget))
         assert (rows[0].input_tokens, rows[0].output_tokens) == (None, None)
         assert budget.tokens == rows[0].charged_tokens == (12 + 14 + len(GOOD)) // 4
+    with MisbehavingServer(says(GOOD, usage={"prompt_tokens": "10", "completion_tokens": 5.0})) as server:
+        assert parsed(await asked(server, rows))
+    assert (rows[-1].input_tokens, rows[-1].output_tokens, rows[-1].charged_tokens) == (10, 5, 15)

@@ -14,7 +14,6 @@ from cosignal.agents.llm import retry
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.model_call import Answered, Question
 from cosignal.agents.llm.models import RoleModel, build_models, check_models, model_problems
-from cosignal.agents.llm.parse import unwrap_json
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.schemas import Diagnosis
@@ -74,22 +73,14 @@ async def test_a_valid_answer_is_parsed_and_recorded() -> None:
 
 async def test_a_markdown_fence_is_taken_off() -> None:
     assert (await ask([f"```json\n{GOOD}\n```"])).parsed is not None
-    assert unwrap_json("``` \n{}\n```") == "{}"
-    assert unwrap_json(' {"a": "```"} ') == '{"a": "```"}'
-    assert unwrap_json(' {"a": "```x```"} ') == '{"a": "```x```"}'
 
 
 async def test_thoughts_before_and_words_around_an_answer_are_taken_off() -> None:
     for said in (f"<think>so {{x}}\n```</think>\n{GOOD}", f"Here it is:\n```json\n{GOOD}\n```\nGood luck!",
-                 f"<think>a</think>Here:\n```\n{GOOD}\n```"):  # fmt: skip
+                 f"<think>a</think>Here:\n```\n{GOOD}\n```", f"<think>a</think><think>b</think>{GOOD}"):  # fmt: skip
         assert (await ask([said])).parsed is not None
-    for said in (
-        f"See\n```\n{{}}\n``` or\n```\n{GOOD}\n```",
-        f"<think>{GOOD}",
-        f"<think>a</think><think>b</think>{GOOD}",
-    ):
-        with pytest.raises(InvalidAnswer):  # which of them is the answer is not guessed
-            await ask([said, said])
+    with pytest.raises(InvalidAnswer):  # thoughts are not read
+        await ask([f"<think>{GOOD}"] * 2)
 
 
 async def test_an_invalid_answer_is_repaired_once_with_its_error() -> None:
@@ -143,7 +134,7 @@ async def test_tool_calls_are_handed_back_and_the_turn_counts() -> None:
          "no tool call is left; answer with the JSON object"),
         (AIMessage("", invalid_tool_calls=[{"name": "look", "args": "{", "id": "1", "error": None}]), (look,),
          "('look') are no JSON object"),
-        (AIMessage(" ", response_metadata={"finish_reason": "length"}), (), "is empty (finish_reason 'length')"),
+        (AIMessage(" ", response_metadata={"done_reason": "stop"}), (), "is empty (finish_reason 'stop')"),
         (AIMessage(""), (look,), "is empty (finish_reason 'not given')"),
     ],
 )  # fmt: skip

@@ -13,7 +13,8 @@ from cosignal.agents.config import ModelConfig
 from cosignal.agents.critic import citation_problems
 from cosignal.agents.generator import proposal_problems
 from cosignal.agents.llm.endpoint import Endpoint
-from cosignal.agents.llm.parse import MAX_ANSWER, MAX_ERROR, MAX_RAW, encodable, json_schema, parse
+from cosignal.agents.llm.extract import MAX_ANSWER
+from cosignal.agents.llm.parse import MAX_ERROR, MAX_RAW, encodable, json_schema, parse
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.ranker import order_problems
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet

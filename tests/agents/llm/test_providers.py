@@ -99,7 +99,7 @@ def test_a_package_that_repeats_the_key_is_not_repeated(monkeypatch: pytest.Monk
     monkeypatch.setenv("K", "sk-very-secret")
     monkeypatch.setattr("langchain.chat_models.init_chat_model", careless)
     with pytest.raises(ConfigError, match=r"bad key \*\*\*") as caught:
-        build_chat_model(ModelConfig(provider="openai", model="m", api_key_env="K"))
+        build_chat_model(ModelConfig(provider="groq", model="m", api_key_env="K"))
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
