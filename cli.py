@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -293,8 +294,9 @@ def replay(
 async def ask_again(run_dir: Path, request: ReplayRequest, prompt: Path | None, branches: Path) -> Replay | RoleReplay:
     """Ask recorded calls again for the pages of `view`; see `runs.page.replay_jobs.AskAgain`.
 
-    The imports take seconds, and most who look at runs never ask.
+    The imports take seconds, and most who look at runs never ask; nobody else waits for them.
     """
+    await asyncio.to_thread(import_module, f"{__package__}.graphs.replay.validation")
     from .graphs.replay.replay import Changes, replay_call, replay_role
     from .graphs.replay.validation import Trial
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator
 
-from ..rl.base_config import Config
+from ..rl.base_config import Config, UserPath
 
 Role = Literal["critic", "generator", "ranker"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -113,9 +113,9 @@ class LimitsConfig(Config):
 class PromptPaths(Config):
     """Prompt templates of the user's own, one a role; `docs/prompts.md` says what one looks like."""
 
-    critic: Path | None = None
-    generator: Path | None = None
-    ranker: Path | None = None
+    critic: UserPath | None = None
+    generator: UserPath | None = None
+    ranker: UserPath | None = None
 
 
 class LLMConfig(Config):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
+from ..prompts.bounded import off_the_loop
 from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
@@ -39,7 +40,8 @@ async def diagnose(
     Raises:
         ModelAnswerError: see `RoleModel.ask`.
     """
-    answered = await model.ask(critic_question(model, place, payload, conversation, tools, calls_left))
+    question = await off_the_loop(critic_question, model, place, payload, conversation, tools, calls_left)
+    answered = await model.ask(question)
     return answered.message if answered.parsed is None else answered.parsed
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import ExpressionError
+from ..prompts.bounded import off_the_loop
 from ..rl.signals.terms import TERM_KINDS, Term
 from ..rl.stage import STAGES
 from .llm.ledger import Place
@@ -22,7 +23,7 @@ async def propose(model: RoleModel, place: Place, payload: Payload, k: int) -> P
     Raises:
         ModelAnswerError: see `RoleModel.ask`.
     """
-    answered = await model.ask(generator_question(model, place, payload, k))
+    answered = await model.ask(await off_the_loop(generator_question, model, place, payload, k))
     assert answered.parsed is not None  # no tools are offered
     return answered.parsed
 

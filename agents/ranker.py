@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..prompts.bounded import off_the_loop
 from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
@@ -18,7 +19,7 @@ async def rank(model: RoleModel, place: Place, payload: Payload, proposals: Mapp
     Raises:
         ModelAnswerError: see `RoleModel.ask`.
     """
-    answered = await model.ask(ranker_question(model, place, payload, proposals))
+    answered = await model.ask(await off_the_loop(ranker_question, model, place, payload, proposals))
     assert answered.parsed is not None  # no tools are offered
     return answered.parsed
 

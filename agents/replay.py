@@ -6,7 +6,6 @@ fallbacks are left out, which would answer in the place of the model that is loo
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
 from ..errors import ConfigError, ModelAnswerError
+from ..prompts.bounded import off_the_loop
 from .config import LLMConfig, ModelConfig, Role
 from .critic import critic_question
 from .generator import generator_question
@@ -93,8 +93,8 @@ async def replay_question(
         ConfigError: the prompt template is broken, or provider, model or key cannot be used.
     """
     role, calls = recorded.first.role, list[Call]()
-    rebuilt = await asyncio.to_thread(_rebuilt, recorded, recorded_config, tools)  # reads the template's file
-    template = await asyncio.to_thread(role_template, new_config, role)
+    rebuilt = await off_the_loop(_rebuilt, recorded, recorded_config, tools)
+    template = await off_the_loop(role_template, new_config, role)
 
     # The model that answered in the run, which may be a fallback; where another one is to be asked, the role's first.
     chain = new_config.chain(role)
@@ -139,7 +139,7 @@ async def _ask_to_the_end(recorded: RecordedQuestion, model: RoleModel, tools: S
     """Ask until there is an answer. The Critic's tool calls are looked up, as often as the run allowed."""
     question = recorded
     while True:
-        answered = await model.ask(_question(question, model, tools))
+        answered = await model.ask(await off_the_loop(_question, question, model, tools))
         if answered.parsed is not None:
             return
         # Every call gets an answer, or the conversation would be none for the provider.

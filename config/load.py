@@ -5,62 +5,86 @@ Nothing here knows the keys of a particular config: they are read from its pydan
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from ..errors import ConfigError
+from ..strict_yaml import MAX_SIZE, ONE_MEANING, QUOTE_TEXT, SECRET_KEYS, Word, join_key, parse_yaml, parse_yaml_value
 
-# What is no date, number or truth value under its tag reaches us as Python's own error: `2020-99-99`, `!!bool maybe`.
-YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+# Rules in our words, by pydantic's types of errors.
+RULES = {
+    "model_type": "hold keys and values",
+    "model_attributes_type": "hold keys and values",
+    "path_type": "be a path",
+    "int_parsing_size": "be a whole number of 64 bits",
+}
 
-# In place of the name of a variable, people write the key itself; no message repeats it.
-SECRET_KEYS = frozenset({"api_key", "api_key_env", "apikey", "key", "password", "secret", "token"})
+
+@dataclasses.dataclass
+class Settings:
+    """What a config file and `--set` say.
+
+    Attributes:
+        path: the file.
+        data: settings by section.
+        places: what a message about a dotted key begins with: file and line, or `--set`.
+    """
+
+    path: Path
+    data: dict[str, Any]
+    places: dict[str, str]
+
+    def place(self, key: str) -> str:
+        """Return what a message about `key` begins with: the place of the key, or of the section that it is in."""
+        while key and key not in self.places:
+            key = key.rpartition(".")[0]
+        return self.places.get(key, f"{self.path}: ")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the settings that the file holds; an empty file holds none.
+def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Return the settings that the file holds (an empty file holds none), with `overrides` set one after the other.
 
     Raises:
-        ConfigError: there is no such file, it cannot be read, or it holds no keys and values.
+        ConfigError: there is no such file, it cannot be read, it holds no keys and values, or an override is wrong.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_SIZE + 1)  # of a file without an end, such as /dev/zero, no more either
     except FileNotFoundError:
         raise ConfigError(f"{path}: a config file must exist here, found none; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: must be a readable text file, got {error}; check the path") from None
-    except YAML_ERRORS as error:
-        raise ConfigError(f"{path}: must be YAML, got {_yaml_problem(error)}; mend the file there") from None
-    if data is None:
-        return {}
+        raise ConfigError(f"{path}: must be a readable text file in UTF-8, got {error}; check the path") from None
+    read = parse_yaml(text, str(path))
+    data = {} if read.data is None else read.data
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must hold `key: value` lines, got {type(data).__name__} {data!r:.60}; write them")
-    return data
+    places = {key: f"{path}, line {line}: " for key, line in read.lines.items() if key}
+    settings = Settings(path, data, places)
+    for override in overrides:
+        set_override(settings, override)
+    return settings
 
 
-def set_override(data: dict[str, Any], override: str) -> None:
-    """Set one `a.b=value` in `data`, making the mappings on the way.
+def set_override(settings: Settings, override: str) -> None:
+    """Set one `a.b=value`, making the sections on the way.
 
     Raises:
         ConfigError: it has another form, the value is no YAML, or something on the way holds no keys.
     """
     key, equals, text = override.partition("=")
-    names = key.strip().split(".")
+    key = key.strip()
+    names = key.split(".")
     if not equals or not all(names):
         raise ConfigError(f"--set: must look like a.b=value, got {override!r}; for example --set trainer.steps=500_000")
-    try:
-        value = yaml.safe_load(text)
-    except YAML_ERRORS as error:
-        raise ConfigError(
-            f"--set {key}: must be a YAML value, got {text!r} ({_yaml_problem(error)}); quote it"
-        ) from None
+    value = parse_yaml_value(text, f"--set {key}")
+    data = settings.data
     for name in names[:-1]:
         # a section that is absent or empty is begun
         if data.get(name) is None:
@@ -69,31 +93,62 @@ def set_override(data: dict[str, Any], override: str) -> None:
         if not isinstance(data, dict):
             raise ConfigError(f"--set {key}: {name!r} must hold keys, got {data!r}; set {name!r} as a whole")
     data[names[-1]] = value
-
-
-def _yaml_problem(error: Exception) -> str:
-    """Return the parser's problem with line and column, else the error's own text."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or ("unreadable text" if isinstance(error, yaml.YAMLError) else error)
-    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else str(problem)
+    # what the file has there, and below it, is gone
+    settings.places = {k: place for k, place in settings.places.items() if not f"{k}.".startswith(f"{key}.")}
+    settings.places[key] = "--set "
 
 
 # ---------------------------------------------------------------- errors in words
 
 
-def explain_errors(model: type[BaseModel], data: Mapping[str, Any], error: ValidationError) -> Iterator[str]:
-    """Yield one line for each wrong key, with rule, value and remedy.
+def explain_errors(model: type[BaseModel], settings: Settings, error: ValidationError) -> Iterator[str]:
+    """Yield one line for each wrong key, with place, rule, value and remedy.
 
     Args:
         model: the config that was to be made.
-        data: what it was to be made of.
+        settings: what it was to be made of.
         error: pydantic's.
     """
     by_key: dict[str, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        by_key.setdefault(dotted_key(data, detail), []).append(detail)
+        by_key.setdefault(dotted_key(settings.data, detail), []).append(detail)
     for key, details in by_key.items():
-        yield explain_key(model, key, details)
+        line = explain_key(model, key, details)
+        # a rule that spans several keys begins with the one to change
+        yield settings.place(key or line.partition(":")[0]) + line
+
+
+def explain_misread(settings: Settings, config: BaseModel) -> Iterator[str]:
+    """Yield one line for each truth value that was taken for a number, and for each yes, no, on or off that was taken
+    as it stands where anything may be, so that nobody knows which of text and truth value it is.
+
+    Args:
+        settings: what `config` was made of.
+        config: the whole config.
+    """
+    for key, given, taken in _pairs("", settings.data, config):
+        if isinstance(given, bool) and not isinstance(taken, bool):
+            yield f"{settings.place(key)}{key}: must be a number, got {given!r}; write one"
+        elif isinstance(taken, Word):
+            value = str(taken.lower() in ("yes", "on")).lower()
+            yield f"{settings.place(key)}{key}: must be {ONE_MEANING}, got {taken!r}; write {value}, or {QUOTE_TEXT}"
+
+
+def _pairs(key: str, given: Any, taken: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each plain value with its dotted key, and what a config has in its place."""
+    if isinstance(given, dict):
+        inside: Iterable[tuple[Any, Any]] = given.items()
+    elif isinstance(given, list):
+        inside = enumerate(given)
+    else:
+        yield key, given, taken
+        return
+    for name, item in inside:
+        if isinstance(taken, BaseModel):
+            if name in type(taken).model_fields:  # not a key of an older version
+                yield from _pairs(join_key(key, name), item, getattr(taken, name))
+        else:
+            yield from _pairs(join_key(key, str(name)), item, taken[name])
 
 
 def explain_key(model: type[BaseModel], key: str, details: Sequence[ErrorDetails]) -> str:
@@ -117,12 +172,13 @@ def explain_key(model: type[BaseModel], key: str, details: Sequence[ErrorDetails
         return f"{key}.{tag}: must be one of {first['ctx']['expected_tags']}, got {kind!r:.60}; correct it"
     # pydantic's sentence after its `must`: `Input should be a valid integer, unable to …` → `be a valid integer`
     rules = dict.fromkeys(
-        "hold keys and values"
-        if detail["type"] in ("model_type", "model_attributes_type")
-        else detail["msg"].split(", unable")[0].split(", got")[0].split(" should ")[-1]
+        RULES.get(detail["type"]) or detail["msg"].split(", unable")[0].split(", got")[0].split(" should ")[-1]
         for detail in details
     )
-    return f"{key}: must {' or '.join(rules)}{got()}; {suggest_remedy(model, key)}"
+    remedy = suggest_remedy(model, key)
+    if first["type"] in ("string_type", "path_type") and isinstance(first["input"], int | float):
+        remedy = "put it in quotes"
+    return f"{key}: must {' or '.join(rules)}{got()}; {remedy}"
 
 
 def dotted_key(data: Any, detail: ErrorDetails) -> str:
@@ -154,10 +210,16 @@ def suggest_key(model: type[BaseModel], key: str) -> str:
 def suggest_remedy(model: type[BaseModel], key: str) -> str:
     """Say how to mend a wrong value: correct it, or remove it for the default where there is one."""
     field = config_keys(model).get(key)
-    if field is None or field.default is PydanticUndefined or isinstance(field.default, BaseModel):
+    if field is not None and isinstance(field.default, BaseModel):
+        return "write keys below it or remove it"
+    if field is None or field.default is PydanticUndefined:
         return "correct it"
     number = isinstance(field.default, int) and not isinstance(field.default, bool)
-    default = f"{field.default:_}" if number else repr(field.default)
+    default = (
+        f"{field.default:_}"
+        if number
+        else repr(str(field.default) if isinstance(field.default, Path) else field.default)
+    )
     return "correct it or remove it" if field.default is None else f"correct it, or remove it for the default {default}"
 
 

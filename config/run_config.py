@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from ..agents.config import LLMConfig
 from ..errors import ConfigError
 from ..examples import example_path
-from ..rl.base_config import Config
+from ..rl.base_config import Config, UserPath
 from ..rl.branches.config import BranchConfig, GateConfig
 from ..rl.envs.config import TaskConfig
 from ..rl.preferences.config import PreferenceConfig
@@ -24,7 +24,7 @@ from ..rl.training.config import TrainerConfig, TrainingConfig
 from ..text import one_line
 from .adaptation import AdaptationConfig, OtelConfig
 from .budget import affordable_interventions, cost_of_intervention, explain_shortage, horizon_to_plan_for
-from .load import explain_errors, read_yaml, set_override
+from .load import explain_errors, explain_misread, read_settings
 
 # Keys that configs of older versions name: dotted key → why it is gone. They are left out with a warning.
 REMOVED_KEYS = {"branches.recorded_screen": "no study has shown that it does anything (docs/results.md)"}
@@ -40,7 +40,7 @@ class RunConfig(Config):
     model_config = ConfigDict(hide_input_in_errors=True)  # somebody may write a key where its name belongs
 
     seed: int = Field(default=1, ge=0)
-    run_dir: Path = Path("runs_out")
+    run_dir: UserPath = Path("runs_out")
     clock: Literal["lockstep", "overlap"] = "lockstep"
     task: TaskConfig = TaskConfig(name="two_switch")
     trainer: TrainerConfig = TrainerConfig()
@@ -61,16 +61,17 @@ class RunConfig(Config):
             overrides: applied in order, the last one wins.
 
         Raises:
-            ConfigError: something is wrong; a line for each, with key, rule, value and remedy.
+            ConfigError: something is wrong; a line for each, with place, key, rule, value and remedy.
         """
-        data = read_yaml(example_path(Path(path)))
-        for override in overrides:
-            set_override(data, override)
+        settings = read_settings(example_path(Path(path)), overrides)
         try:
-            return cls.model_validate(data)
+            config = cls.model_validate(settings.data)
+            wrong = list(explain_misread(settings, config))
         except ValidationError as error:
-            lines = [one_line(f"{path}: {line}") for line in explain_errors(cls, data, error)]
-            raise ConfigError("\n".join(lines)) from None
+            wrong = list(explain_errors(cls, settings, error))
+        if wrong:
+            raise ConfigError("\n".join(one_line(line) for line in wrong))
+        return config
 
     def resolved_json(self) -> str:
         """Return the whole config with every default written out; `load` reads it back as the same config."""

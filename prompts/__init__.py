@@ -9,21 +9,27 @@ text, both in the order of the data; `{{ text | quoted }}` writes a text of many
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jinja2 import StrictUndefined, TemplateError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ConfigError
+from ..strict_yaml import parse_yaml
+from . import bounded, sandbox
+from .sandbox import TemplateFailure, fenced, inline, quoted
 
-_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
+__all__ = [
+    "FrontMatter", "Rendered", "Template", "check_template", "fenced", "inline", "load_template", "parse_template",
+    "quoted", "read_template", "render",
+]  # fmt: skip
+
+MAX_CHARS = 200_000  # of a template's file
+
+_FRONT_MATTER = re.compile(r"\A\ufeff?---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
 _PARTS = re.compile(r"\A\s*## system\n(.*?)\n## user\n(.*)\Z", re.DOTALL)
 
 
@@ -41,13 +47,27 @@ class FrontMatter(BaseModel):
 
 @dataclass(frozen=True)
 class Template:
-    """A template that was read and checked. `sha256` is of the whole file, so any changed byte shows in the ledger."""
+    """A template that was read.
+
+    Attributes:
+        system, user: its parts.
+        first_lines: lines of the file in which the parts begin, counted from 1.
+        sha256: of the whole file, so any changed byte shows in the ledger.
+        path: where it came from; None for a text that is in no file.
+        is_ours: whether it is of this package, and so is rendered without limits.
+    """
 
     front: FrontMatter
     system: str
     user: str
+    first_lines: tuple[int, int]
     sha256: str
     path: Path
+    is_ours: bool
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        return self.system, self.user
 
 
 @dataclass(frozen=True)
@@ -64,50 +84,87 @@ def load_template(role: str, version: str = "v1", override: Path | None = None) 
     """Read and check `<role>/<version>.md` of this package, or the file `override`.
 
     Raises:
-        ConfigError: no such file, no front matter, missing parts, or declared variables that are not the used ones.
+        ConfigError: no such file, no front matter, missing parts, declared variables that are not the used ones, or an
+            override that takes more than a template may.
     """
-    # The file and its two halves: front matter and body.
+    template = read_template(role, version, override)
+    check_template(template)
+    return template
+
+
+def read_template(role: str, version: str = "v1", override: Path | None = None) -> Template:
+    """Read a template without compiling it; like `load_template` else."""
     path = override or Path(__file__).parent / role / f"{version}.md"
-    name = f"prompt template {str(path)!r}"
+    name = _name(path)
     if not path.is_file():
         raise ConfigError(f"{name} does not exist; name a Markdown template of role {role!r}")
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name} must be a UTF-8 file, got {error}; mend it") from error
+    return parse_template(role, text, path, is_ours=override is None)
+
+
+def parse_template(role: str, text: str, path: Path, is_ours: bool = False) -> Template:
+    """Return the template that `text` is, not compiled yet.
+
+    Args:
+        role: whose it must be.
+        text: the whole file.
+        path: where it is, for messages.
+        is_ours: whether it is of this package.
+
+    Raises:
+        ConfigError: it is too long, has no front matter or lacks a part.
+    """
+    name = _name(path)
+    if len(text) > MAX_CHARS:
+        raise ConfigError(f"{name} must have at most {MAX_CHARS:_} characters, got more; shorten it")
     match = _FRONT_MATTER.match(text)
     if match is None:
         raise ConfigError(f"{name} has no YAML front matter; start it with '---'")
+    # Its lines are counted as those of the file.
+    data = parse_yaml("\n" + match[1], f"front matter of {name}").data
     try:
-        front = FrontMatter.model_validate(yaml.safe_load(match[1]))
-    except (yaml.YAMLError, ValueError) as error:  # a ValidationError is a ValueError
-        raise ConfigError(f"front matter of {name} is invalid: {error}; correct it") from error
+        front = FrontMatter.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise ConfigError(
+            f"front matter of {name} is invalid: {key}: {first['msg']}, got {first['input']!r:.60}; correct it"
+        ) from None
     if front.role != role:
         raise ConfigError(f"{name} is for role {front.role!r}; give one for role {role!r}")
     # A marker inside data is data: the parts are told apart before anything is filled in.
     parts = _PARTS.match(match[2])
     if parts is None:
         raise ConfigError(f"{name} needs the parts '## system' and then '## user'; add them")
-    # The declared variables must be the used ones: a typing error would be an empty place in the prompt.
-    system, user = parts[1].strip(), parts[2].strip()
+    first_lines = [_line(text, match.start(2) + parts.start(group)) for group in (1, 2)]
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    return Template(front, parts[1].strip(), parts[2].strip(), (first_lines[0], first_lines[1]), sha256, path, is_ours)
+
+
+def check_template(template: Template) -> None:
+    """Raise ConfigError where a template cannot be compiled, or declares other variables than it uses."""
+    name, declared = _name(template.path), sorted(template.front.variables)
     try:
-        for part in (system, user):
-            _ENVIRONMENT.from_string(part)  # compiling finds filters that do not exist, parsing does not
-        used = meta.find_undeclared_variables(_ENVIRONMENT.parse(system + "\n" + user))
-    except TemplateError as error:
-        raise ConfigError(f"{name} is no valid jinja2: {error}; correct it") from error
-    if used != set(front.variables):
-        raise ConfigError(
-            f"{name} declares {sorted(front.variables)!r} and uses {sorted(used)!r}; declare exactly the used variables"
-        )
-    return Template(front, system, user, hashlib.sha256(text.encode()).hexdigest(), path)
+        used = (sandbox if template.is_ours else bounded).used_variables(template.parts)
+    except TemplateFailure as failure:
+        raise ConfigError(f"{name} is no valid jinja2: {_explain(template, failure)}") from None
+    # A typing error would be an empty place in the prompt.
+    if used != declared:
+        raise ConfigError(f"{name} declares {declared!r} and uses {used!r}; declare exactly the used variables")
 
 
 def render(template: Template, variables: Mapping[str, Any]) -> Rendered:
     """Fill `template` with plain data (str, numbers, bool, None, lists, dicts) under exactly the declared names.
 
+    A template that is not of this package is rendered in another process; call this `off_the_loop`.
+
     Raises:
-        ConfigError: a missing or an undeclared variable, a value that is no plain data, or a template that fails.
+        ConfigError: a missing or an undeclared variable, a value that is no plain data, or a template that fails or
+            takes more than it may.
     """
     # Exactly the declared names, and nothing in them but plain data.
     declared = set(template.front.variables)
@@ -119,10 +176,29 @@ def render(template: Template, variables: Mapping[str, Any]) -> Rendered:
     for name, value in variables.items():
         _require_plain(value, name)
     try:
-        system, user = (_ENVIRONMENT.from_string(part).render(**variables) for part in (template.system, template.user))
-    except TemplateError as error:
-        raise ConfigError(f"prompt {template.front.id!r} cannot be rendered: {error}; correct the template") from error
+        system, user = (sandbox if template.is_ours else bounded).fill(template.parts, variables)
+    except TemplateFailure as failure:
+        raise ConfigError(f"prompt {template.front.id!r} cannot be rendered: {_explain(template, failure)}") from None
     return Rendered(template.front.id, template.sha256, system.strip(), user.strip())
+
+
+def _explain(template: Template, failure: TemplateFailure) -> str:
+    """Return where a template fails, why, and what to do."""
+    line = ""
+    if failure.part is not None and failure.line is not None:
+        line = f"line {template.first_lines[failure.part] + failure.line - 1}: "
+    remedy = f"{bounded.LIMITS}; simplify it" if str(failure).startswith("more ") else "correct the template"
+    return f"{line}{failure}; {remedy}"
+
+
+def _line(text: str, start: int) -> int:
+    """Return the line, counted from 1, of the first character from `start` on that is no space."""
+    blank = len(text) - start - len(text[start:].lstrip())
+    return text.count("\n", 0, start + blank) + 1
+
+
+def _name(path: Path) -> str:
+    return f"prompt template {str(path)!r}"
 
 
 def _require_plain(value: Any, name: str) -> None:
@@ -136,26 +212,3 @@ def _require_plain(value: Any, name: str) -> None:
             _require_plain(item, name)
     elif type(value) not in (str, int, float, bool, type(None)):
         raise ConfigError(f"prompt variable {name!r} holds {type(value).__name__!r}; prompts take plain data only")
-
-
-# ---------------------------------------------------------------- filters
-
-
-def fenced(value: Any) -> str:
-    """Write plain data as one fenced JSON block. Backticks are escaped, so that no text inside can close the fence."""
-    return "```json\n" + inline(value).replace("`", "\\u0060") + "\n```"
-
-
-def quoted(text: str) -> str:
-    """Write a text as one fenced block, as it is but for backticks, so that it cannot close the fence."""
-    return "```text\n" + text.replace("`", "'") + "\n```"
-
-
-def inline(value: Any) -> str:
-    """Write plain data as JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-_ENVIRONMENT.filters.update(fenced=fenced, inline=inline, quoted=quoted)
-_ENVIRONMENT.globals.clear()  # `range` and friends: templates get the declared variables and nothing else

@@ -82,7 +82,7 @@ def test_status_in_words(finished_run: Path) -> None:
             ["run", EXAMPLE, "--set", "signal.terms=[{name: a, kind: potential, expression: dist_gaol}]"],
             "did you mean 'dist_goal'?",
         ),
-        (["run", EXAMPLE, "--set", "seed=2020-99-99"], "--set seed: must be a YAML value, got '2020-99-99'"),
+        (["run", EXAMPLE, "--set", "seed=2020-99-99"], "--set seed: must be a valid integer, got '2020-99-99'"),
         (["run", EXAMPLE, "--set", "trainer.ippo.hidden=[-5]"], "trainer.ippo.hidden.0: must be greater than or equal"),
         (["study", "no-such-study"], "got 'no-such-study'"),
         (["graph", "--output", "/no/such/folder/graph.html"], "--output: must be a file that can be written"),

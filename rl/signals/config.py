@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
-from ..base_config import Config
+from ..base_config import Config, UserPath
 from .signal import MAX_BETA, MAX_TERMS, Exploration, Signal
 from .terms import Term
 
@@ -25,7 +23,7 @@ class SignalConfig(Config):
     beta: float = Field(default=0.5, ge=0, le=MAX_BETA)
     terms: tuple[Term, ...] = Field(default=(), max_length=MAX_TERMS)
     exploration: Exploration = Exploration()
-    scorers: Path | None = None
+    scorers: UserPath | None = None
 
     def to_signal(self) -> Signal:
         """Return the signal, its scale not frozen yet."""

@@ -175,7 +175,8 @@ class Pages:
             parts.append(part)
         form = dict(parse_qsl(b"".join(parts).decode("utf-8", "replace"), keep_blank_values=True))
 
-        name = self.replays.start(view.path, await asyncio.to_thread(ReplayRequest.from_form, form, view))
+        asked = await asyncio.to_thread(ReplayRequest.from_form, form, view)
+        name = await self.replays.start(view.path, asked)
         return RedirectResponse(address(view.path.name, "replays", name), 303)
 
     def replay(self, request: Request) -> Response:

@@ -18,7 +18,8 @@ from ...agents.config import ROLES, LLMConfig, Role
 from ...agents.replay_results import Replay, RoleReplay, turn_name
 from ...errors import ConfigError, CosignalError, NotInRunError, ReplayError
 from ...files import write_whole
-from ...prompts import load_template
+from ...prompts import check_template, parse_template, read_template
+from ...prompts.bounded import off_the_loop
 from ..replays import FOLDER, new_name, read_replay, write_replay
 from ..store import RunView
 
@@ -105,8 +106,15 @@ class ReplayJobs:
         # Messages by run and name; also of those that could not be written to the run.
         self._failed: dict[tuple[Path, str], str] = {}
 
-    def start(self, run_dir: Path, request: ReplayRequest) -> str:
-        """Begin a replay and return its name at once."""
+    async def start(self, run_dir: Path, request: ReplayRequest) -> str:
+        """Begin a replay and return its name, without waiting for it.
+
+        Raises:
+            ConfigError: the edited template cannot be read or compiled.
+        """
+        if request.prompt is not None:
+            template = parse_template(request.role, request.prompt, Path("of the form"))
+            await off_the_loop(check_template, template)
         name = new_name(request.call or f"all-{request.role}")
         self._running[run_dir, name] = asyncio.create_task(self._run(run_dir, name, request))
         return name
@@ -171,10 +179,10 @@ def template_text(view: RunView, role: str) -> str:
     """Return the template that the run's calls of this role were made with: the user's own while it is there."""
     named = LLMConfig.model_validate(view.config["llm"]).prompt_path(cast("Role", role))
     try:
-        template = load_template(role, override=named)
+        template = read_template(role, override=named)
     except ConfigError:
         # It was moved or changed since: the page begins from the one of this package.
-        template = load_template(role)
+        template = read_template(role)
     return template.path.read_text(encoding="utf-8")
 
 

@@ -23,10 +23,12 @@ def load(tmp_path: Path, text: str, *overrides: str) -> RunConfig:
 
 
 def complaint(tmp_path: Path, text: str, *overrides: str) -> str:
-    """The message of the ConfigError, without the path of the file."""
+    """The message of the ConfigError, without file and line."""
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text, *overrides)
-    return str(caught.value).replace(f"{tmp_path / 'config.yaml'}: ", "")
+    return re.sub(
+        rf"^{re.escape(str(tmp_path / 'config.yaml'))}(, line \d+)?: ", "", str(caught.value), flags=re.MULTILINE
+    )
 
 
 def test_an_empty_file_is_the_default_config(tmp_path: Path) -> None:
@@ -83,7 +85,26 @@ def test_the_hash_is_of_what_can_change_a_run(tmp_path: Path) -> None:
             "branches.horizon: must be 'auto' or be a valid integer, got 'soon'; "
             "correct it, or remove it for the default 'auto'",
         ),
-        ("trainer: 5", "trainer: must hold keys and values, got 5; correct it"),
+        ("trainer: 5", "trainer: must hold keys and values, got 5; write keys below it or remove it"),
+        ("trainer:\nseed: 2", "trainer: must hold keys and values, got None; write keys below it or remove it"),
+        ("llm: {default: {model: 4}}", "llm.default.model: must be a valid string, got 4; put it in quotes"),
+        ("run_dir: 2024", "run_dir: must be a path, got 2024; put it in quotes"),
+        (
+            "trainer: {steps: 1e30}",
+            "trainer.steps: must be a whole number of 64 bits, got 1e+30; correct it, or remove it for the default "
+            "1_500_000",
+        ),
+        ("seed: true", "seed: must be a number, got True; write one"),
+        ("trainer: {ippo: {hidden: [64, true]}}", "trainer.ippo.hidden.1: must be a number, got True; write one"),
+        (
+            "signal: {terms: [{name: a, kind: potential, expression: x, weight: false}]}",
+            "signal.terms.0.weight: must be a number, got False; write one",
+        ),
+        (
+            "task: {env: 'a:b', env_args: {maps: [{render: no}]}}",
+            "task.env_args.maps.0.render: must be what every reader takes for the same, got 'no'; write false, or put "
+            "text in quotes",
+        ),
         ("seed: -1", "seed: must be greater than or equal to 0, got -1; correct it, or remove it for the default 1"),
         (
             "signal: {terms: [{name: a, kind: event}]}",
@@ -159,14 +180,88 @@ def test_each_wrong_key_gets_its_own_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [1", "must be YAML, got expected ',' or ']'.*line 1.*mend"),
+        ("a: [1", r"config.yaml, line 1, column 6: must be YAML, got expected ',' or ']'.*mend"),
         ("- 1", "must hold `key: value` lines, got list"),
-        ("seed: 2020-99-99", "must be YAML, got month must be in 1..12; mend"),
     ],
 )
 def test_a_file_that_holds_no_config(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, text)
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    text = "trainer: {steps: 600_000}\nseed: 1\ntrainer: {envs: 32}\n"
+    assert complaint(tmp_path, text) == "trainer: must be there once, got it here and in line 1; remove one"
+
+
+def test_each_line_says_where_the_value_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "seed: 2\ntrainer:\n  envs: many\ngate: {looks: [1]}\n", "clock=soon")
+    assert [line.split(": ")[0] for line in str(caught.value).split("\n")] == [
+        "--set clock", f"{tmp_path / 'config.yaml'}, line 3",
+    ]  # fmt: skip
+    assert complaint(tmp_path, "trainer:\n  envs: 4\n", "trainer={envs: many}").startswith(
+        "--set trainer.envs: must be"
+    )
+    with pytest.raises(ConfigError, match=r"config\.yaml, line 2: gate\.looks: must be increasing"):
+        load(tmp_path, "seed: 2\ngate: {looks: [1]}\n")
+
+
+def test_numbers_mean_the_same_everywhere(tmp_path: Path) -> None:
+    text = """
+        trainer: {steps: 1.5e6, ippo: {lr: 1e-3}}
+        llm: {default: {provider: openai, model: 2024-05-13, price: {input: 1e-1, output: .5}}, limits: {usd: 1e1}}
+        signal: {terms: [{name: on, kind: potential, expression: x, weight: 1e-1}]}
+        adaptation: {enabled: on, gated: no}
+        task: {env: "a:b", env_args: {lr: 1e-3, sizes: [1e6, 0x10], at: 12:30:45, day: 2020-01-01, "on": 'on'}}
+    """
+    config = load(tmp_path, text, "task.env_args.more={eps: 1e-8}")
+    assert (config.trainer.steps, config.trainer.ippo.lr) == (1_500_000, 0.001)
+    model = config.llm.default
+    assert (model.model, model.price and (model.price.input, model.price.output)) == ("2024-05-13", (0.1, 0.5))
+    assert (config.llm.limits.usd, config.signal.terms[0].name, config.signal.terms[0].weight) == (10.0, "on", 0.1)
+    assert (config.adaptation.enabled, config.adaptation.gated) == (True, False)
+    assert config.task.env_args == {
+        "lr": 0.001, "sizes": [1_000_000.0, 16], "at": "12:30:45", "day": "2020-01-01", "on": "on",
+        "more": {"eps": 1e-8},
+    }  # fmt: skip
+    # the trainer's process reads the same from JSON, and so does a run that is resumed
+    assert RunConfig.model_validate_json(config.resolved_json()) == config
+    (tmp_path / "config.json").write_text(config.resolved_json(), encoding="utf-8")
+    assert RunConfig.load(tmp_path / "config.json") == config
+
+
+def test_setting_a_key_changes_no_other_that_shares_its_anchor(tmp_path: Path) -> None:
+    text = "llm: {critic: &m {provider: openai, model: a}, generator: *m}"
+    config = load(tmp_path, text, "llm.critic.model=b")
+    assert (config.llm.for_role("critic").model, config.llm.for_role("generator").model) == ("b", "a")
+
+
+def test_paths_are_as_a_person_means_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    text = "run_dir: ~/runs\nllm: {prompts: {critic: ~/c.md}}\nsignal: {scorers: ../a b/scorers}"
+    config = load(tmp_path, text)
+    assert (config.run_dir, config.llm.prompts.critic) == (Path("/home/somebody/runs"), Path("/home/somebody/c.md"))
+    assert config.signal.scorers == Path("../a b/scorers")
+    assert RunConfig.model_validate_json(config.resolved_json()) == config
+    assert load(tmp_path, "", "run_dir=.").run_dir == Path()
+
+
+@pytest.mark.parametrize(
+    "path", ["$HOME/runs", "'${HOME}/x'", "''", "'runs '", "' '", '"a\\0b"', '"a\\nb"', "~no_such_user/x", "~", "5"]
+)
+@pytest.mark.parametrize("key", ["run_dir", "signal.scorers", "llm.prompts.critic"])
+def test_paths_that_would_name_another_place_are_refused(tmp_path: Path, key: str, path: str) -> None:
+    if path == "~" and key != "run_dir":
+        return  # no path at all, which these may have
+    told = complaint(tmp_path, "", f"{key}={path}")
+    assert told.startswith(f"--set {key}: must be a path")
+    assert "; " in told
+
+
+def test_a_file_without_an_end_is_read_no_further() -> None:
+    with pytest.raises(ConfigError, match="must have at most 1_000_000 characters"):
+        RunConfig.load("/dev/zero")
 
 
 def test_a_key_with_a_newline_is_told_in_one_line(tmp_path: Path) -> None:
@@ -191,10 +286,13 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
         (".seed=1", "--set: must look like a.b=value, got '.seed=1'; for example --set trainer.steps=500_000"),
         ("seed.x=1", "--set seed.x: 'seed' must hold keys, got 3; set 'seed' as a whole"),
         ("gate.looks=[1", "--set gate.looks: must be a YAML value, got '[1' ("),
-        ("seed=2020-99-99", "--set seed: must be a YAML value, got '2020-99-99' (month must be in 1..12); quote it"),
-        ("seed=!!bool maybe", "--set seed: must be a YAML value, got '!!bool maybe' ("),
-        ("seed=!!timestamp soon", "--set seed: must be a YAML value, got '!!timestamp soon' ("),
-        ("trainer.step=1", "trainer.step: unknown key, got value 1; did you mean 'trainer.steps'?"),
+        ("seed=2020-99-99", "--set seed: must be a valid integer, got '2020-99-99'"),
+        ("seed=!!bool maybe", "--set seed: must be plain data, got !!bool"),
+        ("seed=!!timestamp soon", "--set seed: must be plain data, got !!timestamp"),
+        ("trainer={envs: many}", "--set trainer.envs: must be a valid integer, got 'many'"),
+        ("task={env: 'a:b', env_args: {a: on}}", "--set task.env_args.a: must be what every reader takes for"),
+        ("llm.default.model=#x", "--set llm.default.model: must hold no comment"),
+        ("trainer.step=1", "--set trainer.step: unknown key, got value 1; did you mean 'trainer.steps'?"),
     ],
 )
 def test_wrong_overrides(tmp_path: Path, override: str, message: str) -> None:

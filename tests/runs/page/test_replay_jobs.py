@@ -76,11 +76,42 @@ async def test_a_whole_role_is_asked_and_summed_up(client: AsyncClient) -> None:
 
 
 async def test_what_fails_is_kept_in_words(client: AsyncClient) -> None:
-    page = await asked(client, role="critic", call=CRITIC, prompt="no front matter <b>", model="")
+    edited = load_template("critic").path.read_text()
+    words = edited.replace("[stage, schema, calls_left, block]", "[]").split("## system")[0]
+    page = await asked(
+        client, role="critic", call=CRITIC, prompt=f"{words}## system\nhi\n## user\nno evidence &lt;b&gt;\n", model=""
+    )
     assert "ConfigError" in page
-    assert "<b>" not in page
+    assert "must declare" in page
     assert "failed" in (await client.get(f"/runs/run/calls/{CRITIC}")).text
     assert (await client.get("/runs/run/replays/none")).status_code == 404
+
+
+async def test_a_template_that_cannot_be_read_is_refused_at_once(client: AsyncClient, tmp_path: Path) -> None:
+    edited = load_template("critic").path.read_text()
+    line = edited[: edited.index("{{ block | fenced }}")].count("\n") + 1
+    for prompt, told in (
+        ("no front matter <b>", "no YAML front matter"),
+        (edited.replace("{{ block | fenced }}", "{{ block | fences }}"), f"line {line}: No filter named"),
+        (edited.replace("version: v1", "version: v1\nversion: v2"), "must be there once"),
+    ):
+        answer = await client.post("/runs/run/replays", data={"role": "critic", "call": CRITIC, "prompt": prompt})
+        assert (answer.status_code, told in answer.text, "<b>" in answer.text) == (422, True, False)
+    assert not (tmp_path / "run" / "replays").exists()
+
+
+async def test_a_template_that_takes_for_ever_stops_nobody_else(client: AsyncClient) -> None:
+    """Its line and the limits are told, and other pages are there before."""
+    text = load_template("critic").path.read_text()
+    line = text[: text.index("{{ block | fenced }}")].count("\n") + 1
+    nested = "{% for a in block|string %}" * 4 + "{% endfor %}" * 4
+    edited = text.replace("{{ block | fenced }}", nested + "{{ block | fenced }}")
+    slow = asyncio.create_task(asked(client, role="critic", call=CRITIC, prompt=edited, model=""))
+    for address in ("/", "/runs/run", f"/runs/run/calls/{CRITIC}", "/runs/run/nodes/critic"):
+        assert (await client.get(address)).status_code == 200
+        assert not slow.done()
+    page = await slow
+    assert f"line {line}: more than 2 s; a template may take at most 2 s" in page
 
 
 async def test_forms_that_are_none_of_ours_are_refused(
