@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import ApprovalError, ConfigError, CosignalError, NotARunError, ReplayError
+from .errors import ApprovalError, ConfigError, CosignalError, NotARunError, ReplayError, TrustError
 from .studies import NAMES as STUDIES
 from .studies.bench import NAMES as BENCHES
 
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from .runs.events import Event
     from .runs.graph_picture import Topology
     from .runs.page.replay_jobs import ReplayRequest
+    from .runs.trust import Trust
 
 FAILED, BAD_INPUT = 1, 2
 PROGRESS_S = 5.0  # between two lines of progress where nobody looks at a terminal
-BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ReplayError)
+BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ReplayError, TrustError)
 
 
 class RoleName(StrEnum):
@@ -64,6 +65,18 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set one key of the config; may be given again.")
 ]
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+OwnConfigs = Annotated[
+    list[Path] | None,
+    typer.Option("--config", help="A config of yours: a run may load its environment and ask its models."),
+]
+AllowedEnvs = Annotated[
+    list[str] | None,
+    typer.Option("--allow-env", metavar="MODULE:ATTR", help="Let a run load this environment; may be given again."),
+]
+AllowedModels = Annotated[
+    list[str] | None,
+    typer.Option("--allow-model", metavar="MODEL", help="Let a run ask this model, as the refusal names it."),
+]
 
 
 # ---------------------------------------------------------------- runs
@@ -126,10 +139,11 @@ def resume_command(config: Path, overrides: list[str]) -> str:
 @app.command()
 def status(path: RunDirectory, as_json: AsJson = False) -> None:
     """Say where a run stands."""
+    from .runs.run_files import damage_in_words
     from .runs.store import RunView
     from .text import one_line
 
-    with _errors_as_lines():
+    with _errors_as_lines(), damage_in_words(path):
         fields = RunView(path).status()
     if as_json:
         typer.echo(json.dumps(fields))
@@ -170,6 +184,9 @@ def view(
         typer.Argument(metavar="RUNS", help="Run directories, or folders of runs; runs_out if left out."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to serve on; 0 takes a free one.")] = 0,
+    configs: OwnConfigs = None,
+    allow_env: AllowedEnvs = None,
+    allow_model: AllowedModels = None,
 ) -> None:
     """Look at runs in a browser: prompts, answers, branches, curves; live while a run is running."""
     from .runs.page import serve
@@ -178,7 +195,16 @@ def view(
         typer.echo(f"{address}\nCtrl-C ends it.", err=True)
 
     with _errors_as_lines():
-        serve(paths or [Path("runs_out")], port, tell, topology=loop_topology, ask_again=ask_again)
+        trust = trust_in(configs, allow_env, allow_model)
+        serve(paths or [Path("runs_out")], port, tell, topology=loop_topology, ask_again=ask_again, trust=trust)
+
+
+def trust_in(configs: list[Path] | None, envs: list[str] | None, models: list[str] | None) -> Trust:
+    """Return what the options allow run directories to load. Raises ConfigError where a config cannot be used."""
+    from .config.run_config import RunConfig
+    from .runs.trust import Trust
+
+    return Trust(tuple(RunConfig.load(path) for path in configs or []), frozenset(envs or []), frozenset(models or []))
 
 
 # ---------------------------------------------------------------- the graph
@@ -249,6 +275,9 @@ def replay(
         bool,
         typer.Option("--validate", help="Try the new proposals on branches of the snapshot; for a generator's call."),
     ] = False,
+    configs: OwnConfigs = None,
+    allow_env: AllowedEnvs = None,
+    allow_model: AllowedModels = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a recorded call again, with another prompt or model; shows the difference. The run stays as it is."""
@@ -261,6 +290,7 @@ def replay(
     from .graphs.replay.replay import Changes, replay_call, replay_role
     from .graphs.replay.validation import Trial
     from .runs.replays import FOLDER, branch_line, call_line, new_name, show, write_replay
+    from .runs.run_files import damage_in_words
 
     def tell_call(replayed: Replay) -> None:
         typer.echo(call_line(replayed).text, err=as_json)
@@ -273,12 +303,13 @@ def replay(
     changes = Changes(prompt, model, overrides or [])
     name = new_name(call or f"all-{role}")
     result: Replay | RoleReplay
-    with _errors_as_lines():
+    with _errors_as_lines(), damage_in_words(path):
+        trust = trust_in(configs, allow_env, allow_model)
         if role is not None:
-            result = asyncio.run(replay_role(path, role.value, changes, tell_call))
+            result = asyncio.run(replay_role(path, role.value, changes, tell_call, trust))
         else:
             trial = Trial(path / FOLDER / name, emit=tell_branch) if validate else None
-            result = asyncio.run(replay_call(path, str(call), changes, trial))
+            result = asyncio.run(replay_call(path, str(call), changes, trial, trust))
             if validate and result.validation is None:
                 typer.echo("no branch was run: without a valid answer there is nothing to try", err=True)
         file = write_replay(path, name, result)
@@ -291,7 +322,9 @@ def replay(
         raise typer.Exit(FAILED)
 
 
-async def ask_again(run_dir: Path, request: ReplayRequest, prompt: Path | None, branches: Path) -> Replay | RoleReplay:
+async def ask_again(
+    run_dir: Path, request: ReplayRequest, prompt: Path | None, branches: Path, trust: Trust
+) -> Replay | RoleReplay:
     """Ask recorded calls again for the pages of `view`; see `runs.page.replay_jobs.AskAgain`.
 
     The imports take seconds, and most who look at runs never ask; nobody else waits for them.
@@ -302,8 +335,9 @@ async def ask_again(run_dir: Path, request: ReplayRequest, prompt: Path | None, 
 
     changes = Changes(prompt, request.model)
     if request.call:
-        return await replay_call(run_dir, request.call, changes, Trial(branches) if request.validate else None)
-    return await replay_role(run_dir, request.role, changes)
+        trial = Trial(branches) if request.validate else None
+        return await replay_call(run_dir, request.call, changes, trial, trust)
+    return await replay_role(run_dir, request.role, changes, trust=trust)
 
 
 # ---------------------------------------------------------------- studies and benchmarks

@@ -5,6 +5,8 @@ CosignalError
 │   └── TaskImportError      the task's environment cannot be imported or built
 │       └── MissingGuard     importing it starts a run, for want of `if __name__ == "__main__":`
 ├── NotARunError             a path that holds no run (exit code 2)
+│   └── DamagedRunError      a run directory of which something cannot be read
+├── TrustError               a run directory names code or addresses that nobody has allowed (exit code 2)
 ├── NotInRunError            a run has no such call, proposal, node or replay
 ├── EpisodeError             an episode that was to be shown cannot be played
 ├── RunLockedError           another process is writing this run
@@ -54,6 +56,14 @@ class MissingGuard(TaskImportError, SystemExit):
 
 class NotARunError(CosignalError):
     """The path is not a run directory."""
+
+
+class DamagedRunError(NotARunError):
+    """A run directory is there, but something in it cannot be read."""
+
+
+class TrustError(CosignalError):
+    """A run directory names code to import, or an address to send to, that its viewer has not allowed."""
 
 
 class NotInRunError(CosignalError):

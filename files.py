@@ -1,9 +1,13 @@
-"""Writing files so that a reader sees the old content or the new one, also after a kill or a power cut."""
+"""Writing files so that a reader sees the old content or the new one, also after a kill or a power cut.
+
+And reading those of a folder that may come from anybody: no link is followed out of it, no pipe is waited for.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,3 +58,32 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_inside(folder: Path, name: str | Path, longest: int | None = None) -> Path:
+    """Return the path of a file in `folder`, after a look at what it leads to.
+
+    Args:
+        folder: may come from anybody.
+        name: relative to it.
+        longest: the most bytes that are read.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: a link leads out of the folder, it is no regular file, or it is longer.
+    """
+    path = folder / name
+    found = path_inside(folder, name).stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is no regular file")
+    if longest is not None and found.st_size > longest:
+        raise OSError(f"it has {found.st_size} bytes, and at most {longest} are read")
+    return path
+
+
+def path_inside(folder: Path, name: str | Path) -> Path:
+    """Return what `name` in `folder` leads to, a file or a folder. Raises OSError where it is gone, or outside."""
+    real = Path(os.path.realpath(folder / name, strict=True))
+    if not real.is_relative_to(os.path.realpath(folder)):
+        raise OSError(f"a link leads out of the directory, to {str(real)!r}")
+    return real

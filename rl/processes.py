@@ -22,15 +22,21 @@ ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 # ---------------------------------------------------------------- starting a process
 
 
-def child_environment(secrets: Sequence[str] = ()) -> dict[str, str]:
+def child_environment(secrets: Sequence[str] = (), here_last: bool = False) -> dict[str, str]:
     """Return our environment for a child: no variable named in `secrets` or like *_API_KEY, one thread, our import
-    path."""
+    path.
+
+    With `here_last` the current directory comes last in it, so that nothing there stands for a module of Python's or of
+    a package.
+    """
     environment = {
         name: value for name, value in os.environ.items() if name not in secrets and not name.endswith("_API_KEY")
     }
     environment.update(dict.fromkeys(ONE_THREAD, "1"))
     environment[PARENT] = str(os.getpid())
-    environment["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    here = str(Path.cwd())
+    paths = [entry or here for entry in sys.path]
+    environment["PYTHONPATH"] = os.pathsep.join(sorted(paths, key=lambda entry: here_last and entry == here))
     return environment
 
 
@@ -104,13 +110,16 @@ def process_is_alive(pid: int) -> bool:
 
 def lock_is_held(path: Path) -> bool:
     """Return whether another open file holds the flock on `path`; a run's processes hold one each."""
-    if not path.exists():
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe of that name is not waited for
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
     return False
 
 

@@ -1,6 +1,9 @@
 """The run directory, read and shown. Nothing here imports the graph; what draws it is handed in.
 
 records         the rows of the run's tables, typed
+checked         what is no record, checked: run.json, config.json, metrics, named values
+run_files       the files of a directory that may be damaged, read-only or a stranger's
+trust           what a directory names beyond data, and what the viewer allows of it
 store           `LoopStore` writes loop.db, `RunView` reads the whole directory
 steps           the one count of environment steps
 events          what a run says while it runs

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import ApprovalError
+from .run_files import damage_in_words
 from .store import RunView
 
 FOLDER = "approvals"
+DECISION = re.compile(r"p\d+-r\d+")  # as `records.decision_id` makes it; it becomes the name of a file
 WORDS = {True: "yes", False: "no"}
 
 
@@ -36,7 +39,8 @@ def answer(run_dir: Path, key: str, yes: bool) -> bool:
         ApprovalError: no promotion of this name waits, it has the other answer, or the answer cannot be written.
     """
     view = RunView(run_dir)
-    _require(view, key, key in {row.id for row in view.decisions()}, "be a decision of this run")
+    is_decision = DECISION.fullmatch(key) is not None and key in {row.id for row in view.decisions()}
+    _require(view, key, is_decision, "be a decision of this run")
     # An answer stays, whoever gave it; only the first one needs a promotion that waits.
     earlier = given_answer(view.path, key)
     if earlier is None:
@@ -54,7 +58,8 @@ def question(run_dir: Path, key: str) -> list[str]:
     from .progress import question_lines
 
     view = RunView(run_dir)
-    event = ApprovalNeeded.model_validate(_waiting(view, key))
+    with damage_in_words(view.path):
+        event = ApprovalNeeded.model_validate(_waiting(view, key))
     return [line.plain() for line in question_lines(0, event, str(view.path))]
 
 

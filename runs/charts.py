@@ -1,4 +1,7 @@
-"""Small inline SVG charts of branches: numbers in, one SVG string out. Their colours come from the page's CSS."""
+"""Small inline SVG charts of branches: numbers in, one SVG string out. Their colours come from the page's CSS.
+
+A number that is not finite has no place on an axis, and is left out.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ Point = tuple[float, float]  # (environment steps since the fork, sparse return)
 WIDTH, HEIGHT = 340, 170
 LEFT, RIGHT, TOP, BOTTOM = 40, 18, 10, 26
 ROW = 30
+LARGEST = 1e300  # of the values of an axis, whose differences must be numbers too
 NAMES = 110  # width of the names of a dot chart
 
 
@@ -71,8 +75,10 @@ def curves(control: Sequence[Branch], candidate: Sequence[Branch], values: tuple
     # The candidate is drawn last, so that it lies above the control.
     for kind, branches in (("control", control), ("candidate", candidate)):
         for branch in branches:
-            points = " ".join(f"{x(t):.1f},{y(value):.1f}" for t, value in branch.curve)
-            end = f'<circle cx="{x(branch.end[0]):.1f}" cy="{y(branch.end[1]):.1f}" r="3.5"/>'
+            points = " ".join(f"{x(t):.1f},{y(value):.1f}" for t, value in branch.curve if math.isfinite(value))
+            end = ""
+            if math.isfinite(branch.end[1]):
+                end = f'<circle cx="{x(branch.end[0]):.1f}" cy="{y(branch.end[1]):.1f}" r="3.5"/>'
             parts.append(f'<g class="{kind}"><polyline class="{kind}" points="{points}"/>{end}</g>')
     return _svg(WIDTH, HEIGHT, parts, label)
 
@@ -98,14 +104,13 @@ def dots(arms: Sequence[Arm], values: tuple[float, float], label: str, width: in
 
     # Rows: the arm's name, its dots, and the bar at their mean.
     for number, arm in enumerate(arms):
-        y = ROW * (number + 0.5)
+        y, finals = ROW * (number + 0.5), [value for value in arm.finals if math.isfinite(value)]
         name = f'<text class="name" x="{x.start - 12:.0f}" y="{y + 4:.1f}">{escape(arm.name)}</text>'
         marks = "".join(
-            f'<circle cx="{x(value):.1f}" cy="{y:.1f}" r="5"><title>{value:.3f}</title></circle>'
-            for value in arm.finals
+            f'<circle cx="{x(value):.1f}" cy="{y:.1f}" r="5"><title>{value:.3f}</title></circle>' for value in finals
         )
-        if arm.finals:
-            mean = sum(arm.finals) / len(arm.finals)
+        if finals:
+            mean = sum(finals) / len(finals)
             line = f'x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="{y - 10:.1f}" y2="{y + 10:.1f}"'
             marks += f'<line class="mean" {line}><title>mean {mean:.3f}</title></line>'
         parts.append(f'<g class="{arm.kind}">{name}{marks}</g>')
@@ -116,10 +121,11 @@ def dots(arms: Sequence[Arm], values: tuple[float, float], label: str, width: in
 
 
 def padded(values: Sequence[float]) -> tuple[float, float]:
-    """Return the range of the values with 6 % more at both ends; (0, 1) when there are none."""
+    """Return the range of the finite values with 6 % more at both ends; (0, 1) when there are none."""
+    values = [value for value in values if math.isfinite(value)]
     if not values:
         return (0.0, 1.0)
-    low, high = min(values), max(values)
+    low, high = max(min(values), -LARGEST), min(max(values), LARGEST)
     air = 0.06 * (high - low) or 0.5
     return (low - air, high + air)
 

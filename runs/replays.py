@@ -5,6 +5,8 @@ Nothing else of the run directory is written. On a terminal there are colours, w
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,11 +18,12 @@ from rich.text import Text
 
 from ..agents.replay_results import STORED_REPLAY, Replay, RoleReplay, Side, Validation
 from ..errors import ReplayError
-from ..files import write_whole
+from ..files import file_inside, path_inside, write_whole
 from ..text import one_line
 from .events import BranchFinished, Event
 
 FOLDER = "replays"
+LONGEST_REPLAY = 64_000_000  # bytes
 HASH = 12  # digits of a prompt's hash that are shown
 COLOURS = {"+": "green", "-": "red", "@": "cyan"}  # first character of a line of a diff → its colour
 
@@ -29,8 +32,35 @@ COLOURS = {"+": "green", "-": "red", "@": "cyan"}  # first character of a line o
 
 
 def new_name(subject: str) -> str:
-    """Return the name of a replay that begins now; `subject` is a call's id, or what else is replayed."""
-    return f"{subject}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    """Return the name of a replay that begins now; `subject` is a call's id, or what else is replayed.
+
+    An id may be a stranger's, and the name becomes one of files: whatever could lead elsewhere is left out.
+    """
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', subject)[:100]}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def check_writable(run_dir: Path) -> None:
+    """Check that a replay could be kept, before anybody is asked.
+
+    Raises:
+        ReplayError: the folder of replays cannot be written, or is a link out of the run directory.
+    """
+    folder = run_dir / FOLDER
+    try:
+        exists = path_inside(run_dir, FOLDER).is_dir()
+    except FileNotFoundError:
+        exists = False
+    except OSError as error:
+        raise _not_writable(folder, str(error)) from None
+    if not os.access(folder if exists else run_dir, os.W_OK | os.X_OK):
+        raise _not_writable(folder, "it is read-only")
+
+
+def _not_writable(path: Path, reason: str) -> ReplayError:
+    return ReplayError(
+        f"a replay is kept below the run directory, but {str(path)!r} cannot be written ({reason}); "
+        "make the directory writable, or copy the run and replay the copy"
+    )
 
 
 def write_replay(run_dir: Path, name: str, replay: Replay | RoleReplay) -> Path:
@@ -44,10 +74,7 @@ def write_replay(run_dir: Path, name: str, replay: Replay | RoleReplay) -> Path:
         path.parent.mkdir(exist_ok=True)
         write_whole(path, replay.model_dump_json(indent=2) + "\n")
     except OSError as error:
-        raise ReplayError(
-            f"a replay is kept below the run directory, but {str(path)!r} cannot be written ({error.strerror}); "
-            "make the directory writable, or copy the run and replay the copy"
-        ) from None
+        raise _not_writable(path, error.strerror or str(error)) from None
     return path
 
 
@@ -58,8 +85,9 @@ def read_replay(path: Path) -> Replay | RoleReplay:
         ReplayError: the file is no replay.
     """
     try:
+        file_inside(path.parent, path.name, LONGEST_REPLAY)
         return STORED_REPLAY.validate_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ReplayError(f"{str(path)!r} is no replay of this version ({error}); remove it") from None
 
 

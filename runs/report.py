@@ -18,12 +18,14 @@ from markupsafe import Markup
 from ..files import write_whole
 from ..rl.ipc.messages import Cause
 from ..rl.signals.signal import Signal, describe_difference, describe_signal
+from ..text import cut
 from . import graph_picture
 from .graph_picture import Topology
 from .interventions import DiffLine, interventions
 from .progress import approve_command, number, percent, provider_in_words
 from .store import RunState, RunView
 from .timeline import timeline
+from .trust import plain
 from .visits import node_visits
 
 ASSETS = Path(__file__).with_name("assets")
@@ -32,6 +34,7 @@ TAKEN: dict[Cause, str] = {  # what came with a version that is no promotion
     "rollback": "policy and signal of before the promotion came back",
     "control": "the control's state became the main line, the signal stayed",
 }
+LONGEST_TEXT = 200_000  # characters of one text on a page; the ledger cuts what models write far earlier
 SMOOTHED = 10  # updates that the curve of training episodes is averaged over
 
 
@@ -71,7 +74,7 @@ def write_report(run_dir: Path, topology: Topology, state: RunState | None = Non
             provider=provider_in_words(status["provider"]),
             rules_only=status["provider"] == "rules",
             smoothed=SMOOTHED,
-            task=view.config["task"]["name"] or view.config["task"]["env"],
+            task=task_name(view),
             curves=curve_data(view),
             moments=timeline(view),
             signals=signal_history(view),
@@ -105,13 +108,23 @@ def page_environment(loader: BaseLoader) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "steps": lambda value: f"{value:,}",
+        "plain": plain,
+        "steps": lambda value: "–" if value is None else f"{value:,}",
         "number": number,
         "percent": percent,
-        "pretty": lambda value: value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False),
+        "pretty": pretty,
         "words": lambda value: str(value).replace("_", " "),
     }
     return environment
+
+
+def pretty(value: Any) -> str:
+    """Return a text as it is, other plain data as indented JSON; at most `LONGEST_TEXT` characters of it."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    except RecursionError:
+        return "(nested too deeply to be shown)"
+    return cut(text, LONGEST_TEXT)
 
 
 def _environment() -> Environment:
@@ -120,6 +133,12 @@ def _environment() -> Environment:
 
 def _asset(name: str) -> Markup:
     return Markup((ASSETS / name).read_text(encoding="utf-8"))
+
+
+def task_name(view: RunView) -> str:
+    """Return the name of the run's task, or the import path of its environment."""
+    task = view.config["task"]
+    return str(task.get("name") or task.get("env"))
 
 
 def question(view: RunView) -> dict[str, Any] | None:
@@ -221,7 +240,7 @@ class Cost:
 
 def cost(view: RunView) -> Cost:
     """Read environment steps by what they were spent on."""
-    counters, steps = view.counters(), view.steps()
+    steps = view.steps()
     parts = [
         ("main", "main line", steps.main),
         ("branches", "branches that were tried and dropped, with their evaluation", steps.dropped),
@@ -235,8 +254,8 @@ def cost(view: RunView) -> Cost:
         total=total,
         parts=[CostPart(kind, what, part, part / total if total else 0.0) for kind, what, part in parts],
         adopted=steps.adopted,
-        repeated=int(counters.get("steps_repeated", 0)),
-        lost=int(counters.get("episodes_lost", 0)),
+        repeated=view.count("steps_repeated"),
+        lost=view.count("episodes_lost"),
     )
 
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -20,8 +19,9 @@ import aiosqlite
 from pydantic import BaseModel, ValidationError
 
 from ..agents.llm.ledger import Call
-from ..errors import NotARunError
+from ..errors import DamagedRunError
 from ..rl.processes import lock_is_held
+from .checked import VALUES, Metric, RunInfo, UsedConfig, first_problem
 from .records import (
     BranchRecord,
     DecisionRecord,
@@ -31,11 +31,13 @@ from .records import (
     SignalVersion,
     VisitRecord,
 )
+from .run_files import BUSY_TIMEOUT_S, decode, query, read_json
 from .steps import ExtraSteps, RunSteps, StepHistory, StepsAt, whole_updates
 
 Row = dict[str, Any]  # of a database, or of metrics
 RunState = Literal["running", "waiting", "done", "failed", "stopped"]
 R = TypeVar("R", bound=BaseModel)
+T = TypeVar("T")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run(name TEXT PRIMARY KEY, value TEXT);
@@ -90,8 +92,6 @@ TABLES: dict[type[BaseModel], Table] = {
     DecisionRecord: Table("loop.db", "decisions", "point, round", ("detail",)),
     SignalVersion: Table("trainer.db", "signals", "version", ("signal",)),
 }
-BUSY_TIMEOUT_S = 30.0
-
 
 # ---------------------------------------------------------------- the write side
 
@@ -209,11 +209,11 @@ class LoopStore:
         await self._connection.commit()
 
 
-def _record(kind: type[R], row: Row) -> R:
-    """Make a record of a row, whose JSON columns are decoded. Raises pydantic's ValidationError."""
+def _record(kind: type[R], row: Row, read: Callable[[str], Any] = json.loads) -> R:
+    """Make a record of a row, whose JSON columns are decoded by `read`. Raises pydantic's ValidationError."""
     for column in TABLES[kind].json_columns:
         if row.get(column) is not None:
-            row[column] = json.loads(row[column])
+            row[column] = read(row[column])
     if kind is Call:  # columns that runs of earlier versions do not have take their defaults
         row = {name: value for name, value in row.items() if value is not None or name not in LATER_COLUMNS}
     return kind.model_validate(row)
@@ -223,28 +223,40 @@ def _record(kind: type[R], row: Row) -> R:
 
 
 class RunView:
-    """Reads a run directory; every call reads anew.
+    """Reads a run directory, which need not be one that can be written; every call reads anew.
+
+    Args:
+        run_dir: the run directory.
+        lenient: rows that cannot be read are left out and told in `damage`, so that the rest can be looked at. Else the
+            first one is an error.
 
     Attributes:
         path: the run directory.
         info: what `run.json` says: id, created, config_hash and version.
         config: the resolved config, as plain data.
+        damage: a line for each thing that could not be read so far; always empty where reading is not lenient.
 
     Raises:
-        NotARunError: there is no run, or one of another version whose rows this one cannot read.
+        NotARunError: there is no run; a `DamagedRunError` where it cannot be read, or was made by a version whose rows
+            this one cannot read. So do all methods.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        self.path = Path(run_dir)
-        self.info = read_json(self.path / "run.json")
-        self.config = read_json(self.path / "config.json", needed=("seed", "llm", "trainer", "task"))
+    def __init__(self, run_dir: Path, lenient: bool = False) -> None:
+        self.path, self.lenient = Path(run_dir), lenient
+        self.damage: list[str] = []
+        self.info = self._object("run.json", RunInfo)
+        self.config = self._object("config.json", UsedConfig, needed=("seed", "llm", "trainer", "task"))
 
     # ------------------------------------------------------------ tables
 
     def metrics(self) -> list[Row]:
         """Read one row an update, oldest first: the trainer's metric data, with `update` and `steps`."""
-        rows = self._query("trainer.db", "metrics", "SELECT * FROM metrics ORDER BY update_index")
-        return [{**json.loads(row["data"]), "update": row["update_index"], "steps": row["steps"]} for row in rows]
+
+        def metric(row: Row) -> Row:
+            data = {**decode(row["data"]), "update": row["update_index"], "steps": row["steps"]}
+            return Metric.model_validate(data).model_dump()
+
+        return self._rows("trainer.db", "metrics", "SELECT * FROM metrics ORDER BY update_index", metric)
 
     def signals(self) -> list[SignalVersion]:
         """Read the signal log, version 0 first."""
@@ -280,18 +292,34 @@ class RunView:
 
     def counters(self) -> dict[str, str]:
         """Read the trainer's counters as it wrote them; empty before its first update."""
-        query = "SELECT name, value FROM counters"
-        return {row["name"]: row["value"] for row in self._query("trainer.db", "counters", query)}
+        rows = self._rows("trainer.db", "counters", "SELECT name, value FROM counters", dict)
+        return {row["name"]: str(row["value"]) for row in rows}
+
+    def count(self, name: str) -> int:
+        """Read one counter, 0 where the trainer has not written it."""
+        text = self.counters().get(name, "0")
+        try:
+            return int(text)
+        except ValueError:
+            database = str(self.path / "trainer.db")
+            self._damaged(f"the counter {name!r} of {database!r} must be a number, got {text!r:.80}; restore it")
+            return 0
 
     def values(self) -> dict[str, Any]:
         """Read the loop's named values: state, error, wall_s, provider, waiting_for."""
-        rows = self._query("loop.db", "run", "SELECT name, value FROM run")
-        return {row["name"]: json.loads(row["value"]) for row in rows}
+
+        def named(row: Row) -> tuple[str, Any]:
+            value = decode(row["value"])
+            if row["name"] in VALUES:
+                VALUES[row["name"]].validate_python(value)
+            return row["name"], value
+
+        return dict(self._rows("loop.db", "run", "SELECT name, value FROM run", named))
 
     def waiting_for(self) -> dict[str, Any] | None:
         """Read the promotion that waits for a human, the fields of the event `ApprovalNeeded`; None where none does."""
         question: dict[str, Any] | None = self.values().get("waiting_for")
-        return question
+        return question and {"proposal": "", "title": "", **question}
 
     # ------------------------------------------------------------ status
 
@@ -302,7 +330,7 @@ class RunView:
         last, `stopped` when it was killed.
         """
         # A killed loop leaves no word, but the system gives its lock back.
-        if lock_is_held(self.path / "loop.lock"):
+        if self._lock_is_held():
             return "running" if self.waiting_for() is None else "waiting"
         written = self.values().get("state")
         if written == "done" and self.counters().get("state") == "finished":
@@ -311,10 +339,7 @@ class RunView:
 
     def steps(self) -> RunSteps:
         """Count the environment steps of everything so far."""
-        counters = self.counters()
-        main, evaluation, adopted = (
-            int(counters.get(f"steps_{name}", 0)) for name in ("main", "evaluation", "adopted")
-        )
+        main, evaluation, adopted = (self.count(f"steps_{name}") for name in ("main", "evaluation", "adopted"))
         branches = sum(branch.steps for branch in self.branches())
         return RunSteps(main, evaluation, ExtraSteps(branches, sum(row.steps for row in self.rankings())), adopted)
 
@@ -366,7 +391,7 @@ class RunView:
             "llm_calls": sum(call.outcome != "budget" for call in self.calls()),
             "sparse_return": last.get("evaluation_return"),
             "success_rate": last.get("evaluation_success"),
-            "episodes_lost": int(counters.get("episodes_lost", 0)),
+            "episodes_lost": self.count("episodes_lost"),
             "wall_s": round(float(values.get("wall_s", 0.0)), 1),
         }
 
@@ -374,31 +399,59 @@ class RunView:
 
     def _read(self, kind: type[R]) -> list[R]:
         table = TABLES[kind]
-        rows = self._query(table.database, table.name, f"SELECT * FROM {table.name} ORDER BY {table.order}")
-        # One clear line instead of pydantic's many, for the command line and for the list of runs.
-        try:
-            return [_record(kind, row) for row in rows]
-        except ValidationError as error:
-            first = error.errors()[0]
-            value, place = f"{first['input']!r:.80}", ".".join(str(part) for part in first["loc"])
-            raise NotARunError(
-                f"the table {table.name!r} of {str(self.path / table.database)!r} must hold rows of this version of "
-                f"cosignal, got {value} for {place!r}; look at the run with the version that has made it"
-            ) from error
+        statement = f"SELECT * FROM {table.name} ORDER BY {table.order}"
+        # Numbers that are not finite cannot be drawn; who reads strictly gets them as they were written.
+        read = decode if self.lenient else json.loads
+        return self._rows(table.database, table.name, statement, lambda row: _record(kind, row, read))
 
-    def _query(self, database: str, table: str, query: str) -> list[Row]:
-        """Return the rows of a read-only query; none while the writer has not made the database or the table yet."""
-        path = self.path / database
-        if not path.exists():
-            return []
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
-            connection.row_factory = sqlite3.Row
-            # Trainer and loop make their tables when they first write.
-            known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,))
-            if known.fetchone() is None:
-                return []
-            return [dict(row) for row in connection.execute(query)]
+    def _rows(self, database: str, table: str, statement: str, read: Callable[[Row], T]) -> list[T]:
+        """Return what `read` makes of each row; one that it cannot read is damage, as is a database that breaks off."""
+        path, rows, problems = self.path / database, list[T](), list[str]()
+        try:
+            for row in query(path, table, statement):
+                try:
+                    rows.append(read(row))
+                except ValidationError as error:
+                    problems.append(first_problem(error))
+                except (ValueError, TypeError, RecursionError) as error:  # no JSON, or none of an object
+                    problems.append(f"got {error!s:.200}")
+        except (OSError, sqlite3.Error) as error:
+            self._damaged(
+                f"the database {str(path)!r} must be one of a run, got {error}; restore it or look at another run"
+            )
+        # One clear line instead of pydantic's many, for the command line and for the list of runs.
+        if problems:
+            self._damaged(
+                f"the table {table!r} of {str(path)!r} must hold rows of this version of cosignal, "
+                f"{problems[0]} ({len(problems)} of {len(rows) + len(problems)} rows); look at the run with the "
+                "version that has made it"
+            )
+        return rows
+
+    def _object(self, name: str, model: type[BaseModel], needed: Sequence[str] = ()) -> dict[str, Any]:
+        data = read_json(self.path / name, needed)
+        try:
+            model.model_validate(data, strict=True)
+        except ValidationError as error:
+            raise DamagedRunError(
+                f"{str(self.path / name)!r} must be the {name} of a run, {first_problem(error)}; restore the file or "
+                "name another run"
+            ) from error
+        return data
+
+    def _lock_is_held(self) -> bool:
+        try:
+            return lock_is_held(self.path / "loop.lock")
+        except OSError as error:
+            self._damaged(f"the lock of {str(self.path)!r} must be a file, got {error}; remove it")
+            return False
+
+    def _damaged(self, line: str) -> None:
+        """Note what could not be read; where reading is not lenient that is an error."""
+        if not self.lenient:
+            raise DamagedRunError(line)
+        if line not in self.damage:
+            self.damage.append(line)
 
 
 def provider(llm: Mapping[str, Any], chat_models: Mapping[str, str] | None = None) -> str:
@@ -411,32 +464,3 @@ def provider(llm: Mapping[str, Any], chat_models: Mapping[str, str] | None = Non
     # A role that the config does not name has the default's provider.
     roles = {role: str((llm.get(role) or llm["default"])["provider"]) for role in ("critic", "generator", "ranker")}
     return "+".join(sorted({*(roles | dict(chat_models or {})).values()}))
-
-
-# ---------------------------------------------------------------- JSON files
-
-
-def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """Read the object in the file.
-
-    Raises:
-        NotARunError: there is no such file, or no object in it, or one without the `needed` keys.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotARunError(
-            f"{str(path.parent)!r} is not a run directory (it has no {path.name}); "
-            "name one that `cosignal run` has made"
-        ) from error
-    except (OSError, ValueError) as error:  # ValueError: neither UTF-8 nor JSON
-        raise NotARunError(
-            f"{str(path)!r} must be the JSON file of a run, got {error}; restore the file or name another run"
-        ) from error
-    missing = [key for key in needed if key not in data] if isinstance(data, dict) else list(needed)
-    if missing or not isinstance(data, dict):
-        raise NotARunError(
-            f"{str(path)!r} must be the JSON object of a run, got {type(data).__name__} without {missing!r}; "
-            "name a directory that `cosignal run` has made"
-        )
-    return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -106,3 +107,37 @@ def test_without_a_valid_answer_there_is_nothing_to_try(run: Path) -> None:
     assert result.exit_code == 0  # a wrong answer is a result
     assert "no branch was run" in result.stderr
     assert "repair turns  0                                1" in result.stdout
+
+
+def test_an_address_that_the_run_names_gets_nothing_until_it_is_allowed(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY_OF_A_TEST", "sk-key-of-a-test")
+    with MisbehavingServer(refuses(500)) as server:
+        config = json.loads((run / "config.json").read_text())
+        named = {"provider": "openai", "model": "m", "base_url": server.url, "api_key_env": "MY_KEY_OF_A_TEST"}
+        config["llm"]["critic"] = named | {"retries": 0}
+        (run / "config.json").write_text(json.dumps(config))
+        refused = runner.invoke(app, ["replay", str(run), CRITIC])
+        assert (refused.exit_code, refused.stdout, server.requests) == (2, "", [])
+        [line] = refused.stderr.splitlines()
+        assert "with the key in MY_KEY_OF_A_TEST" in line
+        [option] = re.findall(r"--allow-model (\S+),", line)
+        assert runner.invoke(app, ["replay", str(run), CRITIC, "--allow-model", option]).exit_code == 1
+        mine = run.parent / "mine.yaml"
+        mine.write_text(json.dumps({"llm": {"default": named}}))
+        assert runner.invoke(app, ["replay", str(run), CRITIC, "--config", str(mine)]).exit_code == 1
+        assert len(server.requests) == 2
+
+
+def test_an_environment_that_the_run_names_is_not_loaded_for_branches(run: Path) -> None:
+    for file in ("config.json", "training.json"):
+        data = json.loads((run / file).read_text())
+        data["task"].update(name=None, env="subprocess:getoutput", env_args={"cmd": f"touch {run}/pwned"})
+        (run / file).write_text(json.dumps(data))
+    refused = runner.invoke(app, ["replay", str(run), GENERATOR, "--validate"])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "--allow-env subprocess:getoutput" in refused.stderr
+    assert not (run / "pwned").exists()
+    asked = runner.invoke(app, ["replay", str(run), GENERATOR])  # without branches nothing of the task is needed
+    assert asked.exit_code == 0

@@ -17,10 +17,13 @@ from ...agents.replay_results import Replay, RoleReplay
 from ...agents.schemas import ProposalSet
 from ...config.run_config import RunConfig
 from ...errors import ConfigError, ReplayError
+from ...rl.training.config import TrainingConfig
+from ...runs.replays import check_writable
 from ...runs.store import RunView
+from ...runs.trust import SHIPPED_ONLY, Trust, Wish, read_training, replay_wishes
 from ..nodes.critic_tools import TOOLS
 from .recorded_calls import RunTables
-from .validation import Trial, check_snapshot, try_on_branches
+from .validation import RecordedRun, Trial, check_snapshot, try_on_branches
 
 MAY_CHANGE = ("llm", "branches", "gate")  # parts of the config
 
@@ -42,7 +45,9 @@ class Changes:
     chats: Mapping[Role, BaseChatModel] = field(default_factory=dict)
 
 
-async def replay_call(run_dir: Path, call: str, changes: Changes = Changes(), trial: Trial | None = None) -> Replay:
+async def replay_call(
+    run_dir: Path, call: str, changes: Changes = Changes(), trial: Trial | None = None, trust: Trust = SHIPPED_ONLY
+) -> Replay:
     """Ask one recorded call again, through another prompt or model.
 
     Args:
@@ -50,9 +55,11 @@ async def replay_call(run_dir: Path, call: str, changes: Changes = Changes(), tr
         call: id of a row of its table `calls`.
         changes: differences to the run. Limits of `llm.limits` hold for this replay alone.
         trial: tries the proposals of the new answer on branches, if it is a valid one.
+        trust: what the run directory may name to import, and to send to.
 
     Raises:
         NotARunError: there is no run.
+        TrustError: it names something that `trust` does not have; nobody was asked then, and nothing imported.
         ReplayError: no such call, or one that cannot be asked again.
         ConfigError: the template, the model or an override cannot be used.
         SnapshotError: there is a `trial`, and no snapshot to branch from; nobody was asked then.
@@ -68,16 +75,23 @@ async def replay_call(run_dir: Path, call: str, changes: Changes = Changes(), tr
                 f"the {role}; leave it out"
             )
         await asyncio.to_thread(check_snapshot, run.path, question.place.point)
+    training = None if trial is None else await asyncio.to_thread(read_training, run.path)
+    trust.require(await asyncio.to_thread(run.wishes, role, training))
     replay = await run.ask(question, CallBudget(run.config.llm.limits))
-    if trial is None or not replay.after.valid:
+    if trial is None or training is None or not replay.after.valid:
         return replay
     proposals = ProposalSet.model_validate(replay.after.answer).proposals
-    validation = await try_on_branches(run.path, run.config, run.own, question.place, proposals, trial)
+    recorded = RecordedRun(run.path, run.own, training)
+    validation = await try_on_branches(recorded, run.config, question.place, proposals, trial, trust.secrets())
     return replay.model_copy(update={"validation": validation})
 
 
 async def replay_role(
-    run_dir: Path, role: Role, changes: Changes = Changes(), tell: Callable[[Replay], None] = lambda _: None
+    run_dir: Path,
+    role: Role,
+    changes: Changes = Changes(),
+    tell: Callable[[Replay], None] = lambda _: None,
+    trust: Trust = SHIPPED_ONLY,
 ) -> RoleReplay:
     """Ask every question that `role` was asked in the run again, one after the other.
 
@@ -88,9 +102,11 @@ async def replay_role(
         role: whose questions.
         changes: differences to the run.
         tell: hears of each replay.
+        trust: what the run directory may name to send to.
 
     Raises:
         NotARunError: there is no run.
+        TrustError: it names something that `trust` does not have; nobody was asked then.
         ReplayError: none of the role's calls can be asked again.
         ConfigError: the template, the model or an override cannot be used.
     """
@@ -99,6 +115,7 @@ async def replay_role(
     if not questions:
         reasons = "; ".join(dict.fromkeys(left_out.values())) or "it was never asked"
         raise ReplayError(f"no question of the role {role!r} can be asked again: {reasons}")
+    trust.require(run.wishes(role, None))
     budget, replays = CallBudget(run.config.llm.limits), list[Replay]()
     for question in questions:
         replay = await run.ask(question, budget)
@@ -132,9 +149,11 @@ class ReplayedRun:
 
         Raises:
             NotARunError: there is no run.
+            ReplayError: what comes of it could not be kept there.
             ConfigError: an override that config or replay do not take.
         """
         view = RunView(run_dir)
+        check_writable(view.path)
         for override in changes.overrides:
             # Task, trainer and seed are those of the recorded snapshot; under others it would be no replay.
             key = override.partition("=")[0].strip()  # the value may be a secret that was written in the wrong place
@@ -145,6 +164,17 @@ class ReplayedRun:
                 )
         own, config = (RunConfig.load(view.path / "config.json", sets) for sets in ((), changes.overrides))
         return cls(view.path, own, config, changes, RunTables(view, own.adaptation))
+
+    def wishes(self, role: Role, training: TrainingConfig | None) -> list[Wish]:
+        """Return what the run directory names that a replay would send to, or import for branches.
+
+        Args:
+            role: who is asked.
+            training: what trains branches; None where none are run.
+        """
+        given = [override.partition("=")[0].strip() for override in self.changes.overrides]
+        asked = None if role in self.changes.chats else role
+        return replay_wishes(self.path, self.config, asked, training, given)
 
     async def ask(self, question: RecordedQuestion, budget: CallBudget) -> Replay:
         """Ask a question again.

@@ -23,12 +23,14 @@ from ...agents.replay_results import ReplayedArm, Validation
 from ...agents.schemas import Proposal
 from ...config.run_config import RunConfig
 from ...errors import SnapshotError
+from ...files import file_inside
 from ...rl.branches.executors import executor_for
 from ...rl.branches.jobs import Executor
 from ...rl.evidence.schema import Evidence
 from ...rl.ipc.messages import EvaluationReport, TrainerStatus
 from ...rl.signals.scorer import FOLDER
 from ...rl.training.checkpoint import pack_snapshot, snapshot_name, unpack_snapshot
+from ...rl.training.config import TrainingConfig
 from ...runs.events import Event
 from ...runs.records import (
     BranchRecord,
@@ -64,6 +66,21 @@ class Trial:
     emit: Callable[[Event], None] = lambda _: None
 
 
+@dataclass(frozen=True)
+class RecordedRun:
+    """The run whose round is tried again.
+
+    Attributes:
+        path: the run directory.
+        own: its config.
+        training: what its trainer had read. Branches train by this very one, whatever the file says by then.
+    """
+
+    path: Path
+    own: RunConfig
+    training: TrainingConfig
+
+
 def check_snapshot(run_dir: Path, point: int) -> str:
     """Return the snapshot of an intervention, relative to the run directory.
 
@@ -72,6 +89,13 @@ def check_snapshot(run_dir: Path, point: int) -> str:
     """
     name = snapshot_name(point)
     if (run_dir / name / "state.json").is_file():
+        try:
+            check_files(run_dir, name)
+        except OSError as error:
+            raise SnapshotError(
+                f"the snapshot {name!r} of {str(run_dir)!r} must consist of files of its own, got another one "
+                f"({error}); copy what it leads to into its place"
+            ) from error
         return name
     kept = ", ".join(sorted(path.name for path in (run_dir / "checkpoints").glob("update_*"))) or "none"
     raise SnapshotError(
@@ -80,32 +104,49 @@ def check_snapshot(run_dir: Path, point: int) -> str:
     )
 
 
+def check_files(run_dir: Path, snapshot: str) -> None:
+    """Check that all that is read with a snapshot lies in the run directory. Raises OSError where something does not.
+
+    Nothing that a link leads to elsewhere is copied, or sent to another machine.
+    """
+    for folder in (snapshot, FOLDER):
+        if (run_dir / folder).exists():
+            for path in (run_dir / folder).iterdir():
+                file_inside(run_dir, f"{folder}/{path.name}")
+
+
 async def try_on_branches(
-    run_dir: Path, config: RunConfig, own: RunConfig, place: Place, proposals: Sequence[Proposal], trial: Trial
+    run: RecordedRun,
+    config: RunConfig,
+    place: Place,
+    proposals: Sequence[Proposal],
+    trial: Trial,
+    secrets: Sequence[str] = (),
 ) -> Validation:
     """Check, screen and judge proposals as the run would have at `place`, against its control.
 
     Args:
-        run_dir: the run directory.
+        run: the recorded one.
         config: the one to branch by.
-        own: the run's own.
         place: point and round.
         proposals: tried in their own order, since no Ranker is asked.
         trial: where branches run.
+        secrets: environment variables that workers must not see, besides those that both configs name.
 
     Raises:
         SnapshotError: the snapshot is gone, or of another version.
         BranchError: a branch could not be run.
     """
+    run_dir = run.path
     snapshot = await asyncio.to_thread(check_snapshot, run_dir, place.point)
-    same_horizon = config.branches.horizon == own.branches.horizon
+    same_horizon = config.branches.horizon == run.own.branches.horizon
     tables = await asyncio.to_thread(StartingTables.of, run_dir, place, same_horizon)
 
     def lay_out() -> TrainerStatus:
         """Make the folder look like a run directory at the point."""
         (trial.folder / "branches").mkdir(parents=True)
         unpack_snapshot(pack_snapshot(run_dir, snapshot), trial.folder, snapshot)
-        shutil.copyfile(run_dir / "training.json", trial.folder / "training.json")
+        (trial.folder / "training.json").write_text(run.training.model_dump_json(indent=2))
         return _status_at(run_dir, snapshot, tables.intervention, config)
 
     def clear() -> None:
@@ -126,7 +167,7 @@ async def try_on_branches(
             await tables.write_to(store)
             executor = trial.executor
             if executor is None:
-                hidden = hidden_from_children(config.llm)
+                hidden = [*hidden_from_children(config.llm), *hidden_from_children(run.own.llm), *secrets]
                 executor = await stack.enter_async_context(executor_for(config.branches, trial.folder, hidden))
             ctx = await asyncio.to_thread(offline_context, config, trial.folder, store, executor, trial.emit)
             result = await run_offline_round(ctx, place, status, proposals, choose)

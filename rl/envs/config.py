@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any, Literal
 
@@ -35,6 +36,10 @@ class TaskConfig(Config):
     agent_ids: bool = True
     workers: int = Field(default=0, ge=0)
     step_timeout_s: float = Field(default=60.0, gt=0)
+
+    def digest(self) -> str:
+        """Return 64 hex digits of everything that says what is loaded and how."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @model_validator(mode="after")
     def _one_of_name_and_env(self) -> TaskConfig:

@@ -1,7 +1,8 @@
-"""Playing one episode with the policy of a snapshot: `python -m cosignal.rl.playback RUN_DIR SNAPSHOT SEED`.
+"""Playing one episode with the policy of a snapshot: `python -m cosignal.rl.playback RUN_DIR SNAPSHOT SEED [TASK]`.
 
-The process prints a `PlayedEpisode` as JSON. The run is only read. The policy acts as it does when it is evaluated,
-and the same arguments give the same episode.
+TASK is the digest of the task that may be loaded (`TaskConfig.digest`); without it only a shipped one may. The process
+prints a `PlayedEpisode` as JSON. The run is only read. The policy acts as it does when it is evaluated, and the same
+arguments give the same episode.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...errors import CosignalError
+from ...errors import CosignalError, EpisodeError
 from ..child import results_only
 from ..envs.factory import make_task
 from ..processes import leave_with_parent, one_thread
@@ -123,13 +124,29 @@ def _played_step(spec: TaskSpec, moment: _Moment, reward: float, terms: dict[str
     return PlayedStep(text="", actions=action_texts, events=events, reward=reward, terms=terms)
 
 
-def main(run_dir: Path, snapshot: str, seed: int) -> int:
+def allowed_config(run_dir: Path, digest: str | None) -> TrainingConfig:
+    """Read the config of the run's trainer.
+
+    Raises:
+        EpisodeError: its task is not the one that was allowed.
+    """
+    config = TrainingConfig.of_run(run_dir)
+    if config.task.name is None and config.task.digest() != digest:
+        raise EpisodeError(
+            f"the task of a run must be a shipped one or the one that was allowed, got {config.task.env!r} in "
+            f"{str(run_dir / 'training.json')!r}; load the page again, which shows it"
+        )
+    return config
+
+
+def main(run_dir: Path, snapshot: str, seed: int, digest: str | None = None) -> int:
     """Print the episode and return the exit code; what is wrong goes to standard error."""
     leave_with_parent()
     results = results_only()
     one_thread()
     try:
-        line = TrainingLine(TrainingConfig.of_run(run_dir).for_branches(), scorers=Scorers(run_dir / FOLDER))
+        config = allowed_config(run_dir, digest).for_branches()
+        line = TrainingLine(config, scorers=Scorers(run_dir / FOLDER))
         load_snapshot(line, run_dir / snapshot)
         episode = play_episode(line, snapshot, seed)
     except (CosignalError, OSError) as error:
@@ -141,4 +158,4 @@ def main(run_dir: Path, snapshot: str, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:5]))

@@ -9,6 +9,7 @@ episode and asking a recorded call again, run beside the server. In reading orde
 * `auth`: lets only those in who have the token.
 * `run_index`: the runs that are shown, by name.
 * `content`: what each page shows, read from the run directory.
+* `confirmations`: what the viewer has allowed runs to load.
 * `replay_jobs`: recorded calls that are asked again from a page.
 * `playback`: episodes that recorded policies play.
 

@@ -7,15 +7,14 @@ Endpoints that are no coroutines run in Starlette's threads, since they read dat
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, urlencode
 
-from jinja2 import PackageLoader
+from jinja2 import PackageLoader, TemplateError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -23,13 +22,17 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ...errors import CosignalError, EpisodeError, NotARunError, NotInRunError
+from ...config.run_config import RunConfig
+from ...errors import CosignalError, DamagedRunError, EpisodeError, NotARunError, NotInRunError
 from ...rl.processes import lock_is_held
 from ..graph_picture import Topology
 from ..report import ASSETS, page_environment
+from ..run_files import damage_in_words
 from ..store import RunView
+from ..trust import SHIPPED_ONLY, Trust, Wish, hidden_names, read_training, replay_wishes, task_wishes
 from . import content
 from .auth import Guard
+from .confirmations import Confirmations
 from .content import Variables
 from .playback import Episodes, snapshots
 from .replay_jobs import AskAgain, ReplayJobs, ReplayRequest
@@ -47,6 +50,7 @@ def create_app(
     *,
     topology: Callable[[], Topology],
     ask_again: AskAgain,
+    trust: Trust = SHIPPED_ONLY,
     port: int | None = None,
 ) -> Starlette:
     """Make the application.
@@ -56,22 +60,23 @@ def create_app(
         token: what a visitor must know, see `auth.Guard`.
         topology: gives the graph to draw; called once, when a page first needs it.
         ask_again: asks recorded calls again.
+        trust: what runs may name to import, and to send to, without a confirmation.
         port: of the server; None where there is no socket, as in tests.
 
     Raises:
         NotARunError: a path is no folder.
     """
-    pages = Pages(RunIndex(paths), cache(topology), ReplayJobs(ask_again))
+    pages = Pages(RunIndex(paths), cache(topology), ReplayJobs(ask_again), Confirmations(trust))
     return Starlette(
         routes=pages.routes(),
         middleware=[Middleware(Guard, token=token, port=port)],
         exception_handlers={
+            DamagedRunError: pages.failed,
             NotARunError: pages.missing,
             NotInRunError: pages.missing,
             404: pages.missing,
             EpisodeError: pages.failed,
             CosignalError: pages.failed,
-            sqlite3.Error: pages.failed,
         },
         lifespan=pages.lifespan,
     )
@@ -84,10 +89,14 @@ class Pages:
         index: the runs that are shown.
         topology: the graph to draw.
         replays: recorded calls that are asked again.
+        confirmations: what the viewer allows runs to load.
     """
 
-    def __init__(self, index: RunIndex, topology: Callable[[], Topology], replays: ReplayJobs) -> None:
+    def __init__(
+        self, index: RunIndex, topology: Callable[[], Topology], replays: ReplayJobs, confirmations: Confirmations
+    ) -> None:
         self.index, self.topology, self.replays, self.episodes = index, topology, replays, Episodes()
+        self.confirmations = confirmations
         self.templates = page_environment(PackageLoader(__package__, "templates"))
 
     def routes(self) -> list[Route | Mount]:
@@ -110,7 +119,7 @@ class Pages:
             Route(f"{run}/calls/{part}", self.part_of_run("call.html.j2", content.call)),
             Route(f"{run}/proposals/{part}", self.part_of_run("proposal.html.j2", content.proposal)),
             # What is computed when it is asked for.
-            Route(f"{run}/episode", self.episode),
+            Route(f"{run}/episode", self.episode, methods=["GET", "POST"]),
             Route(f"{run}/replays", self.ask_again, methods=["POST"]),
             Route(f"{run}/replays/{part}", self.replay),
             # Scripts and styles; those of report.html are shared.
@@ -138,52 +147,75 @@ class Pages:
 
         def endpoint(request: Request) -> Response:
             view = self._view(request)
-            shown = variables(view, request.path_params.get("key", ""))
-            return self._page(template, {"run": content.head(view), **shown})
+            with damage_in_words(view.path):
+                shown = variables(view, request.path_params.get("key", ""))
+                return self._page(template, {"run": content.head(view), **shown})
 
         return endpoint
 
     def comparison(self, request: Request) -> Response:
         """Show two runs side by side."""
-        return self._page("compare.html.j2", content.comparison(*self._pair(request)))
+        one, other = self._pair(request)
+        with damage_in_words(one.path), damage_in_words(other.path):
+            return self._page("compare.html.j2", content.comparison(one, other))
 
     async def episode(self, request: Request) -> Response:
-        """Show the choice of snapshots; with one in the address, the episode that its policy plays."""
-        view, snapshot = self._view(request), request.query_params.get("snapshot")
-        text = request.query_params.get("seed", "0")
+        """Show the choice of snapshots; with one in the address, the episode that its policy plays.
+
+        Where the run's task is none that the viewer has named, he is asked first, and a form confirms it.
+        """
+        view = await asyncio.to_thread(self._view, request)
+        # An address allows nothing: only a form confirms.
+        asked = {name: request.query_params[name] for name in ("snapshot", "seed") if name in request.query_params}
+        form = await read_form(request) if request.method == "POST" else asked
+        snapshot, text = form.get("snapshot"), form.get("seed", "0")
         if not (text.isdecimal() and len(text) <= 9):
             raise NotARunError(f"a seed is a whole number from 0 to 999999999, got {text[:20]!r}; give one")
-        variables = {
-            "run": await asyncio.to_thread(content.head, view),
-            "snapshots": snapshots(view.path),
-            "snapshot": snapshot,
-            "seed": int(text),
-            "episode": None if snapshot is None else await self.episodes.play(view.path, snapshot, int(text)),
-        }
-        return self._page("episode.html.j2", variables)
+        here, variables = address(view.path.name, "episode"), dict[str, Any](snapshot=snapshot, seed=int(text))
+        if snapshot is not None:
+            if snapshot not in await asyncio.to_thread(snapshots, view.path):
+                raise EpisodeError(f"the run has no snapshot {snapshot!r} any more; choose one of the list")
+            task = (await asyncio.to_thread(read_training, view.path)).task
+            wishes = await asyncio.to_thread(lambda: list(task_wishes(view.path, task)))
+            if (question := await self._question(view, wishes, here, form)) is not None:
+                return question
+            if request.method == "POST":
+                return RedirectResponse(f"{here}?{urlencode({'snapshot': snapshot, 'seed': text})}", 303)
+            secrets = [*self.confirmations.trust.secrets(), *hidden_names(view.config)]
+            variables["episode"] = await self.episodes.play(view.path, snapshot, int(text), task, secrets)
+
+        def shown() -> Response:
+            with damage_in_words(view.path):
+                more = {"run": content.head(view), "snapshots": snapshots(view.path)}
+                return self._page("episode.html.j2", {"episode": None, **variables, **more})
+
+        return await asyncio.to_thread(shown)
 
     async def ask_again(self, request: Request) -> Response:
-        """Begin the replay that a form asks for, and lead on to its page."""
+        """Begin the replay that a form asks for, and lead on to its page; ask first where the run names more."""
         view = await asyncio.to_thread(self._view, request)
+        form = await read_form(request)
 
-        # The body is parsed here, since Starlette wants another package for forms.
-        size, parts = 0, list[bytes]()
-        async for part in request.stream():
-            size += len(part)
-            if size > 3 * LONGEST_FORM:  # characters come as up to three each
-                raise NotInRunError(f"a form may have at most {LONGEST_FORM} characters; shorten the template")
-            parts.append(part)
-        form = dict(parse_qsl(b"".join(parts).decode("utf-8", "replace"), keep_blank_values=True))
+        def read() -> tuple[ReplayRequest, list[Wish]]:
+            with damage_in_words(view.path):
+                asked = ReplayRequest.from_form(form, view)
+                training = read_training(view.path) if asked.validate else None
+                config = RunConfig.load(view.path / "config.json")
+                return asked, replay_wishes(view.path, config, asked.role, training)
 
-        asked = await asyncio.to_thread(ReplayRequest.from_form, form, view)
-        name = await self.replays.start(view.path, asked)
-        return RedirectResponse(address(view.path.name, "replays", name), 303)
+        asked, wishes = await asyncio.to_thread(read)
+        here = address(view.path.name, "replays")
+        if (question := await self._question(view, wishes, here, form)) is not None:
+            return question
+        name = await self.replays.start(view.path, asked, self.confirmations.trust)
+        return RedirectResponse(f"{here}/{quote(name, safe='')}", 303)
 
     def replay(self, request: Request) -> Response:
         """Show a replay, or that it is running."""
         view = self._view(request)
-        job = self.replays.status(view.path, request.path_params["key"])
-        return self._page("replay.html.j2", {"run": content.head(view), "job": job})
+        with damage_in_words(view.path):
+            job = self.replays.status(view.path, request.path_params["key"])
+            return self._page("replay.html.j2", {"run": content.head(view), "job": job})
 
     def missing(self, request: Request, error: Exception) -> Response:
         """Say that the address leads nowhere."""
@@ -198,11 +230,15 @@ class Pages:
 
     def curves(self, request: Request) -> Response:
         """Send the charts of a run."""
-        return JSONResponse(content.curves(self._view(request)))
+        view = self._view(request)
+        with damage_in_words(view.path):
+            return JSONResponse(content.curves(view))
 
     def comparison_curves(self, request: Request) -> Response:
         """Send the charts of two runs."""
-        return JSONResponse([{**content.curves(view), "name": view.path.name} for view in self._pair(request)])
+        one, other = self._pair(request)
+        with damage_in_words(one.path), damage_in_words(other.path):
+            return JSONResponse([{**content.curves(view), "name": view.path.name} for view in (one, other)])
 
     def changes(self, request: Request) -> Response:
         """Send an event whenever the run has changed."""
@@ -226,8 +262,53 @@ class Pages:
             raise NotARunError(f"two runs are compared, got {len(names)}; tick two in the list of runs")
         return self.index.view(names[0]), self.index.view(names[1])
 
+    async def _question(
+        self, view: RunView, wishes: Sequence[Wish], action: str, form: Mapping[str, str]
+    ) -> Response | None:
+        """Return the page that asks whether the run may do what it names; None where the viewer has allowed it.
+
+        Args:
+            view: the run.
+            wishes: what it names.
+            action: where the form of the page is sent.
+            form: what is sent again with it.
+        """
+        unknown = self.confirmations.trust.unknown(wishes)
+        if not unknown or self.confirmations.confirm(unknown, form.get("confirm", "")):
+            return None
+        variables = {
+            "wishes": unknown,
+            "seal": self.confirmations.seal(unknown),
+            "action": action,
+            "fields": {name: value for name, value in form.items() if name != "confirm"},
+        }
+
+        def shown() -> Response:
+            with damage_in_words(view.path):
+                return self._page("confirm.html.j2", {"run": content.head(view), **variables}, 409)
+
+        return await asyncio.to_thread(shown)
+
     def _page(self, template: str, variables: dict[str, Any], status: int = 200) -> Response:
-        return HTMLResponse(self.templates.get_template(template).render(variables), status)
+        try:
+            return HTMLResponse(self.templates.get_template(template).render(variables), status)
+        except TemplateError as error:  # a part that every run has is not there
+            raise ValueError(str(error)) from error
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form. It is parsed here, since Starlette wants another package for forms.
+
+    Raises:
+        NotInRunError: it is too long.
+    """
+    size, parts = 0, list[bytes]()
+    async for part in request.stream():
+        size += len(part)
+        if size > 3 * LONGEST_FORM:  # characters come as up to three each
+            raise NotInRunError(f"a form may have at most {LONGEST_FORM} characters; shorten the template")
+        parts.append(part)
+    return dict(parse_qsl(b"".join(parts).decode("utf-8", "replace"), keep_blank_values=True))
 
 
 # ---------------------------------------------------------------- live runs
@@ -251,6 +332,10 @@ def fingerprint(run_dir: Path) -> str:
     # SQLite writes to the -wal file first, so that the database itself may stay as it is for long.
     stamps = []
     for name in WATCHED:
-        path = run_dir / name
-        stamps.append(f"{path.stat().st_mtime_ns}" if path.exists() else "-")
-    return ",".join([*stamps, str(lock_is_held(run_dir / "loop.lock"))])
+        try:
+            stamps.append(str((run_dir / name).stat().st_mtime_ns))
+        except OSError:  # not there, or not any more
+            stamps.append("-")
+    with suppress(OSError):
+        stamps.append(str(lock_is_held(run_dir / "loop.lock")))
+    return ",".join(stamps)

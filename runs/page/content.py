@@ -6,7 +6,6 @@ dicts as `RunView` gives them. What a model wrote is data here; the templates es
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +16,19 @@ from markupsafe import Markup
 
 from ...agents.llm.ledger import Call
 from ...agents.replay_results import turn_name
-from ...errors import NotARunError, NotInRunError
+from ...errors import CosignalError, NotInRunError
 from .. import graph_picture
 from ..graph_picture import Topology
 from ..interventions import CONTROL, PHASES, interventions
 from ..progress import provider_in_words
 from ..records import BranchRecord, JudgementRecord
-from ..report import cost, curve_data, question, signal_history, smooth
+from ..report import cost, curve_data, question, signal_history, smooth, task_name
+from ..run_files import damage_in_words
 from ..store import RunView
 from ..timeline import timeline
 from ..visits import ROLE_OF_NODE, node_visits
 from .replay_jobs import kept_replays, template_text
-from .run_index import address
+from .run_index import address, open_run
 
 Row = Mapping[str, Any]  # of a table of the run
 Variables = dict[str, Any]  # of a template, by name
@@ -51,6 +51,7 @@ class RunHead:
         rules_only: whether no language model answers.
         waiting: the question that a human has not answered yet.
         adapts: whether the adaptation loop is on.
+        damage: a line for each thing of the run that cannot be read; what is read later adds to it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class RunHead:
     rules_only: bool
     waiting: Row | None
     adapts: bool
+    damage: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,15 @@ def head(view: RunView) -> RunHead:
     status, config = view.status(), view.config
     return RunHead(
         name=view.path.name,
-        task=config["task"]["name"] or config["task"]["env"],
+        task=task_name(view),
         status=status,
-        created=view.info["created"],
+        created=view.info.get("created", ""),
         algorithm=config["trainer"]["algorithm"],
         provider=provider_in_words(status["provider"]),
         rules_only=status["provider"] == "rules",
         waiting=question(view),
         adapts=config["adaptation"]["enabled"],
+        damage=view.damage,
     )
 
 
@@ -93,8 +96,9 @@ def run_list(runs: Mapping[str, Path]) -> list[RunHead | UnreadableRun]:
     heads: list[RunHead | UnreadableRun] = []
     for name, path in runs.items():
         try:
-            heads.append(head(RunView(path)))
-        except (NotARunError, sqlite3.Error) as error:
+            with damage_in_words(path):
+                heads.append(head(open_run(name, path)))
+        except CosignalError as error:
             heads.append(UnreadableRun(name, str(error)))
     return heads
 
@@ -323,8 +327,7 @@ def call(view: RunView, key: str) -> Variables:
     place = (shown.role, shown.point, shown.round)
     answered = [record for record in interventions_ if record.diagnosis is not None]
     evidence = next((record.evidence for record in answered if record.point == shown.point), None)
-    findings = (shown.parsed or {}).get("findings", [])
-    cited = dict.fromkeys(str(name) for finding in findings for name in finding.get("cites", []))
+    cited = dict.fromkeys(cited_keys(shown.parsed))
     return {
         "call": shown,
         "attempts": [other for other in calls if turn_name(other.id) == turn_name(key)],
@@ -335,12 +338,23 @@ def call(view: RunView, key: str) -> Variables:
     }
 
 
+def cited_keys(answer: Any) -> list[str]:
+    """Return the keys of the evidence that an answer's findings cite; none where it is no diagnosis."""
+    findings = answer.get("findings") if isinstance(answer, dict) else None
+    lists = [finding.get("cites") for finding in _dicts(findings)]
+    return [str(name) for names in lists if isinstance(names, list) for name in names]
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def evidence_value(evidence: Any, key: str) -> Any:
     """Return the value under a dotted key, or None; an item of a list goes by its `name` or `group`."""
     value = evidence
     for part in key.split("."):
         if isinstance(value, list):
-            items = [item for item in value if isinstance(item, dict) and part in (item.get("name"), item.get("group"))]
+            items = [item for item in _dicts(value) if part in (item.get("name"), item.get("group"))]
             value = items[0] if items else None
         else:
             value = value.get(part) if isinstance(value, dict) else None

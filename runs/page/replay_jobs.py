@@ -14,14 +14,19 @@ from glob import escape
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
+from pydantic import ValidationError
+
 from ...agents.config import ROLES, LLMConfig, Role
 from ...agents.replay_results import Replay, RoleReplay, turn_name
 from ...errors import ConfigError, CosignalError, NotInRunError, ReplayError
-from ...files import write_whole
+from ...files import file_inside, write_whole
 from ...prompts import check_template, parse_template, read_template
 from ...prompts.bounded import off_the_loop
-from ..replays import FOLDER, new_name, read_replay, write_replay
+from ..replays import FOLDER, check_writable, new_name, read_replay, write_replay
 from ..store import RunView
+from ..trust import Trust
+
+LONGEST_MESSAGE = 1_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,14 @@ class AskAgain(Protocol):
         request: what to ask.
         prompt: file of the template to ask with, None for the recorded one.
         branches: a folder that does not exist yet, for the branches that `request.validate` asks for.
+        trust: what the run may name to import, and to send to.
 
     Raises:
         CosignalError: the calls cannot be asked again.
     """
 
     async def __call__(
-        self, run_dir: Path, request: ReplayRequest, prompt: Path | None, branches: Path
+        self, run_dir: Path, request: ReplayRequest, prompt: Path | None, branches: Path, trust: Trust
     ) -> Replay | RoleReplay: ...
 
 
@@ -106,8 +112,8 @@ class ReplayJobs:
         # Messages by run and name; also of those that could not be written to the run.
         self._failed: dict[tuple[Path, str], str] = {}
 
-    async def start(self, run_dir: Path, request: ReplayRequest) -> str:
-        """Begin a replay and return its name, without waiting for it.
+    async def start(self, run_dir: Path, request: ReplayRequest, trust: Trust) -> str:
+        """Begin a replay and return its name, without waiting for it; `trust` as for `AskAgain`.
 
         Raises:
             ConfigError: the edited template cannot be read or compiled.
@@ -116,7 +122,7 @@ class ReplayJobs:
             template = parse_template(request.role, request.prompt, Path("of the form"))
             await off_the_loop(check_template, template)
         name = new_name(request.call or f"all-{request.role}")
-        self._running[run_dir, name] = asyncio.create_task(self._run(run_dir, name, request))
+        self._running[run_dir, name] = asyncio.create_task(self._run(run_dir, name, request, trust))
         return name
 
     def status(self, run_dir: Path, name: str) -> ReplayStatus:
@@ -140,17 +146,19 @@ class ReplayJobs:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _run(self, run_dir: Path, name: str, request: ReplayRequest) -> None:
+    async def _run(self, run_dir: Path, name: str, request: ReplayRequest, trust: Trust) -> None:
         try:
+            await asyncio.to_thread(check_writable, run_dir)
             prompt = None
             if request.prompt is not None:
                 prompt = run_dir / FOLDER / f"{name}.md"
                 await asyncio.to_thread(_write, prompt, request.prompt)
-            replay = await self._ask_again(run_dir, request, prompt, run_dir / FOLDER / name)
+            replay = await self._ask_again(run_dir, request, prompt, run_dir / FOLDER / name, trust)
             await asyncio.to_thread(write_replay, run_dir, name, replay)
         except (CosignalError, OSError) as error:
             self._failed[run_dir, name] = message = f"{type(error).__name__}: {error}\n"
-            with suppress(OSError):
+            with suppress(OSError, ReplayError):
+                await asyncio.to_thread(check_writable, run_dir)
                 await asyncio.to_thread(_write, run_dir / FOLDER / f"{name}.failed", message)
         finally:
             del self._running[run_dir, name]
@@ -165,7 +173,11 @@ def kept_replays(run_dir: Path, call: str | None = None) -> list[ReplayStatus]:
     replays: list[ReplayStatus] = []
     for path in sorted((run_dir / FOLDER).glob(f"{escape(stem)}*")):
         if path.suffix == ".failed":
-            message = path.read_text(encoding="utf-8", errors="replace")
+            try:
+                file_inside(path.parent, path.name, LONGEST_MESSAGE)
+                message = path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                message = f"{str(path)!r} cannot be read: {error}"
             replays.append(ReplayStatus(path.stem, "failed", message=message))
         elif path.suffix == ".json":
             try:
@@ -177,10 +189,10 @@ def kept_replays(run_dir: Path, call: str | None = None) -> list[ReplayStatus]:
 
 def template_text(view: RunView, role: str) -> str:
     """Return the template that the run's calls of this role were made with: the user's own while it is there."""
-    named = LLMConfig.model_validate(view.config["llm"]).prompt_path(cast("Role", role))
     try:
+        named = LLMConfig.model_validate(view.config["llm"]).prompt_path(cast("Role", role))
         template = read_template(role, override=named)
-    except ConfigError:
+    except (ConfigError, ValidationError):  # ValidationError: a config of another version
         # It was moved or changed since: the page begins from the one of this package.
         template = read_template(role)
     return template.path.read_text(encoding="utf-8")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from ...errors import NotARunError
+from ...errors import DamagedRunError, NotARunError
 from ..store import RunView
 
 
@@ -38,12 +39,13 @@ class RunIndex:
         runs: dict[str, Path] = {}
         for path in self.paths:
             # A run directory itself, or a folder of some.
-            for run in [path] if (path / "run.json").exists() else [p.parent for p in path.glob("*/run.json")]:
-                runs.setdefault(run.name, run)
+            for run in [path] if os.path.lexists(path / "run.json") else [p.parent for p in path.glob("*/run.json")]:
+                # A name that is no UTF-8 stands in no page; the run is listed, but `open_run` refuses it.
+                runs.setdefault(run.name.encode(errors="backslashreplace").decode(), run)
         return dict(sorted(runs.items(), key=lambda item: -_time_made(item[1])))
 
     def view(self, name: str) -> RunView:
-        """Open the run of this name.
+        """Open the run of this name; what of it cannot be read is told in its `damage`.
 
         Raises:
             NotARunError: no run has the name.
@@ -51,12 +53,23 @@ class RunIndex:
         path = self.runs().get(name)
         if path is None:
             raise NotARunError(f"no run is called {name!r} here; see the list of runs")
-        return RunView(path)
+        return open_run(name, path)
+
+
+def open_run(name: str, path: Path) -> RunView:
+    """Open a run of `RunIndex.runs`; what of it cannot be read is told in its `damage`.
+
+    Raises:
+        NotARunError: it is gone, or cannot be read at all.
+    """
+    if name != path.name:
+        raise DamagedRunError(f"the name of a run directory must be UTF-8, got {str(path)!r}; rename it")
+    return RunView(path, lenient=True)
 
 
 def _time_made(run_dir: Path) -> float:
-    """Return when the run was made, in Unix time; 0 for one that was removed meanwhile."""
+    """Return when the run was made, in Unix time; 0 for one that was removed meanwhile, or cannot be looked into."""
     try:
         return (run_dir / "run.json").stat().st_mtime
-    except FileNotFoundError:
+    except OSError:
         return 0.0

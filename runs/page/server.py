@@ -11,6 +11,7 @@ import uvicorn
 
 from ...errors import ConfigError
 from ..graph_picture import Topology
+from ..trust import SHIPPED_ONLY, Trust
 from .app import create_app
 from .auth import HOST
 from .replay_jobs import AskAgain
@@ -23,6 +24,7 @@ def serve(
     *,
     topology: Callable[[], Topology],
     ask_again: AskAgain,
+    trust: Trust = SHIPPED_ONLY,
 ) -> None:
     """Serve the pages of runs until interrupted.
 
@@ -32,6 +34,7 @@ def serve(
         tell: gets the address with its token, once it can be opened.
         topology: as for `create_app`.
         ask_again: as for `create_app`.
+        trust: as for `create_app`.
 
     Raises:
         NotARunError: a path is no folder.
@@ -39,7 +42,7 @@ def serve(
     """
     listener = listen(port)
     token, number = secrets.token_urlsafe(18), int(listener.getsockname()[1])
-    app = create_app(paths, token, topology=topology, ask_again=ask_again, port=number)
+    app = create_app(paths, token, topology=topology, ask_again=ask_again, trust=trust, port=number)
     config = uvicorn.Config(
         app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=1
     )

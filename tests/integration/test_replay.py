@@ -12,7 +12,8 @@ from cosignal import RunConfig, RunView
 from cosignal.agents.llm.ledger import Place
 from cosignal.cli import app
 from cosignal.graphs.replay.replay import Changes, replay_call
-from cosignal.graphs.replay.validation import Trial, try_on_branches
+from cosignal.graphs.replay.validation import RecordedRun, Trial, try_on_branches
+from cosignal.runs.trust import read_training
 from cosignal.testing import ScriptedChatModel
 from cosignal.testing.answers import proposal, proposals
 from replays import files
@@ -44,7 +45,8 @@ async def test_branches_run_again_say_the_same(finished: Path) -> None:
     # as if the run had had another horizon: then none of its branches is taken over
     other = config.model_copy(update={"branches": config.branches.model_copy(update={"horizon": 1_024})})
     made = [row.proposal for row in view.proposals()]
-    found = await try_on_branches(finished, config, other, Place(10, 0), made, Trial(finished / "replays" / "again"))
+    run = RecordedRun(finished, other, read_training(finished))
+    found = await try_on_branches(run, config, Place(10, 0), made, Trial(finished / "replays" / "again"))
 
     [decision] = view.decisions()
     assert (found.verdict, found.reason) == (decision.verdict, decision.detail.reason)

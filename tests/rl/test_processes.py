@@ -22,6 +22,7 @@ def test_children_get_our_import_path_and_no_keys(monkeypatch: pytest.MonkeyPatc
     assert "MY_KEY" not in environment
     assert "OTHER_API_KEY" not in environment
     assert environment["PYTHONPATH"] == f"{Path.cwd()}{os.pathsep}/somewhere"
+    assert child_environment(here_last=True)["PYTHONPATH"] == f"/somewhere{os.pathsep}{Path.cwd()}"
 
 
 def test_a_lock_is_seen_from_outside(tmp_path: Path) -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cosignal.agents.replay_results import Rebuilt, Replay, ReplayedArm, RoleReplay, Side, Validation
 from cosignal.errors import ReplayError
-from cosignal.runs.replays import call_line, read_replay, replay_lines, show, summary_lines, write_replay
+from cosignal.runs.replays import (
+    call_line,
+    check_writable,
+    new_name,
+    read_replay,
+    replay_lines,
+    show,
+    summary_lines,
+    write_replay,
+)
 from rich.console import Console
 
 RECORDED: dict[str, Any] = {
@@ -129,3 +139,36 @@ def test_a_run_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "replays").write_text("a file")
     with pytest.raises(ReplayError, match="cannot be written"):
         write_replay(tmp_path, "one", OTHER)
+
+
+def test_a_call_of_any_name_is_kept_below_the_folder(tmp_path: Path) -> None:
+    for call in ("p1-r0-critic/../../../x-t0-a0", "/etc/x", "a\0b", "x" * 500):
+        name = new_name(call)
+        assert (tmp_path / name).parent == tmp_path
+        assert len(name) < 140
+    assert new_name("p1-r0-critic-t0-a0").startswith("p1-r0-critic-t0-a0-")
+
+
+def test_what_cannot_be_kept_is_said_before_anybody_is_asked(tmp_path: Path) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run.mkdir()
+    elsewhere.mkdir()
+    check_writable(run)
+    assert list(run.iterdir()) == []
+    (run / "replays").symlink_to(elsewhere)
+    with pytest.raises(ReplayError, match="a link leads out"):
+        check_writable(run)
+
+
+def test_a_read_only_directory_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(
+        ReplayError, match=r"cannot be written \(it is read-only\); make the directory writable, or copy"
+    ):
+        check_writable(tmp_path)
+
+
+def test_a_replay_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(ReplayError, match="no regular file"):
+        read_replay(tmp_path / "a.json")

@@ -6,9 +6,10 @@ import asyncio
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cosignal.errors import ReplayError, SnapshotError
+from cosignal.errors import ReplayError, SnapshotError, TrustError
 from cosignal.graphs.replay.replay import Changes, replay_call
 from cosignal.graphs.replay.validation import Trial
 from cosignal.runs.events import BranchFinished, Event
@@ -16,6 +17,7 @@ from cosignal.runs.store import RunView
 from cosignal.testing import FakeBranchPool, ScriptedChatModel
 from cosignal.testing.answers import proposal, proposals
 from cosignal.testing.fake_run import FULL
+from langchain_core.outputs import ChatResult
 from loop_runs import POINT, goal_helps, nothing_helps, scripts
 from replays import CRITIC, GENERATOR, files, recorded_run
 
@@ -144,3 +146,49 @@ async def test_a_snapshot_that_cannot_be_read_is_told(run: Path) -> None:
 async def test_only_proposals_can_be_tried(run: Path) -> None:
     with pytest.raises(ReplayError, match="needs a call of the generator"):
         await replay_call(run, CRITIC, trial=trial(run))
+
+
+# ---------------------------------------------------------------- what a run directory names
+
+
+def change(path: Path, section: str, **values: object) -> None:
+    data = json.loads(path.read_text())
+    data[section].update(values)
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("file", ["config.json", "training.json"])
+async def test_an_environment_that_nobody_has_allowed_is_not_loaded_and_nobody_is_asked(run: Path, file: str) -> None:
+    change(run / file, "task", name=None, env="subprocess:getoutput", env_args={"cmd": f"touch {run}/pwned"})
+    chat = ScriptedChatModel(script=[])
+    with pytest.raises(TrustError, match="import and call subprocess:getoutput"):
+        await replay_call(run, GENERATOR, Changes(chats={"generator": chat}), trial(run))
+    assert chat.seen == []
+    assert not (run / "pwned").exists()
+    assert not (run / "replays").exists()
+
+
+async def test_branches_train_by_the_file_that_was_looked_at(run: Path) -> None:
+    before = json.loads((run / "training.json").read_text())
+    seen: list[object] = []
+
+    def look(job: object) -> float:
+        seen.append(json.loads((run / "replays" / "it" / "training.json").read_text()))
+        return 0.0
+
+    class Chat(ScriptedChatModel):
+        async def _agenerate(self, *args: Any, **options: Any) -> ChatResult:
+            change(run / "training.json", "task", name=None, env="os:system")  # while the model is asked
+            return await super()._agenerate(*args, **options)
+
+    folder = run / "replays" / "it"
+    chat = Chat(script=[json.dumps({"proposals": [KICKED_HARDER]})])
+    await replay_call(run, GENERATOR, Changes(chats={"generator": chat}), Trial(folder, FakeBranchPool(folder, look)))
+    assert seen and all(found == before for found in seen)
+
+
+async def test_files_that_lie_elsewhere_are_not_taken_along(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (run / "scorers").symlink_to(tmp_path)
+    with pytest.raises(SnapshotError, match="a link leads out of the directory"):
+        await replay_call(run, GENERATOR, answering(NEAR_GOAL), trial(run))

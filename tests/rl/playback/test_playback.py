@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from cosignal import RunConfig
-from cosignal.rl.playback.__main__ import play_episode
-from cosignal.rl.playback.schema import PlayedEpisode
+from cosignal.errors import EpisodeError
+from cosignal.rl.envs.config import TaskConfig
+from cosignal.rl.playback.__main__ import allowed_config, play_episode
+from cosignal.rl.playback.schema import PlayedEpisode, PlayedStep
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 from cosignal.rl.training.checkpoint import save_snapshot
@@ -71,3 +74,20 @@ def test_a_process_of_its_own_prints_it_and_says_what_is_missing(tmp_path: Path)
     failed = subprocess.run([*command, "checkpoints/none", "1"], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert "no usable snapshot" in failed.stderr
+
+
+def test_only_a_shipped_task_or_the_one_that_was_allowed_is_loaded(tmp_path: Path) -> None:
+    config = line().config
+    (tmp_path / "training.json").write_text(config.model_dump_json())
+    assert allowed_config(tmp_path, None) == config
+    named = TaskConfig(env="subprocess:getoutput", env_args={"cmd": "true"})
+    (tmp_path / "training.json").write_text(config.model_copy(update={"task": named}).model_dump_json())
+    assert allowed_config(tmp_path, named.digest()).task == named
+    for digest in (None, "", named.model_copy(update={"env_args": {"cmd": "false"}}).digest()):
+        with pytest.raises(EpisodeError, match="got 'subprocess:getoutput'"):
+            allowed_config(tmp_path, digest)
+
+
+def test_an_episode_with_numbers_that_are_not_finite_can_be_sent() -> None:
+    step = PlayedStep(text="", actions={}, events={}, reward=float("nan"), terms={})
+    assert math.isnan(PlayedStep.model_validate_json(step.model_dump_json()).reward)
