@@ -150,7 +150,8 @@ def status(path: RunDirectory, as_json: AsJson = False) -> None:
         return
     width = max(len(name) for name in fields)
     for name, value in fields.items():
-        typer.echo(f"{name:<{width}}  {'–' if value is None else one_line(str(value))}")
+        text = "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+        typer.echo(f"{name:<{width}}  {one_line(text) or '–'}")
 
 
 @app.command()

@@ -19,6 +19,7 @@ CosignalError
 │   ├── TrainerGone          the trainer does not answer any more
 │   └── VersionConflict      compare-and-set failed: another signal is in force
 ├── BranchError              a branch could not be run
+│   └── ReplayDiffers        the episodes of a fork cannot be played again, so that all its arms must begin fresh ones
 ├── SnapshotError            a snapshot is missing or does not fit
 ├── EnvironmentLost          an environment crashes or hangs again and again
 ├── PreferenceError          pairs that cannot be collected, ranked, read or fitted to
@@ -111,7 +112,19 @@ class VersionConflict(SeamError):
 
 
 class BranchError(CosignalError):
-    """A branch could not be run; the message has what the worker said."""
+    """A branch could not be run; the message has what the worker said.
+
+    Attributes:
+        steps: environment steps that were spent on it.
+    """
+
+    def __init__(self, message: str, steps: int = 0) -> None:
+        super().__init__(message)
+        self.steps = steps
+
+
+class ReplayDiffers(BranchError):
+    """Seed and actions of an episode that ran at the fork do not lead to where it stood."""
 
 
 class SnapshotError(CosignalError):

@@ -38,10 +38,10 @@ UNREACHED = 0.1  # weight of an end that is not reached, in changes of the featu
 Json = dict[str, Any]
 # The first four are the gate's. screened_out: others did better in screening. not_tried: its turn never came.
 # rolled_back: accepted, and then the return fell. declined: accepted, and a human said no. stale: accepted, but the run
-# had moved on, and a confirmation from where it was did not accept.
+# had moved on, and a confirmation from where it was did not accept. branch_failed: a branch of it could not be run.
 Verdict = Literal[
     "accept", "reject", "no_difference", "not_informative", "failed_check", "screened_out", "not_tried", "rolled_back",
-    "declined", "stale",
+    "declined", "stale", "branch_failed",
 ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ class TriedProposal(BaseModel):
         gain_low, gain_high: interval of `gain` at the gate's level, None where the gate did not judge it.
         control: the control's mean final return.
         curve: rows [steps since the fork, gain].
-        problems: reasons for which a check refused it.
+        problems: reasons for which a check refused it, or a branch of it failed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -14,4 +14,5 @@ async def main() -> None:
         print(await run.result())
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from ..rl.branches.jobs import branch_key
-from ..rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
+from ..errors import ReplayDiffers
+from ..rl.branches.jobs import CONTROL, Failures, branch_key
+from ..rl.ipc.messages import BranchFailure, BranchJob, BranchReply, BranchResult, TrainerStatus
 from ..rl.signals.signal import Exploration, Signal
-from ..runs.events import BranchFinished
-from ..runs.records import BranchRecord, Phase
-from .context import Context
+from ..runs.events import BranchFailed, BranchFinished
+from ..runs.records import BranchRecord, FailedBranchRecord, Phase
+from .context import REPLAY, Context
 
-CONTROL = "control"
+T = TypeVar("T")
 
 
 def kept_exploration(signal: Signal) -> Exploration:
@@ -36,6 +38,7 @@ def branch_job(
     seed: int,
     horizon: int,
     start: str | None = None,
+    fresh: bool = False,
 ) -> BranchJob:
     """Make the job of one branch; its key is made of its content.
 
@@ -48,11 +51,12 @@ def branch_job(
         seed: 0 keeps the main run's random streams.
         horizon: environment steps after the fork.
         start: end state of a finished branch that is continued, relative to the run directory; left out, the fork.
+        fresh: begin fresh episodes, see `Context.begins_fresh`.
     """
     episodes = ctx.config.branches.evaluation_episodes
     if arm != CONTROL:  # the worker gives every arm `exploration`; a candidate's own must not make another key
         signal = signal.model_copy(update={"exploration": exploration})
-    key = branch_key(fork, signal, exploration, seed, horizon, ctx.evaluation_seed, episodes)
+    key = branch_key(fork, signal, exploration, seed, horizon, ctx.evaluation_seed, episodes, fresh)
     return BranchJob(
         key=key,
         fork=fork,
@@ -65,54 +69,101 @@ def branch_job(
         evaluation_seed=ctx.evaluation_seed,
         evaluation_episodes=episodes,
         end_state=f"branches/{key}",
+        fresh=fresh,
     )
 
 
-async def run_branches(
-    ctx: Context, point: int, round_: int, phase: Phase, jobs: Sequence[BranchJob]
-) -> list[BranchResult]:
-    """Run jobs and return their results in the order of the jobs.
+class Ran(NamedTuple):
+    """The branches of a batch.
 
-    Finished jobs are reused by key; new results are stored as they come.
+    Attributes:
+        results: of the arms that have not failed, in the order of the jobs.
+        failed: arms of which a branch could not be run, with the reason.
+    """
+
+    results: list[BranchResult]
+    failed: dict[str, str]
+
+
+async def run_branches(ctx: Context, point: int, round_: int, phase: Phase, jobs: Sequence[BranchJob]) -> Ran:
+    """Run jobs.
+
+    What has finished or failed is taken from the store by key; new replies are stored as they come.
 
     Raises:
-        BranchError: a branch could not be run.
+        ReplayDiffers: the fork's episodes cannot be played again, and the jobs do not ask for fresh ones.
+        BranchError: no branch can be run, and the branches are not to blame.
     """
-    results = {row.key: row.result for row in await ctx.store.read(BranchRecord, point=point)}
+    replies: dict[str, BranchReply] = {row.key: row.result for row in await ctx.store.read(BranchRecord, point=point)}
+    replies |= await _failures_at(ctx, point)
 
-    async def keep(job: BranchJob, result: BranchResult) -> None:
-        await ctx.store.write(
-            BranchRecord(
-                key=job.key,
-                point=point,
-                round=round_,
-                phase=phase,
-                arm=job.arm,
-                seed=job.seed,
-                horizon=job.horizon,
-                job=job,
-                result=result,
-            )
-        )
-        results[job.key] = result
+    def reply_to(job: BranchJob) -> BranchReply | None:
+        # Equal jobs of two arms are run once, under the name of the first.
+        reply = replies.get(job.key)
+        return None if reply is None else reply.model_copy(update={"arm": job.arm})
+
+    async def keep(job: BranchJob, reply: BranchReply) -> None:
+        if isinstance(reply, BranchFailure) and reply.cause == "replay":
+            return  # it has cost nothing, and is tried again from fresh episodes
+        replies[job.key] = reply
+        told: dict[str, Any] = {
+            "point": point,
+            "phase": phase,
+            "arm": job.arm,
+            "seed": job.seed,
+            "horizon": job.horizon,
+        }
+        row = told | {"key": job.key, "round": round_, "job": job}
+        if isinstance(reply, BranchFailure):
+            await ctx.store.write(FailedBranchRecord(**row, reason=reply.reason, steps=reply.steps))
+            ctx.emit(BranchFailed(**told, reason=reply.reason, steps=reply.steps))
+            return
+        await ctx.store.write(BranchRecord(**row, result=reply))
         ctx.emit(
             BranchFinished(
-                point=point,
-                phase=phase,
-                arm=result.arm,
-                seed=result.seed,
-                horizon=result.horizon,
-                final_return=result.final_return,
-                success_rate=result.success_rate,
-                steps=result.steps + result.steps_evaluation,
+                **told,
+                final_return=reply.final_return,
+                success_rate=reply.success_rate,
+                steps=reply.steps + reply.steps_evaluation,
             )
         )
 
-    # Equal jobs give equal results, also those of an earlier round or of a process that was killed.
-    missing = {job.key: job for job in jobs if job.key not in results}
-    await ctx.pool.run(list(missing.values()), keep)
-    # Equal jobs of two arms were run once, under the name of the first.
-    return [results[job.key].model_copy(update={"arm": job.arm}) for job in jobs]
+    # Equal jobs give equal replies, also those of an earlier round or of a process that was killed.
+    known = Failures(filter(None, map(reply_to, jobs)))
+    missing = {job.key: job for job in jobs if job.key not in replies and known.skipped(job) is None}
+    for reply in await ctx.pool.run(list(missing.values()), keep):
+        if isinstance(reply, BranchFailure) and reply.cause == "replay":
+            raise ReplayDiffers(reply.reason)
+
+    failed: dict[str, str] = {}
+    for failure in map(reply_to, jobs):
+        if isinstance(failure, BranchFailure):
+            failed.setdefault(failure.arm, f"seed {failure.seed}: {failure.reason}")
+    results = [reply for reply in map(reply_to, jobs) if isinstance(reply, BranchResult) and reply.arm not in failed]
+    return Ran(results, failed)
+
+
+async def _failures_at(ctx: Context, point: int) -> dict[str, BranchReply]:
+    """Read by key what has failed at the point: it is not run again."""
+    return {
+        row.key: BranchFailure(
+            key=row.key, arm=row.arm, seed=row.seed, reason=row.reason, cause="error", steps=row.steps
+        )
+        for row in await ctx.store.read(FailedBranchRecord, point=point)
+    }
+
+
+async def with_forks(ctx: Context, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Return what `attempt` does on branches; where its fork's episodes cannot be played again, from fresh ones.
+
+    Then the user is warned, and every later branch of the run begins fresh episodes, whatever arm it is of: else some
+    would go on from where the run was, and others not.
+    """
+    try:
+        return await attempt()
+    except ReplayDiffers as error:
+        await ctx.warn(REPLAY, str(error))
+        return await attempt()
 
 
 def snapshot_of(status: TrainerStatus) -> str:

@@ -18,11 +18,12 @@ from ..rl.ipc.client import TrainerClient
 from ..rl.ipc.messages import LookReply, TrainerStatus
 from ..rl.signals.scorer import Scorers
 from ..rl.task import TaskSpec, splitmix64
-from ..runs.events import Event
+from ..runs.events import Event, Warned
 from ..runs.store import LoopStore
 
 POLL_S = 0.2  # how long a node waits for a wake-up before it asks again
 GATE_SEED = 0x6A7E
+REPLAY = "replay"  # topic of the warning that episodes cannot be played again
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Context:
         poll_s: seconds between two questions to the trainer while the loop waits for it.
         wake: set by the trainer's wake-ups, so that waiting for it is shorter than a poll.
         probing: held by a probe from asking what the budget has left until its branches are paid.
+        warning: held while a warning is told, so that each is told once.
     """
 
     config: RunConfig
@@ -60,6 +62,7 @@ class Context:
     poll_s: float = POLL_S
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    warning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def evaluation_seed(self) -> int:
@@ -97,6 +100,18 @@ class Context:
             yield
         finally:
             await self.write_calls()
+
+    async def warn(self, topic: str, message: str) -> None:
+        """Tell the user something, once a topic: as an event, in the log, and in what status and report show."""
+        async with self.warning:
+            warnings = await self.store.get("warnings", {})
+            if topic not in warnings:
+                await self.store.set(warnings=warnings | {topic: message})
+                self.emit(Warned(message=message))
+
+    async def begins_fresh(self) -> bool:
+        """Return whether branches begin fresh episodes, since it is known that running ones cannot be played again."""
+        return REPLAY in await self.store.get("warnings", {})
 
     async def write_calls(self) -> None:
         """Write the model calls that are not in the store yet."""

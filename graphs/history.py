@@ -8,7 +8,7 @@ from ..agents.prompt_payload import TriedProposal, Verdict
 from ..agents.schemas import Proposal
 from ..rl.ipc.messages import TrainerStatus
 from ..rl.signals.signal import Signal
-from ..runs.records import DecisionRecord, JudgedArm, ProposalRecord, ScreenedArm, proposal_id
+from ..runs.records import BRANCH_FAILED, DecisionRecord, JudgedArm, ProposalRecord, ScreenedArm, proposal_id
 from ..runs.store import LoopStore
 from .state import State, status_of
 
@@ -84,7 +84,7 @@ def tried_by(decisions: Sequence[DecisionRecord], proposals: Sequence[ProposalRe
                 gain_high=judged.upper if judged else None,
                 control=arm.control if arm else None,
                 curve=arm.curve if arm else [],
-                problems=row.problems,
+                problems=row.problems or [*filter(None, [decision.detail.failed.get(row.id)])],
             )
         )
     return history
@@ -110,6 +110,8 @@ def _verdict(proposal: ProposalRecord, decision: DecisionRecord, arm: JudgedArm 
         return "failed_check"
     if decision.winner == proposal.id and decision.verdict in ("declined", "stale"):
         return decision.verdict
+    if proposal.id in decision.detail.failed:
+        return BRANCH_FAILED
     if arm is None:
         return "not_tried"
     judged = arm.verdict not in ("screened_out", "not_tried")

@@ -13,8 +13,10 @@ from typing import Literal, NamedTuple
 
 from ..config.budget import branch_budget, cost_of_intervention
 from ..config.run_config import RunConfig
+from ..errors import SnapshotError
 from ..rl.branches.gate import Arm, Judgement, judge, judge_kick, look_levels, signal_kind
 from ..rl.branches.horizon import horizon_steps
+from ..rl.branches.jobs import CONTROL
 from ..rl.evidence.schema import Evidence
 from ..rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
 from ..rl.signals.signal import Exploration, Signal, is_removal
@@ -29,7 +31,7 @@ from ..runs.records import (
     ProposalRecord,
 )
 from ..runs.steps import whole_updates
-from .branches import CONTROL, branch_job, kept_exploration, run_branches, snapshot_of
+from .branches import branch_job, kept_exploration, run_branches, snapshot_of
 from .context import Context, wait_for_trainer_at
 from .state import State, decision_id_of, outcome_of, status_of
 
@@ -128,6 +130,7 @@ class Round:
         exploration: what every arm gets at the fork.
         horizon: environment steps of a full branch.
         return_range: lowest and highest sparse return, None where it is not known.
+        fresh: whether all arms begin fresh episodes, see `Context.begins_fresh`.
     """
 
     point: int
@@ -138,6 +141,7 @@ class Round:
     exploration: Exploration
     horizon: int
     return_range: tuple[float, float] | None
+    fresh: bool
 
     @property
     def in_force(self) -> Signal:
@@ -161,14 +165,21 @@ class Round:
 
     def job(self, ctx: Context, arm: str, seed: int, horizon: int, start: str | None = None) -> BranchJob:
         """Make a branch job of this round; see `branches.branch_job`."""
-        return branch_job(ctx, self.fork, arm, self.signals[arm], self.exploration, seed, horizon, start)
+        return branch_job(ctx, self.fork, arm, self.signals[arm], self.exploration, seed, horizon, start, self.fresh)
 
-    async def run(self, ctx: Context, phase: Literal["screen", "full", "confirm"], jobs: list[BranchJob]) -> Results:
-        """Run branches; the results are by arm, in the order of the jobs. Raises BranchError."""
+    async def run(
+        self, ctx: Context, phase: Literal["screen", "full", "confirm"], jobs: list[BranchJob]
+    ) -> tuple[Results, dict[str, str]]:
+        """Run branches. Raises as `run_branches` does.
+
+        Returns:
+            The results by arm, in the order of the jobs; and by arm why it could not be run. No arm is in both.
+        """
+        ran = await run_branches(ctx, self.point, self.number, phase, jobs)
         by_arm: Results = {}
-        for result in await run_branches(ctx, self.point, self.number, phase, jobs):
+        for result in ran.results:
             by_arm.setdefault(result.arm, []).append(result)
-        return by_arm
+        return by_arm, ran.failed
 
 
 async def load_round(ctx: Context, state: State) -> Round:
@@ -186,6 +197,7 @@ async def load_round(ctx: Context, state: State) -> Round:
         exploration=Exploration.model_validate(state["exploration"]),
         horizon=horizon_at(ctx.config, status, return_range),
         return_range=return_range,
+        fresh=await ctx.begins_fresh(),
     )
 
 
@@ -314,7 +326,10 @@ async def keep_control(ctx: Context, state: State, decision: DecisionRecord) -> 
     base = status.signal.version
     signal = status.signal.model_copy(update={"version": base + 1, "parent": base})
     key = f"control:{decision.id}:{base}"
-    reply = await ctx.client.promote(key, base, signal, adopt=branch.end_state, cause="control")
+    try:
+        reply = await ctx.client.promote(key, base, signal, adopt=branch.end_state, cause="control")
+    except SnapshotError:
+        return None  # its end state is gone or spoilt: the main line goes on by itself
     kept = KeptControl(branch_length(ctx, branch), reply.steps_main, reply.version)
     detail = decision.detail.model_copy(update={"kept_control": kept.steps, "adopt": branch.end_state})
     await ctx.store.write(decision.model_copy(update={"detail": detail}))

@@ -22,7 +22,7 @@ from ..agents.llm.rate_limits import CallBudget
 from ..agents.schemas import Proposal
 from ..config.run_config import RunConfig
 from ..rl.branches.horizon import screening_steps
-from ..rl.branches.jobs import Executor
+from ..rl.branches.jobs import CONTROL, Executor
 from ..rl.envs.probe import probe_task
 from ..rl.ipc.client import MemoryChannel, TrainerClient
 from ..rl.ipc.messages import ErrorReply, Reply, Request, TrainerStatus
@@ -31,7 +31,6 @@ from ..rl.signals.signal import Exploration
 from ..runs.events import Event
 from ..runs.records import Outcome, ProposalRecord
 from ..runs.store import LoopStore
-from .branches import CONTROL
 from .context import Context
 from .history import proposal_records
 from .intervention import Round, load_round

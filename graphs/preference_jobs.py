@@ -21,12 +21,13 @@ import numpy as np
 
 from ..agents.llm.secrets import key_variable_names
 from ..errors import PreferenceError
+from ..rl.envs.step_alarm import STOPPED
 from ..rl.experience.transition_sample import TransitionSample
 from ..rl.ipc.launcher import end_child, output_tail, start_child
 from ..rl.ipc.messages import TrainerStatus
 from ..rl.preferences.jobs import ANSWERS, RESULT, CollectJob, FitJob
 from ..rl.preferences.pairs import Pairs, load_pairs, save_pairs
-from ..rl.processes import module_command
+from ..rl.processes import ending, module_command
 from ..rl.task import splitmix64
 from ..runs.records import FittedScorer, RankingRecord
 from .branches import snapshot_of
@@ -207,7 +208,7 @@ async def _result_of(ctx: Context, job: CollectJob | FitJob) -> Any:
         finally:
             await end_child(process)
         if code != 0:
-            raise PreferenceError(
-                f"{job.kind} ended with status {code}: {await asyncio.to_thread(output_tail, output)}"
-            )
+            printed = await asyncio.to_thread(output_tail, output)
+            hint = "; an environment hung: a step took longer than task.step_timeout_s" if code == -STOPPED else ""
+            raise PreferenceError(f"{job.kind} ended ({ending(code)}{hint}); its last words: {printed}")
     return json.loads(await asyncio.to_thread(result.read_text))

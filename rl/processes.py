@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ import structlog
 from ..errors import ConfigError
 
 PARENT = "COSIGNAL_PARENT"  # environment variable: the pid of the process that starts a child
+HASH_SEED = "PYTHONHASHSEED"
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -24,7 +26,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 
 def child_environment(secrets: Sequence[str] = (), here_last: bool = False) -> dict[str, str]:
     """Return our environment for a child: no variable named in `secrets` or like *_API_KEY, one thread, our import
-    path.
+    path, and one seed for the order of sets of strings.
 
     With `here_last` the current directory comes last in it, so that nothing there stands for a module of Python's or of
     a package.
@@ -33,11 +35,21 @@ def child_environment(secrets: Sequence[str] = (), here_last: bool = False) -> d
         name: value for name, value in os.environ.items() if name not in secrets and not name.endswith("_API_KEY")
     }
     environment.update(dict.fromkeys(ONE_THREAD, "1"))
+    environment[HASH_SEED] = hash_seed()
     environment[PARENT] = str(os.getpid())
     here = str(Path.cwd())
     paths = [entry or here for entry in sys.path]
     environment["PYTHONPATH"] = os.pathsep.join(sorted(paths, key=lambda entry: here_last and entry == here))
     return environment
+
+
+def hash_seed() -> str:
+    """Return what children get as PYTHONHASHSEED: the user's, else 0.
+
+    The order of a set of strings follows from it. Where an environment draws in that order, a seed must mean the same
+    episode in every process.
+    """
+    return os.environ.get(HASH_SEED) or "0"
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -95,6 +107,11 @@ def leave_with_parent(poll_s: float = 0.5) -> None:
 
 
 # ---------------------------------------------------------------- looking at others
+
+
+def ending(status: int) -> str:
+    """Say how a process has ended, by its return code: below 0 it is the signal that has ended it."""
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
 
 def process_is_alive(pid: int) -> bool:

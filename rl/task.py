@@ -264,7 +264,21 @@ class BatchedTask(Protocol):
         """Return everything needed to continue bit for bit, as plain numpy arrays (no object arrays), copied."""
         ...
 
-    def load_state_dict(self, state: Arrays) -> None: ...
+    def load_state_dict(self, state: Arrays, fresh: bool = False) -> str | None:
+        """Continue from what `state_dict` returned.
+
+        Args:
+            state: of the same task and number of environments.
+            fresh: begin the next episode in every environment of a task whose episodes can only be played again.
+
+        Returns:
+            What was different, where the running episodes could not be brought back and the next ones have begun; None
+            where all is as asked for.
+
+        Raises:
+            SnapshotError: the state is of another task or number of environments.
+        """
+        ...
 
     def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
         """Play the episode that starts from reset seed `seed`, and return a line of text a step.

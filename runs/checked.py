@@ -91,6 +91,7 @@ VALUES: dict[str, TypeAdapter[Any]] = {
     "wall_s": TypeAdapter(float),
     "provider": TypeAdapter(str | None),
     "waiting_for": TypeAdapter(Waiting | None),
+    "warnings": TypeAdapter(dict[str, str] | None),
 }
 
 

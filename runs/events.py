@@ -81,6 +81,13 @@ class RunFinished(EventBase):
     status: dict[str, Any]
 
 
+class Warned(EventBase):
+    """Something about the run is not as the user may think, though it goes on; each message is told once."""
+
+    kind: Literal["warned"] = "warned"
+    message: str
+
+
 class SpansLost(EventBase):
     """Some spans of this session, `spans` of them, did not reach the collector at `address`."""
 
@@ -181,6 +188,29 @@ class BranchFinished(EventBase):
     horizon: int
     final_return: float
     success_rate: float | None
+    steps: int
+
+
+class BranchFailed(EventBase):
+    """A branch could not be run; its arm is not tried further, and the run goes on.
+
+    Attributes:
+        point: update of the adaptation point.
+        phase: what the branch was for, such as screen or full.
+        arm: id of the proposal, or control.
+        seed: number of the seed.
+        horizon: environment steps to train for.
+        reason: why, in words.
+        steps: environment steps that were spent on it.
+    """
+
+    kind: Literal["branch_failed"] = "branch_failed"
+    point: int
+    phase: str
+    arm: str
+    seed: int
+    horizon: int
+    reason: str
     steps: int
 
 
@@ -286,12 +316,14 @@ Event = Annotated[
     | TransitionsRanked
     | ProposalMade
     | BranchFinished
+    | BranchFailed
     | Decided
     | ApprovalNeeded
     | ApprovalGiven
     | Promoted
     | ControlKept
     | RolledBack
+    | Warned
     | SpansLost
     | RunFinished,
     Field(discriminator="kind"),

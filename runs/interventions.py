@@ -15,9 +15,11 @@ from ..agents.schemas import Diagnosis, Failure
 from ..rl.signals.signal import Signal, describe_difference
 from . import charts
 from .records import (
+    BRANCH_FAILED,
     BranchRecord,
     Confirmation,
     DecisionRecord,
+    FailedBranchRecord,
     JudgedArm,
     Phase,
     ProposalRecord,
@@ -81,6 +83,7 @@ class ShownProposal:
         chart: the curves of its branches and of the control's; None without branches.
         judgement: the gate's; None where the gate did not judge it.
         screening: of a proposal that was screened only.
+        failed: why a branch of it could not be run; None where none failed.
         fitted: whether it was fitted to rankings, so that no Generator made it.
     """
 
@@ -98,6 +101,7 @@ class ShownProposal:
     chart: Markup | None
     judgement: JudgedArm | None
     screening: ScreenedArm | None
+    failed: str | None
     fitted: bool
 
 
@@ -129,6 +133,7 @@ class Intervention:
     Attributes:
         steps: main steps at the point; None while the trainer has not written its metrics.
         branch_steps: environment steps of all its branches, with their evaluation.
+        failed: its branches that could not be run.
     """
 
     point: int
@@ -137,6 +142,7 @@ class Intervention:
     ranking: RankingRecord | None
     rounds: list[ShownRound]
     branch_steps: int
+    failed: list[FailedBranchRecord]
 
 
 def interventions(view: RunView) -> list[Intervention]:
@@ -145,7 +151,7 @@ def interventions(view: RunView) -> list[Intervention]:
     decisions, signals = view.decisions(), view.signals()
     ends = [row for row in decisions if not row.by_monitor]
     undone = {row.winner for row in decisions if row.verdict == "rollback"}
-    proposals, branches = view.proposals(), view.branches()
+    proposals, branches, failures = view.proposals(), view.branches(), view.failed_branches()
     diagnoses = {row.point: row.diagnosis for row in view.interventions() if row.diagnosis is not None}
     rankings = {row.point: row for row in view.rankings()}
     steps_at = {row["update"]: row["steps"] for row in view.metrics()}
@@ -155,6 +161,7 @@ def interventions(view: RunView) -> list[Intervention]:
     shown: list[Intervention] = []
     for point in sorted(points):
         here = [row for row in branches if row.point == point]
+        failed = [row for row in failures if row.point == point]
         # The signal that the proposals were tried against: what changed at the point itself came of them.
         before = [row for row in signals if row.applied_update < point or row.version == 0]
         in_force = before[-1].signal if before else Signal()
@@ -171,7 +178,8 @@ def interventions(view: RunView) -> list[Intervention]:
                 diagnosis=diagnoses.get(point),
                 ranking=rankings.get(point),
                 rounds=rounds,
-                branch_steps=sum(row.steps for row in here),
+                branch_steps=sum(row.steps for rows in (here, failed) for row in rows),
+                failed=failed,
             )
         )
     return shown
@@ -253,6 +261,7 @@ def _proposal(
         chart=chart,
         judgement=arm if isinstance(arm, JudgedArm) else None,
         screening=arm if isinstance(arm, ScreenedArm) else None,
+        failed=decision.detail.failed.get(row.id) if decision else None,
         fitted=any(term.kind == "learned" for term in row.proposal.terms),
     )
 
@@ -275,6 +284,8 @@ def _verdict(
         return decision.verdict
     if row.problems:
         return "refused"
+    if decision is not None and row.id in decision.detail.failed:
+        return BRANCH_FAILED
     if arm is not None:
         return arm.verdict
     return "screened" if ran else "not_tried"

@@ -20,7 +20,10 @@ from . import events
 from .events import Event, Progress
 from .timeline import KICK_ALONE
 
-VERDICTS = ("no_difference", "not_informative", "insufficient_evidence", "no_candidate", "screened_out", "not_tried")
+VERDICTS = (
+    "no_difference", "not_informative", "insufficient_evidence", "no_candidate", "screened_out", "not_tried",
+    "branch_failed",
+)  # fmt: skip
 ANSWERS = {True: "yes", False: "no", None: "nobody answered before training was over"}
 LINES_PER_RUN = 20  # how often a log without a panel tells where the run stands
 
@@ -163,6 +166,11 @@ class Tracker:
                 self._branches += 1
                 last = f"{event.arm} {event.final_return:.2f}"
                 self.activity = f"validate: {self._branches} branches done, last {last}"
+            case events.BranchFailed():
+                text = f"{event.phase} branch of {event.arm}, seed {event.seed}, could not be run: {event.reason}"
+                yield Line(steps, "failed", text, "yellow")
+            case events.Warned():
+                yield Line(steps, "warning", event.message, "yellow")
             case events.Diagnosed():
                 yield Line(steps, "diagnosis", ", ".join(event.failures).replace("_", " "), "yellow")
             case events.TransitionsRanked():
@@ -266,7 +274,11 @@ def summary(progress: Progress) -> str:
 def ending(status: dict[str, Any]) -> str:
     """Return the last lines: how the run ended, what it cost, and where its report is."""
     lost = status.get("episodes_lost") or 0
-    episodes = f"{lost:,} episodes were lost to crashes, see trainer.log.jsonl\n" if lost else ""
+    notes = [f"{lost:,} episodes were lost to crashes, see trainer.log.jsonl\n"] if lost else []
+    if failed := status.get("branches_failed") or 0:
+        branches = "branch" if failed == 1 else "branches"
+        notes.append(f"{failed:,} {branches} could not be run, the report says why\n")
+    notes += [f"warning: {one_line(warning)}\n" for warning in status.get("warnings") or []]
     changes = [
         f"{status[name]} {name[:-1] if status[name] == 1 else name}"
         for name in ("promotions", "rollbacks")
@@ -275,8 +287,8 @@ def ending(status: dict[str, Any]) -> str:
     return (
         f"{status['state']}: sparse return {number(status['sparse_return'])}, "
         f"success {percent(status['success_rate'])}, {', '.join(changes)}, "
-        f"{status['steps_main']:,} main steps, {status['steps_total']:,} in all, {status['wall_s']:.0f} s\n{episodes}"
-        f"report: {Path(status['path']) / 'report.html'}"
+        f"{status['steps_main']:,} main steps, {status['steps_total']:,} in all, {status['wall_s']:.0f} s\n"
+        f"{''.join(notes)}report: {Path(status['path']) / 'report.html'}"
     )
 
 

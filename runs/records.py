@@ -6,6 +6,7 @@ Who writes them, at an adaptation point:
     rank_transitions              RankingRecord         single agents' moves that were ranked
     generator, remove_shaping     ProposalRecord        check adds problems and notes, rank_proposals the rank
     every node that branches      BranchRecord          one a finished branch
+                                  FailedBranchRecord    one a branch that could not be run
     decide, or whoever ends it    DecisionRecord        confirm and promote add what became of it
     monitor                       DecisionRecord        a rollback
     the graph itself              VisitRecord           one a visit of a node
@@ -30,6 +31,7 @@ VisitStatus = Literal["running", "ok", "error", "waiting", "killed"]
 # What the gate says of an arm; or of one that it did not judge, that others were better in screening, or that its turn
 # never came.
 ArmVerdict = Literal["accept", "reject", "no_difference", "screened_out", "not_tried"]
+BRANCH_FAILED: Literal["branch_failed"] = "branch_failed"  # a branch could not be run
 
 DecisionVerdict = Literal[
     "accept",
@@ -44,6 +46,7 @@ DecisionVerdict = Literal[
     "declined",  # by the human who was asked
     "stale",  # the run had moved on, and a confirmation from where it was did not accept
     "rollback",
+    "branch_failed",  # of the control, or of every candidate, so that there was nothing to judge
 ]
 
 
@@ -185,6 +188,26 @@ class BranchRecord(Record):
         return self.result.steps + self.result.steps_evaluation
 
 
+class FailedBranchRecord(Record):
+    """A row of the table `failed_branches`: a branch that could not be run. `key` is made of the job's content.
+
+    Attributes:
+        reason: why, in words.
+        steps: environment steps that were spent on it; where workers were lost, the most that they can have been.
+    """
+
+    key: str
+    point: int
+    round: int
+    phase: Phase
+    arm: str
+    seed: int
+    horizon: int
+    job: BranchJob
+    reason: str
+    steps: int
+
+
 # ---------------------------------------------------------------- decisions
 
 
@@ -258,6 +281,7 @@ class DecisionDetail(Record):
         horizon: environment steps of a full branch.
         judgements: arms that the gate judged, in the order in which it did.
         screened: arms that were screened only, in rank order.
+        failed: arms of which a branch could not be run, with the reason.
         problems: what was wrong with each proposal where none passed `check`, or that the gate is off.
         removing: content hash of the signal in force, where the round only tried to take it away.
         staleness: main steps between the snapshot of the newest judgement and the moment it was found fresh.
@@ -275,6 +299,7 @@ class DecisionDetail(Record):
     horizon: int | None = None
     judgements: list[JudgedArm] = []
     screened: list[ScreenedArm] = []
+    failed: dict[str, str] = {}
     problems: list[str] = []
     removing: str | None = None
     staleness: int | None = None
@@ -309,10 +334,11 @@ class Outcome(DecisionDetail):
     @property
     def explanation(self) -> str:
         """The gate's own words for the winner, else for the best finalist; why there is none where none was judged."""
-        for judgement in self.judgements:
+        for judgement in self.judgements if self.verdict != BRANCH_FAILED else ():
             if judgement.arm == (self.winner or judgement.arm):
                 return judgement.explanation
-        return "; ".join(self.problems) or "nothing was tried"
+        failed = [f"a branch of {arm} could not be run, {reason}" for arm, reason in self.failed.items()]
+        return "; ".join([*self.problems, *failed]) or "nothing was tried"
 
 
 class DecisionRecord(Record):

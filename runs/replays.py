@@ -20,7 +20,7 @@ from ..agents.replay_results import STORED_REPLAY, Replay, RoleReplay, Side, Val
 from ..errors import ReplayError
 from ..files import file_inside, path_inside, write_whole
 from ..text import one_line
-from .events import BranchFinished, Event
+from .events import BranchFailed, BranchFinished, Event, Warned
 
 FOLDER = "replays"
 LONGEST_REPLAY = 64_000_000  # bytes
@@ -153,7 +153,12 @@ def validation_lines(validation: Validation) -> Iterator[Shown]:
 
 
 def branch_line(event: Event) -> Shown | None:
-    """Return the line of a branch that has ended; None for other events."""
+    """Return the line of a branch that has ended, or of what went wrong; None for other events."""
+    if isinstance(event, BranchFailed):
+        text = f"branch {event.arm}, seed {event.seed}, {event.horizon:,} steps: could not be run: {event.reason}"
+        return Shown(one_line(text), "yellow")
+    if isinstance(event, Warned):
+        return Shown(one_line(f"warning: {event.message}"), "yellow")
     if not isinstance(event, BranchFinished):
         return None
     steps, final = f"{event.horizon:,} steps", f"{event.final_return:.3f}"

@@ -25,6 +25,7 @@ from .checked import VALUES, Metric, RunInfo, UsedConfig, first_problem
 from .records import (
     BranchRecord,
     DecisionRecord,
+    FailedBranchRecord,
     InterventionRecord,
     ProposalRecord,
     RankingRecord,
@@ -56,6 +57,9 @@ CREATE TABLE IF NOT EXISTS proposals(
 CREATE TABLE IF NOT EXISTS branches(
     key TEXT PRIMARY KEY, point INTEGER, round INTEGER, phase TEXT, arm TEXT, seed INTEGER, horizon INTEGER, job TEXT,
     result TEXT);
+CREATE TABLE IF NOT EXISTS failed_branches(
+    key TEXT PRIMARY KEY, point INTEGER, round INTEGER, phase TEXT, arm TEXT, seed INTEGER, horizon INTEGER, job TEXT,
+    reason TEXT, steps INTEGER);
 CREATE TABLE IF NOT EXISTS rankings(point INTEGER PRIMARY KEY, ranker TEXT, steps INTEGER, detail TEXT);
 CREATE TABLE IF NOT EXISTS decisions(
     id TEXT PRIMARY KEY, point INTEGER, round INTEGER, verdict TEXT, winner TEXT, adopted TEXT, version INTEGER,
@@ -88,6 +92,7 @@ TABLES: dict[type[BaseModel], Table] = {
         "loop.db", "proposals", "point, round, position", ("proposal", "signal", "problems", "notes")
     ),
     BranchRecord: Table("loop.db", "branches", "point, round, rowid", ("job", "result")),
+    FailedBranchRecord: Table("loop.db", "failed_branches", "point, round, rowid", ("job",)),
     RankingRecord: Table("loop.db", "rankings", "point", ("detail",)),
     DecisionRecord: Table("loop.db", "decisions", "point, round", ("detail",)),
     SignalVersion: Table("trainer.db", "signals", "version", ("signal",)),
@@ -161,17 +166,21 @@ class LoopStore:
             before: (point, round): only what the loop had spent when it began to validate there; left out, all.
         """
         # Summed by SQLite, since progress asks every second and results hold long curves.
-        steps = "COALESCE(SUM(json_extract(result, '$.steps') + json_extract(result, '$.steps_evaluation')), 0)"
-        query, values = f"SELECT {steps} FROM branches", tuple[int, ...]()
+        finished = "json_extract(result, '$.steps') + json_extract(result, '$.steps_evaluation')"
+        where, values = "1", tuple[int, ...]()
         if before is not None:
             # Probes and rehearsals come before the round's own branches, and belong to no round.
-            query += " WHERE (point, round) < (?, ?) OR (phase IN ('probe', 'rehearsal') AND point <= ?)"
+            where = "(point, round) < (?, ?) OR (phase IN ('probe', 'rehearsal') AND point <= ?)"
             values = (*before, before[0])
-        [row] = list(await self._connection.execute_fetchall(query, values))
+        branches = 0
+        for table, steps in (("branches", finished), ("failed_branches", "steps")):
+            query = f"SELECT COALESCE(SUM({steps}), 0) FROM {table} WHERE {where}"
+            [row] = list(await self._connection.execute_fetchall(query, values))
+            branches += int(row[0])
         last = (1 << 62) if before is None else before[0]
         ranked = "SELECT COALESCE(SUM(steps), 0) FROM rankings WHERE point <= ?"
         [pairs] = list(await self._connection.execute_fetchall(ranked, (last,)))
-        return ExtraSteps(int(row[0]), int(pairs[0]))
+        return ExtraSteps(branches, int(pairs[0]))
 
     async def usage(self) -> tuple[int, int, float]:
         """Sum up the model calls made so far: how many, tokens charged, and US dollars where a price is known."""
@@ -187,7 +196,7 @@ class LoopStore:
         await self._connection.commit()
 
     async def set(self, **values: Any) -> None:
-        """Write named values of the run, as JSON: state, error, wall_s, provider, waiting_for."""
+        """Write named values of the run, as JSON: state, error, wall_s, provider, waiting_for, warnings."""
         await self._upsert("run", ("name", "value"), [(name, json.dumps(value)) for name, value in values.items()])
 
     async def get(self, name: str, default: Any = None) -> Any:
@@ -278,6 +287,10 @@ class RunView:
         """Read all finished branches, by point and round."""
         return self._read(BranchRecord)
 
+    def failed_branches(self) -> list[FailedBranchRecord]:
+        """Read all branches that could not be run, by point and round."""
+        return self._read(FailedBranchRecord)
+
     def decisions(self) -> list[DecisionRecord]:
         """Read what was decided, by point and round."""
         return self._read(DecisionRecord)
@@ -306,7 +319,7 @@ class RunView:
             return 0
 
     def values(self) -> dict[str, Any]:
-        """Read the loop's named values: state, error, wall_s, provider, waiting_for."""
+        """Read the loop's named values: state, error, wall_s, provider, waiting_for, warnings."""
 
         def named(row: Row) -> tuple[str, Any]:
             value = decode(row["value"])
@@ -340,7 +353,7 @@ class RunView:
     def steps(self) -> RunSteps:
         """Count the environment steps of everything so far."""
         main, evaluation, adopted = (self.count(f"steps_{name}") for name in ("main", "evaluation", "adopted"))
-        branches = sum(branch.steps for branch in self.branches())
+        branches = sum(row.steps for rows in (self.branches(), self.failed_branches()) for row in rows)
         return RunSteps(main, evaluation, ExtraSteps(branches, sum(row.steps for row in self.rankings())), adopted)
 
     def steps_total(self) -> int:
@@ -355,7 +368,7 @@ class RunView:
             update_steps = int(trainer["envs"]) * int(trainer["rollout"])
             lengths = {row.result.end_state: whole_updates(row.result.horizon, update_steps) for row in branches}
         return StepHistory(
-            branches=[StepsAt(row.point, row.steps) for row in branches],
+            branches=[StepsAt(row.point, row.steps) for rows in (branches, self.failed_branches()) for row in rows],
             rankings=[StepsAt(row.point, row.steps) for row in self.rankings()],
             adopted=[StepsAt(row.applied_update, lengths.get(row.adopt, 0)) for row in self.signals()],
         )
@@ -366,7 +379,8 @@ class RunView:
         `error`: what made the run fail, else null. `sparse_return`, `success_rate`: of the last evaluation of the main
         line; null before the first one. `episodes_lost`: training episodes of the main line that were cut since their
         environment crashed or hung. `llm_calls`: those that were made, not those that the budget refused.
-        `waiting_for`: id of the promotion that waits for a human, else null.
+        `waiting_for`: id of the promotion that waits for a human, else null. `branches_failed`: branches that could not
+        be run. `warnings`: what the user should know about the run, each once.
         """
         counters, proposals, branches, steps = self.counters(), self.proposals(), self.branches(), self.steps()
         signals, values, waiting = self.signals(), self.values(), self.waiting_for()
@@ -392,6 +406,8 @@ class RunView:
             "sparse_return": last.get("evaluation_return"),
             "success_rate": last.get("evaluation_success"),
             "episodes_lost": self.count("episodes_lost"),
+            "branches_failed": len(self.failed_branches()),
+            "warnings": list((values.get("warnings") or {}).values()),
             "wall_s": round(float(values.get("wall_s", 0.0)), 1),
         }
 

@@ -23,7 +23,7 @@ from ..config.run_config import RunConfig
 from ..errors import CosignalError
 from ..graphs.context import Context
 from ..graphs.session.graph_runner import open_checkpoints, run_graph
-from ..rl.branches.jobs import OnResult
+from ..rl.branches.jobs import Failures, OnResult
 from ..rl.envs.factory import task_spec
 from ..rl.evidence.schema import Evidence
 from ..rl.experience.transition_sample import TransitionSample
@@ -43,6 +43,7 @@ INTERVAL = 16  # updates between two adaptation points
 RUN_ID = "fake-run"
 
 Gain = Callable[[m.BranchJob], float]
+Fails = Callable[[m.BranchJob], str | None]
 Scripts = Mapping[str, list[Any]]  # role: what its `ScriptedChatModel` answers
 
 
@@ -302,7 +303,14 @@ class FakeBranchPool:
         jobs: the jobs so far, in order.
     """
 
-    def __init__(self, run_dir: Path, gain: Gain, kill_at: int | None = None, kick_revives: bool = False) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        gain: Gain,
+        kill_at: int | None = None,
+        kick_revives: bool = False,
+        fails: Fails = lambda _: None,
+    ) -> None:
         """Make a pool.
 
         Args:
@@ -311,24 +319,37 @@ class FakeBranchPool:
             kill_at: number of the job, from 0, at which Killed is raised instead; None for never.
             kick_revives: whether full branches, the control's included, end well above their fork, so that the kick
                 alone is accepted.
+            fails: why a branch cannot be run; None where it can.
         """
+        self.fails = fails
         self.kick_revives = kick_revives
         self.run_dir = run_dir
         self.gain = gain
         self.kill_at = kill_at
         self.jobs: list[m.BranchJob] = []
 
-    async def run(self, jobs: Sequence[m.BranchJob], on_result: OnResult | None = None) -> list[m.BranchResult]:
-        """Run the jobs one after another, as `rl.branches.local_pool.Executor` asks for."""
-        results = []
+    async def run(self, jobs: Sequence[m.BranchJob], on_result: OnResult | None = None) -> list[m.BranchReply]:
+        """Run the jobs one after another, as `rl.branches.jobs.Executor` asks for."""
+        replies: list[m.BranchReply] = []
         for job in jobs:
+            skipped = Failures(replies).skipped(job)
+            if skipped is not None:
+                replies.append(skipped)
+                continue
             if self.kill_at is not None and len(self.jobs) >= self.kill_at:
                 raise Killed("branch worker, loop and all")
             self.jobs.append(job)
-            results.append(await asyncio.to_thread(self.result, job))
+            replies.append(await asyncio.to_thread(self.reply, job))
             if on_result is not None:
-                await on_result(job, results[-1])
-        return results
+                await on_result(job, replies[-1])
+        return replies
+
+    def reply(self, job: m.BranchJob) -> m.BranchReply:
+        """Return the result of the job; its failure where `fails` says so, after 700 environment steps."""
+        reason = self.fails(job)
+        if reason is None:
+            return self.result(job)
+        return m.BranchFailure(key=job.key, arm=job.arm, seed=job.seed, reason=reason, cause="error", steps=700)
 
     def result(self, job: m.BranchJob) -> m.BranchResult:
         """Return what the job ends in, and make its end state's folder. A job that starts nowhere fails."""

@@ -58,5 +58,7 @@ async def _rejected(ctx: Context, state: State) -> set[str]:
             tried_here = decision.point == state["point"] and arm.verdict != "not_tried"
             if arm.verdict == "reject" or tried_here:
                 out.add(arm.arm)
+        # It would fail again: equal branches are run once.
+        out |= decision.detail.failed.keys() if decision.point == state["point"] else set()
     signals = {row.id: row.signal for row in await ctx.store.read(ProposalRecord)}
-    return {signals[arm].proposal_hash() for arm in out}
+    return {signals[arm].proposal_hash() for arm in out if arm in signals}

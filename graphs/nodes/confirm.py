@@ -10,9 +10,10 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
+from ...rl.branches.jobs import CONTROL
 from ...rl.ipc.messages import TrainerStatus
 from ...runs.records import Confirmation, JudgementRecord, PendingConfirmation
-from ..branches import CONTROL, snapshot_of
+from ..branches import snapshot_of, with_forks
 from ..context import Context
 from ..intervention import cancel_acceptance, decision_of, judge_arm, levels, load_round, steps_left
 from ..state import State, outcome_of, status_of
@@ -32,7 +33,7 @@ async def confirm(state: State, runtime: Runtime[Context]) -> State:
     if now.state == "finished":
         return await cancel_acceptance(ctx, state, "stale", FINISHED)
     if why is not None:
-        return await _confirm(ctx, state, why, begun)
+        return await with_forks(ctx, lambda: _confirm(ctx, state, why, begun))
     moved = now.steps_main - then.steps_main
     outcome = outcome_of(state).model_copy(update={"staleness": moved})
     return {"outcome": outcome.model_dump(mode="json"), "before": _evaluation(now), "note": {"staleness": moved}}
@@ -56,6 +57,7 @@ async def _confirm(ctx: Context, state: State, why: str, begun: PendingConfirmat
     `begun` is the same confirmation, where a process that was killed has begun it.
     """
     round_, outcome, decision = await load_round(ctx, state), outcome_of(state), await decision_of(ctx, state)
+    begun = begun or decision.detail.confirming  # an attempt before this one has begun it
     assert outcome.winner is not None  # the gate has accepted it
     # The control comes first; it is the winner where the kick alone was accepted.
     arms = [CONTROL] if outcome.winner == CONTROL else [CONTROL, outcome.winner]
@@ -77,7 +79,12 @@ async def _confirm(ctx: Context, state: State, why: str, begun: PendingConfirmat
     # The same arms under the same signals, from where the run is now.
     again = replace(round_, fork=snapshot_of(fresh), status=fresh)
     jobs = [again.job(ctx, arm, seed, again.horizon) for seed in seeds for arm in arms]
-    judgement = judge_arm(ctx, again, await again.run(ctx, "confirm", jobs), outcome.winner, levels(ctx.config)[-1])
+    results, failed = await again.run(ctx, "confirm", jobs)
+    if failed:
+        arm, reason = next(iter(failed.items()))
+        unconfirmed = f"{why}; then a branch of {arm} could not be run to confirm it, {reason}"
+        return await cancel_acceptance(ctx, state, "stale", unconfirmed)
+    judgement = judge_arm(ctx, again, results, outcome.winner, levels(ctx.config)[-1])
 
     # The outcome gets both judgements; the run has gone on once more.
     now = await ctx.status()

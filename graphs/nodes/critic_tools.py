@@ -16,12 +16,13 @@ from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
 from langgraph.types import Command
 
 from ...errors import CosignalError, ProtocolError, SignalError
+from ...rl.branches.jobs import CONTROL
 from ...rl.ipc.messages import BranchJob, TrainerStatus
 from ...rl.signals.shaping import CompiledSignal
 from ...rl.signals.signal import Exploration, Signal
 from ...rl.signals.terms import Term
 from ...runs.records import BranchRecord
-from ..branches import CONTROL, branch_job, kept_exploration, run_branches, snapshot_of
+from ..branches import Ran, branch_job, kept_exploration, run_branches, snapshot_of, with_forks
 from ..context import Context
 from ..intervention import steps_left
 from ..state import State, status_of
@@ -36,7 +37,7 @@ Runtime = ToolRuntime[Any, Any]
 
 
 class ProbeRefusedError(CosignalError):
-    """The budget or its bounds do not allow a probe; the model reads why."""
+    """The budget or its bounds do not allow a probe, or its branches cannot be run; the model reads why."""
 
 
 @tool
@@ -86,24 +87,34 @@ async def launch_branches(
     signal = status.signal if terms is None else Signal(beta=beta, terms=tuple(terms))
     # A signal that does not fit the task raises here, and the model reads why.
     CompiledSignal(signal, ctx.spec, ctx.scorers)
-    jobs = probe_jobs(ctx, status, signal, Exploration(entropy=entropy, kick=kick), steps)
-    point = state["point"]
+
+    async def attempt() -> Ran:
+        fresh = await ctx.begins_fresh()
+        jobs = probe_jobs(ctx, status, signal, Exploration(entropy=entropy, kick=kick), steps, fresh)
+        return await _run_probe(ctx, state, status, jobs)
+
     # Calls of one message run beside each other: each must see what the others have spent.
     async with ctx.probing:
-        # What has run is paid, so that a probe that runs again after a crash is not refused for its own steps.
-        done = {row.key for row in await ctx.store.read(BranchRecord, point=point)}
-        cost = sum(job.horizon for job in jobs if job.key not in done)
-        left = max(await steps_left(ctx, status), 0)
-        if cost > left:
-            raise ProbeRefusedError(
-                f"the probe costs {cost} steps, {left} are left of adaptation.max_share; go without it"
-            )
-        results = await run_branches(ctx, point, state["round"], "probe", jobs)
-    return _bounded([result.model_dump(mode="json", include=CURVE_FIELDS) for result in results])
+        ran = await with_forks(ctx, attempt)
+    if ran.failed:
+        arm, reason = next(iter(ran.failed.items()))
+        raise ProbeRefusedError(f"a branch of {arm} could not be run, {reason}; go without it")
+    return _bounded([result.model_dump(mode="json", include=CURVE_FIELDS) for result in ran.results])
+
+
+async def _run_probe(ctx: Context, state: State, status: TrainerStatus, jobs: list[BranchJob]) -> Ran:
+    """Run the branches of a probe, where the budget allows them."""
+    # What has run is paid, so that a probe that runs again after a crash is not refused for its own steps.
+    done = {row.key for row in await ctx.store.read(BranchRecord, point=state["point"])}
+    cost = sum(job.horizon for job in jobs if job.key not in done)
+    left = max(await steps_left(ctx, status), 0)
+    if cost > left:
+        raise ProbeRefusedError(f"the probe costs {cost} steps, {left} are left of adaptation.max_share; go without it")
+    return await run_branches(ctx, state["point"], state["round"], "probe", jobs)
 
 
 def probe_jobs(
-    ctx: Context, status: TrainerStatus, signal: Signal, exploration: Exploration, steps: int
+    ctx: Context, status: TrainerStatus, signal: Signal, exploration: Exploration, steps: int, fresh: bool = False
 ) -> list[BranchJob]:
     """Return the jobs of a control under the signal in force and of the probe, both from the point's snapshot.
 
@@ -113,6 +124,7 @@ def probe_jobs(
         signal: the signal of the probe.
         exploration: the exploration of the probe.
         steps: environment steps of each branch.
+        fresh: see `Context.begins_fresh`.
 
     Raises:
         ProbeRefusedError: `steps` is out of bounds.
@@ -122,8 +134,8 @@ def probe_jobs(
     # Both get the same seed, so that they differ in signal and exploration alone.
     fork, in_force = snapshot_of(status), kept_exploration(status.signal)
     return [
-        branch_job(ctx, fork, CONTROL, status.signal, in_force, PROBE_SEED, steps),
-        branch_job(ctx, fork, "probe", signal, exploration, PROBE_SEED, steps),
+        branch_job(ctx, fork, CONTROL, status.signal, in_force, PROBE_SEED, steps, fresh=fresh),
+        branch_job(ctx, fork, "probe", signal, exploration, PROBE_SEED, steps, fresh=fresh),
     ]
 
 
@@ -134,7 +146,8 @@ def _bounded(data: object) -> str:
 
 
 TOOLS: list[BaseTool] = [query_trainer, launch_branches]
-# The model reads what it did wrong; everything else (TrainerGone, BranchError) is no answer and is raised.
+# The model reads what it did wrong, and what failed; everything else (TrainerGone, BranchError) is no answer and is
+# raised.
 MODEL_MISTAKES = (ToolInvocationError, ProbeRefusedError, SignalError, ProtocolError)
 
 

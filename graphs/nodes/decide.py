@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from langgraph.runtime import Runtime
 
+from ...rl.branches.jobs import CONTROL
 from ...runs.records import Outcome, ProposalRecord
 from ..context import Context
 from ..intervention import (
@@ -38,8 +39,9 @@ async def decide(state: State, runtime: Runtime[Context]) -> State:
     if decision.verdict == "accept":
         return {"verdict": "accept", "note": note}
 
-    # A removal has one round: there is nobody to ask for another idea.
-    if not state.get("removing") and state["round"] + 1 < ctx.config.adaptation.rounds:
+    # A removal has one round: there is nobody to ask for another idea. Without a control no idea can be tried.
+    over = state.get("removing") or CONTROL in outcome.failed
+    if not over and state["round"] + 1 < ctx.config.adaptation.rounds:
         status = status_of(state)
         horizon = horizon_at(ctx.config, status, await return_range_at(ctx, state["point"]))
         if cost_of_round(ctx.config, horizon) <= await steps_left(ctx, status):

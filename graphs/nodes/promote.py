@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from langgraph.runtime import Runtime
 
-from ...errors import VersionConflict
+from ...errors import SnapshotError, VersionConflict
 from ...rl.branches.adoption import choose_adopt, winning_seed
 from ...rl.branches.gate import signal_kind
 from ...rl.branches.horizon import SHORT_HORIZON
+from ...rl.branches.jobs import CONTROL
 from ...rl.ipc.messages import BranchResult, EvaluationReport, PromoteReply
 from ...rl.signals.signal import Signal
 from ...runs.events import Promoted
 from ...runs.records import BranchRecord
-from ..branches import CONTROL
 from ..context import Context, wait_for_trainer_at
 from ..intervention import Round, branch_length, cancel_acceptance, decision_of, load_round, return_share
 from ..state import State, Watch, outcome_of, status_of
@@ -36,7 +36,7 @@ async def promote(state: State, runtime: Runtime[Context]) -> State:
         return await cancel_acceptance(ctx, state, "stale", why)
     try:
         reply = await ctx.client.promote(promotion.key, promotion.base_version, promotion.signal, promotion.adopt)
-    except VersionConflict as error:
+    except (VersionConflict, SnapshotError) as error:  # the state to take over may be spoilt
         return await cancel_acceptance(ctx, state, "conflict", str(error))
 
     # The round's decision gets what it brought.

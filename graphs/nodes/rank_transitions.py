@@ -33,7 +33,7 @@ from ...rl.signals.signal import Exploration, Signal
 from ...rl.signals.terms import LearnedTerm, Term
 from ...runs.events import TransitionsRanked
 from ...runs.records import BranchRecord, RankingDetail, RankingRecord
-from ..branches import branch_job, run_branches, snapshot_of
+from ..branches import branch_job, run_branches, snapshot_of, with_forks
 from ..context import Context
 from ..history import signal_of
 from ..intervention import cost_of_round, horizon_at, return_range_at, steps_left
@@ -93,6 +93,9 @@ async def rank_transitions(state: State, runtime: Runtime[Context]) -> State:
         return {"learned": None, "adaptation_over": True, "note": note | {"error": str(error)[:MAX_ERROR_CHARS]}}
     except (ModelAnswerError, PreferenceError) as error:
         note["error"] = str(error)[:MAX_ERROR_CHARS]
+        if isinstance(error, PreferenceError):  # a process has failed, and no model
+            message = f"moves could not be ranked at update {ranking.point}: {note['error']}"
+            await ctx.warn(f"ranking {ranking.point}", message)
     note |= {"rounds": ranking.rounds, "groups": ranking.plain_groups()}
     if not ranking.groups:
         return {"learned": None, "note": note}
@@ -159,17 +162,24 @@ async def rehearse(
         the branches of a round.
 
     Raises:
-        BranchError: the fork could not be trained.
+        PreferenceError: the fork could not be trained.
     """
     exploration = Exploration(entropy=status.signal.exploration.entropy, kick=KICK)
-    job = branch_job(ctx, start, REHEARSAL_ARM, signal, exploration, number, ctx.config.preferences.rehearsal)
-    # A rehearsal that has been trained is paid already; another one must leave enough for a round of branches.
-    if not await ctx.store.read(BranchRecord, key=job.key):
-        horizon = horizon_at(ctx.config, status, await return_range_at(ctx, point))
-        if job.horizon > await steps_left(ctx, status) - cost_of_round(ctx.config, horizon):
-            return None
-    await run_branches(ctx, point, 0, "rehearsal", [job])
-    return job.end_state
+
+    async def attempt() -> str | None:
+        steps, fresh = ctx.config.preferences.rehearsal, await ctx.begins_fresh()
+        job = branch_job(ctx, start, REHEARSAL_ARM, signal, exploration, number, steps, fresh=fresh)
+        # A rehearsal that has been trained is paid already; another one must leave enough for a round of branches.
+        if not await ctx.store.read(BranchRecord, key=job.key):
+            horizon = horizon_at(ctx.config, status, await return_range_at(ctx, point))
+            if job.horizon > await steps_left(ctx, status) - cost_of_round(ctx.config, horizon):
+                return None
+        ran = await run_branches(ctx, point, 0, "rehearsal", [job])
+        if ran.failed:
+            raise PreferenceError(f"the rehearsal could not be run, {ran.failed[REHEARSAL_ARM]}")
+        return job.end_state
+
+    return await with_forks(ctx, attempt)
 
 
 # ---------------------------------------------------------------- votes

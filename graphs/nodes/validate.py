@@ -12,8 +12,9 @@ from langgraph.runtime import Runtime
 
 from ...rl.branches.gate import Arm, Judgement, conclude, is_informative, screen, winner
 from ...rl.branches.horizon import screening_steps
-from ...runs.records import ArmVerdict, JudgedArm, Outcome, ScreenedArm
-from ..branches import CONTROL
+from ...rl.branches.jobs import CONTROL
+from ...runs.records import ArmVerdict, DecisionVerdict, JudgedArm, Outcome, ScreenedArm
+from ..branches import with_forks
 from ..context import Context
 from ..intervention import Results, Round, cost_until, judge_arm, levels, load_round, steps_left
 from ..state import State
@@ -23,7 +24,8 @@ from .remove_shaping import with_removal
 async def validate(state: State, runtime: Runtime[Context]) -> State:
     """Screen all candidates on short branches; then continue the best, one after another, until one is accepted.
 
-    The outcome has the verdict and what is known of every arm.
+    The outcome has the verdict and what is known of every arm. An arm of which a branch cannot be run is out; where it
+    is the control there is no verdict on anything.
     """
     ctx = runtime.context
     if not ctx.config.adaptation.gated:  # an ablation: what ranks first is accepted as it is
@@ -31,12 +33,18 @@ async def validate(state: State, runtime: Runtime[Context]) -> State:
         unseen = Outcome(verdict="accept", winner=first, judgements=[], screened=[], problems=["the gate is off"])
         return {"outcome": unseen.model_dump(mode="json"), "note": {"finalists": [first], "verdict": "accept"}}
 
+    async def attempt() -> State:
+        return await _validate(ctx, state, await load_round(ctx, state))
+
+    return await with_forks(ctx, attempt)
+
+
+async def _validate(ctx: Context, state: State, round_: Round) -> State:
     # Screening: all arms to half the horizon.
-    round_ = await load_round(ctx, state)
     horizon, seeds = screening_steps(round_.horizon), range(ctx.config.branches.screen_seeds)
     jobs = [round_.job(ctx, arm, seed, horizon) for seed in seeds for arm in round_.signals]
-    screened = await round_.run(ctx, "screen", jobs)
-    gains = {arm: _gains(screened, arm) for arm in round_.candidates}
+    screened, failed = await round_.run(ctx, "screen", jobs)
+    gains = {arm: _gains(screened, arm) for arm in round_.candidates if arm in screened and CONTROL in screened}
     finalists = screen(gains, ctx.config.branches.finalists)
 
     # One finalist after another: what an acceptance makes needless is never run.
@@ -45,38 +53,62 @@ async def validate(state: State, runtime: Runtime[Context]) -> State:
     for place, arm in enumerate(finalists, start=1):
         if place > 1 and not await _can_pay(ctx, round_, -1, place):
             break
-        judgements.append(await _judge_at_looks(ctx, round_, full, arm, place))
-        if judgements[-1].verdict == "accept":
+        judgement = await _judge_at_looks(ctx, round_, full, failed, arm, place)
+        judgements += [judgement] if judgement is not None else []
+        if CONTROL in failed or (judgement is not None and judgement.verdict == "accept"):
             break
     # Where no candidate was accepted, the round's kick alone may have lifted the control: then its state is adopted.
-    if round_.exploration.kick is not None and winner(judgements) is None:
+    revived = round_.exploration.kick is not None and winner(judgements) is None and CONTROL not in failed
+    if revived and CONTROL in full:
         of_kick = judge_arm(ctx, round_, full, CONTROL, levels(ctx.config)[-1])
         judgements += [of_kick] if of_kick.verdict == "accept" else []
 
-    # Where no branch of any arm rose above the fork, the round has shown nothing.
-    arms = [Arm.of(arm, ran) for results in (screened, full) for arm, ran in results.items()]
-    best_return = ctx.spec.return_range[1] if ctx.spec.return_range else None
-    informative = is_informative(arms, screened[CONTROL][0].fork_return, round_.width, best_return)
+    outcome = _outcome(ctx, round_, screened, full, judgements, finalists, failed)
+    note: dict[str, Any] = {"finalists": finalists, "verdict": outcome.verdict}
+    note |= {"failed": failed} if failed else {}
+    return {"outcome": with_removal(outcome, state).model_dump(mode="json"), "note": note}
+
+
+def _outcome(
+    ctx: Context,
+    round_: Round,
+    screened: Results,
+    full: Results,
+    judgements: list[Judgement],
+    finalists: list[str],
+    failed: dict[str, str],
+) -> Outcome:
+    """Conclude from the branches of a round."""
+    verdict: DecisionVerdict = "branch_failed" if failed else "no_difference"
     chosen = winner(judgements)
+    if judgements and CONTROL not in failed:
+        # Where no branch of any arm rose above the fork, the round has shown nothing.
+        arms = [Arm.of(arm, ran) for results in (screened, full) for arm, ran in results.items()]
+        best_return = ctx.spec.return_range[1] if ctx.spec.return_range else None
+        informative = is_informative(arms, screened[CONTROL][0].fork_return, round_.width, best_return)
+        verdict = conclude(judgements, informative)
     judged = {judgement.arm for judgement in judgements}
+    others = [arm for arm in screened if arm not in {CONTROL, *judged, *failed} and CONTROL in screened]
     outcome = Outcome(
-        verdict=conclude(judgements, informative) if judgements else "no_difference",
+        verdict=verdict,
         winner=chosen.arm if chosen else None,
         horizon=round_.horizon,
         judgements=[JudgedArm(**judgement.model_dump(), **_curves(full, judgement.arm)) for judgement in judgements],
-        screened=[_screened_arm(arm, screened, finalists, chosen) for arm in gains if arm not in judged],
+        screened=[_screened_arm(arm, screened, finalists, chosen, CONTROL in failed) for arm in others],
     )
-    note = {"finalists": finalists, "verdict": outcome.verdict}
-    return {"outcome": with_removal(outcome, state).model_dump(mode="json"), "note": note}
+    return outcome.model_copy(update={"failed": failed}) if failed else outcome
 
 
 # ---------------------------------------------------------------- branches and judgements
 
 
-async def _judge_at_looks(ctx: Context, round_: Round, full: Results, arm: str, place: int) -> Judgement:
+async def _judge_at_looks(
+    ctx: Context, round_: Round, full: Results, failed: dict[str, str], arm: str, place: int
+) -> Judgement | None:
     """Judge one finalist at more and more seeds, until it is decided or the budget ends.
 
-    A look without a level decides nothing: the next one runs its seeds at once.
+    A look without a level decides nothing: the next one runs its seeds at once. None where a branch of it, or of the
+    control, could not be run: `failed` says why then.
     """
     judgement: Judgement | None = None
     # The first look that can decide is paid: the trigger has asked, or `_can_pay` for a later finalist.
@@ -85,7 +117,9 @@ async def _judge_at_looks(ctx: Context, round_: Round, full: Results, arm: str, 
             continue
         if judgement is not None and not await _can_pay(ctx, round_, look, place):
             break
-        await _extend(ctx, round_, full, arm, ctx.config.gate.looks[look])
+        failed |= await _extend(ctx, round_, full, arm, ctx.config.gate.looks[look])
+        if arm in failed or CONTROL in failed:
+            return None
         judgement = judge_arm(ctx, round_, full, arm, level)
         if judgement.verdict != "no_difference":
             break
@@ -94,8 +128,8 @@ async def _judge_at_looks(ctx: Context, round_: Round, full: Results, arm: str, 
     return judgement
 
 
-async def _extend(ctx: Context, round_: Round, full: Results, arm: str, n_seeds: int) -> None:
-    """Run arm and control to the full horizon, into `full`.
+async def _extend(ctx: Context, round_: Round, full: Results, arm: str, n_seeds: int) -> dict[str, str]:
+    """Run arm and control to the full horizon, into `full`; return which of them could not be run, and why.
 
     Screened branches are continued, other seeds start at the fork.
     """
@@ -105,9 +139,11 @@ async def _extend(ctx: Context, round_: Round, full: Results, arm: str, n_seeds:
             screened = round_.job(ctx, name, seed, screening_steps(round_.horizon)).end_state
             start = screened if seed < ctx.config.branches.screen_seeds else None
             jobs.append(round_.job(ctx, name, seed, round_.horizon, start))
-    for name, results in (await round_.run(ctx, "full", jobs)).items():
+    by_arm, failed = await round_.run(ctx, "full", jobs)
+    for name, results in by_arm.items():
         if len(results) > len(full.get(name, [])):  # the control may have more seeds from an earlier finalist
             full[name] = results
+    return failed
 
 
 async def _can_pay(ctx: Context, round_: Round, look: int, finalists: int) -> bool:
@@ -123,11 +159,15 @@ async def _can_pay(ctx: Context, round_: Round, look: int, finalists: int) -> bo
 # ---------------------------------------------------------------- records
 
 
-def _screened_arm(arm: str, screened: Results, finalists: list[str], chosen: Judgement | None) -> ScreenedArm:
+def _screened_arm(
+    arm: str, screened: Results, finalists: list[str], chosen: Judgement | None, no_control: bool
+) -> ScreenedArm:
     """Make the record of a candidate that was screened and not judged; the gate has said nothing about it."""
     verdict: ArmVerdict = "not_tried"
     if arm not in finalists:
         verdict, why = "screened_out", "screened out: others were better"
+    elif no_control:
+        why = "not tried further: a branch of the control could not be run"
     elif chosen is not None:
         why = f"not tried further: {chosen.arm} was accepted before its turn"
     else:

@@ -33,9 +33,11 @@ from ...rl.training.checkpoint import pack_snapshot, snapshot_name, unpack_snaps
 from ...rl.training.config import TrainingConfig
 from ...runs.events import Event
 from ...runs.records import (
+    BRANCH_FAILED,
     BranchRecord,
     DecisionRecord,
     DecisionVerdict,
+    FailedBranchRecord,
     InterventionRecord,
     ProposalRecord,
     RankingRecord,
@@ -165,6 +167,8 @@ async def try_on_branches(
             store = await LoopStore.open(trial.folder)
             stack.push_async_callback(store.close)
             await tables.write_to(store)
+            # Branches begin as those of the run do.
+            await store.set(warnings=await asyncio.to_thread(lambda: RunView(run_dir).values().get("warnings", {})))
             executor = trial.executor
             if executor is None:
                 hidden = [*hidden_from_children(config.llm), *hidden_from_children(run.own.llm), *secrets]
@@ -193,6 +197,7 @@ class StartingTables:
     proposals: list[ProposalRecord]
     rankings: list[RankingRecord]
     branches: list[BranchRecord]
+    failed: list[FailedBranchRecord]
     recorded: DecisionVerdict | None
     reusable: frozenset[str]
 
@@ -219,6 +224,12 @@ class StartingTables:
                 paid.append(row)
             elif beside or (row.point, row.round) < here:  # paid for before this round
                 paid.append(row.model_copy(update={"key": SPENT + row.key}))
+        # What failed in this round is tried anew: its fault may be mended.
+        failed = [
+            row.model_copy(update={"key": SPENT + row.key})
+            for row in view.failed_branches()
+            if (row.point, row.round) < here or (row.phase in ("probe", "rehearsal") and row.point <= place.point)
+        ]
         decided = decision_id(place.point, place.round)
         return cls(
             intervention=next(row for row in view.interventions() if row.point == place.point),
@@ -226,6 +237,7 @@ class StartingTables:
             proposals=[row for row in view.proposals() if (row.point, row.round) < here],
             rankings=[row for row in view.rankings() if row.point <= place.point],
             branches=paid,
+            failed=failed,
             recorded=next((row.verdict for row in decisions if row.id == decided), None),
             reusable=frozenset(reusable),
         )
@@ -233,7 +245,7 @@ class StartingTables:
     async def write_to(self, store: LoopStore) -> None:
         """Fill the tables of another run directory."""
         await store.write(self.intervention)
-        for rows in (self.decisions, self.proposals, self.rankings, self.branches):
+        for rows in (self.decisions, self.proposals, self.rankings, self.branches, self.failed):
             await store.write(*rows)
 
 
@@ -289,7 +301,9 @@ async def _validation(
             notes=record.notes,
             verdict="refused",
         )
-        if (tried := outcome.arm(record.id)) is not None:
+        if record.id in outcome.failed:
+            arm = arm.model_copy(update={"verdict": BRANCH_FAILED, "explanation": outcome.failed[record.id]})
+        elif (tried := outcome.arm(record.id)) is not None:
             numbers = tried.model_dump(include={"verdict", "gain", "lower", "upper", "seeds", "explanation"})
             arm = arm.model_copy(update=numbers)
         arms.append(arm)
@@ -297,7 +311,7 @@ async def _validation(
         snapshot=snapshot,
         verdict=outcome.verdict,
         winner=outcome.winner,
-        reason=outcome.explanation if outcome.judgements else "nothing passed the checks",
+        reason=outcome.explanation if outcome.judgements or outcome.failed else "nothing passed the checks",
         recorded=tables.recorded,
         horizon=outcome.horizon,
         arms=arms,

@@ -45,7 +45,7 @@ from ...runs.events import ApprovalGiven, ApprovalNeeded, Event, Progress, RunFi
 from ...runs.report import write_report
 from ...runs.steps import RunSteps
 from ...runs.store import LoopStore, RunState, RunView, provider
-from ..context import Context
+from ..context import REPLAY, Context
 from ..graph import loop_topology
 from ..tracing.otel import RunFacts, collector_address, open_spans
 from .checks import check_before_start
@@ -387,6 +387,8 @@ def _cancelled_by_sigterm() -> Iterator[None]:
 
 async def _progress(ctx: Context) -> Progress:
     status = await ctx.client.status()
+    if status.replay_difference is not None:
+        await ctx.warn(REPLAY, status.replay_difference)
     extra = await ctx.store.extra_steps()
     return Progress(
         steps_main=status.steps_main,

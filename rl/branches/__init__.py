@@ -3,14 +3,15 @@
 How one branch travels:
 
     snapshot -> BranchJob (`branch_key` names it by its content) -> an Executor hands it to a free worker
-    -> `run_branch` continues the snapshot, evaluates the policy and writes the end state -> BranchResult
+    -> `run_branch` continues the snapshot, evaluates the policy and writes the end state -> BranchResult, or a
+    BranchFailure, with which its arm is over
     -> Arm (all branches of one signal) -> `judge` compares it with the control on common seeds -> Judgement
     -> `conclude`: the verdict of the intervention -> `choose_adopt`: what a promotion takes over
 
 Modules, in reading order:
 
     config      settings of branches and gate
-    jobs        the key of a job, its reply, and the `Executor` protocol
+    jobs        the key of a job, its reply, what a failure makes needless, and the `Executor` protocol
     executors   the choice of an executor by config
     local_pool  worker processes on this machine
     worker      the program of such a process: `python -m cosignal.rl.branches.worker`

@@ -1,41 +1,83 @@
-"""The parts that all executors of branch jobs share: the key of a job, its reply, and the end at the first error."""
+"""The parts that all executors of branch jobs share: the key of a job, its reply, and what a failure ends.
+
+A job that cannot be run is answered with a `BranchFailure`, which is a result like others: its arm is over, and the
+batch goes on. An error that says nothing of the branch ends the batch: a full disk, or a worker of another version.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from ...errors import BranchError, ProtocolError
-from ..ipc.messages import WORKER_REPLY, BranchJob, BranchResult, ErrorReply, WorkerReply
+from ..ipc.messages import WORKER_REPLY, BranchFailure, BranchJob, BranchReply, BranchResult, ErrorReply, WorkerReply
 from ..signals.signal import Exploration, Signal
 
-MAX_RESTARTS = 3  # of workers, per job
+CONTROL = "control"  # the arm that all others are compared with
+MAX_RESTARTS = 2  # of workers, per job: a process may be lost by chance
 READY_TIMEOUT_S = 180.0  # importing torch takes seconds, on a busy machine many
 
-OnResult = Callable[[BranchJob, BranchResult], Awaitable[None]]
+OnResult = Callable[[BranchJob, BranchReply], Awaitable[None]]
 
 
 class Executor(Protocol):
     """Anything that runs branch jobs: `WorkerPool`, `RayExecutor`, or a fake in tests."""
 
-    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchResult]:
-        """Run `jobs` and return their results in the same order; `on_result` is awaited as each one comes.
+    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> Sequence[BranchReply]:
+        """Run `jobs` and return a reply to each, in the same order; `on_result` is awaited as each one comes.
+
+        A job that cannot be run has a failure for a reply. Jobs that are needless then, see `Failures`, need not be
+        begun: theirs is a failure of the cause `skipped`, which `on_result` does not hear of.
 
         Raises:
-            BranchError: a worker says that a job cannot be run, or MAX_RESTARTS + 1 workers died on one.
+            BranchError: no job can be run, and the jobs are not to blame.
         """
         ...
 
 
+class Failures:
+    """The failures of a batch so far, and what they make needless.
+
+    With a branch its arm is over, since it cannot be compared any more; with one of the control every arm is; and so it
+    is where a fork cannot be continued as it was, because all arms must begin alike.
+    """
+
+    def __init__(self, replies: Iterable[BranchReply] = ()) -> None:
+        """Begin with the replies that are known."""
+        self._failures: list[BranchFailure] = []
+        for reply in replies:
+            self.add(reply)
+
+    def add(self, reply: BranchReply) -> None:
+        """Take a reply into account; a result changes nothing."""
+        if isinstance(reply, BranchFailure):
+            self._failures.append(reply)
+
+    def skipped(self, job: BranchJob) -> BranchFailure | None:
+        """Return the reply to a job that is needless, None where it is to be run."""
+        for failure in self._failures:
+            if failure.cause == "replay" or failure.arm in (CONTROL, job.arm):
+                reason = f"not begun, since seed {failure.seed} of {failure.arm} has failed: {failure.reason}"
+                return BranchFailure(key=job.key, arm=job.arm, seed=job.seed, reason=reason, cause="skipped")
+        return None
+
+
 def branch_key(
-    fork: str, signal: Signal, exploration: Exploration, seed: int, horizon: int, evaluation_seed: int, episodes: int
+    fork: str,
+    signal: Signal,
+    exploration: Exploration,
+    seed: int,
+    horizon: int,
+    evaluation_seed: int,
+    episodes: int,
+    fresh: bool = False,
 ) -> str:
     """Return the key of a branch, 20 hex digits of a hash of its content, so that finished branches can be reused.
 
@@ -47,8 +89,9 @@ def branch_key(
         horizon: environment steps since the fork.
         evaluation_seed: base seed of the evaluation episodes.
         episodes: number of evaluation episodes.
+        fresh: whether the branch begins fresh episodes.
     """
-    content = {
+    content: dict[str, Any] = {
         # The signal counts by its content, without version, parent and stage.
         "fork": Path(fork).name,
         "signal": signal.content_hash(),
@@ -57,6 +100,8 @@ def branch_key(
         "horizon": horizon,
         "evaluation": [evaluation_seed, episodes],
     }
+    if fresh:
+        content["fresh"] = True
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -68,11 +113,11 @@ def parse_reply(raw: bytes) -> WorkerReply | ProtocolError:
         return ProtocolError(f"a worker's answer is not of this protocol: {raw[:200]!r} ({error.error_count()} errors)")
 
 
-def result_of(job: BranchJob, reply: WorkerReply | ProtocolError) -> BranchResult:
-    """Return the result that a worker replied to `job` with.
+def reply_to(job: BranchJob, reply: WorkerReply | ProtocolError) -> BranchReply:
+    """Return the result or the failure that a worker replied to `job` with.
 
     Raises:
-        BranchError: the reply is an error.
+        BranchError: the reply is an error that says nothing of the branch.
         ProtocolError: the reply cannot be parsed, or is none to this job.
     """
     if isinstance(reply, ProtocolError):
@@ -80,7 +125,7 @@ def result_of(job: BranchJob, reply: WorkerReply | ProtocolError) -> BranchResul
     if isinstance(reply, ErrorReply):
         raise BranchError(f"branch {job.arm!r}, seed {job.seed}: {reply.message}")
     # A result of another job would mean that loop and worker disagree about the protocol.
-    if not isinstance(reply, BranchResult) or reply.key != job.key:
+    if not isinstance(reply, BranchResult | BranchFailure) or reply.key != job.key:
         raise ProtocolError(f"branch job {job.key!r} was answered with {reply!r}; use one version of loop and workers")
     return reply
 

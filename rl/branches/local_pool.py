@@ -1,13 +1,15 @@
 """Branch workers of the loop: pre-started processes that run the trainer's code on forks of the run.
 
 The pool binds a ROUTER socket in a private runtime directory and starts `python -m cosignal.rl.branches.worker RUN_DIR
-ADDRESS INDEX`. A worker is a DEALER that sends `WorkerReady`, and answers every `BranchJob` with a `BranchResult` or an
-`ErrorReply`; `{"kind": "stop"}` ends it. All messages are one JSON frame.
+ADDRESS INDEX`. A worker is a DEALER that sends `WorkerReady`, and answers every `BranchJob` with a `BranchResult` or a
+`BranchFailure`; `{"kind": "stop"}` ends it. All messages are one JSON frame.
 
-Why no job is lost or mixed up: a job is bound to one worker until its result, carrying the job's key, arrives. When the
-worker's process ends instead, a new one is started and the job is sent again, at most MAX_RESTARTS times; the same job
-always gives the same result. A worker whose job is given up (error, cancellation) is killed, so that no late answer can
-meet another job. Not guaranteed: that a job that hangs is noticed; the caller may put a timeout around `run`.
+Why no job is lost or mixed up: a job is bound to one worker until its reply, carrying the job's key, arrives. When the
+worker's process ends instead, which may be chance, a new one is started and the job is sent again, at most MAX_RESTARTS
+times; the same job always gives the same result. After that, or where the worker says that the job cannot be run, the
+job has failed, and the others go on. A worker whose job is given up (failure, error, cancellation) is killed, so that
+no late answer can meet another job and nothing of a broken branch is left. An environment that hangs ends its worker by
+itself, see `step_alarm`; that learning hangs is not noticed.
 """
 
 from __future__ import annotations
@@ -16,22 +18,39 @@ import asyncio
 import json
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import zmq
 import zmq.asyncio
 
-from ...errors import BranchError, ProtocolError
+from ...errors import ProtocolError
+from ..envs.step_alarm import STOPPED
 from ..ipc.launcher import end_child, make_runtime_dir, output_tail, start_child
-from ..ipc.messages import BranchJob, BranchResult, WorkerReady, WorkerReply
-from ..processes import module_command
-from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, OnResult, parse_reply, result_of, task_group
+from ..ipc.messages import BranchFailure, BranchJob, BranchReply, WorkerReady, WorkerReply
+from ..processes import ending, module_command
+from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, Failures, OnResult, parse_reply, reply_to, task_group
 
 STOP_TIMEOUT_S = 1.0
 STOP = json.dumps({"kind": "stop"}).encode()
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """A worker that ended, or did not come up, instead of a reply.
+
+    Attributes:
+        ending: how, in words.
+        began: whether it had got the job.
+        for_good: whether another try would end the same way.
+    """
+
+    ending: str
+    began: bool
+    for_good: bool = False
 
 
 class _Worker:
@@ -55,6 +74,11 @@ class _Worker:
     def alive(self) -> bool:
         """Return whether there is a process that has not ended."""
         return self.process is not None and self.process.returncode is None
+
+    def ending(self) -> str:
+        """Return how the process has ended, in words."""
+        assert self.process is not None
+        return ending(self.process.returncode or 0)
 
     async def unless_it_ends(self, awaited: Awaitable[T]) -> T | None:
         """Return the result of `awaited`, or None where the process ends first."""
@@ -124,30 +148,37 @@ class WorkerPool:
         for worker in self._workers:
             await self._start_worker(worker)
 
-    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchResult]:
-        """Run `jobs` and return their results in the same order; `on_result` is awaited as each one comes.
+    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchReply]:
+        """Run `jobs` and return a reply to each, in the same order; `on_result` is awaited as each one comes.
+
+        A job has failed where a worker says so, or where MAX_RESTARTS + 1 workers end on it or do not become ready.
 
         Raises:
-            BranchError: a worker says that a job cannot be run, does not become ready, or dies MAX_RESTARTS + 1 times.
-            ProtocolError: a worker replies with something else than a result or an error.
+            BranchError: a worker says that it can run no job, as where the disk is full.
+            ProtocolError: a worker replies with something else.
         """
-        results: dict[int, BranchResult] = {}
+        replies: dict[int, BranchReply] = {}
+        failures = Failures()
         # Reversed, so that `pop` takes them in order.
         waiting = list(enumerate(jobs))[::-1]
 
         async def work(worker: _Worker) -> None:
             while waiting:
                 position, job = waiting.pop()
-                results[position] = await self._run_job(worker, job)
+                if (skipped := failures.skipped(job)) is not None:
+                    replies[position] = skipped
+                    continue
+                replies[position] = await self._run_job(worker, job)
+                failures.add(replies[position])
                 if on_result is not None:
-                    await on_result(job, results[position])
+                    await on_result(job, replies[position])
 
         async with self._one_batch, task_group() as group:
             tasks = [group.create_task(work(worker)) for worker in self._workers[: len(jobs)]]
             # Inside of the block: where the group cancels a wait at its end, Python 3.11 leaves this task marked.
             if tasks:
                 await asyncio.wait(tasks)
-        return [results[position] for position in range(len(jobs))]
+        return [replies[position] for position in range(len(jobs))]
 
     async def close(self) -> None:
         """End all workers within seconds (stop, terminate, kill) and remove the runtime directory. Safe to repeat."""
@@ -163,38 +194,63 @@ class WorkerPool:
 
     # ------------------------------------------------------------ one job
 
-    async def _run_job(self, worker: _Worker, job: BranchJob) -> BranchResult:
+    async def _run_job(self, worker: _Worker, job: BranchJob) -> BranchReply:
         """Run `job` on `worker`, again after each death of its process, at most MAX_RESTARTS times."""
+        lost: list[_Lost] = []
         try:
-            for _ in range(1 + MAX_RESTARTS):
+            while len(lost) <= MAX_RESTARTS and not any(end.for_good for end in lost):
                 reply = await self._ask(worker, job)
-                if reply is not None:
-                    return result_of(job, reply)
+                if not isinstance(reply, _Lost):
+                    answered = reply_to(job, reply)
+                    if isinstance(answered, BranchFailure):
+                        await self._kill(worker)
+                    return answered
+                lost.append(reply)
+            # One that hangs is still there.
+            await self._kill(worker)
         except BaseException:
             # A late answer of this process must not meet another job.
-            if worker.process is not None and worker.alive():
-                worker.process.kill()
-                await worker.process.wait()
+            await self._kill(worker)
             raise
         printed = await asyncio.to_thread(output_tail, worker.output)
-        raise BranchError(
-            f"worker {worker.index} died {1 + MAX_RESTARTS} times on branch {job.arm!r}, seed {job.seed}; "
-            f"its last words: {printed}"
+        times = "" if len(lost) == 1 else f" {len(lost)} times"
+        return BranchFailure(
+            key=job.key,
+            arm=job.arm,
+            seed=job.seed,
+            reason=f"its worker {lost[-1].ending}{times}; its last words: {printed}",
+            cause="lost",
+            # Nobody knows how far they had come.
+            steps=job.horizon * sum(end.began for end in lost),
         )
 
-    async def _ask(self, worker: _Worker, job: BranchJob) -> WorkerReply | ProtocolError | None:
-        """Send `job` as soon as the worker is ready; return its reply, or None where its process ended before."""
+    async def _ask(self, worker: _Worker, job: BranchJob) -> WorkerReply | ProtocolError | _Lost:
+        """Send `job` as soon as the worker is ready; return its reply."""
         if not worker.alive():
-            await self._start_worker(worker)
+            try:
+                await self._start_worker(worker)
+            except OSError as error:  # no memory, or no room for a process
+                return _Lost(f"could not be started ({error})", began=False)
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 identity = await worker.unless_it_ends(asyncio.shield(worker.identity))
-        except TimeoutError as error:
-            raise BranchError(f"worker {worker.index} was not ready within {READY_TIMEOUT_S:g} s") from error
+        except TimeoutError:
+            return _Lost(f"was not ready within {READY_TIMEOUT_S:g} s", began=False, for_good=True)
         if identity is None:
-            return None
+            return _Lost(f"ended before it was ready ({worker.ending()})", began=False)
         await self._socket.send_multipart([identity, job.model_dump_json().encode()])
-        return await worker.unless_it_ends(worker.inbox.get())
+        reply = await worker.unless_it_ends(worker.inbox.get())
+        if reply is not None:
+            return reply
+        if worker.process is not None and worker.process.returncode == -STOPPED:
+            hung = "was ended, since a step took longer than task.step_timeout_s; raise it where an environment is slow"
+            return _Lost(hung, began=True, for_good=True)
+        return _Lost(f"ended ({worker.ending()})", began=True)
+
+    async def _kill(self, worker: _Worker) -> None:
+        if worker.process is not None and worker.alive():
+            worker.process.kill()
+            await worker.process.wait()
 
     # ------------------------------------------------------------ processes and messages
 

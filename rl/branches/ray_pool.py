@@ -7,9 +7,11 @@ back those of its end state, which are written into the run directory as a local
 
 Why no job is lost or run without need: jobs wait in one queue, and a place takes one only when its worker has answered.
 A job whose worker, or whose worker's node, is lost goes back to the queue for whoever is free, at most MAX_RESTARTS
-times; no other job is touched. A place whose worker finds no room on what is left of the cluster waits, and the others
-go on. An actor whose job is given up (error, cancellation) is killed. Not guaranteed: that a job that hangs is noticed,
-and that the loop outlives the node it runs on itself, or the cluster's head; both end the run, which can be resumed.
+times; then it has failed. No other job is touched. A place whose worker finds no room on what is left of the cluster
+waits, and the others go on; one whose workers die at their start is given up, and with the last one the jobs that are
+left have failed. An actor whose job is given up (failure, error, cancellation) is killed. Not guaranteed: that a job
+whose learning hangs is noticed, and that the loop outlives the node it runs on itself, or the cluster's head; both end
+the run, which can be resumed.
 """
 
 from __future__ import annotations
@@ -24,16 +26,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import RayError
 
 from ...errors import BranchError, ConfigError, SnapshotError
-from ..ipc.messages import PROTOCOL, BranchJob, BranchResult
-from ..processes import ONE_THREAD
+from ..ipc.messages import PROTOCOL, BranchFailure, BranchJob, BranchReply, BranchResult
+from ..processes import HASH_SEED, ONE_THREAD, hash_seed
 from ..training.checkpoint import PackedFiles, pack_snapshot, unpack_snapshot
-from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, OnResult, parse_reply, result_of, task_group
+from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, Failures, OnResult, parse_reply, reply_to, task_group
 from .ray_node import local_ray
 
 LAST_WORDS = 1500  # characters of what Ray says about a lost worker
@@ -169,7 +171,7 @@ class RayExecutor:
             self._arguments = (training, list(self._secrets))
             # What the environment of a node has of our secrets is blanked in the actor.
             hidden = {*self._secrets, *(name for name in os.environ if name.endswith("_API_KEY"))}
-            variables = {**dict.fromkeys(ONE_THREAD, "1"), **dict.fromkeys(hidden, "")}
+            variables = {**dict.fromkeys(ONE_THREAD, "1"), HASH_SEED: hash_seed(), **dict.fromkeys(hidden, "")}
             # No restarts by Ray, which would be counted nowhere. SPREAD: a core each, and its caches.
             self._worker = ray.remote(RayWorker).options(
                 num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD", runtime_env={"env_vars": variables}
@@ -187,29 +189,49 @@ class RayExecutor:
         """End all workers, leave the cluster, end a Ray of our own. Safe to repeat."""
         await self._stack.aclose()
 
-    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchResult]:
-        """Run `jobs` and return their results in the same order; `on_result` is awaited as each one comes.
+    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchReply]:
+        """Run `jobs` and return a reply to each, in the same order; `on_result` is awaited as each one comes.
+
+        A job has failed where a worker says so, where MAX_RESTARTS + 1 workers are lost on it, or where all workers die
+        at their start.
 
         Raises:
-            BranchError: a worker says that a job cannot be run, MAX_RESTARTS + 1 workers are lost on it, or no worker
-                starts.
-            ProtocolError: a worker replies with something else than a result or an error.
+            BranchError: the cluster has no room for a worker, or other code; a worker says that it can run no job.
+            ProtocolError: a worker replies with something else.
         """
-        results: dict[int, BranchResult] = {}
+        replies: dict[int, BranchReply] = {}
+        failures = Failures()
         waiting: asyncio.Queue[_Attempt] = asyncio.Queue()
+        places = len(self._places)
+
+        async def settle(attempt: _Attempt, reply: BranchReply) -> None:
+            replies[attempt.position] = reply
+            failures.add(reply)
+            if on_result is not None:
+                await on_result(attempt.job, reply)
 
         async def work(place: _Place) -> None:
+            nonlocal places
             while True:
-                await self._until_up(place)
+                words = await self._until_up(place)
+                # As long as another place is left, it does the work.
+                if words is not None and places > 1:
+                    places -= 1
+                    return
                 attempt = await waiting.get()
-                result = await self._run_job(place, attempt)
-                # Its worker was lost: whoever is free takes it.
-                if isinstance(result, _Attempt):
-                    waiting.put_nowait(result)
+                reply: BranchReply | _Attempt
+                if (skipped := failures.skipped(attempt.job)) is not None:
+                    replies[attempt.position] = skipped
+                elif words is not None:
+                    reason = f"a worker died {MAX_RESTARTS + 1} times at its start; {words}"
+                    await settle(attempt, _failure(attempt, reason, "lost"))
                 else:
-                    results[attempt.position] = result
-                    if on_result is not None:
-                        await on_result(attempt.job, result)
+                    reply = await self._run_job(place, attempt)
+                    # Its worker was lost: whoever is free takes it.
+                    if isinstance(reply, _Attempt):
+                        waiting.put_nowait(reply)
+                    else:
+                        await settle(attempt, reply)
                 waiting.task_done()
 
         async with self._one_batch:
@@ -223,43 +245,54 @@ class RayExecutor:
                 # The workers wait for jobs for ever; none is left.
                 for task in working:
                     task.cancel()
-        return [results[position] for position in range(len(jobs))]
+        return [replies[position] for position in range(len(jobs))]
 
     # ------------------------------------------------------------ one job
 
-    async def _run_job(self, place: _Place, attempt: _Attempt) -> BranchResult | _Attempt:
-        """Return the result, or the next attempt where the worker was lost."""
+    async def _run_job(self, place: _Place, attempt: _Attempt) -> BranchReply | _Attempt:
+        """Return the reply, or the next attempt where the worker was lost."""
         job = attempt.job
+        files = self._shipped[job.start]
+        if isinstance(files, SnapshotError):
+            return _failure(attempt, str(files), "error")
         try:
-            reply, end_state = await place.actor.run.remote(job.model_dump_json(), self._shipped[job.start])
+            raw, end_state = await place.actor.run.remote(job.model_dump_json(), files)
         except RayError as error:  # the worker's process, its node, or the result on that node is gone
             self._drop(place)
             lost = attempt.lost + 1
             if lost > MAX_RESTARTS:
-                raise BranchError(
-                    f"{lost} workers died on branch {job.arm!r}, seed {job.seed}; {_last_words(error)}"
-                ) from error
+                return _failure(attempt, f"{lost} workers died on it; {_last_words(error)}", "lost", lost * job.horizon)
             return _Attempt(attempt.position, job, lost)
         except BaseException:
             self._drop(place)  # it would go on with a job that nobody waits for
             raise
-        result = result_of(job, parse_reply(reply))
+        reply = reply_to(job, parse_reply(raw))
+        if isinstance(reply, BranchFailure):
+            self._drop(place)  # nothing of a broken branch is left
+            return reply
         # Before the result is passed on, so that whoever hears of it finds the end state.
         await asyncio.to_thread(unpack_snapshot, end_state, self._run_dir, job.end_state)
-        return result
+        return reply
 
     def _ship(self, jobs: Sequence[BranchJob]) -> dict[str, Any]:
-        """Return references to what the jobs start from; those of a fork stay for the next batch of the same fork."""
+        """Return references to what the jobs start from; those of a fork stay for the next batch of the same fork.
+
+        In the place of a snapshot that cannot be read is the error: its jobs fail.
+        """
         forks = {job.fork for job in jobs}
         # What belongs to other forks is let go, and Ray frees it.
-        known = {start: reference for start, reference in self._shipped.items() if start in forks}
+        known = {
+            start: reference
+            for start, reference in self._shipped.items()
+            if start in forks and not isinstance(reference, SnapshotError)
+        }
         for job in jobs:
             if job.start in known:
                 continue
             try:
                 known[job.start] = ray.put(pack_snapshot(self._run_dir, job.start))
             except SnapshotError as error:  # a local worker finds out by itself, and says it in these words
-                raise BranchError(f"branch {job.arm!r}, seed {job.seed}: {error}") from error
+                known[job.start] = error
         return known
 
     # ------------------------------------------------------------ workers
@@ -280,8 +313,12 @@ class RayExecutor:
             self._drop(place)
         self._shipped = {}
 
-    async def _until_up(self, place: _Place) -> None:
-        """Return when the place has a worker that answers; raise BranchError where that cannot be."""
+    async def _until_up(self, place: _Place) -> str | None:
+        """Return when the place has a worker that answers; the last words of those that died at their start otherwise.
+
+        Raises:
+            BranchError: there is no room for a worker, or it has other code.
+        """
         failures = 0
         while not place.up:
             if place.actor is None:
@@ -300,7 +337,7 @@ class RayExecutor:
                 self._drop(place)
                 failures += 1
                 if failures > MAX_RESTARTS:
-                    raise BranchError(f"a worker died {failures} times at its start; {_last_words(error)}") from error
+                    return _last_words(error)
             else:
                 if worker_version != own_version():
                     raise BranchError(
@@ -308,6 +345,12 @@ class RayExecutor:
                         "install one version everywhere"
                     )
                 place.up = True
+        return None
+
+
+def _failure(attempt: _Attempt, reason: str, cause: Literal["error", "lost"], steps: int = 0) -> BranchFailure:
+    job = attempt.job
+    return BranchFailure(key=job.key, arm=job.arm, seed=job.seed, reason=reason, cause=cause, steps=steps)
 
 
 async def _text(reference: Any) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import lru_cache
 from pathlib import Path
 
+from ...errors import BranchError, CosignalError, ReplayDiffers
 from ..envs.config import TaskConfig
+from ..envs.step_alarm import step_alarm
 from ..ipc.messages import BranchJob, BranchResult
 from ..signals.scorer import FOLDER
 from ..signals.signal import Exploration
@@ -29,17 +32,28 @@ def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResul
     Raises:
         SnapshotError: the snapshot to start from is missing or does not fit.
         SignalError: the signal does not fit the task.
+        ReplayDiffers: the episodes of the snapshot cannot be played again, and the job does not ask for fresh ones.
+        BranchError: whatever goes wrong once it trains, with the steps that were spent.
     """
     cpu = time.process_time()
     line.scorers.folder = run_dir / FOLDER  # a worker on another machine gets a folder with each job
-    fork_steps, fork_return = start_arm(line, run_dir, job)
-    before = line.steps_main
-    # In whole updates, so a little more than the horizon may be run.
-    while line.steps_main < fork_steps + job.horizon:
-        line.update()
-    evaluator = _evaluator(line.config.task.model_dump_json(), job.evaluation_episodes, job.evaluation_seed)
-    evaluation = evaluator.evaluate(line.learner)
-    save_snapshot(line, run_dir / job.end_state, {"fork_steps": fork_steps, "fork_return": fork_return})
+    task, envs = line.config.task, line.config.trainer.envs
+    with step_alarm(line.task, task, envs):
+        fork_steps, fork_return = start_arm(line, run_dir, job)
+        before = line.steps_main
+        try:
+            # In whole updates, so a little more than the horizon may be run.
+            while line.steps_main < fork_steps + job.horizon:
+                line.update()
+            evaluator = _evaluator(task.model_dump_json(), job.evaluation_episodes, job.evaluation_seed)
+            with step_alarm(evaluator.task, task, envs):
+                evaluation = evaluator.evaluate(line.learner)
+            if not math.isfinite(evaluation.mean_return):
+                raise BranchError(f"the final return must be a finite number, got {evaluation.mean_return!r}")
+            save_snapshot(line, run_dir / job.end_state, {"fork_steps": fork_steps, "fork_return": fork_return})
+        except Exception as error:  # whatever task and numbers do
+            message = str(error) if isinstance(error, CosignalError) else f"{type(error).__name__}: {error}"
+            raise BranchError(message, steps=line.steps_main - before) from error
     return BranchResult(
         key=job.key,
         arm=job.arm,
@@ -63,8 +77,14 @@ def start_arm(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, f
 
     Returns:
         The main steps and the training return at the fork, before any kick.
+
+    Raises:
+        ReplayDiffers: the episodes cannot be played again, and the job does not ask for fresh ones.
     """
-    extra = load_snapshot(line, run_dir / job.start)
+    line.replay_difference = None
+    extra = load_snapshot(line, run_dir / job.start, fresh=job.fresh)
+    if line.replay_difference is not None:
+        raise ReplayDiffers(line.replay_difference)
     # An extension goes on as it was; what was measured at the fork is in its snapshot.
     if job.start != job.fork:
         return int(str(extra["fork_steps"])), float(str(extra["fork_return"]))

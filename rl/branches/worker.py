@@ -6,6 +6,7 @@ time, and ends when it is told to or when the process that started it is gone.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -14,28 +15,54 @@ from pathlib import Path
 import structlog
 import zmq
 
-from ...errors import CosignalError
+from ...errors import BranchError, CosignalError, ReplayDiffers
 from ..experience.replay_buffer import REPLAY
-from ..ipc.messages import BranchJob, ErrorReply, WorkerReady, WorkerReply
+from ..ipc.messages import BranchFailure, BranchJob, ErrorReply, WorkerReady, WorkerReply
 from ..processes import leave_with_parent, log_to, one_thread
 from ..signals.scorer import FOLDER, Scorers
 from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
 from .run_branch import run_branch
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def answer(line: TrainingLine, run_dir: Path, job: BranchJob) -> WorkerReply:
-    """Run a job and return its result, or the error where it cannot be run."""
+    """Run a job and return its result, or its failure where it cannot be run.
+
+    A full disk is no failure of the branch, and an error of the whole run.
+    """
     log = structlog.get_logger()
     try:
         result = run_branch(line, run_dir, job)
-    except CosignalError as error:
-        log.warning("branch failed", key=job.key, arm=job.arm, error=str(error))
-        return ErrorReply(error="branch", message=f"{job.arm} seed {job.seed}: {error}")
+    except Exception as error:
+        log.warning("branch failed", key=job.key, arm=job.arm, seed=job.seed, exc_info=True)
+        if _is_disk_full(error):
+            message = f"the disk must have room for a branch's end state, got: {error}; make room and resume the run"
+            return ErrorReply(error="branch", message=message)
+        return BranchFailure(
+            key=job.key,
+            arm=job.arm,
+            seed=job.seed,
+            reason=str(error) if isinstance(error, CosignalError) else f"{type(error).__name__}: {error}",
+            cause="replay" if isinstance(error, ReplayDiffers) else "error",
+            steps=error.steps if isinstance(error, BranchError) else 0,
+        )
     log.info(
         "branch done", key=job.key, arm=job.arm, seed=job.seed, final_return=result.final_return, cpu_s=result.cpu_s
     )
     return result
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Return whether a full disk is behind the error. safetensors says it in words only."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return True
+        if any(f"os error {number}" in str(error) for number in DISK_FULL):
+            return True
+        error = error.__cause__
+    return False
 
 
 def main(run_dir: Path, address: str, index: int) -> None:

@@ -23,6 +23,7 @@ Modules, in reading order:
     grid          what the two native tasks have in common
     two_switch, victim_rubble         the native tasks
     pettingzoo    any ParallelEnv as a batch
+    step_alarm    a limit on the time of a step in processes that only branch or rank
 
 To add a task around an environment of another package: write a module with a subclass of `adapter.Task` whose arguments
 have defaults (one of them `n_max`), and add its name to `registry.ShippedName` and `registry.EXTRAS`; the tests in

@@ -116,7 +116,7 @@ def import_factory(config: TaskConfig) -> Any:
         try:
             module = importlib.import_module(module_name)
         finally:
-            del os.environ[IMPORTING]
+            os.environ.pop(IMPORTING, None)
     try:
         # The attribute may be nested, as in "module:Class.make".
         return reduce(getattr, attribute.split("."), module)

@@ -6,7 +6,8 @@ Every request is answered by exactly one reply. Envelope: JSON, one ZeroMQ frame
     trainer → loop    Reply        HelloReply, TrainerStatus, EvidenceReply, LookReply, QueryReply, PromoteReply, Ack,
                                    or an ErrorReply to any of them
     loop → worker     BranchJob
-    worker → loop     WorkerReply  WorkerReady once, then a BranchResult or an ErrorReply to each job
+    worker → loop     WorkerReply  WorkerReady once, then a BranchResult or a BranchFailure to each job, or an
+                                   ErrorReply where that says nothing of the branch
     trainer → anyone  Wakeup       on a PUB/SUB socket
 """
 
@@ -32,7 +33,7 @@ from ..signals.signal import Exploration, Signal
 from ..stage import Stage
 from ..task import TaskSpec
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 TrainerState = Literal["training", "waiting", "finished", "stopping"]
 # Why a line of the signal log was written. `control`: the control's end state became the main line, the signal stayed.
@@ -169,6 +170,7 @@ class TrainerStatus(Wire):
         snapshot: directory of the point's snapshot, written before the trainer says that it waits; under the overlap
             clock only a `LookReply` has one.
         sparse_return, success_rate: of `evaluation`.
+        replay_difference: what was different where the line's running episodes could not be brought back.
     """
 
     kind: Literal["status"] = "status"
@@ -186,6 +188,7 @@ class TrainerStatus(Wire):
     sparse_return: float | None
     success_rate: float | None
     evaluation: EvaluationReport | None = None
+    replay_difference: str | None = Field(default=None, exclude_if=lambda difference: difference is None)
 
 
 class LookReply(Wire):
@@ -256,6 +259,7 @@ class BranchJob(Wire):
         exploration: of every arm at the fork (not again at an extension).
         seed: 0 keeps the main run's random streams, k > 0 reseeds all of them.
         end_state: directory to write.
+        fresh: begin fresh episodes where the running ones could only be played again. All arms of a fork are alike.
     """
 
     kind: Literal["branch"] = "branch"
@@ -270,6 +274,7 @@ class BranchJob(Wire):
     evaluation_seed: int
     evaluation_episodes: int = Field(ge=1)
     end_state: str
+    fresh: bool = Field(default=False, exclude_if=lambda fresh: not fresh)  # jobs of most runs are what they were
 
 
 class BranchResult(Wire):
@@ -302,12 +307,32 @@ class BranchResult(Wire):
     cpu_s: float
 
 
+class BranchFailure(Wire):
+    """A `BranchJob` that could not be run.
+
+    Attributes:
+        reason: in words.
+        cause: `error` is what the worker says, `lost` that workers ended on the job, `replay` that the episodes of its
+            start cannot be played again (then nothing was trained), `skipped` that the job was not begun.
+        steps: environment steps that were spent on it; where a worker was lost, the most that they can have been.
+    """
+
+    kind: Literal["branch_failure"] = "branch_failure"
+    key: str
+    arm: str
+    seed: int
+    reason: str
+    cause: Literal["error", "lost", "replay", "skipped"]
+    steps: int = 0
+
+
 class WorkerReady(Wire):
     kind: Literal["ready"] = "ready"
     pid: int
 
 
-WorkerReply = Annotated[WorkerReady | BranchResult | ErrorReply, Field(discriminator="kind")]
+BranchReply = BranchResult | BranchFailure
+WorkerReply = Annotated[WorkerReady | BranchReply | ErrorReply, Field(discriminator="kind")]
 
 # ---------------------------------------------------------------- wake-ups (PUB/SUB): carry no truth
 

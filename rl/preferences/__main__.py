@@ -15,6 +15,7 @@ import torch
 
 from ...errors import CosignalError
 from ...files import write_whole
+from ..envs.step_alarm import step_alarm
 from ..processes import leave_with_parent, one_thread
 from ..signals.scorer import FOLDER, Scorers
 from ..task import ActionArray, BoolArray, FloatArray, splitmix64
@@ -52,7 +53,8 @@ def collect(job: CollectJob) -> CollectResult:
     config = TrainingConfig.model_validate_json((job.run_dir / "training.json").read_text()).for_branches()
     # The policy of the snapshot, sampled with a stream of the job's own.
     line = TrainingLine(config, scorers=Scorers(job.run_dir / FOLDER))
-    load_snapshot(line, job.run_dir / job.snapshot)
+    with step_alarm(line.task, config.task, config.trainer.envs):
+        load_snapshot(line, job.run_dir / job.snapshot)
     generator = torch.Generator().manual_seed(splitmix64(job.seed) >> 1)
 
     def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:

@@ -16,6 +16,7 @@ from ..envs.adapter import Task
 from ..envs.config import TaskConfig
 from ..envs.factory import plain_task_factory, task_spec
 from ..envs.pettingzoo.batch import PettingZooTask
+from ..envs.step_alarm import step_alarm
 from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec
 from .pairs import NOT_JUDGED, Pairs
 
@@ -85,8 +86,10 @@ def collect_pairs(
         )
     play = _Play(config, spec, seed, episode_steps, keep_ties)
     policy = play.randomised(act or play.heuristic_policy(), share_random)
-    while not play.has_enough([count * spread for count in counts]):
-        play.step(policy)
+    # Here all environments are in this process, whatever they have in training.
+    with step_alarm(play.batch, config.model_copy(update={"workers": 0}), ENVS):
+        while not play.has_enough([count * spread for count in counts]):
+            play.step(policy)
     if spread > 1:
         play.moves = [_new_ones_first(moves, play.rng) for moves in play.moves]
     # Rows of moves become columns of pairs.

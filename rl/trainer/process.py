@@ -206,6 +206,7 @@ class Trainer:
             sparse_return=evaluation.mean if evaluation else None,
             success_rate=evaluation.success_rate if evaluation else None,
             evaluation=evaluation,
+            replay_difference=line.replay_difference,
         )
 
     def _evidence(self) -> Evidence:

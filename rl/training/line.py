@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+import structlog
 
 from ..algorithms.learner import UpdateMetrics
 from ..algorithms.registry import make_learner
@@ -73,6 +74,8 @@ class TrainingLine:
         signal: the signal in force.
         signal_start: main steps at its version's first update.
         step: where the environments stand, to go on from.
+        replay_difference: what was different where running episodes could not be brought back, see
+            `BatchedTask.load_state_dict`; None where that was never so.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class TrainingLine:
         self._set_signal(self._freeze(config.signal.to_signal()))
         self.explore(config.signal.exploration)
         self.step: Step = self.task.reset(config.seed)
+        self.replay_difference: str | None = None
 
     # ------------------------------------------------------------ one update
 
@@ -312,7 +316,12 @@ class TrainingLine:
         return arrays, data
 
     def load_state_dict(
-        self, arrays: Arrays, data: LineData, keep_past: bool = False, directory: Path | None = None
+        self,
+        arrays: Arrays,
+        data: LineData,
+        keep_past: bool = False,
+        directory: Path | None = None,
+        fresh: bool = False,
     ) -> None:
         """Put a state into this line.
 
@@ -322,9 +331,13 @@ class TrainingLine:
             keep_past: the line keeps its counters and its past (history, first and best return, range of returns) and
                 takes over all the rest; the signal has the age that it has in that state.
             directory: the snapshot that the state comes from, None where this line itself returned it.
+            fresh: begin fresh episodes where they could only be played again.
         """
         self.learner.load_state_dict(arrays_below("learner/", arrays), directory)
-        self.task.load_state_dict(arrays_below("task/", arrays))
+        difference = self.task.load_state_dict(arrays_below("task/", arrays), fresh)
+        if difference is not None:
+            structlog.get_logger().warning("replay differs", difference=difference)
+            self.replay_difference = difference
         self.episodes.load_state_dict(arrays_below("episodes/", arrays))
         self.recorder.load_state_dict(arrays_below("recorder/", arrays))
         self.before_reward = [np.array(arrays[f"before_reward/{g}"], np.float64) for g in range(len(self.spec.groups))]
@@ -340,7 +353,8 @@ class TrainingLine:
         self.signal = Signal.model_validate(data["signal"])
         self.compiled = self._compile(self.signal)
         self.offsets = [Signal.model_validate(x) for x in data["offsets"]]
-        if not self.spec.deterministic:  # such a task begins fresh episodes, so nothing of the old ones may go on
+        # Where fresh episodes have begun, nothing of the old ones may go on.
+        if difference is not None or fresh or not self.spec.deterministic:
             self.episodes.forget_running()
         self._last_text = data["tale"]
         self.step = self.task.observe()

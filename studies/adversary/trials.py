@@ -17,9 +17,9 @@ from ...agents.rules import critic as rules_critic
 from ...agents.schemas import Proposal
 from ...config.run_config import RunConfig
 from ...files import write_whole
-from ...graphs.branches import CONTROL, kept_exploration
+from ...graphs.branches import kept_exploration
 from ...graphs.offline_round import Candidates, OfflineRound, offline_context, run_offline_round
-from ...rl.branches.jobs import OnResult
+from ...rl.branches.jobs import CONTROL, OnResult
 from ...rl.branches.run_branch import run_branch
 from ...rl.evidence.schema import Evidence
 from ...rl.ipc.messages import BranchJob, BranchResult, TrainerStatus

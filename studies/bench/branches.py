@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import BranchError
 from ...rl.branches.jobs import branch_key
 from ...rl.branches.local_pool import WorkerPool
-from ...rl.ipc.messages import BranchJob
+from ...rl.ipc.messages import BranchFailure, BranchJob
 from ...rl.processes import one_thread
 from ...rl.signals.signal import Exploration, Signal
 from ...rl.training.checkpoint import (
@@ -208,10 +209,15 @@ def train_while(line: TrainingLine, condition: Callable[[], bool]) -> Spell:
 
 
 async def timed(pool: WorkerPool, jobs: Sequence[BranchJob]) -> tuple[float, float]:
-    """Run the jobs, and return wall seconds and CPU seconds of the workers."""
+    """Run the jobs, and return wall seconds and CPU seconds of the workers. Raises BranchError where one fails."""
     start = time.perf_counter()
-    results = await pool.run(jobs)
-    return time.perf_counter() - start, sum(result.cpu_s for result in results)
+    replies = await pool.run(jobs)
+    wall_s, cpu_s = time.perf_counter() - start, 0.0
+    for reply in replies:
+        if isinstance(reply, BranchFailure):
+            raise BranchError(f"branch {reply.arm!r}, seed {reply.seed}: {reply.reason}")
+        cpu_s += reply.cpu_s
+    return wall_s, cpu_s
 
 
 def repeats_main_line(line: TrainingLine, run_dir: Path, control: BranchJob) -> bool:

@@ -25,6 +25,18 @@ def test_children_get_our_import_path_and_no_keys(monkeypatch: pytest.MonkeyPatc
     assert child_environment(here_last=True)["PYTHONPATH"] == f"/somewhere{os.pathsep}{Path.cwd()}"
 
 
+def test_a_seed_means_the_same_order_of_a_set_in_every_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    code = "print(list({'crate', 'barrel', 'sack', 'drum', 'bag', 'box'}), hash('crate'))"
+    printed = {
+        subprocess.run([sys.executable, "-c", code], env=child_environment(), capture_output=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(printed) == 1
+    monkeypatch.setenv("PYTHONHASHSEED", "7")  # the user's own
+    assert child_environment()["PYTHONHASHSEED"] == "7"
+
+
 def test_a_lock_is_seen_from_outside(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert not lock_is_held(path)

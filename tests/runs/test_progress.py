@@ -26,6 +26,10 @@ EVENTS: list[e.Event] = [
     e.BranchFinished(
         point=24, phase="screen", arm="p24-r0-0", seed=0, horizon=100, final_return=2.5, success_rate=1.0, steps=100
     ),
+    e.BranchFailed(
+        point=24, phase="screen", arm="p24-r0-1", seed=1, horizon=100, reason="its worker ended (SIGKILL)", steps=100
+    ),
+    e.Warned(message="it came out different"),
     e.NodeLeft(node="validate", point=24, round=0, status="ok", detail={}),
     e.Decided(id="p24-r0", verdict="no_difference", winner=None, reason="too close"),
     e.Decided(id="p24-r1", verdict="accept", winner="p24-r0-0", reason="clear"),
@@ -47,6 +51,8 @@ def test_the_tracker_follows_the_events() -> None:
         ("diagnosis", "exploration collapsed, plateau"),
         ("proposal", "p24-r0-0 Near [bold]the goal[/bold]"),
         ("proposal", "p24-r0-1 Pay for turns (refused: can be farmed)"),
+        ("failed", "screen branch of p24-r0-1, seed 1, could not be run: its worker ended (SIGKILL)"),
+        ("warning", "it came out different"),
         ("verdict", "no difference: too close"),
         ("verdict", "accept p24-r0-0: clear"),
         ("promotion", "v1 Near [bold]the goal[/bold] (the winning branch's state)"),

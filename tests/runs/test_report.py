@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sqlite3
@@ -12,9 +13,12 @@ from pathlib import Path
 import pytest
 from cosignal.errors import NotARunError
 from cosignal.runs import report
-from cosignal.runs.store import RunView
+from cosignal.runs.interventions import interventions
+from cosignal.runs.records import DecisionRecord
+from cosignal.runs.store import LoopStore, RunView
 from cosignal.runs.timeline import timeline
 from made_up_run import GRAPH
+from records import failed_branch
 
 EVIL = "<script>document.title='owned'</script>"
 
@@ -112,6 +116,37 @@ def test_verdicts_that_are_new_are_shown_in_words(finished_run: Path) -> None:
     assert "insufficient evidence" in words
     assert "screened out" in words
     assert "insufficient evidence" in [moment.text for moment in timeline(RunView(finished_run))]
+
+
+def test_branches_that_could_not_be_run_and_warnings_are_shown(finished_run: Path) -> None:
+    row = failed_branch("f", 80, 1, 50_000, arm="p80-r1-1", seed=1, reason=f"no licence {EVIL}", steps=700)
+
+    async def write() -> None:
+        store = await LoopStore.open(finished_run)
+        await store.write(row)
+        await store.set(warnings={"replay": f"it came out different {EVIL}"})
+        [decision] = await store.read(DecisionRecord, id="p80-r1")
+        detail = decision.detail.model_copy(update={"failed": {"p80-r1-1": "seed 1: no licence"}})
+        judged = [arm for arm in decision.detail.judgements if arm.arm != "p80-r1-1"]
+        screened = [arm for arm in decision.detail.screened if arm.arm != "p80-r1-1"]
+        detail = detail.model_copy(update={"judgements": judged, "screened": screened})
+        await store.write(decision.model_copy(update={"detail": detail}))
+        await store.close()
+
+    before = RunView(finished_run).steps().extra.branches
+    asyncio.run(write())
+    view = RunView(finished_run)
+    assert view.steps().extra.branches == before + 700
+    [item] = interventions(view)
+    assert item.failed == [row]
+    [shown] = [proposal for round_ in item.rounds for proposal in round_.proposals if proposal.id == "p80-r1-1"]
+    assert (shown.verdict, shown.failed) == ("branch_failed", "seed 1: no licence")
+    page = Page(report.write_report(finished_run, GRAPH).read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.words).split())
+    assert f"screen branch of p80-r1-1, seed 1, 50,000 steps: no licence {EVIL}" in text
+    assert "A branch of it could not be run , seed 1: no licence" in text
+    assert f"it came out different {EVIL}" in text
+    assert "branch failed" in text
 
 
 def set_value(run_dir: Path, name: str, value: str) -> None:

@@ -27,7 +27,7 @@ from cosignal.runs.records import (
     VisitRecord,
 )
 from cosignal.runs.store import LATER_COLUMNS, LoopStore, RunView, provider
-from records import branch, call, decision, proposal, rows
+from records import branch, call, decision, failed_branch, proposal, rows
 
 
 @pytest.fixture
@@ -177,11 +177,12 @@ def run_dir(tmp_path: Path) -> Path:
 async def _loop_tables(path: Path) -> None:
     store = await LoopStore.open(path)
     await store.write(branch("a", 2, 0, 100), branch("b", 2, 0, 100, arm="p2-r0-0"))
+    await store.write(failed_branch("f", 2, 0, 100, arm="p2-r0-1", steps=7))
     await store.write(proposal(2, 0, 0), proposal(2, 0, 1))
     await store.write(decision("p2-r0", 2))
     await store.write(call("c"), call("d", outcome="budget"))  # this one was refused, so not made
     await store.write(InterventionRecord(point=4, evidence={}))
-    await store.set(state="stopped", wall_s=12.34)
+    await store.set(state="stopped", wall_s=12.34, warnings={"replay": "it came out different"})
     await store.close()
 
 
@@ -194,7 +195,7 @@ def test_status_has_the_documented_fields(run_dir: Path) -> None:
         "provider": "rules",
         "stage": "emerging",
         "steps_main": 4096,
-        "steps_total": 4096 + 64 + 2 * 110 - 100,  # adopted branch steps are in steps_main already
+        "steps_total": 4096 + 64 + 2 * 110 + 7 - 100,  # adopted branch steps are in steps_main already
         "steps_budget": 1_500_000,
         "signal_version": 1,
         "proposals": 2,
@@ -206,6 +207,8 @@ def test_status_has_the_documented_fields(run_dir: Path) -> None:
         "sparse_return": 1.5,
         "success_rate": 0.25,
         "episodes_lost": 2,
+        "branches_failed": 1,
+        "warnings": ["it came out different"],
         "wall_s": 12.3,
     }
 

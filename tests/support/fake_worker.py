@@ -1,13 +1,15 @@
 """A branch worker that does no training: `python fake_worker.py RUN_DIR ADDRESS INDEX`. Speaks the pool's protocol.
 
 What it does with a job is the job's arm: "die" ends the process the first time (a file remembers), "die always" every
-time, "fail" answers with an error, "hang" never answers, "nonsense" answers with something else; else a result.
+time, "stopped" ends it as one whose environment hangs, "fail" answers with a failure, "full" with an error, "hang"
+never answers, "nonsense" answers with something else; else a result.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,8 +28,14 @@ def answer(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
     if arm == "hang":
         (run_dir / "hanging").touch()
         time.sleep(600)
+    if arm == "stopped":
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        time.sleep(600)
     if arm == "fail":
-        return {"kind": "error", "error": "branch", "message": "the signal is not finite"}
+        failure = {"reason": "the signal is not finite", "cause": "error", "steps": 70}
+        return {"kind": "branch_failure", **{key: job[key] for key in ("key", "arm", "seed")}, **failure}
+    if arm == "full":
+        return {"kind": "error", "error": "branch", "message": "the disk is full"}
     if arm == "nonsense":
         return {"kind": "weather"}
     keys = ("key", "arm", "seed", "horizon", "signal", "end_state")

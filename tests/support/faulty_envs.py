@@ -44,6 +44,7 @@ AFTER_STEPS = {
     "nan_reward": "rewards must be finite numbers of at most 1e\\+30, 'faulty' paid agent 'b' nan",
     "huge_reward": r"'faulty' paid agent 'b' 1e\+38",
     "none_reward": "'faulty' paid agent 'b' None",
+    "endless_reward": "'faulty' paid agent 'b' 1000",
     "text_reward": "'faulty' paid agent 'b' '7'",
     "many_rewards": r"'faulty' paid agent 'b' an array of float64 \(2,\)",
     "rewards_none": "step must return rewards as a dict by agent, 'faulty' returned None",
@@ -142,7 +143,7 @@ class Faulty(ParallelEnv):  # type: ignore[misc]
         rewards: Any = {"a": 1.0, "b": 1.0}
         for fault, value in (
             ("nan_reward", np.nan), ("huge_reward", 1e38), ("none_reward", None), ("text_reward", "7"),
-            ("many_rewards", np.zeros(2)),
+            ("many_rewards", np.zeros(2)), ("endless_reward", 10**400),
         ):  # fmt: skip
             if self.now(fault):
                 rewards["b"] = value

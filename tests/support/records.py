@@ -17,6 +17,7 @@ from cosignal.runs.records import (
     DecisionDetail,
     DecisionRecord,
     DecisionVerdict,
+    FailedBranchRecord,
     Phase,
     ProposalRecord,
     proposal_id,
@@ -65,6 +66,22 @@ def branch(
         key=key, point=point, round=round_, phase=phase, arm=arm, seed=seed, horizon=horizon, job=job,
         result=BranchResult(**{**values, **result}),
     )  # fmt: skip
+
+
+def failed_branch(
+    key: str,
+    point: int = 1,
+    round_: int = 0,
+    horizon: int = 100,
+    phase: Phase = "screen",
+    arm: str = "control",
+    seed: int = 0,
+    reason: str = "no licence",
+    steps: int = 0,
+) -> FailedBranchRecord:
+    """A branch that could not be run."""
+    row = branch(key, point, round_, horizon, phase, arm, seed).model_dump(exclude={"result"})
+    return FailedBranchRecord.model_validate({**row, "reason": reason, "steps": steps})
 
 
 def proposal(point: int = 1, round_: int = 0, position: int = 0, **changes: Any) -> ProposalRecord:

@@ -139,8 +139,8 @@ class GridBatch:
         """Return copies of `state` int64 [E, 7] and `streams` uint64 [E, 2], whose columns `kernel` names."""
         return {"state": self._state.copy(), "streams": self._streams.copy()}
 
-    def load_state_dict(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """Continue exactly from `state_dict`.
+    def load_state_dict(self, state: dict[str, NDArray[np.generic]], fresh: bool = False) -> None:  # noqa: ARG002
+        """Continue exactly from `state_dict`; no episode has to be played again, so `fresh` changes nothing.
 
         Raises:
             SnapshotError: arrays are missing, or of another task or number of environments.

@@ -35,6 +35,7 @@ from .translator import (
 )
 
 _MASK = (1 << 64) - 1
+REPLAYS = 2  # tries to play an episode again, where the first one raises
 
 
 class PettingZooTask:
@@ -328,13 +329,17 @@ class PettingZooTask:
         state.update({f"obs_{g}": obs.copy() for g, obs in enumerate(self._step.obs)})
         return state
 
-    def load_state_dict(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """Reset every environment with its seed and play its actions again, on a new instance where one raises.
+    def load_state_dict(self, state: dict[str, NDArray[np.generic]], fresh: bool = False) -> str | None:
+        """Reset every environment with its seed and play its actions again.
 
-        A task that is not deterministic starts a fresh episode in every environment instead.
+        Where that leads anywhere else than before in any environment, all of them begin their next episodes instead, as
+        they do where the task is not deterministic, or `fresh` asks for it.
+
+        Returns:
+            What was different, None where nothing was, or where nothing was played again.
 
         Raises:
-            SnapshotError: arrays are missing or of another task or number of environments, or the replay differs.
+            SnapshotError: arrays are missing or of another task or number of environments.
         """
         shapes = {f"obs_{g}": obs.shape for g, obs in enumerate(self._step.obs)}
         shapes |= dict.fromkeys(("seeds", "episodes", "lengths"), (self.num_envs,)) | {"base_seed": (1,)}
@@ -348,23 +353,42 @@ class PettingZooTask:
                 )
         self._base_seed = int(state["base_seed"][0])
         self._losses[:] = self._lost_episodes[:] = 0
-        for e in range(self.num_envs):
-            self._seeds[e], self.episodes[e] = int(state["seeds"][e]), int(state["episodes"][e])
-            if self.spec.deterministic:
-                # Without the padding.
-                rows = state["actions"][e, : int(state["lengths"][e])]
-                history = list(rows.astype(self._translator.row_dtype))
-                while not self._replay(e, history):
-                    pass  # a new instance may get through
-            else:
-                self._begin(e, int(self.episodes[e]) + 1)
+        difference = None
+        if self.spec.deterministic and not fresh:
+            for e in range(self.num_envs):
+                difference = difference or self._restore(e, state)
+        if difference is not None or fresh or not self.spec.deterministic:
+            self.begin(self._base_seed, (state["episodes"] + 1).tolist())
+        if difference is None:
+            return None
+        return (
+            f"replaying seed and actions must lead to the same observations, {self.spec.name!r} came out different:"
+            f" {difference}; so forks and resumed runs begin fresh episodes; take all randomness from reset(seed), or"
+            " set its attribute deterministic = False"
+        )
+
+    def _restore(self, e: int, state: dict[str, NDArray[np.generic]]) -> str | None:
+        """Play the episode of environment e again; return what was different, None where nothing was."""
+        self._seeds[e], self.episodes[e] = int(state["seeds"][e]), int(state["episodes"][e])
+        # Without the padding.
+        rows = state["actions"][e, : int(state["lengths"][e])]
+        history = list(rows.astype(self._translator.row_dtype))
+        where = f"in the episode with reset seed {self._seeds[e]}"
+        # A new instance may get through.
+        if not any(self._replay(e, history) for _ in range(REPLAYS)):
+            return f"a reset or step went wrong {where}, which had {len(history)} steps"
+        if not self.tasks[e].env.agents:
+            return f"all agents had left by step {len(history)} {where}"
         # What was observed then must be observed again, bit for bit.
-        for g, obs in enumerate(self._step.obs if self.spec.deterministic else ()):
-            if not np.array_equal(obs, np.asarray(state[f"obs_{g}"], dtype=np.float32), equal_nan=True):
-                raise SnapshotError(
-                    f"replaying seed and actions must lead to the same observations, {self.spec.name!r} came out"
-                    " different; take all randomness from reset(seed), or set its attribute deterministic = False"
+        for g, obs in enumerate(self._step.obs):
+            before = np.asarray(state[f"obs_{g}"], dtype=np.float32)[e]
+            if not np.array_equal(obs[e], before, equal_nan=True):
+                i, k = np.argwhere((obs[e] != before) & ~(np.isnan(obs[e]) & np.isnan(before)))[0].tolist()
+                return (
+                    f"agent {self.spec.groups[g].agents[i]!r} observes {obs[e, i, k]} as number {k} after step"
+                    f" {len(history)} {where}, it was {before[i, k]}"
                 )
+        return None
 
     def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
         """Play the episode of reset seed `seed` with `actions`, [g] [T, A_g] or [T, A_g, k]; return a line per step."""

@@ -139,11 +139,16 @@ class ProcessTask:
             for name, array in states[0].items()
         }
 
-    def load_state_dict(self, state: Arrays) -> None:
+    def load_state_dict(self, state: Arrays, fresh: bool = False) -> str | None:
         """Continue from the state of a `PettingZooTask`, or of any number of processes; episodes are played again.
 
+        Where that comes out different in one process, or `fresh` asks for it, the next episodes begin in all of them.
+
+        Returns:
+            What was different, None where nothing was.
+
         Raises:
-            SnapshotError: arrays are missing or of another task or number of environments, or the replay differs.
+            SnapshotError: arrays are missing or of another task or number of environments.
         """
         lengths = state.get("lengths", np.zeros(0, np.int64))
         if len(lengths) != self.num_envs:
@@ -158,8 +163,16 @@ class ProcessTask:
         def share(child: Child) -> Arrays:
             return {name: x if name == "base_seed" else x[child.rows] for name, x in state.items()}
 
-        self._ask_until_answered(self._children, {"do": "load"}, share, steps=1 + int(lengths.max()))
+        def load(fresh: bool) -> str | None:
+            request: Request = {"do": "load", "fresh": fresh}
+            answers = self._ask_until_answered(self._children, request, share, steps=1 + int(lengths.max()))
+            return next((reply["difference"] for reply, _ in answers if reply["difference"]), None)
+
+        difference = load(fresh)
+        if difference is not None:
+            load(fresh=True)
         self._copy_all()
+        return difference
 
     def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
         """Play the episode of reset seed `seed` with `actions`, [g] [T, A_g] or [T, A_g, k]; return a line per step."""

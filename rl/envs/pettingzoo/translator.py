@@ -14,6 +14,7 @@ from ..adapter import Task
 from .declared import GroupLayout, Layout
 from .spaces import shown
 
+NO_NUMBER = (TypeError, ValueError, OverflowError)  # what Python raises where something is none
 MOST_PAID = 1e30  # beyond it the sums of an episode's rewards leave single precision
 
 # One joint action, agents side by side: choices as int64, or float64 where any agent's action is a Box.
@@ -59,7 +60,7 @@ _NO_INFO: Mapping[str, Any] = {}
 
 
 def _write_numbers(row: FloatArray, numbers: list[Any] | None) -> None:
-    """Write `numbers` into `row`; raise TypeError or ValueError where one is none."""
+    """Write `numbers` into `row`; raise one of NO_NUMBER where one is none."""
     # Numpy would read the number in a text.
     if numbers is None or str in map(type, numbers):
         raise TypeError
@@ -132,6 +133,7 @@ class Translator:
             for i, agent in enumerate(group.ids):
                 # Environments differ in whether they still show an agent in the step in which it leaves.
                 there = agent in acting and agent in observations
+                row = self._row(group, agent, observations) if there else None
                 # Without masks nobody may be missing, and everything is allowed.
                 if self.spec.has_masks:
                     views.alive[g][e, i] = there
@@ -144,16 +146,9 @@ class Translator:
                         f" others; agent {agent!r} did; take the declaration out"
                     )
                 obs = views.obs[g][e, i]
-                if not there:
+                if row is None:
                     obs[:] = 0
                     continue
-                try:
-                    row = group.observations.flat(observations[agent])
-                except ValueError as error:
-                    raise ConfigError(
-                        f"an observation must be one of its space, agent {agent!r} of {self.spec.name!r} observes"
-                        f" {error}; correct one of them"
-                    ) from error
                 # What it sees, and behind it which agent of its group it is.
                 size = len(row)
                 obs[:size] = row
@@ -164,6 +159,16 @@ class Translator:
                     views.features[g][e, i] = np.minimum(np.maximum(obs[:size], group.low), group.high)
                 else:
                     views.features[g][e, i] = obs[:size]
+
+    def _row(self, group: GroupLayout, agent: Any, observations: Observations) -> NDArray[Any]:
+        """Return what an agent observes as a row of numbers; raise ConfigError where it is none of its space."""
+        try:
+            return group.observations.flat(observations[agent])
+        except ValueError as error:
+            raise ConfigError(
+                f"an observation must be one of its space, agent {agent!r} of {self.spec.name!r} observes {error};"
+                " correct one of them"
+            ) from error
 
     def _info(self, agent: Any, infos: Infos) -> Mapping[str, Any]:
         """Return an agent's info, empty where it has none; raise ConfigError where it is none."""
@@ -218,7 +223,7 @@ class Translator:
             ) from error
         try:
             _write_numbers(row, numbers)
-        except (TypeError, ValueError) as error:
+        except NO_NUMBER as error:
             raise ConfigError(
                 f"features must be a number by name, {self.spec.name!r} gave agent {agent!r} {values!r:.200};"
                 " correct them in the environment"
@@ -236,8 +241,8 @@ class Translator:
         for agent in self.ids:
             reward = rewards.get(agent, 0.0)
             try:
-                amount = float("nan") if isinstance(reward, str) else float(reward)
-            except (TypeError, ValueError):
+                amount = float("nan") if isinstance(reward, str | bytes) else float(reward)
+            except NO_NUMBER:
                 amount = float("nan")
             # Not a number fails each comparison.
             if not -MOST_PAID <= amount <= MOST_PAID:
@@ -257,7 +262,7 @@ class Translator:
                 counts = self.event_counts(task, acted, agent, infos)
                 try:
                     _write_numbers(array[e, i], [counts.get(name, 0) for name in group.events])
-                except (TypeError, ValueError) as error:
+                except NO_NUMBER as error:
                     raise ConfigError(
                         f"events must be a number by name, {self.spec.name!r} gave agent {agent!r} {counts!r:.200};"
                         " correct them in the environment"

@@ -53,15 +53,17 @@ class Request(TypedDict, total=False):
     do: Verb
     base_seed: int  # for begin and reseed
     seed: int  # for text
+    fresh: bool  # for load
     within_s: float  # the parent waits so long
 
 
 class Reply(TypedDict, total=False):
-    """A reply. One to the setup has a spec, one to `text` has lines, and a failure has an error."""
+    """A reply. One to the setup has a spec, one to `text` has lines, one to `load` a difference, a failure an error."""
 
     losses: list[tuple[int, str]]  # (environment, error) of those that raised since the last reply
     spec: dict[str, Any]  # a `TaskSpec`
     lines: list[str]
+    difference: str | None  # of a replay
     error: str  # name of a class in `errors`
     message: str
 
@@ -99,7 +101,7 @@ class Host:
             case "state":
                 payload = task.state_dict()
             case "load":
-                task.load_state_dict(arrays)
+                reply["difference"] = task.load_state_dict(arrays, request["fresh"])
                 copy_rows(task.observe(), block.step, EVERY_ROW)
             case "text":
                 actions = [arrays[str(g)] for g in range(len(arrays))]

@@ -107,6 +107,15 @@ def assert_stale(run: LoopSession, decision: dict[str, Any], words: str) -> None
     assert [event.verdict for event in run.events if isinstance(event, Decided)] == ["accept", "stale"]
 
 
+@pytest.mark.parametrize("arm", ["control", "p128-r0-1"])
+async def test_a_confirmation_that_cannot_be_run_is_stale(tmp_path: Path, arm: str) -> None:
+    def fails(job: BranchJob) -> str | None:
+        return "no licence" if job.arm == arm and job.fork != FIRST else None
+
+    run, decision, _ = await ran(tmp_path, {"verdict": moves(MOST // UPDATE + 1)}, fails=fails)
+    assert_stale(run, decision, f"then a branch of {arm} could not be run to confirm it, seed 0: no licence")
+
+
 async def test_a_fresh_verdict_is_promoted_and_says_how_old_it_was(tmp_path: Path) -> None:
     run, decision, branches = await ran(tmp_path, {"verdict": moves(19)})
     assert branches == 0

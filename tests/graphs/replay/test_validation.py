@@ -12,7 +12,7 @@ import pytest
 from cosignal.errors import ReplayError, SnapshotError, TrustError
 from cosignal.graphs.replay.replay import Changes, replay_call
 from cosignal.graphs.replay.validation import Trial
-from cosignal.runs.events import BranchFinished, Event
+from cosignal.runs.events import BranchFailed, BranchFinished, Event
 from cosignal.runs.store import RunView
 from cosignal.testing import FakeBranchPool, ScriptedChatModel
 from cosignal.testing.answers import proposal, proposals
@@ -82,6 +82,19 @@ async def test_a_new_proposal_is_judged_against_the_run_s_own_control(run: Path)
     assert (found.steps, found.steps_evaluation) == (2 * FULL + 3 * FULL, 700)
     assert len([event for event in events if isinstance(event, BranchFinished)]) == 7
     assert {row.arm for row in RunView(run).branches()} <= {"control", *(f"p{POINT}-r0-{i}" for i in range(3))}
+
+
+async def test_a_proposal_whose_branch_cannot_be_run_is_told_with_its_reason(run: Path) -> None:
+    events: list[Event] = []
+    asked = trial(run, events)
+    asked.executor.fails = lambda job: "no licence" if job.arm != "control" else None  # type: ignore[union-attr]
+    replay = await replay_call(run, GENERATOR, answering(NEAR_GOAL), asked)
+    found = replay.validation
+    assert found is not None
+    [arm] = found.arms
+    assert (found.verdict, found.winner, arm.verdict, arm.gain) == ("branch_failed", None, "branch_failed", None)
+    assert arm.explanation == "seed 0: no licence" and "no licence" in found.reason
+    assert [event.reason for event in events if isinstance(event, BranchFailed)] == ["no licence"]
 
 
 async def test_a_later_round_begins_with_what_was_spent_and_refused_before(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from cosignal.errors import BranchError, ProtocolError
-from cosignal.rl.branches.jobs import branch_key, parse_reply, result_of, task_group
-from cosignal.rl.ipc.messages import BranchJob, BranchResult, ErrorReply, WorkerReady
+from cosignal.rl.branches.jobs import Failures, branch_key, parse_reply, reply_to, task_group
+from cosignal.rl.ipc.messages import BranchFailure, BranchJob, BranchResult, ErrorReply, WorkerReady
 from cosignal.rl.signals.signal import Exploration, Signal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,19 +21,52 @@ RESULT = BranchResult(
     curve=[], steps=100, steps_evaluation=2, end_state="branches/k", end_update=3, cpu_s=0.1,
 )  # fmt: skip
 
+FAILURE = BranchFailure(key="k", arm="p1", seed=4, reason="the signal is not finite", cause="error", steps=70)
+
 # ---------------------------------------------------------------- replies
 
 
-def test_a_reply_is_a_result_or_raises_what_it_says() -> None:
-    assert result_of(JOB, parse_reply(RESULT.model_dump_json().encode())) == RESULT
-    with pytest.raises(BranchError, match="branch 'p1', seed 4: the signal is not finite"):
-        result_of(JOB, ErrorReply(error="branch", message="the signal is not finite"))
+def test_a_reply_is_a_result_or_a_failure_and_an_error_is_raised() -> None:
+    assert reply_to(JOB, parse_reply(RESULT.model_dump_json().encode())) == RESULT
+    assert reply_to(JOB, parse_reply(FAILURE.model_dump_json().encode())) == FAILURE
+    with pytest.raises(BranchError, match="branch 'p1', seed 4: the disk must have room"):
+        reply_to(JOB, ErrorReply(error="branch", message="the disk must have room"))
     with pytest.raises(ProtocolError, match="'k' was answered with"):
-        result_of(JOB, RESULT.model_copy(update={"key": "another"}))
+        reply_to(JOB, RESULT.model_copy(update={"key": "another"}))
     with pytest.raises(ProtocolError, match="'k' was answered with"):
-        result_of(JOB, WorkerReady(pid=1))
+        reply_to(JOB, WorkerReady(pid=1))
     with pytest.raises(ProtocolError, match="weather"):
-        result_of(JOB, parse_reply(b'{"kind": "weather"}'))
+        reply_to(JOB, parse_reply(b'{"kind": "weather"}'))
+
+
+# ---------------------------------------------------------------- what a failure makes needless
+
+
+@pytest.mark.parametrize(
+    ("arm", "cause", "skipped"),
+    [
+        ("p1", "error", ["p1"]),
+        ("p1", "lost", ["p1"]),
+        ("control", "error", ["control", "p1", "p2"]),
+        ("p1", "replay", ["control", "p1", "p2"]),  # all arms must begin alike
+    ],
+)
+def test_with_a_branch_its_arm_is_over_and_with_the_control_every_arm(arm: str, cause: str, skipped: list[str]) -> None:
+    failures = Failures([RESULT])
+    arms = ["control", "p1", "p2"]
+    others = [JOB.model_copy(update={"arm": other, "seed": 5, "key": f"{other}-5"}) for other in arms]
+    assert not any(map(failures.skipped, others))
+    failures.add(FAILURE.model_copy(update={"arm": arm, "cause": cause}))
+    replies = [reply for job in others if (reply := failures.skipped(job)) is not None]
+    assert [reply.arm for reply in replies] == skipped
+    assert all((reply.key, reply.cause, reply.steps) == (f"{reply.arm}-5", "skipped", 0) for reply in replies)
+    assert f"seed 4 of {arm} has failed: the signal is not finite" in replies[0].reason
+
+
+def test_jobs_that_ask_for_nothing_new_are_what_they_were() -> None:
+    assert "fresh" not in JOB.model_dump(mode="json")
+    fresh = JOB.model_copy(update={"fresh": True})
+    assert BranchJob.model_validate_json(fresh.model_dump_json()).fresh
 
 
 # ---------------------------------------------------------------- the end of a batch

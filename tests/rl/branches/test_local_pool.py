@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ import pytest
 from cosignal.errors import BranchError, ProtocolError
 from cosignal.rl.branches.jobs import MAX_RESTARTS
 from cosignal.rl.branches.local_pool import WorkerPool
-from cosignal.rl.ipc.messages import BranchJob, BranchResult
+from cosignal.rl.ipc.messages import BranchFailure, BranchJob, BranchReply, BranchResult
 from cosignal.rl.signals.signal import Exploration, Signal
 
 
@@ -37,6 +38,11 @@ def pool_of(run_dir: Path, workers: int = 1) -> WorkerPool:
 async def pool(tmp_path: Path) -> AsyncIterator[WorkerPool]:
     async with pool_of(tmp_path) as started:
         yield started
+
+
+def failed(reply: BranchReply) -> BranchFailure:
+    assert isinstance(reply, BranchFailure)
+    return reply
 
 
 def pids(pool: WorkerPool) -> list[int]:
@@ -68,22 +74,41 @@ async def test_a_job_whose_worker_died_is_sent_again(pool: WorkerPool) -> None:
 async def test_a_job_that_always_kills_its_worker_is_given_up_with_its_last_words(
     pool: WorkerPool, tmp_path: Path
 ) -> None:
-    with pytest.raises(BranchError, match=rf"(?s)died {MAX_RESTARTS + 1} times on branch 'die always'.*out of memory"):
-        await pool.run([job(0, "die always")])
-    assert (await pool.run([job(1)]))[0].seed == 1  # the pool lives on
+    replies = await pool.run([job(0, "die always"), job(1)])
+    failure = failed(replies[0])
+    assert failure.cause == "lost"
+    assert re.search(rf"(?s)ended \(exit status 9\) {MAX_RESTARTS + 1} times; .*out of memory", failure.reason)
+    assert failure.steps == (MAX_RESTARTS + 1) * job(0).horizon, "nobody knows how far they had come"
+    assert isinstance(replies[1], BranchResult)  # the others go on
     assert (tmp_path / "worker-0.out").read_text().count("out of memory") == MAX_RESTARTS + 1
 
 
-async def test_an_error_reply_is_raised_and_the_pool_lives_on(pool: WorkerPool) -> None:
-    with pytest.raises(BranchError, match="branch 'fail', seed 3: the signal is not finite"):
-        await pool.run([job(3, "fail")])
-    assert (await pool.run([job(4)]))[0].seed == 4
+async def test_a_failure_is_a_reply_and_its_arm_is_not_begun_again(pool: WorkerPool, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def tell(asked: BranchJob, reply: BranchReply) -> None:
+        told.append(asked.key)
+
+    await pool.run([job(0)])
+    [pid] = pids(pool)
+    replies = await pool.run([job(3, "fail"), job(4), job(5, "fail")], tell)
+    assert failed(replies[0]).reason == "the signal is not finite" and failed(replies[0]).steps == 70
+    assert isinstance(replies[1], BranchResult)
+    assert failed(replies[2]).cause == "skipped"
+    assert told == ["fail-3", "control-4"]
+    assert pids(pool) != [pid], "nothing of a broken branch is left"
+
+
+async def test_an_environment_that_hangs_is_not_tried_again(pool: WorkerPool) -> None:
+    replies = await pool.run([job(3, "stopped"), job(4)])
+    assert "task.step_timeout_s" in failed(replies[0]).reason and failed(replies[0]).steps == job(3).horizon
+    assert isinstance(replies[1], BranchResult)
 
 
 async def test_the_first_error_ends_the_others_and_is_raised_itself(tmp_path: Path) -> None:
     async with pool_of(tmp_path, workers=2) as pool:
-        with pytest.raises(BranchError, match="branch 'fail', seed 3: the signal is not finite"):
-            await pool.run([job(0, "hang"), job(3, "fail")])
+        with pytest.raises(BranchError, match="branch 'full', seed 3: the disk is full"):
+            await pool.run([job(0, "hang"), job(3, "full")])
         assert [result.seed for result in await pool.run([job(4), job(5)])] == [4, 5]
 
 
@@ -102,8 +127,19 @@ async def test_a_worker_that_is_never_ready_is_told(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("cosignal.rl.branches.local_pool.READY_TIMEOUT_S", 0.2)
     async with WorkerPool(tmp_path, 1, command=command) as pool:
-        with pytest.raises(BranchError, match=r"worker 0 was not ready within 0\.2 s"):
-            await pool.run([job(0)])
+        [reply] = await pool.run([job(0)])
+        assert "was not ready within 0.2 s" in failed(reply).reason and failed(reply).steps == 0
+        assert pids(pool) and not any(psutil.pid_exists(pid) for pid in pids(pool))
+
+
+async def test_workers_that_end_before_they_are_ready_cost_no_steps(tmp_path: Path) -> None:
+    def command(_: int, __: str) -> list[str]:
+        return [sys.executable, "-c", "raise SystemExit('no licence left')"]
+
+    async with WorkerPool(tmp_path, 1, command=command) as pool:
+        [reply] = await pool.run([job(0)])
+    assert re.search(r"(?s)before it was ready \(exit status 1\) 3 times.*no licence left", failed(reply).reason)
+    assert failed(reply).steps == 0
 
 
 async def test_nonsense_is_a_protocol_error(pool: WorkerPool) -> None:

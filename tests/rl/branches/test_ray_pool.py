@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 import pytest
-from cosignal.errors import BranchError, ConfigError
+from cosignal.errors import ConfigError
 from cosignal.rl.branches.config import BranchConfig
 from cosignal.rl.branches.executors import executor_for
 from cosignal.rl.branches.jobs import MAX_RESTARTS
@@ -262,17 +263,12 @@ async def test_what_is_wrong_with_a_job_is_the_error_that_a_local_worker_gives(
 ) -> None:
     here, there = run_dir("local"), run_dir("ray")
     wrong = [job("p9", UNKNOWN, 3, 2), job("p9", SHAPED, 3, 2, start="branches/nowhere")]
-    words = []
-    for asked in wrong:
-        with pytest.raises(BranchError) as local:
-            await locally(here, [asked])
-        words.append(str(local.value))
+    words = [reply.reason for asked in wrong for reply in await locally(here, [asked])]
     async with executor(there, cluster) as ray_executor:
-        with pytest.raises(BranchError) as by_ray:
-            await ray_executor.run([wrong[0]])
-        assert str(by_ray.value) == words[0]
-        with pytest.raises(BranchError, match=r"branch 'p9', seed 3: .*no usable snapshot at .*branches/nowhere"):
-            await ray_executor.run([wrong[1]])
+        [by_ray] = await ray_executor.run([wrong[0]])
+        assert by_ray.reason == words[0]
+        [nowhere] = await ray_executor.run([wrong[1]])
+        assert re.search(r"no usable snapshot at .*branches/nowhere", nowhere.reason)
         assert (await ray_executor.run(jobs(1)))[0].seed == 0  # it lives on
 
 
@@ -286,8 +282,7 @@ async def test_a_job_that_kills_every_worker_is_given_up(run_dir: Callable[[str]
                     killed.add(process.pid)
                     process.kill()
             await asyncio.sleep(0.02)
-        with pytest.raises(BranchError, match=rf"{MAX_RESTARTS + 1} workers died on branch 'p1', seed 0"):
-            await running
+        assert f"{MAX_RESTARTS + 1} workers died on it" in (await running)[0].reason
         assert len(killed) == MAX_RESTARTS + 1
 
 

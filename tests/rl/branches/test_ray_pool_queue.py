@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import fake_ray
 import pytest
 from cosignal.errors import BranchError, ConfigError, ProtocolError
 from cosignal.rl.branches.jobs import MAX_RESTARTS
-from cosignal.rl.ipc.messages import BranchJob, BranchResult
+from cosignal.rl.ipc.messages import BranchJob, BranchReply, BranchResult
 from cosignal.rl.signals.signal import Exploration, Signal
 
 
@@ -74,17 +75,16 @@ async def test_only_a_job_whose_actor_was_lost_is_run_again(start: Any, ray: fak
 
 async def test_a_job_that_loses_every_actor_is_given_up(start: Any, ray: fake_ray.FakeRay) -> None:
     async with start() as executor:
-        with pytest.raises(
-            BranchError, match=rf"{MAX_RESTARTS + 1} workers died on branch 'die always'.*out of memory"
-        ):
-            await executor.run([job(0, "die always")])
-        assert (await executor.run([job(1)]))[0].seed == 1
+        lost, done = await executor.run([job(0, "die always"), job(1)])
+        assert lost.cause == "lost" and lost.steps == (MAX_RESTARTS + 1) * job(0).horizon
+        assert re.search(rf"{MAX_RESTARTS + 1} workers died on it; .*out of memory", lost.reason)
+        assert done.seed == 1
     assert ray.sent.count("die always-0") == MAX_RESTARTS + 1
 
 
 @pytest.mark.parametrize(
     ("arm", "kind", "words"),
-    [("fail", BranchError, "branch 'fail', seed 3: the signal is not finite"), ("nonsense", ProtocolError, "weather")],
+    [("full", BranchError, "branch 'full', seed 3: the disk is full"), ("nonsense", ProtocolError, "weather")],
 )
 async def test_an_error_ends_the_batch_and_the_executor_lives_on(
     start: Any, ray: fake_ray.FakeRay, arm: str, kind: type[Exception], words: str
@@ -94,6 +94,21 @@ async def test_an_error_ends_the_batch_and_the_executor_lives_on(
             await executor.run([job(0, "hang"), job(3, arm)])
         assert len(ray.killed) == 1, "the actor whose job was given up, and no other"
         assert (await executor.run([job(4)]))[0].seed == 4
+
+
+async def test_a_failure_is_a_reply_and_its_arm_is_not_begun_again(start: Any, ray: fake_ray.FakeRay) -> None:
+    heard: list[str] = []
+
+    async def hear(asked: BranchJob, reply: BranchReply) -> None:
+        heard.append(asked.key)
+
+    async with start() as executor:
+        failed, done, skipped = await executor.run([job(3, "fail"), job(4), job(5, "fail")], hear)
+    assert (failed.reason, failed.steps) == ("the signal is not finite", 70)
+    assert done.seed == 4
+    assert skipped.cause == "skipped"
+    assert heard == ["fail-3", "control-4"]
+    assert len(ray.started) == 2, "nothing of a broken branch is left"
 
 
 async def test_an_error_of_the_listener_is_raised_itself(start: Any) -> None:
@@ -125,10 +140,11 @@ async def test_actors_that_die_at_their_start_are_started_again_but_not_for_ever
     ray.dead_starts = MAX_RESTARTS
     async with start() as executor:
         assert (await executor.run([job(0)]))[0].seed == 0
-    ray.dead_starts = 2 * MAX_RESTARTS
-    async with start() as executor:
-        with pytest.raises(BranchError, match=f"a worker died {MAX_RESTARTS + 1} times at its start; .*no start"):
-            await executor.run([job(0)])
+    ray.dead_starts = 100
+    async with start(workers=2) as executor:
+        lost, skipped = await executor.run([job(0), job(1)])
+    assert re.search(f"a worker died {MAX_RESTARTS + 1} times at its start; .*no start", lost.reason)
+    assert (lost.steps, skipped.cause) == (0, "skipped")
 
 
 async def test_actors_without_room_are_told(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

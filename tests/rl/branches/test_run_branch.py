@@ -1,13 +1,17 @@
 """Branches: the control is the main run's own continuation, seeds differ, extensions continue."""
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from cosignal.errors import BranchError, ReplayDiffers, SnapshotError
+from cosignal.rl.branches import worker as worker_module
 from cosignal.rl.branches.run_branch import run_branch, start_arm
 from cosignal.rl.envs.config import TaskConfig
-from cosignal.rl.ipc.messages import BranchJob
+from cosignal.rl.ipc.messages import BranchFailure, BranchJob, ErrorReply
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot
 from cosignal.rl.training.line import TrainingLine
@@ -125,3 +129,100 @@ def test_a_branch_worker_has_one_process_of_environments_and_continues_the_main_
     for name, array in line.learner.state_dict().items():
         assert np.array_equal(array, worker.learner.state_dict()[name]), name
     assert (line.episodes_lost, line.history) == (worker.episodes_lost, worker.history)
+
+
+# ---------------------------------------------------------------- branches that cannot be run
+
+
+SHIFTED = small_config(envs=2).model_copy(update={"task": TaskConfig(env="unreplayable:Shifted")})
+
+
+def test_a_fork_that_cannot_be_played_again_costs_nothing_until_a_job_asks_for_fresh_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = trained(SHIFTED, 1)
+    line.step = line.collector.collect(line.learner, line.step)  # in the middle of an episode
+    save_snapshot(line, tmp_path / "fork")
+    worker = TrainingLine(SHIFTED)
+    same = run_branch(worker, tmp_path, job("control", line.signal, 0, 1))
+    asked = job("control", line.signal, 0, 1, end_state="branches/fresh", fresh=True)
+    fresh = run_branch(worker, tmp_path, asked)
+    assert same.curve != fresh.curve
+    monkeypatch.setattr("unreplayable.Shifted.shift", 0.5)
+    with pytest.raises(ReplayDiffers, match="agent 'a' observes .* deterministic = False"):
+        run_branch(worker, tmp_path, job("p1", line.signal, 0, 1))
+    assert not (tmp_path / "branches" / "p1-0-1").exists()
+    # What was begun before is forgotten, and all go on alike.
+    for _ in range(2):
+        start_arm(worker, tmp_path, asked)
+        assert worker.task.state_dict()["lengths"].tolist() == [0, 0]
+        assert not worker.episodes.running["return"].any()
+    assert run_branch(worker, tmp_path, asked.model_copy(update={"end_state": "branches/again"})).steps == fresh.steps
+
+
+def test_a_resumed_line_goes_on_with_fresh_episodes_and_says_what_differed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = trained(SHIFTED, 1)
+    episodes = line.task.state_dict()["episodes"]
+    save_snapshot(line, tmp_path / "fork")
+    monkeypatch.setattr("unreplayable.Shifted.shift", 0.5)
+    resumed = TrainingLine(SHIFTED)
+    load_snapshot(resumed, tmp_path / "fork")
+    assert resumed.replay_difference is not None and "'shifted' came out different" in resumed.replay_difference
+    assert resumed.task.state_dict()["episodes"].tolist() == (episodes + 1).tolist()
+    assert not resumed.episodes.running["return"].any()
+    resumed.update()
+
+
+def test_what_goes_wrong_in_training_tells_the_steps_that_it_cost(
+    fork: TrainingLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = TrainingLine(small_config())
+    update, made = worker.update, []
+
+    def breaks() -> Any:
+        if len(made) == 2:
+            raise FloatingPointError("the loss is not finite")
+        made.append(update())
+
+    monkeypatch.setattr(worker, "update", breaks)
+    with pytest.raises(BranchError, match="FloatingPointError: the loss is not finite") as caught:
+        run_branch(worker, tmp_path, job("p1", SHAPED, 0, 5))
+    assert caught.value.steps == 2 * UPDATE
+    assert not (tmp_path / "branches" / "p1-0-5").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "reason", "steps"),
+    [
+        (BranchError("rewards must be finite", steps=256), "error", "rewards must be finite", 256),
+        (SnapshotError("no usable snapshot"), "error", "no usable snapshot", 0),
+        (ReplayDiffers("came out different"), "replay", "came out different", 0),
+        (IndexError("of ours"), "error", "IndexError: of ours", 0),
+    ],
+)
+def test_a_worker_answers_a_branch_that_fails_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: str, reason: str, steps: int
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(worker_module, "run_branch", fails)
+    reply = worker_module.answer(None, tmp_path, job("p1", SHAPED, 3, 5))  # type: ignore[arg-type]
+    assert reply == BranchFailure(key="branches/p1-3-5", arm="p1", seed=3, reason=reason, cause=cause, steps=steps)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("I/O error: No space left (os error 28)")],
+)
+def test_a_full_disk_is_no_failure_of_the_branch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: Any) -> None:
+        raise BranchError("as it came") from error
+
+    monkeypatch.setattr(worker_module, "run_branch", fails)
+    reply = worker_module.answer(None, tmp_path, job("p1", SHAPED, 3, 5))  # type: ignore[arg-type]
+    assert isinstance(reply, ErrorReply) and "make room and resume the run" in reply.message

@@ -237,13 +237,54 @@ def test_a_task_that_is_not_deterministic_is_found_out_and_starts_afresh() -> No
     assert task.state_dict()["episodes"].tolist() == [1]
 
 
-def test_a_false_promise_of_determinism_is_told_at_the_restore() -> None:
-    class Promising(Counting):
-        deterministic = True
+class Promising(Counting):
+    deterministic = True
 
-    task = PettingZooTask(lambda: Promising((5, 5), seeded=False), 1)
-    with pytest.raises(SnapshotError, match="deterministic = False"):
-        task.load_state_dict(task.state_dict())
+
+def test_a_false_promise_of_determinism_is_told_at_the_restore_which_starts_afresh() -> None:
+    task = PettingZooTask(lambda: Promising((5, 5), seeded=False), 2)
+    step = task.step([np.zeros((2, len(group.agents)), int) for group in task.spec.groups])
+    before = step.obs[0][0, 0, 1]
+    difference = task.load_state_dict(task.state_dict())
+    assert difference is not None
+    for words in ("agent 'walker_0'", "as number 1 after step 1", f"it was {before}", "deterministic = False"):
+        assert words in difference, difference
+    assert task.state_dict()["episodes"].tolist() == [1, 1], "all environments alike"
+    assert not task.state_dict()["lengths"].any()
+    assert task.load_state_dict(task.state_dict(), fresh=True) is None
+    assert task.state_dict()["episodes"].tolist() == [2, 2]
+
+
+class Shortening(Counting):
+    """From the eleventh reset of all instances on episodes end after one step; a further one raises."""
+
+    resets = 0
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        Shortening.resets += 1
+        self.short = Shortening.resets > 10
+        return super().reset(seed, options)
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        if not self.agents:
+            raise RuntimeError("nobody is left")
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        if self.short:
+            self.agents, terminated = [], dict.fromkeys(terminated, True)
+        return observations, rewards, terminated, truncated, infos
+
+
+@pytest.mark.parametrize(("steps", "words"), [(1, "all agents had left by step 1"), (2, "raised in the episode")])
+def test_a_replay_that_ends_early_or_raises_starts_afresh(steps: int, words: str) -> None:
+    Shortening.resets = 0
+    task = PettingZooTask(lambda: Shortening((9, 9)), 1)
+    for _ in range(steps):
+        task.step([np.zeros((1, len(group.agents)), int) for group in task.spec.groups])
+    Shortening.resets = 10
+    difference = task.load_state_dict(task.state_dict())
+    assert difference is not None and words in difference
+    assert task.state_dict()["episodes"].tolist() == [1]
+    assert task.state_dict()["lengths"].tolist() == [0]
 
 
 def test_a_state_of_another_size_is_refused() -> None:

@@ -16,6 +16,7 @@ from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
 from cosignal.rl.envs.pettingzoo.losses import MAX_LOSSES, MAX_LOST_EPISODES
 from cosignal.rl.task import Step, episode_seed
 from faulty_envs import AT_RESETS, FAULTS, IN_STEPS, LENGTH, Faulty, FaultyTask
+from gymnasium.spaces import Box, Dict, MultiBinary
 
 ENVS = 4
 WORDS = {**FAULTS, **AT_RESETS}
@@ -175,3 +176,20 @@ def test_what_single_precision_cannot_hold_is_not_finite() -> None:
     with structlog.testing.capture_logs() as logs:
         play(task, LENGTH)
     assert logs and all("must be finite in single precision" in log["error"] for log in logs)
+
+
+@pytest.mark.parametrize("observed", [None, np.zeros(2), {"action_mask": [1, 1, 1]}, {"observation": None}])
+def test_an_observation_with_a_mask_is_a_dict_of_both(observed: Any) -> None:
+    class Masked(Faulty):
+        def observation_space(self, agent: str) -> Any:
+            return Dict({"observation": Box(-100, 100, (2,)), "action_mask": MultiBinary(3)})
+
+        def _told(self) -> Any:
+            seen, infos = super()._told()
+            both = {agent: {"observation": row, "action_mask": [1, 1, 0]} for agent, row in seen.items()}
+            return both | ({"a": observed} if self.now("masked") else {}), infos
+
+    task = PettingZooTask(lambda: Masked("masked", every=1), 1)
+    with structlog.testing.capture_logs() as logs:
+        play(task, 3)
+    assert len(logs) == 1 and "an observation must be one of its space, agent 'a' of 'faulty'" in logs[0]["error"]

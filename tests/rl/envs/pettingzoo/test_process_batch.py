@@ -144,10 +144,22 @@ def test_a_state_of_other_environments_is_refused(made: list[BatchedTask]) -> No
     for task in made:
         with pytest.raises(SnapshotError, match="trainer.envs"):
             task.load_state_dict(state)
+
+
+def test_a_replay_that_differs_in_one_environment_starts_all_afresh(made: list[BatchedTask]) -> None:
+    rng, told = np.random.default_rng(7), []
+    made[0].reset(3)
+    made[0].step(actions(rng))
     changed = made[0].state_dict()
-    changed["obs_0"] = changed["obs_0"] + 1
-    with pytest.raises(SnapshotError, match="deterministic"):
-        made[2].load_state_dict(changed)
+    changed["obs_0"][4, 1, 0] += 1  # in the last environment
+    for task in made:
+        told.append(task.load_state_dict(changed))
+        assert task.state_dict()["episodes"].tolist() == [1] * ENVS
+    assert told[0] is not None and "agent 'worker_1'" in told[0] and told == [told[0]] * 4
+    assert_all_equal([task.observe() for task in made])
+    state = made[0].state_dict()
+    assert [task.load_state_dict(state, fresh=True) for task in made] == [None] * 4
+    assert_all_equal([task.observe() for task in made])
 
 
 def test_bad_actions_and_an_episode_as_text(made: list[BatchedTask]) -> None:
