@@ -21,6 +21,8 @@ CosignalError
 ├── BranchError              a branch could not be run
 │   └── ReplayDiffers        the episodes of a fork cannot be played again, so that all its arms must begin fresh ones
 ├── SnapshotError            a snapshot is missing or does not fit
+│   └── SnapshotDamaged      its files are not those that were written
+├── TrainingDiverged         losses, gradients or weights are not finite any more
 ├── EnvironmentLost          an environment crashes or hangs again and again
 ├── PreferenceError          pairs that cannot be collected, ranked, read or fitted to
 └── ModelAnswerError         a model's answer that is no schema object (data: routed by the graph)
@@ -129,6 +131,14 @@ class ReplayDiffers(BranchError):
 
 class SnapshotError(CosignalError):
     """A snapshot is missing, incomplete, or of another task or network."""
+
+
+class SnapshotDamaged(SnapshotError):
+    """The files of a snapshot are not those that were written: a digest differs, or one is missing or unreadable."""
+
+
+class TrainingDiverged(CosignalError):
+    """Losses, gradients, weights or returns are not finite any more, so that nothing can be learned from here on."""
 
 
 class EnvironmentLost(CosignalError):

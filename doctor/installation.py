@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from ..errors import ConfigError
 from ..packages import installed_version
-from ..rl.ipc.launcher import make_runtime_dir
+from ..rl.ipc.runtime_dir import make_runtime_dir, remove_runtime_dir
 from ..rl.processes import check_device as check_device_of_torch
 from .check import Check, ok, problem, problems_from, warning
 
@@ -77,7 +77,7 @@ def check_sockets() -> Check:
         rule = f"a Unix socket must be opened below {str(folder.parent)!r}, got {error}"
         return problem("sockets", rule, "set TMPDIR to a folder on a local file system")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_runtime_dir(folder)
     return ok("sockets", f"processes can talk below {folder.parent}")
 
 

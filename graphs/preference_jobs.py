@@ -23,11 +23,11 @@ from ..agents.llm.secrets import key_variable_names
 from ..errors import PreferenceError
 from ..rl.envs.step_alarm import STOPPED
 from ..rl.experience.transition_sample import TransitionSample
-from ..rl.ipc.launcher import end_child, output_tail, start_child
+from ..rl.ipc.launcher import end_child, last_words, printed_so_far, start_child
 from ..rl.ipc.messages import TrainerStatus
 from ..rl.preferences.jobs import ANSWERS, RESULT, CollectJob, FitJob
 from ..rl.preferences.pairs import Pairs, load_pairs, save_pairs
-from ..rl.processes import ending, module_command
+from ..rl.processes import describe_exit, module_command
 from ..rl.task import splitmix64
 from ..runs.records import FittedScorer, RankingRecord
 from .branches import snapshot_of
@@ -202,13 +202,16 @@ async def _result_of(ctx: Context, job: CollectJob | FitJob) -> Any:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(job_file.write_text, job.model_dump_json(indent=2))
         command = module_command("cosignal.rl.preferences", str(job_file))
+        printed_before = await asyncio.to_thread(printed_so_far, output)
         process = await start_child(command, output, key_variable_names(ctx.config.llm))
         try:
             code = await process.wait()
         finally:
             await end_child(process)
         if code != 0:
-            printed = await asyncio.to_thread(output_tail, output)
+            words = await asyncio.to_thread(last_words, output, printed_before)
             hint = "; an environment hung: a step took longer than task.step_timeout_s" if code == -STOPPED else ""
-            raise PreferenceError(f"{job.kind} ended ({ending(code)}{hint}); its last words: {printed}")
+            raise PreferenceError(
+                f"the process of the job {job.kind!r} has ended ({describe_exit(code)}{hint}); {words}"
+            )
     return json.loads(await asyncio.to_thread(result.read_text))

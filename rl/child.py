@@ -28,7 +28,7 @@ from typing import IO, Any, TextIO
 
 from .. import errors
 from ..errors import CosignalError
-from .processes import child_environment, leave_with_parent, module_command
+from .processes import child_environment, describe_exit, leave_with_parent, module_command
 
 START_S = 60.0  # imports take seconds, on a busy machine many
 CLOSE_S = 3.0  # from its answer on, for the child to close what it built and to end
@@ -171,9 +171,7 @@ class Child:
         with suppress(subprocess.TimeoutExpired):  # it has hung up, so it is on its way out
             self._process.wait(CLOSE_S)
         status = self._process.returncode
-        if status is None:
-            return "a closed pipe"
-        return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+        return "a closed pipe" if status is None else describe_exit(status)
 
     def _last_words(self) -> str:
         words = " ".join(self._output_tail(MAX_PRINTED).split())

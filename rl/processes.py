@@ -1,16 +1,21 @@
-"""The set-up that compute processes share: start, one thread, device, parent, lock and log."""
+"""The set-up that compute processes share: start, end, one thread, device, parent, lock and log."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import faulthandler
 import fcntl
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import structlog
 
@@ -19,6 +24,8 @@ from ..errors import ConfigError
 PARENT = "COSIGNAL_PARENT"  # environment variable: the pid of the process that starts a child
 HASH_SEED = "PYTHONHASHSEED"
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+CLOSE_TIMEOUT_S = 3.5  # for closing environments; whoever ends a process waits somewhat longer
+MAX_PID = 2**31 - 1
 
 
 # ---------------------------------------------------------------- starting a process
@@ -60,6 +67,52 @@ def module_command(module: str, *arguments: str) -> list[str]:
 # ---------------------------------------------------------------- in the process
 
 
+def run_process(main: Callable[[ExitStack], int | None]) -> NoReturn:
+    """Run `main` as the whole of this process, and end the process with the exit code that it returns.
+
+    Whatever ends `main` (an error, SIGTERM too, which raises SystemExit in it), what it has pushed on its stack is
+    closed, environments above all. What environments leave running, threads and processes of our session, does not
+    outlive us, and all of it takes CLOSE_TIMEOUT_S at most. A crash prints the line of Python that it happened in.
+    """
+    faulthandler.enable(all_threads=False)
+    signal.signal(signal.SIGTERM, _leave)
+    closing, code = ExitStack(), 1
+    try:
+        code = main(closing) or 0
+    except _Terminated:
+        code = 128 + signal.SIGTERM
+    except BaseException:  # noqa: BLE001 SystemExit of an environment is an error as any other
+        traceback.print_exc()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    watchdog = threading.Timer(CLOSE_TIMEOUT_S, _end, [code])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        closing.close()
+    except BaseException:  # noqa: BLE001 the others are closed, and the process ends as it would have
+        traceback.print_exc()
+    atexit._run_exitfuncs()
+    _end(code)
+
+
+class _Terminated(SystemExit):
+    """SIGTERM has come."""
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    raise _Terminated
+
+
+def _end(code: int) -> NoReturn:
+    """End this process, its threads, and the other processes of the session that it leads. SIGTERM is ignored here."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a full disk, or an environment that has closed it
+            stream.flush()
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGTERM)
+    os._exit(code)
+
+
 def one_thread() -> None:
     """Limit torch's and numpy's products to one thread.
 
@@ -95,12 +148,19 @@ def parent_pid() -> int:
 
 
 def leave_with_parent(poll_s: float = 0.5) -> None:
-    """End this process when the one that started it is gone, also after a kill -9."""
+    """End this process when the one that started it is gone, also after a kill -9.
+
+    It gets SIGTERM, and after CLOSE_TIMEOUT_S it is ended with all processes of the session that it leads.
+    """
     parent = parent_pid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(poll_s)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(CLOSE_TIMEOUT_S + 1)
+        if os.getpgid(0) == os.getpid():
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
@@ -109,13 +169,23 @@ def leave_with_parent(poll_s: float = 0.5) -> None:
 # ---------------------------------------------------------------- looking at others
 
 
-def ending(status: int) -> str:
-    """Say how a process has ended, by its return code: below 0 it is the signal that has ended it."""
-    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+def describe_exit(code: int | None) -> str:
+    """-11 → SIGSEGV, 7 → exit status 7, as `returncode` has it; None where another process has started the child."""
+    if code is None:
+        return "nobody knows its exit status"
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"{name}: somebody, or the system for want of memory, has killed it" if code == -signal.SIGKILL else name
 
 
 def process_is_alive(pid: int) -> bool:
-    """Return whether there is such a process, whoever owns it."""
+    """Return whether there is such a process, whoever owns it; no number below 1 or above MAX_PID is one."""
+    if not 0 < pid <= MAX_PID:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

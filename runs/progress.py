@@ -275,7 +275,7 @@ def ending(status: dict[str, Any]) -> str:
     """Return the last lines: how the run ended, what it cost, and where its report is."""
     lost = status.get("episodes_lost") or 0
     notes = [f"{lost:,} episodes were lost to crashes, see trainer.log.jsonl\n"] if lost else []
-    if failed := status.get("branches_failed") or 0:
+    if failed := status.get("branches_lost") or 0:
         branches = "branch" if failed == 1 else "branches"
         notes.append(f"{failed:,} {branches} could not be run, the report says why\n")
     notes += [f"warning: {one_line(warning)}\n" for warning in status.get("warnings") or []]

@@ -379,7 +379,7 @@ class RunView:
         `error`: what made the run fail, else null. `sparse_return`, `success_rate`: of the last evaluation of the main
         line; null before the first one. `episodes_lost`: training episodes of the main line that were cut since their
         environment crashed or hung. `llm_calls`: those that were made, not those that the budget refused.
-        `waiting_for`: id of the promotion that waits for a human, else null. `branches_failed`: branches that could not
+        `waiting_for`: id of the promotion that waits for a human, else null. `branches_lost`: branches that could not
         be run. `warnings`: what the user should know about the run, each once.
         """
         counters, proposals, branches, steps = self.counters(), self.proposals(), self.branches(), self.steps()
@@ -406,7 +406,7 @@ class RunView:
             "sparse_return": last.get("evaluation_return"),
             "success_rate": last.get("evaluation_success"),
             "episodes_lost": self.count("episodes_lost"),
-            "branches_failed": len(self.failed_branches()),
+            "branches_lost": len(self.failed_branches()),
             "warnings": list((values.get("warnings") or {}).values()),
             "wall_s": round(float(values.get("wall_s", 0.0)), 1),
         }

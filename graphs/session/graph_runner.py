@@ -14,8 +14,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
 from langsmith import tracing_context
 
-from ...errors import TrainerGone
-from ...rl.ipc.launcher import TrainerProcess, output_tail
+from ...rl.ipc.launcher import TrainerProcess
 from ...runs.events import ApprovalNeeded
 from ..context import Context
 from ..graph import build_graph, thread
@@ -86,16 +85,12 @@ async def run_guarded(main: Coroutine[Any, Any, None], *guards: Coroutine[Any, A
             task.result()
 
 
-async def watch_trainer(trainer: TrainerProcess, output: Path) -> None:
+async def watch_trainer(trainer: TrainerProcess) -> None:
     """Wait until the trainer's process ends.
-
-    Args:
-        trainer: the process.
-        output: the file with what it has printed, of which the error repeats the end.
 
     Raises:
         TrainerGone: it has ended; this function never returns.
+        TrainingDiverged, SnapshotError: by this error.
     """
     await trainer.gone()
-    last_words = await asyncio.to_thread(output_tail, output)
-    raise TrainerGone(f"the trainer ended before the run did; use --resume to continue; its last words: {last_words}")
+    raise await asyncio.to_thread(trainer.end)

@@ -299,12 +299,14 @@ class Run:
             trainer = await attach_or_start(self.path, self._directory.id, secrets)
             stack.push_async_callback(trainer.stop)
             ctx = await self._context(spec, store, trainer.client, pool, spans)
+            for warning in trainer.hello.warnings:
+                await ctx.warn(warning, warning)
             checkpoints = await stack.enter_async_context(open_checkpoints(self.path))
             await run_guarded(
                 run_graph(ctx, checkpoints, self._directory.id),
                 self._tick(ctx, clock),
                 self._wake(ctx, trainer),
-                watch_trainer(trainer, self.path / "trainer.out"),
+                watch_trainer(trainer),
             )
             self.emit(await _progress(ctx))
 

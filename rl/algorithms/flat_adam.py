@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from ..task import Arrays, arrays_below
 
 BETAS, EPS = (0.9, 0.999), 1e-5  # eps of the PPO and MAPPO codes; torch's own is 1e-8
+LARGEST = torch.finfo(torch.float32).max
 
 
 class FlatAdam:
@@ -17,10 +20,16 @@ class FlatAdam:
 
     Parameters and gradients of the module become views of one buffer each: whatever writes a gradient writes into it.
     torch's own Adam does the same, and takes four times as long for networks of this size; it is the oracle of a test.
+
+    Attributes:
+        name: of what is trained, for errors.
     """
 
-    def __init__(self, module: nn.Module, lr: float, max_grad_norm: float, eps: float = EPS) -> None:
+    def __init__(
+        self, module: nn.Module, lr: float, max_grad_norm: float, eps: float = EPS, name: str = "the networks"
+    ) -> None:
         parameters = list(module.parameters())
+        self.name = name
         self.lr, self.max_grad_norm, self.eps = lr, max_grad_norm, eps
         self.parameters = torch.cat([p.detach().flatten() for p in parameters])
         self.gradient = torch.zeros_like(self.parameters)
@@ -39,18 +48,33 @@ class FlatAdam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Clip the norm of the whole gradient and go one step."""
+        """Clip the norm of the whole gradient and go one step.
+
+        Raises:
+            FloatingPointError: the norm is not finite, or the step's size is none of float32; nothing has changed.
+        """
         norm = float(torch.linalg.vector_norm(self.gradient))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient of {self.name}")
         if norm > self.max_grad_norm:
             self.gradient.mul_(self.max_grad_norm / norm)
-        self.steps += 1
         beta1, beta2 = BETAS
+        step_size = self.lr / (1 - beta1 ** (self.steps + 1))
+        if step_size > LARGEST:
+            raise FloatingPointError(f"a step of {self.name}")
+        self.steps += 1
         # moving averages of the gradient and of its square
         self.mean.lerp_(self.gradient, 1 - beta1)
         self.square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
         # both are corrected for their start at zero: the square's root here, the mean by the step size
         root = self.square.sqrt().mul_((1 - beta2**self.steps) ** -0.5).add_(self.eps)
-        self.parameters.addcdiv_(self.mean, root, value=-self.lr / (1 - beta1**self.steps))
+        self.parameters.addcdiv_(self.mean, root, value=-step_size)
+
+    def check_finite(self) -> None:
+        """Raise FloatingPointError where the norm of the weights, or of Adam's moments, is not finite."""
+        for what, values in (("the weights", self.parameters), ("Adam's moments", self.square)):
+            if not math.isfinite(float(torch.linalg.vector_norm(values))):
+                raise FloatingPointError(f"{what} of {self.name}")
 
     def state_dict(self) -> Arrays:
         """Return the moments and the number of steps, copied."""

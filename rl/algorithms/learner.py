@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 import torch
 
+from ..digests import Digest
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
@@ -63,6 +64,9 @@ class Learner(Protocol):
             rollout: the steps that were just played.
             shaping: what the signal in force adds to the team reward of these steps.
             rewards: gives the shaping of any other transitions, and the offset of critics.
+
+        Raises:
+            FloatingPointError: something that is learned from, or what is learned, is not finite; it says what.
         """
         ...
 
@@ -86,6 +90,6 @@ class Learner(Protocol):
         """Go on from `state`; `directory`: the snapshot that it comes from, None where it was kept in memory."""
         ...
 
-    def link_files(self, directory: Path) -> None:
-        """Link into a snapshot the files that belong to the state and are not in its arrays."""
+    def link_files(self, directory: Path) -> dict[str, Digest]:
+        """Link into a snapshot the files that belong to the state and are not in its arrays; return their digests."""
         ...

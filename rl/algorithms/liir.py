@@ -54,15 +54,23 @@ class LIIR(MAPPO):
     def __init__(self, config: LIIRConfig, spec: TaskSpec, seed: int, device: str = "cpu") -> None:
         super().__init__(config, spec, seed, device)
         self.meta_generator = torch.Generator().manual_seed(_unrelated_seed(seed))
-        groups = [members.spec for members in self.network_groups]
         self.reward_networks = [
-            IntrinsicReward(group, config.intrinsic_hidden, self.meta_generator).to(self.device) for group in groups
+            IntrinsicReward(members.spec, config.intrinsic_hidden, self.meta_generator).to(self.device)
+            for members in self.network_groups
         ]
         self.reward_optimisers = [
-            FlatAdam(network, config.intrinsic_lr, config.max_grad_norm, TINY) for network in self.reward_networks
+            FlatAdam(
+                network,
+                config.intrinsic_lr,
+                config.max_grad_norm,
+                TINY,
+                f"the intrinsic_lr reward of {members.name}",
+            )
+            for network, members in zip(self.reward_networks, self.network_groups, strict=True)
         ]
         self.critics = [
-            ExtrinsicCritic(self.critic_size(group), config, self.meta_generator, self.device) for group in groups
+            ExtrinsicCritic(self.critic_size(members.spec), config, self.meta_generator, self.device, members.name)
+            for members in self.network_groups
         ]
 
     # ------------------------------------------------------------ learning
@@ -103,6 +111,7 @@ class LIIR(MAPPO):
             self.reward_optimisers[n].zero_grad()
             loss.backward(inputs=list(self.reward_networks[n].parameters()))  # type: ignore[no-untyped-call]
             self.reward_optimisers[n].step()
+            self.reward_optimisers[n].check_finite()
         # the extrinsic critic
         inputs = self.tensor(batch.critic_obs[:, :, members.agents]).flatten(0, 2)
         value = critic.fit(inputs[finished], target.flatten()[finished], self.meta_generator)
@@ -222,10 +231,17 @@ class _PolicyLoss(nn.Module):
 class ExtrinsicCritic:
     """Critic inputs [..., S] → values [...]; learned, normalised and clipped as PPO's own critic."""
 
-    def __init__(self, inputs: int, config: IPPOConfig, generator: torch.Generator, device: torch.device) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        config: IPPOConfig,
+        generator: torch.Generator,
+        device: torch.device,
+        name: str = "the agents",
+    ) -> None:
         self.config = config
         self.network = MLP(inputs, config.hidden, 1, 1.0, generator).to(device)
-        self.optimiser = FlatAdam(self.network, config.lr, config.max_grad_norm)
+        self.optimiser = FlatAdam(self.network, config.lr, config.max_grad_norm, name=f"the extrinsic critic of {name}")
         self.norm = ValueNorm() if config.value_norm else None
 
     @torch.no_grad()
@@ -247,6 +263,7 @@ class ExtrinsicCritic:
                 (self.config.value_coef * loss).backward()  # type: ignore[no-untyped-call]
                 self.optimiser.step()
                 total += loss.item()
+        self.optimiser.check_finite()
         return total / (self.config.epochs * n_minibatches)
 
     def state_dict(self, prefix: str) -> Arrays:

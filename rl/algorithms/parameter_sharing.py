@@ -19,6 +19,13 @@ class NetworkGroup:
     def n_agents(self) -> int:
         return int(self.agents.stop) - int(self.agents.start)
 
+    @property
+    def name(self) -> str:
+        """Who they are, for errors."""
+        if self.n_agents == len(self.spec.agents):
+            return f"group {self.spec.name!r}"
+        return f"agent {', '.join(map(repr, self.spec.agents[self.agents]))}"
+
 
 def network_groups(spec: TaskSpec, share_parameters: bool) -> list[NetworkGroup]:
     """Return one entry a group, or one an agent; in the order of groups and agents."""

@@ -7,6 +7,7 @@ gradient  by hand on a CPU (`fused_mlp`), else by autograd
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..digests import Digest
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
@@ -95,7 +97,8 @@ class PPO(ABC):
         for members in self.network_groups:
             network = self.make_network(members.spec).to(self.device)
             self.networks.append(network)
-            self.optimisers.append(FlatAdam(network, config.lr, config.max_grad_norm))
+            name = f"the networks of {members.name}"
+            self.optimisers.append(FlatAdam(network, config.lr, config.max_grad_norm, name=name))
             if self.device.type == "cpu" and isinstance(network, CategoricalActorCritic):
                 self.fused.append(FusedActorCritic(network, config.clip, config.value_coef))
             else:
@@ -154,6 +157,8 @@ class PPO(ABC):
         # numbers of a Box
         if isinstance(network, GaussianActorCritic):
             numbers, density = network.sample(self.tensor(obs), generator)
+            if not bool(density.isfinite().all()):
+                raise FloatingPointError(f"the actions of {self.network_groups[n].name}")
             return numbers.cpu().numpy(), density.cpu().numpy()
         # choices
         assert isinstance(network, CategoricalActorCritic)
@@ -260,6 +265,7 @@ class PPO(ABC):
                     self.optimisers[n].zero_grad()
                     sums += autograd_gradient(self.networks[n], normal, config, self.entropy_coef)
                 self.optimisers[n].step()
+        self.optimisers[n].check_finite()
         return PPOLosses(*(sums / (config.epochs * n_minibatches)).tolist())
 
     # ------------------------------------------------------------ advantages, targets and samples
@@ -268,6 +274,10 @@ class PPO(ABC):
         """Return all samples of the rollout for network n, flat; the value norm counts their targets."""
         norm = self.value_norms[n]
         advantage, target = self.advantages(n, batch)
+        # their squares must be numbers too: both are divided by deviations
+        for what, values in (("the advantages", advantage), ("the value targets", target)):
+            if not math.isfinite(float(torch.linalg.vector_norm(values))):
+                raise FloatingPointError(f"{what} of {self.network_groups[n].name}")
         if norm is not None:
             norm.add(batch.of_finished_steps(target))
             target = norm.normalised(target)
@@ -373,8 +383,8 @@ class PPO(ABC):
             if norm is not None:
                 norm.load_state(state[f"{n}.value_norm"])
 
-    def link_files(self, directory: Path) -> None:  # noqa: B027 nothing to link: all is in the arrays
-        pass
+    def link_files(self, directory: Path) -> dict[str, Digest]:  # noqa: ARG002 nothing to link: all is in the arrays
+        return {}
 
 
 def split_into_minibatches(samples: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:

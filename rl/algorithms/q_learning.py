@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from ..digests import Digest
 from ..experience.replay_buffer import ReplayBuffer, Sample
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
@@ -75,7 +76,7 @@ class QLearner(ABC):
         ]
         self.values = QNetworks(agents, self.make_mixer()).to(self.device)
         self.target = deepcopy(self.values)
-        self.optimiser = FlatAdam(self.values, config.lr, config.max_grad_norm)
+        self.optimiser = FlatAdam(self.values, config.lr, config.max_grad_norm, name="the value networks of the team")
         self.replay = ReplayBuffer(spec, config.buffer_size, replay_folder)
         self.steps = 0
         self.updates = 0
@@ -155,6 +156,8 @@ class QLearner(ABC):
         self.replay.add(rollout)
         self.steps += rollout.steps
         self.moments += rollout.reward.size, float(rollout.reward.sum()), float((rollout.reward**2).sum())
+        if not np.isfinite(self.moments).all():
+            raise FloatingPointError("the sum of the squared rewards")
         losses = np.zeros(2)
         if self.steps >= self.config.learning_starts:
             self.owed += rollout.steps * self.config.samples_per_step / self.config.batch_size
@@ -163,6 +166,7 @@ class QLearner(ABC):
             for _ in range(int(due)):
                 losses += self.step(self.replay.sample(self.config.batch_size, self.generator), rewards)
             losses /= max(due, 1)
+            self.optimiser.check_finite()
         metrics = {"td_loss": float(losses[0]), "q_mean": float(losses[1]), "epsilon": self.epsilon}
         return [
             UpdateMetrics(epsilon_greedy_entropy(self.epsilon, group.n_actions), dict(metrics))
@@ -283,9 +287,9 @@ class QLearner(ABC):
         self.steps, self.updates, self.kicked_at = int(steps), int(updates), int(kicked_at)
         self.moments = np.asarray(state["moments"], np.float64).copy()
 
-    def link_files(self, directory: Path) -> None:
-        """Link the files of the replay into a snapshot."""
-        self.replay.link_into(directory)
+    def link_files(self, directory: Path) -> dict[str, Digest]:
+        """Link the files of the replay into a snapshot, and return their digests."""
+        return self.replay.link_into(directory)
 
 
 def mask_values(q: Tensor, mask: Tensor | None) -> Tensor:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,10 @@ import zmq.asyncio
 
 from ...errors import ProtocolError
 from ..envs.step_alarm import STOPPED
-from ..ipc.launcher import end_child, make_runtime_dir, output_tail, start_child
+from ..ipc.launcher import end_child, end_session, last_words, printed_so_far, start_child
 from ..ipc.messages import BranchFailure, BranchJob, BranchReply, WorkerReady, WorkerReply
-from ..processes import ending, module_command
+from ..ipc.runtime_dir import make_runtime_dir, remove_runtime_dir
+from ..processes import describe_exit, module_command
 from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, Failures, OnResult, parse_reply, reply_to, task_group
 
 STOP_TIMEOUT_S = 1.0
@@ -59,6 +59,7 @@ class _Worker:
     Attributes:
         index: number of the slot.
         output: file that the process prints to.
+        printed_before: bytes in it that earlier processes have printed.
         process: the process that was started last, None before the first.
         identity: its address on the ROUTER socket, as soon as it is ready.
         inbox: its replies, in order.
@@ -67,6 +68,7 @@ class _Worker:
     def __init__(self, index: int, output: Path) -> None:
         self.index = index
         self.output = output
+        self.printed_before = 0
         self.process: asyncio.subprocess.Process | None = None
         self.identity: asyncio.Future[bytes]
         self.inbox: asyncio.Queue[WorkerReply | ProtocolError]
@@ -78,7 +80,7 @@ class _Worker:
     def ending(self) -> str:
         """Return how the process has ended, in words."""
         assert self.process is not None
-        return ending(self.process.returncode or 0)
+        return describe_exit(self.process.returncode)
 
     async def unless_it_ends(self, awaited: Awaitable[T]) -> T | None:
         """Return the result of `awaited`, or None where the process ends first."""
@@ -189,7 +191,7 @@ class WorkerPool:
         await asyncio.gather(self._reader, return_exceptions=True)
         # After the reader, which waits on a socket of this context.
         self._context.destroy(linger=0)
-        await asyncio.to_thread(shutil.rmtree, self._runtime_dir, True)
+        await asyncio.to_thread(remove_runtime_dir, self._runtime_dir)
         self._runtime_dir = None
 
     # ------------------------------------------------------------ one job
@@ -212,13 +214,13 @@ class WorkerPool:
             # A late answer of this process must not meet another job.
             await self._kill(worker)
             raise
-        printed = await asyncio.to_thread(output_tail, worker.output)
+        words = await asyncio.to_thread(last_words, worker.output, worker.printed_before)
         times = "" if len(lost) == 1 else f" {len(lost)} times"
         return BranchFailure(
             key=job.key,
             arm=job.arm,
             seed=job.seed,
-            reason=f"its worker {lost[-1].ending}{times}; its last words: {printed}",
+            reason=f"its worker {lost[-1].ending}{times}; {words}",
             cause="lost",
             # Nobody knows how far they had come.
             steps=job.horizon * sum(end.began for end in lost),
@@ -248,9 +250,9 @@ class WorkerPool:
         return _Lost(f"ended ({worker.ending()})", began=True)
 
     async def _kill(self, worker: _Worker) -> None:
+        """End the worker's process; it gets the time to close its environments."""
         if worker.process is not None and worker.alive():
-            worker.process.kill()
-            await worker.process.wait()
+            await end_child(worker.process)
 
     # ------------------------------------------------------------ processes and messages
 
@@ -258,6 +260,9 @@ class WorkerPool:
         worker.identity = asyncio.get_running_loop().create_future()
         worker.inbox = asyncio.Queue()
         command = self._command(worker.index, self._address)
+        if worker.process is not None:
+            end_session(worker.process.pid)
+        worker.printed_before = await asyncio.to_thread(printed_so_far, worker.output)
         worker.process = await start_child(command, worker.output, self._secrets)
         # It may have spoken before `start_child` returned.
         if worker.process.pid in self._unclaimed:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import secrets as randomness
-import shutil
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -18,8 +17,9 @@ from pathlib import Path
 
 from ...errors import BranchError
 from ...files import write_whole
-from ..ipc.launcher import end_child, make_runtime_dir, output_tail, start_child
-from ..processes import leave_with_parent, module_command
+from ..ipc.launcher import end_child, last_words, printed_so_far, start_child
+from ..ipc.runtime_dir import make_runtime_dir, remove_runtime_dir
+from ..processes import describe_exit, leave_with_parent, module_command
 
 ADDRESS = "address"  # file in the folder, written when Ray is up
 START_TIMEOUT_S = 180.0  # seconds on an idle machine, on a busy one many
@@ -40,16 +40,17 @@ async def local_ray(run_dir: Path, cpus: int, secrets: Sequence[str]) -> AsyncIt
         BranchError: it does not start; the message has the end of what it printed.
     """
     folder, output = await asyncio.to_thread(make_runtime_dir), run_dir / "ray.out"
+    printed_before = await asyncio.to_thread(printed_so_far, output)
     # The token is inherited by the process, and stays as long as the loop talks to it.
     with _secret_token():
         process = await start_child(
             module_command("cosignal.rl.branches.ray_node", str(folder), str(cpus)), output, secrets
         )
         try:
-            yield await _address_when_up(process, folder, output)
+            yield await _address_when_up(process, folder, output, printed_before)
         finally:
             await end_child(process, STOP_TIMEOUT_S)
-            await asyncio.to_thread(shutil.rmtree, folder, True)
+            await asyncio.to_thread(remove_runtime_dir, folder)
 
 
 @contextlib.contextmanager
@@ -70,7 +71,7 @@ def _secret_token() -> Iterator[None]:
                 os.environ[name] = value
 
 
-async def _address_when_up(process: asyncio.subprocess.Process, folder: Path, output: Path) -> str:
+async def _address_when_up(process: asyncio.subprocess.Process, folder: Path, output: Path, printed_before: int) -> str:
     """Wait until the process has written its address; raise BranchError where it ends, or takes too long."""
     file = folder / ADDRESS
     with contextlib.suppress(TimeoutError):
@@ -80,8 +81,8 @@ async def _address_when_up(process: asyncio.subprocess.Process, folder: Path, ou
                 if file.exists():
                     return file.read_text()
                 await asyncio.sleep(0.05)
-    printed = await asyncio.to_thread(output_tail, output)
-    raise BranchError(f"Ray did not start (exit status {process.returncode}); its last words: {printed}")
+    words = await asyncio.to_thread(last_words, output, printed_before)
+    raise BranchError(f"Ray did not start ({describe_exit(process.returncode)}); {words}")
 
 
 # ---------------------------------------------------------------- in the process itself

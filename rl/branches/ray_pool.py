@@ -33,7 +33,7 @@ from ray.exceptions import RayError
 
 from ...errors import BranchError, ConfigError, SnapshotError
 from ..ipc.messages import PROTOCOL, BranchFailure, BranchJob, BranchReply, BranchResult
-from ..processes import HASH_SEED, ONE_THREAD, hash_seed
+from ..processes import CLOSE_TIMEOUT_S, HASH_SEED, ONE_THREAD, hash_seed
 from ..training.checkpoint import PackedFiles, pack_snapshot, unpack_snapshot
 from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, Failures, OnResult, parse_reply, reply_to, task_group
 from .ray_node import local_ray
@@ -65,6 +65,13 @@ class RayWorker:
             del os.environ[name]
         one_thread()
         self._line = TrainingLine(TrainingConfig.model_validate_json(training).for_branches())
+
+    def close(self) -> None:
+        """Close the environments; the actor is killed afterwards."""
+        from .run_branch import EVALUATORS
+
+        EVALUATORS.close()
+        self._line.close()
 
     def ready(self) -> str:
         """Return the version of the code on this node; that it returns at all says that the actor is up."""
@@ -187,6 +194,12 @@ class RayExecutor:
 
     async def close(self) -> None:
         """End all workers, leave the cluster, end a Ray of our own. Safe to repeat."""
+        closing = [asyncio.ensure_future(_text(place.actor.close.remote())) for place in self._places if place.up]
+        if closing:  # a worker that is busy, or whose environments hang, is killed as it is
+            await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_S)
+            for task in closing:
+                task.cancel()
+            await asyncio.gather(*closing, return_exceptions=True)
         await self._stack.aclose()
 
     async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchReply]:

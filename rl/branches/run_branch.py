@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from functools import lru_cache
 from pathlib import Path
 
 from ...errors import BranchError, CosignalError, ReplayDiffers
@@ -45,7 +44,7 @@ def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResul
             # In whole updates, so a little more than the horizon may be run.
             while line.steps_main < fork_steps + job.horizon:
                 line.update()
-            evaluator = _evaluator(task.model_dump_json(), job.evaluation_episodes, job.evaluation_seed)
+            evaluator = EVALUATORS.get(task, job.evaluation_episodes, job.evaluation_seed)
             with step_alarm(evaluator.task, task, envs):
                 evaluation = evaluator.evaluate(line.learner)
             if not math.isfinite(evaluation.mean_return):
@@ -100,13 +99,31 @@ def start_arm(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, f
     return line.steps_main, now.returns if now else line.return_range[0]
 
 
-@lru_cache(maxsize=2)
-def _evaluator(task: str, episodes: int, seed: int) -> Evaluator:
-    """Build an evaluator, once per process: the episodes of a slow task take long to build in a worker's one thread.
+class Evaluators:
+    """The last KEPT evaluators: the episodes of a slow task take long to build in a worker's one thread."""
 
-    `task` is the task's config as JSON, which can be a key of the cache where the config cannot.
-    """
-    return Evaluator(TaskConfig.model_validate_json(task), episodes, seed)
+    KEPT = 2
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, int, int], Evaluator] = {}  # the one that was asked for last is last
+
+    def get(self, task: TaskConfig, episodes: int, seed: int) -> Evaluator:
+        """Return the evaluator of these episodes; one that is built takes the place of the oldest, which is closed."""
+        key = task.model_dump_json(), episodes, seed
+        if key not in self._kept:
+            while len(self._kept) >= self.KEPT:
+                self._kept.pop(next(iter(self._kept))).close()
+            self._kept[key] = Evaluator(task, episodes, seed)
+        self._kept[key] = self._kept.pop(key)
+        return self._kept[key]
+
+    def close(self) -> None:
+        """Close their environments."""
+        while self._kept:
+            self._kept.popitem()[1].close()
+
+
+EVALUATORS = Evaluators()  # of this process
 
 
 def _curve(line: TrainingLine, fork_steps: int) -> list[tuple[int, float, float | None]]:

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -18,11 +19,11 @@ import zmq
 from ...errors import BranchError, CosignalError, ReplayDiffers
 from ..experience.replay_buffer import REPLAY
 from ..ipc.messages import BranchFailure, BranchJob, ErrorReply, WorkerReady, WorkerReply
-from ..processes import leave_with_parent, log_to, one_thread
+from ..processes import leave_with_parent, log_to, one_thread, run_process
 from ..signals.scorer import FOLDER, Scorers
 from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
-from .run_branch import run_branch
+from .run_branch import EVALUATORS, run_branch
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -65,13 +66,14 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def main(run_dir: Path, address: str, index: int) -> None:
+def main(run_dir: Path, address: str, index: int, closing: ExitStack) -> None:
     """Answer jobs until a message of the kind `stop`.
 
     Args:
         run_dir: run directory with `training.json`; paths in jobs are below it.
         address: ZeroMQ address of the pool.
         index: number of the worker, for its log.
+        closing: gets what must be closed at last.
     """
     leave_with_parent()
     one_thread()
@@ -79,6 +81,8 @@ def main(run_dir: Path, address: str, index: int) -> None:
     config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text())
     # Built once: every job overwrites it with its snapshot.
     line = TrainingLine(config.for_branches(), run_dir / REPLAY, Scorers(run_dir / FOLDER))
+    closing.callback(line.close)
+    closing.callback(EVALUATORS.close)
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 500)  # ms
         socket.connect(address)
@@ -92,4 +96,4 @@ def main(run_dir: Path, address: str, index: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    run_process(lambda closing: main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), closing))

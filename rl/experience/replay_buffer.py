@@ -8,6 +8,7 @@ one state, and a run that goes back to it, cannot disturb each other.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -15,13 +16,14 @@ import uuid
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ...errors import SnapshotError
+from ..digests import Digest
 from ..processes import process_is_alive
 from ..task import ActionArray, BoolArray, FloatArray, TaskSpec
 from .episodes import Arrays
@@ -96,6 +98,7 @@ class ReplayBuffer:
         self.count = 0
         self._segments: list[Segment] = []
         self._files: dict[int, NDArray[np.void]] = {}  # by the key of the segment
+        self._sums: dict[int, tuple[int, Any]] = {}  # by the key: records so far, and their running SHA-256
         self._writable: int | None = None  # the key of the segment that this object began
 
     def __len__(self) -> int:
@@ -156,14 +159,31 @@ class ReplayBuffer:
         segments = np.array(self._segments, np.int64).reshape(-1, 3)
         return {"count": np.array([self.count]), "segments": segments}
 
-    def link_into(self, directory: Path) -> None:
-        """Give a snapshot its links to the files that the state names. What was written is on disk then."""
+    def link_into(self, directory: Path) -> dict[str, Digest]:
+        """Give a snapshot its links to the files that the state names, and return by name the digests of what counts.
+
+        What was written is on disk then.
+        """
         if self._writable is not None:
             newest = self._files[self._writable]
             assert isinstance(newest, np.memmap)
             newest.flush()
+        digests = {}
         for segment in self._segments:
-            os.link(self.folder / _file_name(segment.key), directory / _file_name(segment.key))
+            name = _file_name(segment.key)
+            os.link(self.folder / name, directory / name)
+            digests[name] = self._digest(segment)
+        self._sums = {segment.key: self._sums[segment.key] for segment in self._segments}
+        return digests
+
+    def _digest(self, segment: Segment) -> Digest:
+        """Return the digest of the records that count; only those are read that came since it was asked for last."""
+        summed, sha = self._sums.get(segment.key, (0, hashlib.sha256()))
+        if summed > segment.length:  # of another state, which had more of this file
+            summed, sha = 0, hashlib.sha256()
+        sha.update(np.ascontiguousarray(self._files[segment.key][summed : segment.length]).view(np.uint8).data)
+        self._sums[segment.key] = (segment.length, sha)
+        return Digest(segment.length * self.record.itemsize, sha.hexdigest())
 
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:
         """Go on from a state.

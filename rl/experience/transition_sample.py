@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ...errors import SnapshotError
+from ..digests import check_digests
 from ..task import FloatArray, TaskSpec
 from .episodes import Arrays, EpisodeTracker
 from .rollout import Rollout
@@ -57,6 +58,7 @@ class TransitionSample:
         Raises:
             SnapshotError: the file is missing, broken, or not of `spec`'s task.
         """
+        check_digests(path.parent, [path.name], every=False)
         try:
             arrays = load_file(path)
         except (OSError, SafetensorError) as error:

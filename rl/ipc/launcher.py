@@ -10,32 +10,32 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
+import re
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from ...errors import ProtocolError, SeamError, TrainerGone
-from ..processes import child_environment, lock_is_held, module_command
+from ... import errors
+from ...errors import CosignalError, ProtocolError, SeamError, TrainerGone
+from ..processes import child_environment, describe_exit, lock_is_held, module_command
 from .client import TrainerClient, ZmqChannel
-from .messages import HelloReply
+from .messages import HelloReply, Pid
+from .runtime_dir import remove_if_dead, remove_sockets
 
-RUNTIME_PREFIX = "cosignal-"
-MAX_SOCKET_PATH = 107  # bytes, of sockaddr_un
 START_TIMEOUT_S = 180.0  # importing torch takes seconds, on a busy machine many
 REATTACH_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0  # a graceful stop writes one checkpoint
-KILL_AFTER_S = 3.0
+KILL_AFTER_S = 4.0  # above CLOSE_TIMEOUT_S of the child
+LAST_BYTES, LAST_CHARACTERS = 64_000, 1_500
 
 
 class Pointer(BaseModel):
     """The content of `trainer.json`: where a live trainer listens."""
 
-    pid: int
+    pid: Pid
     address: str  # of requests
     events: str  # address of wake-ups
 
@@ -43,29 +43,56 @@ class Pointer(BaseModel):
 # ---------------------------------------------------------------- children
 
 
-def make_runtime_dir() -> Path:
-    """Make a private directory (mode 0700) for sockets, with a name short enough for their paths (107 bytes)."""
-    # 20 bytes are for the name of a socket in it
-    path = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX))
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH - 20:
-        return path
-    path.rmdir()
-    return Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir="/tmp"))
+def printed_so_far(output: Path) -> int:
+    """Return the size of the file that children print to: what comes later is of the next one."""
+    return output.stat().st_size if output.exists() else 0
 
 
-def output_tail(path: Path, characters: int = 1500) -> str:
-    """Return the end of what a child printed."""
-    text = path.read_text(errors="replace") if path.exists() else ""
-    return error_message(text[-characters:]).strip() or "(it printed nothing)"
+def last_words(output: Path, start: int = 0) -> str:
+    """Return what a child says of its end, as part of a message; what others printed before byte `start` is left out.
+
+    That is the message of our own error where it ends with one, where the interpreter crashed the line that it
+    happened in, else the end of what it printed.
+    """
+    text = _tail(output, start)
+    own = _own_error(text)
+    if own is not None:
+        return f"{type(own).__name__}: {own}"
+    # what faulthandler writes
+    crash = re.search(r"Fatal Python error: ([^\n]*)\n(?:.*\n)*?  File \"(.*)\", line (\d+) in (\S+)", text)
+    if crash is not None:
+        what, file, line, function = crash.groups()
+        return f"it was in {function!r} at line {line} of {file} ({what})"
+    printed = text[-LAST_CHARACTERS:].strip()
+    return f"its last words: {printed}" if printed else "it printed nothing"
 
 
 def error_message(text: str) -> str:
-    """Return the message of our own error where `text` is a traceback that ends with one, else `text` as it is.
+    """Return the message of our own error where `text` is a traceback that ends with one, else `text` as it is."""
+    own = _own_error(text)
+    return text if own is None else str(own)
 
-    Our errors name rule, value and remedy, so that nothing else of the traceback is needed.
-    """
+
+def _own_error(text: str) -> CosignalError | None:
+    """Return the error of ours that a traceback ends with. It names rule, value and remedy: no more is needed."""
     start = text.rfind("\ncosignal.errors.")
-    return text if start < 0 else text[start:].partition(": ")[2]
+    if start < 0:
+        return None
+    name, _, message = text[start:].partition(": ")
+    kind = getattr(errors, name.rpartition(".")[2], None)
+    if not (isinstance(kind, type) and issubclass(kind, CosignalError)):
+        return None
+    return kind(message.strip())
+
+
+def _tail(output: Path, start: int) -> str:
+    """Return the end of a file from byte `start` on."""
+    try:
+        with output.open("rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - LAST_BYTES))
+            return "\n" + file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 async def start_child(command: Sequence[str], output: Path, secrets: Sequence[str]) -> asyncio.subprocess.Process:
@@ -83,14 +110,25 @@ async def start_child(command: Sequence[str], output: Path, secrets: Sequence[st
 
 
 async def end_child(process: asyncio.subprocess.Process, grace_s: float = 0.0) -> None:
-    """Wait `grace_s` for the process to end by itself, then terminate it, then kill it; it has ended on return."""
+    """Wait `grace_s` for the process to end by itself, then terminate it, then kill it; it has ended on return.
+
+    So has the rest of its session: what environments have started does not outlive it.
+    """
     for patience_s, end in ((grace_s, process.terminate), (KILL_AFTER_S, process.kill)):
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(process.wait(), patience_s)
-            return
-        with contextlib.suppress(ProcessLookupError):
-            end()
+            break
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                end()
     await process.wait()
+    end_session(process.pid)
+
+
+def end_session(pid: int) -> None:
+    """Kill what is left of the session of a child that has ended."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
+        os.killpg(pid, signal.SIGKILL)
 
 
 # ---------------------------------------------------------------- the trainer
@@ -106,12 +144,15 @@ class TrainerProcess:
         hello: HelloReply,
         pointer: Pointer,
         process: asyncio.subprocess.Process | None,
+        printed_before: int,
     ) -> None:
         self.client = client
         self.hello = hello
         self.events = pointer.events
+        self._run_dir = run_dir
         self._lock = run_dir / "trainer.lock"
         self._process = process
+        self._printed_before = printed_before
 
     @property
     def reattached(self) -> bool:
@@ -124,11 +165,18 @@ class TrainerProcess:
         while lock_is_held(self._lock):  # noqa: ASYNC110 (another process holds it: there is no event)
             await asyncio.sleep(0.5)
 
+    def end(self) -> CosignalError:
+        """Return the error that says why the trainer, which is gone, has ended."""
+        code = None if self._process is None else self._process.returncode
+        return _end_of_trainer(self._run_dir, code, self._printed_before, "the trainer ended before the run did")
+
     async def stop(self) -> None:
         """Ask the trainer to checkpoint and leave, then terminate, then kill it; it is gone on return."""
         try:
             try:
-                await asyncio.wait_for(self.client.stop(), STOP_TIMEOUT_S)
+                # one that has ended cannot answer
+                if self._process is None or self._process.returncode is None:
+                    await asyncio.wait_for(self.client.stop(), STOP_TIMEOUT_S)
             except (SeamError, TimeoutError):
                 self._signal(signal.SIGTERM)
             # a process that was only found alive cannot be waited for, but by its lock
@@ -150,7 +198,11 @@ class TrainerProcess:
         if self._process is not None and self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.hello.pid, number)
+            leads = os.getpgid(self.hello.pid) == self.hello.pid
+            if number == signal.SIGKILL and leads:
+                os.killpg(self.hello.pid, number)
+            else:
+                os.kill(self.hello.pid, number)
 
     async def _until_gone(self, timeout_s: float) -> bool:
         """Wait until nobody holds the run's lock; false where somebody still does after `timeout_s`."""
@@ -202,7 +254,7 @@ async def _reattach(run_dir: Path) -> TrainerProcess | None:
             raise TrainerGone(
                 f"another trainer holds {str(run_dir / 'trainer.lock')!r} and does not answer; end it and use --resume"
             )
-        trainer = await _try_hello(run_dir, None, timeout_s=5.0)
+        trainer = await _try_hello(run_dir, None, 5.0, printed_so_far(run_dir / "trainer.out"))
         if trainer is not None:
             return trainer
         await asyncio.sleep(0.1)
@@ -214,29 +266,65 @@ async def _start(run_dir: Path, secrets: Sequence[str], command: Command) -> Tra
     stale = _read_pointer(run_dir)
     if stale is not None:
         sockets = Path(stale.address.removeprefix("ipc://")).parent
-        if sockets.name.startswith(RUNTIME_PREFIX):
-            shutil.rmtree(sockets, ignore_errors=True)
-        (run_dir / "trainer.json").unlink()
+        remove_if_dead(sockets)
+        remove_sockets(sockets)
+    (run_dir / "trainer.json").unlink(missing_ok=True)
 
     output = run_dir / "trainer.out"
+    printed_before = printed_so_far(output)
     process = await start_child(command(run_dir), output, secrets)
+    ended = asyncio.ensure_future(process.wait())
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while process.returncode is None and time.monotonic() < deadline:
-            trainer = await _try_hello(run_dir, process, timeout_s=30.0)
+        while not ended.done() and time.monotonic() < deadline:
+            hello = asyncio.ensure_future(_try_hello(run_dir, process, 30.0, printed_before))
+            try:
+                await asyncio.wait({hello, ended}, return_when=asyncio.FIRST_COMPLETED)
+                trainer = hello.result() if hello.done() else None
+            finally:
+                hello.cancel()
+                await asyncio.gather(hello, return_exceptions=True)
             if trainer is not None:
                 return trainer
             await asyncio.sleep(0.05)
     except BaseException:
         await end_child(process)
         raise
+    finally:
+        ended.cancel()
     await end_child(process)
-    printed = await asyncio.to_thread(output_tail, output)
-    raise TrainerGone(f"the trainer did not start (exit status {process.returncode}); its last words: {printed}")
+    raise await asyncio.to_thread(
+        _end_of_trainer, run_dir, process.returncode, printed_before, "the trainer did not start"
+    )
+
+
+def _end_of_trainer(run_dir: Path, code: int | None, printed_before: int, what: str) -> CosignalError:
+    """Return the error of a trainer that has ended: its own where it raised one of ours, else `TrainerGone`."""
+    output = run_dir / "trainer.out"
+    own = _own_error(_tail(output, printed_before))
+    if isinstance(own, errors.SnapshotError | errors.TrainingDiverged):
+        return own
+    remedy = "use --resume to continue"
+    if own is None and code is not None and not _hosts_environments_apart(run_dir):
+        remedy = (
+            "where an environment ends its process, or crashes it, set task.workers to 1 or more, so that it costs an "
+            "episode and not the run; use --resume to continue"
+        )
+    words = last_words(output, printed_before)
+    return TrainerGone(f"{what} ({describe_exit(code)}); {remedy}; {words}")
+
+
+def _hosts_environments_apart(run_dir: Path) -> bool:
+    """Return whether the run's environments have processes of their own, or need none."""
+    try:
+        task = json.loads((run_dir / "training.json").read_text())["task"]
+        return bool(task.get("workers")) or not task.get("env")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return True
 
 
 async def _try_hello(
-    run_dir: Path, process: asyncio.subprocess.Process | None, timeout_s: float
+    run_dir: Path, process: asyncio.subprocess.Process | None, timeout_s: float, printed_before: int
 ) -> TrainerProcess | None:
     """Return the trainer that the pointer file names; None while there is no such file, or nobody answers there."""
     pointer = _read_pointer(run_dir)
@@ -253,12 +341,13 @@ async def _try_hello(
         raise
     # a client with the usual patience
     client.close()
-    return TrainerProcess(run_dir, TrainerClient(ZmqChannel(pointer.address)), hello, pointer, process)
+    client = TrainerClient(ZmqChannel(pointer.address))
+    return TrainerProcess(run_dir, client, hello, pointer, process, printed_before)
 
 
 def _read_pointer(run_dir: Path) -> Pointer | None:
-    """Return the content of `trainer.json`, None where there is none."""
+    """Return the content of `trainer.json`, None where there is none that can be used."""
     try:
         return Pointer.model_validate(json.loads((run_dir / "trainer.json").read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # a ValidationError is a ValueError
         return None

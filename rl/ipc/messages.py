@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from ...errors import (
     BranchError,
@@ -29,11 +30,26 @@ from ...errors import (
     VersionConflict,
 )
 from ..evidence.schema import Evidence, Wire
+from ..processes import MAX_PID
 from ..signals.signal import Exploration, Signal
 from ..stage import Stage
 from ..task import TaskSpec
 
 PROTOCOL = 3
+
+Pid = Annotated[int, Field(gt=0, le=MAX_PID)]
+Count = Annotated[int, Field(ge=0, le=2**62)]  # updates, versions: what a database can hold, too
+Key = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+def _below(path: str) -> str:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\0" in path:
+        raise ValueError(f"must be a path below the run directory, got {path!r}")
+    return path
+
+
+InRunDirectory = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_below)]
 
 TrainerState = Literal["training", "waiting", "finished", "stopping"]
 # Why a line of the signal log was written. `control`: the control's end state became the main line, the signal stayed.
@@ -53,7 +69,7 @@ class Hello(Wire):
 
     kind: Literal["hello"] = "hello"
     protocol: int = PROTOCOL
-    pid: int = Field(default_factory=os.getpid)
+    pid: Pid = Field(default_factory=os.getpid)
 
 
 class GetStatus(Wire):
@@ -78,7 +94,7 @@ class Query(Wire):
 
     kind: Literal["query"] = "query"
     what: Literal["metric_curve", "episode", "term_statistics", "feature_statistics"]
-    name: str | None = None  # a metric's or a feature's name
+    name: str | None = Field(default=None, max_length=500)  # a metric's or a feature's name
     points: int = Field(default=20, ge=2, le=100)
 
 
@@ -92,10 +108,10 @@ class Promote(Wire):
     """
 
     kind: Literal["promote"] = "promote"
-    key: str
-    base_version: int
+    key: Key
+    base_version: Count
     signal: Signal
-    adopt: str | None = None
+    adopt: InRunDirectory | None = None
     cause: Literal["promotion", "control"] = "promotion"
 
 
@@ -107,15 +123,15 @@ class Rollback(Wire):
     """
 
     kind: Literal["rollback"] = "rollback"
-    key: str
-    base_version: int
+    key: Key
+    base_version: Count
 
 
 class Release(Wire):
     """Lockstep: leave the adaptation point at `update` and train to the next one. A past point is ignored."""
 
     kind: Literal["release"] = "release"
-    update: int
+    update: Count
 
 
 class Stop(Wire):
@@ -132,11 +148,19 @@ Request = Annotated[
 
 
 class HelloReply(Wire):
+    """The trainer's answer to `Hello`.
+
+    Attributes:
+        pid: the trainer's process.
+        warnings: what was damaged in the run directory when it started, and how that was made good.
+    """
+
     kind: Literal["hello"] = "hello"
     protocol: int = PROTOCOL
-    pid: int
+    pid: Pid
     run_id: str
     spec: TaskSpec
+    warnings: tuple[str, ...] = ()
 
 
 class EvaluationReport(Wire):
@@ -328,7 +352,7 @@ class BranchFailure(Wire):
 
 class WorkerReady(Wire):
     kind: Literal["ready"] = "ready"
-    pid: int
+    pid: Pid
 
 
 BranchReply = BranchResult | BranchFailure

@@ -26,8 +26,20 @@ import zmq
 from pydantic import ValidationError
 
 from ...files import write_whole
-from .launcher import make_runtime_dir
-from .messages import REQUEST, ErrorReply, Reply, RequestHandler, Wakeup
+from .messages import PROTOCOL, REQUEST, ErrorReply, Reply, RequestHandler, Wakeup
+from .runtime_dir import make_runtime_dir, remove_runtime_dir
+
+MAX_MESSAGE = 2_000  # characters of an error
+
+
+def answered(handler: RequestHandler, body: bytes) -> Reply:
+    """Return the reply to a request as it comes from the socket; what is none gets an error."""
+    try:
+        request = REQUEST.validate_json(body)
+    except ValidationError as error:
+        message = f"not a request of protocol {PROTOCOL}: {error}"
+        return ErrorReply(error="protocol", message=message[:MAX_MESSAGE])
+    return handler.handle(request)
 
 
 class TrainerServer:
@@ -54,14 +66,8 @@ class TrainerServer:
         """Serve the next request, waiting up to `timeout_ms` for one. True if there was one."""
         if not self._router.poll(timeout_ms):
             return False
-        identity, request_id, *body = self._router.recv_multipart()
-        reply: Reply
-        try:
-            request = REQUEST.validate_json(b"".join(body))
-        except ValidationError as error:
-            reply = ErrorReply(error="protocol", message=f"not a request of this protocol: {error}")
-        else:
-            reply = handler.handle(request)
+        identity, request_id, *body = [*self._router.recv_multipart(), b""]
+        reply = answered(handler, b"".join(body))
         self._router.send_multipart([identity, request_id, reply.model_dump_json().encode()])
         return True
 
@@ -70,11 +76,9 @@ class TrainerServer:
         self._publisher.send(wakeup.model_dump_json().encode())
 
     def close(self) -> None:
-        """Remove the pointer file, the sockets and their directory."""
+        """Remove the pointer file, the sockets and their directory. Safe to repeat."""
         self._pointer.unlink(missing_ok=True)
         self._router.close()
         self._publisher.close()
         self._context.term()
-        for path in self._runtime.iterdir():
-            path.unlink()
-        self._runtime.rmdir()
+        remove_runtime_dir(self._runtime)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import torch
 from ...errors import CosignalError
 from ...files import write_whole
 from ..envs.step_alarm import step_alarm
-from ..processes import leave_with_parent, one_thread
+from ..experience.replay_buffer import REPLAY
+from ..processes import leave_with_parent, one_thread, run_process
 from ..signals.scorer import FOLDER, Scorers
 from ..task import ActionArray, BoolArray, FloatArray, splitmix64
 from ..training.checkpoint import load_snapshot
@@ -32,13 +34,16 @@ from .votes import confidence, read_answers, votes_of
 USUAL = 0.9  # quantile of the ensemble's disagreement on its own pairs that counts as usual
 
 
-def main(path: Path) -> int:
-    """Do the job that is written in `path`, and return the exit code; errors of a job go to standard error."""
+def main(path: Path, closing: ExitStack) -> int:
+    """Do the job that is written in `path`, and return the exit code; errors of a job go to standard error.
+
+    Environments go onto the stack, to be closed at last.
+    """
     leave_with_parent()
     one_thread()
     try:
         job = JOB.validate_json(path.read_text())
-        result = collect(job) if isinstance(job, CollectJob) else fit(job)
+        result = collect(job, closing) if isinstance(job, CollectJob) else fit(job)
     except CosignalError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
@@ -48,11 +53,12 @@ def main(path: Path) -> int:
     return 0
 
 
-def collect(job: CollectJob) -> CollectResult:
+def collect(job: CollectJob, closing: ExitStack) -> CollectResult:
     """Write the pairs, and return the environment steps that they took and what the team must do."""
     config = TrainingConfig.model_validate_json((job.run_dir / "training.json").read_text()).for_branches()
     # The policy of the snapshot, sampled with a stream of the job's own.
-    line = TrainingLine(config, scorers=Scorers(job.run_dir / FOLDER))
+    line = TrainingLine(config, job.run_dir / REPLAY, Scorers(job.run_dir / FOLDER))
+    closing.callback(line.close)
     with step_alarm(line.task, config.task, config.trainer.envs):
         load_snapshot(line, job.run_dir / job.snapshot)
     generator = torch.Generator().manual_seed(splitmix64(job.seed) >> 1)
@@ -97,4 +103,4 @@ def fit(job: FitJob) -> dict[str, GroupFit]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    run_process(lambda closing: main(Path(sys.argv[1]), closing))

@@ -85,11 +85,14 @@ def collect_pairs(
             "map the numbers to choices"
         )
     play = _Play(config, spec, seed, episode_steps, keep_ties)
-    policy = play.randomised(act or play.heuristic_policy(), share_random)
-    # Here all environments are in this process, whatever they have in training.
-    with step_alarm(play.batch, config.model_copy(update={"workers": 0}), ENVS):
-        while not play.has_enough([count * spread for count in counts]):
-            play.step(policy)
+    try:
+        policy = play.randomised(act or play.heuristic_policy(), share_random)
+        # Here all environments are in this process, whatever they have in training.
+        with step_alarm(play.batch, config.model_copy(update={"workers": 0}), ENVS):
+            while not play.has_enough([count * spread for count in counts]):
+                play.step(policy)
+    finally:
+        play.batch.close()
     if spread > 1:
         play.moves = [_new_ones_first(moves, play.rng) for moves in play.moves]
     # Rows of moves become columns of pairs.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ...errors import PreferenceError
+from ...errors import PreferenceError, TrainingDiverged
 from ..signals.scorer import Scorer
 from ..task import BoolArray, FloatArray, IntArray
 from .config import ScorerConfig
@@ -63,6 +63,7 @@ def fit_scorer(
         labels: [P], the true ones to compare with, those of the pairs where None; no fit sees them.
 
     Raises:
+        TrainingDiverged: a network has never had a finite loss on the pairs that it held out.
         PreferenceError: fewer than LEAST_PAIRS ranked pairs, confidences outside 0..1, or observations that are not
             finite.
     """
@@ -84,7 +85,13 @@ def fit_scorer(
     pairs = pairs.select(asked)
     training = _Training(pairs, target, config, seed)
     training.run()
-    scorer = scaled(training.scorer(), pairs, config)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is raised
+        scorer = scaled(training.scorer(), pairs, config)
+    if not np.isfinite([*training.best_loss, scorer.unit, scorer.anchor]).all():
+        raise TrainingDiverged(
+            f"scorers must stay finite, got a held-out loss of {training.best_loss.max():g} and a unit of "
+            f"{scorer.unit:g}; lower preferences.scorer.lr ({config.lr:g}), or scale what the task observes to about 1"
+        )
     apart, change = held_out_change(scorer, pairs, training.held_out)
     return Fitted(
         scorer=scorer,

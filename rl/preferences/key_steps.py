@@ -28,6 +28,13 @@ def key_steps(config: TaskConfig, seed: int) -> tuple[list[str], int]:
         (a line for each moment of that episode with a positive team reward, in order; environment steps played).
     """
     task = plain_task_factory(config.model_copy(update={"n_max": UNLIMITED}))()
+    try:
+        return _play_at_random(task, seed)
+    finally:
+        task.env.close()
+
+
+def _play_at_random(task: Task, seed: int) -> tuple[list[str], int]:
     env, rng, played = task.env, np.random.default_rng(seed), 0
     while played < LONGEST:
         # One episode of random play.

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
+from ..processes import run_process
 from .process import main
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    run_process(lambda closing: main(Path(sys.argv[1]), closing))

@@ -1,11 +1,12 @@
 """`trainer.db`: metrics, signal log and counters. Written by one background thread of the trainer, read by everybody.
 
 Metrics are upserts by update, so that steps trained again after a crash overwrite their own rows with the same values.
-The signal log is synced to disk before `log_signal` returns.
+The signal log is synced to disk before `log_signal` returns, and the digest of the whole log with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import queue
 import sqlite3
@@ -27,6 +28,10 @@ CREATE TABLE IF NOT EXISTS signals (version INTEGER PRIMARY KEY, key TEXT UNIQUE
     cause TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+UPSERT_COUNTER = "INSERT OR REPLACE INTO counters VALUES (?, ?)"
+INSERT_SIGNAL = "INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+COLUMNS = "version, key, base_version, applied_update, applied_steps, signal, adopt, cause"
+SIGNAL_LOG = "signal_log"  # counter with the last of `log_digests`
 FLUSH_S = 0.5  # the longest that a row waits for others to be written with
 
 
@@ -74,14 +79,25 @@ def _with_tables(path: Path) -> Iterator[sqlite3.Connection]:
 def read_signals(path: Path) -> list[LoggedSignal]:
     """Return the signal log, by version."""
     with _with_tables(path) as connection:
-        rows = connection.execute(
-            "SELECT version, key, base_version, applied_update, applied_steps, signal, adopt, cause FROM signals "
-            "ORDER BY version"
-        ).fetchall()
+        rows = connection.execute(f"SELECT {COLUMNS} FROM signals ORDER BY version").fetchall()
     return [
         LoggedSignal(version, key, base, update, steps, Signal.model_validate_json(text), adopt, cause)
         for version, key, base, update, steps, text, adopt, cause in rows
     ]
+
+
+def log_digests(path: Path) -> list[str]:
+    """Return for each entry of the signal log the SHA-256 digest of the log up to it, so that no edit goes unseen."""
+    with _with_tables(path) as connection:
+        return _log_digests(connection)
+
+
+def _log_digests(connection: sqlite3.Connection) -> list[str]:
+    digests, sha = [], hashlib.sha256()
+    for row in connection.execute(f"SELECT {COLUMNS} FROM signals ORDER BY version"):
+        sha.update(json.dumps(row).encode())
+        digests.append(sha.hexdigest())
+    return digests
 
 
 def trained_updates(path: Path) -> frozenset[int]:
@@ -125,7 +141,7 @@ class MetricsWriter:
 
     def counters(self, **values: object) -> None:
         for name, value in values.items():
-            self._put("INSERT OR REPLACE INTO counters VALUES (?, ?)", (name, str(value)))
+            self._put(UPSERT_COUNTER, (name, str(value)))
 
     def log_signal(self, entry: LoggedSignal) -> None:
         """Write an entry of the signal log; it is on disk when this returns."""
@@ -139,7 +155,7 @@ class MetricsWriter:
             entry.adopt,
             entry.cause,
         )
-        self._put("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row, wait=True)
+        self._put(INSERT_SIGNAL, row, wait=True)
 
     def flush(self) -> None:
         """Return when everything put so far is on disk."""
@@ -178,6 +194,8 @@ class MetricsWriter:
                     connection.execute("BEGIN")
                     for write in batch:
                         connection.execute(write.sql, write.row)
+                    if any(write.sql == INSERT_SIGNAL for write in batch):
+                        connection.execute(UPSERT_COUNTER, (SIGNAL_LOG, _log_digests(connection)[-1]))
                     connection.execute("COMMIT")
                     for done in waiting:
                         done.set()

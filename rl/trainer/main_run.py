@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ..experience.replay_buffer import REPLAY, remove_stale
 from ..ipc.messages import EvaluationReport, TrainerState
 from ..signals.scorer import FOLDER, Scorers
-from ..training.checkpoint import load_snapshot, newest_snapshot, prune_snapshots, save_snapshot, snapshot_name
+from ..training.checkpoint import prune_snapshots, save_snapshot, snapshot_name
 from ..training.config import TrainingConfig
 from ..training.evaluate import Evaluator
 from ..training.line import TrainingLine, UpdateReport
-from .database import LoggedSignal, MetricsWriter, read_counter, read_signals, trained_updates
+from .database import SIGNAL_LOG, LoggedSignal, MetricsWriter, log_digests
+from .recovery import SNAPSHOT, load_newest, read_records
 
 REPORT_SEED = 0xE7A1  # evaluation seeds of curves and report; the gate uses others
 KEEP_SNAPSHOTS = 3
@@ -40,33 +42,43 @@ class MainRun:
         point: the update of the adaptation point that the line stands at; None between points and when released.
         looks: names of the snapshots that stay for who looked, oldest first.
         signal_log: every change of the signal so far.
+        warnings: what was damaged at the start, and how it was made good.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, closing: ExitStack | None = None) -> None:
+        """Continue the run; what must be closed at last, environments, goes onto the stack as soon as it is built.
+
+        Raises:
+            SnapshotError: snapshots or `trainer.db` are damaged, and it cannot be made good.
+        """
+        closing = closing or ExitStack()
         self.run_dir = run_dir
         self.config = TrainingConfig.of_run(run_dir)
+        # what the database has over restarts
+        records = read_records(run_dir)
+        self.steps_repeated = records.steps_repeated
+        self.looks: list[str] = json.loads(records.looks or "[]")
+        self.signal_log = records.signal_log
+        self._log_digests = records.digests
+        self._known_updates = records.updates
         # transitions of killed trainers
         remove_stale(run_dir / REPLAY)
+        # environments
         self.line = TrainingLine(self.config, run_dir / REPLAY, Scorers(run_dir / FOLDER))
+        closing.callback(self.line.close)
         evaluation = self.config.trainer.evaluation
         self.evaluator = Evaluator(self.config.task, evaluation.episodes, REPORT_SEED + self.config.seed)
+        closing.callback(self.evaluator.close)
         self.evaluation: EvaluationReport | None = None
         self.steps_evaluation = 0
         self.point: int | None = None
-        # what the database has over restarts
-        database = run_dir / "trainer.db"
-        self.steps_repeated = int(read_counter(database, "steps_repeated") or 0)
-        self.looks: list[str] = json.loads(read_counter(database, "looks") or "[]")
-        self.signal_log: list[LoggedSignal] = read_signals(database)
-        self._known_updates = trained_updates(database)
         # the newest state of the line
-        newest = newest_snapshot(run_dir / "checkpoints")
-        if newest is not None:
-            extra: dict[str, Any] = load_snapshot(self.line, newest)
+        extra, self.warnings = load_newest(self.line, run_dir, records)
+        if extra is not None:
             self.point, self.steps_evaluation = extra["point"], extra["steps_evaluation"]
             if extra["evaluation"] is not None:
                 self.evaluation = EvaluationReport.model_validate(extra["evaluation"])
-        self.writer = MetricsWriter(database)
+        self.writer = MetricsWriter(run_dir / "trainer.db")
         self.board = TensorBoardWriter(
             run_dir / "tensorboard", self.line.steps_main, {**TAGS, **self.line.learner.tensorboard_tags}
         )
@@ -110,9 +122,11 @@ class MainRun:
             "steps_evaluation": self.steps_evaluation,
             "evaluation": None if self.evaluation is None else self.evaluation.model_dump(mode="json"),
             "point": self.point,
+            SIGNAL_LOG: self._log_digests[self.line.signal.version],
         }
         self.writer.flush()  # a resumed run goes on from here, so every row up to here must be on disk first
         save_snapshot(self.line, self.run_dir / name, extra)
+        self.writer.counters(**{SNAPSHOT: self.line.update_index})
         # the state before every change, for a replay or a rollback
         needed = [*(snapshot_name(entry.applied_update) for entry in self.signal_log), *self.looks]
         prune_snapshots(self.run_dir / "checkpoints", KEEP_SNAPSHOTS, {Path(name).name for name in needed})
@@ -145,6 +159,7 @@ class MainRun:
         """Append an entry to the signal log; it is on disk when this returns."""
         self.writer.log_signal(entry)
         self.signal_log.append(entry)
+        self._log_digests = log_digests(self.run_dir / "trainer.db")
 
     def write_counters(self, state: TrainerState, **more: object) -> None:
         """Write the counters of the line, and `more` of them."""

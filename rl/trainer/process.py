@@ -12,6 +12,7 @@ import os
 import signal as os_signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -21,7 +22,7 @@ from ...errors import CosignalError, RunLockedError
 from ..evidence.build import build_evidence, query
 from ..evidence.schema import Evidence
 from ..ipc import messages as m
-from ..ipc.server import TrainerServer
+from ..ipc.server import MAX_MESSAGE, TrainerServer
 from ..processes import log_to, one_thread, parent_pid, process_is_alive
 from ..training.checkpoint import snapshot_name
 from .database import LoggedSignal
@@ -42,9 +43,11 @@ class Trainer:
         stopping: whether to leave at the next update boundary.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, closing: ExitStack | None = None) -> None:
+        """Continue the run; what must be closed at last goes onto the stack."""
+        closing = closing or ExitStack()
         self.run_dir = run_dir
-        self.main = MainRun(run_dir)
+        self.main = MainRun(run_dir, closing)
         self.lockstep = self.main.config.clock == "lockstep"
         self.state: m.TrainerState = "training"
         self.snapshot: str | None = None
@@ -54,6 +57,7 @@ class Trainer:
         self.cost = CostMeter()
         self._published = 0.0
         self.server = TrainerServer(run_dir)
+        closing.callback(self.server.close)
         self.log = structlog.get_logger()
 
     # ------------------------------------------------------------ the trainer's loop
@@ -105,8 +109,7 @@ class Trainer:
         with self.cost:
             while self.server.poll(self, timeout_ms=0) and self.main.line.signal.version == version:
                 pass  # a change ends the boundary, so that the next look is at a state of its own
-        if not self.lockstep:
-            self._watch_loop()
+        self._watch_loop()
 
     def _finish(self) -> None:
         """Snapshot the trained line, and serve until somebody says stop."""
@@ -132,7 +135,7 @@ class Trainer:
             self._watch_loop()
 
     def _watch_loop(self) -> None:
-        """Stop when the loop has been gone for `ORPHAN_WAIT_S`."""
+        """Stop when the loop has been gone for `ORPHAN_WAIT_S`, whatever the clock and whether or not it adapts."""
         if process_is_alive(self.loop_pid):
             self.loop_gone_since = None
             return
@@ -148,11 +151,22 @@ class Trainer:
     # ------------------------------------------------------------ requests
 
     def handle(self, request: m.Request) -> m.Reply:
-        """Answer one request; errors of the request become typed replies."""
+        """Answer one request; errors of the request become typed replies, whatever it asks.
+
+        Only a change that is in the signal log already and cannot be made ends the trainer: the next one makes it.
+        """
+        changes = len(self.main.signal_log)
         try:
             return self._answer(request)
-        except CosignalError as error:
-            return m.error_reply(error)
+        except Exception as error:
+            if len(self.main.signal_log) > changes:
+                raise
+            if isinstance(error, CosignalError):
+                return m.error_reply(error)
+            self.log.warning("a request could not be answered", kind=request.kind, exc_info=True)
+            return m.ErrorReply(
+                error="bad_request", message=f"{request.kind!r} could not be answered: {error!r}"[:MAX_MESSAGE]
+            )
 
     def _answer(self, request: m.Request) -> m.Reply:
         main, over = self.main, self.state == "finished"
@@ -165,7 +179,9 @@ class Trainer:
                     )
                 # from now on this process is the one that must be alive
                 self.loop_pid = request.pid
-                return m.HelloReply(pid=os.getpid(), run_id=self.run_dir.name, spec=main.line.spec)
+                return m.HelloReply(
+                    pid=os.getpid(), run_id=self.run_dir.name, spec=main.line.spec, warnings=tuple(main.warnings)
+                )
             case m.GetStatus():
                 return self._status(self.snapshot)
             case m.GetEvidence():
@@ -270,15 +286,27 @@ class CostMeter:
         return time.monotonic() - self._clock
 
 
-def main(run_dir: Path) -> None:
-    """Run the trainer of this directory to its end. Raises RunLockedError where another one runs."""
+def main(run_dir: Path, closing: ExitStack) -> None:
+    """Run the trainer of this directory to its end.
+
+    Args:
+        run_dir: of the run.
+        closing: gets what must be closed at last.
+
+    Raises:
+        RunLockedError: another one runs.
+        SnapshotError: snapshots or `trainer.db` are damaged, and it cannot be made good.
+        TrainingDiverged: what is learned is not finite any more.
+    """
     one_thread()
     log_to(run_dir / "trainer.log.jsonl", process="trainer")
-    with (run_dir / "trainer.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunLockedError(f"another trainer writes {str(run_dir)!r}; end it first") from error
-        trainer = Trainer(run_dir)
-        os_signal.signal(os_signal.SIGTERM, trainer.request_stop)
-        trainer.run()
+    lock = closing.enter_context((run_dir / "trainer.lock").open("w"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise RunLockedError(f"another trainer writes {str(run_dir)!r}; end it first") from error
+    trainer = Trainer(run_dir, closing)
+    for warning in trainer.main.warnings:
+        trainer.log.warning("recovered", message=warning)
+    os_signal.signal(os_signal.SIGTERM, trainer.request_stop)
+    trainer.run()

@@ -6,6 +6,7 @@ A directory holds:
     state.json            the plain data
     recorded.safetensors  the sample of transitions that proposals are checked against
     replay-*.records      links to the transitions of an off-policy learner
+    digests.json          SHA-256 of all of them, checked at every load
 
 It is written beside its place and renamed, so that a snapshot is whole or not there. As bytes (`PackedFiles`) it
 travels between machines that share no files; names are relative to the run directory then, so that what is packed in
@@ -19,16 +20,20 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import TypedDict
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ...errors import SnapshotError
+from ...errors import SnapshotError, TrainingDiverged
 from ...files import UNFINISHED, whole_folder, write_whole
+from ..digests import check_digests, damaged, write_digests
 from ..signals.scorer import FOLDER
 from ..task import Arrays
 from .line import LineData, TrainingLine
 
-FORMAT = 3
+FORMAT = 4
+WITHOUT_DIGESTS = 3  # the format before
+STATE, ARRAYS, RECORDED = "state.json", "state.safetensors", "recorded.safetensors"
 
 PackedFiles = dict[str, bytes]  # name relative to the run directory → content
 
@@ -46,16 +51,27 @@ class SavedState(TypedDict):
 
 
 def save_snapshot(line: TrainingLine, directory: Path, extra: dict[str, object] | None = None) -> Path:
-    """Write `line` to `directory`, and return that; one that exists stays: same run, same update, same content."""
+    """Write `line` to `directory`, and return that; one that exists stays: same run, same update, same content.
+
+    Raises:
+        TrainingDiverged: something that was learned is not finite; nothing is written.
+    """
     if directory.exists():
         return directory
     arrays, data = line.state_dict()
+    for name, array in arrays.items():
+        if name.startswith("learner/") and array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise TrainingDiverged(
+                f"a snapshot must be finite, got infinity or NaN in {name!r}, at main step {line.steps_main}; lower "
+                "the trainer's lr, or scale what the environment pays and shows to about 1"
+            )
     saved: SavedState = {"format": FORMAT, "task": line.spec.name, "line": data, "extra": extra or {}}
     with whole_folder(directory) as unfinished:
-        save_file(arrays, unfinished / "state.safetensors")
-        line.learner.link_files(unfinished)
-        line.recorder.recorded(line.episodes).save(unfinished / "recorded.safetensors")
-        (unfinished / "state.json").write_text(json.dumps(saved))
+        save_file(arrays, unfinished / ARRAYS)
+        linked = line.learner.link_files(unfinished)
+        line.recorder.recorded(line.episodes).save(unfinished / RECORDED)
+        (unfinished / STATE).write_text(json.dumps(saved))
+        write_digests(unfinished, linked)
     return directory
 
 
@@ -71,6 +87,7 @@ def load_snapshot(
         fresh: begin fresh episodes where they could only be played again.
 
     Raises:
+        SnapshotDamaged: its files are not those that were written.
         SnapshotError: it is missing, of another format, or of another task or network.
     """
     arrays, saved = read_snapshot(line, directory)
@@ -83,27 +100,40 @@ def load_snapshot(
 
 def read_snapshot(line: TrainingLine, directory: Path) -> tuple[Arrays, SavedState]:
     """Return arrays and plain data of a snapshot that `line` may load. Raises SnapshotError as `load_snapshot` does."""
+    saved = _read_state(directory, every=True)
     try:
-        saved: SavedState = json.loads((directory / "state.json").read_text())
-        arrays = load_file(directory / "state.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _unusable(directory, error) from error
-    if (saved["format"], saved["task"]) != (FORMAT, line.spec.name):
+        arrays = load_file(directory / ARRAYS)
+    except (OSError, SafetensorError) as error:
+        raise damaged(directory, str(error)) from error
+    if saved["task"] != line.spec.name:
         raise SnapshotError(
-            f"a snapshot must have format {FORMAT} and task {line.spec.name!r}, {str(directory)!r} has "
-            f"{saved['format']!r} and {saved['task']!r}; use the version and config it was made with"
+            f"a snapshot must be of task {line.spec.name!r}, {str(directory)!r} is of {saved['task']!r}; use the "
+            "config it was made with"
         )
     return arrays, saved
 
 
 def snapshot_steps(directory: Path) -> int:
-    """Return the main steps of the line that a snapshot holds."""
-    saved: SavedState = json.loads((directory / "state.json").read_text())
-    return int(saved["line"]["steps_main"])
+    """Return the main steps of the line that a snapshot holds. Raises SnapshotError where it cannot be read."""
+    return int(_read_state(directory, every=False)["line"]["steps_main"])
 
 
-def _unusable(directory: Path, error: Exception) -> SnapshotError:
-    return SnapshotError(f"no usable snapshot at {str(directory)!r}: {error}; resume from another one")
+def _read_state(directory: Path, every: bool) -> SavedState:
+    """Return the plain data of a snapshot, compared with its digest; with `every`, all other files are compared too."""
+    has_digests = check_digests(directory, (STATE, ARRAYS, RECORDED) if every else (STATE,), every)
+    try:
+        saved: SavedState = json.loads((directory / STATE).read_text())
+        known = WITHOUT_DIGESTS if not has_digests else FORMAT
+        if saved["format"] in (FORMAT, WITHOUT_DIGESTS) and saved["format"] != known:
+            raise damaged(directory, f"digests.json is missing, which those of format {FORMAT} have")
+        if saved["format"] != known:
+            raise SnapshotError(
+                f"a snapshot must have format {FORMAT}, {str(directory)!r} has {saved['format']!r}; use the version it "
+                "was made with"
+            )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise damaged(directory, f"{error!r}") from error
+    return saved
 
 
 # ---------------------------------------------------------------- the snapshots of a run
@@ -121,8 +151,13 @@ def snapshot_update(directory: Path) -> int:
 
 def newest_snapshot(checkpoints: Path) -> Path | None:
     """Return the snapshot of the highest update, None where there is none."""
+    return next(iter(snapshots_of(checkpoints)), None)
+
+
+def snapshots_of(checkpoints: Path) -> list[Path]:
+    """Return the snapshots, newest first."""
     whole = [path for path in checkpoints.glob("update_*") if path.suffix != UNFINISHED]
-    return max(whole, key=snapshot_update, default=None)
+    return sorted(whole, key=snapshot_update, reverse=True)
 
 
 def prune_snapshots(checkpoints: Path, keep: int, named: set[str]) -> None:
@@ -154,7 +189,7 @@ def pack_snapshot(run_dir: Path, snapshot: str) -> PackedFiles:
             for path in sorted((run_dir / folder).iterdir())
         }
     except OSError as error:
-        raise _unusable(run_dir / snapshot, error) from error
+        raise damaged(run_dir / snapshot, str(error)) from error
 
 
 def unpack_snapshot(files: PackedFiles, run_dir: Path, snapshot: str) -> None:

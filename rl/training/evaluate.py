@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ...errors import TrainingDiverged
 from ..algorithms.learner import Learner
 from ..envs.config import TaskConfig
 from ..envs.factory import make_task
@@ -54,7 +55,27 @@ class Evaluator:
         self.seed = seed
 
     def evaluate(self, policy: Learner) -> Evaluation:
-        """Play the episodes to their ends."""
+        """Play the episodes to their ends.
+
+        Raises:
+            TrainingDiverged: an action, or a return, is not finite.
+        """
+        try:
+            evaluation = self._play(policy)
+            if not np.isfinite(evaluation.returns).all():
+                raise FloatingPointError("the returns")
+        except FloatingPointError as error:
+            raise TrainingDiverged(
+                f"an evaluation must stay finite, got infinity or NaN in {error}; lower the trainer's lr, or scale "
+                "what the environment pays and shows to about 1"
+            ) from error
+        return evaluation
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.task.close()
+
+    def _play(self, policy: Learner) -> Evaluation:
         generator = torch.Generator().manual_seed(splitmix64(self.seed) >> 1)
         step = self.task.reset(self.seed)
         returns, successes = np.zeros(self.task.num_envs), np.zeros(self.task.num_envs)

@@ -5,6 +5,7 @@ The main run is one; so is every branch, by the very same code.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -12,6 +13,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 import structlog
 
+from ...errors import TrainingDiverged
 from ..algorithms.learner import UpdateMetrics
 from ..algorithms.registry import make_learner
 from ..envs.factory import make_task
@@ -89,8 +91,16 @@ class TrainingLine:
             scorers: of learned terms.
         """
         self.config, self.scorers = config, scorers or Scorers()
-        trainer = config.trainer
-        self.task = make_task(config.task, trainer.envs)
+        self.task = make_task(config.task, config.trainer.envs)
+        try:
+            self._begin(replay_folder)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, replay_folder: Path | None) -> None:
+        """Make all but the task, and reset that."""
+        config, trainer = self.config, self.config.trainer
         self.spec = self.task.spec
         self.learner = make_learner(
             trainer.algorithm,
@@ -125,22 +135,37 @@ class TrainingLine:
         self.step: Step = self.task.reset(config.seed)
         self.replay_difference: str | None = None
 
+    def close(self) -> None:
+        """Close the environments; the line can do nothing afterwards."""
+        self.task.close()
+
     # ------------------------------------------------------------ one update
 
     def update(self) -> UpdateReport:
-        """Play one rollout and take the gradient steps on it."""
+        """Play one rollout and take the gradient steps on it.
+
+        Raises:
+            TrainingDiverged: something that is learned, or learned from, is not finite. The line is of no use then.
+        """
         # collect: the policy in force plays in every environment
         self._last_text = None
         self.learner.explore(self.signal.exploration.entropy)
-        self.step = self.collector.collect(self.learner, self.step)
-        rollout = self.collector.rollout
+        rollout, rewards = self.collector.rollout, self.rewards()
+        try:
+            self.step = self.collector.collect(self.learner, self.step)
 
-        # shape: the signal in force adds to the team reward
-        rewards = self.rewards()
-        shaping = rewards.shape(rollout)
+            # shape: the signal in force adds to the team reward
+            shaping = rewards.shape(rollout)
 
-        # update: gradient steps on the rollout, or on what the replay holds
-        metrics = self.learner.learn(rollout, shaping, rewards)
+            # update: gradient steps on the rollout, or on what the replay holds; what overflows is raised
+            with np.errstate(over="ignore", invalid="ignore"):
+                metrics = self.learner.learn(rollout, shaping, rewards)
+            for group, means in zip(self.spec.groups, metrics, strict=True):
+                for name, value in (("entropy", means.entropy), *means.losses.items()):
+                    if not math.isfinite(value):
+                        raise FloatingPointError(f"the {name} of group {group.name!r}")
+        except FloatingPointError as error:
+            raise TrainingDiverged(self._diverged(str(error))) from error
         self.update_index += 1
         self.steps_main += rollout.steps
 
@@ -148,6 +173,15 @@ class TrainingLine:
         row = self._record(rollout, shaping, metrics)
         shaped = float(np.mean([np.abs(x).mean() for x in shaping.of_terms()]))
         return UpdateReport(metrics, row, shaped / (shaped + row["reward_abs"]) if shaped else 0.0)
+
+    def _diverged(self, what: str) -> str:
+        """Return the message of an update in which `what` is not finite."""
+        trainer = self.config.trainer
+        return (
+            f"training must stay finite, got infinity or NaN in {what}, in update {self.update_index + 1} after main "
+            f"step {self.steps_main}; lower trainer.{trainer.algorithm}.lr ({trainer.algorithm_config.lr:g}), or scale "
+            "what the environment pays and shows to about 1"
+        )
 
     def rewards(self) -> Rewards:
         """Return the rewards of the next update: by the signal in force, and by what has left it."""

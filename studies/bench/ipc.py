@@ -10,7 +10,6 @@ that what is left is the trainer's. `idle_poll_us`: CPU time of finding that nob
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 import threading
 import time
@@ -23,8 +22,8 @@ import numpy as np
 import zmq
 
 from ...rl.ipc.client import ZmqChannel
-from ...rl.ipc.launcher import make_runtime_dir
 from ...rl.ipc.messages import Ack, GetStatus, Reply, Request
+from ...rl.ipc.runtime_dir import make_runtime_dir, remove_runtime_dir
 from ...rl.ipc.server import TrainerServer
 from ...rl.processes import one_thread
 from ...rl.training.line import TrainingLine
@@ -134,7 +133,7 @@ def echo(reply: Reply) -> Iterator[str]:
         finally:
             over.set()
             thread.join()
-    shutil.rmtree(folder)
+    remove_runtime_dir(folder)
 
 
 # ------------------------------------------------------------ polling

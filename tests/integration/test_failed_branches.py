@@ -30,7 +30,7 @@ async def test_a_run_goes_on_without_its_branches_and_says_why(tmp_path: Path) -
     assert "ended (exit status 3) 3 times; its last words: no licence left" in failed[0].reason
     view = RunView(result.path)
     assert {row.verdict for row in view.decisions() if row.detail.failed} == {"branch_failed"}
-    assert view.status()["branches_failed"] == len(failed)
+    assert view.status()["branches_lost"] == len(failed)
     assert view.status()["warnings"] == [warned.message]
     report = (result.path / "report.html").read_text()
     assert "no licence left" in report and "take all randomness from reset(seed)" in report

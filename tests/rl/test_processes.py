@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,74 @@ def test_a_logger_apart_writes_the_same_lines_and_configures_nothing() -> None:
     assert line.keys() == {"process", "update", "event", "level", "timestamp"}
     assert (line["process"], line["update"], line["event"], line["level"]) == ("loop", 3, "point", "info")
     assert json.loads(other.getvalue())["process"] == "page"
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**31, 2**80])
+def test_no_process_has_such_a_number(pid: int) -> None:
+    assert not process_is_alive(pid)
+
+
+# ------------------------------------------------------------ the end of a process
+
+BEGIN = """
+import atexit, os, subprocess, sys, threading, time
+from cosignal.rl import processes
+from cosignal.rl.processes import run_process
+processes.CLOSE_TIMEOUT_S = 0.5
+def say(*words): print(*words, flush=True)
+def main(closing):
+    atexit.register(say, "at exit")
+    child = subprocess.Popen(["sleep", "60"])
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    say("child", child.pid)
+    closing.callback(say, "closed")
+"""
+
+
+def ended(body: str, terminate: bool = False) -> tuple[int, list[str], str]:
+    """Run a process with a thread and a child that do not end by themselves; exit code, lines and errors of it."""
+    code = f"{BEGIN}    {body}\nrun_process(main)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+        env=child_environment(), start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    if terminate:
+        process.terminate()
+    output, errors = process.communicate(timeout=30)
+    child = int(first.split()[1])
+    for _ in range(200):
+        if not process_is_alive(child):
+            break
+        time.sleep(0.01)
+    assert not process_is_alive(child)
+    return process.returncode, output.decode().splitlines(), errors.decode()
+
+
+def test_a_process_ends_with_its_code_whatever_its_environments_leave_running() -> None:
+    assert ended("return 3") == (3, ["closed", "at exit"], "")
+
+
+def test_an_error_ends_it_after_everything_is_closed() -> None:
+    code, lines, errors = ended("closing.callback(lambda: 1 / 0); raise SystemExit(0)")
+    assert (code, lines) == (1, ["closed", "at exit"])  # an environment that calls sys.exit has not done the work
+    assert "SystemExit: 0" in errors
+    assert "ZeroDivisionError" in errors
+
+
+def test_sigterm_closes_too() -> None:
+    assert ended("time.sleep(60)", terminate=True) == (143, ["closed", "at exit"], "")
+
+
+def test_what_hangs_while_it_is_closed_is_not_waited_for() -> None:
+    code, lines, _ = ended("closing.callback(time.sleep, 60); return 0")
+    assert (code, lines) == (0, [])
+
+
+def test_a_crash_says_where() -> None:
+    code = "import os; from cosignal.rl.processes import run_process; run_process(lambda _: os.kill(os.getpid(), 11))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child_environment())
+    assert done.returncode == -11
+    assert "Segmentation fault" in done.stderr
+    assert "line 1 in <lambda>" in done.stderr

@@ -224,3 +224,8 @@ def test_an_older_evaluation_is_told_with_its_steps() -> None:
     assert progress.summary(at) == progress.summary(PROGRESS)
     older = PROGRESS.model_copy(update={"evaluated_at": 1_000})
     assert " (at 1,000), stage " in progress.summary(older)
+
+
+def test_what_was_made_good_is_told() -> None:
+    [line] = progress.Tracker().apply(e.Warned(message="the newest snapshot is gone"))
+    assert (line.label, line.text) == ("warning", "the newest snapshot is gone")

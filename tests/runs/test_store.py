@@ -207,7 +207,7 @@ def test_status_has_the_documented_fields(run_dir: Path) -> None:
         "sparse_return": 1.5,
         "success_rate": 0.25,
         "episodes_lost": 2,
-        "branches_failed": 1,
+        "branches_lost": 1,
         "warnings": ["it came out different"],
         "wall_s": 12.3,
     }

@@ -34,7 +34,10 @@ class _Method:
 class _Actor:
     def __init__(self, ray: FakeRay) -> None:
         self._ray = ray
-        self.ready, self.run = _Method(self._ready), _Method(self._run)
+        self.ready, self.run, self.close = _Method(self._ready), _Method(self._run), _Method(self._close)
+
+    async def _close(self) -> None:
+        """Close nothing: there are no environments."""
 
     async def _ready(self) -> str:
         await asyncio.sleep(0.001)

@@ -9,7 +9,7 @@ import structlog
 from ....errors import CosignalError
 
 MAX_LOSSES = 10  # in a row, without a finished step between them
-MAX_LOST_EPISODES = 100  # in a row, without an episode between them that came to its end
+MAX_LOST_EPISODES = 200  # in a row, without an episode between them that came to its end
 
 # What other people's code may raise; a KeyboardInterrupt may be its own, too, see `is_ctrl_c`.
 RAISED = (Exception, SystemExit, KeyboardInterrupt)

@@ -335,7 +335,7 @@ def not_finite(spec: TaskSpec, views: Views, events: Sequence[FloatArray] = ()) 
                 place = f"number {k}" if names is None else repr(names[k])
                 found.setdefault(
                     e,
-                    f"numbers must be finite in single precision, agent {group.agents[i]!r} of {spec.name!r} {verb}"
-                    f" {array[e, i].tolist()!r} ({place} is not); mend the environment",
+                    f"numbers must be finite, agent {group.agents[i]!r} of {spec.name!r} {verb}"
+                    f" {array[e, i].tolist()!r} ({place} is not, in single precision); mend the environment",
                 )
     return found

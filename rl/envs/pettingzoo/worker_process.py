@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 
 from .... import errors
 from ....errors import CosignalError
-from ...processes import child_environment, module_command
+from ...processes import child_environment, describe_exit, module_command
 from ...task import TaskSpec
 from ..config import TaskConfig
 from .shared_memory import Block, new_memory
@@ -119,9 +119,8 @@ class Child:
             reply, arrays = receive(self._pipe)
         except (EOFError, OSError):
             self.kill(grace_s=1.0)  # it is on its way out
-            status = self._process.returncode if self._process is not None else 0
-            ending = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-            return ConnectionError(f"its process has ended ({ending})")
+            status = None if self._process is None else self._process.returncode
+            return ConnectionError(f"its process has ended ({describe_exit(status)})")
         # A class of `errors`, by its name.
         if "error" in reply:
             kind: type[CosignalError] = getattr(errors, reply["error"])

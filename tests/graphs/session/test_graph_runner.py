@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -71,10 +70,10 @@ async def test_a_cancellation_from_outside_ends_all_and_stays_one() -> None:
     assert tracked.ends == {"main": "cancelled", "guard": "cancelled"}
 
 
-async def test_a_trainer_that_ends_is_gone_with_the_end_of_what_it_printed(tmp_path: Path) -> None:
+async def test_a_trainer_that_ends_is_gone_with_what_it_says_of_its_end() -> None:
     async def gone() -> None:
         await asyncio.sleep(0)
 
-    (tmp_path / "trainer.out").write_text("Killed by the kernel\n")
-    with pytest.raises(TrainerGone, match="--resume.*Killed by the kernel$"):
-        await watch_trainer(SimpleNamespace(gone=gone), tmp_path / "trainer.out")  # type: ignore[arg-type]
+    trainer = SimpleNamespace(gone=gone, end=lambda: TrainerGone("killed by the kernel"))
+    with pytest.raises(TrainerGone, match="killed by the kernel$"):
+        await watch_trainer(trainer)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cosignal.errors import BranchError, ReplayDiffers, SnapshotError
 from cosignal.rl.branches import worker as worker_module
-from cosignal.rl.branches.run_branch import run_branch, start_arm
+from cosignal.rl.branches.run_branch import Evaluators, run_branch, start_arm
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.ipc.messages import BranchFailure, BranchJob, ErrorReply
 from cosignal.rl.signals.signal import Exploration, Signal
@@ -226,3 +226,25 @@ def test_a_full_disk_is_no_failure_of_the_branch(
     monkeypatch.setattr(worker_module, "run_branch", fails)
     reply = worker_module.answer(None, tmp_path, job("p1", SHAPED, 3, 5))  # type: ignore[arg-type]
     assert isinstance(reply, ErrorReply) and "make room and resume the run" in reply.message
+
+
+def test_evaluators_are_kept_for_the_next_job_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    class Fake:
+        def __init__(self, task: TaskConfig, episodes: int, seed: int) -> None:
+            self.seed = seed
+
+        def close(self) -> None:
+            closed.append(self.seed)
+
+    monkeypatch.setattr("cosignal.rl.branches.run_branch.Evaluator", Fake)
+    task, evaluators = TaskConfig(name="two_switch"), Evaluators()
+    first, second = evaluators.get(task, 4, 1), evaluators.get(task, 4, 2)
+    assert evaluators.get(task, 4, 1) is first
+    evaluators.get(task, 4, 3)
+    assert closed == [2]  # the one that was not asked for for longest
+    assert evaluators.get(task, 4, 2) is not second
+    evaluators.close()
+    evaluators.close()
+    assert sorted(closed) == [1, 2, 2, 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,15 +12,14 @@ import psutil
 import pytest
 from cosignal.errors import ProtocolError, TrainerGone
 from cosignal.rl.ipc.launcher import (
-    MAX_SOCKET_PATH,
     attach_or_start,
     end_child,
     error_message,
-    make_runtime_dir,
-    output_tail,
+    last_words,
     start_child,
 )
-from cosignal.rl.processes import lock_is_held
+from cosignal.rl.ipc.runtime_dir import MAX_SOCKET_PATH, make_runtime_dir, remove_runtime_dir
+from cosignal.rl.processes import describe_exit, lock_is_held
 
 TRAINER = """
 import fcntl, json, os, sys, zmq
@@ -84,7 +84,7 @@ async def test_a_trainer_that_dies_at_the_start_says_why(tmp_path: Path) -> None
     def command(_: Path) -> list[str]:
         return [sys.executable, "-c", "raise SystemExit('no such task')"]
 
-    with pytest.raises(TrainerGone, match=r"exit status 1\); its last words: no such task"):
+    with pytest.raises(TrainerGone, match=r"exit status 1\).*its last words: no such task"):
         await attach_or_start(tmp_path, "r", command=command)
 
 
@@ -106,15 +106,41 @@ def test_a_runtime_directory_is_private_and_short(tmp_path: Path, monkeypatch: p
     path = make_runtime_dir()
     assert path.stat().st_mode & 0o777 == 0o700
     assert len(f"{path}/requests") <= MAX_SOCKET_PATH
-    path.rmdir()
+    remove_runtime_dir(path)
+    assert not path.exists()
     assert list(deep.iterdir()) == []
 
 
-def test_the_tail_of_an_output(tmp_path: Path) -> None:
+def test_the_last_words_of_a_child_are_what_says_why_it_ended(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    assert output_tail(path) == "(it printed nothing)"
-    path.write_text("x" * 100 + "end")
-    assert output_tail(path, 5) == "xxend"
+    assert last_words(path) == "it printed nothing"
+    path.write_text("x" * 5000 + "end")
+    assert last_words(path).startswith("its last words: xx") and last_words(path).endswith("end")
+    assert len(last_words(path)) < 1600
+    # an error of ours is enough by itself; what an earlier child has printed is not of this one
+    path.write_text("Traceback (most recent call last):\n  File …\ncosignal.errors.ConfigError: a rule; a remedy\n")
+    assert last_words(path) == "ConfigError: a rule; a remedy"
+    assert last_words(path, start=path.stat().st_size) == "it printed nothing"
+    # a crash of the interpreter says where
+    path.write_text(
+        "noise\nFatal Python error: Segmentation fault\n\nCurrent thread 0x0 (most recent call first):\n"
+        '  File "/task/sim.py", line 44 in step\n  File "/task/other.py", line 1 in f\n\nExtension modules: numpy\n'
+    )
+    assert last_words(path) == "it was in 'step' at line 44 of /task/sim.py (Segmentation fault)"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (7, "exit status 7"),
+        (-signal.SIGSEGV, "SIGSEGV"),
+        (-signal.SIGKILL, "SIGKILL: somebody, or the system for want of memory, has killed it"),
+        (-40, "SIGRTMIN+6|signal 40"),
+        (None, "nobody knows its exit status"),
+    ],
+)
+def test_the_exit_of_a_child_in_words(code: int | None, words: str) -> None:
+    assert describe_exit(code) in words.split("|")
 
 
 def test_of_a_traceback_with_an_error_of_ours_its_message_is_enough() -> None:

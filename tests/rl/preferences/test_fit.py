@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cosignal.errors import PreferenceError
+from cosignal.errors import PreferenceError, TrainingDiverged
 from cosignal.rl.preferences.config import ScorerConfig
 from cosignal.rl.preferences.fit import Fitted, fit_scorer, held_out_change, scaled
 from cosignal.rl.preferences.pairs import NOT_JUDGED, Pairs
@@ -230,3 +230,13 @@ def test_what_it_refuses(small: tuple[Pairs, Fitted]) -> None:
         fit_scorer(pairs, pairs.label.astype(float), SHORT, 0)
     with pytest.raises(PreferenceError, match="finite observations"):
         fit_scorer(replace(pairs, obs=pairs.obs * np.nan), (pairs.label + 1) / 2, SHORT, 0)
+
+
+def test_scorers_that_are_not_finite_are_never_kept() -> None:
+    """Else the first weights would be the best, and the scorer one of noise."""
+    pairs = made_up_pairs(100, 5)
+    with pytest.raises(TrainingDiverged, match=r"lower preferences\.scorer\.lr \(1e\+30\)"):
+        fitted(pairs, lr=1e30, hidden=(8, 8), max_epochs=3, members=2)
+    huge = replace(pairs, obs=pairs.obs * np.float32(1e30), last_obs=pairs.last_obs * np.float32(1e30))
+    with pytest.raises(TrainingDiverged):
+        fitted(huge, hidden=(8, 8), max_epochs=3, members=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -260,3 +260,38 @@ def test_the_seam_is_paid_for_by_the_thread_that_serves_it(tmp_path: Path, monke
     written = {name: float(read_counter(tmp_path / "trainer.db", name) or -1) for name in ("seam_cpu_s", "cpu_s")}
     assert written["seam_cpu_s"] == found.cost.serving_s - 1.0  # the last wake-up goes out after the counters
     assert written["cpu_s"] > 0
+
+
+# ------------------------------------------------------------ a loop that is gone
+
+
+@pytest.mark.parametrize("pause_every_steps", [None, 4 * UPDATE])
+@pytest.mark.parametrize("clock", ["lockstep", "overlap"])
+def test_a_trainer_whose_loop_is_gone_checkpoints_and_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: str, pause_every_steps: int | None
+) -> None:
+    """Between two points too, and where nothing adapts."""
+    monkeypatch.setattr(trainer_module, "ORPHAN_WAIT_S", -1.0)
+    monkeypatch.setattr(trainer_module, "process_is_alive", lambda _: False)
+    config = small_config().model_copy(update={"clock": clock, "pause_every_steps": pause_every_steps})
+    (tmp_path / "training.json").write_text(config.model_dump_json())
+    found = Trainer(tmp_path)
+    found.run()
+    assert found.main.line.update_index == 1
+    assert snapshots(tmp_path) == [1]
+    again = Trainer(tmp_path)
+    assert again.main.line.update_index == 1
+    again.main.close()
+    again.server.close()
+
+
+def test_environments_are_closed_at_the_end_those_of_the_evaluation_too(tmp_path: Path) -> None:
+    closed = []
+    (tmp_path / "training.json").write_text(small_config().model_dump_json())
+    with ExitStack() as closing:
+        found = Trainer(tmp_path, closing)
+        for task in (found.main.line.task, found.main.evaluator.task):
+            task.close = lambda task=task: closed.append(task.num_envs)  # type: ignore[misc]
+        found.main.close()
+    assert sorted(closed) == [4, 8]
+    assert not (tmp_path / "trainer.json").exists()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cosignal.errors import SnapshotError
+from cosignal.errors import SnapshotDamaged, SnapshotError
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.training.checkpoint import (
     load_snapshot,
     newest_snapshot,
@@ -13,6 +14,7 @@ from cosignal.rl.training.checkpoint import (
     packed_size,
     prune_snapshots,
     save_snapshot,
+    snapshot_steps,
     unpack_snapshot,
 )
 from cosignal.rl.training.line import TrainingLine
@@ -64,3 +66,51 @@ def test_a_packed_file_is_written_nowhere_but_below_the_run(tmp_path: Path, name
     with pytest.raises(SnapshotError, match="must lie in the run directory"):
         unpack_snapshot({"fine": b"", name: b""}, tmp_path / "run", "checkpoints/update_000000001")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "state.json", "recorded.safetensors", "replay-*.records"])
+def test_a_flipped_bit_is_noticed_where_it_is_loaded(tmp_path: Path, file: str) -> None:
+    """In the run and where the snapshot was sent to."""
+    config = small_config(algorithm="vdn") if "replay" in file else small_config()
+    line, name = trained(config, 1), "checkpoints/update_000000001"
+    save_snapshot(line, tmp_path / name)
+    files = pack_snapshot(tmp_path, name)
+    [path] = (tmp_path / name).glob(file)
+    content = bytearray(path.read_bytes())
+    content[100] ^= 16
+    files[f"{name}/{path.name}"] = bytes(content)
+    unpack_snapshot(files, tmp_path / "elsewhere", name)
+    path.unlink()  # not in place: the line has a link to it
+    path.write_bytes(content)
+    for run_dir in (tmp_path, tmp_path / "elsewhere"):
+        with pytest.raises(SnapshotDamaged, match=f"'{path.name}' is not the file that was written"):
+            load_snapshot(line, run_dir / name)
+    if file == "state.json":
+        with pytest.raises(SnapshotDamaged):
+            snapshot_steps(tmp_path / name)
+    if file == "recorded.safetensors":
+        with pytest.raises(SnapshotDamaged):
+            TransitionSample.load(path)
+
+
+def test_a_replay_may_grow_behind_a_snapshot_and_forks_have_digests_of_what_they_took_over(tmp_path: Path) -> None:
+    config = small_config(algorithm="vdn")
+    line = trained(config, 1)
+    first = save_snapshot(line, tmp_path / "update_000000001")
+    line.update()
+    second = save_snapshot(line, tmp_path / "update_000000002")
+    for snapshot in (first, second):
+        fork = TrainingLine(config)
+        load_snapshot(fork, snapshot)
+        fork.update()
+        load_snapshot(TrainingLine(config), save_snapshot(fork, tmp_path / f"fork_of_{snapshot.name}"))
+
+
+def test_a_snapshot_without_digests_is_one_of_an_older_version(tmp_path: Path) -> None:
+    line, path = trained(small_config(), 1), tmp_path / "update_000000001"
+    save_snapshot(line, path)
+    (path / "digests.json").unlink()
+    with pytest.raises(SnapshotDamaged, match=r"digests\.json is missing"):
+        load_snapshot(line, path)
+    (path / "state.json").write_text((path / "state.json").read_text().replace('"format": 4', '"format": 3'))
+    load_snapshot(line, path)

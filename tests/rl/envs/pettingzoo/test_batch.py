@@ -274,7 +274,7 @@ class Shortening(Counting):
         return observations, rewards, terminated, truncated, infos
 
 
-@pytest.mark.parametrize(("steps", "words"), [(1, "all agents had left by step 1"), (2, "raised in the episode")])
+@pytest.mark.parametrize(("steps", "words"), [(1, "all agents had left by step 1"), (2, "went wrong in the episode")])
 def test_a_replay_that_ends_early_or_raises_starts_afresh(steps: int, words: str) -> None:
     Shortening.resets = 0
     task = PettingZooTask(lambda: Shortening((9, 9)), 1)

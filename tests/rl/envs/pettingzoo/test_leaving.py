@@ -213,7 +213,7 @@ class Odd(Leaver):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("nan", r"agent 'a' of 'leaver' observes \[nan, nan\] \(number 0 is not\).*\(in step 4 of .* reset seed 0\)"),
+        ("nan", r"agent 'a' of 'leaver' observes \[nan, nan\] \(number 0 is not.*\(in step 4 of .* reset seed 0\)"),
         ("short", r"agent 'a' of 'leaver' observes \(1,\), its space says \(2,\)"),
         ("pay", r"rewards must be finite numbers of at most 1e\+30, 'leaver' paid agent 'b' inf"),
     ],
