@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import ApprovalError, ConfigError, CosignalError, NotARunError, ReplayError, TrustError
+from .errors import ApprovalError, ConfigError, CosignalError, NotARunError, ReplayError, ResumeError, TrustError
 from .studies import NAMES as STUDIES
 from .studies.bench import NAMES as BENCHES
 
 if TYPE_CHECKING:
     from .agents.replay_results import Replay, RoleReplay
+    from .config.run_config import RunConfig
     from .runs.events import Event
     from .runs.graph_picture import Topology
     from .runs.page.replay_jobs import ReplayRequest
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT = 1, 2
 PROGRESS_S = 5.0  # between two lines of progress where nobody looks at a terminal
-BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ReplayError, TrustError)
+BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ReplayError, ResumeError, TrustError)
 
 
 class RoleName(StrEnum):
@@ -84,9 +85,19 @@ AllowedModels = Annotated[
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="A YAML file, or a packaged example such as two_switch.")],
+    config: Annotated[
+        Path | None, typer.Argument(help="A YAML file, or a packaged example such as two_switch.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="RUN", help="With --resume: the run directory to go on with; alone with its own config."
+        ),
+    ] = None,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option(help="Continue the newest unfinished run of this config.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with RUN, or with the newest run of this config that is not done.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train with the adaptation loop; writes a run directory with report.html."""
@@ -96,12 +107,23 @@ def run(
     from .examples import example_path
     from .runs.progress import LiveDisplay, PlainDisplay
 
+    if resume and config is not None and config.is_dir():
+        config, run_dir = run_dir, config
+    if run_dir is not None and not resume:
+        raise typer.BadParameter("a run directory goes with --resume")
+    if config is None and run_dir is None:
+        raise typer.BadParameter("name a config, or with --resume a run directory")
+
     # A config may be wrong in several places, each on a line of its own.
     with _errors_as_lines(split=True):
-        path = example_path(config)
-        if path != config:
-            typer.echo(f"using the packaged example {path}", err=True)
-        loaded = RunConfig.load(path, overrides or [])
+        if config is None:
+            assert run_dir is not None
+            loaded = _own_config(run_dir, overrides or [])
+        else:
+            path = example_path(config)
+            if path != config:
+                typer.echo(f"using the packaged example {path}", err=True)
+            loaded = RunConfig.load(path, overrides or [])
 
     # A panel on a terminal, lines elsewhere; with --json both go to stderr, since stdout belongs to the result.
     console = Console(stderr=as_json)
@@ -111,7 +133,7 @@ def run(
         from .graphs.session.run import start
 
         with display:
-            async with start(loaded, resume=resume) as live:
+            async with start(loaded, resume=run_dir or resume) as live:
                 async for event in live.events():
                     display.show(event)
                 result = await live.result()
@@ -122,7 +144,7 @@ def run(
         try:
             status = asyncio.run(train())
         except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM
-            typer.echo(f"stopped; continue with: {resume_command(config, overrides or [])}", err=True)
+            typer.echo(f"stopped; continue with: {resume_command(config, overrides or [], run_dir)}", err=True)
             raise typer.Exit(FAILED) from None
     if as_json:
         typer.echo(json.dumps(status))
@@ -130,10 +152,40 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def resume_command(config: Path, overrides: list[str]) -> str:
+def _own_config(run_dir: Path, overrides: list[str]) -> RunConfig:
+    """Read the config in a run directory, which a stranger may have written: it may name nothing to import or to ask.
+
+    Raises:
+        NotARunError: there is no run.
+        ResumeError: it names something of that kind which no override names.
+    """
+    from .config.run_config import RunConfig
+    from .runs.store import RunView
+
+    config = RunConfig.load(RunView(run_dir).path / "config.json", overrides)
+    named: dict[str, tuple[object, ...]] = (
+        {} if config.task.env is None else {"task.env": (config.task.env, config.task.env_args)}
+    )
+    for role in ("default", "critic", "generator", "ranker"):
+        model = getattr(config.llm, role)
+        asked = [] if model is None else [part for part in (model, *model.fallback) if part.provider != "rules"]
+        named |= {f"llm.{role}": (part.provider, part.base_url, part.api_key_env) for part in asked}
+    # What the caller sets is his own.
+    said = tuple(f"{override.partition('=')[0]}." for override in overrides)
+    unsaid = {key: value for key, value in named.items() if not f"{key}.".startswith(said)}
+    if unsaid:
+        raise ResumeError(
+            f"--resume: a run directory without a config of yours must name nothing to import or to ask, "
+            f"{str(run_dir)!r} names {unsaid!r}; resume it with your config: cosignal run CONFIG {run_dir} --resume"
+        )
+    return config
+
+
+def resume_command(config: Path | None, overrides: list[str], run_dir: Path | None = None) -> str:
     """Return the shell command that continues a run."""
     sets = [word for override in overrides for word in ("--set", override)]
-    return shlex.join(["cosignal", "run", str(config), *sets, "--resume"])
+    words = [str(path) for path in (config, run_dir) if path is not None]
+    return shlex.join(["cosignal", "run", *words, *sets, "--resume"])
 
 
 @app.command()

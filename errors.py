@@ -7,6 +7,8 @@ CosignalError
 ├── NotARunError             a path that holds no run (exit code 2)
 │   └── DamagedRunError      a run directory of which something cannot be read
 ├── TrustError               a run directory names code or addresses that nobody has allowed (exit code 2)
+├── ResumeError              a run that cannot be continued as it was asked for (exit code 2)
+├── StorageError             a file of a run cannot be written: no room, no permission
 ├── NotInRunError            a run has no such call, proposal, node or replay
 ├── EpisodeError             an episode that was to be shown cannot be played
 ├── RunLockedError           another process is writing this run
@@ -59,6 +61,14 @@ class MissingGuard(TaskImportError, SystemExit):
 
 class NotARunError(CosignalError):
     """The path is not a run directory."""
+
+
+class ResumeError(CosignalError):
+    """No run can be continued with this config, or what its directory holds does not belong together."""
+
+
+class StorageError(CosignalError):
+    """A file of a run cannot be written. What was written before is whole, so that the run can be resumed."""
 
 
 class DamagedRunError(NotARunError):

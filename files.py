@@ -1,22 +1,30 @@
-"""Writing files so that a reader sees the old content or the new one, also after a kill or a power cut.
+"""Writing files so that a reader sees the old content or the new one, also after a kill, or where the disk is full.
 
 And reading those of a folder that may come from anybody: no link is followed out of it, no pipe is waited for.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import StorageError
+
 UNFINISHED = ".partial"  # what a file or a folder ends with while it is being written
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a disk says of itself, and not of the path that was asked for.
+DISK_ERRORS = (*NO_ROOM, errno.EROFS, errno.EIO)
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def write_whole(path: Path, content: str | bytes, *, sync: bool = True) -> None:
-    """Write `content` beside `path` and rename it into place.
+    """Write `content` beside `path` and rename it into place; nothing is left of a write that fails.
 
     Args:
         path: the file that appears, or is replaced, in one step.
@@ -24,32 +32,48 @@ def write_whole(path: Path, content: str | bytes, *, sync: bool = True) -> None:
         sync: whether the content is on the disk before the rename, so that a power cut loses neither.
     """
     unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
-    with unfinished.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    unfinished.replace(path)
+    file = unfinished.open("wb")
+    try:
+        with file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to write files into; it becomes `folder`, synced, when the block ends well.
+    """Give a folder to write files into; it becomes `folder`, synced, when the block ends well, and goes when not.
 
     Where another process has finished `folder` first, its folder stays: the same name has the same content.
     """
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}{UNFINISHED}")
     unfinished.mkdir(parents=True)
-    yield unfinished
-    for path in unfinished.iterdir():
-        _sync(path)
     try:
-        unfinished.rename(folder)
-    except OSError:
-        shutil.rmtree(unfinished)
-        if not folder.exists():
-            raise
+        yield unfinished
+        for path in unfinished.iterdir():
+            _sync(path)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     _sync(folder.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left half written in `folder` and below it. No process may be writing there."""
+    for path in list(folder.rglob(f"*{UNFINISHED}")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
@@ -87,3 +111,60 @@ def path_inside(folder: Path, name: str | Path) -> Path:
     if not real.is_relative_to(os.path.realpath(folder)):
         raise OSError(f"a link leads out of the directory, to {str(real)!r}")
     return real
+
+
+# ---------------------------------------------------------------- errors
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise StorageError where the block cannot write to `path`, a file, a folder or an SQLite database."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error) from error
+    except sqlite3.DatabaseError as error:
+        if not is_disk_error(error):
+            raise
+        raise storage_error(path, error) from error
+
+
+@contextmanager
+def naming_disk_errors(path: Path) -> Iterator[None]:
+    """Raise StorageError where the block fails since the disk of `path` is full, read-only or broken.
+
+    Other errors of the block stay what they are, so that it may be long.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.DatabaseError) as error:
+        if not is_disk_error(error):
+            raise
+        raise storage_error(path, error) from error
+
+
+def is_disk_error(error: OSError | sqlite3.Error) -> bool:
+    """Tell whether an error is the disk's (full, read-only, broken) or a damaged database's, and no defect of ours."""
+    if isinstance(error, OSError):
+        return error.errno in DISK_ERRORS
+    return isinstance(error, sqlite3.OperationalError) or _code(error) in DAMAGED
+
+
+def storage_error(path: Path, error: OSError | sqlite3.Error) -> StorageError:
+    """Make the error that says what cannot be written, why, and what to do."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    code = error.errno if isinstance(error, OSError) else _code(error)
+    if code in (NO_ROOM if isinstance(error, OSError) else (sqlite3.SQLITE_FULL,)):
+        remedy = "make room there, then go on with --resume"
+    elif isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+        remedy = "move away what is in its place, then go on with --resume"
+    elif not isinstance(error, OSError) and code in DAMAGED:
+        remedy = "restore it from a copy, or start a new run"
+    else:
+        remedy = "make sure that it can be written and that the disk has room, then go on with --resume"
+    return StorageError(f"{str(path)!r} must be written, but cannot be ({reason}); {remedy}")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Return SQLite's code of an error; the low byte is its kind, the rest would say more about it."""
+    return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

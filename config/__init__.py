@@ -2,6 +2,7 @@
 
 `adaptation`   settings of the loop, and of the spans that it sends
 `budget`       what an intervention costs in environment steps, and how many a run can pay
+`identity`     which keys decide a run's results, and which a resumed run may change
 `run_config`   `RunConfig`: all sections, and the rules that span several of them
 `load`         YAML and `--set` in, one clear line for each thing that is wrong out
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
@@ -24,6 +22,7 @@ from ..rl.training.config import TrainerConfig, TrainingConfig
 from ..text import one_line
 from .adaptation import AdaptationConfig, OtelConfig
 from .budget import affordable_interventions, cost_of_intervention, explain_shortage, horizon_to_plan_for
+from .identity import identity
 from .load import explain_errors, explain_misread, read_settings
 
 # Keys that configs of older versions name: dotted key → why it is gone. They are left out with a warning.
@@ -78,12 +77,8 @@ class RunConfig(Config):
         return self.model_dump_json(indent=2)
 
     def config_hash(self) -> str:
-        """Return 16 hex digits of everything that can change the run.
-
-        Where it is written (`run_dir`) and who is told (`otel`) cannot.
-        """
-        content = self.model_dump(mode="json", exclude={"run_dir", "otel"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        """Return 16 hex digits of everything that decides the run's results; see `config.identity`."""
+        return identity(self)
 
     def training(self) -> TrainingConfig:
         """Return the part that trainer and workers need; without adaptation the trainer never pauses."""

@@ -29,7 +29,13 @@ async def end_without_answer(ctx: Context, state: State, error: ModelAnswerError
     verdict: DecisionVerdict = "budget" if budget_is_used_up else "no_answer"
     reason = f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS]
     update = await end_without_trial(ctx, state, verdict, reason)
-    return {**update, "adaptation_over": budget_is_used_up}
+    over: State = adaptation_over(ctx) if budget_is_used_up else {"adaptation_over": False}
+    return {**update, **over}
+
+
+def adaptation_over(ctx: Context) -> State:
+    """Return that the model budget is used up, with the limits, for a resumed run may have higher ones."""
+    return {"adaptation_over": True, "limits": ctx.config.llm.limits.model_dump(include={"calls", "tokens", "usd"})}
 
 
 async def end_without_trial(ctx: Context, state: State, verdict: DecisionVerdict, reason: str) -> State:

@@ -59,6 +59,7 @@ class State(TypedDict, total=False):
 
     finished: bool
     adaptation_over: bool  # the model budget is used up: training goes on, nothing adapts any more
+    limits: dict[str, float]  # calls, tokens and usd of `llm.limits` when it was used up
     done_point: int  # the last point that is finished; the trainer may be released from it and from all before
     last_steps: int  # main steps at the last intervention's point, 0 before the first
     interventions: int

@@ -6,6 +6,7 @@ when it waits there (again). The ids are those of decisions, `p<point>-r<round>`
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -111,10 +112,13 @@ def _write_first(run_dir: Path, key: str, yes: bool) -> bool:
         (folder / f"{key}.json").hardlink_to(unfinished)  # fails where there is one, as a rename would not
         unfinished.unlink()
     except FileExistsError:
-        unfinished.unlink()
+        unfinished.unlink(missing_ok=True)
         return False
     except OSError as error:
+        with contextlib.suppress(OSError):  # there may be no folder
+            unfinished.unlink()
         raise ApprovalError(
-            f"{str(folder)!r} must be a folder that can be written, got {error}; answer as the user who runs the run"
+            f"{str(folder)!r} must be a folder that can be written, got {error}; make room, or answer as the user who "
+            "runs the run"
         ) from error
     return True

@@ -34,6 +34,8 @@ class RunStarted(EventBase):
         tracing_ignored: variables of the environment that ask for hosted tracing in vain.
         spans_to: address of the collector that spans are sent to, None for nobody.
         spans_content: whether spans carry prompts and answers.
+        changes: keys of the config that have another value than when the run was last started → both values.
+        notes: what else is to be known about how the run was found or made.
     """
 
     kind: Literal["run_started"] = "run_started"
@@ -45,6 +47,8 @@ class RunStarted(EventBase):
     tracing_ignored: list[str] = []
     spans_to: str | None = None
     spans_content: bool = False
+    changes: dict[str, tuple[Any, Any]] = {}
+    notes: list[str] = []
 
 
 class Progress(EventBase):

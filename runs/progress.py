@@ -145,6 +145,10 @@ class Tracker:
             case events.RunStarted():
                 self.path = event.path
                 yield Line(steps, "resumed" if event.resumed else "started", event.path)
+                for key, (before, now) in event.changes.items():
+                    yield Line(steps, "changed", f"{key}: {before!r} → {now!r}", "yellow")
+                for note in event.notes:
+                    yield Line(steps, "note", note, "yellow")
                 yield Line(steps, "provider", provider_in_words(event.provider))
                 yield from _tracing(steps, event)
             case Progress():

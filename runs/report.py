@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..files import write_whole
+from ..files import write_whole, writing
 from ..rl.ipc.messages import Cause
 from ..rl.signals.signal import Signal, describe_difference, describe_signal
 from ..text import cut
@@ -48,6 +48,7 @@ def write_report(run_dir: Path, topology: Topology, state: RunState | None = Non
 
     Raises:
         NotARunError: there is no run.
+        StorageError: the file cannot be written; the old one is as it was.
     """
     from plotly.offline import get_plotlyjs
 
@@ -85,7 +86,8 @@ def write_report(run_dir: Path, topology: Topology, state: RunState | None = Non
         )
     )
     path = view.path / "report.html"
-    write_whole(path, page)
+    with writing(path):
+        write_whole(path, page)
     return path
 
 

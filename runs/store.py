@@ -9,6 +9,7 @@ Rows are the models of `runs.records`. Two JSON files make a directory a run: `c
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..agents.llm.ledger import Call
 from ..errors import DamagedRunError
+from ..files import writing
 from ..rl.processes import lock_is_held
 from .checked import VALUES, Metric, RunInfo, UsedConfig, first_problem
 from .records import (
@@ -102,26 +104,29 @@ TABLES: dict[type[BaseModel], Table] = {
 
 
 class LoopStore:
-    """The loop's tables in `loop.db`, opened with `await LoopStore.open(run_dir)`."""
+    """The loop's tables in `loop.db`, opened with `await LoopStore.open(run_dir)`.
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    Every method raises StorageError where the database cannot be written or is damaged.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
         self._connection = connection
+        self.path = path
 
     @classmethod
     async def open(cls, run_dir: Path) -> LoopStore:
         """Open `loop.db` of a run directory; it and its tables are made where there are none."""
-        connection = await aiosqlite.connect(run_dir / "loop.db", timeout=BUSY_TIMEOUT_S)
-        await connection.execute("PRAGMA journal_mode=WAL")
-        await connection.execute("PRAGMA synchronous=FULL")
-        await connection.executescript(SCHEMA)
-        # The run of an earlier version can be resumed.
-        columns = {row[1] for row in await connection.execute_fetchall("PRAGMA table_info(calls)")}
-        for name, kind in LATER_COLUMNS.items():
-            if name not in columns:
-                await connection.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
-        await connection.commit()
-        connection.row_factory = sqlite3.Row
-        return cls(connection)
+        path = run_dir / "loop.db"
+        with writing(path):
+            # The system's reason comes first: SQLite says no more than that it cannot open the file.
+            await asyncio.to_thread(lambda: path.open("ab").close())
+            connection = await aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S)
+            try:
+                await _prepare(connection)
+            except BaseException:
+                await connection.close()
+                raise
+        return cls(connection, path)
 
     async def close(self) -> None:
         """Close the database."""
@@ -148,16 +153,34 @@ class LoopStore:
             f"INSERT INTO {table}({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
             f"ON CONFLICT({columns[0]}) DO UPDATE SET {updates}"
         )
-        await self._connection.executemany(statement, rows)
-        await self._connection.commit()
+        with writing(self.path):
+            await self._connection.executemany(statement, rows)
+            await self._connection.commit()
+
+    async def _change(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        """Execute statements with their values in one transaction."""
+        with writing(self.path):
+            for statement, values in statements:
+                await self._connection.execute(statement, values)
+            await self._connection.commit()
+
+    async def _fetch(self, query: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
+        with writing(self.path):
+            return list(await self._connection.execute_fetchall(query, values))
 
     async def read(self, kind: type[R], **equal: Any) -> list[R]:
         """Read the records whose columns have these values, in the table's order."""
         table = TABLES[kind]
         where = " AND ".join(f"{column} = ?" for column in equal) or "1"
         query = f"SELECT * FROM {table.name} WHERE {where} ORDER BY {table.order}"
-        rows = await self._connection.execute_fetchall(query, tuple(equal.values()))
-        return [_record(kind, dict(row)) for row in rows]
+        rows = await self._fetch(query, tuple(equal.values()))
+        try:
+            return [_record(kind, dict(row)) for row in rows]
+        except ValueError as error:  # no JSON, or not of this shape
+            raise DamagedRunError(
+                f"the table {table.name!r} of {str(self.path)!r} must hold rows of this version of cosignal, but "
+                f"{error!s:.120}; restore the file from a copy, or start a new run"
+            ) from error
 
     async def extra_steps(self, before: tuple[int, int] | None = None) -> ExtraSteps:
         """Sum the steps beside the main line.
@@ -174,12 +197,11 @@ class LoopStore:
             values = (*before, before[0])
         branches = 0
         for table, steps in (("branches", finished), ("failed_branches", "steps")):
-            query = f"SELECT COALESCE(SUM({steps}), 0) FROM {table} WHERE {where}"
-            [row] = list(await self._connection.execute_fetchall(query, values))
+            [row] = await self._fetch(f"SELECT COALESCE(SUM({steps}), 0) FROM {table} WHERE {where}", values)
             branches += int(row[0])
         last = (1 << 62) if before is None else before[0]
         ranked = "SELECT COALESCE(SUM(steps), 0) FROM rankings WHERE point <= ?"
-        [pairs] = list(await self._connection.execute_fetchall(ranked, (last,)))
+        [pairs] = await self._fetch(ranked, (last,))
         return ExtraSteps(branches, int(pairs[0]))
 
     async def usage(self) -> tuple[int, int, float]:
@@ -187,13 +209,12 @@ class LoopStore:
         counted = "COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)"
         sums = f"COALESCE(SUM(COALESCE(charged_tokens, {counted})), 0), COALESCE(SUM(cost_usd), 0)"
         query = f"SELECT COUNT(*), {sums} FROM calls WHERE outcome != 'budget'"  # those were refused, not made
-        [row] = list(await self._connection.execute_fetchall(query))
+        [row] = await self._fetch(query)
         return int(row[0]), int(row[1]), float(row[2])
 
     async def close_visits(self) -> None:
         """Mark the visits that a killed process left open; a node that runs again opens its own again."""
-        await self._connection.execute("UPDATE visits SET status = 'killed', ended = started WHERE ended IS NULL")
-        await self._connection.commit()
+        await self._change(("UPDATE visits SET status = 'killed', ended = started WHERE ended IS NULL", ()))
 
     async def set(self, **values: Any) -> None:
         """Write named values of the run, as JSON: state, error, wall_s, provider, waiting_for, warnings."""
@@ -202,7 +223,7 @@ class LoopStore:
     async def get(self, name: str, default: Any = None) -> Any:
         """Read a named value of the run; `default` where it was never written."""
         query = "SELECT value FROM run WHERE name = ?"
-        found = list(await self._connection.execute_fetchall(query, (name,)))
+        found = await self._fetch(query, (name,))
         return json.loads(found[0][0]) if found else default
 
     async def prune_checkpoints(self, thread_id: str, keep: int) -> None:
@@ -212,10 +233,26 @@ class LoopStore:
             "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = '' "
             "ORDER BY checkpoint_id DESC LIMIT -1 OFFSET ?"
         )
-        for table in ("writes", "checkpoints"):
-            statement = f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_id IN ({old})"
-            await self._connection.execute(statement, (thread_id, thread_id, keep))
-        await self._connection.commit()
+        await self._change(
+            *(
+                (f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_id IN ({old})", (thread_id, thread_id, keep))
+                for table in ("writes", "checkpoints")
+            )
+        )
+
+
+async def _prepare(connection: aiosqlite.Connection) -> None:
+    """Make the tables and columns that are not there yet."""
+    await connection.execute("PRAGMA journal_mode=WAL")
+    await connection.execute("PRAGMA synchronous=FULL")
+    await connection.executescript(SCHEMA)
+    # The run of an earlier version can be resumed.
+    columns = {row[1] for row in await connection.execute_fetchall("PRAGMA table_info(calls)")}
+    for name, kind in LATER_COLUMNS.items():
+        if name not in columns:
+            await connection.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
+    await connection.commit()
+    connection.row_factory = sqlite3.Row
 
 
 def _record(kind: type[R], row: Row, read: Callable[[str], Any] = json.loads) -> R:

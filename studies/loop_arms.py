@@ -83,6 +83,10 @@ def work_loop(content: Json, folder: Path) -> Json:
     if done:
         path = done[0]
     else:
+        # One that is done, but has lost its snapshots before its value was written down, cannot be read any more.
+        for run in runs:
+            if RunView(run).state() == "done":
+                shutil.rmtree(run)
         models: Mapping[Role, BaseChatModel] | None = None
         if content["models"] is not None:
             from .adversary.providers import adversary_models

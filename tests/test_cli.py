@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cosignal.cli import app, loop_topology, resume_command
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
 from cosignal.graphs.graph import studio_graph
 from cosignal.runs.graph_picture import Topology, graph_png
@@ -130,6 +131,86 @@ def test_the_command_that_resumes_can_be_pasted() -> None:
     assert shlex.split(command) == [
         "cosignal", "run", "my runs/a.yaml", "--set", "seed=2", "--set", "task={env: 'a:b'}", "--resume"
     ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- which run is resumed
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, bool | Path]]:
+    """What `start` is called with; it starts nothing."""
+    calls: list[tuple[RunConfig, bool | Path]] = []
+
+    def start(config: RunConfig, resume: bool | Path = False) -> None:
+        calls.append((config, resume))
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("cosignal.graphs.session.run.start", start)
+    return calls
+
+
+def test_resume_takes_a_config_a_run_or_both_in_any_order(
+    finished_run: Path, started: list[tuple[RunConfig, bool | Path]]
+) -> None:
+    run, sets = str(finished_run), ["--set", "trainer.steps=9_000_000"]
+    for words in (
+        ["run", EXAMPLE, "--resume"], ["run", "--resume", EXAMPLE], ["run", EXAMPLE],
+        ["run", EXAMPLE, "--resume", run], ["run", "--resume", run, EXAMPLE], ["run", EXAMPLE, run, "--resume"],
+        ["run", "--resume", run, *sets], ["run", run, "--resume"],
+    ):  # fmt: skip
+        assert runner.invoke(app, words).stderr == "cosignal: enough\n"
+    assert [resume for _, resume in started] == [True, True, False, *[finished_run] * 5]
+    example, own = RunConfig.load(EXAMPLE), RunConfig.load(finished_run / "config.json")
+    assert [config.config_hash() for config, _ in started] == [example.config_hash()] * 6 + [own.config_hash()] * 2
+    assert started[6][0].trainer.steps == 9_000_000
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["run"], "name a config, or with --resume a run directory"),
+        (["run", "--resume"], "name a config, or with --resume a run directory"),
+        (["run", EXAMPLE, "somewhere"], "a run directory goes with --resume"),
+        (["run", EXAMPLE, "--resume", "/nowhere"], "'/nowhere' must be a run directory"),
+        (["run", "--resume", "/tmp"], "'/tmp' is not a run directory"),
+        (["run", "--resume", "/nowhere"], "/nowhere: a config file must exist here"),
+    ],
+)
+def test_what_cannot_be_resumed_is_bad_usage(words: list[str], line: str) -> None:
+    result = runner.invoke(app, words, terminal_width=200)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert line in result.stderr
+
+
+def test_a_run_of_another_config_is_refused_with_what_differs(finished_run: Path) -> None:
+    result = runner.invoke(app, ["run", EXAMPLE, "--resume", str(finished_run), "--set", "seed=77"])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "differs in" in result.stderr
+    assert "77 here)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "named"),
+    [
+        ("task", {"name": None, "env": "subprocess:getoutput"}, "task.env"),
+        ("llm", {"default": {"provider": "openai", "model": "x", "base_url": "http://evil/v1"}}, "http://evil/v1"),
+    ],
+)
+def test_a_strangers_run_directory_starts_nothing_that_the_caller_has_not_named(
+    finished_run: Path,
+    started: list[tuple[RunConfig, bool | Path]],
+    section: str,
+    change: dict[str, object],
+    named: str,
+) -> None:
+    config = json.loads((finished_run / "config.json").read_text())
+    config[section] |= change
+    (finished_run / "config.json").write_text(json.dumps(config))
+    result = runner.invoke(app, ["run", "--resume", str(finished_run)])
+    assert (result.exit_code, started, result.stderr.count("\n")) == (2, [], 1)
+    assert named in result.stderr
+    own = [f"--set={section}.{key}={json.dumps(value)}" for key, value in change.items()]
+    assert runner.invoke(app, ["run", "--resume", str(finished_run), *own]).stderr == "cosignal: enough\n"
 
 
 def test_two_wrong_keys_get_two_lines(tmp_path: Path) -> None:

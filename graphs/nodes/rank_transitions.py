@@ -33,6 +33,7 @@ from ...rl.signals.signal import Exploration, Signal
 from ...rl.signals.terms import LearnedTerm, Term
 from ...runs.events import TransitionsRanked
 from ...runs.records import BranchRecord, RankingDetail, RankingRecord
+from ..asking import adaptation_over
 from ..branches import branch_job, run_branches, snapshot_of, with_forks
 from ..context import Context
 from ..history import signal_of
@@ -90,7 +91,7 @@ async def rank_transitions(state: State, runtime: Runtime[Context]) -> State:
     try:
         await _rank_in_rounds(ctx, state, ranking)
     except BudgetExhausted as error:
-        return {"learned": None, "adaptation_over": True, "note": note | {"error": str(error)[:MAX_ERROR_CHARS]}}
+        return {"learned": None, **adaptation_over(ctx), "note": note | {"error": str(error)[:MAX_ERROR_CHARS]}}
     except (ModelAnswerError, PreferenceError) as error:
         note["error"] = str(error)[:MAX_ERROR_CHARS]
         if isinstance(error, PreferenceError):  # a process has failed, and no model

@@ -14,6 +14,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
 from langsmith import tracing_context
 
+from ...files import naming_disk_errors
 from ...rl.ipc.launcher import TrainerProcess
 from ...runs.events import ApprovalNeeded
 from ..context import Context
@@ -28,16 +29,21 @@ KEEP_CHECKPOINTS = 20
 async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) -> None:
     """Run the graph to its end, from its last checkpoint when there is one.
 
-    Where the graph asks a human, the answer is waited for and the graph goes on with it. Hosted tracing is off whatever
-    the environment asks for, unless the config says `llm.tracing`.
+    What had ended for want of a budget that is larger now begins again with the next adaptation point. Where the graph
+    asks a human, the answer is waited for and the graph goes on with it. Hosted tracing is off whatever the environment
+    asks for, unless the config says `llm.tracing`.
     """
     graph = build_graph(ctx.config, checkpoints)
     config = thread(run_id) | RunnableConfig(callbacks=[VisitRecorder(ctx.store, ctx.emit), *ctx.callbacks])
     saved = await graph.aget_state(thread(run_id))
-    if saved.values.get("finished"):
-        return
     # `saved.next` would not do: a step whose writes are saved, but which was cut off before it ended, has none.
     step: State | Command[Any] | None = None if saved.created_at else {"done_point": -1}
+    reopened = await _reopened(ctx, saved.values)
+    if reopened:
+        # Input leads from the start of the graph to `observe`, with all else in the state as it is.
+        step = reopened
+    elif saved.values.get("finished"):
+        return
     with tracing_context(enabled=ctx.config.llm.tracing):
         while True:
             # Each update is a finished step, whose checkpoint is on the disk.
@@ -51,13 +57,33 @@ async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) ->
             step = Command(resume={"yes": yes})
 
 
+async def _reopened(ctx: Context, saved: dict[str, Any]) -> State:
+    """Return what is not over any more in the saved state.
+
+    That is the run, where the trainer has steps left, and adaptation, where a limit is higher than when it ended.
+    """
+    reopened: State = {}
+    if saved.get("finished") and (await ctx.client.status()).state != "finished":
+        reopened["finished"] = False
+    limits = ctx.config.llm.limits.model_dump(mode="json")
+    if saved.get("adaptation_over") and any(limits[name] > then for name, then in saved.get("limits", {}).items()):
+        reopened |= {"finished": False, "adaptation_over": False}
+    return reopened
+
+
 @asynccontextmanager
 async def open_checkpoints(run_dir: Path) -> AsyncIterator[AsyncSqliteSaver]:
-    """Open LangGraph's checkpoints in `loop.db`; only CHECKPOINT_TYPES are restored as objects."""
-    async with AsyncSqliteSaver.from_conn_string(str(run_dir / "loop.db")) as checkpoints:
-        checkpoints.serde = JsonPlusSerializer(allowed_msgpack_modules=CHECKPOINT_TYPES)
-        await checkpoints.setup()
-        yield checkpoints
+    """Open LangGraph's checkpoints in `loop.db`; only CHECKPOINT_TYPES are restored as objects.
+
+    Raises:
+        StorageError: a checkpoint cannot be written.
+    """
+    path = run_dir / "loop.db"
+    with naming_disk_errors(path):
+        async with AsyncSqliteSaver.from_conn_string(str(path)) as checkpoints:
+            checkpoints.serde = JsonPlusSerializer(allowed_msgpack_modules=CHECKPOINT_TYPES)
+            await checkpoints.setup()
+            yield checkpoints
 
 
 # ---------------------------------------------------------------- beside the graph
@@ -90,7 +116,7 @@ async def watch_trainer(trainer: TrainerProcess) -> None:
 
     Raises:
         TrainerGone: it has ended; this function never returns.
-        TrainingDiverged, SnapshotError: by this error.
+        TrainingDiverged, SnapshotError, StorageError: by this error.
     """
     await trainer.gone()
     raise await asyncio.to_thread(trainer.end)

@@ -31,6 +31,8 @@ from ...agents.llm.ledger import Call
 from ...agents.llm.models import build_models
 from ...agents.llm.rate_limits import CallBudget
 from ...config.run_config import RunConfig
+from ...errors import NotARunError, StorageError
+from ...files import naming_disk_errors
 from ...rl.branches.executors import executor_for
 from ...rl.branches.jobs import Executor
 from ...rl.branches.local_pool import WorkerPool
@@ -50,7 +52,8 @@ from ..graph import loop_topology
 from ..tracing.otel import RunFacts, collector_address, open_spans
 from .checks import check_before_start
 from .graph_runner import open_checkpoints, run_graph, run_guarded, watch_trainer
-from .run_directory import RunDirectory, RunLog, open_run
+from .run_directory import RunDirectory, open_run
+from .run_log import RunLog
 
 if TYPE_CHECKING:
     from ..tracing.spans import Spans
@@ -62,13 +65,15 @@ TICK_S = 1.0  # how often progress is emitted and wall time written down; a kill
 
 @asynccontextmanager
 async def start(
-    config: RunConfig, resume: bool = False, chat_models: Mapping[Role, BaseChatModel] | None = None
+    config: RunConfig, resume: bool | str | Path = False, chat_models: Mapping[Role, BaseChatModel] | None = None
 ) -> AsyncIterator[Run]:
     """Start a run, or continue an unfinished one, for as long as the context is open.
 
     Args:
         config: the config of the run.
-        resume: continue the newest unfinished run of this config below `run_dir`, if there is one.
+        resume: True continues the newest run of this config below `run_dir` that is not done, or whose budget the
+            config has raised; where the task has no run there, a new one starts. A path continues the run in that
+            directory. What `config` says holds from then on; it must decide the same results (`config.identity`).
         chat_models: LangChain chat models of your own for some or all roles, in place of what `config.llm` would
             build; limits, timeouts and ledger are those of the config. The run directory does not hold them: resume
             with them again.
@@ -77,6 +82,9 @@ async def start(
         ConfigError: what can be known before training (task, spans, device, first signal, executor, models). It is a
             MissingGuard where the script that calls this holds the environment too, and starts a run when imported.
         RunLockedError: another process is at the run.
+        NotARunError: the path of `resume` is no run directory.
+        ResumeError: no run there can be continued with this config, or its files do not belong together.
+        StorageError: the run directory cannot be written.
 
     What goes wrong later is raised by `Run.result`.
     """
@@ -84,7 +92,8 @@ async def start(
     with _cancelled_by_sigterm():
         task = await probe_task_soon(config.task, hidden_from_children(config.llm))
         await asyncio.to_thread(check_before_start, config, task, chat_models or {})
-        run = Run(config, await asyncio.to_thread(open_run, config, resume), chat_models)
+        directory = await asyncio.to_thread(open_run, config, resume if isinstance(resume, bool) else Path(resume))
+        run = Run(config, directory, chat_models)
         with contextlib.closing(run):
             run.begin(task.spec)
             try:
@@ -134,7 +143,11 @@ class Run:
         self._chat_models = chat_models or {}
         self.path = directory.path
         self._directory = directory
-        self._log = RunLog(directory.path / "log.jsonl")
+        try:
+            self._log = RunLog(directory.path / "log.jsonl")
+        except StorageError:
+            directory.close()
+            raise
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -243,42 +256,54 @@ class Run:
             clock = _Clock(store, began, await store.get("wall_s", 0.0))
             # A session that was killed has left a visit open.
             await store.close_visits()
-            await clock.write(provider=model_provider, state="running", error=None)
+            await clock.write(id=self._directory.id, provider=model_provider, state="running", error=None)
 
-            # The first event says what leaves this machine: prompts by tracing, and spans.
-            address = await asyncio.to_thread(collector_address, self.config)
-            tracing = self.config.llm.tracing
-            self.emit(
-                RunStarted(
-                    path=str(self.path),
-                    resumed=self._directory.resumed,
-                    provider=model_provider,
-                    steps_budget=self.config.trainer.steps,
-                    tracing=tracing,
-                    tracing_ignored=[] if tracing else tracing_variables(),
-                    spans_to=address,
-                    spans_content=self.config.otel.content,
-                )
-            )
-            facts = RunFacts(self._directory.id, model_provider, self._directory.resumed, outcome)
-            spans = await stack.enter_async_context(open_spans(self.config, address, facts, self.emit))
             try:
-                await self._train(spec, store, clock, spans)
+                # The first event says what leaves this machine: prompts by tracing, and spans.
+                address = await asyncio.to_thread(collector_address, self.config)
+                tracing = self.config.llm.tracing
+                self.emit(
+                    RunStarted(
+                        path=str(self.path),
+                        resumed=self._directory.resumed,
+                        provider=model_provider,
+                        steps_budget=self.config.trainer.steps,
+                        tracing=tracing,
+                        tracing_ignored=[] if tracing else tracing_variables(),
+                        spans_to=address,
+                        spans_content=self.config.otel.content,
+                        changes={key: (before, now) for key, before, now in self._directory.changes},
+                        notes=list(self._directory.notes),
+                    )
+                )
+                facts = RunFacts(self._directory.id, model_provider, self._directory.resumed, outcome)
+                spans = await stack.enter_async_context(open_spans(self.config, address, facts, self.emit))
+                with naming_disk_errors(self.path):
+                    await self._train(spec, store, clock, spans)
                 await clock.write()
                 await self._report("done")
             except asyncio.CancelledError:
-                await clock.write(state="stopped")
-                await self._report("stopped")
+                await self._write_end(clock, "stopped")
                 raise
             except Exception as error:
-                message = f"{type(error).__name__}: {error}"
-                self._log.write("failed", error=message)
-                await clock.write(state="failed", error=message)
-                await self._report("failed")
+                await self._write_end(clock, "failed", f"{type(error).__name__}: {error}")
                 raise
             # A run is done when its report is there, and is not resumed from then on.
             await clock.write(state="done")
         self.emit(RunFinished(status=await asyncio.to_thread(RunView(self.path).status)))
+
+    async def _write_end(self, clock: _Clock, state: RunState, error: str | None = None) -> None:
+        """Write down how the run ends, and its report.
+
+        Where the disk is full or a row damaged, what ended the run is what is raised, and as much is written as can be.
+        """
+        with contextlib.suppress(StorageError):
+            if error is not None:
+                self._log.write(state, error=error)
+        with contextlib.suppress(StorageError):
+            await clock.write(state=state, error=error)
+        with contextlib.suppress(StorageError, NotARunError):  # rows that cannot be read
+            await self._report(state)
 
     async def _report(self, state: RunState) -> None:
         """Write the report of a run that ends as `state`; takes seconds, so trainer and workers are gone by then."""
@@ -296,7 +321,10 @@ class Run:
             pool: Executor = WorkerPool(self.path, 0)
             if self.config.adaptation.enabled:
                 pool = await stack.enter_async_context(executor_for(self.config.branches, self.path, secrets))
-            trainer = await attach_or_start(self.path, self._directory.id, secrets)
+            trainer = await attach_or_start(self.path, self.path.name, secrets)
+            if trainer.reattached and self._directory.trains_differently:
+                await trainer.stop()  # it trains as the config of before says
+                trainer = await attach_or_start(self.path, self.path.name, secrets)
             stack.push_async_callback(trainer.stop)
             ctx = await self._context(spec, store, trainer.client, pool, spans)
             for warning in trainer.hello.warnings:

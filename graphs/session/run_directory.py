@@ -1,25 +1,28 @@
-"""Run directories: made, found again, and locked against a second loop; and the loop's log in them."""
+"""Run directories: made, opened again, and locked against a second loop."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import secrets
+import shutil
 import time
-import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-import structlog
 from pydantic import ValidationError
 
-from ...config.run_config import RemovedKeyWarning, RunConfig
-from ...errors import ConfigError, NotARunError, RunLockedError
-from ...files import write_whole
+from ...config.identity import Change, all_changes
+from ...config.run_config import RunConfig
+from ...errors import ConfigError, RunLockedError
+from ...files import remove_unfinished, storage_error, write_whole, writing
 from ...packages import installed_version
+from ...rl.processes import lock_is_held
 from ...rl.signals.scorer import FOLDER, copy_scorers
-from ...runs.store import RunView
+from ...rl.training.config import TrainingConfig
+from .resume import Found, check_belongs_together, check_budgets, digest_of, find_run, named_run, task_name
 
 LOCK_PATIENCE_S = 1.0  # who reads a run's state takes the lock for an instant
 LOCK_RETRY_S = 0.05
@@ -30,14 +33,30 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        id: the run's name, which is the directory's.
+        id: the run's name, which the directory had when it was made.
         resumed: whether the run was begun by an earlier process.
+        changes: keys of the config that have another value than when the run was last started.
+        notes: what a reader should know about how the run was found, a line each.
+        trains_differently: whether a trainer that is alive still has another `training.json`.
     """
 
-    def __init__(self, path: Path, resumed: bool, lock: IO[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        run_id: str,
+        lock: IO[str],
+        *,
+        resumed: bool = False,
+        changes: Sequence[Change] = (),
+        notes: Sequence[str] = (),
+        trains_differently: bool = False,
+    ) -> None:
         self.path = path
-        self.id = path.name
+        self.id = run_id
         self.resumed = resumed
+        self.changes = changes
+        self.notes = notes
+        self.trains_differently = trains_differently
         self._lock = lock
 
     def unlock(self) -> None:
@@ -49,17 +68,33 @@ class RunDirectory:
         self._lock.close()
 
 
-def open_run(config: RunConfig, resume: bool) -> RunDirectory:
-    """Make a run directory, or with `resume` open the newest unfinished one of this config, if there is one.
+def open_run(config: RunConfig, resume: bool | Path) -> RunDirectory:
+    """Make a run directory, or open one that is there.
+
+    Args:
+        config: of the run; what it says holds from now on.
+        resume: True for the newest run of this config below `run_dir` that can go on, and a new one where the task has
+            none there; a path for the run in that directory.
 
     Raises:
         RunLockedError: another process is at it.
+        ResumeError: no run can go on with this config, or its files do not belong together.
+        NotARunError: `resume` names no run.
         ConfigError: `run_dir` cannot be written.
+        StorageError: the directory of a run that goes on cannot be written.
     """
-    unfinished = newest_unfinished(config) if resume else None
+    notes: list[str] = []
+    if resume:
+        try:
+            found = find_run(config) if resume is True else named_run(config, Path(resume).absolute())
+            if found is not None:
+                return _go_on(config, found)
+        except OSError as error:
+            raise storage_error(Path(error.filename or config.run_dir), error) from error
+        notes = [f"no run of {task_name(config)} is below {str(config.run_dir)!r} yet: this is a new one"]
     try:
-        path = unfinished or make_run(config)
-        return RunDirectory(path, unfinished is not None, lock_run(path))
+        path = make_run(config)
+        return RunDirectory(path, path.name, lock_run(path), notes=notes)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigError(
@@ -71,60 +106,86 @@ def make_run(config: RunConfig) -> Path:
     """Write a run directory: resolved config, what the trainer needs, and `run.json`, which makes it a run."""
     # Task, seed and time say which run it is; the random end keeps runs of the same second apart.
     now = datetime.now(UTC)
-    task = config.task.name or str(config.task.env).partition(":")[2]
-    name = f"{task.replace('.', '_')}-s{config.seed}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    name = f"{task_name(config)}-s{config.seed}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     path = config.run_dir.absolute() / name
     path.mkdir(parents=True)
-    for folder in ("checkpoints", "branches"):
-        (path / folder).mkdir()
-    # Each file is there whole or not at all; the directory is a run only with the last one.
-    write_whole(path / "config.json", config.resolved_json())
-    write_whole(path / "training.json", config.training().model_dump_json(indent=2))
-    if config.signal.scorers is not None:
-        copy_scorers(config.signal.to_signal(), config.signal.scorers, path / FOLDER)
-    version = installed_version("cosignal") or "unknown"
-    info = {"id": name, "created": now.isoformat(), "config_hash": config.config_hash(), "version": version}
-    write_whole(path / "run.json", json.dumps(info, indent=2))
+    try:
+        for folder in ("checkpoints", "branches"):
+            (path / folder).mkdir()
+        if config.signal.scorers is not None:
+            copy_scorers(config.signal.to_signal(), config.signal.scorers, path / FOLDER)
+        version = installed_version("cosignal") or "unknown"
+        _write_config(path, config, {"id": name, "created": now.isoformat(), "version": version})
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     return path
 
 
-def newest_unfinished(config: RunConfig) -> Path | None:
-    """Return the newest run below `run_dir` with this config that is not done; None without one.
+def _write_config(path: Path, config: RunConfig, info: dict[str, Any]) -> None:
+    """Write `config.json`, `training.json` and `run.json`; each is there whole or not at all.
 
-    Raises:
-        RunLockedError: another process is at it.
+    `run.json` makes the directory a run, so it comes last in a new one. In one that goes on it comes first: after a
+    kill in between, `config.json` is one of before that decides the same, from which the changes are found again.
     """
-    views = [view for view in _runs(config.run_dir.absolute()) if _config_hash(view) == config.config_hash()]
-    for view in sorted(views, key=lambda view: str(view.info.get("created")), reverse=True):
-        state = view.state()
-        if state in ("running", "waiting"):
-            raise RunLockedError(f"another process is running {str(view.path)!r}; wait for it or stop it first")
-        if state != "done":
-            return view.path
-    return None
+    text = config.resolved_json()
+    facts = {"config_hash": config.config_hash(), "config_sha256": digest_of(text.encode())}
+    contents = {
+        "config.json": text,
+        "training.json": config.training().model_dump_json(indent=2),
+        "run.json": json.dumps(info | facts, indent=2),
+    }
+    for name in reversed(contents) if (path / "run.json").exists() else contents:
+        write_whole(path / name, contents[name])
 
 
-def _config_hash(view: RunView) -> str | None:
-    """Hash the run's config as this version reads it: a version with other keys has written another hash."""
-    if "config_hash" not in view.info:  # a damaged run.json
+def _go_on(config: RunConfig, found: Found) -> RunDirectory:
+    """Lock the run, check that its files belong together, and write down what the config says now."""
+    run, path = found.run, found.run.path
+    with writing(path):
+        lock = lock_run(path)
+    try:
+        check_budgets(run, config)
+        check_belongs_together(path, run.info["id"])
+        notes = list(found.notes)
+        if run.problem:
+            notes.append(f"config.json is written anew from the config of this start, since {run.problem}")
+        changes = [] if run.config is None else all_changes(run.config, config)
+        # The directory may have been moved.
+        if path.parent != config.run_dir.absolute():
+            config = config.model_copy(update={"run_dir": path.parent})
+        before = _training_text(path)
+        # Versions that kept no digest may have had other keys.
+        if "config_sha256" in run.info and run.config is not None and _tells_otherwise(before, run.config):
+            notes.append("training.json was not what the run's config says; it is written anew from that")
+        with writing(path):
+            # What was half written when a process was killed; none is at it now, unless a trainer still trains.
+            if not lock_is_held(path / "trainer.lock"):
+                remove_unfinished(path)
+            _write_config(path, config, run.info)
+    except BaseException:
+        lock.close()
+        raise
+    differs = before != config.training().model_dump_json(indent=2)
+    return RunDirectory(
+        path, run.info["id"], lock, resumed=True, changes=changes, notes=notes, trains_differently=differs
+    )
+
+
+def _training_text(path: Path) -> str | None:
+    """Read `training.json`, which only a trainer that is alive goes by; None where it cannot be read."""
+    try:
+        return (path / "training.json").read_text(encoding="utf-8")
+    except (OSError, ValueError):
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RemovedKeyWarning)
-        try:
-            return RunConfig.model_validate(view.config).config_hash()
-        except ValidationError:  # a key that this version refuses: nothing to continue here
-            return None
 
 
-def _runs(folder: Path) -> list[RunView]:
-    """Return the runs directly below `folder`."""
-    views = []
-    for path in folder.glob("*/run.json"):
-        try:
-            views.append(RunView(path.parent))
-        except NotARunError:  # a run.json of somebody else, or one that cannot be read
-            continue
-    return views
+def _tells_otherwise(text: str | None, config: RunConfig) -> bool:
+    """Tell whether a `training.json` says something else than the config."""
+    try:
+        return text is None or TrainingConfig.model_validate_json(text) != config.training()
+    except ValidationError:
+        return True
 
 
 def lock_run(path: Path) -> IO[str]:
@@ -149,27 +210,3 @@ def lock_run(path: Path) -> IO[str]:
             time.sleep(LOCK_RETRY_S)
         else:
             return file
-
-
-class RunLog:
-    """The loop's log: JSON lines, appended to a file, without touching anybody's global logging configuration."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", buffering=1)
-        self._logger = structlog.wrap_logger(
-            structlog.WriteLogger(self._file),
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.JSONRenderer(),
-            ],
-            process="loop",
-        )
-
-    def write(self, event: str, **values: Any) -> None:
-        """Append one line: the event's name, `values`, the level and the time (UTC)."""
-        self._logger.info(event, **values)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

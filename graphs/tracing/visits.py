@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.errors import GraphInterrupt
 
+from ...errors import StorageError
 from ...runs.events import Event, NodeEntered, NodeLeft
 from ...runs.records import VisitRecord, VisitStatus
 from ...runs.store import LoopStore
@@ -73,7 +75,8 @@ class VisitRecorder(AsyncCallbackHandler):
             await self._leave(run_id, "waiting", {})
         else:
             message = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]
-            await self._leave(run_id, "error", {"note": {"error": message}})
+            with contextlib.suppress(StorageError):  # the node's own error is what ends the run
+                await self._leave(run_id, "error", {"note": {"error": message}})
 
     async def _leave(self, run_id: UUID, status: VisitStatus, outputs: dict[str, Any]) -> None:
         """Write the end of the visit, if one is open: LangChain tells of the ends of a node's parts too."""

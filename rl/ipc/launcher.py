@@ -19,7 +19,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ... import errors
-from ...errors import CosignalError, ProtocolError, SeamError, TrainerGone
+from ...errors import CosignalError, ProtocolError, SeamError, StorageError, TrainerGone
+from ...files import writing
 from ..processes import child_environment, describe_exit, lock_is_held, module_command
 from .client import TrainerClient, ZmqChannel
 from .messages import HelloReply, Pid
@@ -97,7 +98,8 @@ def _tail(output: Path, start: int) -> str:
 
 async def start_child(command: Sequence[str], output: Path, secrets: Sequence[str]) -> asyncio.subprocess.Process:
     """Start `command` in its own session; what it prints is appended to `output`."""
-    file = await asyncio.to_thread(output.open, "ab")
+    with writing(output):
+        file = await asyncio.to_thread(output.open, "ab")
     with file:
         return await asyncio.create_subprocess_exec(
             *command,
@@ -302,8 +304,13 @@ def _end_of_trainer(run_dir: Path, code: int | None, printed_before: int, what: 
     """Return the error of a trainer that has ended: its own where it raised one of ours, else `TrainerGone`."""
     output = run_dir / "trainer.out"
     own = _own_error(_tail(output, printed_before))
-    if isinstance(own, errors.SnapshotError | errors.TrainingDiverged):
+    if isinstance(own, errors.SnapshotError | errors.TrainingDiverged | StorageError):
         return own
+    # On a full disk it may have had no room for last words.
+    if code == os.EX_IOERR:
+        return StorageError(
+            f"the trainer could not write to {str(run_dir)!r}; make room there, then go on with --resume"
+        )
     remedy = "use --resume to continue"
     if own is None and code is not None and not _hosts_environments_apart(run_dir):
         remedy = (

@@ -7,10 +7,12 @@ waits.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal as os_signal
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +20,8 @@ from types import FrameType
 
 import structlog
 
-from ...errors import CosignalError, RunLockedError
+from ...errors import CosignalError, RunLockedError, StorageError
+from ...files import naming_disk_errors
 from ..evidence.build import build_evidence, query
 from ..evidence.schema import Evidence
 from ..ipc import messages as m
@@ -286,12 +289,15 @@ class CostMeter:
         return time.monotonic() - self._clock
 
 
-def main(run_dir: Path, closing: ExitStack) -> None:
+def main(run_dir: Path, closing: ExitStack) -> int:
     """Run the trainer of this directory to its end.
 
     Args:
         run_dir: of the run.
         closing: gets what must be closed at last.
+
+    Returns:
+        The exit status: EX_IOERR where the disk is full or read-only, for what we print may be lost there; else 0.
 
     Raises:
         RunLockedError: another one runs.
@@ -299,6 +305,17 @@ def main(run_dir: Path, closing: ExitStack) -> None:
         TrainingDiverged: what is learned is not finite any more.
     """
     one_thread()
+    try:
+        with naming_disk_errors(run_dir):
+            _train(run_dir, closing)
+    except StorageError:
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        return os.EX_IOERR
+    return 0
+
+
+def _train(run_dir: Path, closing: ExitStack) -> None:
     log_to(run_dir / "trainer.log.jsonl", process="trainer")
     lock = closing.enter_context((run_dir / "trainer.lock").open("w"))
     try:

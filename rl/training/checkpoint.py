@@ -24,7 +24,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ...errors import SnapshotError, TrainingDiverged
+from ...errors import SnapshotError, StorageError, TrainingDiverged
 from ...files import UNFINISHED, whole_folder, write_whole
 from ..digests import check_digests, damaged, write_digests
 from ..signals.scorer import FOLDER
@@ -66,12 +66,17 @@ def save_snapshot(line: TrainingLine, directory: Path, extra: dict[str, object] 
                 "the trainer's lr, or scale what the environment pays and shows to about 1"
             )
     saved: SavedState = {"format": FORMAT, "task": line.spec.name, "line": data, "extra": extra or {}}
-    with whole_folder(directory) as unfinished:
-        save_file(arrays, unfinished / ARRAYS)
-        linked = line.learner.link_files(unfinished)
-        line.recorder.recorded(line.episodes).save(unfinished / RECORDED)
-        (unfinished / STATE).write_text(json.dumps(saved))
-        write_digests(unfinished, linked)
+    try:
+        with whole_folder(directory) as unfinished:
+            save_file(arrays, unfinished / ARRAYS)
+            linked = line.learner.link_files(unfinished)
+            line.recorder.recorded(line.episodes).save(unfinished / RECORDED)
+            (unfinished / STATE).write_text(json.dumps(saved))
+            write_digests(unfinished, linked)
+    except SafetensorError as error:  # its name for what the system says of the disk
+        raise StorageError(
+            f"{str(directory)!r} must be written, but cannot be ({error}); make room there, then go on with --resume"
+        ) from error
     return directory
 
 

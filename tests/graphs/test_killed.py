@@ -7,13 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cosignal.agents.config import LimitsConfig, LLMConfig
 from cosignal.agents.llm.ledger import Place
 from cosignal.graphs.session.graph_runner import KEEP_CHECKPOINTS, open_checkpoints
-from cosignal.testing import FakeBranchPool, FakeTrainer, Killed, LoopSession
+from cosignal.testing import FakeBranchPool, FakeTrainer, Killed, LoopSession, fake_run_config
 from kills import Fragile, dies_at, undisturbed
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from loop_runs import comparable, first_helps, tables
+from loop_runs import comparable, first_helps, nodes, nothing_helps, scripts, tables
 
 
 async def test_a_checkpoint_revives_listed_types_only(tmp_path: Path) -> None:
@@ -74,3 +75,37 @@ async def test_killed_at_any_effect_and_resumed_is_as_never_killed(
         assert comparable(await tables(run_dir)) == expected, at
         at += 9
     assert at > 50
+
+
+async def test_a_run_that_is_done_goes_on_when_the_trainer_has_steps_left(tmp_path: Path) -> None:
+    short, longer = FakeTrainer(tmp_path, steps_budget=260_000), FakeTrainer(tmp_path)
+    await LoopSession(tmp_path, short, FakeBranchPool(tmp_path, nothing_helps)).run()
+    again = LoopSession(tmp_path, short, FakeBranchPool(tmp_path, nothing_helps))
+    await again.run()
+    assert nodes(again) == []  # it is over
+    longer.point = short.point
+    session = LoopSession(tmp_path, longer, FakeBranchPool(tmp_path, nothing_helps))
+    await session.run()
+    assert nodes(session)[0] == "observe"
+    assert longer.finished
+
+
+async def test_adaptation_that_ended_for_want_of_calls_begins_again_when_there_may_be_more(tmp_path: Path) -> None:
+    trainer = FakeTrainer(tmp_path, steps_budget=330_000)
+    eager = fake_run_config(patience=10_000)
+    poor_config = eager.model_copy(update={"llm": LLMConfig(limits=LimitsConfig(calls=1))})
+    poor = LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, first_helps), scripts())
+    poor.config = poor_config
+    await poor.run()
+    assert trainer.log == []
+    longer = FakeTrainer(tmp_path)
+    longer.point = trainer.point
+    same, rich = (LoopSession(tmp_path, longer, FakeBranchPool(tmp_path, first_helps)) for _ in range(2))
+    same.config, rich.config = poor_config, eager
+    await same.run()
+    assert "generator" not in nodes(same)
+    longer.steps_budget = 900_000
+    for point in range(longer.point, 440, 16):
+        longer._snapshot(point)
+    await rich.run()
+    assert "generator" in nodes(rich)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from blockbuster import blockbuster_ctx
 from cosignal.config.run_config import RunConfig
-from cosignal.errors import NotARunError
+from cosignal.errors import NotARunError, StorageError
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.trainer.database import LoggedSignal, MetricsWriter
 from cosignal.runs.records import (
@@ -139,6 +139,40 @@ async def test_old_checkpoints_are_pruned(store: LoopStore, tmp_path: Path) -> N
             kept = database.execute(f"SELECT checkpoint_id FROM {table} WHERE thread_id = 'a'").fetchall()
             assert kept == [("007",), ("008",)]
             assert database.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (11,)
+
+
+async def test_a_full_disk_is_named(store: LoopStore, tmp_path: Path) -> None:
+    [[pages]] = await store._connection.execute_fetchall("PRAGMA page_count")
+    await store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(
+        StorageError, match=r"loop\.db' must be written, but cannot be \(database or disk is full\); make"
+    ):
+        await store.set(error="x" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"x" * 4096, "file is not a database.*restore it from a copy"), (None, "Is a directory.*move away")],
+)
+async def test_a_damaged_database_or_a_folder_in_its_place_is_named(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    if content is None:
+        (tmp_path / "loop.db").mkdir()
+    else:
+        (tmp_path / "loop.db").write_bytes(content)
+    with pytest.raises(StorageError, match=rf"loop\.db' must be written, but cannot be .*({words})"):
+        await LoopStore.open(tmp_path)
+
+
+async def test_a_row_that_is_no_json_is_named(store: LoopStore, tmp_path: Path) -> None:
+    await store.write(decision("p8-r0", 8))
+    with closing(sqlite3.connect(tmp_path / "loop.db")) as database, database:
+        database.execute("UPDATE decisions SET detail = '{'")
+    with pytest.raises(
+        NotARunError, match=r"'decisions' of .*loop\.db' must hold rows of this version.*restore the file"
+    ):
+        await store.read(DecisionRecord)
 
 
 async def test_nothing_blocks_the_event_loop(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -11,9 +14,10 @@ from typing import Any
 import cosignal
 import pytest
 from cosignal.config.run_config import RunConfig
-from cosignal.errors import ApprovalError, ConfigError, RunLockedError, TaskImportError, TrainerGone
+from cosignal.errors import ApprovalError, ConfigError, RunLockedError, StorageError, TaskImportError, TrainerGone
 from cosignal.graphs.session.run import Run, _Clock, start
-from cosignal.graphs.session.run_directory import open_run
+from cosignal.graphs.session.run_directory import make_run, open_run
+from cosignal.graphs.session.run_log import RunLog
 from cosignal.rl.trainer.database import MetricsWriter
 from cosignal.runs.approvals import given_answer
 from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Progress, RunFinished, RunStarted
@@ -175,6 +179,122 @@ async def test_stopped_while_it_writes_its_report_the_later_report_wins(
         await run.stop()
         assert (await run.result()).state == "stopped"
     assert states == ["done", "stopped"]
+
+
+@pytest.fixture
+def full_for_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_whole(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cosignal.runs.report.write_whole", write_whole)
+
+
+@pytest.mark.usefixtures("trained", "full_for_the_report")
+async def test_a_trained_run_without_room_for_its_report_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start(config(tmp_path)) as run:
+        with pytest.raises(StorageError, match=r"report\.html' must be written, but cannot be \(No space left"):
+            await run.result()
+    view = RunView(run.path)
+    assert (view.state(), "No space left" in view.status()["error"]) == ("failed", True)
+    assert {path.name for path in run.path.glob("report*")} == set()
+    monkeypatch.undo()
+    directory = open_run(config(tmp_path), resume=True)
+    directory.close()
+    assert directory.path == run.path
+
+
+@pytest.mark.usefixtures("full_for_the_report")
+@pytest.mark.parametrize("log_too", [False, True])
+async def test_what_ended_a_run_is_told_and_not_that_there_was_no_room_to_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_too: bool
+) -> None:
+    async def gone(*_: Any) -> Any:
+        raise TrainerGone("no memory")
+
+    monkeypatch.setattr("cosignal.graphs.session.run.attach_or_start", gone)
+    async with start(config(tmp_path, adaptation={"enabled": False})) as run:
+        if log_too:
+            run._log.close()
+            run._log = RunLog(Path("/dev/full"))
+        with pytest.raises(StorageError if log_too else TrainerGone):
+            await run.result()
+    assert RunView(run.path).state() == "failed"
+
+
+async def test_a_log_that_cannot_be_written_leaves_the_run_unlocked(tmp_path: Path) -> None:
+    path = make_run(config(tmp_path))
+    (path / "log.jsonl").mkdir()
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"log\.jsonl' must be written"):
+            Run(config(tmp_path), open_run(config(tmp_path), resume=path))
+
+
+async def test_a_loop_that_cannot_write_its_database_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: Any) -> Any:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("cosignal.graphs.session.run.attach_or_start", full)
+    async with start(config(tmp_path, adaptation={"enabled": False})) as run:
+        with pytest.raises(StorageError, match=r"must be written, but cannot be \(database or disk is full\)"):
+            await run.result()
+
+
+@pytest.mark.parametrize("differs", [False, True])
+async def test_a_live_trainer_is_replaced_where_the_config_says_something_else_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differs: bool
+) -> None:
+    first, second = FoundTrainer(reattached=True), FoundTrainer(reattached=False)
+    given = [first, second]
+
+    async def attach(*_: Any) -> Any:
+        if len(given) == 1 and not differs:
+            raise AssertionError("started")
+        return given.pop(0)
+
+    async def stop_here(*_: Any) -> Any:
+        raise TrainerGone("enough")
+
+    monkeypatch.setattr("cosignal.graphs.session.run.attach_or_start", attach)
+    monkeypatch.setattr(Run, "_context", stop_here)
+    open_run(config(tmp_path, adaptation={"enabled": False}), resume=False).close()
+    episodes = 5 if differs else 32
+    changed = config(tmp_path, adaptation={"enabled": False}, trainer={"evaluation": {"episodes": episodes}})
+    async with start(changed, resume=True) as run:
+        with pytest.raises(TrainerGone, match="enough"):
+            await run.result()
+    assert (first.stopped, second.stopped) == (1, 1 if differs else 0)
+
+
+class FoundTrainer:
+    client = None
+
+    def __init__(self, reattached: bool) -> None:
+        self.reattached = reattached
+        self.stopped = 0
+
+    async def stop(self) -> None:
+        self.stopped += 1
+
+
+async def test_a_resumed_run_tells_and_logs_which_keys_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: Any) -> Any:
+        raise TrainerGone("enough")
+
+    monkeypatch.setattr("cosignal.graphs.session.run.attach_or_start", gone)
+    path = open_run(config(tmp_path), resume=False)
+    path.close()
+    async with start(config(tmp_path, branches={"workers": 3}), resume=str(path.path)) as run:
+        [started] = [event async for event in run.events()]
+        with pytest.raises(TrainerGone):
+            await run.result()
+    assert isinstance(started, RunStarted)
+    assert (started.resumed, started.changes) == (True, {"branches.workers": (1, 3)})
+    [line] = [json.loads(text) for text in (run.path / "log.jsonl").read_text().splitlines() if "run_started" in text]
+    assert line["changes"] == {"branches.workers": [1, 3]}
 
 
 async def test_progress_and_wall_time_move_without_any_word_of_the_trainer(

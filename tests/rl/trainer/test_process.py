@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.ipc import messages as m
+from cosignal.rl.ipc.launcher import error_message
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.trainer import process as trainer_module
 from cosignal.rl.trainer.database import read_counter, read_signals
@@ -295,3 +299,27 @@ def test_environments_are_closed_at_the_end_those_of_the_evaluation_too(tmp_path
         found.main.close()
     assert sorted(closed) == [4, 8]
     assert not (tmp_path / "trainer.json").exists()
+
+
+# ---------------------------------------------------------------- a full disk
+
+
+def test_a_trainer_whose_disk_is_full_leaves_with_a_status_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors: list[Exception] = [
+        OSError(errno.ENOSPC, "No space left on device"),
+        sqlite3.OperationalError("database or disk is full"),
+        FileNotFoundError(errno.ENOENT, "the environment's own file"),
+    ]
+
+    def train(*_: object) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(trainer_module, "one_thread", lambda: None)
+    monkeypatch.setattr(trainer_module, "_train", train)
+    assert [trainer_module.main(tmp_path, ExitStack()) for _ in range(2)] == [os.EX_IOERR, os.EX_IOERR]
+    said = capsys.readouterr().err
+    assert error_message(said).count("must be written, but cannot be (database or disk is full)") == 1
+    with pytest.raises(FileNotFoundError):
+        trainer_module.main(tmp_path, ExitStack())

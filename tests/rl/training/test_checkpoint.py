@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cosignal.errors import SnapshotDamaged, SnapshotError
+from cosignal.errors import SnapshotDamaged, SnapshotError, StorageError
 from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.training.checkpoint import (
     load_snapshot,
@@ -18,6 +18,7 @@ from cosignal.rl.training.checkpoint import (
     unpack_snapshot,
 )
 from cosignal.rl.training.line import TrainingLine
+from safetensors import SafetensorError
 from training_lines import assert_same_state, small_config, trained
 
 
@@ -28,6 +29,16 @@ def test_missing_and_misfit_snapshots_say_so(tmp_path: Path) -> None:
     save_snapshot(line, tmp_path / "update_000000001")
     with pytest.raises(SnapshotError, match="same task and trainer.envs"):
         load_snapshot(TrainingLine(small_config(envs=4)), tmp_path / "update_000000001")
+
+
+def test_a_snapshot_without_room_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("cosignal.rl.training.checkpoint.save_file", refuse)
+    with pytest.raises(StorageError, match=r"update_000000001' must be written.*No space left.*make room there"):
+        save_snapshot(trained(small_config(), 1), tmp_path / "update_000000001")
+    assert not list(tmp_path.iterdir())
 
 
 def test_pruning_keeps_the_newest_and_the_named(tmp_path: Path) -> None:
