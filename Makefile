@@ -38,8 +38,9 @@ $(STAMP): pyproject.toml constraints.txt
 run: setup  ## train Two-Switch with the adaptation loop; CONFIG=... for another config
 	$(BIN)/cosignal run $(CONFIG)
 
+# Two processes: most tests wait for processes of their own, and a file stays in one process for its fixtures.
 test: lint  ## lint and the test suite (what .ci/run calls)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

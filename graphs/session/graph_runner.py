@@ -116,7 +116,7 @@ async def watch_trainer(trainer: TrainerProcess) -> None:
 
     Raises:
         TrainerGone: it has ended; this function never returns.
-        TrainingDiverged, SnapshotError, StorageError: by this error.
+        CosignalError: it has ended by this error of its own.
     """
     await trainer.gone()
     raise await asyncio.to_thread(trainer.end)

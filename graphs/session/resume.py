@@ -30,7 +30,7 @@ RUN_FILES = ("run.json", "loop.db", "trainer.db")  # any of them makes a directo
 
 
 @dataclass(frozen=True)
-class RecordedRun:
+class RunOnDisk:
     """What a directory says of its run.
 
     Attributes:
@@ -61,21 +61,21 @@ class RecordedRun:
 class Found:
     """The run to go on with, and what there is to say about how it was found."""
 
-    run: RecordedRun
+    run: RunOnDisk
     notes: list[str]
 
 
 # ---------------------------------------------------------------- reading what a directory says
 
 
-def read_run(path: Path) -> RecordedRun:
+def read_run(path: Path) -> RunOnDisk:
     """Read `run.json` and `config.json` of a directory; what is wrong with them is in `problem`."""
     try:
         info = read_json(path / "run.json", needed=("id", "config_hash"))
     except NotARunError as error:
-        return RecordedRun(path, {}, None, str(error))
+        return RunOnDisk(path, {}, None, str(error))
     if not isinstance(info["id"], str):
-        return RecordedRun(
+        return RunOnDisk(
             path,
             {},
             None,
@@ -84,17 +84,17 @@ def read_run(path: Path) -> RecordedRun:
     try:
         config = _read_config(path)
     except NotARunError as error:
-        return RecordedRun(path, info, None, str(error))
+        return RunOnDisk(path, info, None, str(error))
     # Keys that decide nothing may have been edited, for the caller's config says what they are now.
     if _is_edited(path, info) and config.config_hash() != info["config_hash"]:
-        return RecordedRun(
+        return RunOnDisk(
             path,
             info,
             None,
             f"{str(path / 'config.json')!r} must be as it was written, but it has been edited and names another run; "
             "restore it, or resume with the config that the run was begun with",
         )
-    return RecordedRun(path, info, config)
+    return RunOnDisk(path, info, config)
 
 
 def _read_config(path: Path) -> RunConfig:
@@ -194,7 +194,7 @@ def _task(config: RunConfig) -> str | None:
     return config.task.name or config.task.env
 
 
-def _may_be_of_task(run: RecordedRun, config: RunConfig) -> bool:
+def _may_be_of_task(run: RunOnDisk, config: RunConfig) -> bool:
     """Tell whether a damaged run may be of the config's task, by the name that the directory was given."""
     task = task_name(config)
     return run.path.name.startswith(f"{task}-s") or "-s" not in run.path.name
@@ -205,7 +205,7 @@ def task_name(config: RunConfig) -> str:
     return (config.task.name or str(config.task.env).partition(":")[2]).replace(".", "_")
 
 
-def _is_unfinished(run: RecordedRun) -> bool:
+def _is_unfinished(run: RunOnDisk) -> bool:
     """Tell whether there is something to go on with; of a run that cannot be read the checks after this say why."""
     try:
         return run.config is None or RunView(run.path).state() != "done"
@@ -213,20 +213,20 @@ def _is_unfinished(run: RecordedRun) -> bool:
         return True
 
 
-def _can_go_on(run: RecordedRun, config: RunConfig) -> bool:
+def _can_go_on(run: RunOnDisk, config: RunConfig) -> bool:
     return _is_unfinished(run) or config.trainer.steps > _steps_main(run)
 
 
-def _steps_main(run: RecordedRun) -> int:
+def _steps_main(run: RunOnDisk) -> int:
     return RunView(run.path).count("steps_main")
 
 
-def _budgets(run: RecordedRun, config: RunConfig) -> list[Change]:
+def _budgets(run: RunOnDisk, config: RunConfig) -> list[Change]:
     assert run.config is not None
     return [change for change in all_changes(run.config, config) if change.key in BUDGETS]
 
 
-def _differences(run: RecordedRun, config: RunConfig) -> list[Change]:
+def _differences(run: RunOnDisk, config: RunConfig) -> list[Change]:
     assert run.config is not None
     return deciding_changes(run.config, config)
 
@@ -237,7 +237,7 @@ def _in_words(changes: Sequence[Change]) -> str:
     return f"differs in {', '.join(told)}{more}"
 
 
-def _done(runs: Sequence[RecordedRun], config: RunConfig) -> ResumeError:
+def _done(runs: Sequence[RunOnDisk], config: RunConfig) -> ResumeError:
     path, steps = runs[0].path, _steps_main(runs[0])
     return ResumeError(
         f"--resume: every run of this config is done, the newest is {str(path)!r}; to train it on, trainer.steps must "
@@ -254,7 +254,7 @@ def _refuse_if_running(path: Path) -> None:
 # ---------------------------------------------------------------- what was used
 
 
-def check_budgets(run: RecordedRun, config: RunConfig) -> None:
+def check_budgets(run: RunOnDisk, config: RunConfig) -> None:
     """Check that no budget was set below what the run has used; one that nobody has changed is as good as it was.
 
     Raises:

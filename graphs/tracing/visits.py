@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable
@@ -70,9 +71,11 @@ class VisitRecorder(AsyncCallbackHandler):
         await self._leave(run_id, "ok", outputs if isinstance(outputs, dict) else {})
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """Write that the visit failed, or that the node waits for an answer and runs again with it."""
+        """Write that the visit failed or was cut, or that the node waits for an answer and runs again with it."""
         if isinstance(error, GraphInterrupt):
             await self._leave(run_id, "waiting", {})
+        elif isinstance(error, asyncio.CancelledError):  # the run ends, and says itself why
+            await self._leave(run_id, "killed", {})
         else:
             message = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]
             with contextlib.suppress(StorageError):  # the node's own error is what ends the run

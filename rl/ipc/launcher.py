@@ -304,7 +304,7 @@ def _end_of_trainer(run_dir: Path, code: int | None, printed_before: int, what: 
     """Return the error of a trainer that has ended: its own where it raised one of ours, else `TrainerGone`."""
     output = run_dir / "trainer.out"
     own = _own_error(_tail(output, printed_before))
-    if isinstance(own, errors.SnapshotError | errors.TrainingDiverged | StorageError):
+    if own is not None:
         return own
     # On a full disk it may have had no room for last words.
     if code == os.EX_IOERR:
@@ -312,7 +312,7 @@ def _end_of_trainer(run_dir: Path, code: int | None, printed_before: int, what: 
             f"the trainer could not write to {str(run_dir)!r}; make room there, then go on with --resume"
         )
     remedy = "use --resume to continue"
-    if own is None and code is not None and not _hosts_environments_apart(run_dir):
+    if code is not None and not _hosts_environments_apart(run_dir):
         remedy = (
             "where an environment ends its process, or crashes it, set task.workers to 1 or more, so that it costs an "
             "episode and not the run; use --resume to continue"

@@ -134,7 +134,7 @@ class Unpaid(Space):
 @pytest.mark.parametrize(
     ("env", "name", "state", "words"),
     [
-        ("Nan", "task.crashes", "problem", "episodes of random play; it is built anew each time"),
+        ("Nan", "task.play", "problem", "agent 'walker_0' of 'walk' observes [nan, nan, 1.0, 0.0] (number 0 is not"),
         ("Wide", "task.agents.features", "problem", "outside were dist_end 1…6 (declared 0…5)"),
         ("Still", "task.agents.features", "warning", "never changed tell nothing yet: dist_end"),
         ("Unpaid", "task.reward", "warning", "no reward but 0 in 8,000 steps"),

@@ -94,8 +94,8 @@ def main(closing):
     atexit.register(say, "at exit")
     child = subprocess.Popen(["sleep", "60"])
     threading.Thread(target=time.sleep, args=(60,)).start()
-    say("child", child.pid)
     closing.callback(say, "closed")
+    say("child", child.pid)
 """
 
 

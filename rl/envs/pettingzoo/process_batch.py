@@ -25,7 +25,7 @@ from .losses import MAX_LOSSES, MAX_LOST_EPISODES, log_loss
 from .shared_memory import copy_rows
 from .translator import check_actions, state_pairs
 from .worker_host import Arrays, Request
-from .worker_process import Answer, Child, end_all
+from .worker_process import Answer, WorkerProcess, end_all
 
 _MASK = (1 << 64) - 1
 
@@ -49,7 +49,7 @@ class ProcessTask:
         workers = min(config.workers, num_envs)
         # Slices of the batch, as equal as they can be.
         bounds = [num_envs * k // workers for k in range(workers + 1)]
-        self._children = [Child(config, slice(start, end)) for start, end in pairwise(bounds)]
+        self._children = [WorkerProcess(config, slice(start, end)) for start, end in pairwise(bounds)]
         self._finalizer = weakref.finalize(self, end_all, self._children)  # at exit, too
         try:
             for child in self._children:
@@ -160,7 +160,7 @@ class ProcessTask:
         for child in self._children:
             child.losses = child.fruitless = 0
 
-        def share(child: Child) -> Arrays:
+        def share(child: WorkerProcess) -> Arrays:
             return {name: x if name == "base_seed" else x[child.rows] for name, x in state.items()}
 
         def load(fresh: bool) -> str | None:
@@ -186,24 +186,24 @@ class ProcessTask:
 
     def _ask_until_answered(
         self,
-        children: Sequence[Child],
+        children: Sequence[WorkerProcess],
         request: Request,
-        arrays: Callable[[Child], Arrays] = lambda _: {},
+        arrays: Callable[[WorkerProcess], Arrays] = lambda _: {},
         steps: int = 1,
     ) -> list[Answer]:
         """Return the answers of `children`; those that fail are started again and asked again."""
-        answers: dict[Child, Answer] = {}
+        answers: dict[WorkerProcess, Answer] = {}
         while missing := [child for child in children if child not in answers]:
             answers |= self._ask(missing, request, arrays, steps)
         return [answers[child] for child in children]
 
     def _ask(
         self,
-        children: Sequence[Child],
+        children: Sequence[WorkerProcess],
         request: Request,
-        arrays: Callable[[Child], Arrays] = lambda _: {},
+        arrays: Callable[[WorkerProcess], Arrays] = lambda _: {},
         steps: int = 1,
-    ) -> dict[Child, Answer]:
+    ) -> dict[WorkerProcess, Answer]:
         """Return the answers of those that do not fail; the others are started again.
 
         Raises:
@@ -226,7 +226,7 @@ class ProcessTask:
                     log_loss(env, error)
         return answers
 
-    def _restart(self, child: Child, error: Exception) -> None:
+    def _restart(self, child: WorkerProcess, error: Exception) -> None:
         """Begin the next episodes with new environments, in a new process. A start that fails counts as a loss, too.
 
         Raises:

@@ -32,7 +32,7 @@ STDERR = 2
 Answer = tuple[Reply, Arrays]
 
 
-class Child:
+class WorkerProcess:
     """One process with some environments of the batch.
 
     Args:
@@ -148,7 +148,7 @@ class Child:
         self._process.wait()
 
 
-def end_all(children: Iterable[Child]) -> None:
+def end_all(children: Iterable[WorkerProcess]) -> None:
     """Let all processes close their environments, beside each other, and end those that do not. Safe to repeat."""
     for child in children:
         child.hang_up()

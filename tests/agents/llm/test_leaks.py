@@ -17,8 +17,9 @@ from cosignal.agents.llm.model_call import Question
 from cosignal.agents.llm.models import RoleModel, build_models
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.schemas import Diagnosis
+from cosignal.config.run_config import RunConfig
 from cosignal.errors import InvalidAnswer, ModelAnswerError, ProviderError
-from cosignal.graphs.session.run_directory import RunLog
+from cosignal.graphs.session.run_log import RunLog
 from cosignal.runs.store import LoopStore, RunView
 from cosignal.testing import MisbehavingServer
 from cosignal.testing.server import Behaviour, calls_tool, cuts, drops, echoes_key, hangs, refuses, says
@@ -134,7 +135,7 @@ def test_the_read_model_shows_the_rows_of_a_failure(tmp_path: Path) -> None:
         await store.close()
 
     asyncio.run(write())
-    for name in ("run.json", "config.json"):
-        (tmp_path / name).write_text('{"seed": 1, "llm": {}, "trainer": {}, "task": {}}')
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "config.json").write_text(RunConfig().resolved_json())
     [row] = RunView(tmp_path).calls()
     assert (row.outcome, row.error_class, row.cost_usd) == ("error", "OpenAIAuthenticationError", None)
