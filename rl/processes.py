@@ -24,7 +24,7 @@ from ..errors import ConfigError
 PARENT = "COSIGNAL_PARENT"  # environment variable: the pid of the process that starts a child
 HASH_SEED = "PYTHONHASHSEED"
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-CLOSE_TIMEOUT_S = 3.5  # for closing environments; whoever ends a process waits somewhat longer
+CLOSE_TIMEOUT_S = 10.0  # for closing environments; whoever ends a process waits somewhat longer
 MAX_PID = 2**31 - 1
 
 
@@ -70,7 +70,7 @@ def module_command(module: str, *arguments: str) -> list[str]:
 def run_process(main: Callable[[ExitStack], int | None]) -> NoReturn:
     """Run `main` as the whole of this process, and end the process with the exit code that it returns.
 
-    Whatever ends `main` (an error, SIGTERM too, which raises SystemExit in it), what it has pushed on its stack is
+    Whatever ends `main` (an error, SIGTERM too, which raises Terminated in it), what it has pushed on its stack is
     closed, environments above all. What environments leave running, threads and processes of our session, does not
     outlive us, and all of it takes CLOSE_TIMEOUT_S at most. A crash prints the line of Python that it happened in.
     """
@@ -79,12 +79,12 @@ def run_process(main: Callable[[ExitStack], int | None]) -> NoReturn:
     closing, code = ExitStack(), 1
     try:
         code = main(closing) or 0
-    except _Terminated:
+    except Terminated:
         code = 128 + signal.SIGTERM
     except BaseException:  # noqa: BLE001 SystemExit of an environment is an error as any other
         traceback.print_exc()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    watchdog = threading.Timer(CLOSE_TIMEOUT_S, _end, [code])
+    watchdog = threading.Timer(CLOSE_TIMEOUT_S, _end_unclosed, [code])
     watchdog.daemon = True
     watchdog.start()
     try:
@@ -95,12 +95,19 @@ def run_process(main: Callable[[ExitStack], int | None]) -> NoReturn:
     _end(code)
 
 
-class _Terminated(SystemExit):
-    """SIGTERM has come."""
+class Terminated(BaseException):
+    """SIGTERM has come. It is no Exception and no SystemExit, which environments raise and catch themselves."""
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    raise _Terminated
+    raise Terminated
+
+
+def _end_unclosed(code: int) -> NoReturn:
+    """End this process though not everything is closed."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"closing took longer than {CLOSE_TIMEOUT_S:g} s; some environments are not closed\n")
+    _end(code)
 
 
 def _end(code: int) -> NoReturn:
@@ -183,9 +190,15 @@ def describe_exit(code: int | None) -> str:
 
 
 def process_is_alive(pid: int) -> bool:
-    """Return whether there is such a process, whoever owns it; no number below 1 or above MAX_PID is one."""
+    """Return whether such a process runs, whoever owns it; no number below 1 or above MAX_PID is one.
+
+    One that has ended and that nobody has waited for (a zombie) does not.
+    """
     if not 0 < pid <= MAX_PID:
         return False
+    with contextlib.suppress(OSError):  # no /proc on this system, or no such process
+        status = Path(f"/proc/{pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] not in ("Z", "X")
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

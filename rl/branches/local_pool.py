@@ -29,10 +29,10 @@ from ..envs.step_alarm import STOPPED
 from ..ipc.launcher import end_child, end_session, last_words, printed_so_far, start_child
 from ..ipc.messages import BranchFailure, BranchJob, BranchReply, WorkerReady, WorkerReply
 from ..ipc.runtime_dir import make_runtime_dir, remove_runtime_dir
-from ..processes import describe_exit, module_command
+from ..processes import CLOSE_TIMEOUT_S, describe_exit, module_command
 from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, Failures, OnResult, parse_reply, reply_to, task_group
 
-STOP_TIMEOUT_S = 1.0
+STOP_TIMEOUT_S = CLOSE_TIMEOUT_S + 1.0  # for one that is idle
 STOP = json.dumps({"kind": "stop"}).encode()
 
 T = TypeVar("T")

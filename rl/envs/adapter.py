@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from ..task import EventSpec, FeatureSpec, Heuristic
+from .pettingzoo.losses import RAISED, ends_us
 
 Infos = Mapping[Any, Mapping[str, Any]]  # by agent, as `reset` and `step` of a ParallelEnv give them
 
@@ -131,7 +132,9 @@ def close_all(tasks: Iterable[Task]) -> None:
     for task in tasks:
         try:
             task.close()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 other people's code
+        except RAISED as error:
+            if ends_us(error):
+                raise
             structlog.get_logger().warning("environment not closed", error=f"{type(error).__name__}: {error}")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ConfigError, MissingGuard, TaskImportError
 from .adapter import Task, as_task
 from .config import TaskConfig
-from .pettingzoo.losses import RAISED, is_ctrl_c, log_loss
+from .pettingzoo.losses import RAISED, ends_us, log_loss
 from .registry import EXTRAS
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def task_import_errors(config: TaskConfig, rule: str) -> Iterator[None]:
     except ConfigError:
         raise
     except RAISED as error:
-        if is_ctrl_c(error):
+        if ends_us(error):
             raise
         if config.name is None and isinstance(error, ImportError):
             remedy = f"install it, or start from the directory that holds it (now {Path.cwd()})"

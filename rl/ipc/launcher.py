@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from ... import errors
 from ...errors import CosignalError, ProtocolError, SeamError, StorageError, TrainerGone
 from ...files import writing
-from ..processes import child_environment, describe_exit, lock_is_held, module_command
+from ..processes import CLOSE_TIMEOUT_S, child_environment, describe_exit, lock_is_held, module_command
 from .client import TrainerClient, ZmqChannel
 from .messages import HelloReply, Pid
 from .runtime_dir import remove_if_dead, remove_sockets
@@ -29,7 +29,7 @@ from .runtime_dir import remove_if_dead, remove_sockets
 START_TIMEOUT_S = 180.0  # importing torch takes seconds, on a busy machine many
 REATTACH_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0  # a graceful stop writes one checkpoint
-KILL_AFTER_S = 4.0  # above CLOSE_TIMEOUT_S of the child
+KILL_AFTER_S = CLOSE_TIMEOUT_S + 1
 LAST_BYTES, LAST_CHARACTERS = 64_000, 1_500
 
 
@@ -53,7 +53,7 @@ def last_words(output: Path, start: int = 0) -> str:
     """Return what a child says of its end, as part of a message; what others printed before byte `start` is left out.
 
     That is the message of our own error where it ends with one, where the interpreter crashed the line that it
-    happened in, else the end of what it printed.
+    happened in, of another traceback its last line, else the end of what it printed.
     """
     text = _tail(output, start)
     own = _own_error(text)
@@ -64,6 +64,10 @@ def last_words(output: Path, start: int = 0) -> str:
     if crash is not None:
         what, file, line, function = crash.groups()
         return f"it was in {function!r} at line {line} of {file} ({what})"
+    # of a traceback the last line has the error
+    raised = re.findall(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)", text, re.MULTILINE)
+    if raised:
+        return f"it raised {raised[-1].strip()[:LAST_CHARACTERS]}"
     printed = text[-LAST_CHARACTERS:].strip()
     return f"its last words: {printed}" if printed else "it printed nothing"
 
@@ -183,8 +187,8 @@ class TrainerProcess:
                 self._signal(signal.SIGTERM)
             # a process that was only found alive cannot be waited for, but by its lock
             if self._process is not None:
-                await end_child(self._process, STOP_TIMEOUT_S)
-            elif not await self._until_gone(STOP_TIMEOUT_S):
+                await end_child(self._process, STOP_TIMEOUT_S + CLOSE_TIMEOUT_S)
+            elif not await self._until_gone(STOP_TIMEOUT_S + CLOSE_TIMEOUT_S):
                 self._signal(signal.SIGKILL)
                 await self._until_gone(KILL_AFTER_S)
         except BaseException:

@@ -82,6 +82,13 @@ def test_no_process_has_such_a_number(pid: int) -> None:
     assert not process_is_alive(pid)
 
 
+def test_a_process_that_has_ended_is_not_alive_though_nobody_has_waited_for_it() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not process_is_alive(process.pid)
+    process.wait()
+
+
 # ------------------------------------------------------------ the end of a process
 
 BEGIN = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ LENGTH = 5
 IN_STEPS = {
     "nan_obs": r"agent 'b' of 'faulty' observes \[nan, .*number 0 is not",
     "inf_obs": r"agent 'b' of 'faulty' observes \[inf, ",
+    "huge_obs": r"at most 1e\+15, agent 'b' of 'faulty' observes \[3\.",  # what some sensors show for no value
     "shape": r"agent 'b' of 'faulty' observes \(3,\), its space says \(2,\)",
     "none_obs": "agent 'b' of 'faulty' observes None, its space says numbers",
     "text_obs": r"observes a list of 2 \(str, str\), its space says numbers",
@@ -39,9 +41,11 @@ IN_STEPS = {
     "exits": "SystemExit: 5",
     "interrupts": "KeyboardInterrupt: ",
     "recurses": "RecursionError: ",
+    "panics": "Panic: index out of bounds",  # Rust raises what is no Exception
+    "cancels": "CancelledError: ",
 }  # fmt: skip
 AFTER_STEPS = {
-    "nan_reward": "rewards must be finite numbers of at most 1e\\+30, 'faulty' paid agent 'b' nan",
+    "nan_reward": "rewards must be finite and at most 1e\\+15, 'faulty' paid agent 'b' nan",
     "huge_reward": r"'faulty' paid agent 'b' 1e\+38",
     "none_reward": "'faulty' paid agent 'b' None",
     "endless_reward": "'faulty' paid agent 'b' 1000",
@@ -61,6 +65,10 @@ AT_RESETS = {
     "nobody": "reset must set `agents` to those who act first, 'faulty' has nobody there",
 }
 FAULTS = IN_STEPS | AFTER_STEPS
+
+
+class Panic(BaseException):
+    """As PyO3 raises it."""
 
 
 class Faulty(ParallelEnv):  # type: ignore[misc]
@@ -109,9 +117,14 @@ class Faulty(ParallelEnv):  # type: ignore[misc]
             raise KeyboardInterrupt
         if self.now("recurses"):
             return self._told()
+        if self.now("panics"):
+            raise Panic("index out of bounds")
+        if self.now("cancels"):
+            raise asyncio.CancelledError
         seen: Any = {agent: np.array([self.t, self.rng.normal()], np.float32) for agent in ("a", "b")}
         for fault, value in (
-            ("nan_obs", np.array([np.nan, 0])), ("inf_obs", np.array([np.inf, 0])), ("shape", np.zeros(3)),
+            ("nan_obs", np.array([np.nan, 0])), ("inf_obs", np.array([np.inf, 0])),
+            ("huge_obs", np.full(2, np.finfo(np.float32).max)), ("shape", np.zeros(3)),
             ("none_obs", None), ("text_obs", ["1", "2"]),
         ):  # fmt: skip
             if self.now(fault):

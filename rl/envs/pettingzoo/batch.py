@@ -22,7 +22,7 @@ from ...task import ActionArray, Step, episode_seed, new_step, unmoved
 from ..adapter import Task, as_task, close_all
 from . import calls
 from .layout import read_layout
-from .losses import MAX_LOSSES, MAX_LOST_EPISODES, RAISED, in_words, is_ctrl_c, log_loss
+from .losses import MAX_LOSSES, MAX_LOST_EPISODES, RAISED, ends_us, in_words, log_loss
 from .translator import (
     JointAction,
     Translator,
@@ -185,7 +185,7 @@ class PettingZooTask:
         place = f"in step {steps}" if steps else "at the reset"
         place = f" ({place} of the episode with reset seed {self._seeds[e]})"
         while True:
-            if is_ctrl_c(error):
+            if ends_us(error):
                 raise error
             # Reported before it may be the last straw.
             self._on_loss(env, in_words(error) + place)

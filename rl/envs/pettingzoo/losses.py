@@ -7,16 +7,19 @@ import dis
 import structlog
 
 from ....errors import CosignalError
+from ...processes import Terminated
 
 MAX_LOSSES = 10  # in a row, without a finished step between them
 MAX_LOST_EPISODES = 200  # in a row, without an episode between them that came to its end
 
-# What other people's code may raise; a KeyboardInterrupt may be its own, too, see `is_ctrl_c`.
-RAISED = (Exception, SystemExit, KeyboardInterrupt)
+# What other people's code may raise: a panic of Rust, a cancellation and SystemExit are no `Exception`.
+RAISED = BaseException
 
 
-def is_ctrl_c(error: BaseException) -> bool:
-    """Return whether somebody pressed Ctrl-C: a KeyboardInterrupt that no `raise` statement made."""
+def ends_us(error: BaseException) -> bool:
+    """Return whether this process is told to end: by SIGTERM, or by a KeyboardInterrupt that no `raise` made."""
+    if isinstance(error, Terminated):
+        return True
     if not isinstance(error, KeyboardInterrupt):
         return False
     last = error.__traceback__

@@ -15,7 +15,7 @@ from .declared import GroupLayout, Layout
 from .spaces import shown
 
 NO_NUMBER = (TypeError, ValueError, OverflowError)  # what Python raises where something is none
-MOST_PAID = 1e30  # beyond it the sums of an episode's rewards leave single precision
+LARGEST = 1e15  # of a number: beyond it squares and their sums leave single precision
 
 # One joint action, agents side by side: choices as int64, or float64 where any agent's action is a Box.
 JointAction = NDArray[np.generic]
@@ -245,9 +245,9 @@ class Translator:
             except NO_NUMBER:
                 amount = float("nan")
             # Not a number fails each comparison.
-            if not -MOST_PAID <= amount <= MOST_PAID:
+            if not -LARGEST <= amount <= LARGEST:
                 raise ConfigError(
-                    f"rewards must be finite numbers of at most {MOST_PAID:g}, {self.spec.name!r} paid agent {agent!r}"
+                    f"rewards must be finite and at most {LARGEST:g}, {self.spec.name!r} paid agent {agent!r}"
                     f" {shown(reward)}; mend the environment"
                 )
             amounts.append(amount)
@@ -322,20 +322,20 @@ def check_actions(spec: TaskSpec, num_envs: int, actions: list[ActionArray]) -> 
 
 
 def not_finite(spec: TaskSpec, views: Views, events: Sequence[FloatArray] = ()) -> dict[int, str]:
-    """Return what is not a finite number, in words by row of the arrays; at most one of a row."""
+    """Return what is not a finite number up to LARGEST, in words by row of the arrays; at most one of a row."""
     found: dict[int, str] = {}
     for verb, arrays in (("observes", views.obs), ("has the features", views.features), ("has the events", events)):
         for g, array in enumerate(arrays):
-            finite = np.isfinite(array)
-            if finite.all():
+            fine = np.abs(array) <= LARGEST  # which is false of NaN
+            if fine.all():
                 continue
             group = spec.groups[g]
             names = {"has the features": group.feature_names(), "has the events": group.event_names()}.get(verb)
-            for e, i, k in np.argwhere(~finite).tolist():
+            for e, i, k in np.argwhere(~fine).tolist():
                 place = f"number {k}" if names is None else repr(names[k])
                 found.setdefault(
                     e,
-                    f"numbers must be finite, agent {group.agents[i]!r} of {spec.name!r} {verb}"
-                    f" {array[e, i].tolist()!r} ({place} is not, in single precision); mend the environment",
+                    f"numbers must be finite and at most {LARGEST:g}, agent {group.agents[i]!r} of {spec.name!r} {verb}"
+                    f" {array[e, i].tolist()!r} ({place} is not); mend the environment, or scale what it shows",
                 )
     return found

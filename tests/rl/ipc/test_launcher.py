@@ -121,6 +121,11 @@ def test_the_last_words_of_a_child_are_what_says_why_it_ended(tmp_path: Path) ->
     path.write_text("Traceback (most recent call last):\n  File …\ncosignal.errors.ConfigError: a rule; a remedy\n")
     assert last_words(path) == "ConfigError: a rule; a remedy"
     assert last_words(path, start=path.stat().st_size) == "it printed nothing"
+    # of another error the last line
+    path.write_text(
+        'Traceback (most recent call last):\n  File "/task/sim.py", line 4, in step\n    go()\n\nPanic: oh\nmore\n'
+    )
+    assert last_words(path) == "it raised Panic: oh"
     # a crash of the interpreter says where
     path.write_text(
         "noise\nFatal Python error: Segmentation fault\n\nCurrent thread 0x0 (most recent call first):\n"

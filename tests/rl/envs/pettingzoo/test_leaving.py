@@ -215,7 +215,7 @@ class Odd(Leaver):
     [
         ("nan", r"agent 'a' of 'leaver' observes \[nan, nan\] \(number 0 is not.*\(in step 4 of .* reset seed 0\)"),
         ("short", r"agent 'a' of 'leaver' observes \(1,\), its space says \(2,\)"),
-        ("pay", r"rewards must be finite numbers of at most 1e\+30, 'leaver' paid agent 'b' inf"),
+        ("pay", r"rewards must be finite and at most 1e\+15, 'leaver' paid agent 'b' inf"),
     ],
 )
 def test_what_would_spoil_every_weight_from_the_start_is_refused_with_its_place(what: str, words: str) -> None:

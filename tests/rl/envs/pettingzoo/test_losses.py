@@ -14,6 +14,7 @@ from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task, task_spec
 from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
 from cosignal.rl.envs.pettingzoo.losses import MAX_LOSSES, MAX_LOST_EPISODES
+from cosignal.rl.processes import Terminated
 from cosignal.rl.task import Step, episode_seed
 from faulty_envs import AT_RESETS, FAULTS, IN_STEPS, LENGTH, Faulty, FaultyTask
 from gymnasium.spaces import Box, Dict, MultiBinary
@@ -84,7 +85,7 @@ def test_what_is_bad_from_the_start_is_refused(what: str, at: int) -> None:
     place = f"in step {at}" if at else "at the reset"
     with pytest.raises(ConfigError, match=WORDS[what]) as told:
         task_spec(config)
-    if what not in ("raises", "exits", "interrupts", "recurses"):
+    if what not in ("raises", "exits", "interrupts", "recurses", "panics", "cancels"):
         assert f"({place} of the episode with reset seed 0)" in str(told.value)
 
 
@@ -133,7 +134,7 @@ def test_a_bad_number_in_a_replay_is_tried_on_a_new_instance() -> None:
         task.load_state_dict(before)
     assert (
         len(logs) == 1
-        and "(number 1 is not, in single precision); mend the environment (in step 2 of" in logs[0]["error"]
+        and "(number 1 is not); mend the environment, or scale what it shows (in step 2 of" in logs[0]["error"]
     )
     assert all(np.array_equal(before[name], array) for name, array in task.state_dict().items())
 
@@ -154,16 +155,24 @@ def test_a_factory_that_fails_later_counts_as_another_loss() -> None:
         play(task, 2)
 
 
-def test_ctrl_c_is_no_loss() -> None:
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_that_ends_the_process_is_no_loss(number: signal.Signals, error: type[BaseException]) -> None:
+    def leave(_number: int, _frame: object) -> None:
+        raise Terminated
+
     class Interrupted(Faulty):
         def step(self, actions: dict[str, Any]) -> Any:
             if self.fault:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
             return super().step(actions)
 
-    task = PettingZooTask(lambda: Interrupted("somebody presses Ctrl-C", every=1), 1)
-    with pytest.raises(KeyboardInterrupt):
-        play(task, 1)
+    task = PettingZooTask(lambda: Interrupted("somebody ends the process", every=1), 1)
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with pytest.raises(error):
+            play(task, 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -178,7 +187,7 @@ def test_what_single_precision_cannot_hold_is_not_finite() -> None:
     task.reset(0)
     with structlog.testing.capture_logs() as logs:
         play(task, LENGTH)
-    assert logs and all("(number 0 is not, in single precision)" in log["error"] for log in logs)
+    assert logs and all("(number 0 is not)" in log["error"] for log in logs)
 
 
 @pytest.mark.parametrize("observed", [None, np.zeros(2), {"action_mask": [1, 1, 1]}, {"observation": None}])
