@@ -8,8 +8,10 @@ truth values and None, every part an object of its own also where aliases name o
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +26,13 @@ MAX_INT = 2**63 - 1
 
 ONE_MEANING = "what every reader takes for the same"  # a rule
 QUOTE_TEXT = "put text in quotes"  # its remedy
+QUOTE_INSIDE = "put text in \"...\" and all that follows --set in '...' for the shell"
 
-# In place of the name of a variable, people write the key itself; no message repeats it.
-SECRET_KEYS = frozenset({"api_key", "api_key_env", "apikey", "key", "password", "secret", "token"})
+# Names under which people write secrets, which no message repeats. `tokens` are counted, a `tokenizer` is no secret.
+_SECRET_LETTERS = re.compile(
+    r"apikey|accesskey|privatekey|secret|token(?!s|i[sz])|passw|passphrase|authorization|bearer|credential"
+)
+_SECRET_WORDS = frozenset({"auth", "key", "keys", "pwd"})
 
 _TAG = "tag:yaml.org,2002:"
 _DIGITS = r"[0-9]+(?:_[0-9]+)*"
@@ -65,10 +71,12 @@ class YamlText:
     Attributes:
         data: plain data; None for an empty text.
         lines: dotted key → the line that it is in, counted from 1.
+        written: dotted key → how its number is written.
     """
 
     data: Any
     lines: dict[str, int] = field(default_factory=dict)
+    written: dict[str, str] = field(default_factory=dict)
 
 
 def parse_yaml(text: str, source: str) -> YamlText:
@@ -84,18 +92,44 @@ def parse_yaml(text: str, source: str) -> YamlText:
     return _Reader(text, source).read()
 
 
-def parse_yaml_value(text: str, source: str) -> Any:
-    """Read the value of one key, which is written on one line. `source`, such as `--set seed`, ends with the key.
+def parse_yaml_value(text: str, key: str) -> YamlText:
+    """Read the value of one key behind `--set`: a plain or quoted scalar, `[1, 2]`, `{a: 1}` or JSON.
 
     Raises:
-        ConfigError: as `parse_yaml`; also where there is a comment, which nobody means there.
+        ConfigError: as `parse_yaml`; also for what nobody means there: comments, tags, anchors, lists and mappings
+            without brackets, a scalar of several lines.
     """
-    return _Reader(text, source, is_value=True).read().data
+    return _Reader(text, f"--set {key}", is_value=True).read()
 
 
 def join_key(key: str, name: str) -> str:
     """Return the dotted key of `name` inside `key`, which is empty for the whole."""
     return f"{key}.{name}" if key else name
+
+
+def is_secret(key: str) -> bool:
+    """Tell whether a part of a dotted key, or a name inside a text, says that its value is a secret."""
+    return any(_names_secret(name) for name in re.split(r"[^\w-]+", key))
+
+
+def _names_secret(name: str) -> bool:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z]+", " ", name).lower().split()
+    return bool(_SECRET_LETTERS.search("".join(words))) or (bool(words) and words[-1] in _SECRET_WORDS)
+
+
+def without_secrets(value: Any) -> Any:
+    """Return plain data with `...` for what stands below the name of a secret, and for texts that hold such a name."""
+    if isinstance(value, dict):
+        return {name: "..." if is_secret(str(name)) else without_secrets(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(item) for item in value]
+    return "..." if isinstance(value, str) and is_secret(value) else value
+
+
+def quote_for_shell(key: str, text: str) -> str:
+    """Say how the text of a key is written on a command line, where the shell takes the outer quotes away."""
+    shown = "..." if is_secret(key) or is_secret(text) or len(text) > 60 else text
+    return f"for text write --set {shlex.quote(f'{key}={json.dumps(shown, ensure_ascii=False)}')}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -118,27 +152,53 @@ for _name, _pattern in _PLAIN.items():
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), [None])
 
 
+_OF_FILES = (  # what a value behind `--set` does not hold
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+    yaml.AnchorToken,
+    yaml.AliasToken,
+    yaml.DirectiveToken,
+    yaml.DocumentStartToken,
+    yaml.DocumentEndToken,
+)
+
+
 class _Reader:
     """Reads one text. Counts the size of what comes of it, since aliases can make much of little."""
 
     def __init__(self, text: str, source: str, is_value: bool = False) -> None:
         self.text, self.source, self.is_value = text, source, is_value
         self.lines: dict[str, int] = {}
+        self.written: dict[str, str] = {}
         self.size = 0
 
     def read(self) -> YamlText:
         if len(self.text) > MAX_SIZE:
             raise self.problem(None, "", f"must have at most {MAX_SIZE:_} characters, got more; shorten it")
         try:
-            node = _Loader(self.text).get_single_node()
+            node = _Loader(_without_tabs(self.text)).get_single_node()
+            if self.is_value:
+                self.check_one_line()
         except yaml.YAMLError as error:
             raise self.syntax_problem(error) from None
         except (ValueError, OverflowError) as error:  # "\UFFFFFFFF" stands for no character
             raise self.problem(None, "", f"must be YAML, got {error}; correct its escapes") from None
         end = 0 if node is None else node.end_mark.index
         if self.is_value and end < len(self.text.rstrip()):
-            raise self.problem(None, "", "must hold no comment", self.text, "quote what holds a #")
-        return YamlText(None if node is None else self.build(node, "", 0), self.lines)
+            remedy = f"quote what holds a #{self.or_quoted(self.text)}"
+            raise self.problem(None, "", "must hold no comment", self.text, remedy)
+        return YamlText(None if node is None else self.build(node, "", 0), self.lines, self.written)
+
+    def check_one_line(self) -> None:
+        """Raise ConfigError for what only a file may hold."""
+        for token in yaml.scan(_without_tabs(self.text), _Loader):
+            if isinstance(token, yaml.TagToken):
+                tag = "".join(part or "" for part in token.value)
+                raise self.problem(None, "", f"must be plain data, got {tag}; write the value without a tag")
+            is_folded = isinstance(token, yaml.ScalarToken) and token.start_mark.line != token.end_mark.line
+            if is_folded or isinstance(token, _OF_FILES):
+                remedy = f"write [1, 2] for a list and {{a: 1}} for a mapping{self.or_quoted(self.text)}"
+                raise self.problem(None, "", "must be a scalar, [...] or {...} on one line", self.text, remedy)
 
     def build(self, node: yaml.Node, key: str, depth: int) -> Any:
         """Return the data of `node`, which stands at `key`."""
@@ -200,7 +260,7 @@ class _Reader:
                 raise self.problem(node, key, "must be text", ascii(text), r"correct its \u escapes") from None
         if kind == "doubtful":
             remedy = next(remedy for pattern, remedy in _CLEARER.items() if re.match(pattern, text))
-            raise self.problem(node, key, f"must be {ONE_MEANING}", text, f"{remedy}, or {QUOTE_TEXT}")
+            raise self.problem(node, key, f"must be {ONE_MEANING}", text, f"{remedy}{self.or_quoted(text, key)}")
         # a tag that is written out can stand before anything
         is_int = re.fullmatch(_PLAIN["int"], text)
         if kind not in _PLAIN or not (re.fullmatch(_PLAIN[kind], text) or (kind == "float" and is_int)):
@@ -217,10 +277,17 @@ class _Reader:
             number = int(text, 0) if len(text) < 100 else math.inf
         if abs(number) > MAX_INT and (kind == "int" or math.isinf(number)):
             rule = "must be a whole number of 64 bits, or a decimal one up to 1e308"
-            raise self.problem(node, key, rule, text, f"write a smaller one, or {QUOTE_TEXT}")
+            raise self.problem(node, key, rule, text, f"write a smaller one{self.or_quoted(text, key)}")
+        self.written[key] = text
         return number
 
     # ------------------------------------------------------------ what is wrong
+
+    def or_quoted(self, text: str, key: str = "") -> str:
+        """Return the end of a remedy: how to write `text`, which stands at `key`, as text."""
+        if not self.is_value:
+            return f", or {QUOTE_TEXT}"
+        return f", or {QUOTE_INSIDE if key else quote_for_shell(self.source.removeprefix('--set '), text)}"
 
     def problem(self, node: yaml.Node | None, key: str, rule: str, got: Any = None, remedy: str = "") -> ConfigError:
         """Return one line with place, key, rule, value (but for what may be a secret) and remedy."""
@@ -228,8 +295,8 @@ class _Reader:
         place = "" if node is None or self.is_value else f", line {node.start_mark.line + 1}"
         shown = f"{key}: " if key and not self.is_value else ""
         if remedy:
-            is_secret = _is_secret(key or self.source)
-            rule += f"; {remedy}" if is_secret else f", got {got!r:.60}; {remedy}"
+            is_hidden = is_secret(key) or (self.is_value and is_secret(self.source))
+            rule += f"; {remedy}" if is_hidden else f", got {without_secrets(got)!r:.60}; {remedy}"
         return ConfigError(f"{name}{place}: {shown}{rule}")
 
     def wrong_tag(self, node: yaml.Node, key: str) -> ConfigError:
@@ -248,10 +315,18 @@ class _Reader:
             problem = "a second document (---)"
         remedy = "indent with spaces" if problem and r"'\t'" in problem else "mend it there"
         if self.is_value:
-            got = "" if _is_secret(self.source) else f", got {self.text!r:.60}"
-            return ConfigError(f"{self.source}: must be a YAML value{got} ({problem}); quote it")
+            got = "" if is_secret(self.source) or is_secret(self.text) else f", got {self.text!r:.60}"
+            remedy = f"mend it{self.or_quoted(self.text)}"
+            return ConfigError(f"{self.source}: must be a YAML value{got} ({problem}); {remedy}")
         return ConfigError(f"{self.source}{place}: must be YAML, got {problem}; {remedy}")
 
 
-def _is_secret(key: str) -> bool:
-    return re.split(r"[. ]", key)[-1] in SECRET_KEYS
+def _without_tabs(text: str) -> str:
+    """Return JSON with spaces for tabs, which YAML does not take between values; any other text as it is."""
+    if "\t" in text and text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+        try:
+            json.loads(text.removeprefix("\ufeff"))
+        except (ValueError, RecursionError):
+            return text
+        return text.replace("\t", " ")  # inside its strings JSON has none
+    return text

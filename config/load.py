@@ -16,7 +16,21 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from ..errors import ConfigError
-from ..strict_yaml import MAX_SIZE, ONE_MEANING, QUOTE_TEXT, SECRET_KEYS, Word, join_key, parse_yaml, parse_yaml_value
+from ..strict_yaml import (
+    MAX_SIZE,
+    ONE_MEANING,
+    QUOTE_INSIDE,
+    QUOTE_TEXT,
+    Word,
+    is_secret,
+    join_key,
+    parse_yaml,
+    parse_yaml_value,
+    quote_for_shell,
+    without_secrets,
+)
+
+SET = "--set "  # the place of what stands on the command line
 
 # Rules in our words, by pydantic's types of errors.
 RULES = {
@@ -35,17 +49,28 @@ class Settings:
         path: the file.
         data: settings by section.
         places: what a message about a dotted key begins with: file and line, or `--set`.
+        written: how the numbers are written, by dotted key.
+        overridden: the keys behind `--set`.
     """
 
     path: Path
     data: dict[str, Any]
     places: dict[str, str]
+    written: dict[str, str] = dataclasses.field(default_factory=dict)
+    overridden: set[str] = dataclasses.field(default_factory=set)
 
     def place(self, key: str) -> str:
         """Return what a message about `key` begins with: the place of the key, or of the section that it is in."""
         while key and key not in self.places:
             key = key.rpartition(".")[0]
         return self.places.get(key, f"{self.path}: ")
+
+    def how_to_quote(self, key: str, value: Any) -> str:
+        """Say how `value` of `key` is written as text, where it was written."""
+        if key in self.overridden:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            return quote_for_shell(key, self.written.get(key, text))
+        return QUOTE_INSIDE if self.place(key) == SET else QUOTE_TEXT
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
@@ -64,9 +89,10 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     read = parse_yaml(text, str(path))
     data = {} if read.data is None else read.data
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: must hold `key: value` lines, got {type(data).__name__} {data!r:.60}; write them")
+        got = f"{type(data).__name__} {without_secrets(data)!r:.60}"
+        raise ConfigError(f"{path}: must hold `key: value` lines, got {got}; write them")
     places = {key: f"{path}, line {line}: " for key, line in read.lines.items() if key}
-    settings = Settings(path, data, places)
+    settings = Settings(path, data, places, read.written)
     for override in overrides:
         set_override(settings, override)
     return settings
@@ -82,20 +108,30 @@ def set_override(settings: Settings, override: str) -> None:
     key = key.strip()
     names = key.split(".")
     if not equals or not all(names):
-        raise ConfigError(f"--set: must look like a.b=value, got {override!r}; for example --set trainer.steps=500_000")
-    value = parse_yaml_value(text, f"--set {key}")
+        got = "" if is_secret(override) else f", got {override!r}"
+        raise ConfigError(f"--set: must look like a.b=value{got}; for example --set trainer.steps=500_000")
+    read = parse_yaml_value(text, key)
     data = settings.data
-    for name in names[:-1]:
+    for depth, name in enumerate(names[:-1], 1):
+        section = ".".join(names[:depth])
         # a section that is absent or empty is begun
         if data.get(name) is None:
             data[name] = {}
+            settings.places[section] = SET
         data = data[name]
         if not isinstance(data, dict):
-            raise ConfigError(f"--set {key}: {name!r} must hold keys, got {data!r}; set {name!r} as a whole")
-    data[names[-1]] = value
-    # what the file has there, and below it, is gone
-    settings.places = {k: place for k, place in settings.places.items() if not f"{k}.".startswith(f"{key}.")}
-    settings.places[key] = "--set "
+            got = "" if is_secret(section) else f", got {without_secrets(data)!r:.60}"
+            raise ConfigError(f"--set {key}: {name!r} must hold keys{got}; set {name!r} as a whole")
+    data[names[-1]] = read.data
+
+    # what was there, and below it, is gone
+    def is_other(known: str) -> bool:
+        return not f"{known}.".startswith(f"{key}.")
+
+    settings.places = {k: place for k, place in settings.places.items() if is_other(k)} | {key: SET}
+    settings.overridden = {k for k in settings.overridden if is_other(k)} | {key}
+    settings.written = {k: text for k, text in settings.written.items() if is_other(k)}
+    settings.written |= {join_key(key, inner) if inner else key: text for inner, text in read.written.items()}
 
 
 # ---------------------------------------------------------------- errors in words
@@ -113,9 +149,10 @@ def explain_errors(model: type[BaseModel], settings: Settings, error: Validation
     for detail in error.errors(include_url=False):
         by_key.setdefault(dotted_key(settings.data, detail), []).append(detail)
     for key, details in by_key.items():
-        line = explain_key(model, key, details)
+        line = explain_key(model, settings, key, details)
         # a rule that spans several keys begins with the one to change
-        yield settings.place(key or line.partition(":")[0]) + line
+        named = line.partition(":")[0].partition(" ")[0]
+        yield settings.place(named if named.startswith(key) else key) + line
 
 
 def explain_misread(settings: Settings, config: BaseModel) -> Iterator[str]:
@@ -131,7 +168,9 @@ def explain_misread(settings: Settings, config: BaseModel) -> Iterator[str]:
             yield f"{settings.place(key)}{key}: must be a number, got {given!r}; write one"
         elif isinstance(taken, Word):
             value = str(taken.lower() in ("yes", "on")).lower()
-            yield f"{settings.place(key)}{key}: must be {ONE_MEANING}, got {taken!r}; write {value}, or {QUOTE_TEXT}"
+            got = "" if is_secret(key) else f", got {taken!r}"
+            quote = settings.how_to_quote(key, taken)
+            yield f"{settings.place(key)}{key}: must be {ONE_MEANING}{got}; write {value}, or {quote}"
 
 
 def _pairs(key: str, given: Any, taken: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -151,34 +190,52 @@ def _pairs(key: str, given: Any, taken: Any) -> Iterator[tuple[str, Any, Any]]:
             yield from _pairs(join_key(key, str(name)), item, taken[name])
 
 
-def explain_key(model: type[BaseModel], key: str, details: Sequence[ErrorDetails]) -> str:
+def explain_key(model: type[BaseModel], settings: Settings, key: str, details: Sequence[ErrorDetails]) -> str:
     """Return the line about one wrong key; the alternatives of a union are joined by `or`."""
     first = details[0]
+    is_number_as_text = first["type"] in ("string_type", "path_type") and isinstance(first["input"], int | float)
 
     def got(begin: str = "") -> str:
         # nothing is repeated where somebody may have written a secret
-        return "" if key.rpartition(".")[2] in SECRET_KEYS else f", got {begin}{first['input']!r:.60}"
+        if is_secret(key):
+            return ""
+        value = without_secrets(first["input"])
+        shown = settings.written.get(key, "") if isinstance(value, int | float) and is_number_as_text else ""
+        return f", got {begin}{shown or repr(value):.60}"
 
     if first["type"] == "value_error":  # one of our own rules: the message names key, value and remedy
         text = str(first["ctx"]["error"])
+        for secret in _secrets(settings.data):
+            text = text.replace(repr(secret), "'...'")
         return text if not key or text.startswith(key) else f"{key}: {text}"
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key{got('value ')}; {suggest_key(model, key)}"
+        return f"{key}: unknown key{got('value ')}; {suggest_key(model, key, str(first['loc'][-1]))}"
     if first["type"] == "missing":
         return f"{key}: must be given; add it"
     if first["type"] == "union_tag_invalid":
         tag = first["ctx"]["discriminator"].strip("'")
         kind = first["input"].get(tag) if isinstance(first["input"], dict) else first["input"]
-        return f"{key}.{tag}: must be one of {first['ctx']['expected_tags']}, got {kind!r:.60}; correct it"
+        rule = f"must be one of {first['ctx']['expected_tags']}, got {without_secrets(kind)!r:.60}"
+        return f"{key}.{tag}: {rule}; correct it"
     # pydantic's sentence after its `must`: `Input should be a valid integer, unable to …` → `be a valid integer`
     rules = dict.fromkeys(
         RULES.get(detail["type"]) or detail["msg"].split(", unable")[0].split(", got")[0].split(" should ")[-1]
         for detail in details
     )
-    remedy = suggest_remedy(model, key)
-    if first["type"] in ("string_type", "path_type") and isinstance(first["input"], int | float):
-        remedy = "put it in quotes"
+    remedy = settings.how_to_quote(key, first["input"]) if is_number_as_text else suggest_remedy(model, key)
     return f"{key}: must {' or '.join(rules)}{got()}; {remedy}"
+
+
+def _secrets(data: Any, is_below: bool = False) -> Iterator[str]:
+    """Yield each text in plain data that stands below the name of a secret."""
+    if isinstance(data, dict):
+        for name, item in data.items():
+            yield from _secrets(item, is_below or is_secret(str(name)))
+    elif isinstance(data, list):
+        for item in data:
+            yield from _secrets(item, is_below)
+    elif is_below and isinstance(data, str) and data:
+        yield data
 
 
 def dotted_key(data: Any, detail: ErrorDetails) -> str:
@@ -194,10 +251,20 @@ def dotted_key(data: Any, detail: ErrorDetails) -> str:
     return ".".join(parts)
 
 
-def suggest_key(model: type[BaseModel], key: str) -> str:
-    """Say what to write instead of an unknown key: a similar name beside it, else this name elsewhere."""
+def suggest_key(model: type[BaseModel], key: str, written: str) -> str:
+    """Say what to write instead of an unknown key: a similar name beside it, else this name elsewhere.
+
+    Args:
+        model: the config.
+        key: the dotted key.
+        written: its last part as it is written, which in a file can hold dots itself.
+    """
     parent, _, name = key.rpartition(".")
     known = config_keys(model)
+    if "." in written:
+        *sections, last = written.split(".")
+        nested = f"{': {'.join([*sections, last])}: ...{'}' * len(sections)}"
+        return f"keys with dots are for --set only; write it as sections, {nested}"
     beside = {path.rpartition(".")[2]: path for path in known if path.rpartition(".")[0] == parent}
     elsewhere = [path for path in known if path.rpartition(".")[2] == name]
     if similar := difflib.get_close_matches(name, beside, n=1):

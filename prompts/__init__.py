@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ConfigError
-from ..strict_yaml import parse_yaml
+from ..strict_yaml import is_secret, parse_yaml, without_secrets
 from . import bounded, sandbox
 from .sandbox import TemplateFailure, fenced, inline, quoted
 
@@ -131,9 +131,8 @@ def parse_template(role: str, text: str, path: Path, is_ours: bool = False) -> T
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise ConfigError(
-            f"front matter of {name} is invalid: {key}: {first['msg']}, got {first['input']!r:.60}; correct it"
-        ) from None
+        got = "" if is_secret(key) else f", got {without_secrets(first['input'])!r:.60}"
+        raise ConfigError(f"front matter of {name} is invalid: {key}: {first['msg']}{got}; correct it") from None
     if front.role != role:
         raise ConfigError(f"{name} is for role {front.role!r}; give one for role {role!r}")
     # A marker inside data is data: the parts are told apart before anything is filled in.
@@ -152,6 +151,8 @@ def check_template(template: Template) -> None:
         used = (sandbox if template.is_ours else bounded).used_variables(template.parts)
     except TemplateFailure as failure:
         raise ConfigError(f"{name} is no valid jinja2: {_explain(template, failure)}") from None
+    if "lipsum" in used:
+        raise ConfigError(f"{name} uses lipsum, which prompts do not have; write the text itself")
     # A typing error would be an empty place in the prompt.
     if used != declared:
         raise ConfigError(f"{name} declares {declared!r} and uses {used!r}; declare exactly the used variables")

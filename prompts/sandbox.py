@@ -61,7 +61,8 @@ def inline(value: Any) -> str:
 
 ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 ENVIRONMENT.filters.update(fenced=fenced, inline=inline, quoted=quoted)
-ENVIRONMENT.globals.clear()  # `range` and friends: templates get the declared variables and nothing else
+# Beside the declared variables, templates have jinja2's own helpers, but for `lipsum`: a prompt has no made-up text.
+del ENVIRONMENT.globals["lipsum"]
 
 
 # ---------------------------------------------------------------- templates
@@ -74,7 +75,7 @@ def used_variables(parts: Sequence[str]) -> list[str]:
         with _failures_of(position):
             ENVIRONMENT.from_string(part)  # compiling finds filters that do not exist, parsing does not
             used |= meta.find_undeclared_variables(ENVIRONMENT.parse(part))
-    return sorted(used)
+    return sorted(used - set(ENVIRONMENT.globals))
 
 
 def fill(parts: Sequence[str], variables: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,8 @@ def _as_meant(path: Any) -> Any:
     text = str(path)
     if not text or text != text.strip() or not text.isprintable():
         raise ValueError(f"must be a path without space around it and control characters, got {text!r}; write one")
+    if re.fullmatch(r"[“”„‟‘’‚‛«»‹›].*[“”„‟‘’‚‛«»‹›]", text):
+        raise ValueError(f"must be a path without typographic quotes, got {text!r}; write it without them")
     if variable := re.search(r"\$\{?[A-Za-z_]\w*\}?", text):
         raise ValueError(f"must be a path without variables, got {text!r}; write what {variable[0]} stands for")
     try:

@@ -39,7 +39,8 @@ def test_a_plain_value_arrives_as_it_is_meant(text: str, value: Any) -> None:
     assert (read, type(read)) == (value, type(value))
     nested = parse_yaml(f"a:\n  b:\n  - {text}\n", "a.yaml").data
     assert nested == {"a": {"b": [value]}}
-    assert parse_yaml_value(text, "--set x") == value
+    if not text.startswith("!!"):
+        assert parse_yaml_value(text, "x").data == value
 
 
 @pytest.mark.parametrize("text", ["yes", "No", "ON", "off"])
@@ -70,7 +71,7 @@ def test_what_can_be_read_in_two_ways_is_refused(text: str, remedy: str) -> None
     assert told.startswith("a.yaml, line 3: x.k: must ")
     assert remedy in told.partition(";")[2]
     with pytest.raises(ConfigError, match=r"^--set x: must "):
-        parse_yaml_value(text, "--set x")
+        parse_yaml_value(text, "x")
 
 
 def test_a_key_that_is_there_twice_is_told_with_both_lines() -> None:
@@ -80,7 +81,7 @@ def test_a_key_that_is_there_twice_is_told_with_both_lines() -> None:
     assert complaint('{"a": 1, "a": 1}').startswith("a.yaml, line 1: a: must be there once")
     assert complaint("- on: 1\n  'on': 2\n").startswith("a.yaml, line 2: 0.on: must be there once")
     with pytest.raises(ConfigError, match=r"^--set a\.b: must be there once, got it here; remove one"):
-        parse_yaml_value("{b: 1, b: 2}", "--set a")
+        parse_yaml_value("{b: 1, b: 2}", "a")
 
 
 def test_aliases_and_merges_are_written_out() -> None:
@@ -149,12 +150,36 @@ def test_lines_are_those_of_the_keys() -> None:
 @pytest.mark.parametrize("text", ["#ff0000", "a #b", "[1] # c", "# only"])
 def test_a_value_has_no_comment(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^--set x: must hold no comment, got .*; quote"):
-        parse_yaml_value(text, "--set x")
+        parse_yaml_value(text, "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-", "- 1", "- a\n- b", "a: 1", "? a", "&x 1", "[&x 1]", "[&x 1, *x]", "--- 1", "a\n  b", "'a\n b'", "|\n a"],
+)
+def test_a_value_is_a_scalar_or_has_brackets(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--set x: must be a scalar, .*; write \[1, 2\] .* --set 'x="):
+        parse_yaml_value(text, "x")
+
+
+@pytest.mark.parametrize("text", ["!!str 1", "!!float 1", "[!!str 1]", "!mine x", "! x"])
+def test_a_value_has_no_tag(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--set x: must be plain data, got !.*; write the value without a tag"):
+        parse_yaml_value(text, "x")
+
+
+def test_json_may_be_indented_with_tabs() -> None:
+    data = {"a": [1, {"b": "x\ty"}]}
+    assert parse_yaml(json.dumps(data, indent="\t"), "a").data == data
+    assert parse_yaml_value(json.dumps(data, indent="\t"), "x").data == data
+    told = complaint('{\n\t"a": 1,\n\t"a": 2\n}')
+    assert told == "a.yaml, line 3: a: must be there once, got it here and in line 2; remove one"
+    assert complaint("{\n\ta: 1}").endswith("indent with spaces")
 
 
 def test_no_message_repeats_what_may_be_a_secret() -> None:
     assert "0123" not in complaint("llm: {api_key: 0123}")
     for text in ("0123", "[0123", "0123 #x"):
         with pytest.raises(ConfigError) as caught:
-            parse_yaml_value(text, "--set llm.default.api_key")
+            parse_yaml_value(text, "llm.default.api_key")
         assert "123" not in str(caught.value)

@@ -109,6 +109,8 @@ def _key(config: ModelConfig) -> str | None:
     if config.api_key_env is not None:
         key = os.environ.get(config.api_key_env)
         if not key:
+            if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", config.api_key_env):  # this may be the key itself
+                raise ConfigError("the environment variable that llm api_key_env names is not set; name one that is")
             raise ConfigError(
                 f"environment variable {config.api_key_env!r} (llm api_key_env) is not set; "
                 f"export {config.api_key_env}=<the key>"

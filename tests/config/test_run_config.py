@@ -87,8 +87,8 @@ def test_the_hash_is_of_what_can_change_a_run(tmp_path: Path) -> None:
         ),
         ("trainer: 5", "trainer: must hold keys and values, got 5; write keys below it or remove it"),
         ("trainer:\nseed: 2", "trainer: must hold keys and values, got None; write keys below it or remove it"),
-        ("llm: {default: {model: 4}}", "llm.default.model: must be a valid string, got 4; put it in quotes"),
-        ("run_dir: 2024", "run_dir: must be a path, got 2024; put it in quotes"),
+        ("llm: {default: {model: 4}}", "llm.default.model: must be a valid string, got 4; put text in quotes"),
+        ("run_dir: 2024", "run_dir: must be a path, got 2024; put text in quotes"),
         (
             "trainer: {steps: 1e30}",
             "trainer.steps: must be a whole number of 64 bits, got 1e+30; correct it, or remove it for the default "
@@ -248,7 +248,21 @@ def test_paths_are_as_a_person_means_them(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "path", ["$HOME/runs", "'${HOME}/x'", "''", "'runs '", "' '", '"a\\0b"', '"a\\nb"', "~no_such_user/x", "~", "5"]
+    "path",
+    [
+        "$HOME/runs",
+        "'${HOME}/x'",
+        "''",
+        "'runs '",
+        "' '",
+        '"a\\0b"',
+        '"a\\nb"',
+        "~no_such_user/x",
+        "~",
+        "5",
+        "“runs”",
+        "„runs“",
+    ],
 )
 @pytest.mark.parametrize("key", ["run_dir", "signal.scorers", "llm.prompts.critic"])
 def test_paths_that_would_name_another_place_are_refused(tmp_path: Path, key: str, path: str) -> None:
@@ -297,6 +311,67 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
 )
 def test_wrong_overrides(tmp_path: Path, override: str, message: str) -> None:
     assert complaint(tmp_path, "seed: 3", override).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("llm.critc.model=q", "llm.critc: unknown key"),
+        ("llm.default.extra_body.x=1", "llm.default.extra_body: unknown key"),
+        ("llm.default.price.input=1e-6", "llm.default.price.output: must be given"),
+        ("trainer.steps.x=4", "trainer.steps: must be a valid integer"),
+        ("task.env_args.size=4", "task.env_args go with task.env"),
+    ],
+)
+def test_sections_that_an_override_begins_are_its_own(tmp_path: Path, override: str, told: str) -> None:
+    text = "llm: {default: {provider: rules}}\ntrainer: {envs: 8}\ntask: {name: two_switch}"
+    assert complaint(tmp_path, text, override).startswith(f"--set {told}")
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "told"),
+    [
+        ("", "llm.default.model=4.10", "got 4.10; for text write --set 'llm.default.model=\"4.10\"'"),
+        ("", "llm.default.model=010", "or for text write --set 'llm.default.model=\"010\"'"),
+        ("", "llm.default.model=true", "--set 'llm.default.model=\"true\"'"),
+        ("", "run_dir=2024", "got 2024; for text write --set 'run_dir=\"2024\"'"),
+        ("task: {env: 'a:b'}", "task.env_args.s=on", "for text write --set 'task.env_args.s=\"on\"'"),
+        ("", "llm.default={model: 4.10}", "got 4.10; put text in \"...\" and all that follows --set in '...'"),
+        ("llm: {default: {model: 4.10}}", "seed=1", "got 4.10; put text in quotes"),
+    ],
+)
+def test_how_to_quote_is_told_for_where_it_is_written(tmp_path: Path, text: str, override: str, told: str) -> None:
+    assert told in complaint(tmp_path, text, override)
+
+
+@pytest.mark.parametrize(
+    ("text", "sections"),
+    [
+        ("trainer.steps: 5000", "trainer: {steps: ...}"),
+        ("llm: {limits.calls: 5}", "limits: {calls: ...}"),
+        ("trainer.ippo.lr: 1e-3", "trainer: {ippo: {lr: ...}}"),
+    ],
+)
+def test_a_key_with_dots_in_a_file_is_told_as_sections(tmp_path: Path, text: str, sections: str) -> None:
+    assert complaint(tmp_path, text).endswith(f"write it as sections, {sections}")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "llm.default.api-key=sk-S3", "OPENAI_API_KEY=sk-S3", "llm.default.openai_api_key=sk-S3", "llm.apiKey=sk-S3",
+        "otel.headers.authorization=Bearer S3", "llm.defalt={api_key: sk-S3}", "llm.default={api_key: sk-S3",
+        "llm.default.hf-token=[S3", "llm.api_key.x=S3 #", "api_key:sk-S3", "seed={password: S3}", "x.key=S3",
+        "task.env_args.api_key=S3", "llm=api_key S3", "signal.terms=[{kind: {token: S3}}]",
+    ],
+)  # fmt: skip
+def test_no_message_repeats_what_stands_under_the_name_of_a_secret(tmp_path: Path, override: str) -> None:
+    assert "S3" not in complaint(tmp_path, "task: {name: two_switch}", override)
+
+
+def test_limits_of_tokens_are_no_secrets(tmp_path: Path) -> None:
+    for key in ("llm.limits.tokens", "llm.limits.tokens_per_minute", "llm.default.max_output_tokens"):
+        assert "got 'many'" in complaint(tmp_path, "", f"{key}=many")
 
 
 def test_the_config_imports_neither_torch_nor_langchain() -> None:

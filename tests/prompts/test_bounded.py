@@ -46,6 +46,7 @@ def complaint(body: str) -> str:
         "{{ x.n | batch(10**9, 0) | list | length }}",
         "{{ x | fenced }}" * 300,
         "{{ 9 ** (9 ** 8) }}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     ],
 )
 def test_what_would_grow_without_end_is_stopped_at_its_line(body: str) -> None:
@@ -77,6 +78,9 @@ def test_a_process_that_is_stuck_is_ended_and_the_next_template_gets_another(mon
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "maximum recursion depth exceeded"),
         ("{% for a in x.n recursive %}{{ loop(x.n) }}{% endfor %}", "maximum recursion depth exceeded"),
         ("{{ x.__class__ }}", "unsafe"),
+        ("{{ range(10**9) }}", "Range too big"),
+        ("{{ cycler.__init__.__globals__ }}", "unsafe"),
+        ("{{ dict.mro() }}", "unsafe"),
     ],
 )
 def test_whatever_a_template_raises_is_told_with_its_line(body: str, told: str) -> None:
@@ -96,6 +100,17 @@ def test_a_line_of_the_system_part_is_one_of_the_file() -> None:
     text = f"{FRONT}\n\n## system\n\nrole: critic\n{{{{ 1 / 0 }}}}\n## user\n{{{{ x }}}}\n"
     with pytest.raises(ConfigError, match="line 13: division by zero"):
         render(parse_template("critic", text, Path("t.md")), DATA)
+
+
+def test_helpers_of_jinja2_are_no_variables() -> None:
+    body = (
+        "{% set n = namespace(a=0) %}{% for i in range(3) %}{% set n.a = n.a + i %}{% endfor %}{{ n.a }}"
+        "{% set c = cycler('x', 'y') %}{{ c.next() }}{% set j = joiner(',') %}{{ j() }}{{ j() }}{{ dict(b=1).b }}"
+    )
+    check_template(template(body))
+    assert render(template(body), DATA).user.endswith("\n3x,1")
+    with pytest.raises(ConfigError, match="uses lipsum, which prompts do not have; write the text itself"):
+        check_template(template("{{ lipsum() }}"))
 
 
 def test_what_it_may_take_it_gets() -> None:

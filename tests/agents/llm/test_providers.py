@@ -149,6 +149,12 @@ def test_a_key_that_no_header_takes_is_said_before_and_not_repeated(
     assert "secret" not in str(caught.value)
 
 
+def test_a_key_in_place_of_its_variable_is_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="that llm api_key_env names is not set; name one that is") as caught:
+        build_chat_model(ModelConfig(provider="openai", model="m", api_key_env="AIzaSySecret12345"))
+    assert "Secret" not in str(caught.value)
+
+
 def test_what_a_package_says_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def wordy(model: str, **settings: Any) -> Any:
         raise ValueError("first\n  second\x1b")
