@@ -10,11 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -29,7 +38,18 @@ FeatureKind = Literal["distance", "position", "count", "flag", "quantity"]
 
 
 class Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _finite(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Return a number of something that has a name; raise ValueError, with the name, where it is none."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError(f"must be a finite number in {info.data.get('name')!r}") from None
+
+
+Number = Annotated[float, WrapValidator(_finite)]
 
 
 class FeatureSpec(Spec):
@@ -43,8 +63,8 @@ class FeatureSpec(Spec):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
     kind: FeatureKind
-    low: float
-    high: float
+    low: Number
+    high: Number
     unit: str = ""
     description: str = ""
 
@@ -60,7 +80,7 @@ class EventSpec(Spec):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
     description: str = ""
     repeatable: bool = False
-    reward: float = 0.0
+    reward: Number = 0.0
 
 
 class GroupSpec(Spec):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import structlog
 
+from ...errors import ConfigError
 from ..task import EventSpec, FeatureSpec, Heuristic
 from .pettingzoo.losses import RAISED, ends_us
 
@@ -105,8 +107,20 @@ class Task:
         return events
 
     def success(self, infos: Infos) -> bool:
-        """Return whether the episode that has just ended was a success."""
-        return any(bool(info.get("success", False)) for info in infos.values())
+        """Return whether the episode that has just ended was a success.
+
+        Raises:
+            ConfigError: an agent's info has a "success" that is no flag; None says nothing.
+        """
+        told = {agent: info["success"] for agent, info in infos.items() if info.get("success") is not None}
+        flags = {agent: as_flag(value) for agent, value in told.items()}
+        for agent, flag in flags.items():
+            if flag is None:
+                raise ConfigError(
+                    f"infos[agent]['success'] must be True or False, {self.name!r} gave agent {agent!r}"
+                    f" {' '.join(repr(told[agent]).split()):.80}; correct it in the environment"
+                )
+        return any(flags.values())
 
     def describe(self) -> str:
         """Return the current state as a line of text; empty where there is none."""
@@ -161,6 +175,16 @@ def as_task(built: Any) -> Task:
     close_all([] if isinstance(built, type) else [Task(built)])
     turns = ", an AECEnv whose metadata has no 'is_parallelizable': True" if isinstance(built, AECEnv) else ""
     raise TypeError(f"a {type(built).__name__}{turns}")
+
+
+def as_flag(value: Any) -> bool | None:
+    """Return True or False of an environment as a bool; None where it is none, nor 0 or 1."""
+    if type(value) is bool or type(value) is np.bool_:  # takes no time
+        return bool(value)
+    # A number in an array or a tensor without dimensions.
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
 
 
 def require_at_least(low: int, **arguments: int) -> None:

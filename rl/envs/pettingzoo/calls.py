@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Set
 from typing import Any, NamedTuple
 
 from ....errors import ConfigError
-from ..adapter import Task
+from ..adapter import Task, as_flag
 from .spaces import shown
 
 ByAgent = Mapping[Any, Any]
@@ -50,8 +50,8 @@ def step(task: Task, agents: Set[Any], actions: dict[Any, Any]) -> Moved:
     """Make one joint step with `actions` of the living agents; `agents` are all that may ever be there.
 
     Raises:
-        ConfigError: something else than five dicts by agent is returned, an agent that stays has no observation, or
-            somebody is paid whom nobody knows.
+        ConfigError: something else than five dicts by agent is returned, a termination or truncation is no flag, an
+            agent that stays has no observation, or somebody is paid whom nobody knows.
     """
     moved = Moved(*_dicts(task, "step", STEP, task.env.step(actions)))
     if not moved.rewards.keys() <= agents:
@@ -59,6 +59,14 @@ def step(task: Task, agents: Set[Any], actions: dict[Any, Any]) -> Moved:
             f"rewards must be those of agents in possible_agents, {task.name!r} pays"
             f" {sorted(moved.rewards.keys() - agents, key=str)!r}; name them as possible_agents does"
         )
+    # Their truth is taken everywhere, and a text or NaN would be true.
+    for name, flags in (("terminations", moved.terminations), ("truncations", moved.truncations)):
+        for agent, flag in flags.items():
+            if type(flag) is not bool and as_flag(flag) is None:  # the first takes no time
+                raise ConfigError(
+                    f"{name} must hold True or False by agent, {task.name!r} gave agent {agent!r} {shown(flag)}; say"
+                    " whether it has ended"
+                )
     _check_agents(task, "step", agents, moved.observations, moved.terminations, moved.truncations)
     return moved
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ....errors import ConfigError
 from ...task import BoolArray, EventSpec, FeatureSpec, FloatArray, GroupSpec, TaskSpec
-from ..adapter import Task
+from ..adapter import Task, as_flag
 from .spaces import ActionSpace, ObservationSpace, read_actions, read_observations, shown
 
 FAR = 1e6  # bounds beyond this say nothing
@@ -78,11 +78,12 @@ def declared_layout(task: Task, n_max: int | None = None, agent_ids: bool = Fals
             that share a policy and see alike would else act alike.
 
     Raises:
-        ConfigError: spaces cannot be batched, or specs, groups, limit or range do not fit.
+        ConfigError: spaces cannot be batched, or specs, groups, limit, range, flags or `stay` do not fit.
     """
     agents = [_read_agent(task, agent) for agent in _agent_ids(task)]
-    # One list for all; a group with another number of choices goes without names.
+    # One list for all; a group with another number of choices goes without names, and one with too few without `stay`.
     action_names = tuple(str(name) for name in task.declared("action_names", ()))
+    stay = _stay(task, max(agent.actions.n for agent in agents))
     groups, layouts = [], []
     for name, members in _grouped(task, agents).items():
         layout = _group_layout(members, agent_ids)
@@ -96,7 +97,7 @@ def declared_layout(task: Task, n_max: int | None = None, agent_ids: bool = Fals
                 n_actions=first.actions.n,
                 action_bounds=first.actions.bounds,
                 action_names=action_names if len(action_names) == first.actions.n else (),
-                stay=task.declared("stay"),
+                stay=stay if stay is not None and stay < first.actions.n else None,
                 features=first.features,
                 events=first.events,
             )
@@ -111,11 +112,43 @@ def declared_layout(task: Task, n_max: int | None = None, agent_ids: bool = Fals
         groups=tuple(groups),
         return_range=_return_range(task),
         max_steps=min(limits, default=None),
-        has_success=bool(task.declared("has_success", False)),
-        has_masks=bool(task.declared("has_masks", True)),  # an environment cannot be asked whether anybody may leave
-        deterministic=bool(task.declared("deterministic", False)),
+        has_success=declared_flag(task, "has_success") is True,
+        # An environment cannot be asked whether anybody may leave.
+        has_masks=declared_flag(task, "has_masks") is not False,
+        deterministic=declared_flag(task, "deterministic") is True,
     )
     return Layout(spec, tuple(layouts))
+
+
+def declared_flag(task: Task, name: str) -> bool | None:
+    """Return `has_masks`, `has_success` or `deterministic` as it is declared, None where it is not.
+
+    Raises:
+        ConfigError: it is neither True nor False.
+    """
+    declared = task.declared(name)
+    flag = None if declared is None else as_flag(declared)
+    if flag is None and declared is not None:
+        raise ConfigError(
+            f"{name} must be True or False, {task.name!r} declares {shown(declared)}; correct it, or set it to None"
+            " where it is not known"
+        )
+    return flag
+
+
+def _stay(task: Task, choices: int) -> int | None:
+    """Return the declared choice of not acting; raise ConfigError where it is none of `choices`."""
+    declared = task.declared("stay")
+    if declared is None:
+        return None
+    number = isinstance(declared, int | float | np.integer | np.floating) and not isinstance(declared, bool)
+    if not number or declared not in range(choices):
+        has = f"one of the choices 0..{choices - 1}" if choices else "left out where actions are numbers in a Box"
+        raise ConfigError(
+            f"stay must be {has}, {task.name!r} declares {shown(declared)}; correct it, or set it to None where there"
+            " is no such choice"
+        )
+    return int(declared)
 
 
 def _agent_ids(task: Task) -> list[Any]:
@@ -153,12 +186,12 @@ def _return_range(task: Task) -> tuple[float, float] | None:
         return None
     try:
         low, high = (float(bound) for bound in declared)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         low = high = np.nan
     if isinstance(declared, str) or not -np.inf < low < high < np.inf:
         raise ConfigError(
             f"return_range must be (worst, best), two finite numbers in this order, {task.name!r} declares"
-            f" {declared!r}; correct it, or set it to None where it is not known"
+            f" {declared!r:.200}; correct it, or set it to None where it is not known"
         )
     return low, high
 
@@ -173,7 +206,8 @@ def _read_agent(task: Task, agent: Any) -> _Agent:
         problem = f"{type(error).__name__}: {error}"
         if isinstance(error, ValidationError):  # its own text has many lines
             problem = ", ".join(
-                f"{'.'.join(map(str, x['loc']))}: {x['msg']}, got {x['input']!r}" for x in error.errors()
+                f"{'.'.join(map(str, x['loc']))}: {x['msg'].removeprefix('Value error, ')}, got {x['input']!r:.80}"
+                for x in error.errors()
             )
         raise ConfigError(
             f"feature_specs and event_specs must map every agent to a list of FeatureSpec and EventSpec, agent"
@@ -191,7 +225,8 @@ def _observation_features(bounds: Sequence[tuple[float, float]]) -> tuple[Featur
     """
     features = []
     for k, (low, high) in enumerate(bounds):
-        low_open, high_open = low < -FAR, high > FAR
+        # A bound that is infinite on the wrong side says nothing, either.
+        low_open, high_open = low < -FAR or low == np.inf, high > FAR or high == -np.inf
         shown = low, high
         if low_open and high_open:
             shown = -OPEN_BOUND, OPEN_BOUND

@@ -12,6 +12,7 @@ those that the task's `groups()` names. If that is one group, it is called "agen
     has_success     whether infos[agent]["success"] is a success test (else: whether the key is seen in a short probe
                     of at most 300 steps, or a `Task` has a `success` of its own)
     deterministic   whether seed and actions decide everything (else: tried in a short probe)
+    stay            number of the choice of not acting, in groups with that many choices
     return_range    (worst, best) undiscounted episode return of the team's reward
     max_steps       time limit in steps
     description     the rules in words
@@ -39,7 +40,7 @@ from ....errors import ConfigError
 from ...task import new_step
 from ..adapter import Task
 from . import calls
-from .declared import GroupLayout, Layout, declared_layout
+from .declared import GroupLayout, Layout, declared_flag, declared_layout
 from .translator import Translator, last_views, not_finite
 
 PROBE_STEPS = 5
@@ -62,11 +63,9 @@ def read_layout(task: Task, n_max: int | None = None, agent_ids: bool = False) -
     first_seen, success_seen = _probe(task, layout)
     again, _ = _probe(task, layout)
     own_test = type(task).success is not Task.success
-    shown = {
-        "has_success": bool(task.declared("has_success", success_seen or own_test)),
-        "deterministic": bool(task.declared("deterministic", first_seen == again)),
-    }
-    return Layout(layout.spec.model_copy(update=shown), layout.groups)
+    shown = {"has_success": success_seen or own_test, "deterministic": first_seen == again}
+    open_ones = {name: value for name, value in shown.items() if declared_flag(task, name) is None}
+    return Layout(layout.spec.model_copy(update=open_ones), layout.groups)
 
 
 def _probe(task: Task, layout: Layout) -> tuple[list[bytes], bool]:
@@ -82,9 +81,9 @@ def _probe(task: Task, layout: Layout) -> tuple[list[bytes], bool]:
         observations, infos = calls.reset(task, translator.agents, seed=0)
         translator.write_views(views, 0, task, set(env.agents), observations, infos)
         _require_finite(not_finite(spec, views))
-        seen, success = [_as_bytes(layout_of, observations)], _shows_success(infos)
+        seen, success = [_as_bytes(layout_of, observations)], _shows_success(task, infos)
         # The long probe looks for the key "success", where that is still open.
-        for t in range(PROBE_STEPS if success or task.declared("has_success") is not None else LONG_PROBE):
+        for t in range(PROBE_STEPS if success or declared_flag(task, "has_success") is not None else LONG_PROBE):
             if not env.agents or (t >= PROBE_STEPS and success):
                 break
             acted, where = set(env.agents), f"in step {t + 1}"
@@ -97,7 +96,7 @@ def _probe(task: Task, layout: Layout) -> tuple[list[bytes], bool]:
             # Bit for bit: the second probe must show the same.
             paid = np.array(list(rewards.values()), np.float64)
             seen.append(_as_bytes(layout_of, observations) + paid.tobytes())
-            success = success or _shows_success(infos)
+            success = _shows_success(task, infos) or success
     except ConfigError as error:
         raise ConfigError(f"{error} ({where} of the episode with reset seed 0)") from error
     return seen, success
@@ -111,13 +110,15 @@ def _require_finite(wrong: Mapping[int, str]) -> None:
 def _action(task: Task, group: GroupLayout, agent: Any, observations: calls.ByAgent, infos: calls.ByAgent) -> Any:
     """Return an action for an agent; raise ConfigError where a mask comes in spite of `has_masks` False."""
     # One that has just ended may still be there, and observe nothing.
-    mask = group.observations.mask(observations[agent], infos.get(agent, {})) if agent in observations else None
-    if mask is not None and task.declared("has_masks") is False:
+    if agent not in observations:
+        return group.actions.probe(None)
+    observed, info = observations[agent], infos.get(agent, {})
+    if group.observations.given_mask(observed, info) is not None and declared_flag(task, "has_masks") is False:
         raise ConfigError(
             f"{task.name!r} has declared has_masks = False, but gave agent {agent!r} an action mask;"
             " take the declaration out"
         )
-    return group.actions.probe(mask)
+    return group.actions.probe(group.observations.mask(observed, info))
 
 
 def _as_bytes(layout_of: Mapping[Any, GroupLayout], observations: Mapping[Any, Any]) -> bytes:
@@ -126,5 +127,9 @@ def _as_bytes(layout_of: Mapping[Any, GroupLayout], observations: Mapping[Any, A
     return b"".join(np.asarray(x, dtype=np.float64).tobytes() for x in flat)
 
 
-def _shows_success(infos: Mapping[Any, Any]) -> bool:
-    return any("success" in info for info in infos.values() if isinstance(info, dict))
+def _shows_success(task: Task, infos: Mapping[Any, Any]) -> bool:
+    """Return whether a success test is seen; raise ConfigError where it is no flag, and counts."""
+    told = {agent: info for agent, info in infos.items() if isinstance(info, dict) and "success" in info}
+    if type(task).success is Task.success and declared_flag(task, "has_success") is not False:
+        task.success(told)
+    return bool(told)

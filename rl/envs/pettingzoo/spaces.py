@@ -44,8 +44,8 @@ class ObservationSpace:
         if self.masked and not (isinstance(observed, Mapping) and OBSERVATION in observed):
             raise ValueError(f"{shown(observed)}, its space says a dict of {OBSERVATION!r} and {MASK!r}")
         inner = observed[OBSERVATION] if self.masked else observed
-        numbers = np.asarray(inner)
-        if numbers.dtype.kind not in NUMBERS:
+        numbers = _numbers(inner)
+        if numbers is None:
             raise ValueError(f"{shown(inner)}, its space says numbers")
         if self._box_shape is not None:
             if numbers.shape != self._box_shape:
@@ -73,19 +73,36 @@ class ObservationSpace:
         row: NDArray[Any] = np.asarray(flatten(self.space, numbers))
         return row
 
+    def given_mask(self, observed: Any, info: Mapping[str, Any]) -> Any:
+        """Return the mask as the environment gives it, None where it gives none."""
+        return observed.get(MASK) if self.masked else info.get(MASK)
+
     def mask(self, observed: Any, info: Mapping[str, Any]) -> BoolArray | None:
         """Return [U], which actions are allowed; None where nobody says, so that all are.
 
         Raises:
-            ValueError: it does not hold numbers.
+            ValueError: it does not hold 0 or 1; the message says what it holds.
         """
-        mask = observed.get(MASK) if self.masked else info.get(MASK)
+        mask = self.given_mask(observed, info)
         if mask is None:
             return None
-        flags = np.asarray(mask)
-        if flags.dtype.kind not in NUMBERS:
+        numbers = _numbers(mask)
+        if numbers is None:
             raise ValueError(shown(mask))
-        return flags.astype(np.bool_)
+        allowed = numbers.astype(np.bool_)
+        # Masks of other libraries are added to logits, or hold probabilities.
+        if numbers.dtype != np.bool_ and allowed.tolist() != numbers.tolist():
+            raise ValueError(f"{numbers.tolist()!r:.120}")
+        return allowed
+
+
+def _numbers(given: Any) -> NDArray[Any] | None:
+    """Return booleans, integers or floats as an array; None where somebody gave something else."""
+    try:
+        numbers = np.asarray(given)
+    except ValueError:  # lists of unequal lengths
+        return None
+    return numbers if numbers.dtype.kind in NUMBERS else None
 
 
 def shown(value: Any) -> str:
@@ -200,7 +217,7 @@ def read_actions(agent: Any, space: Space[Any]) -> ActionSpace:
     if isinstance(space, Discrete) and space.n >= 2:
         return ActionSpace(int(space.n), int(space.start))
     # Without bounds there is nothing to scale -1..1 to, and a span beyond float64 cannot be scaled.
-    if isinstance(space, Box) and space.shape and np.prod(space.shape) and space.is_bounded():
+    if isinstance(space, Box) and np.prod(space.shape) and space.is_bounded():
         exact = int if space.dtype.kind in INTEGERS else float
         bounds = tuple(
             (exact(low), exact(high)) for low, high in zip(space.low.ravel(), space.high.ravel(), strict=True)
@@ -208,6 +225,6 @@ def read_actions(agent: Any, space: Space[Any]) -> ActionSpace:
         if all(np.isfinite(float(high) - float(low)) for low, high in bounds):
             return ActionSpace(0, 0, bounds, space.shape, str(space.dtype))
     raise ConfigError(
-        f"actions must be Discrete with at least 2 choices, or a bounded Box, agent {agent!r} has {space!r}; map them"
-        " in a wrapper (one choice for each combination, or bounds on the Box)"
+        f"actions must be Discrete with at least 2 choices, or a bounded Box of at least one number, agent {agent!r}"
+        f" has {space!r}; map them in a wrapper (one choice for each combination, or bounds on the Box)"
     )

@@ -61,6 +61,17 @@ def test_numbers_fill_the_bounds_of_a_box_and_are_clipped_to_them() -> None:
         assert box.contains(action)
 
 
+@pytest.mark.parametrize(("dtype", "middle"), [(np.float32, 0.5), (np.int64, 1)])
+def test_a_box_without_dimensions_takes_one_number(dtype: Any, middle: float) -> None:
+    box = Box(0, 1, (), dtype)
+    space = read_actions("a", box)
+    assert (space.width, space.bounds) == (1, ((0, 1),))
+    for number, expected in ((-1.0, 0), (0.0, middle), (1.0, 1)):
+        action = space.action([number])
+        assert (action.shape, action.dtype, action.item()) == ((), dtype, expected)
+        assert box.contains(action)
+
+
 @pytest.mark.parametrize(
     ("space", "observed", "words"),
     [
@@ -69,6 +80,7 @@ def test_numbers_fill_the_bounds_of_a_box_and_are_clipped_to_them() -> None:
         (Box(0, 1, (2,)), None, "None, its space says numbers"),
         (Box(0, 1, (2,)), ["0.5", "1"], r"a list of 2 \(str, str\), its space says numbers"),
         (Box(0, 1, (2,)), np.array([1j, 0]), "complex128"),
+        (Box(0, 1, (2,)), [[1, 2], [3]], r"^a list of 2 \(list, list\), its space says numbers$"),
         (Discrete(3), 3, r"3, its space says Discrete\(3\)"),
         (Discrete(3, start=1), 0, "0, its space says"),
         (Discrete(3), 1.0, "1.0, its space says"),
@@ -89,9 +101,26 @@ def test_a_list_and_another_dtype_are_numbers_too() -> None:
     assert read_observations("a", Discrete(3)).flat(np.array([2], np.uint8)).tolist() == [0, 0, 1]
 
 
-def test_a_mask_of_words_is_told() -> None:
-    with pytest.raises(ValueError, match="str"):
-        read_observations("a", Box(0, 1, (2,))).mask(np.zeros(2), {"action_mask": ["yes", "no"]})
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (["yes", "no"], r"a list of 2 \(str, str\)"),
+        ([0, -np.inf, -np.inf], r"^\[0.0, -inf, -inf\]$"),
+        (np.array([1, np.nan]), r"^\[1.0, nan\]$"),
+        ([0, 2, 5], r"^\[0, 2, 5\]$"),
+        (np.array([1, -1], np.int8), r"^\[1, -1\]$"),
+        ([[1], [1, 0]], r"a list of 2 \(list, list\)"),
+    ],
+)
+def test_a_mask_of_anything_but_0_and_1_is_told(mask: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read_observations("a", Box(0, 1, (2,))).mask(np.zeros(2), {"action_mask": mask})
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint64, np.float32])
+def test_a_mask_holds_0_or_1_of_any_type(dtype: Any) -> None:
+    found = read_observations("a", Box(0, 1, (2,)))
+    assert mask_of(found.mask(np.zeros(2), {"action_mask": np.array([0, 1, 1], dtype)})) == [False, True, True]
 
 
 @pytest.mark.parametrize(
