@@ -174,9 +174,10 @@ def _own_config(run_dir: Path, overrides: list[str]) -> RunConfig:
     said = tuple(f"{override.partition('=')[0]}." for override in overrides)
     unsaid = {key: value for key, value in named.items() if not f"{key}.".startswith(said)}
     if unsaid:
+        command = shlex.join(["cosignal", "run", "CONFIG", "--resume", str(run_dir)])
         raise ResumeError(
             f"--resume: a run directory without a config of yours must name nothing to import or to ask, "
-            f"{str(run_dir)!r} names {unsaid!r}; resume it with your config: cosignal run CONFIG {run_dir} --resume"
+            f"{str(run_dir)!r} names {unsaid!r}; resume it with your config: {command}"
         )
     return config
 
@@ -365,12 +366,16 @@ def replay(
             result = asyncio.run(replay_call(path, str(call), changes, trial, trust))
             if validate and result.validation is None:
                 typer.echo("no branch was run: without a valid answer there is nothing to try", err=True)
-        file = write_replay(path, name, result)
-    if as_json:
-        typer.echo(json.dumps({"file": str(file), **result.model_dump(mode="json")}))
-    else:
-        show(result, Console())
-        typer.echo(f"wrote {file}")
+        file: Path | None = None
+        try:
+            file = write_replay(path, name, result)
+        finally:  # an answer that was paid for is shown also where it cannot be kept
+            if as_json:
+                typer.echo(json.dumps({"file": None if file is None else str(file), **result.model_dump(mode="json")}))
+            else:
+                show(result, Console())
+        if not as_json:
+            typer.echo(f"wrote {file}")
     if not result.answered:
         raise typer.Exit(FAILED)
 

@@ -21,6 +21,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What a disk says of itself, and not of the path that was asked for.
 DISK_ERRORS = (*NO_ROOM, errno.EROFS, errno.EIO)
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# What keeps SQLite from reading a database that may be whole.
+UNUSABLE = (
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+)  # fmt: skip
 
 
 def write_whole(path: Path, content: str | bytes, *, sync: bool = True) -> None:
@@ -148,6 +153,11 @@ def is_disk_error(error: OSError | sqlite3.Error) -> bool:
     if isinstance(error, OSError):
         return error.errno in DISK_ERRORS
     return isinstance(error, sqlite3.OperationalError) or _code(error) in DAMAGED
+
+
+def is_unusable(error: sqlite3.Error) -> bool:
+    """Tell whether the disk, or another process, keeps a database from being read: nothing is known of its content."""
+    return _code(error) in UNUSABLE
 
 
 def storage_error(path: Path, error: OSError | sqlite3.Error) -> StorageError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +18,14 @@ from rich.console import Console
 from rich.text import Text
 
 from ..agents.replay_results import STORED_REPLAY, Replay, RoleReplay, Side, Validation
-from ..errors import ReplayError
-from ..files import file_inside, path_inside, write_whole
+from ..errors import ReplayError, StorageError
+from ..files import NO_ROOM, file_inside, path_inside, write_whole
 from ..text import one_line
 from .events import BranchFailed, BranchFinished, Event, Warned
 
 FOLDER = "replays"
 LONGEST_REPLAY = 64_000_000  # bytes
+ROOM = 256_000  # bytes that must be free before anybody is asked; a call and its replay have some ten thousand
 HASH = 12  # digits of a prompt's hash that are shown
 COLOURS = {"+": "green", "-": "red", "@": "cyan"}  # first character of a line of a diff → its colour
 
@@ -44,6 +46,7 @@ def check_writable(run_dir: Path) -> None:
 
     Raises:
         ReplayError: the folder of replays cannot be written, or is a link out of the run directory.
+        StorageError: the disk has no room.
     """
     folder = run_dir / FOLDER
     try:
@@ -54,6 +57,24 @@ def check_writable(run_dir: Path) -> None:
         raise _not_writable(folder, str(error)) from None
     if not os.access(folder if exists else run_dir, os.W_OK | os.X_OK):
         raise _not_writable(folder, "it is read-only")
+    # A file that has no name, of about the size of a replay, and gone at once.
+    try:
+        with tempfile.TemporaryFile(dir=folder if exists else run_dir) as file:
+            file.write(bytes(ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _cannot_keep(folder, error) from error
+
+
+def _cannot_keep(path: Path, error: OSError) -> ReplayError | StorageError:
+    """Make the error of a write that has failed: for want of room, or of a permission."""
+    reason = error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        return StorageError(
+            f"a replay is kept below the run directory, but {str(path)!r} cannot be written ({reason}); make room there"
+        )
+    return _not_writable(path, reason)
 
 
 def _not_writable(path: Path, reason: str) -> ReplayError:
@@ -68,13 +89,14 @@ def write_replay(run_dir: Path, name: str, replay: Replay | RoleReplay) -> Path:
 
     Raises:
         ReplayError: the file cannot be written.
+        StorageError: the disk has no room for it.
     """
     path = run_dir / FOLDER / f"{name}.json"
     try:
         path.parent.mkdir(exist_ok=True)
         write_whole(path, replay.model_dump_json(indent=2) + "\n")
     except OSError as error:
-        raise _not_writable(path, error.strerror or str(error)) from None
+        raise _cannot_keep(path, error) from None
     return path
 
 

@@ -23,6 +23,7 @@ BUSY_TIMEOUT_S = 30.0
 LONGEST_JSON = 1_000_000  # bytes; the files that are read whole have some thousand
 # How SQLite's errors begin where it could not make its index beside the database.
 NOT_WRITABLE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR_SHM")
+RUN_FILES = ("run.json", "loop.db", "trainer.db")  # any of them makes a directory one that is, or was, a run
 SQLITE_FILES = ("", "-wal", "-shm")  # endings of the files of one database
 # What reading data of another shape raises where no check has foreseen it.
 DAMAGE = (
@@ -73,6 +74,10 @@ def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     try:
         data = decode(file_inside(path.parent, path.name, LONGEST_JSON).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
+        if any((path.parent / name).exists() for name in RUN_FILES):
+            raise NotARunError(
+                f"{str(path)!r} must be there, but it is missing; restore the file from a copy, or name another run"
+            ) from error
         raise NotARunError(
             f"{str(path.parent)!r} is not a run directory (it has no {path.name}); "
             "name one that `cosignal run` has made"

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..agents.llm.ledger import Call
 from ..errors import DamagedRunError
-from ..files import writing
+from ..files import UNFINISHED, writing
 from ..rl.processes import lock_is_held
 from .checked import VALUES, Metric, RunInfo, UsedConfig, first_problem
 from .records import (
@@ -99,6 +99,11 @@ TABLES: dict[type[BaseModel], Table] = {
     DecisionRecord: Table("loop.db", "decisions", "point, round", ("detail",)),
     SignalVersion: Table("trainer.db", "signals", "version", ("signal",)),
 }
+
+# Tables of each database of which one has rows as soon as the run has begun.
+FIRST_ROWS = {"loop.db": ("run", "visits"), "trainer.db": ("counters", "metrics")}
+# Tables of `loop.db` whose rows are never deleted.
+COUNTED = tuple(table.name for table in TABLES.values() if table.database == "loop.db")
 
 # ---------------------------------------------------------------- the write side
 
@@ -211,6 +216,11 @@ class LoopStore:
         query = f"SELECT COUNT(*), {sums} FROM calls WHERE outcome != 'budget'"  # those were refused, not made
         [row] = await self._fetch(query)
         return int(row[0]), int(row[1]), float(row[2])
+
+    async def row_counts(self) -> dict[str, int]:
+        """Count the rows of each table of records; none ever has fewer than before."""
+        query = " UNION ALL ".join(f"SELECT '{name}', COUNT(*) FROM {name}" for name in COUNTED)
+        return {str(name): int(count) for name, count in await self._fetch(query)}
 
     async def close_visits(self) -> None:
         """Mark the visits that a killed process left open; a node that runs again opens its own again."""
@@ -349,11 +359,13 @@ class RunView:
         """Read one counter, 0 where the trainer has not written it."""
         text = self.counters().get(name, "0")
         try:
-            return int(text)
+            if (count := int(text)) >= 0:
+                return count
         except ValueError:
-            database = str(self.path / "trainer.db")
-            self._damaged(f"the counter {name!r} of {database!r} must be a number, got {text!r:.80}; restore it")
-            return 0
+            pass
+        database = str(self.path / "trainer.db")
+        self._damaged(f"the counter {name!r} of {database!r} must be a number from 0, got {text!r:.80}; restore it")
+        return 0
 
     def values(self) -> dict[str, Any]:
         """Read the loop's named values: state, error, wall_s, provider, waiting_for, warnings."""
@@ -479,7 +491,30 @@ class RunView:
                 f"{problems[0]} ({len(problems)} of {len(rows) + len(problems)} rows); look at the run with the "
                 "version that has made it"
             )
+        elif not rows:
+            self._check_not_lost(database)
         return rows
+
+    def _check_not_lost(self, database: str) -> None:
+        """Note that a database is gone or empty where the run has come further than its first rows."""
+        if self._has_any(database, *FIRST_ROWS[database]) or self._lock_is_held():
+            return
+        # A trainer writes its counters before it snapshots, and starts after the loop has written that it runs.
+        trained = any(not path.name.endswith(UNFINISHED) for path in (self.path / "checkpoints").glob("*"))
+        of_other = ("trainer.db", "metrics") if database == "loop.db" else ("loop.db", "diagnoses", "branches")
+        if trained or self._has_any(*of_other):
+            state = "empty" if (self.path / database).exists() else "missing"
+            self._damaged(
+                f"{str(self.path / database)!r} must hold what the run wrote, but it is {state}; restore it from a copy"
+            )
+
+    def _has_any(self, database: str, *tables: str) -> bool:
+        """Tell whether one of the tables has a row."""
+        path = self.path / database
+        try:
+            return any(any(query(path, table, f"SELECT 1 FROM {table} LIMIT 1")) for table in tables)
+        except (OSError, sqlite3.Error):
+            return True  # who reads it is told what is wrong
 
     def _object(self, name: str, model: type[BaseModel], needed: Sequence[str] = ()) -> dict[str, Any]:
         data = read_json(self.path / name, needed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import re
 import shutil
@@ -53,6 +54,17 @@ def test_json_is_one_object_on_one_line(run: Path) -> None:
     assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
     assert [replay["same_answer"] for replay in json.loads(result.stdout)["replays"]] == [True, True]
     assert GENERATOR in result.stderr  # a line a call, as they come
+
+
+def test_an_answer_that_cannot_be_kept_is_shown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cosignal.runs.replays.write_whole", full)
+    result = runner.invoke(app, ["replay", str(run), CRITIC, "--json"])
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["file"], told["same_answer"]) == (1, None, True)
+    assert result.stderr.endswith("cannot be written (No space left on device); make room there\n")
 
 
 def test_a_role_is_summed_up(run: Path) -> None:

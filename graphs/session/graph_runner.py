@@ -22,6 +22,7 @@ from ..graph import build_graph, thread
 from ..nodes.approve import wait_for_answer
 from ..state import CHECKPOINT_TYPES, State
 from ..tracing.visits import VisitRecorder
+from .directory_checks import write_row_counts
 
 KEEP_CHECKPOINTS = 20
 
@@ -44,11 +45,16 @@ async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) ->
         step = reopened
     elif saved.values.get("finished"):
         return
+    counted: dict[str, int] = {}
     with tracing_context(enabled=ctx.config.llm.tracing):
         while True:
             # Each update is a finished step, whose checkpoint is on the disk.
             async for _ in graph.astream(step, config, context=ctx, durability="sync", stream_mode="updates"):
                 await ctx.store.prune_checkpoints(run_id, KEEP_CHECKPOINTS)
+                counts = await ctx.store.row_counts()
+                if counts != counted:
+                    await asyncio.to_thread(write_row_counts, ctx.run_dir, counts)
+                    counted = counts
             # The stream ends at the graph's end, or where a node has interrupted itself with a question to a human.
             questions = (await graph.aget_state(thread(run_id))).interrupts
             if not questions:

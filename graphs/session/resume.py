@@ -1,16 +1,14 @@
 """Which run a resumed session goes on with: found by what decides its results, or named; and whether it may.
 
-Nothing is written here. What the directory holds is checked again, under its lock, by `check_belongs_together`.
+Nothing is written here. What the directory holds is checked after that, see `directory_checks`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 import warnings
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,10 @@ from ...config.load import Settings, explain_errors
 from ...config.run_config import RemovedKeyWarning, RunConfig
 from ...errors import NotARunError, ResumeError, RunLockedError
 from ...rl.processes import lock_is_held
-from ...runs.run_files import read_json
+from ...runs.run_files import RUN_FILES, read_json
 from ...runs.store import RunView
 
 SHOWN = 5  # changed keys that a message names
-RUN_FILES = ("run.json", "loop.db", "trainer.db")  # any of them makes a directory one that is, or was, a run
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,9 @@ class RunOnDisk:
 
 @dataclass(frozen=True)
 class Found:
-    """The run to go on with, and what there is to say about how it was found."""
+    """The run to go on with, None for a new one, and what there is to say about how it was found."""
 
-    run: RunOnDisk
+    run: RunOnDisk | None
     notes: list[str]
 
 
@@ -125,11 +122,11 @@ def digest_of(content: bytes) -> str:
 # ---------------------------------------------------------------- finding the run
 
 
-def find_run(config: RunConfig) -> Found | None:
-    """Return the newest run of this config below `run_dir` that can go on; None where this task has no run there.
+def find_run(config: RunConfig) -> Found:
+    """Return the newest run of this config below `run_dir` that can go on.
 
-    A run that is not done comes before one that is and whose budget was raised, and one with these very budgets before
-    others.
+    A new one is to begin where the task has no run there, or where the nearest differs in `seed` alone. A run that is
+    not done comes before one that is and whose budget was raised, and one with these very budgets before others.
 
     Raises:
         ResumeError: there are runs of the task, but none can go on with this config; the message says why.
@@ -155,12 +152,16 @@ def find_run(config: RunConfig) -> Found | None:
             "directory away, or leave out --resume for a new run"
         )
     if near:
-        closest = min(near, key=lambda run: len(_differences(run, config)))
+        closest = min(near, key=lambda run: (len(_differences(run, config)), not _is_other_seed(run, config)))
+        if _is_other_seed(closest, config):
+            return Found(
+                None, [f"no run below {str(config.run_dir)!r} has the seed {config.seed} yet: this is a new one"]
+            )
         raise ResumeError(
             f"--resume: no run below {str(config.run_dir)!r} has this config; the nearest, {str(closest.path)!r}, "
             f"{_in_words(_differences(closest, config))}; set them as they were, or leave out --resume for a new run"
         )
-    return None
+    return Found(None, [f"no run of {task_name(config)} is below {str(config.run_dir)!r} yet: this is a new one"])
 
 
 def named_run(config: RunConfig, path: Path) -> Found:
@@ -231,6 +232,11 @@ def _differences(run: RunOnDisk, config: RunConfig) -> list[Change]:
     return deciding_changes(run.config, config)
 
 
+def _is_other_seed(run: RunOnDisk, config: RunConfig) -> bool:
+    """Tell whether the run differs in the seed alone, as those of a script that goes through seeds."""
+    return [change.key for change in _differences(run, config)] == ["seed"]
+
+
 def _in_words(changes: Sequence[Change]) -> str:
     told = [f"{key} ({before!r} there, {now!r} here)" for key, before, now in changes[:SHOWN]]
     more = f" and {len(changes) - SHOWN} more keys" if len(changes) > SHOWN else ""
@@ -279,72 +285,3 @@ def check_budgets(run: RunOnDisk, config: RunConfig) -> None:
             raise ResumeError(
                 f"{key}: must be at least what {str(run.path)!r} has used, {least!r}, got {changed[key]!r}; raise it"
             )
-
-
-# ---------------------------------------------------------------- what the directory holds
-
-
-def check_belongs_together(path: Path, run_id: str) -> None:
-    """Check that `loop.db` is whole and this run's, with the graph's checkpoints; call it under the run's lock.
-
-    Raises:
-        ResumeError: with it the run would go on wrongly.
-    """
-    database = path / "loop.db"
-    # The loop opens its database before it starts the trainer.
-    if not (path / "trainer.db").exists() and not any((path / "checkpoints").glob("*")):
-        return
-    if not database.exists():
-        raise _wrong(database, "be there", "it is missing")
-    try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
-            _check_loop(database, run_id, connection)
-    except (sqlite3.Error, ValueError) as error:  # ValueError: a value that is no JSON
-        raise _wrong(database, "be a whole database", str(error)) from error
-
-
-def _check_loop(database: Path, run_id: str, connection: sqlite3.Connection) -> None:
-    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if problem != "ok":
-        raise _wrong(database, "be a whole database", str(problem))
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not {"run", "visits", "diagnoses", "decisions"} <= tables:
-        raise _wrong(database, "hold the loop's tables", "they are missing")
-    values = {name: json.loads(text) for name, text in connection.execute("SELECT name, value FROM run")}
-    if "state" not in values:
-        raise _wrong(database, "hold what the loop wrote", "it is empty")
-    # Versions that wrote no id have only the names of the graph's checkpoints.
-    threads = (
-        {name for (name,) in connection.execute("SELECT DISTINCT thread_id FROM checkpoints")}
-        if ("checkpoints" in tables)
-        else set()
-    )
-    owners = {values["id"]} if "id" in values else threads
-    if owners and run_id not in owners:
-        raise _wrong(database, f"be of the run {run_id!r}", f"it is of {sorted(owners)[0]!r}")
-    if run_id not in threads:
-        [(looked,)] = connection.execute("SELECT COUNT(*) FROM diagnoses")
-        if looked:
-            raise _wrong(database, "hold the checkpoints of the graph", f"none is there after {looked} interventions")
-
-    decided = {winner for (winner,) in connection.execute("SELECT winner FROM decisions")}
-    unknown = [arm for arm in _promoted(database.with_name("trainer.db")) if arm not in decided]
-    if unknown:
-        raise _wrong(database, f"hold the decision to promote {unknown[0]!r}", "it is older than trainer.db")
-
-
-def _promoted(database: Path) -> list[str]:
-    """Return the arms that the trainer was told to promote; none where it will refuse its own database."""
-    try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
-            keys = connection.execute("SELECT key FROM signals WHERE cause = 'promotion' ORDER BY version").fetchall()
-    except sqlite3.Error:
-        return []
-    return [str(key).rpartition(":")[0] for (key,) in keys]
-
-
-def _wrong(database: Path, rule: str, found: str) -> ResumeError:
-    return ResumeError(
-        f"{str(database)!r} must {rule} since the run has begun, but {found}: its steps, budgets and decisions would "
-        "be lost; restore the file from a copy, or leave out --resume for a new run"
-    )

@@ -22,7 +22,8 @@ from ...packages import installed_version
 from ...rl.processes import lock_is_held
 from ...rl.signals.scorer import FOLDER, copy_scorers
 from ...rl.training.config import TrainingConfig
-from .resume import Found, check_belongs_together, check_budgets, digest_of, find_run, named_run, task_name
+from .directory_checks import check_belongs_together, check_nothing_leads_out
+from .resume import RunOnDisk, check_budgets, digest_of, find_run, named_run, task_name
 
 LOCK_PATIENCE_S = 1.0  # who reads a run's state takes the lock for an instant
 LOCK_RETRY_S = 0.05
@@ -74,7 +75,7 @@ def open_run(config: RunConfig, resume: bool | Path) -> RunDirectory:
     Args:
         config: of the run; what it says holds from now on.
         resume: True for the newest run of this config below `run_dir` that can go on, and a new one where the task has
-            none there; a path for the run in that directory.
+            none there, or only of other seeds; a path for the run in that directory.
 
     Raises:
         RunLockedError: another process is at it.
@@ -87,11 +88,11 @@ def open_run(config: RunConfig, resume: bool | Path) -> RunDirectory:
     if resume:
         try:
             found = find_run(config) if resume is True else named_run(config, Path(resume).absolute())
-            if found is not None:
-                return _go_on(config, found)
+            if found.run is not None:
+                return _go_on(config, found.run, found.notes)
+            notes = found.notes
         except OSError as error:
             raise storage_error(Path(error.filename or config.run_dir), error) from error
-        notes = [f"no run of {task_name(config)} is below {str(config.run_dir)!r} yet: this is a new one"]
     try:
         path = make_run(config)
         return RunDirectory(path, path.name, lock_run(path), notes=notes)
@@ -139,15 +140,16 @@ def _write_config(path: Path, config: RunConfig, info: dict[str, Any]) -> None:
         write_whole(path / name, contents[name])
 
 
-def _go_on(config: RunConfig, found: Found) -> RunDirectory:
+def _go_on(config: RunConfig, run: RunOnDisk, found: Sequence[str]) -> RunDirectory:
     """Lock the run, check that its files belong together, and write down what the config says now."""
-    run, path = found.run, found.run.path
+    path = run.path
+    check_nothing_leads_out(path)
     with writing(path):
         lock = lock_run(path)
     try:
         check_budgets(run, config)
         check_belongs_together(path, run.info["id"])
-        notes = list(found.notes)
+        notes = list(found)
         if run.problem:
             notes.append(f"config.json is written anew from the config of this start, since {run.problem}")
         changes = [] if run.config is None else all_changes(run.config, config)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ...agents.config import ROLES, LLMConfig, Role
 from ...agents.replay_results import Replay, RoleReplay, turn_name
-from ...errors import ConfigError, CosignalError, NotInRunError, ReplayError
+from ...errors import ConfigError, CosignalError, NotInRunError, ReplayError, StorageError
 from ...files import file_inside, write_whole
 from ...prompts import check_template, parse_template, read_template
 from ...prompts.bounded import off_the_loop
@@ -157,7 +157,7 @@ class ReplayJobs:
             await asyncio.to_thread(write_replay, run_dir, name, replay)
         except (CosignalError, OSError) as error:
             self._failed[run_dir, name] = message = f"{type(error).__name__}: {error}\n"
-            with suppress(OSError, ReplayError):
+            with suppress(OSError, ReplayError, StorageError):
                 await asyncio.to_thread(check_writable, run_dir)
                 await asyncio.to_thread(_write, run_dir / FOLDER / f"{name}.failed", message)
         finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cosignal.agents.replay_results import Rebuilt, Replay, ReplayedArm, RoleReplay, Side, Validation
-from cosignal.errors import ReplayError
+from cosignal.errors import ReplayError, StorageError
 from cosignal.runs.replays import (
     call_line,
     check_writable,
@@ -166,6 +167,17 @@ def test_a_read_only_directory_is_said_to_be_one(tmp_path: Path, monkeypatch: py
         ReplayError, match=r"cannot be written \(it is read-only\); make the directory writable, or copy"
     ):
         check_writable(tmp_path)
+
+
+def test_a_full_disk_is_found_before_anybody_is_asked(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        for keep in (check_writable, lambda run: write_replay(run, "one", OTHER)):
+            with pytest.raises(StorageError, match="make room there"):
+                keep(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_replay_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

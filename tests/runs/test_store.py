@@ -6,14 +6,14 @@ import asyncio
 import fcntl
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
 from cosignal.config.run_config import RunConfig
-from cosignal.errors import NotARunError, StorageError
+from cosignal.errors import DamagedRunError, NotARunError, StorageError
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.trainer.database import LoggedSignal, MetricsWriter
 from cosignal.runs.records import (
@@ -332,6 +332,47 @@ def test_a_run_that_has_just_begun_has_a_status(tmp_path: Path) -> None:
         0,
         None,
     )
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize(("name", "reader"), [("loop.db", RunView.calls), ("trainer.db", RunView.metrics)])
+def test_a_lost_database_of_a_run_that_has_trained_is_damage(
+    run_dir: Path, name: str, reader: Callable[[RunView], object], empty: bool
+) -> None:
+    for path in list(run_dir.glob(f"{name}*")):
+        path.unlink()
+    if empty:
+        (run_dir / name).touch()
+    for read in (RunView.status, reader):
+        with pytest.raises(DamagedRunError, match=f"{name}' must hold what the run wrote, but it is .*; restore it"):
+            read(RunView(run_dir))
+    view = RunView(run_dir, lenient=True)
+    view.status()
+    assert [name in line for line in view.damage] == [True]
+
+
+def test_snapshots_say_that_a_run_has_trained(run_dir: Path) -> None:
+    (run_dir / "checkpoints" / "update_000000016").mkdir(parents=True)
+    for name in ("loop.db", "trainer.db"):
+        (run_dir / name).unlink()
+        with pytest.raises(DamagedRunError, match=name):
+            RunView(run_dir).status()
+
+
+def test_a_counter_below_0_is_damage(run_dir: Path) -> None:
+    with closing(sqlite3.connect(run_dir / "trainer.db")) as database, database:
+        database.execute("UPDATE counters SET value = '-5' WHERE name = 'steps_main'")
+    with pytest.raises(DamagedRunError, match=r"'steps_main' .* must be a number from 0, got '-5'"):
+        RunView(run_dir).status()
+
+
+async def test_a_loop_that_has_begun_before_the_trainer_wrote_is_whole(run_dir: Path) -> None:
+    for path in list(run_dir.glob("*.db*")):
+        path.unlink()
+    store = await LoopStore.open(run_dir)
+    await store.set(state="running")
+    await store.close()
+    assert RunView(run_dir).status()["steps_total"] == 0
 
 
 def test_a_path_that_is_no_run(tmp_path: Path) -> None:

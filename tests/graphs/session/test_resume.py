@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
 import sqlite3
 from contextlib import closing
@@ -12,17 +14,20 @@ from typing import Any
 import pytest
 import yaml
 from cosignal.config.run_config import RunConfig
-from cosignal.errors import CosignalError, NotARunError, ResumeError
+from cosignal.errors import CosignalError, NotARunError, ResumeError, StorageError
 from cosignal.files import write_whole
+from cosignal.graphs.session.directory_checks import write_row_counts
 from cosignal.graphs.session.run_directory import RunDirectory, lock_run, make_run, open_run
+from cosignal.rl.ipc.messages import Cause
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.trainer.database import LoggedSignal, MetricsWriter
 from cosignal.rl.training.config import TrainingConfig
-from cosignal.runs.records import InterventionRecord
+from cosignal.runs.records import InterventionRecord, VisitRecord
 from cosignal.runs.store import LoopStore
-from records import decision
+from records import branch, call, decision, proposal
 
 STEPS = 6_400
+VISIT = VisitRecord(task_id="t", node="observe", point=16, round=0, started=1.0, ended=2.0, status="ok", detail=None)
 
 
 def config(folder: Path, **changes: Any) -> RunConfig:
@@ -149,6 +154,17 @@ async def test_the_nearest_run_is_named_with_what_differs(tmp_path: Path) -> Non
         open_run(changed, near)
 
 
+async def test_another_seed_is_a_new_run_and_says_so(tmp_path: Path) -> None:
+    await begin(config(tmp_path), "done", STEPS)
+    await begin(config(tmp_path, seed=2, trainer__ippo__lr=1e-3))  # as near, but for another key
+    found = resume(config(tmp_path, seed=2))
+    assert not found.resumed
+    assert found.notes == [f"no run below {str(tmp_path / 'runs')!r} has the seed 2 yet: this is a new one"]
+    assert resume(config(tmp_path, seed=2)).path == found.path
+    with pytest.raises(ResumeError, match=r"differs in seed \(1 there, 2 here\)"):
+        open_run(config(tmp_path, seed=2), next((tmp_path / "runs").glob("*-s1-*")))
+
+
 @pytest.mark.parametrize("name", ["run.json", "config.json"])
 @pytest.mark.parametrize(
     "content", [b"", b'{"id": ', b"{}", b'{"id": 5, "config_hash": ""}', b"\xff", '{"id": "x"}'.encode("utf-16")]
@@ -171,7 +187,7 @@ async def test_a_damaged_run_is_not_taken_for_none(tmp_path: Path, name: str, co
 async def test_a_lost_run_json_is_damage_and_half_a_run_is_none(tmp_path: Path) -> None:
     path = await begin(config(tmp_path))
     (path / "run.json").unlink()
-    with pytest.raises(ResumeError, match=r"it has no run\.json"):
+    with pytest.raises(ResumeError, match=r"run\.json' must be there, but it is missing; restore"):
         open_run(config(tmp_path), resume=True)
     for name in ("loop.db", "trainer.db"):
         (path / name).unlink()
@@ -308,7 +324,7 @@ async def test_a_run_does_not_go_on_without_its_loop_db(tmp_path: Path) -> None:
     await refused(path, "must be a whole database .*file is not a database")
     (path / "loop.db").unlink()
     (path / "loop.db").mkdir()
-    await refused(path, "must be a whole database .*(unable to open|disk I/O error)")
+    await refused(path, "must be a whole database .*it is a folder")
 
 
 async def test_a_run_does_not_go_on_with_the_loop_db_of_another(tmp_path: Path) -> None:
@@ -344,6 +360,98 @@ async def test_a_run_does_not_go_on_with_a_loop_db_from_before_a_promotion(tmp_p
     await store.write(decision("p16-r0", 16).model_copy(update={"winner": "p16-r0-1"}))
     await store.close()
     assert resume(config(tmp_path)).path == path
+
+
+@pytest.mark.parametrize("table", ["visits", "diagnoses", "proposals", "branches", "decisions", "calls"])
+async def test_a_run_does_not_go_on_with_a_loop_db_that_has_less_than_it_had(tmp_path: Path, table: str) -> None:
+    path = await begin(config(tmp_path))
+    sql(path, CHECKPOINTS, f"INSERT INTO checkpoints VALUES ('{path.name}')")
+    store = await LoopStore.open(path)
+    await store.write(InterventionRecord(point=16, evidence={}))
+    for record in (proposal(16, 0, 0), branch("b", 16, 0, 640), decision("p16-r0", 16), call("c"), VISIT):
+        await store.write(record)
+    write_row_counts(path, await store.row_counts())
+    await store.write(decision("p32-r0", 32))  # of a node that was cut off
+    await store.close()
+    assert resume(config(tmp_path)).path == path
+    sql(path, f"DELETE FROM {table}")
+    await refused(path, f"must hold the 1 rows of '{table}' that it had since the run has begun, but it has 0")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"visits": "many"}', '{"run; DROP TABLE run": 1}'])
+async def test_row_counts_that_cannot_be_read_are_named(tmp_path: Path, content: str) -> None:
+    path = await begin(config(tmp_path))
+    (path / "loop.json").write_text(content)
+    await refused(path, r"loop\.json' must .* or remove it, then nothing says that loop\.db is the newest")
+    (path / "loop.json").unlink()
+    assert resume(config(tmp_path)).path == path
+
+
+@pytest.mark.parametrize("cause", ["control", "promotion"])
+async def test_a_run_does_not_go_on_without_the_branch_that_became_its_main_line(tmp_path: Path, cause: Cause) -> None:
+    path = await begin(config(tmp_path))
+    store = await LoopStore.open(path)
+    await store.write(decision("p16-r0", 16).model_copy(update={"winner": "p16-r0-1"}))
+    writer = MetricsWriter(path / "trainer.db")
+    writer.log_signal(LoggedSignal(1, "p16-r0-1:0", 0, 16, 2048, Signal(version=1), "branches/b/end", cause))
+    writer.close()
+    await refused(path, "must hold the branch that ended at 'branches/b/end' .* it is older than trainer")
+    record = branch("b", 16, 0, 640)
+    ended = record.result.model_copy(update={"end_state": "branches/b/end"})
+    await store.write(record.model_copy(update={"result": ended}))
+    await store.close()
+    assert resume(config(tmp_path)).path == path
+
+
+async def test_a_full_disk_does_not_make_a_whole_loop_db_a_damaged_one(tmp_path: Path) -> None:
+    path = await begin(config(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # SQLite cannot make its index beside it
+    try:
+        with pytest.raises(StorageError) as raised:
+            open_run(config(tmp_path), resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"{str(path / 'loop.db')!r} must be written, but cannot be" in str(raised.value)
+    assert str(raised.value).endswith("the disk has room, then go on with --resume")
+    assert resume(config(tmp_path)).path == path
+
+
+# ---------------------------------------------------------------- a stranger's directory
+
+
+@pytest.mark.parametrize("name", ["trainer.lock", "loop.lock", "log.jsonl", "tensorboard", "branches/b/worker.log"])
+@pytest.mark.parametrize("there", [True, False])
+async def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, name: str, there: bool) -> None:
+    path, outside = await begin(config(tmp_path)), tmp_path / "mine.txt"
+    if there:
+        outside.write_text("mine")
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).symlink_to(outside)
+    for resume_at in (True, path):
+        with pytest.raises(ResumeError, match=r"is a link to '.*mine\.txt' outside of it; put what it leads to"):
+            open_run(config(tmp_path), resume_at)
+    assert outside.read_text() == "mine" if there else not outside.exists()
+    (path / name).unlink()
+    (path / name).symlink_to(path / "checkpoints")  # one inside leads nowhere else
+    assert there or name == "loop.lock" or resume(config(tmp_path)).path == path
+
+
+@pytest.mark.parametrize("name", ["trainer.log.jsonl", "checkpoints/x", "scorers"])
+async def test_a_pipe_in_the_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    path = await begin(config(tmp_path))
+    os.mkfifo(path / name)
+    with pytest.raises(ResumeError, match=f"{name}' is neither; remove it"):
+        open_run(config(tmp_path), resume=True)
+
+
+async def test_a_run_directory_that_is_a_link_goes_on(tmp_path: Path) -> None:
+    path = await begin(config(tmp_path))
+    (tmp_path / "link").symlink_to(path)
+    assert resume(config(tmp_path), tmp_path / "link").id == path.name
+
+
+# ---------------------------------------------------------------- killed early
 
 
 async def test_a_run_that_was_killed_before_it_trained_begins(tmp_path: Path) -> None:
