@@ -344,7 +344,6 @@ def replay(
     from .graphs.replay.replay import Changes, replay_call, replay_role
     from .graphs.replay.validation import Trial
     from .runs.replays import FOLDER, branch_line, call_line, new_name, show, write_replay
-    from .runs.run_files import damage_in_words
 
     def tell_call(replayed: Replay) -> None:
         typer.echo(call_line(replayed).text, err=as_json)
@@ -357,7 +356,7 @@ def replay(
     changes = Changes(prompt, model, overrides or [])
     name = new_name(call or f"all-{role}")
     result: Replay | RoleReplay
-    with _errors_as_lines(), damage_in_words(path):
+    with _errors_as_lines():
         trust = trust_in(configs, allow_env, allow_model)
         if role is not None:
             result = asyncio.run(replay_role(path, role.value, changes, tell_call, trust))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
@@ -55,11 +57,52 @@ def _connected(url: str, host: str, port: int) -> socket.socket:
     connection = socket.create_connection((host, port), TIMEOUT_S)
     if urlsplit(url).scheme != "https":
         return connection
+    return _by_tls(ssl.create_default_context(), connection, host)
+
+
+def _by_tls(context: ssl.SSLContext, connection: socket.socket, host: str) -> ssl.SSLSocket:
+    """Return the connection once its hands are shaken. Raises OSError, and closes it then."""
     try:
-        return ssl.create_default_context().wrap_socket(connection, server_hostname=host)
+        secured = context.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
     except BaseException:
         connection.close()
         raise
+    try:
+        with _one_deadline(secured):
+            secured.do_handshake()
+    except BaseException:
+        secured.close()
+        raise
+    return secured
+
+
+@contextmanager
+def _one_deadline(connection: socket.socket) -> Iterator[None]:
+    """End a connection after `TIMEOUT_S`. Its own timeout begins anew with every byte.
+
+    Raises:
+        TimeoutError: that was before the block had ended.
+    """
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        with suppress(OSError):  # closed already
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # an SSLSocket's own is for the thread that reads
+
+    timer = threading.Timer(TIMEOUT_S, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, HTTPException) as error:
+        if is_over.is_set():
+            raise TimeoutError("timed out") from error
+        raise
+    finally:
+        timer.cancel()
+    if is_over.is_set():
+        raise TimeoutError("timed out")
 
 
 def _speaks_tls(url: str) -> bool:
@@ -68,10 +111,7 @@ def _speaks_tls(url: str) -> bool:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         host, port, _ = _route(url)
-        with (
-            socket.create_connection((host, port), TIMEOUT_S) as connection,
-            context.wrap_socket(connection, server_hostname=host),
-        ):
+        with _by_tls(context, socket.create_connection((host, port), TIMEOUT_S), host):
             return True
     except (OSError, ValueError):
         return False
@@ -90,9 +130,11 @@ def _ask(connection: socket.socket, host: str, port: int, path: str) -> _Answer:
     """Ask for `path` and `/models` below it, without a key. Raises OSError or HTTPException."""
     client = HTTPConnection(host, port, timeout=TIMEOUT_S)
     client.sock = connection
-    client.request("GET", f"{path}/models", headers={"Accept": "application/json", "Connection": "close"})
-    response = client.getresponse()
-    return _Answer(response.status, response.headers["Location"], response.read(MAX_BODY).decode("utf-8", "replace"))
+    with _one_deadline(connection):
+        client.request("GET", f"{path}/models", headers={"Accept": "application/json", "Connection": "close"})
+        response = client.getresponse()
+        body = response.read(MAX_BODY)
+    return _Answer(response.status, response.headers["Location"], body.decode("utf-8", "replace"))
 
 
 def _judge_path(name: str, url: str, answer: _Answer, bad: Callable[[str, str, str], Check]) -> Check:

@@ -97,7 +97,8 @@ def read_template(role: str, version: str = "v1", override: Path | None = None) 
     path = override or Path(__file__).parent / role / f"{version}.md"
     name = _name(path)
     if not path.is_file():
-        raise ConfigError(f"{name} does not exist; name a Markdown template of role {role!r}")
+        what = "is no regular file" if path.exists() else "does not exist"
+        raise ConfigError(f"{name} {what}; name a Markdown template of role {role!r}")
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_CHARS + 1)

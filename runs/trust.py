@@ -32,8 +32,9 @@ from .run_files import LONGEST_JSON
 
 LONGEST_ARGUMENTS = 20_000  # characters; what is longer cannot be shown, so nobody can allow it
 SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
-# Providers that are known by name alone: their package asks their own address. `huggingface` runs what it downloads.
-HOSTED = PROVIDER_VARIABLES.keys() - {"huggingface", "langsmith"}
+DOWNLOADS = frozenset({"huggingface"})  # providers whose package downloads a model and runs it here
+# Providers that are known by name alone: their package asks their own address.
+HOSTED = PROVIDER_VARIABLES.keys() - DOWNLOADS - {"langsmith"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Wish:
 
     def in_words(self) -> str:
         """Return what would be done, on one line."""
-        done = {"environment": "import and call", "model": "send prompts to", "cluster": "join the Ray cluster"}
+        done = {"environment": "import and call", "model": "ask the model", "cluster": "join the Ray cluster"}
         arguments = f" with {cut(self.arguments, 300)}" if self.arguments else ""
         return one_line(f"{done[self.kind]} {plain(self.name)}{arguments} ({self.found})")
 
@@ -133,7 +134,9 @@ def task_wishes(run_dir: Path, task: TaskConfig) -> Iterator[Wish]:
     yield Wish("environment", str(run_dir), task.env, arguments, _where(task.env), f"--allow-env {plain(task.env)}")
 
 
-def model_wishes(run_dir: Path, llm: LLMConfig, role: Role, given: Sequence[str] = ()) -> Iterator[Wish]:
+def model_wishes(
+    run_dir: Path, llm: LLMConfig, role: Role, given: Sequence[str] = (), own: str | None = None
+) -> Iterator[Wish]:
     """Yield the models of a role that are not known by their provider's name alone.
 
     Args:
@@ -141,20 +144,26 @@ def model_wishes(run_dir: Path, llm: LLMConfig, role: Role, given: Sequence[str]
         llm: the models to ask, by the run's config.
         role: who is asked.
         given: dotted keys that the viewer has set himself.
+        own: the name of a model that he asks at the role's provider.
     """
     section = "default" if getattr(llm, role) is None else role
     for place, model in enumerate(llm.chain(role)):
 
         def is_given(field: str, place: int = place) -> bool:
             key = f"llm.{section}.{'fallback' if place else field}"
-            return any(key == own or key.startswith(f"{own}.") for own in given)
+            return any(key == set_key or key.startswith(f"{set_key}.") for set_key in given)
 
         # Whoever names the address himself may send what he likes there.
         own_key = model.api_key_env is None or model.api_key_env in PROVIDER_VARIABLES.get(model.provider, ())
-        knows_provider = model.provider in HOSTED or is_given("provider")
+        if own is not None and place == 0:
+            model = model.model_copy(update={"model": own})
+        names_model = model.provider not in DOWNLOADS or is_given("model") or (own is not None and place == 0)
+        knows_provider = model.provider in HOSTED or (is_given("provider") and names_model)
         goes_home = model.base_url is None and (own_key or is_given("api_key_env"))
         if model.provider != "rules" and not (knows_provider and (goes_home or is_given("base_url"))):
             where = model.base_url or f"the address of {model.provider}"
+            if model.provider in DOWNLOADS:
+                where = f"{where}: this model is downloaded, and run on this machine"
             key = f"with the key in {model.api_key_env}" if model.api_key_env else "without a key of yours"
             name = model_name(model)
             yield Wish("model", str(run_dir), name, "", f"{where}, {key}", f"--allow-model {name}")
@@ -169,7 +178,12 @@ def cluster_wishes(run_dir: Path, branches: BranchConfig, given: Sequence[str] =
 
 
 def replay_wishes(
-    run_dir: Path, config: RunConfig, role: Role | None, training: TrainingConfig | None, given: Sequence[str] = ()
+    run_dir: Path,
+    config: RunConfig,
+    role: Role | None,
+    training: TrainingConfig | None,
+    given: Sequence[str] = (),
+    own: str | None = None,
 ) -> list[Wish]:
     """Return what asking a recorded call again would take from a run directory.
 
@@ -179,8 +193,9 @@ def replay_wishes(
         role: who is asked; None where the viewer has built the model himself.
         training: what branches are trained by; None where none are run.
         given: dotted keys of the config that the viewer has set himself.
+        own: the name of a model that he asks at the role's provider.
     """
-    wishes = [] if role is None else [*model_wishes(run_dir, config.llm, role, given)]
+    wishes = [] if role is None else [*model_wishes(run_dir, config.llm, role, given, own)]
     if training is not None:
         for task in (config.task, training.task):
             wishes += task_wishes(run_dir, task)
@@ -194,9 +209,13 @@ def arguments_of(task: TaskConfig) -> str:
 
 
 def model_name(model: ModelConfig) -> str:
-    """Name a model by all that decides where which key is sent: `openai@http://127.0.0.1:8000/v1+MY_KEY`."""
+    """Name a model by all that decides where which key is sent: `openai@http://127.0.0.1:8000/v1+MY_KEY`.
+
+    One that is downloaded and run has its own name, too: `huggingface:owner/model`.
+    """
+    downloaded = f":{model.model}" if model.provider in DOWNLOADS else ""
     address = f"@{model.base_url}" if model.base_url else ""
-    return f"{model.provider}{address}" + (f"+{model.api_key_env}" if model.api_key_env else "")
+    return f"{model.provider}{downloaded}{address}" + (f"+{model.api_key_env}" if model.api_key_env else "")
 
 
 def plain(text: str) -> str:

@@ -43,6 +43,15 @@ def test_a_call_through_another_prompt(run: Path) -> None:
     assert json.loads(kept.read_text())["prompt"] == str(mine)
 
 
+def test_a_template_without_the_evidence_is_a_failed_call_and_no_damage(run: Path) -> None:
+    mine = run / "mine.md"
+    text = load_template("critic").path.read_text()
+    mine.write_text(text.replace("{{ block | fenced }}", "{{ [block | length] | fenced }}"))
+    result = runner.invoke(app, ["replay", str(run), CRITIC, "--prompt", str(mine)])
+    assert (result.exit_code, "damaged" in result.output) == (1, False)
+    assert "llm.prompts.critic" in " ".join(result.stdout.split())
+
+
 def test_json_is_one_object_on_one_line(run: Path) -> None:
     result = runner.invoke(app, ["replay", str(run), CRITIC, "--json"])
     assert (result.exit_code, result.stdout.count("\n")) == (0, 1)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...text import cut
 
+EMPTY_BODY = "the server sent an empty body; look at its log, and check the path of base_url"
 MAX_WORDS = 500  # characters of a body that are repeated
 # What servers write in the place of a code, where it is not an HTTP status.
 _STATUS_OF = {
@@ -77,6 +78,8 @@ def _is_text(value: Any) -> bool:
 
 def _parsed(text: str) -> Any:
     """Return the JSON of a body that was sent as something else."""
+    if not text.strip():
+        raise NoCompletion(EMPTY_BODY)
     if text.lstrip("\ufeff").lstrip().startswith("data:"):
         raise NoCompletion(f"the server sends a stream of events, for which nobody has asked: {excerpt(text)}")
     if re.match(r"\s*<(?:!doctype|html|head|body|\?xml)", text, re.IGNORECASE):

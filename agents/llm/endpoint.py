@@ -341,8 +341,8 @@ def bind(
 def answer_text(reply: AIMessage, method: Structured) -> str:
     """Return the raw answer: the arguments of the answer's tool, else the reply's text.
 
-    Some servers put an answer that needed no thought where the thoughts belong. Where there is nothing else, the object
-    that ends them is the answer.
+    Some servers put an answer that needed no thought where the thoughts belong, or where calls stood before there were
+    tools. Where there is nothing else, the object that ends the thoughts or the arguments of that call are the answer.
     """
     # The arguments may come parsed, or as a text that is no JSON.
     if method == "function_calling":
@@ -352,6 +352,10 @@ def answer_text(reply: AIMessage, method: Structured) -> str:
         for broken in reply.invalid_tool_calls:
             if broken["name"] == ANSWER_TOOL:
                 return broken["args"] or ""
+    legacy = reply.additional_kwargs.get("function_call")
+    if not reply.text.strip() and not reply.tool_calls and isinstance(legacy, dict):
+        arguments = legacy.get("arguments")
+        return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     thoughts = reply.additional_kwargs.get("reasoning_content")
     if reply.text.strip() or reply.tool_calls or ending(reply) != "whole" or not isinstance(thoughts, str):
         return reply.text

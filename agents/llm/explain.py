@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ...text import cut
 from ..config import ModelConfig
-from .completion import MAX_WORDS, NoCompletion, words_in
+from .completion import EMPTY_BODY, MAX_WORDS, NoCompletion, excerpt, words_in
 
 # Numbers of OpenSSL for what is wrong with a certificate (X509_V_ERR_*).
 _UNKNOWN_ISSUER = (2, 18, 19, 20, 21)
@@ -70,6 +71,11 @@ def lacks_version(url: str) -> bool:
 
 def describe(error: BaseException) -> str:
     """Return an error, with what the server said or why no connection was made where its own text lacks that."""
+    if isinstance(error, json.JSONDecodeError):  # the client could not read the body of an answer
+        if not error.doc.strip():
+            return EMPTY_BODY
+        what = "cut JSON" if error.pos >= len(error.doc.rstrip()) or "Unterminated" in error.msg else "no JSON"
+        return f"the server sent {what} ({error}): {excerpt(error.doc)}; look at its log"
     text, more, root = repr(error), _said(error), list(causes(error))[-1]
     if more is None and root is not error and str(root):
         more = f"{type(root).__name__}: {root}"

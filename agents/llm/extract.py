@@ -3,7 +3,8 @@
     text -> Found, every JSON object outside of the reasoning, in order, and where one was begun and is none
 
 Reasoning is what stands in a block of it, and everything before the end of a block of which the beginning is missing
-(many servers put that into the prompt). It is never looked into. Tags within a JSON object are its text.
+(many servers put that into the prompt). It is never looked into, but for the one object
+that such an end follows where nothing else does. Tags within a JSON object are its text.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ def find_objects(text: str) -> list[Found]:
         if kind == "begin":
             before_thoughts = len(found) if before_thoughts is None else before_thoughts
         elif kind != "object":
+            if before_thoughts is None and _is_answered(text, found, mark):
+                break
             if kind == "end" or before_thoughts is not None:
                 del found[before_thoughts or 0 :]
             before_thoughts = None
@@ -91,6 +94,12 @@ def find_objects(text: str) -> list[Found]:
             if broken > MAX_BROKEN or work > MAX_WORK:
                 return [Found(found[0].start if found else mark.start(), len(text), is_whole=False)]
     return found if before_thoughts is None else found[:before_thoughts]
+
+
+def _is_answered(text: str, found: list[Found], end: re.Match[str]) -> bool:
+    """Tell whether an end of reasoning is a stray one behind the answer: the only object, and nothing else follows."""
+    is_last = not text[end.end() :].strip(" \t\r\n`") and len(found) == 1 and found[0].is_whole
+    return is_last and not text[found[0].end : end.start()].strip(" \t\r\n`")
 
 
 def ending_object(text: str) -> str | None:

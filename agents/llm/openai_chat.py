@@ -9,7 +9,10 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 
-from .completion import readable_completion
+from .completion import NoCompletion, readable_completion
+
+MAX_BODY = 20_000_000  # bytes of an answer, decoded; the longest that is read as one has about a hundredth of that
+KEEPS_POST = (307, 308)
 
 
 class TolerantChatOpenAI(ChatOpenAI):
@@ -32,6 +35,35 @@ class TolerantChatOpenAI(ChatOpenAI):
         if isinstance(message, AIMessage) and not message.text.strip() and isinstance(reasoning, str):
             message.additional_kwargs["reasoning_content"] = reasoning
         return result
+
+
+def bounded_client(proxy: str | None = None) -> Any:
+    """Return an HTTP client of OpenAI's for which an answer that never ends does, after `MAX_BODY` bytes."""
+    return openai.DefaultAsyncHttpxClient(proxy=proxy, event_hooks={"response": [read_bounded]})
+
+
+async def read_bounded(response: Any) -> None:
+    """Read an HTTP response, of which nothing but the head has been read.
+
+    Raises:
+        NoCompletion: it has more than `MAX_BODY` bytes, or leads to another server or to an address that would be asked
+            by GET; nothing is sent there.
+    """
+    if response.has_redirect_location:
+        target = response.url.join(response.headers["location"])
+        if response.status_code not in KEEPS_POST or target.host != response.url.host:
+            base_url = str(target).removesuffix("/chat/completions")
+            raise NoCompletion(
+                f"the server redirects (HTTP {response.status_code}) to {str(target)!r:.500}; if that is where models "
+                f"are asked, write base_url as {base_url!r:.500}"
+            )
+    parts, length = list[bytes](), 0
+    async for part in response.aiter_bytes():
+        length += len(part)
+        if length > MAX_BODY:
+            raise NoCompletion(f"the answer is longer than {MAX_BODY:,} bytes; check base_url")
+        parts.append(part)
+    response._content = b"".join(parts)  # where the response itself keeps what was read
 
 
 def _plain(body: Any) -> Any:

@@ -53,9 +53,13 @@ def _chat_model_or_problem(model: str, config: ModelConfig) -> BaseChatModel | s
     settings, provider = _settings(config), config.provider
     try:
         if provider == "openai":
-            from .openai_chat import TolerantChatOpenAI
+            from .openai_chat import TolerantChatOpenAI, bounded_client
 
-            return TolerantChatOpenAI(**{"model": model, **settings})
+            # LangChain takes a proxy from this variable, but not beside a client. Without its own options of sockets it
+            # does not warn of every other proxy.
+            client = bounded_client(os.environ.get("OPENAI_PROXY") or None)
+            own = {"http_async_client": client, "openai_proxy": "", "http_socket_options": ()}
+            return TolerantChatOpenAI(**{"model": model, **own, **settings})
         from langchain.chat_models import init_chat_model
 
         chat = init_chat_model(model, model_provider=provider, **settings)

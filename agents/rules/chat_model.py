@@ -36,6 +36,8 @@ _ANSWERS: dict[str, Callable[[Json], Json]] = {
     "generator": rules_generator.proposals,
     "ranker": rules_ranker.ranking,
 }
+# What reading a block of another shape raises. The block is the work of a template, which may be a user's.
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 
 class RulesChatModel(BaseChatModel):
@@ -79,9 +81,17 @@ def answer(messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]) -> 
     """Return the message that follows `messages`: an answer, or the Critic's first tool call.
 
     Raises:
-        InvalidAnswer: no role in the system message or no JSON block in the prompt (another template's fault).
+        InvalidAnswer: no role in the system message or no JSON block in the prompt, or one that does not hold the
+            evidence (another template's fault).
     """
     role, block = read_prompt(messages)
+    try:
+        return _answer(role, block, messages, tools)
+    except _UNREADABLE as error:
+        raise _unreadable_block(role, error) from error
+
+
+def _answer(role: str, block: Json, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]) -> AIMessage:
     has_asked = any(isinstance(message, ToolMessage) for message in messages)
     is_offered = any(tool["function"]["name"] == EVIDENCE_TOOL for tool in tools)
     if role == "critic" and is_offered and not has_asked:
@@ -92,7 +102,7 @@ def answer(messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]) -> 
 
 
 def read_prompt(messages: Sequence[BaseMessage]) -> tuple[str, Json]:
-    """Return role and JSON block of a prompt. Raises InvalidAnswer where one is missing."""
+    """Return role and JSON block of a prompt. Raises InvalidAnswer where one is missing or no JSON."""
     # The first of each: what follows is the conversation with the tools.
     system = next((message.text for message in messages if isinstance(message, SystemMessage)), "")
     user = next((message.text for message in messages if isinstance(message, HumanMessage)), "")
@@ -102,4 +112,15 @@ def read_prompt(messages: Sequence[BaseMessage]) -> tuple[str, Json]:
             "provider 'rules' needs a line 'role: …' in the system part and one ```json block in the user part of the "
             f"prompt, got role {role and role[1]!r} and {'a' if block else 'no'} block; use a template that has both"
         )
-    return role[1], json.loads(block[1])
+    try:
+        return role[1], json.loads(block[1])
+    except (ValueError, RecursionError) as error:
+        raise _unreadable_block(role[1], error) from error
+
+
+def _unreadable_block(role: str, error: Exception) -> InvalidAnswer:
+    return InvalidAnswer(
+        "provider 'rules' needs one ```json block in the prompt that holds what the role is shown, got another one "
+        f"({type(error).__name__}: {error!s:.200}); write {{{{ block | fenced }}}} in the template that "
+        f"llm.prompts.{role} names (--prompt), or name a language model by llm.{role}"
+    )

@@ -19,6 +19,7 @@ from ...config.run_config import RunConfig
 from ...errors import ConfigError, ReplayError
 from ...rl.training.config import TrainingConfig
 from ...runs.replays import check_writable
+from ...runs.run_files import damage_in_words
 from ...runs.store import RunView
 from ...runs.trust import SHIPPED_ONLY, Trust, Wish, read_training, replay_wishes
 from ..nodes.critic_tools import TOOLS
@@ -58,25 +59,26 @@ async def replay_call(
         trust: what the run directory may name to import, and to send to.
 
     Raises:
-        NotARunError: there is no run.
+        NotARunError: there is no run; a `DamagedRunError` where it cannot be read.
         TrustError: it names something that `trust` does not have; nobody was asked then, and nothing imported.
         ReplayError: no such call, or one that cannot be asked again.
         ConfigError: the template, the model or an override cannot be used.
         SnapshotError: there is a `trial`, and no snapshot to branch from; nobody was asked then.
         BranchError: a branch could not be run.
     """
-    run = await asyncio.to_thread(ReplayedRun.open, run_dir, changes)
-    question = run.tables.question(call)
-    role = question.first.role
-    if trial is not None:
-        if role != "generator":
-            raise ReplayError(
-                f"--validate: needs a call of the generator, whose answer is proposals, got {question.first.id!r} of "
-                f"the {role}; leave it out"
-            )
-        await asyncio.to_thread(check_snapshot, run.path, question.place.point)
-    training = None if trial is None else await asyncio.to_thread(read_training, run.path)
-    trust.require(await asyncio.to_thread(run.wishes, role, training))
+    with damage_in_words(run_dir):
+        run = await asyncio.to_thread(ReplayedRun.open, run_dir, changes)
+        question = run.tables.question(call)
+        role = question.first.role
+        if trial is not None:
+            if role != "generator":
+                raise ReplayError(
+                    f"--validate: needs a call of the generator, whose answer is proposals, got {question.first.id!r} "
+                    f"of the {role}; leave it out"
+                )
+            await asyncio.to_thread(check_snapshot, run.path, question.place.point)
+        training = None if trial is None else await asyncio.to_thread(read_training, run.path)
+        trust.require(await asyncio.to_thread(run.wishes, role, training))
     replay = await run.ask(question, CallBudget(run.config.llm.limits))
     if trial is None or training is None or not replay.after.valid:
         return replay
@@ -105,13 +107,14 @@ async def replay_role(
         trust: what the run directory may name to send to.
 
     Raises:
-        NotARunError: there is no run.
+        NotARunError: there is no run; a `DamagedRunError` where it cannot be read.
         TrustError: it names something that `trust` does not have; nobody was asked then.
         ReplayError: none of the role's calls can be asked again.
         ConfigError: the template, the model or an override cannot be used.
     """
-    run = await asyncio.to_thread(ReplayedRun.open, run_dir, changes)
-    questions, left_out = run.tables.questions(role)
+    with damage_in_words(run_dir):
+        run = await asyncio.to_thread(ReplayedRun.open, run_dir, changes)
+        questions, left_out = run.tables.questions(role)
     if not questions:
         reasons = "; ".join(dict.fromkeys(left_out.values())) or "it was never asked"
         raise ReplayError(f"no question of the role {role!r} can be asked again: {reasons}")
@@ -174,7 +177,7 @@ class ReplayedRun:
         """
         given = [override.partition("=")[0].strip() for override in self.changes.overrides]
         asked = None if role in self.changes.chats else role
-        return replay_wishes(self.path, self.config, asked, training, given)
+        return replay_wishes(self.path, self.config, asked, training, given, self.changes.model)
 
     async def ask(self, question: RecordedQuestion, budget: CallBudget) -> Replay:
         """Ask a question again.

@@ -43,6 +43,7 @@ from ...runs.records import (
     RankingRecord,
     decision_id,
 )
+from ...runs.run_files import damage_in_words
 from ...runs.store import LoopStore, RunView
 from ..branches import round_exploration
 from ..context import Context
@@ -142,7 +143,8 @@ async def try_on_branches(
     run_dir = run.path
     snapshot = await asyncio.to_thread(check_snapshot, run_dir, place.point)
     same_horizon = config.branches.horizon == run.own.branches.horizon
-    tables = await asyncio.to_thread(StartingTables.of, run_dir, place, same_horizon)
+    with damage_in_words(run_dir):
+        tables = await asyncio.to_thread(StartingTables.of, run_dir, place, same_horizon)
 
     def lay_out() -> TrainerStatus:
         """Make the folder look like a run directory at the point."""

@@ -201,7 +201,7 @@ class Pages:
                 asked = ReplayRequest.from_form(form, view)
                 training = read_training(view.path) if asked.validate else None
                 config = RunConfig.load(view.path / "config.json")
-                return asked, replay_wishes(view.path, config, asked.role, training)
+                return asked, replay_wishes(view.path, config, asked.role, training, own=asked.model)
 
         asked, wishes = await asyncio.to_thread(read)
         here = address(view.path.name, "replays")

@@ -7,6 +7,7 @@ it. The message of one that failed is kept as `NAME.failed`, an edited template 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -155,7 +156,9 @@ class ReplayJobs:
                 await asyncio.to_thread(_write, prompt, request.prompt)
             replay = await self._ask_again(run_dir, request, prompt, run_dir / FOLDER / name, trust)
             await asyncio.to_thread(write_replay, run_dir, name, replay)
-        except (CosignalError, OSError) as error:
+        except Exception as error:  # whoever asked sees only this file
+            if not isinstance(error, CosignalError | OSError):
+                logging.getLogger(__name__).exception("the replay %s of %s failed", name, run_dir)
             self._failed[run_dir, name] = message = f"{type(error).__name__}: {error}\n"
             with suppress(OSError, ReplayError, StorageError):
                 await asyncio.to_thread(check_writable, run_dir)

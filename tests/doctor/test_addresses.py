@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,36 @@ def test_what_a_server_says_of_its_path(
     done.set()
     thread.join()
     assert (check.state, words in told(check)) == (state, True), told(check)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "begin"),
+    [
+        ("http", b""),
+        ("http", b"HTTP/1.1 200 OK\r\n"),
+        ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"),
+        ("https", b"\x16\x03\x03\x3f\xff"),
+    ],
+)
+def test_a_server_that_trickles_is_waited_for_once(
+    scheme: str, begin: bytes, server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte comes in time, the answer does not, whether of the status line, the head, the body or TLS."""
+    monkeypatch.setattr(addresses, "TIMEOUT_S", 0.2)
+    done = threading.Event()
+
+    def act() -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.recv(10_000)
+            connection.sendall(begin)
+            while not done.wait(0.02):
+                connection.sendall(b"X")
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    check = look(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/v1")
+    done.set()
+    thread.join()
+    assert check.state == ("problem" if scheme == "https" else "warning"), told(check)
+    assert "0.2 s" in told(check)

@@ -250,6 +250,9 @@ def test_a_template_of_another_role_or_no_template_is_refused(tmp_path: Path) ->
         load_template("critic", override=template_file(tmp_path, "## system\n{{ x }}\n## user\n", role="ranker"))
     with pytest.raises(ConfigError, match="does not exist"):
         load_template("critic", "v99")
+    for no_file in (Path("/dev/zero"), tmp_path):
+        with pytest.raises(ConfigError, match="is no regular file"):
+            load_template("critic", override=no_file)
     (tmp_path / "plain.md").write_text("no front matter", encoding="utf-8")
     with pytest.raises(ConfigError, match="no YAML front matter"):
         load_template("critic", override=tmp_path / "plain.md")

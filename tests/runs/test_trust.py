@@ -93,6 +93,8 @@ def test_what_the_viewer_has_named_is_allowed() -> None:
         ({"provider": "openai", "base_url": "http://h/v1"}, ("llm.default.base_url",), False),
         ({"provider": "openai", "base_url": "http://h/v1"}, ("llm",), False),
         ({"provider": "openai", "base_url": "http://h/v1"}, ("llm.critic.base_url", "llm.default.model"), True),
+        ({"provider": "huggingface", "model": "m"}, ("llm.default.provider",), True),
+        ({"provider": "huggingface", "model": "m"}, ("llm.default.provider", "llm.default.model"), False),
         ({"provider": "huggingface"}, (), True),  # it runs what it downloads
         ({"provider": "huggingface", "base_url": "http://h/v1"}, ("llm.default.base_url",), True),
         ({"provider": "rules", "fallback": [{"provider": "openai", "base_url": "http://h/v1"}]}, (), True),
@@ -113,6 +115,20 @@ def test_a_model_is_allowed_with_its_address_and_its_key() -> None:
             Trust(models=frozenset({wrong})).require(wishes)
     own = {"critic": {"provider": "openai", "base_url": "http://h/v1", "api_key_env": "MY_KEY"}}
     Trust(configs=(RunConfig.model_validate({"llm": own}),)).require(wishes)
+
+
+def test_a_model_that_is_downloaded_and_run_is_allowed_by_its_own_name() -> None:
+    [wish] = model(provider="huggingface", model="evil/model", api_key_env="MY_KEY")
+    assert wish.name == "huggingface:evil/model+MY_KEY"
+    assert "downloaded, and run on this machine" in wish.in_words()
+    for wrong in ("huggingface", "huggingface+MY_KEY", "huggingface:my/model+MY_KEY"):
+        assert Trust(models=frozenset({wrong})).unknown([wish])
+    assert not Trust(models=frozenset({wish.name})).unknown([wish])
+    evil = LLMConfig.model_validate({"default": {"provider": "huggingface", "model": "evil/model"}})
+    assert [wish.name for wish in model_wishes(RUN, evil, "critic", own="my/model")] == ["huggingface:my/model"]
+    own = RunConfig.model_validate({"llm": {"default": {"provider": "huggingface", "model": "my/model"}}})
+    assert Trust(configs=(own,)).unknown(model(provider="huggingface", model="evil/model"))
+    assert not Trust(configs=(own,)).unknown(model(provider="huggingface", model="my/model"))
 
 
 def test_a_cluster_is_asked_for() -> None:

@@ -3,6 +3,7 @@ ledger row, and the number of requests is bounded."""
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,17 @@ from cosignal.errors import InvalidAnswer, ProviderError
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.runs.store import LoopStore
 from cosignal.testing import MisbehavingServer, stuck_evidence
-from cosignal.testing.server import Behaviour, calls_tool, completion, cuts, drops, refuses, says, sends
+from cosignal.testing.server import (
+    Behaviour,
+    ChatRequestHandler,
+    calls_tool,
+    completion,
+    cuts,
+    drops,
+    refuses,
+    says,
+    sends,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_and_keyed")
 
@@ -45,6 +56,26 @@ def says_choice(**fields: Any) -> Behaviour:
     """Answer with one choice of these fields."""
     choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"} | fields
     return says(None, choices=[choice])
+
+
+def goes_on_for_ever(handler: ChatRequestHandler) -> None:
+    """Send spaces without an end, as fast as they are read."""
+    handler.begin(200, 10**15)
+    while True:
+        handler.wfile.write(b" " * 1_000_000)
+
+
+def unpacks_for_ever(handler: ChatRequestHandler) -> None:
+    """Send a small body that unpacks to far more than is read."""
+    handler.reply(200, gzip.compress(b" " * 30_000_000, 1), {"Content-Encoding": "gzip"})
+
+
+def redirects(status: int, target: str) -> Behaviour:
+    return lambda handler: handler.reply(status, b"", {"Location": target})
+
+
+def says_legacy(name: str, arguments: Any) -> Behaviour:
+    return says_choice(message={"content": None, "function_call": {"name": name, "arguments": arguments}})
 
 
 # name: script, what the end is, outcomes of the rows
@@ -115,6 +146,18 @@ CASES: dict[str, tuple[list[Behaviour], type, list[str]]] = {
     "a stream": ([sends_plain(b"data: {}\n\ndata: [DONE]")], ProviderError, ["error"]),
     "an error, then a wrong answer": ([refuses(500), says("no"), refuses(500), says(GOOD)], Answered,
                                       ["error", "invalid", "error", "repaired"]),
+    "without an end": ([goes_on_for_ever], ProviderError, ["error"]),
+    "unpacked without an end": ([unpacks_for_ever], ProviderError, ["error"]),
+    "an error without an end": ([lambda handler: (handler.begin(500, 10**15), goes_on_for_ever(handler))],
+                                ProviderError, ["error"]),
+    "empty": ([sends(b""), says(GOOD)], Answered, ["error", "ok"]),
+    "a redirect": ([redirects(302, "/v2/chat/completions")], ProviderError, ["error"]),
+    "a redirect to another server": ([redirects(307, "http://localhost:1/v1")], ProviderError, ["error"]),
+    "a stray end of thoughts": ([says(f"{GOOD}\n</think>")], Answered, ["ok"]),
+    "a draft and an end of thoughts": ([says(f"So {GOOD} or\n</think>"), says(GOOD)], Answered,
+                                       ["invalid", "repaired"]),
+    "a call of before there were tools": ([says_legacy("Diagnosis", GOOD)], Answered, ["ok"]),
+    "a parsed call of that kind": ([says_legacy("answer", json.loads(GOOD))], Answered, ["ok"]),
     "a tool that nobody offered": ([calls_tool("delete_everything", "{}"), says(GOOD)], Answered,
                                    ["invalid", "repaired"]),
 }  # fmt: skip
@@ -173,6 +216,17 @@ async def _assert_kept(rows: list[Call], run_dir: Path) -> None:
         (sends(b"<html>404 page not found</html>", 404), ["404 page not found", "the path of base_url"]),
         (refuses(404, message='model "tiny" not found'), ["check the model's name, 'tiny'"]),
         (sends(b"<h1>400</h1>The plain HTTP request was sent to HTTPS port", 400), ["write base_url with https://"]),
+        (goes_on_for_ever, ["longer than 20,000,000 bytes"]),
+        (sends(b""), ["sent an empty body"]),
+        (sends_plain(b" "), ["sent an empty body"]),
+        (lambda handler: (handler.send_response(204), handler.end_headers()), ["sent an empty body"]),
+        (sends(completion({"content": GOOD})[:-9]), ["sent cut JSON"]),
+        (sends(b"busy"), ["sent no JSON", "'busy'"]),
+        (
+            redirects(302, "http://localhost:1/v2/chat/completions"),
+            ["HTTP 302", "write base_url as 'http://localhost:1/v2'"],
+        ),
+        (refuses(429, "999999"), ["asks to wait 999999 s"]),
         (refuses(401), ["check the key that api_key_env names"]),
         (refuses(400, message="'temperature' does not support 0.7"), ["leave out llm temperature"]),
         (refuses(400, message="This model's maximum context length is 4096 tokens."), ["lower llm max_output_tokens"]),
@@ -194,6 +248,12 @@ async def test_a_404_of_an_address_without_a_version_hints_at_it() -> None:
     with MisbehavingServer(sends(b'{"detail": "Not Found"}', 404)) as server:
         base_url = server.url.removesuffix("/v1")
         assert f"try {server.url}" in str(await asked(server, [], base_url=base_url))
+
+
+async def test_a_redirect_that_keeps_the_server_and_the_request_is_followed() -> None:
+    with MisbehavingServer(redirects(308, "/v1/chat/completions/"), says(GOOD)) as server:
+        assert parsed(await asked(server, []))
+    assert [request["path"] for request in server.requests] == ["/v1/chat/completions", "/v1/chat/completions/"]
 
 
 async def test_what_a_reply_without_an_answer_took_is_counted() -> None:
@@ -255,3 +315,13 @@ async def test_a_count_that_cannot_be_is_no_count() -> None:
     with MisbehavingServer(says(GOOD, usage={"prompt_tokens": "10", "completion_tokens": 5.0})) as server:
         assert parsed(await asked(server, rows))
     assert (rows[-1].input_tokens, rows[-1].output_tokens, rows[-1].charged_tokens) == (10, 5, 15)
+
+
+async def test_a_proxy_of_the_environment_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for variable in ("http_proxy", "OPENAI_PROXY"):
+        with MisbehavingServer(says(GOOD)) as proxy, monkeypatch.context() as patch:
+            patch.setenv(variable, proxy.url.removesuffix("/v1"))
+            assert parsed(await asked(proxy, [], base_url="http://nowhere.test/v1"))
+            assert proxy.requests[0]["path"] == "http://nowhere.test/v1/chat/completions"

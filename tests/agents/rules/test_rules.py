@@ -19,7 +19,7 @@ from cosignal.agents.rules import critic as rules_critic
 from cosignal.agents.rules import features as rules_facts
 from cosignal.agents.rules.chat_model import NAME, RulesChatModel
 from cosignal.agents.schemas import Diagnosis, Failure
-from cosignal.errors import InvalidAnswer
+from cosignal.errors import InvalidAnswer, ModelAnswerError
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.signals.expression import parse_expression
 from cosignal.rl.signals.signal import Exploration
@@ -263,6 +263,17 @@ def test_it_works_as_a_plain_chat_model_and_says_what_it_is() -> None:
     assert "no language model" in model._llm_type
     with pytest.raises(InvalidAnswer, match="role"):
         model.invoke([HumanMessage("hello")])
+
+
+@pytest.mark.parametrize("role", ["critic", "generator", "ranker"])
+@pytest.mark.parametrize(
+    "block", ["5", "[1]", "{}", '{"evidence": 5}', '{"evidence": {"behaviour": [{}]}}', "```json\n{}", "[" * 100_000]
+)
+def test_a_block_that_is_no_evidence_is_an_invalid_answer_that_names_the_template(role: str, block: str) -> None:
+    asked = [SystemMessage(f"role: {role}"), HumanMessage(f"```json\n{block}\n```")]
+    for model in (RulesChatModel(), RulesChatModel().bind_tools([query_trainer])):
+        with pytest.raises(ModelAnswerError, match=f"llm.*{role}"):
+            model.invoke(asked)
 
 
 def test_rules_import_nothing_from_rl_and_name_no_part_of_a_task() -> None:

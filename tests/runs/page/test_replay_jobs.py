@@ -12,6 +12,7 @@ from pathlib import Path
 import made_up_run
 import pytest
 from cosignal.cli import ask_again
+from cosignal.graphs.replay import replay
 from cosignal.prompts import load_template
 from cosignal.runs.page import app as pages
 from cosignal.runs.page import create_app
@@ -85,6 +86,26 @@ async def test_what_fails_is_kept_in_words(client: AsyncClient) -> None:
     assert "must declare" in page
     assert "failed" in (await client.get(f"/runs/run/calls/{CRITIC}")).text
     assert (await client.get("/runs/run/replays/none")).status_code == 404
+
+
+async def test_whatever_fails_is_kept_in_words(
+    client: AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edited = (
+        load_template("critic")
+        .path.read_text()
+        .replace("{{ block | fenced }}", '{{ {"evidence": block | length} | fenced }}')
+    )
+    assert "llm.prompts.critic" in await asked(client, role="critic", call=CRITIC, prompt=edited, model="")
+
+    async def fails(*_: object) -> None:
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(replay, "replay_call", fails)
+    assert "KeyError: &#39;a fault of ours&#39;" in await asked(client, role="critic", call=CRITIC, prompt="", model="")
+    [kept] = (tmp_path / "run" / "replays").glob("*.failed")
+    assert "a fault of ours" in kept.read_text()
+    assert "Traceback" in caplog.text
 
 
 async def test_a_template_that_cannot_be_read_is_refused_at_once(client: AsyncClient, tmp_path: Path) -> None:
