@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, MissingGuard, TaskImportError
+from ...text import one_line
 from .adapter import Task, as_task
 from .config import TaskConfig
 from .pettingzoo.losses import RAISED, ends_us, log_loss
@@ -159,7 +160,8 @@ def task_import_errors(config: TaskConfig, rule: str) -> Iterator[None]:
         else:
             remedy = "correct task.env_args"
         raise TaskImportError(
-            f"{_key(config)}: {rule}, got {_name(config)!r}, which raised {type(error).__name__}: {error}; {remedy}"
+            f"{_key(config)}: {rule}, got {_name(config)!r}, which raised {type(error).__name__}:"
+            f" {one_line(str(error))}; {remedy}"
         ) from error
 
 
