@@ -88,8 +88,9 @@ def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
         ) from error
     missing = [key for key in needed if key not in data] if isinstance(data, dict) else list(needed)
     if missing or not isinstance(data, dict):
+        without = f" without {missing!r}" if missing else ""
         raise DamagedRunError(
-            f"{str(path)!r} must be the JSON object of a run, got {type(data).__name__} without {missing!r}; "
+            f"{str(path)!r} must be the JSON object of a run, got {type(data).__name__}{without}; "
             "name a directory that `cosignal run` has made"
         )
     return data
