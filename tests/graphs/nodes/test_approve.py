@@ -97,7 +97,7 @@ async def test_while_it_waits_status_says_so_and_the_trainer_stands_still(tmp_pa
     question = await asked(run, task)
     waits = RunView(tmp_path).waiting_for()
     assert waits == question.model_dump(mode="json")
-    assert RunView(tmp_path).status()["waiting_for"] == KEY
+    assert RunView(tmp_path, lenient=True).status()["waiting_for"] == KEY  # a fake trainer writes no trainer.db
     assert RunView(tmp_path).visits()[-1].status == "waiting"
     releases = run.trainer.requests.count("release")
     await asyncio.sleep(0.02)  # a hundred polls
