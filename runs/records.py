@@ -169,8 +169,8 @@ class ProposalRecord(Record):
 # ---------------------------------------------------------------- branches
 
 
-class BranchRecord(Record):
-    """A row of the table `branches`: a finished branch. `key` is made of the job's content."""
+class BranchJobRecord(Record):
+    """What a finished branch and one that could not be run have in common. `key` is made of the job's content."""
 
     key: str
     point: int
@@ -180,6 +180,11 @@ class BranchRecord(Record):
     seed: int
     horizon: int
     job: BranchJob
+
+
+class BranchRecord(BranchJobRecord):
+    """A row of the table `branches`: a finished branch."""
+
     result: BranchResult
 
     @property
@@ -188,22 +193,14 @@ class BranchRecord(Record):
         return self.result.steps + self.result.steps_evaluation
 
 
-class FailedBranchRecord(Record):
-    """A row of the table `failed_branches`: a branch that could not be run. `key` is made of the job's content.
+class FailedBranchRecord(BranchJobRecord):
+    """A row of the table `failed_branches`: a branch that could not be run.
 
     Attributes:
         reason: why, in words.
         steps: environment steps that were spent on it; where workers were lost, the most that they can have been.
     """
 
-    key: str
-    point: int
-    round: int
-    phase: Phase
-    arm: str
-    seed: int
-    horizon: int
-    job: BranchJob
     reason: str
     steps: int
 

@@ -179,7 +179,7 @@ class PettingZooTask:
 
         Raises:
             EnvironmentLost: it went wrong too often.
-            KeyboardInterrupt: somebody pressed Ctrl-C.
+            KeyboardInterrupt, Terminated: this process is told to end.
         """
         env = self._first_env + e
         place = f"in step {steps}" if steps else "at the reset"
