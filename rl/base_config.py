@@ -15,7 +15,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _as_meant(path: Any) -> Any:
+def path_as_meant(path: Any) -> Any:
     """Return a path with `~` in front as the home directory. Raises ValueError for what would name another place."""
     if not isinstance(path, str | Path):
         return path
@@ -33,4 +33,4 @@ def _as_meant(path: Any) -> Any:
 
 
 # A path that somebody writes: `~` is the home directory, and what is not absolute is relative to the working directory.
-UserPath = Annotated[Path, BeforeValidator(_as_meant)]
+UserPath = Annotated[Path, BeforeValidator(path_as_meant)]

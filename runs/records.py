@@ -4,7 +4,8 @@ Who writes them, at an adaptation point:
 
     observe                       InterventionRecord    the evidence; critic adds its diagnosis
     rank_transitions              RankingRecord         single agents' moves that were ranked
-    generator, remove_shaping     ProposalRecord        check adds problems and notes, rank_proposals the rank
+    generator, remove_shaping,
+    given_signals                 ProposalRecord        check adds problems and notes, rank_proposals the rank
     every node that branches      BranchRecord          one a finished branch
                                   FailedBranchRecord    one a branch that could not be run
     decide, or whoever ends it    DecisionRecord        confirm and promote add what became of it
@@ -25,13 +26,16 @@ from ..agents.schemas import Diagnosis, Proposal
 from ..rl.ipc.messages import BranchJob, BranchResult, Cause, TrainerStatus
 from ..rl.signals.signal import Signal
 
-Phase = Literal["screen", "full", "probe", "confirm", "rehearsal"]
+Phase = Literal["screen", "full", "probe", "confirm", "rehearsal", "race"]
+Claim = Literal["policy", "signal", "offset"]
 VisitStatus = Literal["running", "ok", "error", "waiting", "killed"]
 
 # What the gate says of an arm; or of one that it did not judge, that others were better in screening, or that its turn
 # never came.
 ArmVerdict = Literal["accept", "reject", "no_difference", "screened_out", "not_tried"]
 BRANCH_FAILED: Literal["branch_failed"] = "branch_failed"  # a branch could not be run
+OUT_OF_REWARD: Literal["out_of_reward"] = "out_of_reward"  # what is shown for an accepted offset: nothing was proven
+KEPT_IN_CRITIC = "out of the reward, kept in the critic"  # the same in words
 
 DecisionVerdict = Literal[
     "accept",
@@ -170,7 +174,13 @@ class ProposalRecord(Record):
 
 
 class BranchJobRecord(Record):
-    """What a finished branch and one that could not be run have in common. `key` is made of the job's content."""
+    """What a finished branch and one that could not be run have in common.
+
+    Attributes:
+        key: made of the job's content.
+        point: update index of the adaptation point that it belongs to.
+        spent_at: update of the main line when it ran, where that is later than the point; see `spent`.
+    """
 
     key: str
     point: int
@@ -180,6 +190,12 @@ class BranchJobRecord(Record):
     seed: int
     horizon: int
     job: BranchJob
+    spent_at: int | None = None
+
+    @property
+    def spent(self) -> int:
+        """The update of the main line at which its steps were spent."""
+        return self.point if self.spent_at is None else self.spent_at
 
 
 class BranchRecord(BranchJobRecord):
@@ -289,6 +305,9 @@ class DecisionDetail(Record):
         kept_control: environment steps of the control's branch that became the main line.
         adopt: end state that became the main line, relative to the run directory.
         seed: of the branch whose state or signal was promoted.
+        claim: what an acceptance proved: that a policy is better, that a signal helps, or, `offset`, that nothing
+            changes since what leaves the reward stays in the critic. Decisions of earlier versions are about signals.
+        race: id of the race that the winner comes from; its record says which kind of arm that was.
     """
 
     verdict: DecisionVerdict | None = None
@@ -307,6 +326,8 @@ class DecisionDetail(Record):
     kept_control: int | None = None
     adopt: str | None = None
     seed: int | None = None
+    claim: Claim = "signal"
+    race: str | None = None
 
     @model_serializer(mode="wrap")
     def _only_what_was_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -330,7 +351,12 @@ class Outcome(DecisionDetail):
 
     @property
     def explanation(self) -> str:
-        """The gate's own words for the winner, else for the best finalist; why there is none where none was judged."""
+        """The gate's own words for the winner, else for the best finalist; why there is none where none was judged.
+
+        Of a race, and of an exact offset, about which the gate is not asked, the reason.
+        """
+        if self.race is not None or self.claim == "offset":
+            return self.reason
         for judgement in self.judgements if self.verdict != BRANCH_FAILED else ():
             if judgement.arm == (self.winner or judgement.arm):
                 return judgement.explanation
@@ -358,6 +384,11 @@ class DecisionRecord(Record):
     version: int | None
     detail: DecisionDetail
     created_steps: int
+
+    @property
+    def shown_verdict(self) -> str:
+        """The verdict as pages, report and history name it: potentials that left by their offset won no acceptance."""
+        return OUT_OF_REWARD if self.verdict == "accept" and self.detail.claim == "offset" else self.verdict
 
     @property
     def by_monitor(self) -> bool:

@@ -21,12 +21,16 @@ class AlgorithmConfig(Config):
     Attributes:
         on_policy: whether each rollout is learned from once and then dropped; an off-policy learner keeps a replay.
         continuous_actions: whether agents may choose numbers of a Box; else only one of `n_actions` choices.
+        offsets_potentials: whether every value that its TD errors are made of gets `Rewards.offset`, so that none of
+            them changes when a potential leaves the reward. tests/rl/algorithms/test_potentials_leave.py proves it of
+            each algorithm; of one without it, a potential leaves only by branches.
         lr: step size of Adam.
         gamma: discount factor, 0..1.
     """
 
     on_policy: ClassVar[bool]
     continuous_actions: ClassVar[bool]
+    offsets_potentials: ClassVar[bool] = False
 
     lr: float = Field(gt=0)
     gamma: float = Field(default=0.99, gt=0, le=1)
@@ -60,6 +64,7 @@ class IPPOConfig(AlgorithmConfig):
 
     on_policy = True
     continuous_actions = True
+    offsets_potentials = True
 
     lr: float = Field(default=6e-4, gt=0)
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
@@ -125,6 +130,7 @@ class VDNConfig(AlgorithmConfig):
 
     on_policy = False
     continuous_actions = False
+    offsets_potentials = True
 
     lr: float = Field(default=5e-4, gt=0)
     hidden: Layers = (64, 64)

@@ -1,4 +1,4 @@
-"""Settings of branches and gate. The defaults are those that the study of the gate measured."""
+"""Settings of branches, gate and races. The defaults are those that studies measured (docs/results.md)."""
 
 from __future__ import annotations
 
@@ -60,17 +60,62 @@ class BranchConfig(Config):
 
 
 class GateConfig(Config):
-    """Say how the gate judges.
+    """Say what is asked of a proposal, and how it is judged.
 
     Attributes:
-        level: probability of accepting anything in one intervention when nothing helps.
+        claim: what an acceptance proves. `policy`: a branch's policy is better than the main line's, so that its state
+            is adopted (a race, see `RaceConfig`), and nothing is ever asked about a signal; `signal`: the signal helps
+            over training seeds (screening, looks); `auto`: policy where something is wrong, signal where the question
+            is whether shaping that is no potential may leave.
+        level: probability of accepting any signal in one intervention when nothing helps.
         margin: gain that counts, as a share of the return range.
         looks: numbers of seeds at which finalists are judged; the level is spent across looks and finalists.
         adopt: what a promotion takes over: the winning branch's state, the signal alone, or auto (the state when the
             run is stuck or at zero competence, the signal when it is healthy).
     """
 
+    claim: Literal["policy", "signal", "auto"] = "auto"
     level: float = Field(default=0.1, gt=0, lt=0.5)
     margin: float = Field(default=0.02, gt=0, lt=1)
     looks: tuple[int, ...] = (4, 6)
     adopt: Literal["auto", "signal", "winner"] = "auto"
+
+
+class RaceConfig(Config):
+    """Say how arms race beside the main line, and when a policy counts as proven.
+
+    A rung is one `adaptation.interval`: main line and arms train it, then the policies play fresh episodes.
+
+    Attributes:
+        error: probability, over the whole run, of adopting any policy that is not better than the main line's. It is
+            promised where the task declares its return range.
+        look_episodes: fresh episodes of each policy after a rung; they only select.
+        confirm_episodes: fresh episodes of each side that a confirmation begins with; it goes on while more may prove.
+        most_confirm_episodes: fresh episodes of each side that a confirmation has at most.
+        arms: that race at the same time; the others join when these are out.
+        rungs: rungs until an arm that has not moved toward reward is dropped; a fresh start has more (see `survival`).
+        longest: rungs after which a race ends, whatever moves.
+        kick: exploration kick of every candidate that asks for no exploration, and of the arm that is kicked only.
+        kick_alone: whether an arm races under the signal in force with the kick.
+        fresh_start: whether an arm races that begins at step 0 with a seed of its own.
+    """
+
+    error: float = Field(default=0.05, gt=0, lt=0.5)
+    look_episodes: int = Field(default=16, ge=4)
+    confirm_episodes: int = Field(default=64, ge=8)
+    most_confirm_episodes: int = Field(default=384, ge=8)
+    arms: int = Field(default=3, ge=1)
+    rungs: int = Field(default=10, ge=1)
+    longest: int = Field(default=30, ge=1)
+    kick: float = Field(default=0.05, gt=0, le=1)
+    kick_alone: bool = True
+    fresh_start: bool = True
+
+    @model_validator(mode="after")
+    def _confirmations_can_begin(self) -> Self:
+        if self.confirm_episodes > self.most_confirm_episodes:
+            raise ValueError(
+                f"race.confirm_episodes: must be at most race.most_confirm_episodes, {self.most_confirm_episodes}, got "
+                f"{self.confirm_episodes}; lower it, or raise the other"
+            )
+        return self

@@ -5,9 +5,9 @@ Every request is answered by exactly one reply. Envelope: JSON, one ZeroMQ frame
     loop → trainer    Request      Hello, GetStatus, GetEvidence, Look, Query, Promote, Rollback, Release, Stop
     trainer → loop    Reply        HelloReply, TrainerStatus, EvidenceReply, LookReply, QueryReply, PromoteReply, Ack,
                                    or an ErrorReply to any of them
-    loop → worker     BranchJob
-    worker → loop     WorkerReply  WorkerReady once, then a BranchResult or a BranchFailure to each job, or an
-                                   ErrorReply where that says nothing of the branch
+    loop → worker     BranchJob, EvaluationJob
+    worker → loop     WorkerReply  WorkerReady once, then a BranchResult, an EvaluationResult or a BranchFailure to each
+                                   job, or an ErrorReply where that says nothing of the branch
     trainer → anyone  Wakeup       on a PUB/SUB socket
 """
 
@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
 from ...errors import (
     BranchError,
@@ -35,7 +35,7 @@ from ..signals.signal import Exploration, Signal
 from ..stage import Stage
 from ..task import TaskSpec
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 Pid = Annotated[int, Field(gt=0, le=MAX_PID)]
 Count = Annotated[int, Field(ge=0, le=2**62)]  # updates, versions: what a database can hold, too
@@ -53,7 +53,8 @@ InRunDirectory = Annotated[str, Field(min_length=1, max_length=500), AfterValida
 
 TrainerState = Literal["training", "waiting", "finished", "stopping"]
 # Why a line of the signal log was written. `control`: the control's end state became the main line, the signal stayed.
-Cause = Literal["start", "promotion", "rollback", "control"]
+# `offset`: potentials left the reward and are kept in the critic, so that nothing changed for what is learnt.
+Cause = Literal["start", "promotion", "rollback", "control", "offset"]
 ErrorKind = Literal["protocol", "version_conflict", "signal", "snapshot", "branch", "bad_request"]
 
 
@@ -112,7 +113,7 @@ class Promote(Wire):
     base_version: Count
     signal: Signal
     adopt: InRunDirectory | None = None
-    cause: Literal["promotion", "control"] = "promotion"
+    cause: Literal["promotion", "control", "offset"] = "promotion"
 
 
 class Rollback(Wire):
@@ -185,10 +186,10 @@ class TrainerStatus(Wire):
 
     Attributes:
         update: updates so far.
-        steps_main: environment steps of the main line.
+        steps_main: environment steps that the policy in force was trained for since step 0, wherever that was.
         steps_evaluation: environment steps that evaluation took.
-        steps_repeated: main steps that were trained again after a crash.
-        steps_adopted: main steps that branches trained and that became part of the line.
+        steps_repeated: steps that were trained again after a crash.
+        steps_trained: environment steps that the trainer trained itself, each once.
         steps_budget: main steps of the whole run.
         waiting_at: the update of the adaptation point at which a lockstep trainer waits, else None.
         snapshot: directory of the point's snapshot, written before the trainer says that it waits; under the overlap
@@ -203,7 +204,7 @@ class TrainerStatus(Wire):
     steps_main: int
     steps_evaluation: int
     steps_repeated: int
-    steps_adopted: int
+    steps_trained: int
     steps_budget: int
     waiting_at: int | None
     snapshot: str | None
@@ -213,6 +214,15 @@ class TrainerStatus(Wire):
     success_rate: float | None
     evaluation: EvaluationReport | None = None
     replay_difference: str | None = Field(default=None, exclude_if=lambda difference: difference is None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_version(cls, data: Any) -> Any:
+        """Read what an older version has written down: it counted the main steps that were not the trainer's own."""
+        if isinstance(data, dict) and "steps_adopted" in data:
+            data = dict(data)
+            data.setdefault("steps_trained", data["steps_main"] - data.pop("steps_adopted"))
+        return data
 
 
 class LookReply(Wire):
@@ -237,8 +247,8 @@ class PromoteReply(Wire):
     Attributes:
         version: of the signal that is in force since.
         applied_at_update: the update boundary.
-        steps_main: main steps right after it was applied (an adopted state brings its branch's steps along), also when
-            it is asked again later.
+        steps_main: main steps right after it was applied, also when it is asked again later: those of the adopted
+            state, where there is one, which may be fewer than before.
         repeated: the key had been applied before; nothing was done twice.
     """
 
@@ -270,6 +280,69 @@ Reply = Annotated[
 # ---------------------------------------------------------------- branch workers
 
 
+class EpisodeStats(Wire):
+    """The outcome of fresh episodes of one policy; n episodes, of which the same place means the same reset seed.
+
+    Attributes:
+        returns: [n] undiscounted sparse returns of the team.
+        successes: [n] whether they succeeded, None where the task has no success test.
+        lengths: [n] steps.
+        reached: by milestone, [n] how often it was reached. `switch_triggered` is an event, counted over all agents of
+            all groups that have it; `at dist_goal` is a feature of the kind distance: the most agents that were within
+            5 % of its range of its low end at once.
+        steps: environment steps that they took.
+    """
+
+    returns: list[float]
+    successes: list[bool] | None
+    lengths: list[int]
+    reached: dict[str, list[int]]
+    steps: int
+
+    @property
+    def mean_return(self) -> float:
+        return sum(self.returns) / len(self.returns)
+
+    @property
+    def success_rate(self) -> float | None:
+        return None if self.successes is None else sum(self.successes) / len(self.successes)
+
+
+class EvaluationJob(Wire):
+    """Play fresh episodes with the policy of a snapshot, and train nothing. The same job always gives the same result.
+
+    Attributes:
+        key: of the job's content, by `evaluation_key()`.
+        arm: whose policy it is, for messages.
+        state: directory of the snapshot.
+        seed: base seed of the episodes.
+        episodes: how many.
+    """
+
+    kind: Literal["evaluation"] = "evaluation"
+    key: str
+    arm: str
+    state: InRunDirectory
+    seed: int
+    episodes: int = Field(ge=1)
+
+
+class EvaluationResult(Wire):
+    """The outcome of an `EvaluationJob`.
+
+    Attributes:
+        steps_main: main steps of the policy: those of its own line since step 0.
+        cpu_s: CPU seconds of the worker.
+    """
+
+    kind: Literal["evaluation_result"] = "evaluation_result"
+    key: str
+    arm: str
+    steps_main: int
+    episodes: EpisodeStats
+    cpu_s: float
+
+
 class BranchJob(Wire):
     """Continue `start` under `signal` until `horizon` steps after the fork, then evaluate.
 
@@ -277,13 +350,16 @@ class BranchJob(Wire):
 
     Attributes:
         key: of the job's content, by `branch_key()`, so that finished ones are reused.
-        fork: the snapshot that all arms share.
+        fork: the snapshot that the arm comes from; all arms of a gate's round share one.
         start: directory of the state to start from; it differs from `fork` only where a finished branch is extended.
-        arm: "control", or a proposal's id.
-        exploration: of every arm at the fork (not again at an extension).
+        arm: "control", a proposal's id, or the name of an arm without one.
+        exploration: of the arm at the fork (not again at an extension).
         seed: 0 keeps the main run's random streams, k > 0 reseeds all of them.
         end_state: directory to write.
         fresh: begin fresh episodes where the running ones could only be played again. All arms of a fork are alike.
+        trained: environment steps since the fork that `start` has already, as far as who asks knows.
+        new_line: begin at step 0 instead of at the fork, with a network and streams of its own by the training seed
+            `seed`; the horizon counts from there. `fork` only says where in the run that was.
     """
 
     kind: Literal["branch"] = "branch"
@@ -299,6 +375,8 @@ class BranchJob(Wire):
     evaluation_episodes: int = Field(ge=1)
     end_state: str
     fresh: bool = Field(default=False, exclude_if=lambda fresh: not fresh)  # jobs of most runs are what they were
+    trained: int = Field(default=0, ge=0, exclude_if=lambda trained: not trained)
+    new_line: bool = Field(default=False, exclude_if=lambda new_line: not new_line)
 
 
 class BranchResult(Wire):
@@ -311,6 +389,7 @@ class BranchResult(Wire):
         curve: [steps since the fork, mean sparse return of training episodes, success rate] per window.
         steps: environment steps that this job took.
         steps_evaluation: environment steps of its evaluation besides.
+        episodes: the evaluation episodes one by one; results of earlier versions have none.
         cpu_s: CPU seconds of the worker.
     """
 
@@ -328,11 +407,12 @@ class BranchResult(Wire):
     steps_evaluation: int
     end_state: str
     end_update: int
+    episodes: EpisodeStats | None = None
     cpu_s: float
 
 
 class BranchFailure(Wire):
-    """A `BranchJob` that could not be run.
+    """A `BranchJob` or an `EvaluationJob` that could not be run.
 
     Attributes:
         reason: in words.
@@ -356,7 +436,9 @@ class WorkerReady(Wire):
 
 
 BranchReply = BranchResult | BranchFailure
-WorkerReply = Annotated[WorkerReady | BranchReply | ErrorReply, Field(discriminator="kind")]
+EvaluationReply = EvaluationResult | BranchFailure
+WorkerJob = Annotated[BranchJob | EvaluationJob, Field(discriminator="kind")]
+WorkerReply = Annotated[WorkerReady | BranchReply | EvaluationResult | ErrorReply, Field(discriminator="kind")]
 
 # ---------------------------------------------------------------- wake-ups (PUB/SUB): carry no truth
 
