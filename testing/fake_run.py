@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from ..config.run_config import RunConfig
 from ..errors import CosignalError
 from ..graphs.context import Context
 from ..graphs.session.graph_runner import open_checkpoints, run_graph
-from ..rl.branches.jobs import Failures, OnResult
+from ..rl.branches.jobs import Failures, Job, JobReply, OnReply, OnResult
 from ..rl.envs.factory import task_spec
 from ..rl.evidence.schema import Evidence
 from ..rl.experience.transition_sample import TransitionSample
@@ -41,9 +41,10 @@ UPDATE = 2048  # environment steps
 FULL = 60_000  # environment steps of a full branch
 INTERVAL = 16  # updates between two adaptation points
 RUN_ID = "fake-run"
+FINAL_RETURN = "final_return.txt"  # file of an end state
 
 Gain = Callable[[m.BranchJob], float]
-Fails = Callable[[m.BranchJob], str | None]
+Fails = Callable[[Job], str | None]
 Scripts = Mapping[str, list[Any]]  # role: what its `ScriptedChatModel` answers
 
 
@@ -61,7 +62,7 @@ def fake_run_config(**adaptation: Any) -> RunConfig:
         {
             "trainer": {"steps": 500_000},
             "branches": {"horizon": FULL, "screen_seeds": 2, "finalists": 2},
-            "gate": {"looks": [3, 5], "level": 0.1},
+            "gate": {"claim": "signal", "looks": [3, 5], "level": 0.1},
             "adaptation": {"max_share": 0.85, "rounds": 2, "evidence_calls": 3, **settings},
             "llm": {"limits": {"requests_per_minute": 100_000}},
         }
@@ -106,7 +107,7 @@ class SignalChange(NamedTuple):
         point: update from which `signal` is in force.
         signal: the signal.
         adopt: the state that became the main line with it, None where the line kept its own.
-        cause: promotion, rollback, or a control whose end state was kept.
+        cause: promotion, rollback, a control whose end state was kept, or potentials that left by their offset.
     """
 
     key: str
@@ -166,7 +167,7 @@ class FakeTrainer:
     @property
     def in_force(self) -> SignalChange | None:
         """The promotion whose signal is in force, None where there is none or it was rolled back."""
-        lasting = [change for change in self.changes if change.cause != "control"]
+        lasting = [change for change in self.changes if change.cause not in ("control", "offset")]
         return lasting[-1] if lasting and lasting[-1].cause == "promotion" else None
 
     @property
@@ -240,7 +241,7 @@ class FakeTrainer:
             steps_main=self.steps,
             steps_evaluation=1000,
             steps_repeated=0,
-            steps_adopted=self.adopted_steps,
+            steps_trained=self.steps - self.adopted_steps,
             steps_budget=self.steps_budget,
             waiting_at=self.point if waits and not self.finished else None,
             snapshot=_snapshot_name(self.point) if waits else None,
@@ -297,10 +298,12 @@ def _snapshot_name(point: int) -> str:
 class FakeBranchPool:
     """A pool whose branches end at a made-up return: 1 + gain + 0.01 · seed, and the control without the gain.
 
-    Subclasses may override `result`.
+    An end state's policy plays at the return that its branch ended at, any other at 1. Every second episode pays 0.1
+    more, the others 0.1 less. Subclasses may override `result` and `evaluation`.
 
     Attributes:
-        jobs: the jobs so far, in order.
+        jobs: the branches so far, in order.
+        evaluations: the evaluations so far, in order.
     """
 
     def __init__(
@@ -314,12 +317,12 @@ class FakeBranchPool:
         """Make a pool.
 
         Args:
-            run_dir: the run directory, where end states become empty folders.
+            run_dir: the run directory, where end states become folders that hold a return.
             gain: how much better than the control's a branch's final return is.
-            kill_at: number of the job, from 0, at which Killed is raised instead; None for never.
+            kill_at: number of the job of either kind, from 0, at which Killed is raised instead; None for never.
             kick_revives: whether full branches, the control's included, end well above their fork, so that the kick
                 alone is accepted.
-            fails: why a branch cannot be run; None where it can.
+            fails: why a job cannot be run; None where it can.
         """
         self.fails = fails
         self.kick_revives = kick_revives
@@ -327,19 +330,28 @@ class FakeBranchPool:
         self.gain = gain
         self.kill_at = kill_at
         self.jobs: list[m.BranchJob] = []
+        self.evaluations: list[m.EvaluationJob] = []
 
-    async def run(self, jobs: Sequence[m.BranchJob], on_result: OnResult | None = None) -> list[m.BranchReply]:
+    @overload
+    async def run(self, jobs: Sequence[m.BranchJob], on_result: OnResult | None = None) -> list[m.BranchReply]: ...
+    @overload
+    async def run(self, jobs: Sequence[Job], on_result: OnReply | None = None) -> list[JobReply]: ...
+    async def run(self, jobs: Sequence[Job], on_result: Any = None) -> Any:
         """Run the jobs one after another, as `rl.branches.jobs.Executor` asks for."""
-        replies: list[m.BranchReply] = []
+        replies: list[JobReply] = []
         for job in jobs:
             skipped = Failures(replies).skipped(job)
             if skipped is not None:
                 replies.append(skipped)
                 continue
-            if self.kill_at is not None and len(self.jobs) >= self.kill_at:
+            if self.kill_at is not None and len(self.jobs) + len(self.evaluations) >= self.kill_at:
                 raise Killed("branch worker, loop and all")
-            self.jobs.append(job)
-            replies.append(await asyncio.to_thread(self.reply, job))
+            if isinstance(job, m.BranchJob):
+                self.jobs.append(job)
+                replies.append(await asyncio.to_thread(self.reply, job))
+            else:
+                self.evaluations.append(job)
+                replies.append(await asyncio.to_thread(self.reply_to_evaluation, job))
             if on_result is not None:
                 await on_result(job, replies[-1])
         return replies
@@ -351,12 +363,26 @@ class FakeBranchPool:
             return self.result(job)
         return m.BranchFailure(key=job.key, arm=job.arm, seed=job.seed, reason=reason, cause="error", steps=700)
 
+    def reply_to_evaluation(self, job: m.EvaluationJob) -> m.EvaluationReply:
+        """Return the result of the job; its failure where `fails` says so, after 700 environment steps."""
+        reason = self.fails(job)
+        if reason is None:
+            return self.evaluation(job)
+        return m.BranchFailure(key=job.key, arm=job.arm, seed=job.seed, reason=reason, cause="error", steps=700)
+
+    def evaluation(self, job: m.EvaluationJob) -> m.EvaluationResult:
+        """Return what the policy of the job's state plays at."""
+        kept = self.run_dir / job.state / FINAL_RETURN
+        episodes = made_up_episodes(float(kept.read_text()) if kept.exists() else 1.0, job.episodes)
+        return m.EvaluationResult(key=job.key, arm=job.arm, steps_main=UPDATE, episodes=episodes, cpu_s=0.01)
+
     def result(self, job: m.BranchJob) -> m.BranchResult:
         """Return what the job ends in, and make its end state's folder. A job that starts nowhere fails."""
         assert job.start == job.fork or (self.run_dir / job.start).is_dir(), job.start
         (self.run_dir / job.end_state).mkdir(parents=True, exist_ok=True)  # is there where a result was lost
         # seeds differ a little, so that the gate has a spread
         final = 1.0 + (0.0 if job.arm == "control" else self.gain(job)) + 0.01 * job.seed
+        (self.run_dir / job.end_state / FINAL_RETURN).write_text(repr(final))
         half = job.horizon // 2
         return m.BranchResult(
             key=job.key,
@@ -368,12 +394,31 @@ class FakeBranchPool:
             success_rate=0.0,
             fork_return=0.5 if self.kick_revives or job.horizon < FULL else final - 0.05,
             curve=[(half, (1.0 + final) / 2, 0.0), (job.horizon, final, 0.0)],
-            steps=job.horizon if job.start == job.fork else half,
+            # A rung of a race goes on from the one before it, what the gate judges from the screening.
+            steps=job.horizon if job.start == job.fork else min(half, INTERVAL * UPDATE),
             steps_evaluation=100,
             end_state=job.end_state,
             end_update=100,
+            episodes=made_up_episodes(final, job.evaluation_episodes),
             cpu_s=0.1,
         )
+
+
+def made_up_episodes(mean: float, episodes: int, reached: Mapping[str, int] | None = None) -> m.EpisodeStats:
+    """Return episodes of 10 steps whose returns are `mean` ± 0.1, in turns; no success.
+
+    Args:
+        mean: of the returns, exactly so where `episodes` is even.
+        episodes: how many.
+        reached: how often each of them reached a milestone.
+    """
+    return m.EpisodeStats(
+        returns=[mean + (0.1 if number % 2 else -0.1) for number in range(episodes)],
+        successes=[False] * episodes,
+        lengths=[10] * episodes,
+        reached={name: [times] * episodes for name, times in (reached or {}).items()},
+        steps=10 * episodes,
+    )
 
 
 # ---------------------------------------------------------------- one session of a loop

@@ -88,7 +88,7 @@ def _write_trainer(path: Path) -> None:
         "steps_main": str(300 * UPDATE + ADOPTED),
         "steps_evaluation": "22400",
         "steps_repeated": "4096",
-        "steps_adopted": str(ADOPTED),
+        "steps_trained": str(300 * UPDATE),
         "update": "300",
         "stage": "converged",
     }
@@ -115,6 +115,7 @@ def _metric(update: int) -> tuple[int, int, str]:
     last_updates = ((20, "exploring"), (45, "improving"), (82, "plateaued"), (140, "improving"))
     data = {
         "steps_main": steps,
+        "steps_trained": update * UPDATE,
         "train_return": value,
         "train_success": round(solved, 4),
         "evaluation_return": value if evaluated else None,

@@ -16,9 +16,13 @@ Modules, in reading order:
     local_pool  worker processes on this machine
     worker      the program of such a process: `python -m cosignal.rl.branches.worker`
     run_branch  one branch, by the trainer's own code
+    run_evaluation  fresh episodes of a snapshot's policy (EvaluationJob -> EvaluationResult)
     ray_pool    workers as Ray actors, on this machine or on a cluster
     ray_node    a Ray of our own in a process of its own: `python -m cosignal.rl.branches.ray_node`
     horizon     the rule of the branch length
-    gate        the statistics that turn returns into a verdict
+    gate        the statistics that turn returns into a verdict on a signal
+    policy_claim  the statistics that prove a policy better from fresh episodes
     adoption    the rule of what a promotion takes over
+    movement    what counts as moving toward reward in a race
+    survival    who trains the next rung of a race
 """

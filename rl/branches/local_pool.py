@@ -1,8 +1,9 @@
 """Branch workers of the loop: pre-started processes that run the trainer's code on forks of the run.
 
 The pool binds a ROUTER socket in a private runtime directory and starts `python -m cosignal.rl.branches.worker RUN_DIR
-ADDRESS INDEX`. A worker is a DEALER that sends `WorkerReady`, and answers every `BranchJob` with a `BranchResult` or a
-`BranchFailure`; `{"kind": "stop"}` ends it. All messages are one JSON frame.
+ADDRESS INDEX`. A worker is a DEALER that sends `WorkerReady`, and answers every `BranchJob` with a `BranchResult`,
+every `EvaluationJob` with an `EvaluationResult`, or either with a `BranchFailure`; `{"kind": "stop"}` ends it. All
+messages are one JSON frame.
 
 Why no job is lost or mixed up: a job is bound to one worker until its reply, carrying the job's key, arrives. When the
 worker's process ends instead, which may be chance, a new one is started and the job is sent again, at most MAX_RESTARTS
@@ -19,7 +20,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import zmq
 import zmq.asyncio
@@ -30,7 +31,19 @@ from ..ipc.launcher import end_child, end_session, last_words, printed_so_far, s
 from ..ipc.messages import BranchFailure, BranchJob, BranchReply, WorkerReady, WorkerReply
 from ..ipc.runtime_dir import make_runtime_dir, remove_runtime_dir
 from ..processes import CLOSE_TIMEOUT_S, describe_exit, module_command
-from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, Failures, OnResult, parse_reply, reply_to, task_group
+from .jobs import (
+    MAX_RESTARTS,
+    READY_TIMEOUT_S,
+    Failures,
+    Job,
+    JobReply,
+    OnReply,
+    OnResult,
+    lost_steps,
+    parse_reply,
+    reply_to,
+    task_group,
+)
 
 STOP_TIMEOUT_S = CLOSE_TIMEOUT_S + 1.0  # for one that is idle
 STOP = json.dumps({"kind": "stop"}).encode()
@@ -97,7 +110,7 @@ class _Worker:
 
 
 class WorkerPool:
-    """Run branch jobs in worker processes on this machine.
+    """Run jobs in worker processes on this machine.
 
     Use it as `async with WorkerPool(run_dir, workers) as pool: results = await pool.run(jobs)`. What a worker prints
     goes to `worker-INDEX.out` in the run directory.
@@ -150,7 +163,11 @@ class WorkerPool:
         for worker in self._workers:
             await self._start_worker(worker)
 
-    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchReply]:
+    @overload
+    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchReply]: ...
+    @overload
+    async def run(self, jobs: Sequence[Job], on_result: OnReply | None = None) -> list[JobReply]: ...
+    async def run(self, jobs: Sequence[Job], on_result: Any = None) -> Any:
         """Run `jobs` and return a reply to each, in the same order; `on_result` is awaited as each one comes.
 
         A job has failed where a worker says so, or where MAX_RESTARTS + 1 workers end on it or do not become ready.
@@ -159,7 +176,7 @@ class WorkerPool:
             BranchError: a worker says that it can run no job, as where the disk is full.
             ProtocolError: a worker replies with something else.
         """
-        replies: dict[int, BranchReply] = {}
+        replies: dict[int, JobReply] = {}
         failures = Failures()
         # Reversed, so that `pop` takes them in order.
         waiting = list(enumerate(jobs))[::-1]
@@ -196,7 +213,7 @@ class WorkerPool:
 
     # ------------------------------------------------------------ one job
 
-    async def _run_job(self, worker: _Worker, job: BranchJob) -> BranchReply:
+    async def _run_job(self, worker: _Worker, job: Job) -> JobReply:
         """Run `job` on `worker`, again after each death of its process, at most MAX_RESTARTS times."""
         lost: list[_Lost] = []
         try:
@@ -223,10 +240,10 @@ class WorkerPool:
             reason=f"its worker {lost[-1].ending}{times}; {words}",
             cause="lost",
             # Nobody knows how far they had come.
-            steps=job.horizon * sum(end.began for end in lost),
+            steps=lost_steps(job, sum(end.began for end in lost)),
         )
 
-    async def _ask(self, worker: _Worker, job: BranchJob) -> WorkerReply | ProtocolError | _Lost:
+    async def _ask(self, worker: _Worker, job: Job) -> WorkerReply | ProtocolError | _Lost:
         """Send `job` as soon as the worker is ready; return its reply."""
         if not worker.alive():
             try:

@@ -26,7 +26,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import ray
 from ray.exceptions import RayError
@@ -35,7 +35,21 @@ from ...errors import BranchError, ConfigError, SnapshotError
 from ..ipc.messages import PROTOCOL, BranchFailure, BranchJob, BranchReply, BranchResult
 from ..processes import CLOSE_TIMEOUT_S, HASH_SEED, ONE_THREAD, hash_seed
 from ..training.checkpoint import PackedFiles, pack_snapshot, unpack_snapshot
-from .jobs import MAX_RESTARTS, READY_TIMEOUT_S, Failures, OnResult, parse_reply, reply_to, task_group
+from .jobs import (
+    JOB,
+    MAX_RESTARTS,
+    READY_TIMEOUT_S,
+    Failures,
+    Job,
+    JobReply,
+    OnReply,
+    OnResult,
+    lost_steps,
+    parse_reply,
+    reply_to,
+    start_of,
+    task_group,
+)
 from .ray_node import local_ray
 
 LAST_WORDS = 1500  # characters of what Ray says about a lost worker
@@ -68,7 +82,7 @@ class RayWorker:
 
     def close(self) -> None:
         """Close the environments; the actor is killed afterwards."""
-        from .run_branch import EVALUATORS
+        from .run_evaluation import EVALUATORS
 
         EVALUATORS.close()
         self._line.close()
@@ -78,23 +92,23 @@ class RayWorker:
         return own_version()
 
     def run(self, text: str, files: PackedFiles) -> tuple[bytes, PackedFiles]:
-        """Run a branch.
+        """Run a job.
 
         Args:
-            text: a `BranchJob` as JSON.
-            files: the files of its `start`.
+            text: a `WorkerJob` as JSON.
+            files: the files of the snapshot that it needs.
 
         Returns:
-            A `WorkerReply` as JSON, and the files of the end state.
+            A `WorkerReply` as JSON, and the files of a branch's end state.
         """
         from .worker import answer
 
-        job = BranchJob.model_validate_json(text)
+        job = JOB.validate_json(text)
         with tempfile.TemporaryDirectory(prefix="cosignal-branch-") as folder:
             # A folder of its own for each job: nodes share no files with the loop.
-            unpack_snapshot(files, Path(folder), job.start)
+            unpack_snapshot(files, Path(folder), start_of(job))
             reply = answer(self._line, Path(folder), job)
-            end_state = pack_snapshot(Path(folder), job.end_state) if isinstance(reply, BranchResult) else {}
+            end_state = pack_snapshot(Path(folder), reply.end_state) if isinstance(reply, BranchResult) else {}
         return reply.model_dump_json().encode(), end_state
 
 
@@ -129,12 +143,12 @@ class _Attempt:
     """A job in the queue. `position` is its place in the batch, `lost` the number of workers that died on it."""
 
     position: int
-    job: BranchJob
+    job: Job
     lost: int = 0
 
 
 class RayExecutor:
-    """Run branch jobs in Ray actors.
+    """Run jobs in Ray actors.
 
     Use it as `async with RayExecutor(run_dir, workers) as executor: results = await executor.run(jobs)`.
 
@@ -202,7 +216,11 @@ class RayExecutor:
             await asyncio.gather(*closing, return_exceptions=True)
         await self._stack.aclose()
 
-    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchReply]:
+    @overload
+    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchReply]: ...
+    @overload
+    async def run(self, jobs: Sequence[Job], on_result: OnReply | None = None) -> list[JobReply]: ...
+    async def run(self, jobs: Sequence[Job], on_result: Any = None) -> Any:
         """Run `jobs` and return a reply to each, in the same order; `on_result` is awaited as each one comes.
 
         A job has failed where a worker says so, where MAX_RESTARTS + 1 workers are lost on it, or where all workers die
@@ -212,12 +230,12 @@ class RayExecutor:
             BranchError: the cluster has no room for a worker, or other code; a worker says that it can run no job.
             ProtocolError: a worker replies with something else.
         """
-        replies: dict[int, BranchReply] = {}
+        replies: dict[int, JobReply] = {}
         failures = Failures()
         waiting: asyncio.Queue[_Attempt] = asyncio.Queue()
         places = len(self._places)
 
-        async def settle(attempt: _Attempt, reply: BranchReply) -> None:
+        async def settle(attempt: _Attempt, reply: JobReply) -> None:
             replies[attempt.position] = reply
             failures.add(reply)
             if on_result is not None:
@@ -232,7 +250,7 @@ class RayExecutor:
                     places -= 1
                     return
                 attempt = await waiting.get()
-                reply: BranchReply | _Attempt
+                reply: JobReply | _Attempt
                 if (skipped := failures.skipped(attempt.job)) is not None:
                     replies[attempt.position] = skipped
                 elif words is not None:
@@ -262,10 +280,10 @@ class RayExecutor:
 
     # ------------------------------------------------------------ one job
 
-    async def _run_job(self, place: _Place, attempt: _Attempt) -> BranchReply | _Attempt:
+    async def _run_job(self, place: _Place, attempt: _Attempt) -> JobReply | _Attempt:
         """Return the reply, or the next attempt where the worker was lost."""
         job = attempt.job
-        files = self._shipped[job.start]
+        files = self._shipped[start_of(job)]
         if isinstance(files, SnapshotError):
             return _failure(attempt, str(files), "error")
         try:
@@ -274,7 +292,8 @@ class RayExecutor:
             self._drop(place)
             lost = attempt.lost + 1
             if lost > MAX_RESTARTS:
-                return _failure(attempt, f"{lost} workers died on it; {_last_words(error)}", "lost", lost * job.horizon)
+                reason = f"{lost} workers died on it; {_last_words(error)}"
+                return _failure(attempt, reason, "lost", lost_steps(job, lost))
             return _Attempt(attempt.position, job, lost)
         except BaseException:
             self._drop(place)  # it would go on with a job that nobody waits for
@@ -284,28 +303,30 @@ class RayExecutor:
             self._drop(place)  # nothing of a broken branch is left
             return reply
         # Before the result is passed on, so that whoever hears of it finds the end state.
-        await asyncio.to_thread(unpack_snapshot, end_state, self._run_dir, job.end_state)
+        if isinstance(job, BranchJob):
+            await asyncio.to_thread(unpack_snapshot, end_state, self._run_dir, job.end_state)
         return reply
 
-    def _ship(self, jobs: Sequence[BranchJob]) -> dict[str, Any]:
-        """Return references to what the jobs start from; those of a fork stay for the next batch of the same fork.
+    def _ship(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """Return references to the snapshots that the jobs need; what was shipped for the batch before is used again.
 
         In the place of a snapshot that cannot be read is the error: its jobs fail.
         """
-        forks = {job.fork for job in jobs}
-        # What belongs to other forks is let go, and Ray frees it.
+        starts = list(map(start_of, jobs))
+        # A fork stays for the next batch of the same fork. What nobody needs is let go, and Ray frees it.
+        needed = {*starts, *(job.fork for job in jobs if isinstance(job, BranchJob))}
         known = {
             start: reference
             for start, reference in self._shipped.items()
-            if start in forks and not isinstance(reference, SnapshotError)
+            if start in needed and not isinstance(reference, SnapshotError)
         }
-        for job in jobs:
-            if job.start in known:
+        for start in starts:
+            if start in known:
                 continue
             try:
-                known[job.start] = ray.put(pack_snapshot(self._run_dir, job.start))
+                known[start] = ray.put(pack_snapshot(self._run_dir, start))
             except SnapshotError as error:  # a local worker finds out by itself, and says it in these words
-                known[job.start] = error
+                known[start] = error
         return known
 
     # ------------------------------------------------------------ workers

@@ -1,4 +1,4 @@
-"""One branch: the trainer's own code, continued from a snapshot."""
+"""One branch: the trainer's own code, continued from a snapshot or begun anew."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import time
 from pathlib import Path
 
 from ...errors import BranchError, CosignalError, ReplayDiffers
-from ..envs.config import TaskConfig
 from ..envs.step_alarm import step_alarm
 from ..ipc.messages import BranchJob, BranchResult
 from ..signals.scorer import FOLDER
 from ..signals.signal import Exploration
 from ..stage import window
 from ..training.checkpoint import load_snapshot, save_snapshot
-from ..training.evaluate import Evaluator
 from ..training.line import TrainingLine
+from .run_evaluation import EVALUATORS, episode_stats
 
 CURVE_POINTS = 20
 
 
 def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResult:
-    """Continue `job.start` to `job.horizon` steps after the fork, evaluate, and write the end state.
+    """Train from `job.start` to `job.horizon` steps after the fork, evaluate, and write the end state.
 
     Args:
         line: training line of the worker; it is overwritten.
@@ -39,7 +38,7 @@ def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResul
     task, envs = line.config.task, line.config.trainer.envs
     with step_alarm(line.task, task, envs):
         fork_steps, fork_return = start_arm(line, run_dir, job)
-        before = line.steps_main
+        before, evaluator = line.steps_main, None
         try:
             # In whole updates, so a little more than the horizon may be run.
             while line.steps_main < fork_steps + job.horizon:
@@ -52,7 +51,8 @@ def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResul
             save_snapshot(line, run_dir / job.end_state, {"fork_steps": fork_steps, "fork_return": fork_return})
         except Exception as error:  # whatever task and numbers do
             message = str(error) if isinstance(error, CosignalError) else f"{type(error).__name__}: {error}"
-            raise BranchError(message, steps=line.steps_main - before) from error
+            played = 0 if evaluator is None else evaluator.steps
+            raise BranchError(message, steps=line.steps_main - before + played) from error
     return BranchResult(
         key=job.key,
         arm=job.arm,
@@ -67,6 +67,7 @@ def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResul
         steps_evaluation=evaluation.steps,
         end_state=job.end_state,
         end_update=line.update_index,
+        episodes=episode_stats(evaluation),
         cpu_s=time.process_time() - cpu,
     )
 
@@ -74,12 +75,19 @@ def run_branch(line: TrainingLine, run_dir: Path, job: BranchJob) -> BranchResul
 def start_arm(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, float]:
     """Load the state to start from; at the fork itself, give the arm its seed, exploration and signal.
 
+    A new line has the job's seed and signal from step 0 on, which is its fork.
+
     Returns:
         The main steps and the training return at the fork, before any kick.
 
     Raises:
         ReplayDiffers: the episodes cannot be played again, and the job does not ask for fresh ones.
     """
+    if job.new_line and job.start == job.fork:
+        # The config's exploration is a run's at step 0, and the job's comes after it, as at any fork.
+        line.begin_anew(job.seed, job.signal.model_copy(update={"exploration": Exploration()}))
+        line.explore(job.exploration)
+        return line.steps_main, line.return_range[0]
     line.replay_difference = None
     extra = load_snapshot(line, run_dir / job.start, fresh=job.fresh)
     if line.replay_difference is not None:
@@ -97,33 +105,6 @@ def start_arm(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, f
         line.apply_signal(job.signal.model_copy(update={"exploration": Exploration()}))
     line.explore(job.exploration)
     return line.steps_main, now.returns if now else line.return_range[0]
-
-
-class Evaluators:
-    """The last KEPT evaluators: the episodes of a slow task take long to build in a worker's one thread."""
-
-    KEPT = 2
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, int, int], Evaluator] = {}  # the one that was asked for last is last
-
-    def get(self, task: TaskConfig, episodes: int, seed: int) -> Evaluator:
-        """Return the evaluator of these episodes; one that is built takes the place of the oldest, which is closed."""
-        key = task.model_dump_json(), episodes, seed
-        if key not in self._kept:
-            while len(self._kept) >= self.KEPT:
-                self._kept.pop(next(iter(self._kept))).close()
-            self._kept[key] = Evaluator(task, episodes, seed)
-        self._kept[key] = self._kept.pop(key)
-        return self._kept[key]
-
-    def close(self) -> None:
-        """Close their environments."""
-        while self._kept:
-            self._kept.popitem()[1].close()
-
-
-EVALUATORS = Evaluators()  # of this process
 
 
 def _curve(line: TrainingLine, fork_steps: int) -> list[tuple[int, float, float | None]]:

@@ -1,7 +1,7 @@
 """A branch worker: `python -m cosignal.rl.branches.worker RUN_DIR ADDRESS INDEX`.
 
-It is started before it is needed, so that a branch costs no start-up. It sends WorkerReady, then answers one job at a
-time, and ends when it is told to or when the process that started it is gone.
+It is started before it is needed, so that a job costs no start-up. It sends WorkerReady, then answers one job at a
+time, a branch or an evaluation, and ends when it is told to or when the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ import zmq
 
 from ...errors import BranchError, CosignalError, ReplayDiffers
 from ..experience.replay_buffer import REPLAY
-from ..ipc.messages import BranchFailure, BranchJob, ErrorReply, WorkerReady, WorkerReply
+from ..ipc.messages import BranchFailure, BranchJob, BranchResult, ErrorReply, WorkerReady, WorkerReply
 from ..processes import leave_with_parent, log_to, one_thread, run_process
 from ..signals.scorer import FOLDER, Scorers
 from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
-from .run_branch import EVALUATORS, run_branch
+from .jobs import JOB, Job
+from .run_branch import run_branch
+from .run_evaluation import EVALUATORS, run_evaluation
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def answer(line: TrainingLine, run_dir: Path, job: BranchJob) -> WorkerReply:
+def answer(line: TrainingLine, run_dir: Path, job: Job) -> WorkerReply:
     """Run a job and return its result, or its failure where it cannot be run.
 
-    A full disk is no failure of the branch, and an error of the whole run.
+    A full disk is no failure of the job, and an error of the whole run.
     """
     log = structlog.get_logger()
     try:
-        result = run_branch(line, run_dir, job)
+        result = run_branch(line, run_dir, job) if isinstance(job, BranchJob) else run_evaluation(line, run_dir, job)
     except Exception as error:
-        log.warning("branch failed", key=job.key, arm=job.arm, seed=job.seed, exc_info=True)
+        log.warning(f"{job.kind} failed", key=job.key, arm=job.arm, seed=job.seed, exc_info=True)
         if _is_disk_full(error):
             message = f"the disk must have room for a branch's end state, got: {error}; make room and resume the run"
             return ErrorReply(error="branch", message=message)
@@ -49,9 +51,8 @@ def answer(line: TrainingLine, run_dir: Path, job: BranchJob) -> WorkerReply:
             cause="replay" if isinstance(error, ReplayDiffers) else "error",
             steps=error.steps if isinstance(error, BranchError) else 0,
         )
-    log.info(
-        "branch done", key=job.key, arm=job.arm, seed=job.seed, final_return=result.final_return, cpu_s=result.cpu_s
-    )
+    final = result.final_return if isinstance(result, BranchResult) else result.episodes.mean_return
+    log.info(f"{job.kind} done", key=job.key, arm=job.arm, seed=job.seed, final_return=final, cpu_s=result.cpu_s)
     return result
 
 
@@ -91,7 +92,7 @@ def main(run_dir: Path, address: str, index: int, closing: ExitStack) -> None:
             message = socket.recv()
             if json.loads(message).get("kind") == "stop":
                 return
-            reply = answer(line, run_dir, BranchJob.model_validate_json(message))
+            reply = answer(line, run_dir, JOB.validate_json(message))
             socket.send(reply.model_dump_json().encode())
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import cosignal.rl.branches
 import pytest
-from cosignal.rl.ipc.messages import BranchJob
+from cosignal.rl.branches.jobs import JOB
 from fake_worker import answer
 
 
@@ -47,7 +47,7 @@ class _Actor:
         return self._ray.version
 
     async def _run(self, text: str, files: Any) -> tuple[bytes, Any]:
-        job = BranchJob.model_validate_json(text)
+        job = JOB.validate_json(text)
         self._ray.sent.append(job.key)
         await asyncio.sleep(0.001)
         if job.arm == "die always" or (job.arm == "die" and self._ray.sent.count(job.key) == 1):

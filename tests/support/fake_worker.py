@@ -38,6 +38,11 @@ def answer(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
         return {"kind": "error", "error": "branch", "message": "the disk is full"}
     if arm == "nonsense":
         return {"kind": "weather"}
+    if job["kind"] == "evaluation":
+        n = job["episodes"]
+        episodes = {"returns": [job["seed"] * 1.5] * n, "successes": None, "lengths": [5] * n, "reached": {}}
+        told = {"steps_main": 7, "episodes": episodes | {"steps": 5 * n}, "cpu_s": 0.0}
+        return {"kind": "evaluation_result", "key": job["key"], "arm": arm, **told}
     keys = ("key", "arm", "seed", "horizon", "signal", "end_state")
     numbers = {"final_return": job["seed"] * 1.5, "success_rate": None, "fork_return": 0.0, "curve": []}
     counts = {"steps": job["horizon"], "steps_evaluation": 1, "end_update": 2, "cpu_s": 0.0}

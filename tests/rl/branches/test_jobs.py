@@ -6,8 +6,18 @@ import asyncio
 
 import pytest
 from cosignal.errors import BranchError, ProtocolError
-from cosignal.rl.branches.jobs import Failures, branch_key, parse_reply, reply_to, task_group
-from cosignal.rl.ipc.messages import BranchFailure, BranchJob, BranchResult, ErrorReply, WorkerReady
+from cosignal.rl.branches.jobs import JOB as PARSED
+from cosignal.rl.branches.jobs import Failures, branch_key, evaluation_key, parse_reply, reply_to, task_group
+from cosignal.rl.ipc.messages import (
+    BranchFailure,
+    BranchJob,
+    BranchResult,
+    EpisodeStats,
+    ErrorReply,
+    EvaluationJob,
+    EvaluationResult,
+    WorkerReady,
+)
 from cosignal.rl.signals.signal import Exploration, Signal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +32,12 @@ RESULT = BranchResult(
 )  # fmt: skip
 
 FAILURE = BranchFailure(key="k", arm="p1", seed=4, reason="the signal is not finite", cause="error", steps=70)
+
+EVALUATION = EvaluationJob(key="e", arm="p1", state="branches/k", seed=9, episodes=2)
+PLAYED = EvaluationResult(
+    key="e", arm="p1", steps_main=300, cpu_s=0.1,
+    episodes=EpisodeStats(returns=[1, 2], successes=None, lengths=[3, 4], reached={"at goal": [0, 1]}, steps=8),
+)  # fmt: skip
 
 # ---------------------------------------------------------------- replies
 
@@ -39,7 +55,35 @@ def test_a_reply_is_a_result_or_a_failure_and_an_error_is_raised() -> None:
         reply_to(JOB, parse_reply(b'{"kind": "weather"}'))
 
 
+def test_an_evaluation_is_answered_with_its_own_result_or_a_failure() -> None:
+    failure = FAILURE.model_copy(update={"key": "e", "seed": 9})
+    assert reply_to(EVALUATION, parse_reply(PLAYED.model_dump_json().encode())) == PLAYED
+    assert reply_to(EVALUATION, failure) == failure
+    with pytest.raises(BranchError, match="evaluation 'p1', seed 9: the disk must have room"):
+        reply_to(EVALUATION, ErrorReply(error="branch", message="the disk must have room"))
+    for job, reply in (
+        (JOB, PLAYED.model_copy(update={"key": "k"})),
+        (EVALUATION, RESULT.model_copy(update={"key": "e"})),
+    ):
+        with pytest.raises(ProtocolError, match=f"'{job.key}' was answered with"):
+            reply_to(job, reply)
+
+
+def test_jobs_of_both_kinds_are_told_apart_as_they_come() -> None:
+    assert [PARSED.validate_json(job.model_dump_json()) for job in (JOB, EVALUATION)] == [JOB, EVALUATION]
+
+
 # ---------------------------------------------------------------- what a failure makes needless
+
+
+def test_an_evaluation_that_fails_ends_its_arm_and_is_ended_with_it() -> None:
+    other = EVALUATION.model_copy(update={"arm": "p2"})
+    failures = Failures([PLAYED, FAILURE.model_copy(update={"key": "e", "seed": 9})])
+    skipped = failures.skipped(JOB)
+    assert skipped is not None and "seed 9 of p1" in skipped.reason
+    assert (ended := failures.skipped(EVALUATION)) is not None and (ended.key, ended.seed) == ("e", 9)
+    assert failures.skipped(other) is None
+    assert Failures([FAILURE.model_copy(update={"arm": "control"})]).skipped(other) is not None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +108,7 @@ def test_with_a_branch_its_arm_is_over_and_with_the_control_every_arm(arm: str, 
 
 
 def test_jobs_that_ask_for_nothing_new_are_what_they_were() -> None:
-    assert "fresh" not in JOB.model_dump(mode="json")
+    assert not {"fresh", "new_line"} & JOB.model_dump(mode="json").keys()
     fresh = JOB.model_copy(update={"fresh": True})
     assert BranchJob.model_validate_json(fresh.model_dump_json()).fresh
 
@@ -150,12 +194,32 @@ def test_a_key_is_made_of_content() -> None:
         {"horizon": 200},
         {"evaluation_seed": 2},
         {"episodes": 9},
+        {"fresh": True},
+        {"new_line": True},
     ]
     keys = {branch_key(**{**KEY, **change}) for change in [{}, *changes]}  # type: ignore[arg-type]
     assert len(keys) == 1 + len(changes)
     moved = branch_key(**{**KEY, "fork": "/elsewhere/checkpoints/update_000000080"})  # type: ignore[arg-type]
     relabelled = branch_key(**{**KEY, "signal": Signal(version=4, parent=3, stage="improving")})  # type: ignore[arg-type]
     assert branch_key(**KEY) == moved == relabelled  # type: ignore[arg-type]
+
+
+def test_keys_are_what_they_were() -> None:
+    """Branches that earlier versions have run are found again."""
+    assert branch_key(**KEY) == "b58fcaf319befb102138"  # type: ignore[arg-type]
+    assert branch_key(**KEY, fresh=True) == "347f3dbd8448ff4eaaea"  # type: ignore[arg-type]
+
+
+def test_the_key_of_an_evaluation_is_made_of_its_content() -> None:
+    keys = {
+        evaluation_key("checkpoints/update_000000080", 1, 8),
+        evaluation_key("branches/update_000000080", 1, 8),
+        evaluation_key("checkpoints/update_000000096", 1, 8),
+        evaluation_key("checkpoints/update_000000080", 2, 8),
+        evaluation_key("checkpoints/update_000000080", 1, 9),
+    }
+    assert len(keys) == 5 and all(len(key) == 20 for key in keys)
+    assert evaluation_key("/elsewhere/checkpoints/update_000000080", 1, 8) in keys
 
 
 @given(st.integers(0, 2**31), st.integers(1, 10**7))

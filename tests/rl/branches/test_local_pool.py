@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import fake_worker
 import psutil
@@ -16,8 +17,19 @@ import pytest
 from cosignal.errors import BranchError, ProtocolError
 from cosignal.rl.branches.jobs import MAX_RESTARTS
 from cosignal.rl.branches.local_pool import WorkerPool
-from cosignal.rl.ipc.messages import BranchFailure, BranchJob, BranchReply, BranchResult
+from cosignal.rl.branches.run_evaluation import episode_stats
+from cosignal.rl.ipc.messages import (
+    BranchFailure,
+    BranchJob,
+    BranchReply,
+    BranchResult,
+    EvaluationJob,
+    EvaluationResult,
+)
 from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.training.checkpoint import save_snapshot
+from cosignal.rl.training.evaluate import Evaluator
+from training_lines import UPDATE, small_config, trained
 
 
 def job(seed: int, arm: str = "control") -> BranchJob:
@@ -60,6 +72,58 @@ async def test_results_come_in_job_order_and_are_told_as_they_come(tmp_path: Pat
         results = await pool.run([job(seed) for seed in range(7)], tell)
     assert [result.final_return for result in results] == [1.5 * seed for seed in range(7)]
     assert sorted(told) == sorted(result.key for result in results)
+
+
+def evaluation(seed: int, arm: str = "control") -> EvaluationJob:
+    return EvaluationJob(key=f"play-{arm}-{seed}", arm=arm, state="f", seed=seed, episodes=2)
+
+
+async def test_a_batch_may_have_evaluations_among_its_branches(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def tell(asked: BranchJob | EvaluationJob, reply: Any) -> None:
+        assert asked.key == reply.key
+        told.append(asked.key)
+
+    batch = [evaluation(3), job(0), evaluation(4, "fail"), evaluation(5, "fail"), job(6, "fail"), evaluation(7, "die")]
+    async with pool_of(tmp_path) as pool:
+        replies = await pool.run(batch, tell)
+    assert [reply.key for reply in replies] == [asked.key for asked in batch]
+    played, branch, failure, *skipped, again = replies
+    assert isinstance(played, EvaluationResult) and played.episodes.returns == [4.5, 4.5]
+    assert isinstance(branch, BranchResult) and isinstance(again, EvaluationResult)
+    assert isinstance(failure, BranchFailure) and (failure.seed, failure.cause) == (4, "error")
+    assert [reply.cause for reply in skipped if isinstance(reply, BranchFailure)] == ["skipped", "skipped"]
+    assert told == ["play-control-3", "control-0", "play-fail-4", "play-die-7"]
+
+
+async def test_an_evaluation_that_always_kills_its_worker_is_given_up(pool: WorkerPool) -> None:
+    [failure] = await pool.run([evaluation(0, "die always")])
+    assert isinstance(failure, BranchFailure)
+    assert (failure.cause, failure.seed, failure.steps) == ("lost", 0, 0)
+
+
+async def test_real_workers_run_branches_and_evaluations_as_this_process_does(tmp_path: Path) -> None:
+    config = small_config()
+    line = trained(config, 2)
+    save_snapshot(line, tmp_path / "checkpoints" / "update_000000002")
+    (tmp_path / "training.json").write_text(config.model_dump_json())
+    fork = "checkpoints/update_000000002"
+    fresh = BranchJob(
+        key="new", fork=fork, start=fork, arm="fresh_start", signal=Signal(), exploration=Exploration(), seed=3,
+        horizon=UPDATE, evaluation_seed=7, evaluation_episodes=4, end_state="branches/new", new_line=True,
+    )  # fmt: skip
+    play = EvaluationJob(key="play", arm="control", state=fork, seed=7, episodes=4)
+    async with WorkerPool(tmp_path, 1) as pool:
+        played, branch = await pool.run([play, fresh])
+        [again] = await pool.run([play.model_copy(update={"state": "branches/new"})])
+    assert isinstance(played, EvaluationResult) and isinstance(branch, BranchResult)
+    assert isinstance(again, EvaluationResult)
+    evaluator = Evaluator(config.task, 4, 7)
+    assert played.episodes == episode_stats(evaluator.evaluate(line.learner))
+    run = trained(small_config(seed=3), 1)
+    assert branch.episodes == again.episodes == episode_stats(evaluator.evaluate(run.learner))
+    assert (played.steps_main, again.steps_main) == (2 * UPDATE, UPDATE)
 
 
 async def test_no_jobs_no_results(pool: WorkerPool) -> None:

@@ -13,7 +13,7 @@ import fake_ray
 import pytest
 from cosignal.errors import BranchError, ConfigError, ProtocolError
 from cosignal.rl.branches.jobs import MAX_RESTARTS
-from cosignal.rl.ipc.messages import BranchJob, BranchReply, BranchResult
+from cosignal.rl.ipc.messages import BranchJob, BranchReply, BranchResult, EvaluationJob, EvaluationResult
 from cosignal.rl.signals.signal import Exploration, Signal
 
 
@@ -63,6 +63,31 @@ async def test_results_come_in_job_order_after_their_end_states(start: Any, ray:
     assert sorted(heard) == [f"control-{seed}" for seed in range(7)]
     assert not ray.up
     assert ray.killed == ray.started
+
+
+def evaluation(seed: int, arm: str = "control", state: str = "f") -> EvaluationJob:
+    return EvaluationJob(key=f"play-{arm}-{seed}", arm=arm, state=state, seed=seed, episodes=2)
+
+
+async def test_a_batch_may_have_evaluations_among_its_branches(start: Any, ray: fake_ray.FakeRay) -> None:
+    batch = [evaluation(3), job(0), evaluation(4, "fail"), evaluation(5, "fail"), job(6, "fail"), evaluation(7, "die")]
+    async with start() as executor:
+        replies = await executor.run(batch)
+    assert [reply.key for reply in replies] == [asked.key for asked in batch]
+    assert [type(reply) for reply in replies[:2]] == [EvaluationResult, BranchResult]
+    assert replies[0].episodes.returns == [4.5, 4.5]
+    assert [(reply.cause, reply.seed) for reply in replies[2:5]] == [("error", 4), ("skipped", 5), ("skipped", 6)]
+    assert isinstance(replies[5], EvaluationResult)
+    assert [end_state for _, end_state in executor.unpacked] == ["branches/0"], "an evaluation has none"
+
+
+async def test_the_snapshot_of_an_evaluation_is_put_into_the_store_as_a_start_is(
+    start: Any, ray: fake_ray.FakeRay
+) -> None:
+    async with start() as executor:
+        await executor.run([evaluation(0, state="branches/0"), job(1), evaluation(2)])
+        await executor.run([evaluation(3, state="branches/0")])
+        assert ray.stored == {"f": 1, "branches/0": 1}
 
 
 async def test_only_a_job_whose_actor_was_lost_is_run_again(start: Any, ray: fake_ray.FakeRay) -> None:

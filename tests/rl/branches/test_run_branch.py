@@ -1,17 +1,21 @@
 """Branches: the control is the main run's own continuation, seeds differ, extensions continue."""
 
 import errno
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
-from cosignal.errors import BranchError, ReplayDiffers, SnapshotError
+from cosignal.errors import BranchError, ReplayDiffers, SignalError, SnapshotError
 from cosignal.rl.branches import worker as worker_module
-from cosignal.rl.branches.run_branch import Evaluators, run_branch, start_arm
+from cosignal.rl.branches.run_branch import run_branch, start_arm
+from cosignal.rl.branches.run_evaluation import EVALUATORS
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.ipc.messages import BranchFailure, BranchJob, ErrorReply
+from cosignal.rl.signals.config import SignalConfig
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot
 from cosignal.rl.training.line import TrainingLine
@@ -110,6 +114,47 @@ def test_a_second_round_after_an_adopted_kick_kicks_no_arm_again(fork: TrainingL
         load_snapshot(worker, tmp_path / kicked.end_state)
         assert torch.equal(heads, worker.learner.networks[0].actor.layers[-1].weight.detach())
         assert worker.signal.exploration.entropy == 0.03
+
+
+def test_a_new_line_has_the_exploration_of_its_config_and_then_of_its_job(tmp_path: Path) -> None:
+    config = small_config().model_copy(update={"signal": SignalConfig(exploration=Exploration(entropy=0.03))})
+    save_snapshot(trained(config, 1), tmp_path / "fork")
+    worker, plain = TrainingLine(config), TrainingLine(config.model_copy(update={"seed": 3}))
+    asked = job("fresh_start", SHAPED.model_copy(update={"exploration": Exploration(kick=0.5)}), 3, 1, new_line=True)
+    assert start_arm(worker, tmp_path, asked) == (0, -1.0)
+    assert worker.signal.exploration == Exploration(entropy=0.03), "a candidate's own does not act"
+    heads = plain.learner.networks[0].actor.layers[-1].weight.detach()
+    assert torch.equal(worker.learner.networks[0].actor.layers[-1].weight.detach(), heads)
+    kicked = Exploration(entropy=0.02, kick=0.5)
+    start_arm(worker, tmp_path, asked.model_copy(update={"exploration": kicked}))
+    assert worker.signal.exploration == Exploration(entropy=0.02)
+    assert torch.equal(worker.learner.networks[0].actor.layers[-1].weight.detach(), heads * 0.5)
+
+
+def test_a_new_line_keeps_the_workers_environments_and_their_processes(tmp_path: Path) -> None:
+    """Those of a run with processes: after new lines and branches there is one process, as before."""
+    task = TaskConfig(env="small_tasks:Walk", workers=1)
+    config = small_config(envs=2).model_copy(update={"task": task})
+    with closing(trained(config, 1)) as line:
+        save_snapshot(line, tmp_path / "fork")
+    with closing(TrainingLine(config)) as worker, closing(TrainingLine(config.model_copy(update={"seed": 3}))) as run:
+        before = psutil.Process().children(recursive=True)
+        run_branch(worker, tmp_path, job("p1", Signal(), 1, 1))
+        for end in ("branches/one", "branches/two"):
+            run_branch(worker, tmp_path, job("fresh_start", Signal(), 3, 2, new_line=True, end_state=end))
+        EVALUATORS.close()
+        assert psutil.Process().children(recursive=True) == before
+        while run.steps_main < 2 * UPDATE:
+            run.update()
+        assert_same_state(worker, run)
+
+
+def test_a_new_line_under_a_signal_that_does_not_fit_is_refused(fork: TrainingLine, tmp_path: Path) -> None:
+    unknown = Signal.model_validate({"terms": [{"name": "far", "kind": "potential", "expression": "-dist_moon / 12"}]})
+    worker, before = trained(small_config(), 1), trained(small_config(), 1)
+    with pytest.raises(SignalError, match="dist_moon"):
+        run_branch(worker, tmp_path, job("fresh_start", unknown, 3, 1, new_line=True))
+    assert_same_state(worker, before)
 
 
 def test_a_branch_worker_has_one_process_of_environments_and_continues_the_main_run(tmp_path: Path) -> None:
@@ -226,25 +271,3 @@ def test_a_full_disk_is_no_failure_of_the_branch(
     monkeypatch.setattr(worker_module, "run_branch", fails)
     reply = worker_module.answer(None, tmp_path, job("p1", SHAPED, 3, 5))  # type: ignore[arg-type]
     assert isinstance(reply, ErrorReply) and "make room and resume the run" in reply.message
-
-
-def test_evaluators_are_kept_for_the_next_job_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = []
-
-    class Fake:
-        def __init__(self, task: TaskConfig, episodes: int, seed: int) -> None:
-            self.seed = seed
-
-        def close(self) -> None:
-            closed.append(self.seed)
-
-    monkeypatch.setattr("cosignal.rl.branches.run_branch.Evaluator", Fake)
-    task, evaluators = TaskConfig(name="two_switch"), Evaluators()
-    first, second = evaluators.get(task, 4, 1), evaluators.get(task, 4, 2)
-    assert evaluators.get(task, 4, 1) is first
-    evaluators.get(task, 4, 3)
-    assert closed == [2]  # the one that was not asked for for longest
-    assert evaluators.get(task, 4, 2) is not second
-    evaluators.close()
-    evaluators.close()
-    assert sorted(closed) == [1, 2, 2, 3]
