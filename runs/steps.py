@@ -1,13 +1,16 @@
 """The one count of environment steps: everything that a run has played, every step once.
 
-    total = main line + its evaluation + branches with theirs + play for the Ranker − adopted branch steps
+    total = trained + evaluation + branches and races with theirs + play for the Ranker
 
-* The trainer counts main line, evaluation and adopted steps. What it trains again after a crash takes the place of what
-  was lost, so it is in no count twice (`steps_repeated` says how much it was).
-* Branches and play for the Ranker are spent at an adaptation point, so before the next update ends.
-* A branch whose end state continues the main line (lockstep clock) is in the count of branches and in that of the main
-  line, and its length is taken off once. Under the overlap clock an adopted state adds nothing to the line's own count,
-  so that nothing is taken off.
+* *Trained* is what the trainer process trained itself. What it trains again after a crash takes the place of what was
+  lost, so it is in no count twice (`steps_repeated` says how much it was).
+* Branches and the arms of a race are trained and evaluated by workers, whatever becomes of them. So a state that is
+  adopted changes no count: its steps were paid where they were played.
+* *Main* steps are no part of that sum. They are the age of the policy in force: what it was trained for since step 0,
+  by the trainer or by workers. A state that is adopted, or comes back in a rollback, brings its own; they step back
+  where it is younger than the line was.
+* What is left is beside the main line: branches that were dropped, and what the trainer trained of a line that an
+  adopted state has replaced. `adaptation.max_share` limits it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ class ExtraSteps(NamedTuple):
     """Environment steps that the loop spends beside the main line.
 
     Attributes:
-        branches: training of branches and their evaluation.
+        branches: training of branches and their evaluation, and other evaluations of a race.
         rankings: play from which single agents' moves are ranked.
     """
 
@@ -38,30 +41,30 @@ class RunSteps:
     """Environment steps of a run at one instant, by what they were spent on.
 
     Attributes:
-        main: the main line's training, adopted branch steps included.
+        trained: what the trainer itself trained.
+        main: what the policy in force was trained for, by the trainer or by workers.
         evaluation: the main line's evaluation.
-        extra: what the loop spent beside the main line.
-        adopted: branch steps that became the main line's, in `main` and in `extra` both.
+        extra: what the loop spent beside the trainer.
     """
 
+    trained: int
     main: int
     evaluation: int
     extra: ExtraSteps
-    adopted: int
 
     @property
     def total(self) -> int:
         """Every environment step once."""
-        return self.main + self.evaluation + self.extra.total - self.adopted
+        return self.trained + self.evaluation + self.extra.total
 
     @property
     def dropped(self) -> int:
-        """Steps of branches that the main line has not adopted, their evaluation included."""
-        return self.extra.branches - self.adopted
+        """Steps beside the main line: neither training of the policy in force nor evaluation of the line."""
+        return self.total - self.main - self.evaluation
 
 
 class StepsAt(NamedTuple):
-    """Steps that were spent, or adopted, at the boundary after the update `update`."""
+    """Steps that were spent at the boundary after the update `update`."""
 
     update: int
     steps: int
@@ -69,24 +72,22 @@ class StepsAt(NamedTuple):
 
 @dataclass(frozen=True)
 class StepHistory:
-    """The updates at which steps beside the main line were spent, and at which some became the main line's."""
+    """The updates of the main line at which steps beside the trainer were spent."""
 
     branches: Sequence[StepsAt]
     rankings: Sequence[StepsAt]
-    adopted: Sequence[StepsAt]
 
-    def at(self, update: int, main: int, evaluation: int) -> RunSteps:
+    def at(self, update: int, trained: int, main: int, evaluation: int) -> RunSteps:
         """Count up to the end of the update `update`.
 
         Args:
             update: what happens at the boundary after it is not counted yet.
-            main, evaluation: the main line's steps so far, as the trainer wrote them for this update.
+            trained, main, evaluation: steps so far, as the trainer wrote them for this update.
         """
-        branches, rankings, adopted = (
-            sum(spent.steps for spent in kind if spent.update < update)
-            for kind in (self.branches, self.rankings, self.adopted)
+        branches, rankings = (
+            sum(spent.steps for spent in kind if spent.update < update) for kind in (self.branches, self.rankings)
         )
-        return RunSteps(main, evaluation, ExtraSteps(branches, rankings), adopted)
+        return RunSteps(trained, main, evaluation, ExtraSteps(branches, rankings))
 
 
 def whole_updates(horizon: int, update_steps: int) -> int:

@@ -24,6 +24,8 @@ from ..errors import DamagedRunError
 from ..files import UNFINISHED, writing
 from ..rl.processes import lock_is_held
 from .checked import VALUES, Metric, RunInfo, UsedConfig, first_problem
+from .events import GIVEN_SIGNALS
+from .race_records import EvaluationRecord, RaceRecord
 from .records import (
     BranchRecord,
     DecisionRecord,
@@ -58,22 +60,30 @@ CREATE TABLE IF NOT EXISTS proposals(
     notes TEXT, rank INTEGER);
 CREATE TABLE IF NOT EXISTS branches(
     key TEXT PRIMARY KEY, point INTEGER, round INTEGER, phase TEXT, arm TEXT, seed INTEGER, horizon INTEGER, job TEXT,
-    result TEXT);
+    result TEXT, spent_at INTEGER);
 CREATE TABLE IF NOT EXISTS failed_branches(
     key TEXT PRIMARY KEY, point INTEGER, round INTEGER, phase TEXT, arm TEXT, seed INTEGER, horizon INTEGER, job TEXT,
-    reason TEXT, steps INTEGER);
+    reason TEXT, steps INTEGER, spent_at INTEGER);
+CREATE TABLE IF NOT EXISTS races(id TEXT PRIMARY KEY, point INTEGER, round INTEGER, detail TEXT);
+CREATE TABLE IF NOT EXISTS evaluations(
+    key TEXT PRIMARY KEY, point INTEGER, round INTEGER, purpose TEXT, arm TEXT, state TEXT, result TEXT,
+    reason TEXT, steps INTEGER, spent_at INTEGER);
 CREATE TABLE IF NOT EXISTS rankings(point INTEGER PRIMARY KEY, ranker TEXT, steps INTEGER, detail TEXT);
 CREATE TABLE IF NOT EXISTS decisions(
     id TEXT PRIMARY KEY, point INTEGER, round INTEGER, verdict TEXT, winner TEXT, adopted TEXT, version INTEGER,
     detail TEXT, created_steps INTEGER);
 """
-# Columns of `calls` that runs of earlier versions do not have; they read as null there.
+# Columns, by table, that runs of earlier versions do not have; they read as null there.
 LATER_COLUMNS = {
-    "fallback": "INTEGER",
-    "structured": "TEXT",
-    "charged_tokens": "INTEGER",
-    "cost_usd": "REAL",
-    "error_class": "TEXT",
+    "calls": {
+        "fallback": "INTEGER",
+        "structured": "TEXT",
+        "charged_tokens": "INTEGER",
+        "cost_usd": "REAL",
+        "error_class": "TEXT",
+    },
+    "branches": {"spent_at": "INTEGER"},
+    "failed_branches": {"spent_at": "INTEGER"},
 }
 
 
@@ -95,6 +105,8 @@ TABLES: dict[type[BaseModel], Table] = {
     ),
     BranchRecord: Table("loop.db", "branches", "point, round, rowid", ("job", "result")),
     FailedBranchRecord: Table("loop.db", "failed_branches", "point, round, rowid", ("job",)),
+    RaceRecord: Table("loop.db", "races", "point, round", ("detail",)),
+    EvaluationRecord: Table("loop.db", "evaluations", "point, round, rowid", ("result",)),
     RankingRecord: Table("loop.db", "rankings", "point", ("detail",)),
     DecisionRecord: Table("loop.db", "decisions", "point, round", ("detail",)),
     SignalVersion: Table("trainer.db", "signals", "version", ("signal",)),
@@ -201,8 +213,9 @@ class LoopStore:
             where = "(point, round) < (?, ?) OR (phase IN ('probe', 'rehearsal') AND point <= ?)"
             values = (*before, before[0])
         branches = 0
-        for table, steps in (("branches", finished), ("failed_branches", "steps")):
-            [row] = await self._fetch(f"SELECT COALESCE(SUM({steps}), 0) FROM {table} WHERE {where}", values)
+        for table, steps in (("branches", finished), ("failed_branches", "steps"), ("evaluations", "steps")):
+            of_phase = where if table != "evaluations" else where.replace("phase", "purpose")
+            [row] = await self._fetch(f"SELECT COALESCE(SUM({steps}), 0) FROM {table} WHERE {of_phase}", values)
             branches += int(row[0])
         last = (1 << 62) if before is None else before[0]
         ranked = "SELECT COALESCE(SUM(steps), 0) FROM rankings WHERE point <= ?"
@@ -257,10 +270,10 @@ async def _prepare(connection: aiosqlite.Connection) -> None:
     await connection.execute("PRAGMA synchronous=FULL")
     await connection.executescript(SCHEMA)
     # The run of an earlier version can be resumed.
-    columns = {row[1] for row in await connection.execute_fetchall("PRAGMA table_info(calls)")}
-    for name, kind in LATER_COLUMNS.items():
-        if name not in columns:
-            await connection.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
+    for table, later in LATER_COLUMNS.items():
+        columns = {row[1] for row in await connection.execute_fetchall(f"PRAGMA table_info({table})")}
+        for name in later.keys() - columns:
+            await connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {later[name]}")
     await connection.commit()
     connection.row_factory = sqlite3.Row
 
@@ -270,8 +283,9 @@ def _record(kind: type[R], row: Row, read: Callable[[str], Any] = json.loads) ->
     for column in TABLES[kind].json_columns:
         if row.get(column) is not None:
             row[column] = read(row[column])
-    if kind is Call:  # columns that runs of earlier versions do not have take their defaults
-        row = {name: value for name, value in row.items() if value is not None or name not in LATER_COLUMNS}
+    # Columns that runs of earlier versions do not have take their defaults.
+    later = LATER_COLUMNS.get(TABLES[kind].name, {})
+    row = {name: value for name, value in row.items() if value is not None or name not in later}
     return kind.model_validate(row)
 
 
@@ -306,13 +320,21 @@ class RunView:
     # ------------------------------------------------------------ tables
 
     def metrics(self) -> list[Row]:
-        """Read one row an update, oldest first: the trainer's metric data, with `update` and `steps`."""
+        """Read one row an update, oldest first: the trainer's metric data, with `update`, `steps` and `steps_trained`.
+
+        `steps` are main steps, which step back where a younger state was taken over; `steps_trained` only rise.
+        """
 
         def metric(row: Row) -> Row:
             data = {**decode(row["data"]), "update": row["update_index"], "steps": row["steps"]}
             return Metric.model_validate(data).model_dump()
 
-        return self._rows("trainer.db", "metrics", "SELECT * FROM metrics ORDER BY update_index", metric)
+        rows = self._rows("trainer.db", "metrics", "SELECT * FROM metrics ORDER BY update_index", metric)
+        older = [row for row in rows if row["steps_trained"] is None]
+        adopted = self._adopted_by_older() if older else []
+        for row in older:
+            row["steps_trained"] = row["steps"] - sum(past.steps for past in adopted if past.update < row["update"])
+        return rows
 
     def signals(self) -> list[SignalVersion]:
         """Read the signal log, version 0 first."""
@@ -337,6 +359,14 @@ class RunView:
     def failed_branches(self) -> list[FailedBranchRecord]:
         """Read all branches that could not be run, by point and round."""
         return self._read(FailedBranchRecord)
+
+    def races(self) -> list[RaceRecord]:
+        """Read all races, by point and round."""
+        return self._read(RaceRecord)
+
+    def evaluations(self) -> list[EvaluationRecord]:
+        """Read all evaluations of policies of a race, by point and round."""
+        return self._read(EvaluationRecord)
 
     def decisions(self) -> list[DecisionRecord]:
         """Read what was decided, by point and round."""
@@ -401,26 +431,39 @@ class RunView:
 
     def steps(self) -> RunSteps:
         """Count the environment steps of everything so far."""
-        main, evaluation, adopted = (self.count(f"steps_{name}") for name in ("main", "evaluation", "adopted"))
-        branches = sum(row.steps for rows in (self.branches(), self.failed_branches()) for row in rows)
-        return RunSteps(main, evaluation, ExtraSteps(branches, sum(row.steps for row in self.rankings())), adopted)
+        main, evaluation = self.count("steps_main"), self.count("steps_evaluation")
+        is_older = "steps_trained" not in self.counters()
+        trained = main - self.count("steps_adopted") if is_older else self.count("steps_trained")
+        spent = self.step_history()
+        branches, rankings = (sum(row.steps for row in rows) for rows in (spent.branches, spent.rankings))
+        return RunSteps(trained, main, evaluation, ExtraSteps(branches, rankings))
 
     def steps_total(self) -> int:
         """Count every environment step of the run once; see `runs.steps`."""
         return self.steps().total
 
     def step_history(self) -> StepHistory:
-        """Say when steps beside the main line were spent and adopted, so that the total of any update can be had."""
-        branches, trainer = self.branches(), self.config["trainer"]
-        lengths: dict[str | None, int] = {}
-        if self.config.get("clock") != "overlap":  # there an adopted state leaves the line's own count as it is
-            update_steps = int(trainer["envs"]) * int(trainer["rollout"])
-            lengths = {row.result.end_state: whole_updates(row.result.horizon, update_steps) for row in branches}
-        return StepHistory(
-            branches=[StepsAt(row.point, row.steps) for rows in (branches, self.failed_branches()) for row in rows],
-            rankings=[StepsAt(row.point, row.steps) for row in self.rankings()],
-            adopted=[StepsAt(row.applied_update, lengths.get(row.adopt, 0)) for row in self.signals()],
-        )
+        """Say when steps beside the trainer were spent, so that the total of any update can be had."""
+        branches = [
+            *(StepsAt(row.spent, row.steps) for row in self.branches()),
+            *(StepsAt(row.spent, row.steps) for row in self.failed_branches()),
+            *(StepsAt(row.spent_at, row.steps) for row in self.evaluations()),
+        ]
+        return StepHistory(branches, rankings=[StepsAt(row.point, row.steps) for row in self.rankings()])
+
+    def _adopted_by_older(self) -> list[StepsAt]:
+        """Say when steps of branches became main steps, as a version that did not write `steps_trained` did it.
+
+        Under the lockstep clock an adopted state was ahead by its branch; under the other one it left main steps as
+        they were.
+        """
+        if self.config.get("clock") == "overlap":
+            return []
+        update_steps = int(self.config["trainer"]["envs"]) * int(self.config["trainer"]["rollout"])
+        lengths: dict[str | None, int] = {
+            row.result.end_state: whole_updates(row.result.horizon, update_steps) for row in self.branches()
+        }
+        return [StepsAt(row.applied_update, lengths[row.adopt]) for row in self.signals() if row.adopt in lengths]
 
     def status(self) -> dict[str, Any]:
         """Say where the run stands, in the fields of `cosignal status --json`.
@@ -440,7 +483,7 @@ class RunView:
             "state": self.state(),
             "error": values.get("error"),
             "seed": self.config["seed"],
-            "provider": values.get("provider") or provider(self.config["llm"]),
+            "provider": values.get("provider") or provider(self.config),
             "stage": counters.get("stage"),
             "steps_main": steps.main,
             "steps_total": steps.total,
@@ -542,13 +585,16 @@ class RunView:
             self.damage.append(line)
 
 
-def provider(llm: Mapping[str, Any], chat_models: Mapping[str, str] | None = None) -> str:
-    """Name the providers of all roles, each once: `rules`, or `openai+rules`.
+def provider(config: Mapping[str, Any], chat_models: Mapping[str, str] | None = None) -> str:
+    """Name the providers of all roles, each once: `rules`, or `openai+rules`; `given signals` where nobody is asked.
 
     Args:
-        llm: the section `llm` of the config, as plain data.
+        config: of the run, as plain data.
         chat_models: role → kind of the chat model that a caller gave it in place of the config's.
     """
+    if (config.get("adaptation") or {}).get("signals"):
+        return GIVEN_SIGNALS
+    llm = config["llm"]
     # A role that the config does not name has the default's provider.
     roles = {role: str((llm.get(role) or llm["default"])["provider"]) for role in ("critic", "generator", "ranker")}
     return "+".join(sorted({*(roles | dict(chat_models or {})).values()}))

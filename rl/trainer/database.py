@@ -1,6 +1,7 @@
 """`trainer.db`: metrics, signal log and counters. Written by one background thread of the trainer, read by everybody.
 
 Metrics are upserts by update, so that steps trained again after a crash overwrite their own rows with the same values.
+Updates only ever rise; main steps do not, where a younger state was taken over.
 The signal log is synced to disk before `log_signal` returns, and the digest of the whole log with it.
 """
 
@@ -138,6 +139,10 @@ class MetricsWriter:
         """Write one row of metrics; `data` becomes JSON."""
         row = (update_index, steps, json.dumps(data))
         self._put("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?)", row)
+
+    def drop_metrics(self, after: int, before: int) -> None:
+        """Delete the rows of the updates between these two, which the run has come to be without."""
+        self._put("DELETE FROM metrics WHERE update_index > ? AND update_index < ?", (after, before))
 
     def counters(self, **values: object) -> None:
         for name, value in values.items():

@@ -38,7 +38,7 @@ class MainRun:
     Attributes:
         evaluation: the last one, None before the first.
         steps_evaluation: environment steps that evaluation has taken.
-        steps_repeated: main steps that were trained again after a crash.
+        steps_repeated: steps that were trained again after a crash.
         point: the update of the adaptation point that the line stands at; None between points and when released.
         looks: names of the snapshots that stay for who looked, oldest first.
         signal_log: every change of the signal so far.
@@ -79,9 +79,8 @@ class MainRun:
             if extra["evaluation"] is not None:
                 self.evaluation = EvaluationReport.model_validate(extra["evaluation"])
         self.writer = MetricsWriter(run_dir / "trainer.db")
-        self.board = TensorBoardWriter(
-            run_dir / "tensorboard", self.line.steps_main, {**TAGS, **self.line.learner.tensorboard_tags}
-        )
+        self._curve = "" if extra is None else str(extra.get("curve", ""))  # older snapshots are of the first one
+        self.board = self._board(self.line.steps_main + 1 if self.line.steps_main else None)
 
     @property
     def finished(self) -> bool:
@@ -122,6 +121,7 @@ class MainRun:
             "steps_evaluation": self.steps_evaluation,
             "evaluation": None if self.evaluation is None else self.evaluation.model_dump(mode="json"),
             "point": self.point,
+            "curve": self._curve,
             SIGNAL_LOG: self._log_digests[self.line.signal.version],
         }
         self.writer.flush()  # a resumed run goes on from here, so every row up to here must be on disk first
@@ -141,6 +141,28 @@ class MainRun:
         self.looks = [*(look for look in self.looks if look != name), name][-self.config.trainer.keep_looks :]
         self.writer.counters(looks=json.dumps(self.looks))
         return self.checkpoint()
+
+    # ------------------------------------------------------------ a state taken over
+
+    def go_on_from(self, update_before: int, steps_before: int) -> None:
+        """Record that the line has just taken a state over, and evaluate it.
+
+        Args:
+            update_before: the line's update until then. Rows between it and now are of a crash, and are taken out.
+            steps_before: its main steps until then. Where the state has fewer, its events are a curve of their own:
+                TensorBoard orders a curve by steps, and would draw the two lines as one.
+        """
+        self.writer.drop_metrics(update_before, self.line.update_index)
+        if self.line.steps_main < steps_before:
+            self.board.close()
+            self._curve = f"from_version_{self.line.signal.version}"
+            self.board = self._board(self.line.steps_main)
+        self.evaluate_afresh()  # the branch's own figures chose it, so its curve goes on from fresh episodes
+
+    def _board(self, purge: int | None) -> TensorBoardWriter:
+        """Open the events of the curve in force; those from `purge` main steps on are of a crashed process."""
+        tags = {**TAGS, **self.line.learner.tensorboard_tags}
+        return TensorBoardWriter(self.run_dir / "tensorboard" / self._curve, purge, tags)
 
     # ------------------------------------------------------------ evaluation and records
 
@@ -171,7 +193,7 @@ class MainRun:
             stage=line.stage()[0],
             steps_evaluation=self.steps_evaluation,
             steps_repeated=self.steps_repeated,
-            steps_adopted=line.steps_adopted,
+            steps_trained=line.steps_trained,
             episodes_lost=line.episodes_lost,
             **more,
         )
@@ -208,6 +230,7 @@ class MainRun:
         """Return what every row of metrics has."""
         return {
             "steps_main": self.line.steps_main,
+            "steps_trained": self.line.steps_trained,
             "stage": self.line.stage()[0],
             "signal_version": self.line.signal.version,
             "steps_evaluation": self.steps_evaluation,
@@ -222,22 +245,20 @@ class MainRun:
 
 
 class TensorBoardWriter:
-    """Writes scalars over main steps; events after `start` that a crashed process wrote are purged."""
+    """Writes scalars over main steps."""
 
-    def __init__(self, directory: Path, start: int, tags: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, purge: int | None, tags: Mapping[str, str]) -> None:
         """Open the event file.
 
         Args:
-            directory: of the events.
-            start: main steps of the line that goes on.
+            directory: of the events of one curve.
+            purge: main steps from which on what is there was written by a crashed process, None where nothing is.
             tags: names in the metrics → tags; what has no tag is in `trainer.db` only.
         """
         from torch.utils.tensorboard import SummaryWriter
 
         self._tags = tags
-        self._writer = SummaryWriter(
-            str(directory), purge_step=start + 1 if start else None, max_queue=500, flush_secs=10
-        )
+        self._writer = SummaryWriter(str(directory), purge_step=purge, max_queue=500, flush_secs=10)
 
     def add(self, steps_main: int, row: dict[str, Any]) -> None:
         """Write what has a tag; a list has one value a group, under tags of their own where there are several."""

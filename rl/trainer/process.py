@@ -216,7 +216,7 @@ class Trainer:
             steps_main=line.steps_main,
             steps_evaluation=main.steps_evaluation,
             steps_repeated=main.steps_repeated,
-            steps_adopted=line.steps_adopted,
+            steps_trained=line.steps_trained,
             steps_budget=main.config.trainer.steps,
             waiting_at=self._waiting_at(),
             snapshot=snapshot,

@@ -7,18 +7,20 @@ snapshot and a log entry from which `reapply_log` makes the same change at the s
 The effect of a change on the line:
 
 * A signal alone keeps the line's state, and its update.
-* A branch's end state that continues the line (lockstep) brings its updates and steps along; they count as adopted.
-* A state taken over (a branch's end state under the overlap clock, whose fork the line has left behind; the state
-  before an undone promotion) replaces policy, critic, episodes and signal, but not the line's counters and past. It
-  takes one update's place, so that its evaluation has a row of its own.
+* A state taken over (a branch's end state, a fresh start's, the state before an undone promotion) brings everything
+  along: policy, critic, episodes, signal, and its own main steps and past. So main steps are always the age of the
+  policy in force, and step back where that is younger. What the line keeps is the count of the steps that it trained
+  itself, and that update numbers only ever rise: a state that lies ahead keeps its update, any other takes the next
+  update's place, so that its evaluation has a row of its own.
 """
 
 from __future__ import annotations
 
 import structlog
 
-from ...errors import CosignalError, VersionConflict
+from ...errors import CosignalError, SignalError, VersionConflict
 from ..ipc.messages import Cause, Promote, PromoteReply, Rollback
+from ..signals.critic_offset import only_potentials_leave
 from ..signals.signal import Signal
 from ..task import splitmix64
 from ..training.checkpoint import load_snapshot, read_snapshot, snapshot_name, snapshot_steps
@@ -36,7 +38,7 @@ def promote(main: MainRun, request: Promote, over: bool = False) -> PromoteReply
 
     Raises:
         VersionConflict: another version is in force than the request names, or training is over.
-        SignalError: the signal does not fit the task.
+        SignalError: the signal does not fit the task, or is said to be an offset and changes more than potentials.
         SnapshotError: the state cannot be loaded. After any of them nothing has changed.
     """
     earlier = _earlier_reply(main, request.key)
@@ -47,6 +49,11 @@ def promote(main: MainRun, request: Promote, over: bool = False) -> PromoteReply
     line.check_signal(request.signal)
     if request.adopt is None:
         signal = line.prepare_signal(request.signal)
+        if request.cause == "offset" and not only_potentials_leave(signal, line.signal):
+            raise SignalError(
+                f"an offset must be the signal in force without some of its potentials, got {signal.terms!r}; "
+                "promote it, which branches have to prove"
+            )
     else:  # a state brings its signal along; the log has the exploration that the branch was given
         asked = {"stage": request.signal.stage, "exploration": request.signal.exploration}
         signal = _signal_of(main, request.adopt).model_copy(update=asked)
@@ -137,19 +144,10 @@ def _commit(
 
 
 def _reply(main: MainRun, entry: LoggedSignal, repeated: bool) -> PromoteReply:
-    steps = entry.applied_steps
-    if entry.adopt is not None and _continues_line(main, entry):
-        steps = snapshot_steps(main.run_dir / entry.adopt)
+    steps = entry.applied_steps if entry.adopt is None else snapshot_steps(main.run_dir / entry.adopt)
     return PromoteReply(
         version=entry.version, applied_at_update=entry.applied_update, steps_main=steps, repeated=repeated
     )
-
-
-def _continues_line(main: MainRun, entry: LoggedSignal) -> bool:
-    """Return whether the adopted state is the line's own continuation: a branch of it that lies ahead."""
-    if entry.adopt is None or entry.cause == "rollback" or main.config.clock == "overlap":
-        return False
-    return snapshot_steps(main.run_dir / entry.adopt) > entry.applied_steps
 
 
 def _apply(main: MainRun, entry: LoggedSignal) -> None:
@@ -158,14 +156,10 @@ def _apply(main: MainRun, entry: LoggedSignal) -> None:
     if entry.adopt is None:
         line.apply_signal(entry.signal)
     else:
-        # the state: the line's own continuation, or another one in the place of an update
-        steps_before, adopted_before = line.steps_main, line.steps_adopted
-        if _continues_line(main, entry):
-            load_snapshot(line, main.run_dir / entry.adopt)
-            line.steps_adopted = adopted_before + line.steps_main - steps_before
-        else:
-            load_snapshot(line, main.run_dir / entry.adopt, keep_past=True)
-            line.update_index += 1
+        # the state, ahead of the line or in the place of its next update
+        update_before, steps_before = line.update_index, line.steps_main
+        load_snapshot(line, main.run_dir / entry.adopt, adopted=True)
+        line.update_index = max(line.update_index, update_before + 1)
         if entry.cause == "rollback":
             for earlier in _earlier_at_boundary(main, _origin(main, entry.base_version)):
                 line.apply_signal(earlier.signal)
@@ -173,7 +167,7 @@ def _apply(main: MainRun, entry: LoggedSignal) -> None:
         # the state has its own scale, and has had its kick; only version, parent and stage are the entry's
         names = {"version": entry.version, "parent": entry.signal.parent, "stage": entry.signal.stage}
         line.signal = line.signal.model_copy(update=names)
-        main.evaluate_afresh()  # the branch's own figures chose it, so its curve goes on from fresh episodes
+        main.go_on_from(update_before, steps_before)
     structlog.get_logger().info(
         entry.cause, version=entry.version, key=entry.key, update=entry.applied_update, adopt=entry.adopt
     )
@@ -185,11 +179,12 @@ def _apply(main: MainRun, entry: LoggedSignal) -> None:
 def _origin(main: MainRun, version: int | None) -> LoggedSignal:
     """Return the entry that brought the signal of `version`.
 
-    A control's end state gives that signal another version and changes nothing else, so controls are passed over.
+    A control's end state and an offset give that signal another version and change nothing of what is learnt, so both
+    are passed over: what is undone is the promotion before them.
     """
     by_version: dict[int | None, LoggedSignal] = {entry.version: entry for entry in main.signal_log}
     entry = by_version[version]
-    while entry.cause == "control":
+    while entry.cause in ("control", "offset"):
         entry = by_version[entry.base_version]
     return entry
 

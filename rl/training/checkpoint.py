@@ -80,15 +80,13 @@ def save_snapshot(line: TrainingLine, directory: Path, extra: dict[str, object] 
     return directory
 
 
-def load_snapshot(
-    line: TrainingLine, directory: Path, keep_past: bool = False, fresh: bool = False
-) -> dict[str, object]:
+def load_snapshot(line: TrainingLine, directory: Path, adopted: bool = False, fresh: bool = False) -> dict[str, object]:
     """Put a snapshot's state into `line`, and return what was saved as `extra`.
 
     Args:
         line: is overwritten.
         directory: of the snapshot.
-        keep_past: the line keeps its counters and its past, see `TrainingLine.load_state_dict`.
+        adopted: the line keeps its count of the steps that it trained, see `TrainingLine.load_state_dict`.
         fresh: begin fresh episodes where they could only be played again.
 
     Raises:
@@ -97,7 +95,7 @@ def load_snapshot(
     """
     arrays, saved = read_snapshot(line, directory)
     try:
-        line.load_state_dict(arrays, saved["line"], keep_past, directory, fresh)
+        line.load_state_dict(arrays, saved["line"], adopted, directory, fresh)
     except (KeyError, RuntimeError, ValueError) as error:
         raise SnapshotError(f"snapshot {str(directory)!r} does not fit this config: {error!r}") from error
     return saved["extra"]

@@ -20,7 +20,7 @@ from ..envs.factory import make_task
 from ..experience.episodes import EpisodeTracker, RolloutText, action_shares, rollout_text
 from ..experience.rollout import Collector, Rollout
 from ..experience.transition_sample import TransitionSampler
-from ..signals.critic_offset import annealed_potential, at_age, carried_over, removed_potential
+from ..signals.critic_offset import annealed_potential, carried_over, leaving_potentials, only_leaves_out
 from ..signals.reward_view import check_reward_view
 from ..signals.rewards import Rewards
 from ..signals.scorer import Scorers
@@ -48,7 +48,8 @@ class LineData(TypedDict):
 
     update_index: int
     steps_main: int
-    steps_adopted: int
+    steps_trained: NotRequired[int]  # snapshots of older versions have `steps_adopted` in its place
+    steps_adopted: NotRequired[int]  # main steps that branches had trained
     episodes_lost: NotRequired[int]  # snapshots of older versions have none
     history: list[HistoryRow]
     best_return: float | None
@@ -60,21 +61,29 @@ class LineData(TypedDict):
     tale: RolloutText  # the last rollout as text
 
 
+def steps_trained(data: LineData) -> int:
+    """Return the environment steps that a saved line had trained itself; older versions counted the others."""
+    return data["steps_trained"] if "steps_trained" in data else data["steps_main"] - data.get("steps_adopted", 0)
+
+
 class TrainingLine:
     """A policy, its task, its signal and its counters; everything that a snapshot holds.
 
-    `update_index` and `steps_main` only ever rise. One step: all agents of one environment act once.
+    One step: all agents of one environment act once. Training raises `update_index`, `steps_main` and `steps_trained`;
+    a state that is adopted brings its own main steps, which may be fewer.
 
     Attributes:
         before_reward: [g] [2, F_g], see `add_changes_before_reward`.
-        steps_adopted: main steps that branches trained and that became part of this line.
+        steps_main: the age of the policy: environment steps that it was trained for since step 0, wherever that was.
+        steps_trained: environment steps that this line has trained itself, each once; no adopted state changes it.
         episodes_lost: episodes of this line's own updates that were lost, see `Step.lost`.
         start_return: mean sparse return of the first window, None before its end.
         best_return: mean sparse return of the best window so far.
         seen_range: (worst, best) return of episodes of the first two windows; it stays from then on.
         offsets: potentials that were removed and live on in the critic's output.
         signal: the signal in force.
-        signal_start: main steps at its version's first update.
+        signal_start: main steps at its version's first update; of one that only leaves terms out, at that of the
+            version that the others came with, so that they fade as they would have.
         step: where the environments stand, to go on from.
         replay_difference: what was different where running episodes could not be brought back, see
             `BatchedTask.load_state_dict`; None where that was never so.
@@ -90,15 +99,24 @@ class TrainingLine:
             replay_folder: where an off-policy learner keeps its transitions; a temporary folder where None.
             scorers: of learned terms.
         """
-        self.config, self.scorers = config, scorers or Scorers()
+        self.config, self.scorers, self._replay_folder = config, scorers or Scorers(), replay_folder
         self.task = make_task(config.task, config.trainer.envs)
         try:
-            self._begin(replay_folder)
+            self._begin(config.seed, config.signal.to_signal())
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, replay_folder: Path | None) -> None:
+    def begin_anew(self, seed: int, signal: Signal) -> None:
+        """Become a fresh line, as a run of this config with this training seed and signal begins; the task is reset.
+
+        Raises:
+            SignalError: the signal does not fit the task; the line is as it was.
+        """
+        self.check_signal(signal)
+        self._begin(seed, signal)
+
+    def _begin(self, seed: int, signal: Signal) -> None:
         """Make all but the task, and reset that."""
         config, trainer = self.config, self.config.trainer
         self.spec = self.task.spec
@@ -106,9 +124,9 @@ class TrainingLine:
             trainer.algorithm,
             trainer.algorithm_config,
             self.spec,
-            splitmix64(config.seed) >> 1,
+            splitmix64(seed) >> 1,
             trainer.device,
-            replay_folder,
+            self._replay_folder,
         )
         self.collector = Collector(self.task, trainer.rollout)
         check_reward_view(trainer.reward, self.spec)
@@ -118,21 +136,21 @@ class TrainingLine:
         self.before_reward = [np.zeros((2, len(g.features))) for g in self.spec.groups]
         self.update_index = 0
         self.steps_main = 0
-        self.steps_adopted = 0
+        self.steps_trained = 0
         self.episodes_lost = 0
         self.history: list[HistoryRow] = []
         self.start_return: float | None = None
         self.best_return: float | None = None
         self.seen_range: tuple[float, float] | None = None
         self._last_text: RolloutText | None = {"key_moments": [], "episode": []}  # None: of the rollout in memory
-        # the signal: an empty one, under which the scale of the config's is frozen
+        # the signal: an empty one, under which the scale of the first one is frozen
         self.offsets: list[Signal] = []
         self.signal = Signal()
         self.signal_start = 0
         self.compiled = self._compile(self.signal.model_copy(update={"scale": 1.0}))
-        self._set_signal(self._freeze(config.signal.to_signal()))
+        self._set_signal(self._freeze(signal))
         self.explore(config.signal.exploration)
-        self.step: Step = self.task.reset(config.seed)
+        self.step: Step = self.task.reset(seed)
         self.replay_difference: str | None = None
 
     def close(self) -> None:
@@ -168,6 +186,7 @@ class TrainingLine:
             raise TrainingDiverged(self._diverged(str(error))) from error
         self.update_index += 1
         self.steps_main += rollout.steps
+        self.steps_trained += rollout.steps
 
         # report: what happened, for stage, evidence and metrics
         row = self._record(rollout, shaping, metrics)
@@ -247,7 +266,7 @@ class TrainingLine:
 
     @property
     def signal_age(self) -> int:
-        """Main steps since the version's first update; the same for a whole update."""
+        """Main steps that the terms have faded for, see `signal_start`; the same for a whole update."""
         return self.steps_main - self.signal_start
 
     def stage(self) -> tuple[Stage, str]:
@@ -272,13 +291,15 @@ class TrainingLine:
 
         A potential that enters is not offset in the critic, for it acts only through a critic that has not absorbed it;
         one that leaves is offset exactly, so that no advantage changes (Wiewiora 2003). What had annealed before has
-        left for good, and the rest of the potential leaves or stays like any other.
+        left for good, and the rest of the potential leaves or stays like any other. Where terms are only left out, the
+        others go on fading as if nothing had happened.
         """
         # what leaves is computed with the age that the old version had
         before, age = self.signal, self.signal_age
         self._set_signal(self.prepare_signal(signal))
-        left = annealed_potential(before, age), removed_potential(at_age(before, age), self.signal)
-        self.offsets += [potential for potential in left if potential is not None]
+        if only_leaves_out(self.signal, before):
+            self.signal_start -= age
+        self.offsets += leaving_potentials(before, age, self.signal, self.signal_age)
         # settings of exploration outlive the signal that they came with
         self.signal = self.signal.model_copy(update={"exploration": before.exploration})
         self.explore(signal.exploration)
@@ -302,7 +323,9 @@ class TrainingLine:
         Its scale is frozen on the states recorded so far (one that has a scale keeps it), and what has annealed does
         not grow back.
         """
-        return carried_over(self._freeze(signal), self.signal, self.signal_age)
+        frozen = self._freeze(signal)
+        # terms of a signal that is left out of keep their weights with their age
+        return frozen if only_leaves_out(frozen, self.signal) else carried_over(frozen, self.signal, self.signal_age)
 
     def _freeze(self, signal: Signal) -> Signal:
         recorded = self.recorder.recorded(self.episodes)
@@ -336,7 +359,7 @@ class TrainingLine:
         data: LineData = {
             "update_index": self.update_index,
             "steps_main": self.steps_main,
-            "steps_adopted": self.steps_adopted,
+            "steps_trained": self.steps_trained,
             "episodes_lost": self.episodes_lost,
             "history": self.history,
             "best_return": self.best_return,
@@ -353,7 +376,7 @@ class TrainingLine:
         self,
         arrays: Arrays,
         data: LineData,
-        keep_past: bool = False,
+        adopted: bool = False,
         directory: Path | None = None,
         fresh: bool = False,
     ) -> None:
@@ -362,8 +385,8 @@ class TrainingLine:
         Args:
             arrays: of the state.
             data: the rest of it.
-            keep_past: the line keeps its counters and its past (history, first and best return, range of returns) and
-                takes over all the rest; the signal has the age that it has in that state.
+            adopted: the state was trained elsewhere, or before: its counters and its past (history, first and best
+                return, range of returns) come along, while the line keeps `steps_trained`.
             directory: the snapshot that the state comes from, None where this line itself returned it.
             fresh: begin fresh episodes where they could only be played again.
         """
@@ -375,15 +398,15 @@ class TrainingLine:
         self.episodes.load_state_dict(arrays_below("episodes/", arrays))
         self.recorder.load_state_dict(arrays_below("recorder/", arrays))
         self.before_reward = [np.array(arrays[f"before_reward/{g}"], np.float64) for g in range(len(self.spec.groups))]
-        if not keep_past:
-            self.update_index, self.steps_main = data["update_index"], data["steps_main"]
-            self.steps_adopted, self.episodes_lost = data["steps_adopted"], data.get("episodes_lost", 0)
-            self.history = data["history"]
-            self.start_return, self.best_return = data["start_return"], data["best_return"]
-            seen = data["seen_range"]
-            self.seen_range = (seen[0], seen[1]) if seen else None  # JSON has a list
-        # the same age as in the state, also where the line's own steps stay
-        self.signal_start = self.steps_main - (data["steps_main"] - data["signal_start"])
+        self.update_index, self.steps_main = data["update_index"], data["steps_main"]
+        if not adopted:
+            self.steps_trained = steps_trained(data)
+        self.episodes_lost = data.get("episodes_lost", 0)
+        self.history = data["history"]
+        self.start_return, self.best_return = data["start_return"], data["best_return"]
+        seen = data["seen_range"]
+        self.seen_range = (seen[0], seen[1]) if seen else None  # JSON has a list
+        self.signal_start = data["signal_start"]
         self.signal = Signal.model_validate(data["signal"])
         self.compiled = self._compile(self.signal)
         self.offsets = [Signal.model_validate(x) for x in data["offsets"]]

@@ -91,7 +91,7 @@ async def test_usage_counts_what_was_asked_and_not_what_was_refused(store: LoopS
 
 async def test_a_run_of_an_earlier_version_opens_and_keeps_what_it_has_spent(tmp_path: Path) -> None:
     """Its table `calls` has fewer columns."""
-    kept = call("a", input_tokens=10, output_tokens=5).model_dump(mode="json", exclude=set(LATER_COLUMNS))
+    kept = call("a", input_tokens=10, output_tokens=5).model_dump(mode="json", exclude=set(LATER_COLUMNS["calls"]))
     values = [json.dumps(value) if isinstance(value, list) else value for value in kept.values()]
     with closing(sqlite3.connect(tmp_path / "loop.db")) as database, database:
         database.execute(f"CREATE TABLE calls({', '.join(kept)}, UNIQUE(id))")
@@ -201,7 +201,7 @@ def run_dir(tmp_path: Path) -> Path:
     writer.log_signal(LoggedSignal(0, "start", None, 0, 0, Signal(), None, "start"))
     writer.log_signal(LoggedSignal(1, "p2-r0-0:0", 0, 2, 4096, Signal(version=1), "branches/b"))
     writer.counters(
-        state="training", steps_main=4096, steps_evaluation=64, steps_adopted=100, episodes_lost=2, stage="emerging"
+        state="training", steps_main=4096, steps_evaluation=64, steps_trained=3996, episodes_lost=2, stage="emerging"
     )
     writer.close()
     asyncio.run(_loop_tables(path))
@@ -229,7 +229,7 @@ def test_status_has_the_documented_fields(run_dir: Path) -> None:
         "provider": "rules",
         "stage": "emerging",
         "steps_main": 4096,
-        "steps_total": 4096 + 64 + 2 * 110 + 7 - 100,  # adopted branch steps are in steps_main already
+        "steps_total": 4096 + 64 + 2 * 110 + 7 - 100,  # a branch has trained 100 of the main steps
         "steps_budget": 1_500_000,
         "signal_version": 1,
         "proposals": 2,
@@ -411,5 +411,6 @@ def test_the_path_in_status_is_absolute(run_dir: Path, monkeypatch: pytest.Monke
 
 def test_providers_of_all_roles() -> None:
     llm = {"default": {"provider": "rules"}, "critic": None, "generator": {"provider": "openai"}, "ranker": None}
-    assert provider(llm) == "openai+rules"
-    assert provider(llm, {"critic": "mine", "generator": "mine", "ranker": "mine"}) == "mine"
+    assert provider({"llm": llm}) == "openai+rules"
+    assert provider({"llm": llm}, {"critic": "mine", "generator": "mine", "ranker": "mine"}) == "mine"
+    assert provider({"llm": llm, "adaptation": {"signals": [{}]}}, {"critic": "mine"}) == "given signals"

@@ -12,6 +12,7 @@ from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.experience.episodes import entropy_at_start
 from cosignal.rl.ipc.messages import BranchJob
+from cosignal.rl.signals.config import SignalConfig
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot
 from cosignal.rl.training.config import TrainingConfig
@@ -104,6 +105,30 @@ def test_the_control_is_the_main_line_and_a_candidate_is_not(config: TrainingCon
     with pytest.raises(AssertionError):
         assert_equal(candidate, main)
     assert run_branch(worker, tmp_path, job(shaped(config), 3)).signal.terms == shaped(config).terms
+
+
+def test_a_new_line_is_a_run_of_its_seed_whatever_the_worker_did_before(config: TrainingConfig, tmp_path: Path) -> None:
+    main, worker, signal = trained(config, 2), TrainingLine(config), shaped(config).model_copy(update={"version": 0})
+    save_snapshot(main, tmp_path / "fork")
+    run_branch(worker, tmp_path, job(shaped(config), 3))
+    new = job(signal, 6).model_copy(update={"new_line": True, "end_state": "branches/new"})
+    result = run_branch(worker, tmp_path, new)
+    expected = trained(config.model_copy(update={"seed": 6, "signal": SignalConfig(terms=signal.terms)}), 3)
+    assert_equal(worker, expected)
+    ended = TrainingLine(config)
+    extra = load_snapshot(ended, tmp_path / result.end_state)
+    assert_equal(ended, expected)
+    assert (result.steps, result.end_update) == (3 * UPDATE, 3)
+    assert extra == {"fork_steps": 0, "fork_return": main.spec.return_range[0] if main.spec.return_range else 0.0}
+    # The twin: another seed is another run. Then an extension goes on, and so does the run.
+    run_branch(worker, tmp_path, new.model_copy(update={"seed": 7, "end_state": "branches/other"}))
+    with pytest.raises(AssertionError):
+        assert_equal(worker, expected)
+    longer = {"start": result.end_state, "horizon": 5 * UPDATE, "end_state": "branches/longer"}
+    assert run_branch(worker, tmp_path, new.model_copy(update=longer)).steps == 2 * UPDATE
+    for _ in range(2):
+        expected.update()
+    assert_equal(worker, expected)
 
 
 def test_a_state_kept_in_memory_can_be_gone_back_to(config: TrainingConfig) -> None:

@@ -75,7 +75,7 @@ def test_an_adopted_state_brings_its_signal_without_another_kick(tmp_path: Path)
         again = found.handle(m.Promote(key="p", base_version=0, signal=asked, adopt="branches/k"))
         assert again == m.PromoteReply(version=1, applied_at_update=2, steps_main=5 * UPDATE, repeated=True)
         line = found.main.line
-        assert (line.update_index, line.steps_main, line.steps_adopted) == (6, 6 * UPDATE, 3 * UPDATE)
+        assert (line.update_index, line.steps_main, line.steps_trained) == (6, 6 * UPDATE, 3 * UPDATE)
         assert line.signal.exploration == Exploration(entropy=0.03)  # the branch has had the kick
         assert (line.signal.version, line.signal.scale) == (1, result.signal.scale)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from cosignal.errors import SignalError
 from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.ipc import messages as m
@@ -17,6 +18,7 @@ from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.task import splitmix64
 from cosignal.rl.trainer.database import read_signals
 from cosignal.rl.trainer.process import Trainer
+from cosignal.rl.trainer.signal_log import promote
 from cosignal.rl.training.checkpoint import load_snapshot, snapshots_of
 from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.line import TrainingLine
@@ -148,37 +150,33 @@ def test_the_log_is_replayed_from_however_far_back(
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
-def test_versions_updates_and_steps_only_rise(whole: dict[Clock, Trainer], clock: Clock) -> None:
+def test_versions_updates_and_trained_steps_only_rise(whole: dict[Clock, Trainer], clock: Clock) -> None:
     found = whole[clock]
     log = read_signals(found.run_dir / "trainer.db")
     assert [(e.version, e.key, e.cause) for e in log] == [
         (0, "start", "start"), (1, "a", "promotion"), (2, "b", "promotion"), (3, "c", "promotion"),
         (4, "d", "rollback"),
     ]  # fmt: skip
-    applied = [(e.applied_update, e.applied_steps) for e in log]
-    assert applied == sorted(applied)
-    steps = [data["steps_main"] for _, data in rows(found.run_dir)]
+    assert [(e.applied_update, e.applied_steps // UPDATE) for e in log] == [(0, 0), (4, 4), (8, 8), (12, 12), (16, 16)]
+    # update 11 is the branch's end, 17 the state of update 12 again
+    found_rows = [(u, d["steps_main"] // UPDATE, d["steps_trained"] // UPDATE) for u, d in rows(found.run_dir)]
+    assert found_rows == [
+        *((u, u, u) for u in range(9)), *((u, u, u - 3) for u in range(11, 17)),
+        *((u, u - 5, u - 4) for u in range(17, 26)),
+    ]  # fmt: skip
     versions = [data["signal_version"] for _, data in rows(found.run_dir)]
-    assert steps == sorted(steps)
     assert versions == sorted(versions)
-    assert steps[-1] == 20 * UPDATE
+    assert found.main.line.steps_main == 20 * UPDATE
 
 
-def test_what_an_adopted_state_does_to_the_counters_depends_on_the_clock(whole: dict[Clock, Trainer]) -> None:
-    """Lockstep: the branch went from 8 to 11 and brings its steps along. Overlap: the line keeps its own."""
-    replies = {}
-    for clock, found in whole.items():
-        log = read_signals(found.run_dir / "trainer.db")
-        replies[clock] = found.handle(m.Promote(key="b", base_version=1, signal=log[2].signal, adopt="branches/b"))
-    assert replies["lockstep"] == m.PromoteReply(version=2, applied_at_update=8, steps_main=11 * UPDATE, repeated=True)
-    assert replies["overlap"] == m.PromoteReply(version=2, applied_at_update=8, steps_main=8 * UPDATE, repeated=True)
-    assert whole["lockstep"].main.line.steps_adopted == 3 * UPDATE
-    assert whole["overlap"].main.line.steps_adopted == 0
-    # the state takes the place of update 9, whose row is its evaluation
-    taken = {update: data for update, data in rows(whole["overlap"].run_dir) if data["adopted"]}
-    assert [(update, data["trained"]) for update, data in taken.items()] == [(9, False), (17, False)]
-    assert taken[9]["steps_main"] == 8 * UPDATE
-    assert taken[9]["evaluation_return"] is not None
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_repeated_request_is_told_the_main_steps_right_after(whole: dict[Clock, Trainer], clock: Clock) -> None:
+    found = whole[clock]
+    log = read_signals(found.run_dir / "trainer.db")
+    adopted = found.handle(m.Promote(key="b", base_version=1, signal=log[2].signal, adopt="branches/b"))
+    assert adopted == m.PromoteReply(version=2, applied_at_update=8, steps_main=11 * UPDATE, repeated=True)
+    undone = found.handle(m.Rollback(key="d", base_version=3))
+    assert undone == m.PromoteReply(version=4, applied_at_update=16, steps_main=12 * UPDATE, repeated=True)
 
 
 # ------------------------------------------------------------ rollback
@@ -213,8 +211,9 @@ def test_a_rollback_restores_weights_and_signal_and_goes_on_at_the_next_update(a
     found, line = at_boundary, at_boundary.main.line
     evaluated = found.main.steps_evaluation
     reply = found.handle(m.Rollback(key="undo", base_version=2))
-    assert reply == m.PromoteReply(version=3, applied_at_update=9, steps_main=9 * UPDATE, repeated=False)
-    assert (line.update_index, line.steps_main, len(line.history)) == (10, 9 * UPDATE, 9)
+    assert reply == m.PromoteReply(version=3, applied_at_update=9, steps_main=6 * UPDATE, repeated=False)
+    assert (line.update_index, line.steps_main, len(line.history)) == (10, 6 * UPDATE, 6)
+    assert line.steps_trained == 9 * UPDATE
     before = TrainingLine(config("overlap"))
     load_snapshot(before, found.run_dir / "checkpoints/update_000000006")
     for name, value in before.learner.state_dict().items():
@@ -228,9 +227,28 @@ def test_a_rollback_restores_weights_and_signal_and_goes_on_at_the_next_update(a
     status = found.handle(m.GetStatus())
     assert isinstance(status, m.TrainerStatus)
     assert status.evaluation is not None
-    assert (status.evaluation.version, status.evaluation.steps) == (3, 9 * UPDATE)
+    assert (status.evaluation.version, status.evaluation.steps) == (3, 6 * UPDATE)
     assert found.main.steps_evaluation > evaluated
     assert rows_after(found)[10]["adopted"] is True
+
+
+def test_an_offset_changes_no_advantage_and_what_is_undone_is_the_promotion_before_it(at_boundary: Trainer) -> None:
+    found, line = at_boundary, at_boundary.main.line
+    before = line.signal
+    weaker = before.model_copy(update={"beta": 0.1})
+    with pytest.raises(SignalError, match="without some of its potentials"):
+        promote(found.main, m.Promote(key="more", base_version=2, signal=weaker, cause="offset"))
+    gone = before.model_copy(update={"terms": ()})
+    reply = found.handle(m.Promote(key="off", base_version=2, signal=gone, cause="offset"))
+    assert isinstance(reply, m.PromoteReply)
+    assert (reply.version, line.signal.terms) == (3, ())
+    assert [offset.terms for offset in line.offsets[-1:]] == [before.terms]
+    assert read_signals(found.run_dir / "trainer.db")[3].cause == "offset"
+    undone = found.handle(m.Rollback(key="undo", base_version=3))
+    assert isinstance(undone, m.PromoteReply)
+    assert [term.name for term in line.signal.terms] == ["near"]
+    assert (line.signal.version, line.offsets) == (4, [])
+    assert read_signals(found.run_dir / "trainer.db")[4].adopt == "checkpoints/update_000000006"
 
 
 def rows_after(found: Trainer) -> dict[int, dict[str, Any]]:
@@ -323,14 +341,12 @@ def test_the_control_that_becomes_the_main_line_is_what_the_line_would_have_been
     one, other = adopted.main.line.state_dict(), trained.main.line.state_dict()
     assert all(np.array_equal(value, other[0][name], equal_nan=True) for name, value in one[0].items())
     assert one[1]["history"] == other[1]["history"]
-    assert adopted.main.line.steps_adopted == 3 * UPDATE
+    assert trained.main.line.steps_trained - adopted.main.line.steps_trained == 3 * UPDATE
 
 
-def test_a_state_that_lies_behind_the_line_never_sets_it_back(at_boundary: Trainer) -> None:
-    """Whatever the clock: a state of fewer steps is taken over, with the line's counters."""
-    found = at_boundary
-    found.main.config = found.main.config.model_copy(update={"clock": "lockstep"})
+def test_a_state_that_lies_behind_the_line_sets_back_its_main_steps_and_nothing_else(at_boundary: Trainer) -> None:
+    found, line = at_boundary, at_boundary.main.line
     asked = m.Promote(key="old", base_version=2, signal=signal(NEAR), adopt="checkpoints/update_000000006")
     reply = found.handle(asked)
-    assert reply == m.PromoteReply(version=3, applied_at_update=9, steps_main=9 * UPDATE, repeated=False)
-    assert (found.main.line.update_index, found.main.line.steps_main) == (10, 9 * UPDATE)
+    assert reply == m.PromoteReply(version=3, applied_at_update=9, steps_main=6 * UPDATE, repeated=False)
+    assert (line.update_index, line.steps_main, line.steps_trained) == (10, 6 * UPDATE, 9 * UPDATE)

@@ -153,19 +153,36 @@ def test_a_half_annealed_potential_goes_on_from_its_snapshot(tmp_path: Path) -> 
     assert_same_state(line, copy)
 
 
-def test_a_state_taken_over_keeps_the_counters_and_the_age_of_the_signal(tmp_path: Path) -> None:
+def test_an_adopted_state_brings_its_counters_and_past_but_not_the_steps_trained(tmp_path: Path) -> None:
     _, early = annealing_lines(4)
     save_snapshot(early, tmp_path / "update_000000006")
     first = advantages(early)
+    past = (
+        early.update_index,
+        early.steps_main,
+        early.history,
+        early.best_return,
+        early.seen_range,
+        early.signal_start,
+    )
     line = trained(small_config(seed=5), 9)
-    past = (line.update_index, line.steps_main, line.steps_adopted, line.history, line.best_return, line.seen_range)
-    load_snapshot(line, tmp_path / "update_000000006", keep_past=True)
+    load_snapshot(line, tmp_path / "update_000000006", adopted=True)
     assert past == (
-        line.update_index, line.steps_main, line.steps_adopted, line.history, line.best_return, line.seen_range
+        line.update_index, line.steps_main, line.history, line.best_return, line.seen_range, line.signal_start
     )  # fmt: skip
+    assert line.steps_trained == 9 * 128
     assert line.signal_age == 4 * 128
     assert np.array_equal(advantages(line), first)
     assert line.signal == early.signal
+
+
+def test_a_state_of_an_older_version_counts_what_was_not_adopted_as_trained() -> None:
+    line = trained(small_config(), 5)
+    arrays, data = line.state_dict()
+    del data["steps_trained"]
+    data["steps_adopted"] = 2 * 128
+    line.load_state_dict(arrays, data)
+    assert (line.steps_main, line.steps_trained) == (5 * 128, 3 * 128)
 
 
 def test_scale_is_frozen_on_recorded_states_when_a_signal_comes_in() -> None:
