@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..errors import ReplayDiffers
 from ..rl.branches.jobs import CONTROL, Failures, branch_key
-from ..rl.ipc.messages import BranchFailure, BranchJob, BranchReply, BranchResult, TrainerStatus
+from ..rl.ipc.messages import (
+    BranchFailure,
+    BranchJob,
+    BranchReply,
+    BranchResult,
+    EvaluationJob,
+    EvaluationReply,
+    EvaluationResult,
+    TrainerStatus,
+)
 from ..rl.signals.signal import Exploration, Signal
 from ..runs.events import BranchFailed, BranchFinished
+from ..runs.race_records import EvaluationRecord
 from ..runs.records import BranchRecord, FailedBranchRecord, Phase
 from .context import REPLAY, Context
 
@@ -85,10 +95,20 @@ class Ran(NamedTuple):
     failed: dict[str, str]
 
 
-async def run_branches(ctx: Context, point: int, round_: int, phase: Phase, jobs: Sequence[BranchJob]) -> Ran:
+async def run_branches(
+    ctx: Context, point: int, round_: int, phase: Phase, jobs: Sequence[BranchJob], spent_at: int | None = None
+) -> Ran:
     """Run jobs.
 
     What has finished or failed is taken from the store by key; new replies are stored as they come.
+
+    Args:
+        ctx: what nodes use.
+        point: update index of the adaptation point that the branches belong to.
+        round_: of the intervention.
+        phase: what they are for.
+        jobs: to run.
+        spent_at: update of the main line now, where it has gone on since the point.
 
     Raises:
         ReplayDiffers: the fork's episodes cannot be played again, and the jobs do not ask for fresh ones.
@@ -113,7 +133,7 @@ async def run_branches(ctx: Context, point: int, round_: int, phase: Phase, jobs
             "seed": job.seed,
             "horizon": job.horizon,
         }
-        row = told | {"key": job.key, "round": round_, "job": job}
+        row = told | {"key": job.key, "round": round_, "job": job, "spent_at": spent_at}
         if isinstance(reply, BranchFailure):
             await ctx.store.write(FailedBranchRecord(**row, reason=reply.reason, steps=reply.steps))
             ctx.emit(BranchFailed(**told, reason=reply.reason, steps=reply.steps))
@@ -151,6 +171,49 @@ async def _failures_at(ctx: Context, point: int) -> dict[str, BranchReply]:
         )
         for row in await ctx.store.read(FailedBranchRecord, point=point)
     }
+
+
+async def run_evaluations(
+    ctx: Context,
+    place: tuple[int, int],
+    purpose: Literal["look", "confirm"],
+    jobs: Sequence[EvaluationJob],
+    spent_at: int,
+) -> list[EvaluationReply]:
+    """Play fresh episodes and return a reply to each job, in order; those that the store knows are not played again.
+
+    Args:
+        ctx: what nodes use.
+        place: (point, round) of the race.
+        purpose: what they are for.
+        jobs: to run.
+        spent_at: update of the main line now.
+
+    Raises:
+        BranchError: nothing can be run, and the policies are not to blame.
+    """
+    rows = await ctx.store.read(EvaluationRecord, point=place[0])
+    replies: dict[str, EvaluationReply] = {row.key: row.result or _failure_of(row) for row in rows}
+    missing = {job.key: job for job in jobs if job.key not in replies}
+    for reply in await ctx.pool.run(list(missing.values())):
+        if isinstance(reply, BranchResult):
+            raise AssertionError("an evaluation is not answered with a branch")
+        replies[reply.key] = reply
+        job = missing[reply.key]
+        row = {"key": job.key, "point": place[0], "round": place[1], "purpose": purpose, "arm": job.arm}
+        row |= {"state": job.state, "spent_at": spent_at}
+        row |= (
+            {"result": None, "reason": reply.reason, "steps": reply.steps} if isinstance(reply, BranchFailure) else {}
+        )
+        row |= {"result": reply, "steps": reply.episodes.steps} if isinstance(reply, EvaluationResult) else {}
+        await ctx.store.write(EvaluationRecord.model_validate(row))
+    return [replies[job.key] for job in jobs]
+
+
+def _failure_of(row: EvaluationRecord) -> BranchFailure:
+    """Return the reply to an evaluation that could not be played: it is not tried again."""
+    reason = row.reason or "it could not be played"
+    return BranchFailure(key=row.key, arm=row.arm, seed=0, reason=reason, cause="error", steps=row.steps)
 
 
 async def with_forks(ctx: Context, attempt: Callable[[], Awaitable[T]]) -> T:

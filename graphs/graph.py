@@ -17,9 +17,11 @@ from .nodes.critic import critic
 from .nodes.critic_tools import critic_tools
 from .nodes.decide import decide
 from .nodes.generator import generator
+from .nodes.given_signals import given_signals
 from .nodes.monitor import monitor
 from .nodes.observe import observe
 from .nodes.promote import promote
+from .nodes.race import race
 from .nodes.rank_proposals import rank_proposals
 from .nodes.rank_transitions import rank_transitions
 from .nodes.remove_shaping import remove_shaping
@@ -33,7 +35,9 @@ from .routing import (
     after_generator,
     after_monitor,
     after_observe,
+    after_race,
     after_rank,
+    after_remove_shaping,
 )
 from .state import State
 
@@ -47,12 +51,14 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
     graph.add_node("observe", observe)
     graph.add_node("monitor", monitor)
     graph.add_node("remove_shaping", remove_shaping)
+    graph.add_node("given_signals", given_signals)
     graph.add_node("critic", critic)
     graph.add_node("critic_tools", critic_tools())
     graph.add_node("rank_transitions", rank_transitions)
     graph.add_node("generator", generator)
     graph.add_node("check", check)
     graph.add_node("rank_proposals", rank_proposals)
+    graph.add_node("race", race)
     graph.add_node("validate", validate)
     graph.add_node("decide", decide)
     graph.add_node("approve", approve)
@@ -62,13 +68,15 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
     graph.add_edge(START, "observe")
     graph.add_conditional_edges("observe", after_observe)
     graph.add_conditional_edges("monitor", after_monitor)
-    graph.add_edge("remove_shaping", "check")
+    graph.add_conditional_edges("remove_shaping", after_remove_shaping)
+    graph.add_edge("given_signals", "check")
     graph.add_conditional_edges("critic", after_critic)
     graph.add_edge("critic_tools", "critic")
     graph.add_edge("rank_transitions", "generator")
     graph.add_conditional_edges("generator", after_generator)
     graph.add_conditional_edges("check", after_check)
     graph.add_conditional_edges("rank_proposals", after_rank)
+    graph.add_conditional_edges("race", after_race)
     graph.add_edge("validate", "decide")
     graph.add_conditional_edges("decide", after_decide)
     graph.add_conditional_edges("approve", after_approve)
@@ -79,10 +87,16 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
 
 
 def step_limit(config: RunConfig) -> int:
-    """Return more steps than a run of this config can take: two a point, and at most one intervention at each."""
+    """Return more steps than a run of this config can take: two a point, and at most one intervention at each.
+
+    A rung of a race takes a point of its own under the lockstep clock; else a whole race may run between two points.
+    """
     points = config.trainer.steps // config.adaptation.interval + 2
     intervention = 2 * config.adaptation.evidence_calls + 2 + 5 * config.adaptation.rounds + 3
-    return points * (2 + intervention)
+    race = 0
+    if config.gate.claim != "signal":
+        race = 2 if config.clock == "lockstep" else config.race.longest + 2
+    return points * (2 + intervention + race)
 
 
 def thread(run_id: str) -> RunnableConfig:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ..config.budget import branch_budget, cost_of_intervention
+from ..config.budget import branch_budget, cost_of_intervention, cost_of_race
 from ..config.run_config import RunConfig
 from ..errors import SnapshotError
-from ..rl.branches.gate import Arm, Judgement, judge, judge_kick, look_levels, signal_kind
+from ..rl.branches.gate import Arm, Judgement, Looks, judge, judge_kick, look_levels, signal_kind
 from ..rl.branches.horizon import horizon_steps
 from ..rl.branches.jobs import CONTROL
 from ..rl.evidence.schema import Evidence
@@ -30,10 +30,10 @@ from ..runs.records import (
     InterventionRecord,
     ProposalRecord,
 )
-from ..runs.steps import whole_updates
+from ..runs.steps import RunSteps, whole_updates
 from .branches import branch_job, kept_exploration, run_branches, snapshot_of
 from .context import Context, wait_for_trainer_at
-from .state import State, decision_id_of, outcome_of, status_of
+from .state import State, decision_id_of, outcome_of, standing_of, status_of
 
 Results = dict[str, list[BranchResult]]  # by arm
 
@@ -102,16 +102,43 @@ def cost_of_round(config: RunConfig, horizon: int, candidates: int | None = None
     return cost_until(config, horizon, first, candidates=candidates) + confirmation
 
 
+def claim_at(config: RunConfig, removing: bool) -> Literal["policy", "signal"]:
+    """Return what an acceptance is to prove: taking shaping away asks whether a signal may go, whatever the config."""
+    if removing or config.gate.claim == "signal" or not config.adaptation.gated:
+        return "signal"
+    return "policy"
+
+
+def cost_to_try(
+    config: RunConfig, claim: Literal["policy", "signal"], horizon: int, candidates: int | None = None
+) -> int:
+    """Return the branch steps that trying the candidates of a round takes at least, by the claim that is to be proven.
+
+    Args:
+        config: the run's.
+        claim: about a policy: the first rungs of a race; about a signal: a round up to the first look that can decide.
+        horizon: environment steps of a full branch.
+        candidates: how many there are at most, where that is known; else `adaptation.candidates`.
+    """
+    if claim == "policy":
+        return cost_of_race(config.race, config.adaptation, overlap=config.clock == "overlap").first
+    return cost_of_round(config, horizon, candidates)
+
+
 async def steps_left(ctx: Context, status: TrainerStatus, before: tuple[int, int] | None = None) -> int:
     """Return how many steps beside the main line `adaptation.max_share` still allows; below 0 where it is overdrawn.
 
+    Beside it is everything but the line in force and its evaluation: what branches and races have played and was not
+    adopted, and what the trainer trained and an adopted state left behind.
+
     Args:
         ctx: what nodes use.
-        status: the trainer's.
+        status: the trainer's, at the point.
         before: (point, round) whose validation is about to begin: what is spent later does not count.
     """
-    spent = await ctx.store.extra_steps(before)
-    return branch_budget(ctx.config.adaptation, status.steps_budget) - spent.total
+    extra = await ctx.store.extra_steps(before)
+    spent = RunSteps(status.steps_trained, status.steps_main, status.steps_evaluation, extra).dropped
+    return branch_budget(ctx.config.adaptation, status.steps_budget) - spent
 
 
 # ---------------------------------------------------------------- the round
@@ -201,8 +228,10 @@ async def load_round(ctx: Context, state: State) -> Round:
     )
 
 
-def judge_arm(ctx: Context, round_: Round, results: Results, arm: str, level: float) -> Judgement:
+def judge_arm(ctx: Context, round_: Round, results: Results, arm: str, level: float, ahead: Looks = ()) -> Judgement:
     """Judge one arm of a round at `level`, from whichever snapshot its branches were forked.
+
+    `ahead` are the looks that it might yet have.
 
     A candidate is judged beside the control; the control itself by whether the round's kick alone has lifted it above
     the fork.
@@ -211,7 +240,7 @@ def judge_arm(ctx: Context, round_: Round, results: Results, arm: str, level: fl
     control, margin = results[CONTROL], ctx.config.gate.margin * round_.width
     fork_return = control[0].fork_return
     if arm == CONTROL:
-        return judge_kick(Arm.of(CONTROL, control), fork_return=fork_return, margin=margin, level=level)
+        return judge_kick(Arm.of(CONTROL, control), fork_return=fork_return, margin=margin, level=level, ahead=ahead)
     signal = round_.signals[arm]
     return judge(
         Arm.of(arm, results[arm]),
@@ -225,6 +254,7 @@ def judge_arm(ctx: Context, round_: Round, results: Results, arm: str, level: fl
         kind=signal_kind(signal),
         horizon=round_.horizon,
         explores=round_.explores,
+        ahead=ahead,
     )
 
 
@@ -248,7 +278,7 @@ async def record_decision(
         created_steps=status_of(state).steps_main,
     )
     await ctx.store.write(decision)
-    ctx.emit(Decided(id=decision.id, verdict=verdict, winner=winner, reason=detail.reason))
+    ctx.emit(Decided(id=decision.id, verdict=verdict, winner=winner, reason=detail.reason, claim=detail.claim))
     return decision
 
 
@@ -263,15 +293,17 @@ async def cancel_acceptance(
 ) -> State:
     """Record why the accepted signal is not put in force; its point is done and training goes on."""
     outcome = outcome_of(state)
-    reason = f"{why}; the gate had accepted: {outcome.explanation}"
+    by = "the gate had" if outcome.claim == "signal" else "it was"
+    reason = f"{why}; {by} accepted: {outcome.explanation}"
     decision = (await decision_of(ctx, state)).model_copy(
         update={"verdict": verdict, "detail": outcome.model_copy(update={"reason": reason})}
     )
     await ctx.store.write(decision)
-    ctx.emit(Decided(id=decision.id, verdict=verdict, winner=outcome.winner, reason=reason))
+    ctx.emit(Decided(id=decision.id, verdict=verdict, winner=outcome.winner, reason=reason, claim=outcome.claim))
     if verdict == "conflict":
         # Somebody else has changed the signal: there is no control of what is in force now.
-        return {"verdict": verdict, "done_point": state["point"], "note": {"verdict": verdict, "reason": reason}}
+        note = {"verdict": verdict, "reason": reason}
+        return {"verdict": verdict, "done_point": standing_of(state), "race": None, "note": note}
     return await end_intervention(ctx, state, decision)
 
 
@@ -281,9 +313,11 @@ async def end_intervention(ctx: Context, state: State, decision: DecisionRecord)
     `decision` is what ends it, as it is in the store.
     """
     note = {"verdict": decision.verdict, "reason": decision.detail.reason}
-    update: State = {"verdict": decision.verdict, "done_point": state["point"]}
+    update: State = {"verdict": decision.verdict, "done_point": standing_of(state), "race": None}
     # The main line jumps over what the control has run, so patience begins anew behind it.
     kept = await keep_control(ctx, state, decision)
+    if kept is None and state.get("race") is not None:  # the main line has trained on while it lasted
+        return {**update, "last_steps": status_of(state).steps_main, "note": note}
     if kept is None:
         return {**update, "note": note}
     return {**update, "last_steps": kept.steps_main, "note": note | {"kept_control": kept.steps}}
@@ -306,8 +340,8 @@ async def keep_control(ctx: Context, state: State, decision: DecisionRecord) -> 
 
     Asked again after a crash, the trainer knows the key and gives the same answer.
     """
-    if not ctx.config.branches.keep_control or ctx.config.clock != "lockstep":
-        return None
+    if not ctx.config.branches.keep_control or ctx.config.clock != "lockstep" or state.get("race") is not None:
+        return None  # in a race the control is the main line itself
     status = status_of(state)
     # The longest control of the point, of any round, that is the main line itself and does not outrun it.
     exploration = kept_exploration(status.signal)
@@ -322,7 +356,7 @@ async def keep_control(ctx: Context, state: State, decision: DecisionRecord) -> 
     if branch is None:
         return None
     # The trainer takes the state over under a version of its own, so that a promotion from the old one is refused.
-    await wait_for_trainer_at(ctx, state["point"])
+    await wait_for_trainer_at(ctx, standing_of(state))
     base = status.signal.version
     signal = status.signal.model_copy(update={"version": base + 1, "parent": base})
     key = f"control:{decision.id}:{base}"

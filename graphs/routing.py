@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .state import State
+from .state import State, claim_of
 
 
-def after_observe(state: State) -> Literal["observe", "monitor", "critic", "remove_shaping", "__end__"]:
-    """Judge a new evaluation since a promotion first; then go on as after `monitor`."""
+def after_observe(
+    state: State,
+) -> Literal["observe", "monitor", "race", "critic", "remove_shaping", "given_signals", "__end__"]:
+    """Run a rung of the race that is under way; else judge a new evaluation since a promotion, and go on after it."""
+    if state.get("race") is not None:
+        return "race"
     return "monitor" if state.get("monitoring") else after_monitor(state)
 
 
-def after_monitor(state: State) -> Literal["observe", "critic", "remove_shaping", "__end__"]:
-    """Intervene where the point has triggered it, else look at the next point, unless the run is over."""
+def after_monitor(state: State) -> Literal["observe", "critic", "remove_shaping", "given_signals", "__end__"]:
+    """Intervene where the point has triggered it, else look at the next point, unless the run is over.
+
+    Where the config gives the candidates, no model is asked for a diagnosis and for proposals.
+    """
     if state.get("finished"):
         return "__end__"
     if not state.get("triggered"):
         return "observe"
-    return "remove_shaping" if state.get("removing") else "critic"
+    if state.get("removing"):
+        return "remove_shaping"
+    return "given_signals" if state.get("given") else "critic"
+
+
+def after_remove_shaping(state: State) -> Literal["approve", "check"]:
+    """Go on to the promotion where potentials leave by their offset; what is to be tried on branches is checked."""
+    return "approve" if state.get("verdict") == "accept" else "check"
 
 
 def after_critic(state: State) -> Literal["critic_tools", "rank_transitions", "generator", "observe"]:
@@ -44,9 +58,21 @@ def after_check(state: State) -> Literal["rank_proposals", "decide"]:
     return "rank_proposals" if state.get("passed") else "decide"
 
 
-def after_rank(state: State) -> Literal["validate", "observe"]:
-    """Try the candidates; a verdict means that there was no answer."""
-    return "observe" if state.get("verdict") is not None else "validate"
+def after_rank(state: State) -> Literal["validate", "race", "observe"]:
+    """Try the candidates, by the claim that an acceptance is to prove; a verdict means that there was no answer."""
+    if state.get("verdict") is not None:
+        return "observe"
+    return "race" if claim_of(state) == "policy" else "validate"
+
+
+def after_race(state: State) -> Literal["approve", "race", "observe"]:
+    """Ask for approval of a policy that is proven; else go on with the next rung, or with training.
+
+    Under the lockstep clock the trainer trains the rung first; under the overlap clock nobody is waited for.
+    """
+    if state.get("verdict") == "accept":
+        return "approve"
+    return "race" if state.get("race") is not None and state["clock"] == "overlap" else "observe"
 
 
 def after_decide(state: State) -> Literal["approve", "generator", "observe"]:

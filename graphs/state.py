@@ -6,7 +6,7 @@ entry, by the functions below.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from langchain_core.messages import BaseMessage
 from langgraph.graph.message import add_messages
@@ -31,13 +31,15 @@ class Watch(BaseModel):
         proposal: the arm that was promoted.
         point: update index of the promotion's adaptation point.
         before: the main line's last evaluation before the promotion.
-        expected: sparse return that the gate expected of the run without the promotion; less than that is no fault of
-            the promotion. None where no branch has told.
+        expected: sparse return that the run was expected to have without the promotion, by the gate's control or the
+            race's last look at the main line; less than that is no fault of the promotion. None where
+            no branch has told.
         starts: main steps before which nothing is judged; a signal that came alone may dip first, as in a branch.
         margin: how much a mean sparse return must fall to count as a regression.
         bad: regressions that were found in a row so far.
         judged: evaluations that were judged so far.
         seen: main steps of the newest evaluation that was looked at.
+        seen_version: of the signal in force then.
     """
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
@@ -52,6 +54,15 @@ class Watch(BaseModel):
     bad: int = 0
     judged: int = 0
     seen: int
+    seen_version: int = -1
+
+    def is_new(self, evaluation: EvaluationReport) -> bool:
+        """Tell whether the evaluation is a later one: main steps may step back, but only under a newer version."""
+        return (evaluation.version, evaluation.steps) > (self.seen_version, self.seen)
+
+    def after(self, evaluation: EvaluationReport, **changes: Any) -> Watch:
+        """Return the watch once the evaluation has been looked at."""
+        return self.model_copy(update={"seen": evaluation.steps, "seen_version": evaluation.version, **changes})
 
 
 class State(TypedDict, total=False):
@@ -64,9 +75,13 @@ class State(TypedDict, total=False):
     last_steps: int  # main steps at the last intervention's point, 0 before the first
     interventions: int
 
-    point: int  # update index of the adaptation point that is looked at
+    point: int  # update index of the adaptation point that is looked at; while a race runs, that where it began
+    standing: int  # update index of the point where the trainer stands; `point`, but while a race runs
     triggered: bool
+    claim: Literal["policy", "signal"]  # what an acceptance at the point is to prove
+    clock: Literal["lockstep", "overlap"]  # of the run
     removing: bool  # nothing is wrong: the intervention only tries to take shaping away
+    given: bool  # the config gives the candidates: nobody is asked for a diagnosis, for ideas or for their order
     before: dict[str, Any] | None  # EvaluationReport of the main line, the last one before a promotion
     watch: dict[str, Any] | None  # the Watch since the last promotion
     monitoring: bool  # there is an evaluation that `monitor` has not judged yet
@@ -85,6 +100,8 @@ class State(TypedDict, total=False):
     ranked: list[str]  # those, best first
     exploration: dict[str, Any]  # what every arm of the round gets, an Exploration
 
+    race: str | None  # id of the race that runs, or whose winner is about to be adopted
+    rungs: int  # of that race that are over
     outcome: dict[str, Any]  # what `validate` found, an Outcome
     approved: bool  # by the human or, with `approve: auto`, by nobody's no
     verdict: DecisionVerdict | None
@@ -94,6 +111,16 @@ class State(TypedDict, total=False):
 def status_of(state: State) -> TrainerStatus:
     """Return the trainer's status at the point."""
     return TrainerStatus.model_validate(state["status"])
+
+
+def standing_of(state: State) -> int:
+    """Return the point where the trainer stands; the state of an earlier version, which knew no races, has but one."""
+    return state.get("standing", state["point"])
+
+
+def claim_of(state: State) -> Literal["policy", "signal"]:
+    """Return what an acceptance at the point is to prove; earlier versions judged signals."""
+    return state.get("claim", "signal")
 
 
 def outcome_of(state: State) -> Outcome:

@@ -14,6 +14,7 @@ from langgraph.types import interrupt
 from ...rl.signals.signal import describe_difference
 from ...runs.approvals import given_answer
 from ...runs.events import ApprovalGiven, ApprovalNeeded
+from ...runs.races import arm_title
 from ...runs.records import ProposalRecord
 from ...runs.timeline import KICK_ALONE
 from ..context import Context
@@ -44,17 +45,18 @@ async def approve(state: State, runtime: Runtime[Context]) -> State:
 
 async def _question(ctx: Context, state: State) -> ApprovalNeeded:
     promotion = await promotion_of(ctx, state)
-    # The control has made no proposal that could say something of itself.
-    title, reason = KICK_ALONE.get(promotion.winner, ""), "it revives the run by itself"
+    # An arm without a proposal has nothing to say for itself but what it is.
+    title, reason = KICK_ALONE.get(promotion.winner) or arm_title(promotion.winner, {}), ""
     for row in await ctx.store.read(ProposalRecord, id=promotion.winner):
         title, reason = row.proposal.title, row.proposal.reason
+    outcome = outcome_of(state)
     return ApprovalNeeded(
         id=decision_id_of(state),
         proposal=promotion.winner,
         title=title,
         reason=reason,
         terms=[term.describe() for term in promotion.signal.terms],
-        gate=outcome_of(state).explanation,
+        gate="not asked, since the offset is exact" if outcome.claim == "offset" else outcome.explanation,
         diff=describe_difference(status_of(state).signal, promotion.signal),
         replaces=promotion.base_version,
         adopted=promotion.adopted,

@@ -12,31 +12,73 @@ from langgraph.runtime import Runtime
 
 from ...rl.branches.jobs import CONTROL
 from ...rl.ipc.messages import TrainerStatus
+from ...runs.race_records import RaceRecord
 from ...runs.records import Confirmation, JudgementRecord, PendingConfirmation
 from ..branches import snapshot_of, with_forks
 from ..context import Context
 from ..intervention import cancel_acceptance, decision_of, judge_arm, levels, load_round, steps_left
+from ..race.arms import keep_snapshot
+from ..race.confirmation import confirm as confirm_policy
 from ..state import State, outcome_of, status_of
 
 FINISHED = "training is over"
 
 
 async def confirm(state: State, runtime: Runtime[Context]) -> State:
-    """Go on to `promote` with a verdict that is fresh. Under lockstep every verdict is."""
-    ctx, then = runtime.context, status_of(state)
+    """Go on to `promote` with a verdict that is fresh. Under lockstep every verdict is.
+
+    So is an exact offset: no branch has told anything that could age. The trainer refuses it under another version.
+    """
+    ctx, then, outcome = runtime.context, status_of(state), outcome_of(state)
     if ctx.config.clock == "lockstep":
         return {"before": _evaluation(then), "note": {"clock": "lockstep"}}
+    if state.get("race") is not None:
+        return await _confirm_policy(ctx, state)
     begun = (await decision_of(ctx, state)).detail.confirming  # by a process that was killed
     # The run has gone on since the snapshot of the verdict.
     now = await ctx.status()
     why = begun.why if begun else staleness(then, now, ctx.config.adaptation.max_staleness)
+    if outcome.claim == "offset":
+        why = None
     if now.state == "finished":
         return await cancel_acceptance(ctx, state, "stale", FINISHED)
     if why is not None:
         return await with_forks(ctx, lambda: _confirm(ctx, state, why, begun))
     moved = now.steps_main - then.steps_main
-    outcome = outcome_of(state).model_copy(update={"staleness": moved})
+    outcome = outcome.model_copy(update={"staleness": moved})
     return {"outcome": outcome.model_dump(mode="json"), "before": _evaluation(now), "note": {"staleness": moved}}
+
+
+async def _confirm_policy(ctx: Context, state: State) -> State:
+    """Play a race's winner once more, against the main line's policy as it is now: it has trained on meanwhile."""
+    [race] = await ctx.store.read(RaceRecord, id=state["race"])
+    [look] = [look for look in race.detail.rungs[-1].arms if look.arm == race.detail.winner]
+    reply = await ctx.look()
+    now = reply.status
+    if now.state == "finished":
+        return await cancel_acceptance(ctx, state, "stale", FINISHED)
+    name = await keep_snapshot(ctx.run_dir, snapshot_of(now), f"branches/main_{now.update}")
+    *rungs, last = race.detail.rungs
+    # One that was killed may have written its proof already: it is asked anew, and its number is not spent twice.
+    proven = next(place for place, proof in enumerate(last.proofs, start=1) if proof.proven)
+    last = last.model_copy(update={"proofs": last.proofs[:proven]})
+    newest = last.control.model_copy(update={"state": name, "steps": now.steps_main})
+    until = race.model_copy(update={"detail": race.detail.model_copy(update={"rungs": rungs})})  # its last rung
+    proof, _ = await confirm_policy(ctx, until, last.proofs, look, newest, now.update)
+    rungs.append(last.model_copy(update={"proofs": [*last.proofs, proof]}))
+    await ctx.store.write(race.model_copy(update={"detail": race.detail.model_copy(update={"rungs": rungs})}))
+    if not proof.proven:
+        why = f"the main line has trained on to {now.steps_main} steps: {proof.explanation}"
+        return await cancel_acceptance(ctx, state, "stale", why)
+    after = await ctx.status()
+    moved = after.steps_main - now.steps_main
+    outcome = outcome_of(state).model_copy(update={"staleness": moved})
+    return {
+        "status": now.model_dump(mode="json"),
+        "outcome": outcome.model_dump(mode="json"),
+        "before": _evaluation(now),
+        "note": {"staleness": moved, "confirmed": proof.explanation},
+    }
 
 
 def staleness(then: TrainerStatus, now: TrainerStatus, most: int) -> str | None:

@@ -8,14 +8,14 @@ from ...rl.branches.jobs import CONTROL
 from ...runs.records import Outcome, ProposalRecord
 from ..context import Context
 from ..intervention import (
-    cost_of_round,
+    cost_to_try,
     end_intervention,
     horizon_at,
     record_decision,
     return_range_at,
     steps_left,
 )
-from ..state import State, outcome_of, status_of
+from ..state import State, claim_of, outcome_of, status_of
 from .remove_shaping import with_removal
 
 
@@ -44,6 +44,6 @@ async def decide(state: State, runtime: Runtime[Context]) -> State:
     if not over and state["round"] + 1 < ctx.config.adaptation.rounds:
         status = status_of(state)
         horizon = horizon_at(ctx.config, status, await return_range_at(ctx, state["point"]))
-        if cost_of_round(ctx.config, horizon) <= await steps_left(ctx, status):
+        if cost_to_try(ctx.config, claim_of(state), horizon) <= await steps_left(ctx, status):
             return {"round": state["round"] + 1, "verdict": None, "note": note}
     return await end_intervention(ctx, state, decision)

@@ -19,7 +19,7 @@ from ...rl.ipc.messages import EvaluationReport, TrainerStatus
 from ...runs.events import Decided, RolledBack
 from ...runs.records import DecisionDetail, DecisionRecord, rollback_id
 from ..context import Context, wait_for_trainer_at
-from ..state import State, Watch, status_of
+from ..state import State, Watch, standing_of, status_of
 
 IN_A_ROW = 2  # evaluations that must show a regression: one in `level` does so by chance
 WATCHED = 5  # evaluations; every further one would be another chance to undo by noise what has held
@@ -35,10 +35,10 @@ async def monitor(state: State, runtime: Runtime[Context]) -> State:
 
     # What is too early to judge only moves the watch on.
     if evaluation.version < watch.version:  # made after the decision, but before the promotion
-        watch = watch.model_copy(update={"before": evaluation, "seen": evaluation.steps})
+        watch = watch.after(evaluation, before=evaluation)
         return {"monitoring": False, "watch": watch.model_dump(mode="json"), "note": {"before": evaluation.mean}}
     if evaluation.steps < watch.starts:
-        watch = watch.model_copy(update={"seen": evaluation.steps})
+        watch = watch.after(evaluation)
         early = {"reason": f"too early: a fresh potential may dip until {watch.starts} main steps"}
         return {"monitoring": False, "watch": watch.model_dump(mode="json"), "note": early}
 
@@ -60,7 +60,7 @@ async def monitor(state: State, runtime: Runtime[Context]) -> State:
         return await _roll_back(ctx, state, status, watch, reason)
 
     # A promotion that has held for long enough is watched no more.
-    watch = watch.model_copy(update={"bad": bad, "judged": watch.judged + 1, "seen": evaluation.steps})
+    watch = watch.after(evaluation, bad=bad, judged=watch.judged + 1)
     over = not bad and watch.judged >= WATCHED
     note = {"reason": reason, "regressions": bad, "over": over}
     return {"monitoring": False, "watch": None if over else watch.model_dump(mode="json"), "note": note}
@@ -84,7 +84,7 @@ async def _roll_back(ctx: Context, state: State, status: TrainerStatus, watch: W
     )
     # Compare-and-set at the trainer, as for a promotion.
     if ctx.config.clock == "lockstep":
-        await wait_for_trainer_at(ctx, state["point"])
+        await wait_for_trainer_at(ctx, standing_of(state))
     in_force = status.signal.version  # the promoted one, or a control's end state after it
     try:
         reply = await ctx.client.rollback(f"rollback:{in_force}", in_force)
@@ -110,7 +110,8 @@ async def _roll_back(ctx: Context, state: State, status: TrainerStatus, watch: W
         "watch": None,
         "triggered": False,
         "removing": False,
-        "done_point": state["point"],
+        "done_point": standing_of(state),
+        "status": status.model_copy(update={"steps_main": reply.steps_main}).model_dump(mode="json"),
         "last_steps": reply.steps_main,
         "note": {"reason": reason, "version": reply.version, "repeated": reply.repeated},
     }

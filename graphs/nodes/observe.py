@@ -4,7 +4,7 @@ A point is where the loop looks. Under the lockstep clock the trainer waits ther
 it never waits, and a point is the first status behind the next multiple of `adaptation.interval`.
 
 `trigger`, a pure function of what the trainer says, decides: never where nothing is wrong, and where learning has
-converged only to take shaping away.
+converged only to take shaping out of the reward.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from ...errors import TrainerGone
 from ...rl.ipc.messages import TrainerStatus
 from ...rl.signals.signal import Signal
 from ...rl.stage import SOLVED, STAGES
+from ...runs.race_records import RaceRecord
 from ...runs.records import DecisionRecord, InterventionRecord
 from ..context import Context
-from ..intervention import cost_of_round, horizon_at, steps_left
+from ..intervention import claim_at, cost_to_try, horizon_at, steps_left
 from ..preference_jobs import scorers_out_of_data
+from ..race.arms import carried_over
 from ..state import State, Watch
-from .remove_shaping import REMOVALS, refused_removal
+from .remove_shaping import REMOVALS, leaves_by_offset, offset_declined, refused_removal
 
 OVERLAP_POLL_FACTOR = 5  # the trainer works while it is asked, so it is asked this many times less often
 REMOVAL_REST = 5  # a removal that was refused rests for this many times the patience of its stage
@@ -39,15 +41,18 @@ async def observe(state: State, runtime: Runtime[Context]) -> State:
         TrainerGone: somebody else has told the trainer to stop.
     """
     ctx = runtime.context
-    # The last step was an intervention, which is decided by now.
-    if state.get("triggered"):
+    # The last step has ended an intervention, which is decided by now.
+    if state.get("race") is None and state.get("verdict") is not None:
         await _delete_end_states(ctx)
     status = await _next_point(ctx, state)
+    if state.get("race") is not None:
+        return _rung_in_state(await ctx.status() if status is None else status)
     if status is None:
         return {"finished": True, "triggered": False, "monitoring": False, "note": {"reason": "the run is over"}}
     decision = await _decide(ctx, state, status)
     if not decision.fires:
         return {
+            "verdict": None,
             **_point_in_state(state, status),
             "done_point": point_of(status),
             "triggered": False,
@@ -62,7 +67,10 @@ async def observe(state: State, runtime: Runtime[Context]) -> State:
     return {
         **_point_in_state(state, look.status),
         "triggered": True,
+        "claim": claim_at(ctx.config, decision.removing),
+        "clock": ctx.config.clock,
         "removing": decision.removing,
+        "given": bool(ctx.config.adaptation.signals) and not decision.removing,
         "last_steps": look.status.steps_main,
         "interventions": state.get("interventions", 0) + 1,
         "round": 0,
@@ -72,17 +80,20 @@ async def observe(state: State, runtime: Runtime[Context]) -> State:
         "ranking": False,
         "left_data": await scorers_out_of_data(ctx, look.status),
         "learned": None,
+        "race": None,
         "verdict": None,
         "note": {"reason": decision.reason, "stage": look.status.stage},
     }
 
 
 async def _delete_end_states(ctx: Context) -> None:
-    """Delete the end states of decided branches; an adopted one is part of the run and stays."""
-    adopted = {decision.detail.adopt for decision in await ctx.store.read(DecisionRecord)}
+    """Delete the end states of decided branches; what was adopted stays, and what the next race takes over."""
+    needed = {decision.detail.adopt for decision in await ctx.store.read(DecisionRecord)}
+    races = await ctx.store.read(RaceRecord)
+    needed |= {arm.start for race in races[-1:] for arm in carried_over(race)}
     folder = ctx.run_dir / "branches"
     for end_state in await asyncio.to_thread(lambda: sorted(folder.glob("*"))):
-        if f"branches/{end_state.name}" not in adopted:
+        if f"branches/{end_state.name}" not in needed:
             await asyncio.to_thread(shutil.rmtree, end_state, True)
 
 
@@ -93,9 +104,9 @@ async def _next_point(ctx: Context, state: State) -> TrainerStatus | None:
     """Return the status at the next point, None at the end of the run."""
     lockstep = ctx.config.clock == "lockstep"
     done, interval = state.get("done_point", -1), ctx.config.adaptation.interval
-    # Main steps at the last point, or right after what was adopted there.
+    # Main steps at the last point, or right after what was adopted or undone there.
     last_status: dict[str, Any] = state.get("status") or {}
-    last_steps = max(int(last_status.get("steps_main", 0)), state.get("last_steps", 0))
+    last_steps = int(last_status.get("steps_main", 0))
     while True:
         status = await ctx.status()
         if status.state == "finished":
@@ -125,8 +136,23 @@ def _point_in_state(state: State, status: TrainerStatus) -> State:
     """Return the point, and whether `monitor` has an evaluation to judge there before anything else."""
     # After a promotion `watch` holds the evaluation that was judged last.
     watch, evaluation = state.get("watch"), status.evaluation
-    is_new = watch is not None and evaluation is not None and evaluation.steps > Watch.model_validate(watch).seen
-    return {"point": point_of(status), "status": status.model_dump(mode="json"), "monitoring": is_new}
+    is_new = watch is not None and evaluation is not None and Watch.model_validate(watch).is_new(evaluation)
+    point = point_of(status)
+    return {"point": point, "standing": point, "status": status.model_dump(mode="json"), "monitoring": is_new}
+
+
+def _rung_in_state(status: TrainerStatus) -> State:
+    """Return where the trainer stands at the end of a rung; the race itself stays that of its point.
+
+    What `monitor` watches waits until the race is over: a rollback would take away the main line that the arms race.
+    """
+    return {
+        "standing": point_of(status),
+        "status": status.model_dump(mode="json"),
+        "triggered": False,
+        "monitoring": False,
+        "note": {"reason": "a race is under way", "stage": status.stage},
+    }
 
 
 # ---------------------------------------------------------------- deciding
@@ -146,12 +172,19 @@ async def _decide(ctx: Context, state: State, status: TrainerStatus) -> Trigger:
         return Trigger(False, "the model budget is used up: nothing adapts any more")
     # A removal is a round of its own: other candidates, no model, and a rest after one that was refused.
     removal = STAGES[status.stage].purpose == "removal"
+    # Potentials that leave by their offset ask for no branch, and so for no budget.
+    by_offset = removal and leaves_by_offset(ctx.config, status.signal)
+    if by_offset and await offset_declined(ctx, status.signal):
+        return Trigger(False, "the human who was asked keeps the potentials of this signal in the reward")
+    if removal and not by_offset and ctx.config.gate.claim == "policy":
+        return Trigger(False, "gate.claim is policy: whether other shaping may leave is a question about a signal")
     horizon = horizon_at(ctx.config, status, ctx.spec.return_range)
+    claim, candidates = claim_at(ctx.config, removal), REMOVALS if removal else None
     return trigger(
         status,
         patience=ctx.config.adaptation.patience,
         last_steps=state.get("last_steps", 0),
-        cost=cost_of_round(ctx.config, horizon, REMOVALS if removal else None),
+        cost=0 if by_offset else cost_to_try(ctx.config, claim, horizon, candidates),
         left=await steps_left(ctx, status),
         refused=await refused_removal(ctx, status.signal) if removal else None,
     )
@@ -166,7 +199,7 @@ def trigger(
         status: the trainer's, with the stage of learning that `STAGES` has a rule for.
         patience: main steps between two interventions, and before the first; the stage may shorten it.
         last_steps: main steps at the last intervention, 0 before it.
-        cost: branch steps of one round.
+        cost: branch steps of one round; 0 where nothing is branched.
         left: branch steps that the budget still allows.
         refused: main steps at the last refused removal of the signal in force, None where there was none.
     """
@@ -185,7 +218,7 @@ def trigger(
             return Trigger(False, f"{at_stage}: removing this signal was refused at {refused} main steps")
     if since < wait:
         return Trigger(False, f"{since} main steps since the last look, adaptation.patience is {wait} at this stage")
-    if cost > left:
+    if cost > max(left, 0):
         return Trigger(False, f"a round costs {cost} branch steps, adaptation.max_share leaves {max(left, 0)}")
     return Trigger(True, f"{at_stage} after {since} main steps", removing=rule.purpose == "removal")
 

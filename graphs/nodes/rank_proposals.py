@@ -17,11 +17,11 @@ from ..state import State, status_of
 async def rank_proposals(state: State, runtime: Runtime[Context]) -> State:
     """Order what passed `check`, and fix the exploration that every arm gets.
 
-    A model is asked where there is a choice among proposals that a model has made.
+    A model is asked where there is a choice among proposals that a model has made; given signals keep their order.
     """
     ctx, order = runtime.context, state["passed"]
     rows = {row.id: row for row in await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"])}
-    if len(order) > 1 and not state.get("removing"):
+    if len(order) > 1 and not (state.get("removing") or state.get("given")):
         place, proposals = Place(state["point"], state["round"]), {key: rows[key].proposal for key in order}
         try:
             async with ctx.recording_calls():

@@ -37,7 +37,7 @@ from ..asking import adaptation_over
 from ..branches import branch_job, run_branches, snapshot_of, with_forks
 from ..context import Context
 from ..history import signal_of
-from ..intervention import cost_of_round, horizon_at, return_range_at, steps_left
+from ..intervention import claim_at, cost_to_try, horizon_at, return_range_at, steps_left
 from ..preference_jobs import (
     FittedScorers,
     RankingRound,
@@ -173,7 +173,9 @@ async def rehearse(
         # A rehearsal that has been trained is paid already; another one must leave enough for a round of branches.
         if not await ctx.store.read(BranchRecord, key=job.key):
             horizon = horizon_at(ctx.config, status, await return_range_at(ctx, point))
-            if job.horizon > await steps_left(ctx, status) - cost_of_round(ctx.config, horizon):
+            if job.horizon > await steps_left(ctx, status) - cost_to_try(
+                ctx.config, claim_at(ctx.config, False), horizon
+            ):
                 return None
         ran = await run_branches(ctx, point, 0, "rehearsal", [job])
         if ran.failed:

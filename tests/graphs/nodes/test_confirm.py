@@ -196,7 +196,7 @@ async def test_a_confirmation_that_the_share_does_not_pay_for_is_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The round costs 720 000 steps, a confirmation 600 000. The trigger asks for both; here it asks for the first."""
-    monkeypatch.setattr("cosignal.graphs.nodes.observe.cost_of_round", lambda *_: 720_000)
+    monkeypatch.setattr("cosignal.graphs.nodes.observe.cost_to_try", lambda *_: 720_000)
     run = session(tmp_path, Pool(tmp_path, Trainer(tmp_path), {"verdict": moves(30)}))
     await leave_branch_steps(tmp_path, run, 1_300_000)
     await run.run()

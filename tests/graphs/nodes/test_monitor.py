@@ -202,7 +202,7 @@ async def test_an_evaluation_of_the_version_before_is_what_later_ones_are_compar
     runtime: Any = SimpleNamespace(context=await run.context(store, []))
     found = await monitor({"status": status, "watch": watch, "point": 1}, runtime)
     await store.close()
-    assert found["watch"] == watch | {"before": newer, "seen": 20}
+    assert found["watch"] == watch | {"before": newer, "seen": 20, "seen_version": 0}
     assert found["monitoring"] is False
 
 

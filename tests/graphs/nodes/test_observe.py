@@ -84,7 +84,7 @@ async def test_what_an_intervention_took_is_no_new_point(tmp_path: Path) -> None
     """Points count from where the run stands after it: a promoted state may lie behind several multiples."""
     trainer = FakeTrainer(tmp_path, stage="improving", clock="overlap", pace=1)
     async with opened(tmp_path, trainer) as look:
-        state = await look({"done_point": 20, "status": {"steps_main": 20 * UPDATE}, "last_steps": 70 * UPDATE})
+        state = await look({"done_point": 20, "status": {"steps_main": 70 * UPDATE}, "last_steps": 70 * UPDATE})
     assert state["point"] == 80
 
 
@@ -161,7 +161,7 @@ async def test_a_new_evaluation_is_handed_to_the_monitor(tmp_path: Path, clock: 
         watched = await look(unwatched | {"watch": watch, "triggered": False, "done_point": unwatched["point"]})
         assert watched["monitoring"]
         assert watched["status"]["evaluation"]["steps"] == trainer.steps
-        seen = watch | {"seen": 10**9}
+        seen = watch | {"seen": 10**9, "seen_version": 0}
         again = await look(watched | {"watch": seen, "triggered": False, "done_point": watched["point"]})
         assert not again["monitoring"]
 

@@ -23,7 +23,7 @@ LIMITS: dict[str, Any] = {"patience": PATIENCE, "last_steps": 0, "cost": 100, "l
 def status(stage: Stage, steps: int = PATIENCE, terms: tuple[Any, ...] = (NEAR,), **changes: Any) -> TrainerStatus:
     values = {
         "state": "waiting", "update": 100, "steps_main": steps, "steps_evaluation": 0, "steps_repeated": 0,
-        "steps_adopted": 0, "steps_budget": 1_000_000, "waiting_at": 100, "snapshot": "s", "stage": stage,
+        "steps_trained": steps, "steps_budget": 1_000_000, "waiting_at": 100, "snapshot": "s", "stage": stage,
         "signal": Signal(terms=terms), "sparse_return": 1.0, "success_rate": 0.0,
     }  # fmt: skip
     return TrainerStatus.model_validate({**values, **changes})
@@ -78,6 +78,11 @@ def test_a_refused_removal_rests_five_times_its_patience() -> None:
 def test_a_removal_must_be_paid_too() -> None:
     found = trigger(status("converged"), **{**LIMITS, "left": 99})
     assert (found.fires, found.reason) == (False, "a round costs 100 branch steps, adaptation.max_share leaves 99")
+
+
+def test_what_branches_nothing_needs_no_budget() -> None:
+    """Not even where others have overdrawn it."""
+    assert trigger(status("converged"), **{**LIMITS, "cost": 0, "left": -5}).removing
 
 
 STALLED: dict[str, Any] = {"stage": "plateaued", "steps_main": 200_000, "terms": ()}
