@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..experience.transition_sample import TransitionSample
 from ..task import FloatArray, TaskSpec
 from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal, freeze
-from .signal import Signal, is_removal
+from .signal import Exploration, Signal, is_removal
 from .terms.base import SMALLEST_SPREAD, spread
 
 TRIVIAL = 0.05  # relative difference of shaping below which two signals count as the same
@@ -43,6 +43,7 @@ def check_signal(
     return_range: tuple[float, float] | None = None,
     quarantined: set[str] | None = None,
     scorers: Scorers = NO_SCORERS,
+    taken: Collection[Exploration] | None = None,
 ) -> CheckReport:
     """Check everything that recorded transitions can tell; costs no environment step.
 
@@ -57,6 +58,8 @@ def check_signal(
         return_range: where the task declares none, the one seen.
         quarantined: `shape_hash` of signals that were promoted and rolled back, or declined.
         scorers: those of learned terms.
+        taken: explorations under which the signal in force is tried anyway, where arms may explore differently; any
+            other is an idea of its own. None where every arm explores alike.
     """
     try:
         compiled, compiled_in_force = CompiledSignal(signal, spec, scorers), CompiledSignal(in_force, spec, scorers)
@@ -80,7 +83,8 @@ def check_signal(
         return CheckReport(problems, [*notes, "only takes away from the signal in force: judged by non-inferiority"])
     # Both signals are compared at the scale that they have, or would have.
     old = freeze(in_force, in_force, spec, recorded, returns, scorers)
-    problems += _no_change(compiled.at_scale(frozen.scale), compiled_in_force.at_scale(old.scale), recorded)
+    if taken is None or signal.exploration in taken:
+        problems += _no_change(compiled.at_scale(frozen.scale), compiled_in_force.at_scale(old.scale), recorded)
     against, about = _potential_at_ends(compiled, spec, recorded)
     return CheckReport(problems + against, notes + about)
 
@@ -109,7 +113,7 @@ def _no_change(new: CompiledSignal, old: CompiledSignal, recorded: TransitionSam
     """
     frozen, in_force = new.signal, old.signal
     if frozen.shapes_like(in_force):
-        also = "" if frozen.exploration == in_force.exploration else " but for exploration, which every arm is given"
+        also = "" if frozen.exploration == in_force.exploration else " but for exploration, which another arm has too"
         yield f"the signal is the one in force (version {in_force.version}){also}; change a term, a weight or beta"
         return
     if not len(recorded.terminated):

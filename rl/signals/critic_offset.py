@@ -6,12 +6,48 @@ error as it was (Wiewiora 2003). So what has left remains as an offset of the cr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isclose
 
 from .signal import Signal
 from .terms import Term
 
 PotentialKey = tuple[str, str]  # see `BaseTerm.potential_key`
+
+
+def potentials_that_stay(signal: Signal) -> Sequence[Term]:
+    """Return the potentials that stay in force until they are taken out; those that anneal leave by themselves."""
+    return [term for term in signal.terms if term.is_potential and term.fades_over is None]
+
+
+def only_leaves_out(new: Signal, old: Signal) -> bool:
+    """Return whether `new` is `old` without some of its terms, the others as they are and as strong."""
+    as_strong = not new.terms or (new.beta, new.scale) == (old.beta, old.scale)
+    return as_strong and len(new.terms) < len(old.terms) and all(term in old.terms for term in new.terms)
+
+
+def only_potentials_leave(new: Signal, old: Signal) -> bool:
+    """Return whether `new` is `old` without some of its potentials: with their offset, no TD error differs."""
+    return only_leaves_out(new, old) and all(term.is_potential for term in old.terms if term not in new.terms)
+
+
+def leaving_potentials(old: Signal, old_age: int, new: Signal, new_age: int) -> list[Signal]:
+    """Return all that the critic is to be offset by when `new` takes the place of `old`, besides earlier offsets.
+
+    Args:
+        old: the signal so far.
+        old_age: main steps since its version's first update.
+        new: the signal from now on, its scale frozen.
+        new_age: main steps that its terms have faded for already, 0 where they begin to fade now.
+
+    Returns:
+        What had annealed and is not counted as annealed under `new`, and what leaves of the rest, if anything.
+    """
+    annealed, counted = annealed_potential(old, old_age), annealed_potential(new, new_age)
+    if annealed is not None and counted is not None:
+        annealed = removed_potential(annealed, counted)
+    left = annealed, removed_potential(at_age(old, old_age), at_age(new, new_age))
+    return [potential for potential in left if potential is not None]
 
 
 def annealed_potential(signal: Signal, age: int) -> Signal | None:

@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.signals.critic_offset import annealed_potential, at_age, carried_over, removed_potential
+from cosignal.rl.signals.critic_offset import (
+    annealed_potential,
+    at_age,
+    carried_over,
+    leaving_potentials,
+    only_leaves_out,
+    only_potentials_leave,
+    potentials_that_stay,
+    removed_potential,
+)
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import EventTerm, PotentialTerm
@@ -133,3 +142,50 @@ def test_a_term_that_stays_goes_on_from_what_it_has_left() -> None:
 def test_what_is_not_that_term_is_as_it_was_asked_for(asked: PotentialTerm) -> None:
     old = signal(potential(weight=2, anneal_steps=1000))
     assert carried_over(signal(asked), old, 600) == signal(asked)
+
+
+# ------------------------------------------------------------ leaving, and nothing else
+
+STAYS, ANNEALS = potential(name="stays", weight=3), potential("seen", name="anneals", weight=2, anneal_steps=1000)
+BONUS = EventTerm(name="e", event="found")
+ALL = signal(STAYS, ANNEALS, BONUS)
+
+
+@pytest.mark.parametrize(
+    ("now", "left_out", "potentials"),
+    [
+        (signal(ANNEALS, BONUS), True, True),
+        (signal(BONUS), True, True),
+        (signal(BONUS, ANNEALS), True, True),
+        (signal(STAYS, ANNEALS), True, False),  # the bonus was no potential
+        (signal(beta=0.1), True, False),  # without terms beta says nothing
+        (ALL, False, False),
+        (signal(ANNEALS, BONUS, beta=0.4), False, False),
+        (signal(ANNEALS, BONUS, scale=3.0), False, False),
+        (signal(ANNEALS.model_copy(update={"weight": 1.0}), BONUS), False, False),
+        (signal(ANNEALS, potential("load", name="new")), False, False),
+    ],
+)
+def test_what_only_leaves_terms_out(now: Signal, left_out: bool, potentials: bool) -> None:
+    assert (only_leaves_out(now, ALL), only_potentials_leave(now, ALL)) == (left_out, potentials)
+
+
+def test_potentials_that_anneal_do_not_stay() -> None:
+    assert list(potentials_that_stay(ALL)) == [STAYS]
+
+
+@given(st.integers(0, 2000), st.integers(0, 2000), st.booleans())
+def test_with_the_age_kept_reward_and_offset_are_the_whole_potential_at_every_later_age(
+    spec: TaskSpec, left_at: int, later: int, goes_too: bool
+) -> None:
+    """Whatever had annealed by then: of what stays, the annealed part is counted under the new signal, and once."""
+    new = signal(*[] if goes_too else [ANNEALS], BONUS)
+    offsets = leaving_potentials(ALL, left_at, new, left_at)
+    age = left_at + later
+    assert value(spec, at_age(new, age), annealed_potential(new, age), *offsets) == pytest.approx(value(spec, ALL))
+
+
+def test_begun_anew_at_the_old_age_it_would_be_counted_twice(spec: TaskSpec) -> None:
+    new = signal(ANNEALS, BONUS)
+    wrong = leaving_potentials(ALL, 600, new, 0)
+    assert value(spec, at_age(new, 600), annealed_potential(new, 600), *wrong) == pytest.approx(14.0 + 0.6 * 2)
