@@ -1,6 +1,8 @@
 """validate: try the ranked candidates on forks of the run, beside a control; decide nothing.
 
-screening: all candidates, short branches ─► finalists, one after another: full branches, judged at every look
+screening: all candidates, short branches ─► finalists, one after another: full branches, seed by seed, judged at looks
+
+A further seed is run only while it can still change the verdict. This costs time where many workers wait, not steps.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ async def _validate(ctx: Context, state: State, round_: Round) -> State:
     # Where no candidate was accepted, the round's kick alone may have lifted the control: then its state is adopted.
     revived = round_.exploration.kick is not None and winner(judgements) is None and CONTROL not in failed
     if revived and CONTROL in full:
-        of_kick = judge_arm(ctx, round_, full, CONTROL, levels(ctx.config)[-1])
-        judgements += [of_kick] if of_kick.verdict == "accept" else []
+        of_kick = await _judge_kick(ctx, round_, full, failed, max(len(judgements), 1))
+        judgements += [of_kick] if of_kick is not None and of_kick.verdict == "accept" else []
 
     outcome = _outcome(ctx, round_, screened, full, judgements, finalists, failed)
     note: dict[str, Any] = {"finalists": finalists, "verdict": outcome.verdict}
@@ -105,27 +107,50 @@ def _outcome(
 async def _judge_at_looks(
     ctx: Context, round_: Round, full: Results, failed: dict[str, str], arm: str, place: int
 ) -> Judgement | None:
-    """Judge one finalist at more and more seeds, until it is decided or the budget ends.
+    """Judge one finalist at more and more seeds, until it is decided, no seed can decide it, or the budget ends.
 
-    A look without a level decides nothing: the next one runs its seeds at once. None where a branch of it, or of the
-    control, could not be run: `failed` says why then.
+    Only looks with a level decide; between them it is asked whether those ahead still can. None where a branch of it,
+    or of the control, could not be run: `failed` says why then.
     """
     judgement: Judgement | None = None
+    looks = list(zip(ctx.config.gate.looks, levels(ctx.config), strict=True))
+    n = max(ctx.config.branches.screen_seeds, 2)  # one seed has no spread
     # The first look that can decide is paid: the trigger has asked, or `_can_pay` for a later finalist.
-    for look, level in enumerate(levels(ctx.config)):
+    for look, (last, level) in enumerate(looks):
         if level == 0:
             continue
         if judgement is not None and not await _can_pay(ctx, round_, look, place):
             break
-        failed |= await _extend(ctx, round_, full, arm, ctx.config.gate.looks[look])
-        if arm in failed or CONTROL in failed:
-            return None
-        judgement = judge_arm(ctx, round_, full, arm, level)
-        if judgement.verdict != "no_difference":
-            break
+        while n <= last:
+            failed |= await _extend(ctx, round_, full, arm, n)
+            if arm in failed or CONTROL in failed:
+                return None
+            ahead = [(seeds, share) for seeds, share in looks if seeds > n and share > 0]
+            judgement = judge_arm(ctx, round_, full, arm, level if n == last else 0.0, ahead)
+            if judgement.verdict != "no_difference" or not judgement.is_open:
+                return judgement
+            n += 1
     if judgement is None:
         raise AssertionError("look_levels leaves at least one look with a level")
     return judgement
+
+
+async def _judge_kick(
+    ctx: Context, round_: Round, full: Results, failed: dict[str, str], place: int
+) -> Judgement | None:
+    """Judge the round's kick on the control, at the last look or as many seeds as are paid; None where one failed.
+
+    The finalists may have been given up early, so the control is continued while its own verdict is open.
+    """
+    last, level = ctx.config.gate.looks[-1], levels(ctx.config)[-1]
+    ahead = [(last, level)]
+    while len(full[CONTROL]) < last and judge_arm(ctx, round_, full, CONTROL, level, ahead).is_open:
+        if not await _can_pay(ctx, round_, -1, place):
+            break
+        failed |= await _extend(ctx, round_, full, CONTROL, len(full[CONTROL]) + 1)
+        if CONTROL in failed:
+            return None
+    return judge_arm(ctx, round_, full, CONTROL, level)
 
 
 async def _extend(ctx: Context, round_: Round, full: Results, arm: str, n_seeds: int) -> dict[str, str]:
@@ -135,7 +160,7 @@ async def _extend(ctx: Context, round_: Round, full: Results, arm: str, n_seeds:
     """
     jobs = []
     for seed in range(n_seeds):
-        for name in (CONTROL, arm):
+        for name in dict.fromkeys((CONTROL, arm)):
             screened = round_.job(ctx, name, seed, screening_steps(round_.horizon)).end_state
             start = screened if seed < ctx.config.branches.screen_seeds else None
             jobs.append(round_.job(ctx, name, seed, round_.horizon, start))

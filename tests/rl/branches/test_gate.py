@@ -10,6 +10,7 @@ from cosignal.errors import ConfigError
 from cosignal.rl.branches.gate import (
     Arm,
     Judgement,
+    can_clear,
     conclude,
     gain_bounds,
     is_informative,
@@ -18,12 +19,16 @@ from cosignal.rl.branches.gate import (
     look_levels,
     lower_bounds,
     screen,
+    sd_floor,
     signal_kind,
     winner,
 )
 from cosignal.rl.ipc.messages import BranchResult
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import EventTerm, PotentialTerm
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 
 MARGIN = 0.05
 
@@ -69,6 +74,23 @@ def test_levels_never_sum_to_more_than_the_family_level(looks: tuple[int, ...], 
     levels = look_levels(0.1, looks, finalists, rounds)
     assert sum(levels) * finalists * rounds <= 0.1 + 1e-12
     assert levels[-1] > 0
+
+
+@given(
+    level=st.floats(0.01, 0.49),
+    looks=st.lists(st.integers(2, 20), min_size=1, max_size=6, unique=True).map(sorted),
+    finalists=st.integers(1, 6),
+    rounds=st.integers(1, 4),
+)
+def test_whatever_the_looks_their_levels_sum_to_a_finalists_share_at_most(
+    level: float, looks: list[int], finalists: int, rounds: int
+) -> None:
+    try:
+        levels = look_levels(level, looks, finalists, rounds)
+    except ConfigError:
+        return
+    assert sum(levels) <= level / (max(finalists, 2) * rounds) + 1e-12
+    assert all(share == 0 or share >= 4.0**-seeds for seeds, share in zip(looks, levels, strict=True))
 
 
 def test_no_halving_leaves_looks_that_decide() -> None:
@@ -280,3 +302,105 @@ def test_the_kick_alone_is_judged_against_the_fork() -> None:
     assert judge_kick(half, fork_return=1.0, margin=0.1, level=0.02).verdict == "no_difference"
     with pytest.raises(ValueError, match="two seeds"):
         judge_kick(Arm(name="control", finals={0: 1.0}), fork_return=1.0, margin=0.1, level=0.1)
+
+
+# ------------------------------------------------------------ no seed too many
+
+GAINS = st.lists(st.floats(-2.0, 2.0).map(lambda gain: round(gain, 3)), min_size=2, max_size=6).map(np.array)
+
+
+def test_what_can_still_be_cleared_by_hand() -> None:
+    """Mean 2, squares 4, 4 of 6 seeds; t(0.95; 5) = 2.015048: 2 - √(4·(2.015048²/30 - 2/24)) = 1.543869."""
+    gains = np.array([1.0, 1.0, 3.0, 3.0])
+    assert can_clear(gains, 1.5438, 0.05, 6)
+    assert not can_clear(gains, 1.5439, 0.05, 6)
+    # two of six: 2.015048²/30 = 0.135 is below 4/12, so that high gains of the others clear any bar
+    assert can_clear(np.array([-1.0, 1.0]), 1e6, 0.05, 6)
+    # two of four at level 0.01: t(0.99; 3) = 4.540703, 4.540703²/12 - 2/8 = 1.468; equal gains stay what they are
+    assert not can_clear(np.array([0.1, 0.1]), 0.1, 0.01, 4)
+    assert can_clear(np.array([0.11, 0.11]), 0.1, 0.01, 4)
+    assert not can_clear(np.array([9.0, 9.0]), 0.0, 0.0, 4)
+
+
+def test_many_rows_at_once_are_those_of_each() -> None:
+    gains = np.random.default_rng(1).normal(size=(20, 3, 4))
+    got = can_clear(gains, 0.1, 0.02, 6)
+    assert got.shape == (20, 3)
+    assert got.any()
+    assert not got.all()
+    assert [[bool(can_clear(row, 0.1, 0.02, 6)) for row in block] for block in gains] == got.tolist()
+
+
+@given(GAINS, st.integers(1, 4), st.sampled_from([0.004, 0.02, 0.1, 0.3]), st.floats(-1.0, 1.0))
+def test_no_gains_to_come_clear_what_cannot_be_cleared(gains: Any, more: int, level: float, bar: float) -> None:
+    """Against a search over equal gains, and over random ones."""
+
+    def lower(others: Any) -> float:
+        return gain_bounds([*gains, *others], level, 0.0).lower
+
+    best = -minimize_scalar(
+        lambda gain: -lower(np.full(more, gain)), bounds=(-200.0, 200.0), method="bounded", options={"xatol": 1e-9}
+    ).fun
+    drawn = max(lower(gains.mean() + scale * np.random.default_rng(0).normal(size=more)) for scale in (0.1, 1.0, 9.0))
+    n = len(gains) + more
+    if not can_clear(gains, bar, level, n):
+        assert max(best, drawn) <= bar + 1e-6
+    if best > bar + 1e-6:
+        assert can_clear(gains, bar, level, n)
+
+
+@given(GAINS, st.integers(0, 4), st.floats(0.001, 0.4), st.floats(-1.0, 1.0))
+def test_what_is_cleared_now_can_be_cleared_later(gains: Any, more: int, level: float, bar: float) -> None:
+    if gain_bounds(gains, level, sd_floor(MARGIN)).lower > bar + 1e-9:
+        assert can_clear(gains, bar, level, len(gains) + more)
+
+
+RETURNS = st.lists(st.sampled_from([0.9, 1.0, 1.02, 1.1, 1.5, 2.8]), min_size=6, max_size=6)
+RATES = st.lists(st.sampled_from([0.0, 0.5, 0.9, 1.0]), min_size=6, max_size=6)
+
+
+@given(
+    RETURNS, RETURNS, st.none() | st.tuples(RATES, RATES), st.booleans(), st.booleans(), st.sampled_from([None, 20_000])
+)
+def test_seed_by_seed_the_verdict_is_that_of_all_seeds(
+    finals: list[float],
+    control: list[float],
+    successes: tuple[list[float], list[float]] | None,
+    removal: bool,
+    explores: bool,
+    horizon: int | None,
+) -> None:
+    looks = [(4, 0.05), (6, 0.1)]
+
+    def at(n: int, level: float) -> Judgement:
+        known = None if successes is None else (successes[0][:n], successes[1][:n])
+        ahead = [look for look in looks if look[0] > n]
+        more = {"level": level, "removal": removal, "explores": explores, "horizon": horizon, "ahead": ahead}
+        return judged(finals[:n], control[:n], known, **more)
+
+    first = at(4, 0.05)
+    expected = first.verdict if first.verdict != "no_difference" else at(6, 0.1).verdict
+    for n in range(2, 7):
+        got = at(n, dict(looks).get(n, 0.0))
+        if got.verdict != "no_difference" or not got.is_open:
+            break
+    assert got.verdict == expected
+
+
+def test_a_judgement_says_that_no_seed_can_decide_it() -> None:
+    ahead = [(4, 0.01), (6, 0.015)]
+    got = judged([1.0] * 3, level=0.0, ahead=ahead)
+    assert (got.verdict, got.is_open) == ("no_difference", False)
+    assert "no gain on further seeds, up to 6, could decide it" in got.explanation
+    assert "is_open" not in got.model_dump()  # no part of the record
+    assert judged([1.0, 1.2, 1.3], level=0.0, ahead=ahead).is_open
+    assert judged([1.0, 0.2, 0.3], level=0.0, ahead=ahead).is_open  # it may yet be rejected
+    # a potential is not rejected this early, so that nothing is left to find out
+    assert not judged([1.0, 0.2, 0.3], level=0.0, ahead=ahead, horizon=20_000).is_open
+
+
+def test_the_kicks_verdict_is_open_while_the_control_may_rise() -> None:
+    ahead = [(6, 0.015)]
+    how: dict[str, Any] = {"fork_return": 1.0, "margin": 0.1, "level": 0.015, "ahead": ahead}
+    assert judge_kick(arm("control", [2.8, 2.7, 1.0]), **how).is_open
+    assert not judge_kick(arm("control", [1.0, 1.0, 1.0]), **how).is_open

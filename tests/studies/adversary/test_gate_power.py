@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cosignal.rl.branches.config import BranchConfig, GateConfig
 from cosignal.rl.branches.gate import Arm, judge, look_levels
-from cosignal.studies.adversary.gate_power import GatePower, power, zero_inflated
+from cosignal.studies.adversary.gate_power import GatePower, judge_many, power, spending_levels, zero_inflated
 
 MARGIN = 0.05
 LEVEL = 0.1
@@ -95,6 +96,76 @@ def test_the_simulation_judges_as_the_gate_does() -> None:
         got = judge(a, b, margin=MARGIN, level=level, removal=False, fork_return=1.0, return_width=2.5)
         accepted += got.verdict == "accept"
     assert accepted / 400 == pytest.approx(simulated.accept_null, abs=0.02)
+
+
+@pytest.mark.parametrize("escaped", [0.0, 0.05, 0.5])
+def test_seed_by_seed_the_same_is_accepted_with_a_third_fewer_steps(escaped: float) -> None:
+    def at(sequential: bool) -> GatePower:
+        return power(
+            zero_inflated(escaped),
+            margin=0.1,
+            gate=GateConfig(),
+            branches=BranchConfig(),
+            rounds=2,
+            trials=1000,
+            sequential=sequential,
+            rng=np.random.default_rng(0),
+        )
+
+    steps = {"steps_null", "steps", "steps_mode"}
+    now, before = at(True), at(False)
+    assert now.model_dump(exclude=steps) == before.model_dump(exclude=steps)
+    assert now.steps_null < 2 / 3 * before.steps_null
+    assert now.steps_mode < before.steps_mode
+    assert all(a <= b for (_, a), (_, b) in zip(now.steps, before.steps, strict=True))
+
+
+def test_the_steps_of_a_round_by_hand() -> None:
+    """Five arms on 2 seeds for half the horizon are 5 horizons. Nothing differs: two finalists get 3 seeds, of which 2
+    are continued, and so does the control: 3 · (2/2 + 1) = 6. With all seeds of both looks: 3 · (2/2 + 4) = 15."""
+    how: dict[str, Any] = {"margin": 0.1, "gate": GateConfig(), "branches": BranchConfig(), "rounds": 2, "trials": 10}
+    for sequential, steps in ((True, 11.0), (False, 20.0)):
+        got = power(np.full(9, 1.0), **how, sequential=sequential, rng=np.random.default_rng(0))
+        assert got.steps_null == steps
+
+
+def test_many_finalists_are_judged_as_one_is() -> None:
+    looks = [(4, 0.01), (6, 0.015)]
+    gains = np.random.default_rng(3).choice([0.0, 0.02, 0.2, 1.6, -1.6], (300, 6))
+    got = judge_many(gains, looks, MARGIN)
+    assert set(got.seeds.tolist()) == {3, 4, 5, 6}
+    for row, accepted, seeds in zip(gains, got.accepted, got.seeds, strict=True):
+        for n in range(2, 7):
+            candidate = Arm(name="a", finals=dict(enumerate(row[:n])))
+            control = Arm(name="control", finals=dict.fromkeys(range(n), 0.0))
+            judgement = judge(
+                candidate, control, margin=MARGIN, level=dict(looks).get(n, 0.0), removal=False, fork_return=1.0,
+                return_width=2.5, ahead=[look for look in looks if look[0] > n],
+            )  # fmt: skip
+            if judgement.verdict != "no_difference" or not judgement.is_open:
+                break
+        assert (n, judgement.verdict == "accept") == (seeds, accepted)
+
+
+def test_the_first_look_spends_what_the_spending_functions_say() -> None:
+    """Of 0.025 after 4 of 6 seeds: 0.025·ln(1 + 1.71828·2/3) = 0.01908, and 2 - 2·Φ(2.24140/√(2/3)) = 0.00605."""
+    rng = np.random.default_rng(0)
+    pocock = spending_levels(0.025, (4, 6), "pocock", rng, draws=100_000)
+    cautious = spending_levels(0.025, (4, 6), "obrien_fleming", rng, draws=100_000)
+    assert pocock[0] == pytest.approx(0.01908, rel=0.1)
+    assert cautious[0] == pytest.approx(0.00605, rel=0.15)
+    assert cautious[1] > pocock[1]
+    assert spending_levels(0.025, (3, 6), "obrien_fleming", rng, draws=10_000)[0] == 0.0  # below 4⁻³
+
+
+def test_spending_holds_its_share_on_other_normal_gains() -> None:
+    levels = spending_levels(0.025, (4, 5, 6), "pocock", np.random.default_rng(0), draws=100_000)
+    gains = np.random.default_rng(1).standard_normal((100_000, 6))
+    looks = list(zip((4, 5, 6), levels, strict=True))
+    got = judge_many(gains, looks, margin=1e-9)
+    assert got.accepted.mean() == pytest.approx(0.025, abs=0.002)
+    # Bonferroni over the looks would spend no more than the sum
+    assert sum(levels) > 0.025
 
 
 RECORDED = json.loads((Path(__file__).parents[2] / "data" / "control_returns.json").read_text())["returns"]
