@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ..rl.base_config import Config
+from ..errors import ConfigError
+from ..rl.base_config import Config, path_as_meant
 from ..rl.stage import Stage
+from .given_signals import MAX_GIVEN, GivenSignal, read_signals
 
 
 class OtelConfig(Config):
@@ -34,15 +37,20 @@ class AdaptationConfig(Config):
         enabled: whether there is a loop; without it a run is plain training.
         gated: whether branches decide. Without (for ablations only) what ranks first is put in force without a branch.
         candidates: proposals of a round.
-        rounds: rounds of an intervention at most; rejected proposals go back to the Generator for the next one.
-        max_share: branch steps as a share of total steps.
-        approve: `human` asks before a promotion (`cosignal approve`, `Run.approve`).
+        rounds: rounds of an intervention at most; rejected proposals go back to the Generator for the next one. A race
+            ends its intervention: there another round follows only where nothing has passed `check`.
+        max_share: steps beside the main line as a share of total steps, see `runs.steps`.
+        approve: `human` asks before anything is put in force: a signal, a policy or an offset (`cosignal approve`,
+            `Run.approve`).
         max_staleness: main steps that a run under the overlap clock may have moved on since the snapshot of a verdict;
             beyond it, or in another stage, the finalist is confirmed once more from a current snapshot.
         stage: `auto`, or for ablations the stage that everything follows.
-        interval: main steps between two adaptation points.
+        interval: main steps between two adaptation points, and the steps of a race's rung.
         patience: main steps before the first intervention, and between two.
         evidence_calls: tool calls of the Critic.
+        signals: candidates of every intervention, in this order, for which nobody is asked; in a config also the path
+            of a YAML or JSON file that lists them. `candidates` is their number then, and `rounds` 1, since nobody can
+            be asked for another idea.
     """
 
     enabled: bool = True
@@ -53,6 +61,24 @@ class AdaptationConfig(Config):
     approve: Literal["auto", "human"] = "auto"
     max_staleness: int = Field(default=1_000_000, ge=0)
     stage: Literal["auto"] | Stage = "auto"
-    interval: int = Field(default=32_768, ge=1)
-    patience: int = Field(default=300_000, ge=0)
+    interval: int = Field(default=16_384, ge=1)
+    patience: int = Field(default=150_000, ge=0)
     evidence_calls: int = Field(default=3, ge=0, le=10)
+    signals: tuple[GivenSignal, ...] = Field(default=(), max_length=MAX_GIVEN)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_given_signals(cls, data: Any) -> Any:
+        """Put what the file holds in the place of its path, so that the content decides which run it is."""
+        if not isinstance(data, dict) or not data.get("signals"):
+            return data
+        signals = data["signals"]
+        if isinstance(signals, str | Path):
+            try:
+                signals = read_signals(Path(path_as_meant(signals)))
+            except (ConfigError, ValueError) as error:
+                raise ValueError(f"adaptation.signals: {error}") from None
+        if not isinstance(signals, list | tuple):
+            rule = "must be the path of a file or a list of signals"
+            raise ValueError(f"adaptation.signals: {rule}, got {signals!r:.60}; correct it or remove it")
+        return data | {"signals": signals, "candidates": min(len(signals), MAX_GIVEN), "rounds": 1}
