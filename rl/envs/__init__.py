@@ -7,7 +7,7 @@ How a config becomes a batch:
     -> a layout: groups of agents, features, events, the `TaskSpec` (`pettingzoo.layout`)
     -> a batch of E environments (`pettingzoo.batch`, or `pettingzoo.process_batch` over several processes)
 
-    the native tasks two_switch and victim_rubble -> a batch compiled by numba (`grid.batch`), with a plain twin
+    the native tasks two_switch, victim_rubble and relay -> a batch compiled by numba (`grid.batch`), with a plain twin
 
 `factory.make_task` does all of it. Nothing is imported here, since the config reads the names in `registry`.
 
@@ -21,7 +21,7 @@ Modules, in reading order:
     probe         what a task is, asked in a process of its own
     lbf, mpe, pistonball, warehouse   shipped tasks around environments of other packages
     grid          what the two native tasks have in common
-    two_switch, victim_rubble         the native tasks
+    two_switch, victim_rubble, relay  the native tasks
     pettingzoo    any ParallelEnv as a batch
     step_alarm    a limit on the time of a step in processes that only branch or rank
 

@@ -32,6 +32,10 @@ def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
             from .victim_rubble.env import BatchedVictimRubble
 
             return BatchedVictimRubble(num_envs, **_native_options(config))
+        case "relay":
+            from .relay.env import BatchedRelay
+
+            return BatchedRelay(num_envs, **_native_options(config))
     if config.workers:
         from .pettingzoo.process_batch import ProcessTask
 
@@ -58,6 +62,10 @@ def task_spec(config: TaskConfig) -> TaskSpec:
             from .victim_rubble.spec import victim_rubble_spec
 
             return victim_rubble_spec(**_native_options(config))
+        case "relay":
+            from .relay.spec import relay_spec
+
+            return relay_spec(**_native_options(config))
     with closing_task(config, task_factory(config)()) as task:
         return spec_of(config, task)
 
@@ -104,6 +112,10 @@ def plain_task_factory(config: TaskConfig) -> Callable[[], Task]:
             from .victim_rubble.env import VictimRubbleTask
 
             return lambda: VictimRubbleTask(**_native_options(config))
+        case "relay":
+            from .relay.env import RelayTask
+
+            return lambda: RelayTask(**_native_options(config))
     return task_factory(config)
 
 

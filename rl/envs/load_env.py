@@ -65,8 +65,8 @@ def task_factory(config: TaskConfig) -> Callable[[], Task]:
     # Refused and not ignored, since nothing else would say that it has no effect.
     if not config.allow_agent_overlap:
         raise ConfigError(
-            f"task.allow_agent_overlap is an option of two_switch and victim_rubble, got False with {_key(config)}"
-            f" {_name(config)!r}; leave it out, and let your factory set what it needs"
+            "task.allow_agent_overlap is an option of two_switch, victim_rubble and relay, got False with"
+            f" {_key(config)} {_name(config)!r}; leave it out, and let your factory set what it needs"
         )
     # Around an environment of `task.env` the batch adds the limit, since its factory may not take one.
     shipped_with_limit = config.name is not None and config.n_max is not None

@@ -20,7 +20,7 @@ from ..task import TaskSpec
 from .config import TaskConfig
 from .factory import closing_task, spec_of, task_spec
 from .load_env import check_not_importing, task_factory
-from .registry import NATIVE
+from .registry import NATIVE, NATIVE_WITH_HEURISTIC
 
 MODULE = "cosignal.rl.envs.probe"
 
@@ -51,7 +51,7 @@ def probe_task(config: TaskConfig, secrets: Sequence[str] = ()) -> TaskProbe:
         ConfigError: it can, but not be trained on.
     """
     if config.name in NATIVE:
-        return TaskProbe(spec=task_spec(config), has_heuristic=True)
+        return TaskProbe(spec=task_spec(config), has_heuristic=config.name in NATIVE_WITH_HEURISTIC)
     check_not_importing()
     with task_lost_errors(config):
         return TaskProbe.model_validate(_child(config, secrets).answer())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-ShippedName = Literal["two_switch", "victim_rubble", "lbf", "rware", "mpe_spread", "mpe_speaker_listener", "pistonball"]
+ShippedName = Literal[
+    "two_switch", "victim_rubble", "relay", "lbf", "rware", "mpe_spread", "mpe_speaker_listener", "pistonball"
+]
 
 
 class Extra(NamedTuple):
@@ -19,7 +21,8 @@ class Extra(NamedTuple):
     extra: str
 
 
-NATIVE = ("two_switch", "victim_rubble")  # compiled into one batch, not environments of PettingZoo
+NATIVE = ("two_switch", "victim_rubble", "relay")  # compiled into one batch, not environments of PettingZoo
+NATIVE_WITH_HEURISTIC = ("two_switch", "victim_rubble")
 
 EXTRAS = {
     "lbf": Extra("cosignal.rl.envs.lbf:ForagingTask", "lbf"),

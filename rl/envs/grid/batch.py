@@ -19,7 +19,8 @@ _MASK = (1 << 64) - 1
 class GridBatch:
     """A `BatchedTask` of grid games of two agents, whose rows follow each other through the spec's groups.
 
-    The team reward is (events of the step) + 1 on success - 1/n_max. The arrays of a `Step` are reused by the next one.
+    The team reward is (events of the step) + 1 on success - 1/n_max, or by `rules.pays_events` 1 on success alone. The
+    arrays of a `Step` are reused by the next one.
 
     Args:
         num_envs: E.

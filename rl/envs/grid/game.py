@@ -81,7 +81,7 @@ class Outcome:
 class GridGame(ABC):
     """One episode. All fields are public, so that tests can set up a scene.
 
-    The team is paid 1 for each event, 1 for success, and -1/n_max in each step.
+    The team is paid 1 for each event, 1 for success, and -1/n_max in each step; without `pays_events` for success only.
 
     Args:
         seed: reset seed of the episode.
@@ -91,6 +91,7 @@ class GridGame(ABC):
 
     start_cells: ClassVar[tuple[Cell, ...]]
     event_names: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]]  # of each agent
+    pays_events: ClassVar[bool] = True
 
     def __init__(self, seed: int, n_max: int, allow_agent_overlap: bool = True) -> None:
         self.n_max, self.allow_agent_overlap = n_max, allow_agent_overlap
@@ -157,7 +158,9 @@ class GridGame(ABC):
         self.clock += 1
         done = self.solved()
         # In integers as far as possible, as in the kernel, so that both round alike.
-        reward = sum(sum(counts.values()) for counts in events) + int(done) - 1.0 / self.n_max
+        reward = float(done)
+        if self.pays_events:
+            reward = sum(sum(counts.values()) for counts in events) + int(done) - 1.0 / self.n_max
         return Outcome((events[0], events[1]), reward, done, self.clock >= self.n_max and not done)
 
     def poses_text(self) -> str:

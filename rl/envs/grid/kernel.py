@@ -24,8 +24,8 @@ TERMINATED, TRUNCATED, SUCCESS = 0, 1, 2
 HANDLED, GOAL_REACHED = 0, 1  # columns of `events` [E, 2, V]; the second only where there is a goal
 POSE_SIZE = 6  # numbers of one pose in an observation: the agent's own first, then its mate's
 N_ACTIONS = 5
-# Columns of `rules` [6]: what a game adds to its tables. -1 where it has no goal cell, or does not end with all flags.
-WIDTH, DIST_MATE, OWN_HANDLED, GOAL_CELL, ALL_FLAGS, OVERLAP = 0, 1, 2, 3, 4, 5
+# Columns of `rules` [7]: what a game adds to its tables. -1 where it has no goal cell, or does not end with all flags.
+WIDTH, DIST_MATE, OWN_HANDLED, GOAL_CELL, ALL_FLAGS, OVERLAP, PAYS_EVENTS = 0, 1, 2, 3, 4, 5, 6
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -168,7 +168,9 @@ def step_all(  # type: ignore[no-untyped-def]
         state[e, CLOCK] += 1
         # The goal on the last step terminates and does not truncate.
         late = state[e, CLOCK] >= n_max and not done
-        reward[e] = count + np.int64(done) - 1.0 / n_max
+        reward[e] = np.int64(done)
+        if rules[PAYS_EVENTS] == 1:
+            reward[e] = count + np.int64(done) - 1.0 / n_max
         ended[TERMINATED, e] = ended[SUCCESS, e] = done
         ended[TRUNCATED, e] = late
         # s' first, then the state to act from next, which is s' itself where the episode goes on.

@@ -131,6 +131,7 @@ class Rules:
         own_handled: column of the feature that counts what the agent itself has handled, likewise.
         goal_cell: number of the cell that ends the episode when an agent steps on it; -1 for none.
         all_flags: flags that end the episode, when everything is handled; -1 for none.
+        pays_events: whether events are paid and time costs; else success alone is paid.
     """
 
     width: int
@@ -138,11 +139,12 @@ class Rules:
     own_handled: int
     goal_cell: int = -1
     all_flags: int = -1
+    pays_events: bool = True
 
     def row(self, overlap: bool) -> IntArray:
-        """Return [6], the rules as `kernel` reads them. `overlap`: whether agents may share a cell."""
-        numbers = (self.width, self.dist_mate, self.own_handled, self.goal_cell, self.all_flags, int(overlap))
-        return np.array(numbers, dtype=np.int64)
+        """Return [7], the rules as `kernel` reads them. `overlap`: whether agents may share a cell."""
+        numbers = (self.width, self.dist_mate, self.own_handled, self.goal_cell, self.all_flags)
+        return np.array([*numbers, int(overlap), int(self.pays_events)], dtype=np.int64)
 
 
 @dataclass(frozen=True)
