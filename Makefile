@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.ready
 TORCH  := torch==2.13.0
 CHROMIUM ?= $(shell for b in chromium chromium-browser google-chrome; do command -v $$b && break; done)
 CONFIG ?= examples/two_switch.yaml
-SHORT  := --set run_dir=two_switch-runs --set trainer.steps=700_000 --set branches.horizon=100_000
+SHORT  := --set run_dir=two_switch-runs --set trainer.steps=400_000
 
 # One thread per process: trainer and branch workers share the machine, and results do not depend on its number of cores.
 export OMP_NUM_THREADS = 1

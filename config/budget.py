@@ -1,8 +1,10 @@
 """The cost of an intervention in environment steps, and how many of them a run can pay. Pure arithmetic, no torch.
 
-Every arm (the candidates and the control) is screened for half the horizon on a few seeds; the finalists and the
-control are continued to the full horizon and judged at each number of seeds in `gate.looks`. Evaluation steps come on
-top and are counted apart; they are small against the branches.
+A claim about a *policy* is a race (`cost_of_race`): every arm trains one `adaptation.interval` a rung, beside the main
+line, and some leave on the way. A claim about a *signal* (`cost_of_intervention`) screens every arm, the control
+included, for half the horizon on a few seeds; the finalists and the control are continued to the full horizon and
+judged at each number of seeds in `gate.looks`. Evaluation comes on top and is counted apart: how many steps an episode
+takes is not known before.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
-from ..rl.branches.config import BranchConfig, GateConfig
+from ..rl.branches.config import BranchConfig, GateConfig, RaceConfig
 from ..rl.branches.horizon import LONG_HORIZON
 from .adaptation import AdaptationConfig
+
+FIRST_RUNGS = 4  # rungs of all arms before which nothing is expected to be proven: a potential costs return at first
 
 
 class InterventionCost(NamedTuple):
@@ -31,6 +35,78 @@ class InterventionCost(NamedTuple):
     def total(self) -> int:
         """All of them."""
         return self.screen + self.full
+
+
+class RaceCost(NamedTuple):
+    """The price of one race; the main line's own steps are not in it.
+
+    Attributes:
+        first: environment steps of the arms that race at a time over the first rungs, see `first_rungs`.
+        whole: environment steps where no arm rises and none is dropped before its last rung; what rises may train on.
+        first_episodes: of the looks up to the same rungs as `first`, those of the main line and of the fork included.
+        whole_episodes: of all looks.
+    """
+
+    first: int
+    whole: int
+    first_episodes: int
+    whole_episodes: int
+
+
+# ---------------------------------------------------------------- a policy claim
+
+
+def race_arms(race: RaceConfig, adaptation: AdaptationConfig) -> int:
+    """Return how many arms race beside the main line in all: the candidates, the kick alone, and a fresh start."""
+    return adaptation.candidates + race.kick_alone + race.fresh_start
+
+
+def arms_at_a_time(race: RaceConfig, adaptation: AdaptationConfig) -> int:
+    """Return how many arms train a rung at most; the others join when these are out."""
+    return min(race.arms, race_arms(race, adaptation))
+
+
+def first_rungs(race: RaceConfig) -> int:
+    """Return after how many rungs the first policy can be expected to be proven."""
+    return min(FIRST_RUNGS, race.rungs, race.longest)
+
+
+def cost_of_race(
+    race: RaceConfig, adaptation: AdaptationConfig, rungs: int | None = None, *, overlap: bool = False
+) -> RaceCost:
+    """Return what a race costs that nobody wins.
+
+    Args:
+        race: which arms there are beside the candidates, and how many episodes a look has.
+        adaptation: number of candidates, and the steps of a rung.
+        rungs: after how many the race ends; None for as many as it takes until every arm has had `race.rungs`.
+        overlap: whether the control is a branch too, since the main line goes on by itself.
+    """
+    arms, at_a_time = race_arms(race, adaptation), arms_at_a_time(race, adaptation)
+    longest = min(race.longest, math.ceil(arms * race.rungs / at_a_time)) if rungs is None else rungs
+    first, trained = first_rungs(race), min(arms * race.rungs, at_a_time * longest)
+    # The fork is looked at once; after each rung its arms and the control.
+    return RaceCost(
+        first=first * (at_a_time + overlap) * adaptation.interval,
+        whole=(trained + overlap * longest) * adaptation.interval,
+        first_episodes=(1 + first * (at_a_time + 1)) * race.look_episodes,
+        whole_episodes=(1 + trained + longest) * race.look_episodes,
+    )
+
+
+def explain_race_shortage(adaptation: AdaptationConfig, cost: RaceCost, rungs: int, steps_main: int) -> str:
+    """Return the arithmetic in one line, with a remedy, for a config that cannot pay the first `rungs` of a race."""
+    arms = cost.first // (rungs * adaptation.interval)  # nobody leaves so early
+    return (
+        f"adaptation.max_share: must afford the first {rungs} rungs of a race, but {arms} arms × {rungs} × "
+        f"adaptation.interval {adaptation.interval:_} cost {cost.first:_} steps and max_share "
+        f"{adaptation.max_share!r} of {steps_main:_} main steps pays {branch_budget(adaptation, steps_main):_}; raise "
+        f"trainer.steps to {steps_needed(adaptation, cost.first):_}, lower race.arms or "
+        "adaptation.interval, or set adaptation.enabled to false"
+    )
+
+
+# ---------------------------------------------------------------- a signal claim
 
 
 def horizon_to_plan_for(branches: BranchConfig) -> int:
@@ -77,6 +153,9 @@ def cost_of_intervention(
     )
 
 
+# ---------------------------------------------------------------- what a run pays
+
+
 def branch_budget(adaptation: AdaptationConfig, steps_main: int) -> int:
     """Return the branch steps that main steps pay for: a share s of all steps is s/(1−s) of the main steps."""
     return int(steps_main * _per_main_step(adaptation))
@@ -93,9 +172,9 @@ def _per_main_step(adaptation: AdaptationConfig) -> Fraction:
     return share / (1 - share)
 
 
-def affordable_interventions(adaptation: AdaptationConfig, cost: InterventionCost, steps_main: int) -> int:
-    """Return how many interventions of this cost the run can pay."""
-    return branch_budget(adaptation, steps_main) // cost.total
+def affordable_interventions(adaptation: AdaptationConfig, cost: int, steps_main: int) -> int:
+    """Return how many interventions of `cost` steps the run can pay."""
+    return branch_budget(adaptation, steps_main) // cost
 
 
 def explain_shortage(adaptation: AdaptationConfig, cost: InterventionCost, horizon: int, steps_main: int) -> str:

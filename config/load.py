@@ -22,6 +22,7 @@ from ..strict_yaml import (
     QUOTE_INSIDE,
     QUOTE_TEXT,
     Word,
+    YamlText,
     is_secret,
     join_key,
     parse_yaml,
@@ -79,14 +80,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     Raises:
         ConfigError: there is no such file, it cannot be read, it holds no keys and values, or an override is wrong.
     """
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_SIZE + 1)  # of a file without an end, such as /dev/zero, no more either
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: a config file must exist here, found none; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: must be a readable text file in UTF-8, got {error}; check the path") from None
-    read = parse_yaml(text, str(path))
+    read = read_document(path, "a config file")
     data = {} if read.data is None else read.data
     if not isinstance(data, dict):
         got = f"{type(data).__name__} {without_secrets(data)!r:.60}"
@@ -96,6 +90,22 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     for override in overrides:
         set_override(settings, override)
     return settings
+
+
+def read_document(path: Path, what: str) -> YamlText:
+    """Return what a file of YAML says; `what` it is, for messages.
+
+    Raises:
+        ConfigError: there is no such file, it cannot be read, or it is no YAML.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_SIZE + 1)  # of a file without an end, such as /dev/zero, no more either
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: {what} must exist here, found none; check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: must be a readable text file in UTF-8, got {error}; check the path") from None
+    return parse_yaml(text, str(path))
 
 
 def set_override(settings: Settings, override: str) -> None:

@@ -11,17 +11,27 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from ..agents.config import LLMConfig
+from ..agents.race_rules import RaceRules
 from ..errors import ConfigError
 from ..examples import example_path
 from ..rl.base_config import Config, UserPath
-from ..rl.branches.config import BranchConfig, GateConfig
+from ..rl.branches.config import BranchConfig, GateConfig, RaceConfig
 from ..rl.envs.config import TaskConfig
 from ..rl.preferences.config import PreferenceConfig
 from ..rl.signals.config import SignalConfig
 from ..rl.training.config import TrainerConfig, TrainingConfig
 from ..text import one_line
 from .adaptation import AdaptationConfig, OtelConfig
-from .budget import affordable_interventions, cost_of_intervention, explain_shortage, horizon_to_plan_for
+from .budget import (
+    affordable_interventions,
+    branch_budget,
+    cost_of_intervention,
+    cost_of_race,
+    explain_race_shortage,
+    explain_shortage,
+    first_rungs,
+    horizon_to_plan_for,
+)
 from .identity import identity
 from .load import explain_errors, explain_misread, read_settings
 
@@ -48,6 +58,7 @@ class RunConfig(Config):
     preferences: PreferenceConfig = PreferenceConfig()
     branches: BranchConfig = BranchConfig()
     gate: GateConfig = GateConfig()
+    race: RaceConfig = RaceConfig()
     llm: LLMConfig = LLMConfig()
     otel: OtelConfig = OtelConfig()
 
@@ -93,6 +104,13 @@ class RunConfig(Config):
             record_obs=self.preferences.ranker != "none" or any(term.reads_observations for term in self.signal.terms),
         )
 
+    def race_rules(self) -> RaceRules | None:
+        """Return how proposals race where something is wrong; None where signals are judged there too, or nothing."""
+        if self.gate.claim == "signal" or not self.adaptation.gated:
+            return None
+        kept = self.race.model_dump(include={"kick", "kick_alone", "fresh_start", "rungs"})
+        return RaceRules(**kept, rung_steps=self.adaptation.interval)
+
     @model_validator(mode="before")
     @classmethod
     def _without_removed_keys(cls, data: Any) -> Any:
@@ -132,13 +150,34 @@ class RunConfig(Config):
         patience, steps = self.adaptation.patience, self.trainer.steps
         rule = f"must be less than trainer.steps = {steps:_}, or the loop never acts"
         _require(patience < steps, "adaptation.patience", rule, patience, "lower it or set adaptation.enabled to false")
-        # a round up to the first look that can decide must be within the share
-        horizon = horizon_to_plan_for(self.branches)
+        # Shaping that may leave is judged as a signal whatever is claimed: a look must be able to decide, paid or not.
         look = self._first_deciding_look()
-        cost = cost_of_intervention(self.branches, self.gate, self.adaptation, horizon, look)
-        if affordable_interventions(self.adaptation, cost, steps) < 1:
-            raise ValueError(explain_shortage(self.adaptation, cost, horizon, steps))
+        if self.race_rules() is not None:
+            self._affords_a_race()
+        if self.gate.claim == "signal":
+            self._affords_a_signal(look)
         return self
+
+    def _affords_a_race(self) -> None:
+        """Raise ValueError where the first rungs of a race do not fit into the run, or its budget does not pay them."""
+        adaptation, steps, overlap = self.adaptation, self.trainer.steps, self.clock == "overlap"
+        rungs = first_rungs(self.race)
+        most = steps - rungs * adaptation.interval
+        rule = (
+            f"must leave {rungs} rungs of adaptation.interval {adaptation.interval:_} before trainer.steps = {steps:_}"
+        )
+        remedy = f"lower it to {max(most, 0):_}, raise trainer.steps, or set adaptation.enabled to false"
+        _require(adaptation.patience <= most, "adaptation.patience", rule, adaptation.patience, remedy)
+        cost = cost_of_race(self.race, adaptation, overlap=overlap)
+        if cost.first > branch_budget(adaptation, steps):
+            raise ValueError(explain_race_shortage(adaptation, cost, rungs, steps))
+
+    def _affords_a_signal(self, look: int) -> None:
+        """Raise ValueError where a round up to `look`, the first that can decide, is not within the share."""
+        horizon, steps = horizon_to_plan_for(self.branches), self.trainer.steps
+        cost = cost_of_intervention(self.branches, self.gate, self.adaptation, horizon, look)
+        if affordable_interventions(self.adaptation, cost.total, steps) < 1:
+            raise ValueError(explain_shortage(self.adaptation, cost, horizon, steps))
 
     def _first_deciding_look(self) -> int:
         """Return the first look that can decide: one with too few seeds for its share of the level decides nothing."""

@@ -1,15 +1,26 @@
-"""Compute from a config what an intervention costs, how many there can be, and what the gate asks of them."""
+"""Compute from a config what an intervention costs, how many there can be, and what a policy or a signal must show."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TypedDict
 
-from ..config.budget import affordable_interventions, branch_budget, cost_of_intervention, horizon_to_plan_for
+from ..config.budget import (
+    affordable_interventions,
+    arms_at_a_time,
+    branch_budget,
+    cost_of_intervention,
+    cost_of_race,
+    first_rungs,
+    horizon_to_plan_for,
+    race_arms,
+)
 from ..config.run_config import RunConfig
 from ..graphs.intervention import levels
+from ..graphs.nodes.remove_shaping import REMOVALS
 from ..rl.branches.gate import gain_bounds, sd_floor
 from ..rl.branches.horizon import SHORT_HORIZON
+from ..rl.branches.policy_claim import confirmation_level, least_provable_gain
 from .check import Check, ok, warning
 from .installation import cores
 
@@ -27,22 +38,43 @@ class Look(TypedDict):
     least_gain_margins: float | None  # the least mean gain that is accepted, in margins, where all seeds agree
 
 
+class RaceSum(TypedDict):
+    """What a race costs. Steps are those of its arms; what episodes take comes on top, at most so many steps."""
+
+    arms: int
+    rung_steps: int
+    first_rungs: int
+    rungs: int  # of its own, after which an arm that has not moved is dropped
+    at_a_time: int  # that train a rung; the others join when these are out
+    steps_first: int
+    steps_whole: int  # where nobody wins, and nobody is dropped before that
+    evaluation_first: int | None  # None where the task does not say how long an episode can be
+    evaluation_whole: int | None
+    evaluation_confirm: int | None  # of one confirmation, both sides
+    interventions_first: int  # that the budget pays for, where each race is decided after the first rungs
+    levels: list[float]  # of the first confirmations of the run
+    least_gains: list[float] | None  # in return, that they can prove; None where the return range is not declared
+
+
 class Arithmetic(TypedDict, total=False):
     """The cost of adaptation, as `cosignal doctor --json` prints it.
 
-    Steps are environment steps of branches; evaluation comes on top. An intervention ends at the first look that can
-    decide. The last three are measured; without adaptation there are no others.
+    Steps are environment steps of branches; evaluation comes on top. Where policies race, an intervention is a race to
+    its last rung, and signals are judged where shaping may leave. Where only signals are judged, it ends at the first
+    look that can decide. The last three are measured; without adaptation there are no others.
     """
 
     update_steps: int  # main steps of one update
-    horizon: int  # of a full branch
     margin: float | None  # of the gate, in return; None where the return range is not declared
+    race: RaceSum | None  # None where only signals are judged
+    horizon: int  # of a full branch that judges a signal
     looks: list[Look]
     steps_screen: int
+    steps_signal: int  # of a round that judges a signal
     steps_intervention: int
     steps_branches: int  # that `adaptation.max_share` pays for
     interventions: int  # how many that are
-    interventions_short: int | None  # how many at the short horizon of `auto`; None where the horizon is fixed
+    interventions_short: int | None  # judging signals at the short horizon of `auto`; None where there are none
     interventions_by_patience: int
     steps_meanwhile: int | None  # overlap clock: main steps that the run goes on during an intervention
     steps_per_s: float  # main steps
@@ -50,22 +82,79 @@ class Arithmetic(TypedDict, total=False):
     intervention_s: float
 
 
-def arithmetic_of(config: RunConfig, return_range: tuple[float, float] | None) -> Arithmetic:
-    """Compute steps, interventions and levels of a config whose gate validates proposals.
+def arithmetic_of(
+    config: RunConfig, return_range: tuple[float, float] | None, max_steps: int | None = None
+) -> Arithmetic:
+    """Compute steps, interventions and levels of a config whose proposals are tried.
 
     Args:
         config: the config.
         return_range: worst and best return of an episode, None where the task declares none.
+        max_steps: the longest episode, None where the task does not say.
     """
-    settings = (config.branches, config.gate, config.adaptation)
-    horizon, budget = horizon_to_plan_for(config.branches), branch_budget(config.adaptation, config.trainer.steps)
+    adaptation, steps = config.adaptation, config.trainer.steps
+    sums: Arithmetic = {
+        "update_steps": config.trainer.envs * config.trainer.rollout,
+        "margin": None if return_range is None else config.gate.margin * (return_range[1] - return_range[0]),
+        "race": None,
+        "steps_branches": branch_budget(adaptation, steps),
+        "interventions_short": None,
+        "interventions_by_patience": (steps - 1) // max(adaptation.patience, 1),
+    }
+    sums |= _of_signals(config)
+    sums["steps_intervention"] = sums["steps_signal"]
+    if config.gate.claim != "signal":
+        race = race_sum(config, return_range, max_steps)
+        sums["race"], sums["steps_intervention"] = race, race["steps_whole"]
+    sums["interventions"] = affordable_interventions(adaptation, sums["steps_intervention"], steps)
+    overlap = config.clock == "overlap"
+    sums["steps_meanwhile"] = sums["steps_intervention"] // parallel_branches(config) if overlap else None
+    return sums
+
+
+def race_sum(config: RunConfig, return_range: tuple[float, float] | None, max_steps: int | None) -> RaceSum:
+    """Compute what a race costs and asks for; the arguments are those of `arithmetic_of`."""
+    race, adaptation = config.race, config.adaptation
+    cost = cost_of_race(race, adaptation, overlap=config.clock == "overlap")
+    levels = [confirmation_level(race.error, number) for number in (1, 2)]
+    least_gains = None
+    if return_range is not None:
+        width = return_range[1] - return_range[0]
+        asked = {"margin": config.gate.margin * width, "width": width}
+        least_gains = [
+            least_provable_gain(level, race.most_confirm_episodes, **asked, paired=False) for level in levels
+        ]
+    return {
+        "arms": race_arms(race, adaptation),
+        "rung_steps": adaptation.interval,
+        "first_rungs": first_rungs(race),
+        "rungs": min(race.rungs, race.longest),
+        "at_a_time": arms_at_a_time(race, adaptation),
+        "steps_first": cost.first,
+        "steps_whole": cost.whole,
+        "evaluation_first": None if max_steps is None else cost.first_episodes * max_steps,
+        "evaluation_whole": None if max_steps is None else cost.whole_episodes * max_steps,
+        "evaluation_confirm": None if max_steps is None else 2 * race.most_confirm_episodes * max_steps,
+        "interventions_first": affordable_interventions(adaptation, cost.first, config.trainer.steps),
+        "levels": levels,
+        "least_gains": least_gains,
+    }
+
+
+def _of_signals(config: RunConfig) -> Arithmetic:
+    """Compute the keys of rounds that judge signals; where policies race, these are removals at convergence alone."""
+    settings, horizon = (config.branches, config.gate, config.adaptation), horizon_to_plan_for(config.branches)
+    is_removal, candidates = config.gate.claim != "signal", None
+    if is_removal:
+        candidates = REMOVALS
+        horizon = SHORT_HORIZON if config.branches.horizon == "auto" else horizon
     looks: list[Look] = []
     for i, (seeds, level) in enumerate(zip(config.gate.looks, levels(config), strict=True)):
         least_gain = None
         if level > 0:
             # Where all seeds agree the deviation is at its floor, and the gain must reach that far beyond one margin.
             least_gain = round(1.0 + gain_bounds([0.0] * seeds, level, sd_floor(1.0)).reach, 2)
-        cost = cost_of_intervention(*settings, horizon, i)
+        cost = cost_of_intervention(*settings, horizon, i, candidates=candidates)
         looks.append(
             {
                 "seeds": seeds,
@@ -76,26 +165,19 @@ def arithmetic_of(config: RunConfig, return_range: tuple[float, float] | None) -
                 "least_gain_margins": least_gain,
             }
         )
-    # An intervention is over at the first look whose seeds are enough to decide.
+    # A round is over at the first look whose seeds are enough to decide.
     first = next(look for look in looks if look["level"] > 0)
-
     # At convergence and for a competent run `auto` takes a short horizon, so that there can be more of them.
-    interventions_short = None
-    if config.branches.horizon == "auto":
-        cost = cost_of_intervention(*settings, SHORT_HORIZON, looks.index(first))
-        interventions_short = affordable_interventions(config.adaptation, cost, config.trainer.steps)
+    short = None
+    if config.branches.horizon == "auto" and not is_removal:
+        steps = cost_of_intervention(*settings, SHORT_HORIZON, looks.index(first)).total
+        short = affordable_interventions(config.adaptation, steps, config.trainer.steps)
     return {
-        "update_steps": config.trainer.envs * config.trainer.rollout,
         "horizon": horizon,
-        "margin": None if return_range is None else config.gate.margin * (return_range[1] - return_range[0]),
         "looks": looks,
         "steps_screen": first["steps_screen"],
-        "steps_intervention": first["steps"],
-        "steps_branches": budget,
-        "interventions": budget // first["steps"],
-        "interventions_short": interventions_short,
-        "interventions_by_patience": (config.trainer.steps - 1) // max(config.adaptation.patience, 1),
-        "steps_meanwhile": first["steps"] // parallel_branches(config) if config.clock == "overlap" else None,
+        "steps_signal": first["steps"],
+        "interventions_short": short,
     }
 
 
@@ -119,33 +201,86 @@ def wall_times(config: RunConfig, arithmetic: Arithmetic, rate: float) -> Arithm
 
 def check_arithmetic(config: RunConfig, arithmetic: Arithmetic) -> Iterator[Check]:
     """Yield the arithmetic as lines, with a warning where it leaves little room."""
-    # One intervention: its arms are the candidates and the control.
-    looks, arms = arithmetic["looks"], config.adaptation.candidates + 1
-    at_looks = ", ".join(f"{look['steps_full']:,} for a finalist at {look['seeds']} seeds" for look in looks)
-    yield ok(
-        "intervention.steps",
-        f"{arithmetic['steps_intervention']:,} branch steps at horizon {arithmetic['horizon']:,}: screening {arms} "
-        f"arms × {config.branches.screen_seeds} seeds {arithmetic['steps_screen']:,}, then {at_looks} (control "
-        "included)",
-    )
+    if (race := arithmetic["race"]) is not None:
+        yield from check_race(config, race)
     # All interventions: as many as the budget pays for, and as patience leaves time for.
-    short, adaptation = arithmetic["interventions_short"], config.adaptation
+    adaptation, count = config.adaptation, arithmetic["interventions"]
     message = (
         f"max_share {adaptation.max_share:g} of {config.trainer.steps:,} main steps pays "
-        f"{arithmetic['steps_branches']:,} branch steps: {arithmetic['interventions']} interventions"
+        f"{arithmetic['steps_branches']:,} branch steps: "
     )
-    message += "" if short is None else f", {short} where the run is competent and the horizon short"
+    if race is not None:
+        count = race["interventions_first"]
+        message += f"{count} races that are decided after {race['first_rungs']} rungs, {arithmetic['interventions']} "
+        message += "that nobody wins"
+    else:
+        yield ok("intervention.steps", _signal_steps(config, arithmetic))
+        message += f"{count} interventions"
+        short = arithmetic["interventions_short"]
+        message += "" if short is None else f", {short} where the run is competent and the horizon short"
     message += f"; patience allows {arithmetic['interventions_by_patience']}"
-    if arithmetic["interventions"] >= 2:
+    if count >= 2:
         yield ok("interventions", message)
     else:
-        remedy = "raise trainer.steps, or lower branches.horizon or adaptation.candidates"
+        lower = "adaptation.interval or race.arms" if race is not None else "branches.horizon or adaptation.candidates"
+        remedy = f"raise trainer.steps, or lower {lower}"
         yield warning("interventions", f"{message}: after a refusal nothing is left to try", remedy)
+    if race is not None:
+        wanted = f"at convergence, for shaping that is no potential: {_signal_steps(config, arithmetic)}"
+        yield ok("signal.steps", wanted)
     yield from check_gate(config, arithmetic)
     if (meanwhile := arithmetic["steps_meanwhile"]) is not None:
-        yield check_staleness(config, meanwhile)
+        first = arithmetic["steps_intervention"] if race is None else race["steps_first"]
+        yield check_staleness(config, meanwhile, first // parallel_branches(config))
     if config.preferences.ranker == "model":
         yield check_ranking(config)
+
+
+def check_race(config: RunConfig, race: RaceSum) -> Iterator[Check]:
+    """Yield what a race costs, and what it asks of a policy that is to be adopted."""
+    settings = config.race
+    beside = [f"{config.adaptation.candidates} candidates"]
+    beside += ["the kick alone"] * settings.kick_alone + ["a fresh start"] * settings.fresh_start
+    control = " and the control" if config.clock == "overlap" else ""
+    yield ok(
+        "intervention.steps",
+        f"a race of {race['arms']} arms ({', '.join(beside)}), {race['at_a_time']} at a time{control}, "
+        f"{race['rung_steps']:,} steps a rung: {race['steps_first']:,} branch steps until the first "
+        f"{race['first_rungs']} rungs, {race['steps_whole']:,} where every arm has {race['rungs']} and none wins",
+    )
+    confirm = f"{settings.confirm_episodes} to {settings.most_confirm_episodes}"
+    looks = f"{settings.look_episodes} episodes of every policy a rung, {confirm} of both sides of a "
+    looks += "confirmation"
+    if race["evaluation_first"] is None:
+        bound = "as many steps as episodes take, which this task does not bound"
+    else:
+        bound = (
+            f"on top at most {race['evaluation_first']:,} steps until rung {race['first_rungs']}, "
+            f"{race['evaluation_whole']:,} where none wins, {race['evaluation_confirm']:,} a confirmation"
+        )
+    yield ok("intervention.evaluation", f"{looks}: {bound}")
+    first, second = race["levels"]
+    proves = ""
+    if race["least_gains"] is not None:
+        least, then = race["least_gains"]
+        proves = f"; they can prove a gain that looks like {least:.2g} return or more, and {then:.2g}"
+    yield ok(
+        "race.error",
+        f"{settings.error:g} over the whole run: confirmation j has level {settings.error:g} · 6 / (π² j²), "
+        f"{first:.2g} for the first and {second:.2g} for the second{proves}",
+    )
+
+
+def _signal_steps(config: RunConfig, arithmetic: Arithmetic) -> str:
+    """Return what a round that judges a signal costs, in words."""
+    # Its arms are the candidates and the control.
+    looks, screened = arithmetic["looks"], config.branches.screen_seeds * (arithmetic["horizon"] // 2)
+    arms = arithmetic["steps_screen"] // screened
+    at_looks = ", ".join(f"{look['steps_full']:,} for a finalist at {look['seeds']} seeds" for look in looks)
+    return (
+        f"{arithmetic['steps_signal']:,} branch steps at horizon {arithmetic['horizon']:,}: screening {arms} arms × "
+        f"{config.branches.screen_seeds} seeds {arithmetic['steps_screen']:,}, then {at_looks} (control included)"
+    )
 
 
 def check_gate(config: RunConfig, arithmetic: Arithmetic) -> Iterator[Check]:
@@ -164,21 +299,26 @@ def check_gate(config: RunConfig, arithmetic: Arithmetic) -> Iterator[Check]:
             yield ok(name, f"level {look['level']:.2g}: accepts {least} {spread}")
 
 
-def check_staleness(config: RunConfig, meanwhile: int) -> Check:
+def check_staleness(config: RunConfig, meanwhile: int, first: int) -> Check:
     """Check how far the run goes on during an intervention, under the overlap clock.
 
-    A verdict about a snapshot that the run has left far behind is confirmed once more, which costs steps again.
+    A verdict about a signal, from a snapshot that the run has left far behind, is confirmed once more, which costs
+    steps again. A policy is compared with the newest snapshot in any case.
 
     Args:
         config: the config.
         meanwhile: main steps during an intervention.
+        first: main steps until anything can be decided.
     """
     allowed, workers = config.adaptation.max_staleness, parallel_branches(config)
     tries = "one worker tries" if workers == 1 else f"{workers} workers try"
     message = f"the main run goes on for about {meanwhile:,} steps while {tries} an intervention"
-    if meanwhile >= config.trainer.steps:
-        remedy = "use clock lockstep, more workers or a shorter branches.horizon"
+    shorter = "branches.horizon" if config.gate.claim == "signal" else "adaptation.interval"
+    if first >= config.trainer.steps:
+        remedy = f"use clock lockstep, more workers or a shorter {shorter}"
         return warning("overlap", f"{message}, so it ends before the first verdict", remedy)
+    if config.gate.claim != "signal":
+        return ok("overlap", f"{message}; a policy must beat the newest snapshot too before it is adopted")
     if meanwhile > allowed:
         rule = f"{message}, beyond adaptation.max_staleness {allowed:,}: verdicts are confirmed once more, at a price"
         return warning("overlap", rule, "use more workers, a shorter branches.horizon or a larger max_staleness")

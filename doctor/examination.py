@@ -55,6 +55,8 @@ def examine(
     checks += check_spans(config)
     if config.adaptation.enabled:
         checks += check_branches(config.branches, config.clock == "overlap")
+        if given := len(config.adaptation.signals):
+            checks.append(ok("adaptation.signals", f"{given} given signals: no model is asked, nor the rules"))
         checks += check_models(config.llm)
         checks += check_prices(config.llm)
         checks.append(check_tracing(config.llm))
@@ -68,7 +70,7 @@ def examine(
     checks += task_checks
     arithmetic: Arithmetic = {}
     if config.adaptation.enabled and config.adaptation.gated:
-        arithmetic = arithmetic_of(config, spec.return_range if spec else None)
+        arithmetic = arithmetic_of(config, spec.return_range if spec else None, spec.max_steps if spec else None)
         checks += check_arithmetic(config, arithmetic)
     if spec is not None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cosignal.config import budget
 from cosignal.config.adaptation import AdaptationConfig
-from cosignal.rl.branches.config import BranchConfig, GateConfig
+from cosignal.rl.branches.config import BranchConfig, GateConfig, RaceConfig
 from cosignal.rl.branches.horizon import LONG_HORIZON
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +36,50 @@ def test_the_budget_is_a_share_of_all_steps() -> None:
     adaptation = AdaptationConfig(max_share=0.75)
     assert budget.branch_budget(adaptation, 1_000_000) == 3_000_000
     assert budget.steps_needed(adaptation, 3_000_000) == 1_000_000
-    assert budget.affordable_interventions(adaptation, budget.InterventionCost(1_000_000, 1_200_000), 1_500_000) == 2
+    assert budget.affordable_interventions(adaptation, 2_200_000, 1_500_000) == 2
+
+
+def test_the_cost_of_a_race_by_hand() -> None:
+    """Four candidates, the kick and a fresh start, three at a time: 6 · 8 rungs of arms take 16 rungs."""
+    race = RaceConfig(look_episodes=32, arms=3, rungs=8, longest=24)
+    adaptation = AdaptationConfig(candidates=4, interval=16_384)
+    assert (budget.race_arms(race, adaptation), budget.arms_at_a_time(race, adaptation)) == (6, 3)
+    cost = budget.cost_of_race(race, adaptation)
+    assert (cost.first, cost.whole) == (12 * 16_384, 48 * 16_384)
+    # the fork, then arms and main line: 4 · 4; 48 + 16
+    assert (cost.first_episodes, cost.whole_episodes) == (32 * 17, 32 * 65)
+    # a race that is cut off by its length, and one in which all race at once
+    assert budget.cost_of_race(race.model_copy(update={"longest": 10}), adaptation).whole == 30 * 16_384
+    assert budget.cost_of_race(race.model_copy(update={"arms": 9}), adaptation)[:2] == (24 * 16_384, 48 * 16_384)
+
+
+def test_under_the_overlap_clock_the_control_is_paid_too() -> None:
+    race, adaptation = RaceConfig(arms=9, rungs=5), AdaptationConfig(candidates=2, interval=1_000)
+    lockstep, overlap = budget.cost_of_race(race, adaptation), budget.cost_of_race(race, adaptation, overlap=True)
+    assert (overlap.first - lockstep.first, overlap.whole - lockstep.whole) == (4 * 1_000, 5 * 1_000)
+    assert overlap.whole_episodes == lockstep.whole_episodes
+
+
+def test_a_short_race_is_over_before_the_first_rungs_are() -> None:
+    race = RaceConfig(rungs=2, kick_alone=False, fresh_start=False)
+    cost = budget.cost_of_race(race, AdaptationConfig(candidates=1, interval=1_000))
+    assert cost.first == cost.whole == 2_000
+    assert budget.first_rungs(RaceConfig(rungs=12, longest=3)) == 3
+
+
+@given(
+    candidates=st.integers(1, 8), kick=st.booleans(), fresh=st.booleans(), arms=st.integers(1, 12),
+    rungs=st.integers(1, 30), longest=st.integers(1, 30), interval=st.integers(1, 10**6),
+)  # fmt: skip
+def test_a_race_costs_no_more_than_its_arms_can_train(
+    candidates: int, kick: bool, fresh: bool, arms: int, rungs: int, longest: int, interval: int
+) -> None:
+    race = RaceConfig(kick_alone=kick, fresh_start=fresh, arms=arms, rungs=rungs, longest=longest)
+    adaptation = AdaptationConfig(candidates=candidates, interval=interval)
+    cost, total = budget.cost_of_race(race, adaptation), candidates + kick + fresh
+    assert 0 < cost.first <= cost.whole <= min(total * rungs, min(arms, total) * longest) * interval
+    longer = budget.cost_of_race(race.model_copy(update={"longest": longest + 1}), adaptation)
+    assert longer.whole >= cost.whole
 
 
 def test_the_longest_horizon_is_the_gates() -> None:

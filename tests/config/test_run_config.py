@@ -383,7 +383,9 @@ def test_the_config_imports_neither_torch_nor_langchain() -> None:
 
 # ---------------------------------------------------------------- what an intervention costs
 
-THREE_OR_FIVE = "gate: {looks: [3, 5]}\nadaptation: {patience: 100_000, rounds: %d}\ntrainer: {steps: %d}"
+THREE_OR_FIVE = (
+    "gate: {claim: signal, looks: [3, 5]}\nadaptation: {patience: 100_000, rounds: %d}\ntrainer: {steps: %d}"
+)
 
 
 def test_a_run_that_affords_no_intervention_is_told_the_arithmetic(tmp_path: Path) -> None:
@@ -403,8 +405,45 @@ def test_an_intervention_is_paid_up_to_the_first_look_that_can_decide(tmp_path: 
     assert "one costs 2_600_000" in complaint(tmp_path, THREE_OR_FIVE % (2, 600_000))
 
 
-def test_looks_that_can_decide_nothing_are_refused(tmp_path: Path) -> None:
-    assert complaint(tmp_path, "gate: {looks: [3], level: 0.01}").startswith("gate.looks must have a look whose level")
+@pytest.mark.parametrize("claim", ["auto", "signal", "policy"])
+def test_looks_that_can_decide_nothing_are_refused_since_shaping_that_may_leave_is_judged_by_them(
+    tmp_path: Path, claim: str
+) -> None:
+    gate = "gate: {claim: %s, looks: [3], level: 0.01}"
+    assert complaint(tmp_path, gate % claim).startswith("gate.looks must have a look whose level")
+
+
+@pytest.mark.parametrize("claim", ["auto", "policy"])
+def test_a_short_run_affords_a_race_where_it_affords_no_signal(tmp_path: Path, claim: str) -> None:
+    """Six arms race four rungs of 16 384 steps: 393 216 steps, a third of them main steps at a share of three quarters.
+
+    The first of them begins no earlier than 150 000 steps into the run.
+    """
+    text = "race: {arms: 9}\ngate: {claim: %s}\ntrainer: {steps: %d}\nadaptation: {patience: %d}"
+    assert load(tmp_path, text % (claim, 150_000 + 65_536, 150_000)).trainer.steps == 215_536
+    assert complaint(tmp_path, text % (claim, 215_535, 150_000)) == (
+        "adaptation.patience: must leave 4 rungs of adaptation.interval 16_384 before trainer.steps = 215_535, got "
+        "150000; lower it to 149_999, raise trainer.steps, or set adaptation.enabled to false"
+    )
+    assert load(tmp_path, text % (claim, 131_072, 0)).trainer.steps == 131_072
+    assert complaint(tmp_path, text % (claim, 131_071, 0)) == (
+        "adaptation.max_share: must afford the first 4 rungs of a race, but 6 arms × 4 × adaptation.interval 16_384 "
+        "cost 393_216 steps and max_share 0.75 of 131_071 main steps pays 393_213; raise trainer.steps to 131_072, "
+        "lower race.arms or adaptation.interval, or set adaptation.enabled to false"
+    )
+    assert "raise trainer.steps to 733_334" in complaint(tmp_path, text % ("signal", 733_333, 150_000))
+
+
+def test_a_run_without_a_gate_pays_for_no_race(tmp_path: Path) -> None:
+    text = "trainer: {steps: 40_000}\nadaptation: {gated: %s, patience: 0}"
+    assert load(tmp_path, text % "false").race_rules() is None
+    assert "must leave 4 rungs" in complaint(tmp_path, text % "true")
+
+
+def test_under_the_overlap_clock_the_control_has_to_be_paid(tmp_path: Path) -> None:
+    text = "race: {arms: 9}\nclock: %s\ntrainer: {steps: 131_072}\nadaptation: {patience: 0}"
+    assert load(tmp_path, text % "lockstep").clock == "lockstep"
+    assert "7 arms × 4 × adaptation.interval 16_384 cost 458_752" in complaint(tmp_path, text % "overlap")
 
 
 def test_a_config_made_in_python_follows_the_same_rules() -> None:

@@ -38,7 +38,11 @@ def test_whatever_is_not_ok_has_a_remedy() -> None:
     ("overrides", "words"),
     [
         (["trainer.stepz=1"], "trainer.stepz: unknown key"),
-        (["trainer.steps=400_000", "adaptation.patience=100_000"], "must afford at least one intervention"),
+        (["trainer.steps=100_000", "adaptation.patience=0", "adaptation.max_share=0.5"], "the first 4 rungs of a race"),
+        (
+            ["gate.claim=signal", "trainer.steps=400_000", "adaptation.patience=100_000"],
+            "must afford at least one intervention",
+        ),
         (["gate.looks=[1]"], "gate.looks: must be increasing"),
     ],
 )
@@ -56,7 +60,7 @@ def test_without_adaptation_no_model_is_looked_at() -> None:
     examination = looked_at("adaptation.enabled=false", "llm.default={provider: openai}")
     assert examination.ok
     assert "no model is asked" in one(examination, "llm").message
-    assert examination.arithmetic == {"steps_per_s": 50_000, "main_s": 30.0}
+    assert examination.arithmetic == {"steps_per_s": 50_000, "main_s": 14.0}  # 700 000 steps
 
 
 def test_the_command_prints_one_json_object_and_exits_with_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
