@@ -14,46 +14,61 @@ from .llm.model_call import Question
 from .llm.models import RoleModel
 from .llm.parse import json_schema
 from .prompt_payload import Json, Payload
+from .race_rules import RaceRules
 from .schemas import ProposalSet
 
 
-async def propose(model: RoleModel, place: Place, payload: Payload, k: int) -> ProposalSet:
-    """Ask for up to `k` proposals. `payload` comes from `build_payload` with the diagnosis and the history.
+async def propose(
+    model: RoleModel, place: Place, payload: Payload, k: int, race: RaceRules | None = None
+) -> ProposalSet:
+    """Ask for proposals.
+
+    Args:
+        model: the Generator's.
+        place: the adaptation point and round.
+        payload: of `build_payload`, with the diagnosis and the history.
+        k: most proposals.
+        race: how they will race; None where the gate judges signals.
 
     Raises:
         ModelAnswerError: see `RoleModel.ask`.
     """
-    answered = await model.ask(await off_the_loop(generator_question, model, place, payload, k))
+    answered = await model.ask(await off_the_loop(generator_question, model, place, payload, k, race))
     assert answered.parsed is not None  # no tools are offered
     return answered.parsed
 
 
-def generator_question(model: RoleModel, place: Place, payload: Payload, k: int) -> Question[ProposalSet]:
+def generator_question(
+    model: RoleModel, place: Place, payload: Payload, k: int, race: RaceRules | None = None
+) -> Question[ProposalSet]:
     """Return the question that `propose` asks. Raises ModelAnswerError where the template fails on this data."""
     # The prompt's words and its block name the same limits.
     rule = STAGES[payload["evidence"]["stage"]]
     kinds = list(rule.kinds)
-    limits = {"candidates": k, "term_kinds": kinds, "longest_decay_steps": rule.decay_steps}
+    rules = None if race is None else race.model_dump()
+    limits = {"candidates": k, "term_kinds": kinds, "longest_decay_steps": rule.decay_steps, "race": rules}
     prompt = model.prompt(
         {
             "stage": payload["evidence"]["stage"],
             "schema": json_schema(ProposalSet),
             "candidates": k,
             "term_kinds": kinds,
+            "race": rules,
             "block": {**payload, "point": place.point, **limits},
         }
     )
-    return Question(place, prompt, ProposalSet, problems=lambda answer: proposal_problems(answer, payload, k))
+    return Question(place, prompt, ProposalSet, problems=lambda answer: proposal_problems(answer, payload, k, race))
 
 
-def proposal_problems(answer: ProposalSet, payload: Payload, k: int) -> list[str]:
+def proposal_problems(answer: ProposalSet, payload: Payload, k: int, race: RaceRules | None = None) -> list[str]:
     """Return what a model can repair at once: too many proposals, unknown names, what the stage does not allow."""
     lines = []
     # The schema has one bound for every run; `k` is this round's.
     if len(answer.proposals) > k:
         lines.append(f"{len(answer.proposals)} proposals, at most {k} are asked for; leave the weakest out")
-    # The control must explore as the candidates do, or the gate would compare exploration.
-    if len({proposal.exploration for proposal in answer.proposals}) > 1:
+    # The gate judges a signal, so the control must explore as the candidates do. A race compares policies, whatever
+    # brought them about.
+    if race is None and len({proposal.exploration for proposal in answer.proposals}) > 1:
         lines.append("proposals differ in 'exploration', which every arm of a round shares; give all the same")
     for position, proposal in enumerate(answer.proposals):
         names = [term.name for term in proposal.terms]

@@ -17,7 +17,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +28,9 @@ from .schemas import Diagnosis, Proposal
 
 MAX_CHARS = 40_000  # about 12k tokens
 MAX_HISTORY = 16  # entries
+MAX_RUNGS = 12  # rows of a race
+MAX_MOVED = 6  # milestones of an arm
+MAX_REASON = 200  # characters of why it was dropped
 MAX_FEATURES = 64  # rows, about 20 000 characters
 MAX_EVENTS = 32  # rows
 MAX_AGENTS = 32  # of a group
@@ -36,13 +39,18 @@ NEVER = 0.05  # share of episodes below which an end counts as not reached
 UNREACHED = 0.1  # weight of an end that is not reached, in changes of the feature's range
 
 Json = dict[str, Any]
+Row = TypeVar("Row")
 # The first four are the gate's. screened_out: others did better in screening. not_tried: its turn never came.
 # rolled_back: accepted, and then the return fell. declined: accepted, and a human said no. stale: accepted, but the run
 # had moved on, and a confirmation from where it was did not accept. branch_failed: a branch of it could not be run.
+# adopted, not_adopted: of races, which prove policies and no signal. A policy that was trained under it was proven
+# better and became the main line; it raced, and no policy of it was proven.
+# out_of_reward: potentials left the reward by their exact offset and are kept in the critic; nothing was tried.
 Verdict = Literal[
     "accept", "reject", "no_difference", "not_informative", "failed_check", "screened_out", "not_tried", "rolled_back",
-    "declined", "stale", "branch_failed",
+    "declined", "stale", "branch_failed", "adopted", "not_adopted", "out_of_reward",
 ]  # fmt: skip
+RaceWinner = Literal["candidate", "kick", "fresh_start", "carried"]
 
 
 class Payload(TypedDict):
@@ -61,16 +69,28 @@ class Payload(TypedDict):
     left_out: NotRequired[dict[str, int]]
 
 
+def _is_nothing(value: object) -> bool:
+    """Tell whether a field of a race is not set: gains of 0 are."""
+    return value is None or value == []
+
+
 class TriedProposal(BaseModel):
     """One proposal of the past with the outcome of its branches. Returns are sparse.
 
+    What is of a race is shown only where the proposal raced; see `raced`.
+
     Attributes:
         gain: mean of (candidate − control) over the seeds; of the screening branches where the gate did not judge it,
-            None where it was not run.
+            at the last look where it raced, None where it was not run.
         gain_low, gain_high: interval of `gain` at the gate's level, None where the gate did not judge it.
         control: the control's mean final return.
         curve: rows [steps since the fork, gain].
         problems: reasons for which a check refused it, or a branch of it failed.
+        race: rows [rung, mean return of its policy, the control's], of fresh episodes.
+        moved: rows [milestone, share of its episodes that reached it, the control's], where it moved toward reward.
+        dropped: why it left the race before its end.
+        kick_gain: gain of the kick alone over the control at the same rung, or at its own last one before.
+        won_by: kind of the arm whose policy was adopted; `candidate` may be another proposal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +106,23 @@ class TriedProposal(BaseModel):
     control: float | None = None
     curve: list[tuple[int, float]] = Field(default_factory=list)
     problems: list[str] = Field(default_factory=list)
+    race: list[tuple[int, float, float]] = Field(default_factory=list, exclude_if=_is_nothing)
+    moved: list[tuple[str, float, float]] = Field(default_factory=list, exclude_if=_is_nothing)
+    dropped: str | None = Field(default=None, exclude_if=_is_nothing)
+    kick_gain: float | None = Field(default=None, exclude_if=_is_nothing)
+    won_by: RaceWinner | None = Field(default=None, exclude_if=_is_nothing)
+
+    @property
+    def raced(self) -> bool:
+        """Tell whether it was an arm of a race."""
+        return bool(self.race)
+
+
+def bounded_rows(rows: Sequence[Row], limit: int) -> list[Row]:
+    """Return at most `limit` rows, from 2 on: evenly spread, the first and the last among them."""
+    if len(rows) <= limit:
+        return list(rows)
+    return [rows[round(i * (len(rows) - 1) / (limit - 1))] for i in range(limit)]
 
 
 def build_payload(
@@ -97,9 +134,9 @@ def build_payload(
     """Return the payload of a prompt, at most `max_chars` characters of JSON.
 
     Of the lists that grow with the task (features, events, agents, actions) the most relevant rows are kept. Cut in
-    this order until it fits: key moments, the history's curves and problems, rows of the return curve, texts that
-    describe the task, the oldest entries of the history, the least relevant features, the least relevant events. Terms
-    are never cut. Where anything was cut, `left_out` counts it.
+    this order until it fits: key moments, the history's curves, rungs and problems, rows of the return curve, texts
+    that describe the task, the oldest entries of the history, the least relevant features, the least relevant events.
+    Terms are never cut. Where anything was cut, `left_out` counts it.
 
     Args:
         evidence: the run at the adaptation point.
@@ -158,8 +195,10 @@ def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
         yield "key_moments", 1
     # Oldest first, here and below.
     for tried in history:
-        if tried["curve"] or tried["problems"]:
-            tried["curve"], tried["problems"] = [], []
+        details = [key for key in ("curve", "problems", "race") if tried.get(key)]
+        for key in details:
+            tried[key] = []
+        if details:
             yield "details_of_history", 1
     while evidence["sparse"]["curve"]:
         del evidence["sparse"]["curve"][0]
@@ -184,7 +223,9 @@ def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
 def _names_in_use(payload: Payload) -> set[str]:
     """Return the names that terms in force, and those tried before, are built of: the roles go on from them."""
     return names_in_terms(payload["evidence"]["signal"]["terms"]).union(
-        *(names_in_terms(tried["proposal"]["terms"]) for tried in payload["history"])
+        *(names_in_terms(tried["proposal"]["terms"]) for tried in payload["history"]),
+        # What an arm reached is what the next idea is built on.
+        *(re.findall(r"[a-z]\w*", row[0]) for tried in payload["history"] for row in tried.get("moved", ())),
     )
 
 

@@ -27,6 +27,7 @@ from .llm.models import RoleModel, role_template
 from .llm.rate_limits import CallBudget
 from .llm.secrets import key_variable_names
 from .prompt_payload import Payload
+from .race_rules import RaceRules
 from .ranker import ranker_question
 from .replay_results import Rebuilt, Replay, Side
 from .schemas import Proposal
@@ -46,6 +47,7 @@ class RecordedQuestion:
         payload: what the prompt showed.
         calls: ledger rows of this turn and the turns after it.
         candidates: most proposals that the Generator was asked for.
+        race: how they raced, None where the gate judged signals.
         proposals: what the Ranker had to order, by id.
         conversation, calls_left: of the Critic, up to this turn.
         tool_answers: what tools answered in this intervention, by `tool_key`.
@@ -55,6 +57,7 @@ class RecordedQuestion:
     payload: Payload
     calls: tuple[Call, ...]
     candidates: int = 0
+    race: RaceRules | None = None
     proposals: Mapping[str, Proposal] = field(default_factory=dict)
     conversation: tuple[BaseMessage, ...] = ()
     calls_left: int = 0
@@ -163,7 +166,7 @@ def _question(recorded: RecordedQuestion, model: RoleModel, tools: Sequence[Base
     """Return the role's question. Raises ModelAnswerError where the template fails on its evidence."""
     role = recorded.first.role
     if role == "generator":
-        return generator_question(model, recorded.place, recorded.payload, recorded.candidates)
+        return generator_question(model, recorded.place, recorded.payload, recorded.candidates, recorded.race)
     if role == "ranker":
         return ranker_question(model, recorded.place, recorded.payload, recorded.proposals)
     return critic_question(model, recorded.place, recorded.payload, recorded.conversation, tools, recorded.calls_left)

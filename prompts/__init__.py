@@ -28,6 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_CHARS = 200_000  # of a template's file
+VERSIONS = {"critic": "v2", "generator": "v2", "ranker": "v1"}  # by role, the one that is asked
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
 _PARTS = re.compile(r"\A\s*## system\n(.*?)\n## user\n(.*)\Z", re.DOTALL)
@@ -80,8 +81,8 @@ class Rendered:
     user: str
 
 
-def load_template(role: str, version: str = "v1", override: Path | None = None) -> Template:
-    """Read and check `<role>/<version>.md` of this package, or the file `override`.
+def load_template(role: str, version: str | None = None, override: Path | None = None) -> Template:
+    """Read and check `<role>/<version>.md` of this package, or the file `override`; the role's own where none is named.
 
     Raises:
         ConfigError: no such file, no front matter, missing parts, declared variables that are not the used ones, or an
@@ -92,9 +93,9 @@ def load_template(role: str, version: str = "v1", override: Path | None = None) 
     return template
 
 
-def read_template(role: str, version: str = "v1", override: Path | None = None) -> Template:
+def read_template(role: str, version: str | None = None, override: Path | None = None) -> Template:
     """Read a template without compiling it; like `load_template` else."""
-    path = override or Path(__file__).parent / role / f"{version}.md"
+    path = override or Path(__file__).parent / role / f"{version or VERSIONS[role]}.md"
     name = _name(path)
     if not path.is_file():
         what = "is no regular file" if path.exists() else "does not exist"

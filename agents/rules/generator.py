@@ -44,11 +44,14 @@ def proposals(block: Mapping[str, Any]) -> Json:
     failures = [finding["failure"] for finding in diagnosis["findings"]]
 
     # A kick where exploration has collapsed, or where the last branches showed nothing at all near zero competence.
-    # Every arm gets it, so it is the same in all proposals of an answer.
+    # Every arm gets it, so it is the same in all proposals of an answer. In a race every arm is kicked that asks for
+    # nothing else.
+    race = block.get("race")
     last_round = [tried for tried in history if _round(tried) == _round(history[-1])]
     is_blind = any(tried["verdict"] == "not_informative" for tried in last_round)
     success = evidence["sparse"]["success_rate"]
-    needs_kick = "exploration_collapsed" in failures or (is_blind and (success is None or success < LOW_SUCCESS))
+    is_stuck = "exploration_collapsed" in failures or (is_blind and (success is None or success < LOW_SUCCESS))
+    needs_kick = is_stuck and not race
     exploration = {"entropy": None, "kick": KICK if needs_kick else None}
 
     # What the gate rejected, ever, and all of this intervention. What showed no difference earlier may help today.
@@ -58,14 +61,19 @@ def proposals(block: Mapping[str, Any]) -> Json:
         if is_rejected and tried["verdict"] != "not_tried":
             seen.add(_content(tried["proposal"]))
 
-    chosen: list[Json] = []
+    # What has raced already without winning waits until everything else has.
+    raced = {_content(tried["proposal"]) for tried in history if tried["verdict"] == "not_adopted"}
+    new: list[Json] = []
+    again: list[Json] = []
     for draft in _drafts(block, failures):
         proposal = {**draft, "addresses": failures, "exploration": exploration}
-        if _content(proposal) not in seen:
-            seen.add(_content(proposal))
-            chosen.append(proposal)
-        if len(chosen) == block["candidates"]:
+        content = _content(proposal)
+        if content not in seen:
+            seen.add(content)
+            (again if content in raced else new).append(proposal)
+        if len(new) == block["candidates"]:
             break
+    chosen = [*new, *again][: block["candidates"]]
     if not chosen:  # a task without usable features leaves exploration as the only thing to change
         chosen = [
             {
@@ -96,7 +104,7 @@ def _drafts(block: Mapping[str, Any], failures: list[str]) -> Iterator[Json]:
     """Yield proposals without addresses and exploration, best first; some may repeat."""
     evidence = block["evidence"]
     yield from _relief(evidence, failures)
-    yield from _refinements([tried for tried in block["history"] if tried["point"] == block["point"]])
+    yield from _refinements(_comparable(block))
 
     ideas = list(IDEAS)
     if "lazy_agent" in failures or "same_target" in failures:
@@ -136,17 +144,35 @@ def _relief(evidence: Json, failures: list[str]) -> Iterator[Json]:
     yield {"title": "Without the largest term", "reason": "It pays most.", "beta": signal["beta"], "terms": rest}
 
 
+def _comparable(block: Mapping[str, Any]) -> list[Json]:
+    """Return what was tried in this intervention: earlier gains were measured under another signal.
+
+    Races that nobody has won leave the signal as it is, so that all since the last one that somebody has count.
+    """
+    history = block["history"]
+    last_won = max((i for i, tried in enumerate(history) if tried.get("won_by")), default=-1)
+    return [
+        tried
+        for i, tried in enumerate(history)
+        if tried["point"] == block["point"] or (i > last_won and tried["verdict"] == "not_adopted")
+    ]
+
+
 def _refinements(history: list[Json]) -> Iterator[Json]:
-    """Yield the best of what was tried and did not harm: stronger, and together with the second best."""
-    # Gains of this intervention alone: earlier ones were measured under another signal.
-    gained = [item for item in history if item["gain"] is not None and item["gain"] > 0 and item["proposal"]["terms"]]
-    gained.sort(key=lambda item: -item["gain"])
+    """Yield the best of what was tried and did not harm: stronger, and together with the second best.
+
+    What moved toward reward in a race comes before what gained, for the return may move last of all.
+    """
+    tried = [item for item in history if item["gain"] is not None and item["proposal"]["terms"]]
+    gained = [item for item in tried if item["gain"] > 0 or item.get("moved")]
+    gained.sort(key=lambda item: (not item.get("moved"), -item["gain"]))
     if not gained:
         return
     best = gained[0]["proposal"]
     if best["beta"] < 1.0:
         is_judged = gained[0]["verdict"] not in ("screened_out", "not_tried")
         where = "in its branches without clearing the gate" if is_judged else "in screening and was not judged"
+        where = "in its race, where no policy of it was proven" if gained[0].get("race") else where
         yield {
             "title": "The best so far, stronger",
             "reason": f"It gained {gained[0]['gain']} {where}.",
@@ -156,7 +182,7 @@ def _refinements(history: list[Json]) -> Iterator[Json]:
     if len(gained) > 1:
         yield {
             "title": "The two best so far together",
-            "reason": "Both gained in their branches.",
+            "reason": "Both gained, or moved toward reward.",
             "beta": best["beta"],
             "terms": _union(best["terms"], gained[1]["proposal"]["terms"]),
         }

@@ -6,11 +6,14 @@ import asyncio
 
 from langgraph.runtime import Runtime
 
+from ...rl.branches.config import RaceConfig
 from ...rl.experience.transition_sample import TransitionSample
 from ...rl.signals.check import check_signal
+from ...rl.signals.signal import Exploration, Signal
 from ...runs.events import ProposalMade
+from ...runs.race_records import RaceRecord
 from ...runs.records import DecisionRecord, ProposalRecord
-from ..branches import snapshot_of
+from ..branches import kept_exploration, snapshot_of
 from ..context import Context
 from ..history import quarantined
 from ..intervention import return_range_at
@@ -24,12 +27,22 @@ async def check(state: State, runtime: Runtime[Context]) -> State:
     recorded = await asyncio.to_thread(TransitionSample.load, path, ctx.spec)
     return_range = await return_range_at(ctx, state["point"])
     rejected, never = await _rejected(ctx, state), await quarantined(ctx.store)
+    taken = _explorations_taken(ctx.config.race, status.signal) if state.get("claim") == "policy" else None
 
     # In a thread, since expressions are evaluated on thousands of transitions.
     checked: list[ProposalRecord] = []
     for row in await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"]):
         report = await asyncio.to_thread(
-            check_signal, row.signal, ctx.spec, recorded, status.signal, rejected, return_range, never, ctx.scorers
+            check_signal,
+            row.signal,
+            ctx.spec,
+            recorded,
+            status.signal,
+            rejected,
+            return_range,
+            never,
+            ctx.scorers,
+            taken,
         )
         checked.append(row.model_copy(update={"problems": report.problems, "notes": report.notes}))
         rejected = rejected | {row.signal.proposal_hash()}  # of equal proposals in a round the first one passes
@@ -41,13 +54,24 @@ async def check(state: State, runtime: Runtime[Context]) -> State:
     return {"passed": passed, "note": {"passed": passed, "failed": failed}}
 
 
+def _explorations_taken(race: RaceConfig, in_force: Signal) -> list[Exploration]:
+    """Return the explorations under which the signal in force races anyway.
+
+    These are the control's, and the kick's where that races alone: written out, or left to the race.
+    """
+    control = kept_exploration(in_force)
+    kicked = [Exploration(), Exploration(kick=race.kick), control.model_copy(update={"kick": race.kick})]
+    return [control, Exploration(kick=1.0), *(kicked if race.kick_alone else [])]
+
+
 async def _rejected(ctx: Context, state: State) -> set[str]:
     """Return the `proposal_hash` of signals that must not come again, besides those in quarantine.
 
-    They are those that the gate has rejected, and all that this intervention has tried. What passed screening but whose
-    turn never came may come again; and so may a removal that the gate has rejected, of which the trigger says when.
+    They are those that the gate has rejected, and all that this intervention has tried, in branches or in a race. What
+    passed screening but whose turn never came may come again; and so may a removal that the gate has rejected, of which
+    the trigger says when, and signals that the config gives, which are all that there is to try.
     """
-    if state.get("removing"):
+    if state.get("removing") or state.get("given"):
         return set()
     out: set[str] = set()
     for decision in await ctx.store.read(DecisionRecord):
@@ -60,5 +84,8 @@ async def _rejected(ctx: Context, state: State) -> set[str]:
                 out.add(arm.arm)
         # It would fail again: equal branches are run once.
         out |= decision.detail.failed.keys() if decision.point == state["point"] else set()
+    for race in await ctx.store.read(RaceRecord, point=state["point"]):
+        if race.round < state["round"]:
+            out |= {look.arm for rung in race.detail.rungs for look in rung.arms}
     signals = {row.id: row.signal for row in await ctx.store.read(ProposalRecord)}
     return {signals[arm].proposal_hash() for arm in out if arm in signals}

@@ -28,7 +28,7 @@ async def generator(state: State, runtime: Runtime[Context]) -> State:
         try:
             async with ctx.recording_calls():
                 payload = await diagnosed_payload(ctx, state)
-                answer = await propose(ctx.models.generator, place, payload, missing)
+                answer = await propose(ctx.models.generator, place, payload, missing, ctx.config.race_rules())
         except ModelAnswerError as error:
             return await end_without_answer(ctx, state, error)
         proposals += answer.proposals

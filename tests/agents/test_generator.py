@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-from cosignal.agents.generator import proposal_problems, propose
+from cosignal.agents.generator import generator_question, proposal_problems, propose
 from cosignal.agents.llm.ledger import Place
 from cosignal.agents.prompt_payload import Payload, build_payload
+from cosignal.agents.race_rules import RaceRules
 from cosignal.agents.schemas import Diagnosis, ProposalSet
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.stage import STAGES
@@ -16,6 +18,9 @@ from cosignal.testing.answers import DIAGNOSIS
 
 BONUS = {"name": "bonus", "kind": "event", "event": "switch_triggered", "decay_steps": 300_000}
 NEAR = {"name": "near", "kind": "potential", "expression": "-dist_goal / 17"}
+
+
+RACE = RaceRules(kick=0.05, kick_alone=True, fresh_start=True, rung_steps=16_384, rungs=12)
 
 
 def payload(stage: str, *in_force: dict[str, Any]) -> Payload:
@@ -66,6 +71,41 @@ def test_what_is_in_force_may_stay_weaker_or_leave_earlier() -> None:
     assert "is not allowed" in lines("regressing", BONUS | {"event": "goal_reached"}, BONUS)[0]
     slow = NEAR | {"anneal_steps": 400_000}
     assert lines("regressing", slow, slow) == []
+
+
+def test_arms_of_a_race_may_explore_differently_and_signals_that_are_judged_may_not() -> None:
+    kicks = [{"kick": None}, {"kick": 0.05}, {"kick": 1.0, "entropy": 0.02}]
+    ideas = [
+        {"title": "t", "reason": "r", "addresses": ["plateau"], "terms": [NEAR], "exploration": kick} for kick in kicks
+    ]
+    answer = ProposalSet.model_validate({"proposals": ideas})
+    assert proposal_problems(answer, payload("plateaued"), 4, RACE) == []
+    [line] = proposal_problems(answer, payload("plateaued"), 4)
+    assert "proposals differ in 'exploration'" in line
+    # what else is wrong is wrong in a race too
+    assert "3 proposals, at most 2" in proposal_problems(answer, payload("plateaued"), 2, RACE)[0]
+
+
+@pytest.mark.parametrize("race", [None, RACE])
+def test_the_prompt_and_its_block_say_how_proposals_are_tried(race: RaceRules | None) -> None:
+    question = generator_question(role_model("generator"), Place(1), payload("plateaued"), 4, race)
+    system, user = question.prompt.system, question.prompt.user
+    assert ("### The race" in system) == (race is not None)
+    block = json.loads(user.split("```json\n")[1].split("\n```")[0])
+    assert block["race"] == (None if race is None else race.model_dump())
+
+
+async def test_the_rules_leave_the_kick_to_the_race() -> None:
+    """Where exploration has collapsed a gate's round is kicked by its proposals, and a race kicks by itself."""
+    collapsed = Diagnosis.model_validate(
+        {"findings": [{"failure": "exploration_collapsed", "cites": ["sparse.trend"], "explanation": ""}]}
+    )
+    diagnosed = build_payload(Evidence.model_validate(stuck_evidence()), diagnosis=collapsed)
+    judged = await propose(role_model("generator"), Place(1), diagnosed, 4)
+    raced = await propose(role_model("generator"), Place(1), diagnosed, 4, RACE)
+    assert {proposal.exploration.kick for proposal in judged.proposals} == {0.05}
+    assert {proposal.exploration.kick for proposal in raced.proposals} == {None}
+    assert [proposal.terms for proposal in raced.proposals] == [proposal.terms for proposal in judged.proposals]
 
 
 async def test_the_rules_propose_less_of_a_signal_with_an_event_too() -> None:

@@ -16,6 +16,7 @@ from cosignal.agents.prompt_payload import (
     MAX_HISTORY,
     Payload,
     TriedProposal,
+    bounded_rows,
     build_payload,
     evidence_keys,
     most_relevant,
@@ -35,6 +36,46 @@ def tried(point: int, curve_rows: int = 20) -> TriedProposal:
     return TriedProposal(
         proposal_id=f"p{point}-r0-0", point=point, round=0, verdict="reject", proposal=proposal, gain=1 / 3, curve=curve
     )
+
+
+@given(st.integers(0, 60), st.integers(2, 20))
+def test_bounded_rows_keep_both_ends_and_their_order(n: int, limit: int) -> None:
+    rows = bounded_rows(range(n), limit)
+    assert len(rows) == min(n, limit) == len(set(rows))
+    assert rows == sorted(rows)
+    if n:
+        assert (rows[0], rows[-1]) == (0, n - 1)
+
+
+def test_rows_are_spread_evenly() -> None:
+    assert bounded_rows(range(1, 25), 4) == [1, 9, 16, 24]  # 7⅔ apart: 1, 8⅔, 16⅓, 24
+
+
+def test_what_an_arm_reached_stays_before_what_is_relevant() -> None:
+    raw = large(390, 98, 2)
+    reached = [(f"{'e' * 30}97 ×2", 0.5, 0.0), (f"at {'f' * 30}389", 0.25, 0.0)]
+    without, with_them = (
+        build_payload(Evidence.model_validate(raw), [tried(1).model_copy(update={"moved": moved})])
+        for moved in ([], reached)
+    )
+    assert f"{'f' * 30}389" in names(with_them, "features") and f"{'e' * 30}97" in names(with_them, "events")
+    assert f"{'f' * 30}389" not in names(without, "features") and f"{'e' * 30}97" not in names(without, "events")
+
+
+def test_rungs_are_cut_with_the_curves_and_what_was_reached_stays() -> None:
+    raced = {
+        "race": [(i, 1.0, 0.5) for i in range(1, 13)],
+        "moved": [("switch_triggered ×2", 0.5, 0.0)],
+        "kick_gain": 0.0,
+    }
+    history = [tried(point).model_copy(update=raced) for point in range(8)]
+    evidence = Evidence.model_validate(stuck_evidence())
+    whole = payload_size(build_payload(evidence, history))
+    cut = build_payload(evidence, history, max_chars=whole - 2_500)
+    assert cut["history"][0]["race"] == cut["history"][0]["curve"] == []
+    assert cut["history"][-1]["race"] and len(cut["history"]) == 8
+    assert {tuple(row[0] for row in entry["moved"]) for entry in cut["history"]} == {("switch_triggered ×2",)}
+    assert {entry["kick_gain"] for entry in cut["history"]} == {0.0}
 
 
 def test_a_normal_run_fits_whole_and_numbers_are_short() -> None:

@@ -1,8 +1,8 @@
 """Templates: what they declare, how they render, what they refuse.
 
-Golden files are whole rendered prompts, one for each role and stage, and one for the Ranker's question on moves. After
-a change of the words on purpose write them anew with `PYTHONPATH=tests/support python tests/prompts/test_prompts.py`,
-and read the difference.
+Golden files are whole rendered prompts, one for each role and stage, one for a Generator whose signals are judged
+instead of raced, and one for the Ranker's question on moves. After a change of the words on purpose write them anew
+with `PYTHONPATH=tests/support python tests/prompts/test_prompts.py`, and read the difference.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, get_args
 import pytest
 from cosignal.agents import schemas
 from cosignal.agents.llm.models import TRANSITIONS_VERSION
-from cosignal.agents.prompt_payload import build_payload, evidence_keys
+from cosignal.agents.prompt_payload import TriedProposal, build_payload, evidence_keys
 from cosignal.errors import ConfigError
-from cosignal.prompts import Rendered, fenced, load_template, quoted, render
+from cosignal.prompts import VERSIONS, Rendered, fenced, load_template, quoted, render
 from cosignal.rl.evidence.schema import Evidence, FeatureEvidence, TermEvidence
 from cosignal.rl.stage import STAGES as RULES
 from cosignal.rl.stage import Stage
@@ -34,6 +34,7 @@ VALUES: dict[str, dict[str, Any]] = {
     },
     "generator": {
         "stage": "exploring", "schema": {"type": "object"}, "candidates": 4, "term_kinds": ["potential", "event"],
+        "race": {"kick": 0.05, "kick_alone": True, "fresh_start": True, "rung_steps": 16_384, "rungs": 12},
         "block": {"evidence": {"b": 1, "a": None}},
     },
     "ranker": {"stage": "converged", "schema": {"type": "object"}, "block": {"proposals": [{"id": "p1-r0-0"}]}},
@@ -79,6 +80,11 @@ def golden(role: str, stage: Stage) -> tuple[Path, str]:
     return GOLDEN / f"{role}-{stage}.md", as_file(prompt)
 
 
+def golden_of_signals() -> tuple[Path, str]:
+    """The Generator's where the gate judges signals."""
+    return GOLDEN / "generator-signals.md", as_file(rendered("generator", race=None))
+
+
 def golden_on_moves() -> tuple[Path, str]:
     return GOLDEN / f"ranker-{TRANSITIONS_VERSION}.md", as_file(on_moves())
 
@@ -99,9 +105,15 @@ def test_the_prompt_on_moves_renders_to_its_golden_file() -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
+def test_the_prompt_about_signals_renders_to_its_golden_file() -> None:
+    path, text = golden_of_signals()
+    assert text == path.read_text(encoding="utf-8")
+
+
 def test_there_is_no_golden_file_too_many() -> None:
     wanted = {golden(role, stage)[0].name for role in VALUES for stage in STAGES}
-    assert {path.name for path in GOLDEN.iterdir()} == wanted | {golden_on_moves()[0].name}
+    wanted |= {golden_on_moves()[0].name, golden_of_signals()[0].name}
+    assert {path.name for path in GOLDEN.iterdir()} == wanted
 
 
 @pytest.mark.parametrize("role", VALUES)
@@ -118,7 +130,7 @@ def test_every_stage_has_its_own_section_and_nothing_is_left_unrendered(role: st
 @pytest.mark.parametrize("role", VALUES)
 def test_the_front_matter_names_role_and_schema(role: str) -> None:
     template = load_template(role)
-    assert template.front.id == f"{role}/v1"
+    assert template.front.id == f"{role}/{VERSIONS[role]}" == f"{role}/{template.front.version}"
     assert hasattr(schemas, template.front.output_schema)
     assert template.system.startswith(f"role: {role}\n")
     assert template.sha256 == hashlib.sha256(template.path.read_bytes()).hexdigest()
@@ -174,6 +186,33 @@ def test_the_generator_is_told_what_is_refused() -> None:
     system = rendered("generator").system
     for refused in ("constant", "5 %", "rejected before", "repeats without progress", "`end_failure`", "`terms: []`"):
         assert refused in system or refused in at_stage("generator", "converged").system
+
+
+def test_the_generator_is_told_what_a_race_is_and_that_it_proves_no_signal() -> None:
+    system = rendered("generator").system
+    for told in ("rung of 16384 steps", "fresh start", "with kick 0.05", "may differ between proposals", "12 rungs"):
+        assert told in system
+    assert "a policy is proven, never a signal" in system
+    assert "must be the same in all proposals" not in system
+    bare = VALUES["generator"]["race"] | {"kick_alone": False, "fresh_start": False}
+    alone = rendered("generator", race=bare).system
+    assert "fresh start" not in alone and "races anyway" not in alone and "races too" not in alone
+
+
+def test_a_generator_whose_signals_are_judged_hears_of_no_race() -> None:
+    system = rendered("generator", race=None).system
+    assert "race" not in re.sub(r"brace|trace", "", system)
+    assert "must be the same in all proposals" in system
+
+
+@pytest.mark.parametrize("role", ["critic", "generator"])
+def test_each_field_of_a_race_in_the_history_is_explained(role: str) -> None:
+    system = rendered(role).system
+    for field in ("race", "moved", "dropped", "kick_gain"):
+        assert field in TriedProposal.model_fields
+        assert f"`{field}`" in system
+    assert "`adopted`" in system and "`not_adopted`" in system
+    assert "proves nothing of" in system
 
 
 @pytest.mark.parametrize("role", VALUES)
@@ -281,8 +320,8 @@ def write_golden_files() -> None:
         for stage in STAGES:
             path, text = golden(role, stage)
             path.write_text(text, encoding="utf-8")
-    path, text = golden_on_moves()
-    path.write_text(text, encoding="utf-8")
+    for path, text in (golden_on_moves(), golden_of_signals()):
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from cosignal.agents.ranker import rank
 from cosignal.agents.rules import critic as rules_critic
 from cosignal.agents.rules import features as rules_facts
 from cosignal.agents.rules.chat_model import NAME, RulesChatModel
-from cosignal.agents.schemas import Diagnosis, Failure
+from cosignal.agents.schemas import Diagnosis, Failure, Proposal
 from cosignal.errors import InvalidAnswer, ModelAnswerError
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.signals.expression import parse_expression
@@ -198,6 +198,39 @@ async def test_what_showed_no_difference_at_an_earlier_point_may_come_again_and_
     history = tuple(entry.model_copy(update={"point": 0}) for entry in earlier)
     again = await generator(stuck_evidence(), history)
     assert [proposal.terms for proposal in again[:3]] == [first[0].terms, first[2].terms, first[3].terms]
+
+
+def raced(proposal: Proposal, gain: float, point: int = 0, **changes: Any) -> TriedProposal:
+    """It raced for a rung at an earlier point, and nobody won."""
+    entry = tried(proposal, "not_adopted", gain)
+    rows = [(1, 1.0 + gain, 1.0)]
+    return entry.model_copy(update={"proposal_id": f"p{point}-r0-0", "point": point, "race": rows, **changes})
+
+
+async def test_what_raced_without_winning_waits_until_everything_else_has_raced() -> None:
+    first = await generator(stuck_evidence())
+    again = await generator(stuck_evidence(), tuple(raced(proposal, 0.0) for proposal in first))
+    assert not {str(one.terms) for one in first} & {str(one.terms) for one in again}
+    # where there is nothing else it may race again, from where the run is now
+    all_ideas = await generator(stuck_evidence(), k=8)
+    history = tuple(raced(proposal, 0.0) for proposal in all_ideas)
+    assert len(await generator(stuck_evidence(), history, k=8)) == 8
+
+
+async def test_what_moved_in_a_race_is_built_on_before_what_gained() -> None:
+    """At another point too, as long as nobody has won since, for the signal is the same."""
+    first = await generator(stuck_evidence())
+    moved = {"moved": [("switch_triggered ×2", 0.5, 0.0)]}
+    history = [raced(first[0], 0.25), raced(first[1], 0.0, **moved), raced(first[2], -0.5)]
+    stronger, together, *_ = await generator(stuck_evidence(), tuple(history))
+    assert (stronger.title, stronger.terms, stronger.beta) == ("The best so far, stronger", first[1].terms, 1.0)
+    assert "no policy of it was proven" in stronger.reason and "without clearing the gate" not in stronger.reason
+    assert together.title == "The two best so far together"
+    assert set(expressions(together)) == {*expressions(first[1]), *expressions(first[0])}
+    # once somebody has won, its gains were measured under another signal
+    won = history[2].model_copy(update={"won_by": "kick"})
+    titles = [proposal.title for proposal in await generator(stuck_evidence(), (*history[:2], won))]
+    assert "The best so far, stronger" not in titles
 
 
 async def test_many_rounds_never_repeat() -> None:
