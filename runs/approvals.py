@@ -61,7 +61,8 @@ def question(run_dir: Path, key: str) -> list[str]:
     view = RunView(run_dir)
     with damage_in_words(view.path):
         event = ApprovalNeeded.model_validate(_waiting(view, key))
-    return [line.plain() for line in question_lines(0, event, str(view.path))]
+        policy = any(row.id == key and row.detail.claim == "policy" for row in view.decisions())
+    return [line.plain() for line in question_lines(0, event, str(view.path), policy)]
 
 
 def given_answer(run_dir: Path, key: str) -> bool | None:

@@ -1,4 +1,4 @@
-"""Small inline SVG charts of branches: numbers in, one SVG string out. Their colours come from the page's CSS.
+"""Small inline SVG charts of branches and races: numbers in, one SVG string out. Colours come from the page's CSS.
 
 A number that is not finite has no place on an axis, and is left out.
 """
@@ -18,6 +18,10 @@ LEFT, RIGHT, TOP, BOTTOM = 40, 18, 10, 26
 ROW = 30
 LARGEST = 1e300  # of the values of an axis, whose differences must be numbers too
 NAMES = 110  # width of the names of a dot chart
+RACE_WIDTH, RACE_HEIGHT = 760, 320
+RACE_NAMES = 160  # width of the names at the right end of a race's lines
+DODGE = 3.0  # between the dots of two lines at the same steps
+LINE = 15.0  # of text
 
 
 class Branch(NamedTuple):
@@ -33,6 +37,39 @@ class Arm(NamedTuple):
     name: str
     finals: Sequence[float]
     kind: str
+
+
+class RaceDot(NamedTuple):
+    """A look: mean `value` at `steps`, an interval of ± `reach`, what it says when pointed at.
+
+    `mark` is `confirmed` or `proven` where the policy was confirmed there, else empty.
+    """
+
+    steps: float
+    value: float
+    reach: float
+    title: str
+    mark: str = ""
+
+
+class RaceLine(NamedTuple):
+    """The looks of one arm of a race.
+
+    Attributes:
+        name: at the end of the line.
+        kind: a CSS class: control, candidate, kick, fresh, carried or winner.
+        dots: in the order of their steps.
+        start: where the line begins before its first dot; None where that is its first dot.
+        note: a word after the name, such as adopted.
+        dropped: why the line ends where it ends; empty where it was not dropped.
+    """
+
+    name: str
+    kind: str
+    dots: Sequence[RaceDot]
+    start: Point | None = None
+    note: str = ""
+    dropped: str = ""
 
 
 class Scale(NamedTuple):
@@ -65,12 +102,7 @@ def curves(control: Sequence[Branch], candidate: Sequence[Branch], values: tuple
     y = Scale(*values, HEIGHT - BOTTOM, TOP)
 
     # Axes: horizontal lines with their values on the left, and the steps below.
-    grid = "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
-        f'<text class="tick y" x="{LEFT - 6}" y="{y(t) + 4:.1f}">{t:g}</text>'
-        for t in ticks(*values)
-    )
-    parts = [grid, *(_label_x(x(t), HEIGHT - 8, short(t)) for t in ticks(0, last, 3))]
+    parts = [*_grid(values, y, LEFT, WIDTH - RIGHT), *(_label_x(x(t), HEIGHT - 8, short(t)) for t in ticks(0, last, 3))]
 
     # The candidate is drawn last, so that it lies above the control.
     for kind, branches in (("control", control), ("candidate", candidate)):
@@ -117,6 +149,87 @@ def dots(arms: Sequence[Arm], values: tuple[float, float], label: str, width: in
     return _svg(width, height, parts, label, "dots")
 
 
+def race(lines: Sequence[RaceLine], label: str, description: str, key: str) -> str:
+    """Draw the mean return of each arm over steps: a line an arm, a dot with its interval a look.
+
+    A ring marks a look after which the arm's policy was confirmed, a cross the last look of an arm that was dropped.
+    The names stand on the right, moved apart where lines end beside each other.
+
+    Args:
+        lines: the arms; what is drawn later lies above.
+        label: what a screen reader says of the chart.
+        description: what it says of what can be seen there.
+        key: makes the ids of both unique on a page.
+    """
+    shown = [line._replace(dots=[dot for dot in line.dots if _drawn(dot)]) for line in lines]
+    shown = [line for line in shown if line.dots]
+    dots = [dot for line in shown for dot in line.dots]
+    values = padded([dot.value + sign * dot.reach for dot in dots for sign in (-1, 1)])
+    last = max((dot.steps for dot in dots), default=1.0) or 1.0
+    right = RACE_WIDTH - RACE_NAMES
+    x, y = Scale(0, last, LEFT + 12, right - 30), Scale(*values, RACE_HEIGHT - BOTTOM - LINE, TOP)
+    parts = _grid(values, y, LEFT, right)
+    parts += [_label_x(x(t), RACE_HEIGHT - BOTTOM, short(t)) for t in ticks(0, last, 6)]
+    parts.append(_label_x((LEFT + right) / 2, RACE_HEIGHT - 8, "environment steps since the fork"))
+
+    names = _apart([y(line.dots[-1].value) for line in shown], LINE, TOP, RACE_HEIGHT - BOTTOM - LINE)
+    for number, (line, name_y) in enumerate(zip(shown, names, strict=True)):
+        # Dots at equal steps stand a little beside each other, so that every interval can be seen.
+        shift = DODGE * (number - (len(shown) - 1) / 2)
+        points = [(x(dot.steps) + (shift if dot.steps else 0.0), y(dot.value)) for dot in line.dots]
+        marks = "".join(_race_dot(dot, px, y) for dot, (px, _) in zip(line.dots, points, strict=True))
+        if line.start is not None and math.isfinite(line.start[1]):
+            points.insert(0, (x(line.start[0]), y(line.start[1])))
+        path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
+        end_x, end_y = points[-1]
+        if line.dropped:
+            cross = f"M{end_x - 6:.1f} {end_y - 6:.1f} l12 12 m0 -12 l-12 12"
+            marks += f'<path class="drop" d="{cross}"><title>{escape(line.dropped)}</title></path>'
+        note = f" <tspan>{escape(line.note)}</tspan>" if line.note else ""
+        leader = f'<line class="leader" x1="{end_x + 10:.1f}" y1="{end_y:.1f}" x2="{right}" y2="{name_y:.1f}"/>'
+        name = f'<text class="arm" x="{right + 4}" y="{name_y + 4:.1f}">{escape(line.name)}{note}</text>'
+        kind = line.kind + (" dropped" if line.dropped else "")
+        parts.append(f'<g class="{kind}"><polyline class="{line.kind}" points="{path}"/>{leader}{marks}{name}</g>')
+    ids = f"race-{escape(key)}"
+    return (
+        f'<svg class="chart race" role="img" aria-labelledby="{ids}-title" aria-describedby="{ids}-desc" '
+        f'viewBox="0 0 {RACE_WIDTH} {RACE_HEIGHT}" xmlns="http://www.w3.org/2000/svg">'
+        f'<title id="{ids}-title">{escape(label)}</title><desc id="{ids}-desc">{escape(description)}</desc>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _drawn(dot: RaceDot) -> bool:
+    return math.isfinite(abs(dot.value) + dot.reach)
+
+
+def _race_dot(dot: RaceDot, x: float, y: Scale) -> str:
+    """Draw a look: its interval, its dot, and a ring where it was confirmed."""
+    low, high = y(dot.value - dot.reach), y(dot.value + dot.reach)
+    whisker = f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>' if dot.reach else ""
+    ring = f'<circle class="ring {dot.mark}" cx="{x:.1f}" cy="{y(dot.value):.1f}" r="8"/>' if dot.mark else ""
+    circle = f'<circle class="look" cx="{x:.1f}" cy="{y(dot.value):.1f}" r="4"/>'
+    return f"<g>{whisker}{ring}{circle}<title>{escape(dot.title)}</title></g>"
+
+
+def _apart(places: Sequence[float], least: float, low: float, high: float) -> list[float]:
+    """Return the places moved as little as needed to be `least` apart, in their order, at most down to `high`.
+
+    Where there is no room for all, they begin at `low` and are closer.
+    """
+    order = sorted(range(len(places)), key=lambda n: places[n])
+    least = min(least, (high - low) / max(len(places) - 1, 1))
+    moved = list(places)
+    # Downwards from the top, then back up from the bottom where that went too far.
+    for before, this in zip([None, *order], order, strict=False):
+        floor = low if before is None else moved[before] + least
+        moved[this] = max(moved[this], floor)
+    for after, this in zip([None, *order[::-1]], order[::-1], strict=False):
+        ceiling = high if after is None else moved[after] - least
+        moved[this] = min(moved[this], ceiling)
+    return moved
+
+
 # ---------------------------------------------------------------- axes
 
 
@@ -145,6 +258,15 @@ def short(steps: float) -> str:
     if abs(steps) >= 1_000_000:
         return f"{steps / 1_000_000:.3g}M"
     return f"{steps / 1000:.3g}k" if abs(steps) >= 1000 else f"{steps:.0f}"
+
+
+def _grid(values: tuple[float, float], y: Scale, left: float, right: float) -> list[str]:
+    """Draw horizontal lines at round values, with the values on the left."""
+    return [
+        f'<line class="grid" x1="{left}" x2="{right}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
+        f'<text class="tick y" x="{left - 6}" y="{y(t) + 4:.1f}">{t:g}</text>'
+        for t in ticks(*values)
+    ]
 
 
 def _label_x(x: float, y: float, text: str) -> str:

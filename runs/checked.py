@@ -67,6 +67,7 @@ class Metric(Part):
 
     update: int
     steps: int
+    steps_trained: int | None = None
     stage: str
     train_return: float | None = None
     train_success: float | None = None

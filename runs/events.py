@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..rl.stage import Stage
 
+GIVEN_SIGNALS = "given signals"  # the provider of a run whose config gives the candidates
+
 
 class EventBase(BaseModel):
     """The common base: events are never changed, and take no unknown field."""
@@ -28,7 +30,7 @@ class RunStarted(EventBase):
     Attributes:
         path: the run directory.
         resumed: whether it goes on.
-        provider: who answers for the roles; "rules" is no language model.
+        provider: who answers for the roles; "rules" is no language model, "given signals" is nobody.
         steps_budget: main steps to train for.
         tracing: prompts go to the hosted service that the environment names, because `llm.tracing` says so.
         tracing_ignored: variables of the environment that ask for hosted tracing in vain.
@@ -218,14 +220,64 @@ class BranchFailed(EventBase):
     steps: int
 
 
+class RungFinished(EventBase):
+    """A race has trained and looked at its arms once more.
+
+    Attributes:
+        point: update of the adaptation point at which the race began.
+        rung: its number, from 1.
+        steps_main: main steps of the main line at the rung's end.
+        control: mean return of the main line's policy over the look's episodes.
+        arms: arm that trained this rung → mean return of its policy over the look's episodes.
+        dropped: arm that trains no further → why, in words.
+    """
+
+    kind: Literal["rung_finished"] = "rung_finished"
+    point: int
+    rung: int
+    steps_main: int
+    control: float
+    arms: dict[str, float]
+    dropped: dict[str, str] = {}
+
+
+class PolicyConfirmed(EventBase):
+    """The policy of an arm and the best of the main line have played fresh episodes that no decision had seen.
+
+    It says nothing of the signal that the arm trains under.
+
+    Attributes:
+        point: update of the adaptation point at which the race began.
+        rung: after which it was confirmed.
+        arm: its name.
+        gain: mean return over that of the main line's policy.
+        lower: lower bound of the gain at `level`; None where nothing can be said.
+        level: one-sided level that this confirmation could spend.
+        margin: what the bound had to clear.
+        proven: whether it did.
+    """
+
+    kind: Literal["policy_confirmed"] = "policy_confirmed"
+    point: int
+    rung: int
+    arm: str
+    gain: float
+    lower: float | None
+    level: float
+    margin: float
+    proven: bool
+
+
 class Decided(EventBase):
-    """A round has its verdict. `winner` is the proposal it is about, `reason` the gate's explanation."""
+    """A round has its verdict. `winner` is the proposal it is about, `reason` the gate's explanation, `claim` as in
+    `DecisionDetail`."""
 
     kind: Literal["decided"] = "decided"
     id: str
     verdict: str
     winner: str | None
     reason: str
+    claim: str = "signal"
 
 
 class ApprovalNeeded(EventBase):
@@ -271,6 +323,7 @@ class Promoted(EventBase):
         version: version of the signal that it became.
         adopted: "state" where the winning branch's end state became the main line, else "signal".
         repeated: it had been applied before a restart, and nothing was done twice.
+        claim: what was proven of it, as in `DecisionDetail`.
     """
 
     kind: Literal["promoted"] = "promoted"
@@ -278,6 +331,7 @@ class Promoted(EventBase):
     version: int
     adopted: str
     repeated: bool
+    claim: str = "signal"
 
 
 class ControlKept(EventBase):
@@ -321,6 +375,8 @@ Event = Annotated[
     | ProposalMade
     | BranchFinished
     | BranchFailed
+    | RungFinished
+    | PolicyConfirmed
     | Decided
     | ApprovalNeeded
     | ApprovalGiven

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TERMINALS = {"__start__": "start", "__end__": "end"}
-# Nodes outside the column: how many places to the left they stand, one row below the node `ABOVE`. No edge into the
-# column passes that row, and remove_shaping is the outermost because edges along the left side lead to it.
-BESIDE = {"critic_tools": 1, "remove_shaping": 2}
-ABOVE = "critic"
+# Nodes outside the column: how many places to the left they stand, one row below which node. No edge into the column
+# passes these rows, and the outermost is the one to which edges along the left side lead.
+BESIDE = {"critic_tools": (1, "critic"), "remove_shaping": (2, "critic"), "given_signals": (1, "check")}
 
 # Lengths are in pixels of the drawing.
 NODE_W, NODE_H = 150, 38
@@ -133,9 +132,10 @@ def svg(
 
 def arrange(topology: Topology) -> Layout:
     """Place the nodes: one column from top to bottom, and the nodes in `BESIDE` to its left."""
-    column = {node: BESIDE.get(node, 0) if ABOVE in topology.nodes else 0 for node in topology.nodes}
-    row = {node: number for number, node in enumerate(node for node in topology.nodes if column[node] == 0)}
-    row |= {node: row[ABOVE] + 1 for node in topology.nodes if column[node] > 0}
+    beside = {node: place for node, place in BESIDE.items() if {node, place[1]} <= set(topology.nodes)}
+    column = {node: beside[node][0] if node in beside else 0 for node in topology.nodes}
+    row = {node: number for number, node in enumerate(node for node in topology.nodes if node not in beside)}
+    row |= {node: row[above] + 1 for node, (_, above) in beside.items()}
 
     # Each edge beside the nodes has a track of its own.
     steps = [row[edge.target] - row[edge.source] for edge in topology.edges]

@@ -1,6 +1,7 @@
-"""Interventions as report and pages show them: proposals, their branches against the control, verdicts.
+"""Interventions as report and pages show them: proposals, their branches against the control, races, verdicts.
 
 tables of the run ─► Intervention, one a point ─► ShownRound ─► ShownProposal ─► PhaseResult
+                                                             └► ShownRace, see `races`
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from ..agents.schemas import Diagnosis, Failure
 from ..rl.signals.signal import Signal, describe_difference
 from . import charts
+from .races import ShownArm, ShownRace, outcome_in_words, show_race
 from .records import (
     BRANCH_FAILED,
     BranchRecord,
@@ -77,6 +79,7 @@ class ShownProposal:
 
     Attributes:
         verdict: what became of it in the end, see `_verdict`.
+        outcome: the same in words; of what was put in force with the claim.
         diff: what it would change about the signal that was in force.
         phases: its branches against the control's, phase by phase.
         finals: final return of each seed at its longest horizon from the point's snapshot.
@@ -85,6 +88,7 @@ class ShownProposal:
         screening: of a proposal that was screened only.
         failed: why a branch of it could not be run; None where none failed.
         fitted: whether it was fitted to rankings, so that no Generator made it.
+        raced: its arm in the round's race; None where it did not race.
     """
 
     id: str
@@ -95,6 +99,7 @@ class ShownProposal:
     problems: list[str]
     notes: list[str]
     verdict: str
+    outcome: str
     diff: list[DiffLine]
     phases: list[PhaseResult]
     finals: list[float]
@@ -103,6 +108,7 @@ class ShownProposal:
     screening: ScreenedArm | None
     failed: str | None
     fitted: bool
+    raced: ShownArm | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,9 @@ class ShownRound:
 
     Attributes:
         decision: how it ended; None while it has not.
+        outcome: the same in words; of what was put in force with the claim. Empty while there is none.
         reason: the decision's, in words.
+        race: None where its proposals did not race.
         dots: a chart of where each branch ended; None without branches.
         confirmation: the second judgement under the overlap clock.
         kept_control: environment steps of the control's branch that became the main line.
@@ -119,7 +127,9 @@ class ShownRound:
 
     number: int
     decision: DecisionRecord | None
+    outcome: str
     reason: str
+    race: ShownRace | None
     proposals: list[ShownProposal]
     dots: Markup | None
     confirmation: Confirmation | None
@@ -132,7 +142,7 @@ class Intervention:
 
     Attributes:
         steps: main steps at the point; None while the trainer has not written its metrics.
-        branch_steps: environment steps of all its branches, with their evaluation.
+        branch_steps: environment steps of all its branches, with their evaluation, and of the fresh episodes of races.
         failed: its branches that could not be run.
     """
 
@@ -154,23 +164,28 @@ def interventions(view: RunView) -> list[Intervention]:
     proposals, branches, failures = view.proposals(), view.branches(), view.failed_branches()
     diagnoses = {row.point: row.diagnosis for row in view.interventions() if row.diagnosis is not None}
     rankings = {row.point: row for row in view.rankings()}
+    races, evaluations = view.races(), view.evaluations()
+    titles = {row.id: row.proposal.title for row in proposals}
     steps_at = {row["update"]: row["steps"] for row in view.metrics()}
     # A point counts from its diagnosis on, or from whatever was made there without one.
-    points = {row.point for rows in (proposals, branches, ends) for row in rows} | diagnoses.keys()
+    points = {row.point for rows in (proposals, branches, ends, races) for row in rows} | diagnoses.keys()
 
     shown: list[Intervention] = []
     for point in sorted(points):
         here = [row for row in branches if row.point == point]
         failed = [row for row in failures if row.point == point]
+        played = [row for row in evaluations if row.point == point]
         # The signal that the proposals were tried against: what changed at the point itself came of them.
         before = [row for row in signals if row.applied_update < point or row.version == 0]
         in_force = before[-1].signal if before else Signal()
         tried = [row for row in proposals if row.point == point]
         decided = {row.round: row for row in ends if row.point == point}
+        raced = {row.round: show_race(row, decided.get(row.round), titles) for row in races if row.point == point}
         rounds: list[ShownRound] = []
-        for number in sorted({row.round for row in tried} | decided.keys()):
+        for number in sorted({row.round for row in tried} | decided.keys() | raced.keys()):
             of_round = [row for row in tried if row.round == number]
-            rounds.append(_round(number, decided.get(number), of_round, here, in_force, undone))
+            race = raced.get(number)
+            rounds.append(_round(number, decided.get(number), race, of_round, here, in_force, undone))
         shown.append(
             Intervention(
                 point=point,
@@ -178,7 +193,7 @@ def interventions(view: RunView) -> list[Intervention]:
                 diagnosis=diagnoses.get(point),
                 ranking=rankings.get(point),
                 rounds=rounds,
-                branch_steps=sum(row.steps for rows in (here, failed) for row in rows),
+                branch_steps=sum(row.steps for rows in (here, failed, played) for row in rows),
                 failed=failed,
             )
         )
@@ -191,6 +206,7 @@ def interventions(view: RunView) -> list[Intervention]:
 def _round(
     number: int,
     decision: DecisionRecord | None,
+    race: ShownRace | None,
     proposals: Sequence[ProposalRecord],
     branches: Sequence[BranchRecord],
     in_force: Signal,
@@ -206,7 +222,7 @@ def _round(
     # One range for every chart of a point, so that they can be compared at a glance.
     results = [row.result for row in branches if row.phase in PHASES]
     values = charts.padded([r.final_return for r in results] + [y for r in results for _, y, _ in r.curve])
-    shown = [_proposal(row, decision, branches, control, in_force, values, undone) for row in proposals]
+    shown = [_proposal(row, decision, race, branches, control, in_force, values, undone) for row in proposals]
 
     # Where each branch ended, one row an arm, the control first.
     dots = None
@@ -220,7 +236,9 @@ def _round(
     return ShownRound(
         number=number,
         decision=decision,
+        outcome=outcome_in_words(decision) if decision else "",
         reason=decision.detail.reason if decision else "",
+        race=race,
         proposals=shown,
         dots=dots,
         confirmation=decision.detail.confirmation if decision else None,
@@ -231,6 +249,7 @@ def _round(
 def _proposal(
     row: ProposalRecord,
     decision: DecisionRecord | None,
+    race: ShownRace | None,
     branches: Sequence[BranchRecord],
     control: Sequence[BranchRecord],
     in_force: Signal,
@@ -241,6 +260,9 @@ def _proposal(
     mine = [branch for branch in branches if branch.arm == row.id and branch.phase in SHOWN]
     finals = list(_finals(mine).values())
     arm = decision.detail.arm(row.id) if decision else None
+    raced = race.arm(row.id) if race else None
+    verdict = _verdict(row, decision, arm, raced, bool(finals), row.id in undone)
+    taken = decision is not None and decision.winner == row.id and verdict == decision.shown_verdict
     chart = None
     if mine:
         arms = f"the branches of {row.id} (solid) and of the control (dashed)"
@@ -254,7 +276,8 @@ def _proposal(
         rank=row.rank,
         problems=row.problems,
         notes=row.notes,
-        verdict=_verdict(row, decision, arm, bool(finals), row.id in undone),
+        verdict=verdict,
+        outcome=outcome_in_words(decision) if decision is not None and taken else verdict.replace("_", " "),
         diff=[DiffLine.of(line) for line in describe_difference(in_force, row.signal)],
         phases=[result for phase in SHOWN if (result := _compare(phase, mine, control))],
         finals=finals,
@@ -263,6 +286,7 @@ def _proposal(
         screening=arm if isinstance(arm, ScreenedArm) else None,
         failed=decision.detail.failed.get(row.id) if decision else None,
         fitted=any(term.kind == "learned" for term in row.proposal.terms),
+        raced=raced,
     )
 
 
@@ -270,24 +294,28 @@ def _verdict(
     row: ProposalRecord,
     decision: DecisionRecord | None,
     arm: JudgedArm | ScreenedArm | None,
+    raced: ShownArm | None,
     ran: bool,
     undone: bool,
 ) -> str:
     """Say what became of a proposal.
 
     Of a winner: the gate's acceptance may be overturned, and a promotion rolled back. Else it is what the gate said, or
-    why it said nothing; `screened` while the round is not decided yet.
+    why it said nothing; `screened` while the round is not decided yet. Of an arm of a race: `dropped`, `racing` while
+    the round is not decided yet, or `not_adopted`.
     """
     if undone:
         return "rolled_back"
     if decision is not None and decision.winner == row.id:
-        return decision.verdict
+        return decision.shown_verdict
     if row.problems:
         return "refused"
     if decision is not None and row.id in decision.detail.failed:
         return BRANCH_FAILED
     if arm is not None:
         return arm.verdict
+    if raced is not None:
+        return "dropped" if raced.dropped_at is not None else "not_adopted" if decision is not None else "racing"
     return "screened" if ran else "not_tried"
 
 

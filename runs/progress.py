@@ -17,7 +17,9 @@ from rich.text import Text
 
 from ..text import one_line
 from . import events
-from .events import Event, Progress
+from .events import GIVEN_SIGNALS, Event, Progress
+from .races import arm_title, drops_in_words
+from .records import KEPT_IN_CRITIC
 from .timeline import KICK_ALONE
 
 VERDICTS = (
@@ -86,7 +88,7 @@ class PlainDisplay(Display):
         lines = list(self.tracker.apply(event))
         if isinstance(event, Progress):
             part = LINES_PER_RUN * event.steps_main // event.steps_budget
-            if part > self._last_part:
+            if part != self._last_part:  # less where the run went on from a younger state
                 self._last_part = part
                 lines.append(Line(event.steps_main, "progress", summary(event)))
         for line in lines:
@@ -129,6 +131,7 @@ class Tracker:
         self.path = ""
         self._node = "observe"
         self._titles = dict(KICK_ALONE)  # id of a proposal → its title
+        self._better: set[str] = set()  # arms of races whose policy was proven better
         self._versions = {0: "as the config says"}  # version of the signal → what it is called
         self._branches = 0  # finished since the node was entered
 
@@ -169,10 +172,18 @@ class Tracker:
             case events.BranchFinished():
                 self._branches += 1
                 last = f"{event.arm} {event.final_return:.2f}"
-                self.activity = f"validate: {self._branches} branches done, last {last}"
+                node = "race" if event.phase == "race" else "validate"
+                self.activity = f"{node}: {self._branches} branches done, last {last}"
             case events.BranchFailed():
                 text = f"{event.phase} branch of {event.arm}, seed {event.seed}, could not be run: {event.reason}"
                 yield Line(steps, "failed", text, "yellow")
+            case events.RungFinished():
+                self.activity = f"race: rung {event.rung} done"
+                yield Line(event.steps_main, "race", rung_line(event))
+            case events.PolicyConfirmed():
+                if event.proven:
+                    self._better.add(event.arm)
+                yield Line(steps, "policy", proof_line(event), "cyan")
             case events.Warned():
                 yield Line(steps, "warning", event.message, "yellow")
             case events.Diagnosed():
@@ -185,8 +196,12 @@ class Tracker:
                 self._titles[event.id] = event.title
                 refused = f" (refused: {event.problems[0]})" if event.problems else ""
                 yield Line(steps, "proposal", f"{event.id} {event.title}{refused}", "dim" if refused else "")
+            case events.Decided() if event.claim == "offset" and event.verdict == "accept":
+                yield Line(steps, "offset", event.reason)
             case events.Decided():
                 reason, verdict = in_words(event.reason, event.verdict), event.verdict.replace("_", " ")
+                if event.verdict == "accept" and (event.claim == "policy" or event.winner in self._better):
+                    verdict = "better policy"  # no word of its signal
                 # The gate's explanation begins with the winner's id.
                 if event.winner is None or not reason.startswith(event.winner):
                     verdict += f" {event.winner}:" if event.winner else ":"
@@ -194,15 +209,21 @@ class Tracker:
             case events.ApprovalNeeded():
                 self._titles[event.proposal] = event.title
                 self.activity = f"waiting for an answer to {event.id}"
-                yield from question_lines(steps, event, self.path)
+                yield from question_lines(steps, event, self.path, policy=event.proposal in self._better)
             case events.ApprovalGiven():
                 self.activity = "approve"
                 yield Line(steps, "answer", f"{event.id}: {ANSWERS[event.yes]}", "cyan")
             case events.Promoted():
-                signal = f"v{event.version} {self._titles.get(event.proposal, event.proposal)}"
+                signal = f"v{event.version} {arm_title(event.proposal, self._titles)}"
                 self._versions[event.version] = signal
-                adopted = "the winning branch's state" if event.adopted == "state" else "signal only"
-                yield Line(steps, "promotion", f"{signal} ({adopted})", "bold green")
+                if event.claim == "offset":
+                    yield Line(steps, "offset", f"{signal}: {KEPT_IN_CRITIC}", "cyan")
+                elif event.claim == "policy" or event.proposal in self._better:
+                    text = f"{signal} (the policy of {event.proposal}; nothing is proven of its signal)"
+                    yield Line(steps, "adoption", text, "bold green")
+                else:
+                    adopted = "the winning branch's state" if event.adopted == "state" else "signal only"
+                    yield Line(steps, "promotion", f"{signal} ({adopted})", "bold green")
             case events.ControlKept():
                 # The new version rewards as the one before, so it is called the same.
                 self._versions[event.version] = self._versions.get(event.version - 1, f"v{event.version - 1}")
@@ -210,7 +231,7 @@ class Tracker:
                 yield Line(steps, "control", text, "dim")
             case events.RolledBack():
                 self._versions[event.version] = f"v{event.version}, as before v{event.undone}"
-                title = self._titles.get(event.proposal, event.proposal)
+                title = arm_title(event.proposal, self._titles)
                 yield Line(steps, "rollback", f"v{event.undone} {title} is undone by v{event.version}", "bold red")
                 yield Line(steps, "", event.reason)
             case events.SpansLost():
@@ -220,12 +241,31 @@ class Tracker:
                 self.activity = "finished"
 
 
-def question_lines(steps: int, event: events.ApprovalNeeded, path: str) -> Iterator[Line]:
-    """Yield what a human needs to know to answer, and the commands that answer."""
+def rung_line(event: events.RungFinished) -> str:
+    """Tell a rung in a line: the main line, then the arms from the best to the worst, then who is dropped and why."""
+    arms = sorted(event.arms.items(), key=lambda arm: -arm[1])
+    told = f"rung {event.rung}: main line {number(event.control)}"
+    told += "".join(f", {name} {number(mean)}" for name, mean in arms)
+    return "; ".join([told, *drops_in_words(event.dropped)])
+
+
+def proof_line(event: events.PolicyConfirmed) -> str:
+    """Tell a confirmation in a line. It is about the arm's policy, not about its signal."""
+    bound = "no bound" if event.lower is None else f"lower bound {event.lower:+.3f}"
+    return (
+        f"{event.arm} after rung {event.rung}: gain {event.gain:+.3f}, {bound} at level {event.level:.3g}, "
+        f"margin {event.margin:g}: {'better than the main line' if event.proven else 'not proven'}"
+    )
+
+
+def question_lines(steps: int, event: events.ApprovalNeeded, path: str, policy: bool = False) -> Iterator[Line]:
+    """Yield what a human needs to know to answer, and the commands that answer. `policy`: a policy is to be adopted."""
+    asks = "adopt the policy of" if policy else "promote"
+    title = event.title or arm_title(event.proposal, {})
     adopted = "its branch's state and signal" if event.adopted == "state" else "the signal alone"
-    yield Line(steps, "question", f"{event.id}: promote {event.proposal} {event.title}?", "bold green")
+    yield Line(steps, "question", f"{event.id}: {asks} {event.proposal} {title}?", "bold green")
     yield Line(steps, "", f"why: {event.reason}")
-    yield Line(steps, "", f"gate: {event.gate}")
+    yield Line(steps, "", f"{'race' if policy else 'gate'}: {event.gate}")
     for change in event.diff:
         yield Line(steps, "", f"signal: {change}")
     yield Line(steps, "", f"it would replace v{event.replaces}; taken over: {adopted}")
@@ -255,6 +295,8 @@ def approve_command(path: str, promotion: str, option: str) -> str:
 
 def provider_in_words(provider: str) -> str:
     """Name who answers for the roles, and say so where it is no language model."""
+    if provider == GIVEN_SIGNALS:
+        return f"{provider}: those of the config, no model and no rules"
     return f"{provider}: plain rules, no language model" if provider == "rules" else provider
 
 

@@ -7,7 +7,7 @@ It asks nothing of the network, and everything that came from a model is escaped
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -23,6 +23,9 @@ from . import graph_picture
 from .graph_picture import Topology
 from .interventions import DiffLine, interventions
 from .progress import approve_command, number, percent, provider_in_words
+from .race_records import RaceRecord
+from .races import arm_title, gain_over_kick, is_promotion, outcome_in_words, winner_kind
+from .records import KEPT_IN_CRITIC, OUT_OF_REWARD, DecisionRecord
 from .store import RunState, RunView
 from .timeline import timeline
 from .trust import plain
@@ -33,8 +36,10 @@ MARKED = ("promotion", "rollback")  # what the curves show of the signal log
 TAKEN: dict[Cause, str] = {  # what came with a version that is no promotion
     "rollback": "policy and signal of before the promotion came back",
     "control": "the control's state became the main line, the signal stayed",
+    "offset": f"what left is {KEPT_IN_CRITIC}: no advantage changed",
 }
 LONGEST_TEXT = 200_000  # characters of one text on a page; the ledger cuts what models write far earlier
+BESIDE = "beside the main line: branches that were dropped and their evaluation, and what adopted states replaced"
 SMOOTHED = 10  # updates that the curve of training episodes is averaged over
 
 
@@ -115,7 +120,7 @@ def page_environment(loader: BaseLoader) -> Environment:
         "number": number,
         "percent": percent,
         "pretty": pretty,
-        "words": lambda value: str(value).replace("_", " "),
+        "words": lambda value: KEPT_IN_CRITIC if value == OUT_OF_REWARD else str(value).replace("_", " "),
     }
     return environment
 
@@ -148,7 +153,12 @@ def question(view: RunView) -> dict[str, Any] | None:
     waiting = view.waiting_for()
     if waiting is None:
         return None
-    return waiting | {"command": approve_command(str(view.path.absolute()), waiting["id"], "--yes")}
+    policy = any(row.id == waiting["id"] and row.detail.claim == "policy" for row in view.decisions())
+    return waiting | {
+        "asks": "adopt the policy of" if policy else "promote",
+        "title": waiting["title"] or arm_title(waiting["proposal"], {}),
+        "command": approve_command(str(view.path.absolute()), waiting["id"], "--yes"),
+    }
 
 
 # ---------------------------------------------------------------- curves
@@ -179,7 +189,9 @@ class CurveData(TypedDict):
 def curve_data(view: RunView) -> CurveData:
     """Read the columns for the chart of learning."""
     metrics, history = view.metrics(), view.step_history()
-    totals = [history.at(row["update"], row["steps"], row["steps_evaluation"]).total for row in metrics]
+    totals = [
+        history.at(row["update"], row["steps_trained"], row["steps"], row["steps_evaluation"]).total for row in metrics
+    ]
     marks: list[SignalMark] = []
     for line in view.signals():
         if line.cause not in MARKED:
@@ -228,14 +240,15 @@ class Cost:
 
     Attributes:
         total: all environment steps, each once; the sum of the parts.
-        adopted: branch steps that became the main line's.
+        trained: what the trainer itself trained; the main line has more where it adopted what branches had trained, and
+            less where a younger state took its place.
         repeated: steps that were trained again after a crash; they are in no part twice.
         lost: training episodes that were cut since their environment crashed or hung.
     """
 
     total: int
     parts: list[CostPart]
-    adopted: int
+    trained: int
     repeated: int
     lost: int
 
@@ -245,7 +258,7 @@ def cost(view: RunView) -> Cost:
     steps = view.steps()
     parts = [
         ("main", "main line", steps.main),
-        ("branches", "branches that were tried and dropped, with their evaluation", steps.dropped),
+        ("branches", BESIDE, steps.dropped - steps.extra.rankings),
         ("evaluation", "evaluation of the main line", steps.evaluation),
     ]
     # Few runs rank moves, so the others have no row of zeros.
@@ -255,7 +268,7 @@ def cost(view: RunView) -> Cost:
     return Cost(
         total=total,
         parts=[CostPart(kind, what, part, part / total if total else 0.0) for kind, what, part in parts],
-        adopted=steps.adopted,
+        trained=steps.trained,
         repeated=view.count("steps_repeated"),
         lost=view.count("episodes_lost"),
     )
@@ -271,6 +284,8 @@ class ShownVersion:
     Attributes:
         steps, at_update: where it was put in force.
         taken: what came with it, in words.
+        claim: what was claimed of it when it was put in force, in words; empty where no decision did.
+        notes: what is known of an adopted policy besides: of its arm, and against the kick alone.
         stage: of learning, at that update.
         lines: the whole signal, in words.
         diff: what changed against the version that it replaced.
@@ -280,14 +295,31 @@ class ShownVersion:
     steps: int
     at_update: int
     taken: str
+    claim: str
+    notes: list[str]
     stage: str
     lines: list[str]
     diff: list[DiffLine]
 
 
+def adoption_notes(decision: DecisionRecord, races: Mapping[str, RaceRecord]) -> list[str]:
+    """Say of an adopted policy which kind of arm it was, what was proven, and what it gained over the kick alone."""
+    if decision.detail.claim != "policy":
+        return []
+    told = "What was proven is its policy, on fresh episodes. Nothing was proven of the signal that came with it."
+    notes = [f"The arm {decision.winner}: {winner_kind(decision, races)}. {told}"]
+    race = races.get(decision.detail.race or decision.id)
+    over = None if race is None or decision.winner is None else gain_over_kick(race.detail, decision.winner)
+    if over is not None:
+        at = f"their last common look, after rung {over.rung}"
+        notes.append(f"Against the exploration kick alone it returned {over.gain:+.2f} at {at}.")
+    return notes
+
+
 def signal_history(view: RunView) -> list[ShownVersion]:
     """Read every version with what changed against the one that it replaced, newest first."""
     rows, stages = view.signals(), {row["update"]: row["stage"] for row in view.metrics()}
+    decisions, races = view.decisions(), {row.id: row for row in view.races()}
     versions: dict[int | None, Signal] = {row.version: row.signal for row in rows}
     history: list[ShownVersion] = []
     for row in rows:
@@ -295,12 +327,15 @@ def signal_history(view: RunView) -> list[ShownVersion]:
         # A version is compared with the one that it replaced, which need not be the one before it in the log.
         before = row.signal if is_first else versions.get(row.base_version, row.signal)
         taken = "the winning branch's state became the main line" if row.adopt else "the signal alone was taken over"
+        brought = next((decision for decision in decisions if is_promotion(decision, row)), None)
         history.append(
             ShownVersion(
                 version=row.version,
                 steps=row.applied_steps,
                 at_update=row.applied_update,
                 taken=TAKEN.get(row.cause, taken),
+                claim="" if brought is None else outcome_in_words(brought),
+                notes=[] if brought is None else adoption_notes(brought, races),
                 # The signal's own stage is that of its proposal: a kept control and a rollback come with an old one.
                 stage=stages.get(row.applied_update, row.signal.stage),
                 lines=describe_signal(row.signal),

@@ -1,14 +1,17 @@
-"""A run as a list of moments: stage changes, diagnoses, verdicts, changes of the signal. The report shows it as a
-timeline."""
+"""A run as a list of moments: stage changes, diagnoses, races, verdicts, changes of the signal. The report shows it as
+a timeline."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-from .records import DecisionRecord, SignalVersion
+from ..rl.signals.signal import Signal
+from .race_records import RaceRecord
+from .races import arm_title, drops_in_words, is_promotion, outcome_in_words, winner_kind
+from .records import KEPT_IN_CRITIC, OUT_OF_REWARD, DecisionRecord, SignalVersion
 from .store import RunView
 
-Kind = Literal["stage", "diagnosis", "verdict", "promotion", "rollback", "control"]
+Kind = Literal["stage", "diagnosis", "race", "verdict", "promotion", "rollback", "control", "offset"]
 
 KICK_ALONE = {"control": "the exploration kick alone"}  # the title of a promotion of the control
 
@@ -26,40 +29,75 @@ def timeline(view: RunView) -> list[TimelineEntry]:
     metrics, decisions = view.metrics(), view.decisions()
     steps_at = {row["update"]: int(row["steps"]) for row in metrics}
     titles = KICK_ALONE | {row.id: row.proposal.title for row in view.proposals()}
-    moments: list[TimelineEntry] = []
+    races = {row.id: row for row in view.races()}
+    # Moments by the update at which they happened: unlike main steps, updates never step back.
+    moments: list[tuple[int, TimelineEntry]] = []
 
     # Changes of the stage; the first stage is where the run began, and no moment.
     stage = metrics[0]["stage"] if metrics else None
     for row in metrics:
         if row["stage"] != stage:
-            moments.append(TimelineEntry(row["steps"], "stage", f"{stage} → {row['stage']}"))
+            moments.append((row["update"], TimelineEntry(row["steps"], "stage", f"{stage} → {row['stage']}")))
             stage = row["stage"]
 
-    # What was found and decided stands at the main steps of its point.
+    # What was found and decided stands at the main steps of its point; what a race decided, where it was over.
     for intervention in view.interventions():
         if intervention.diagnosis is not None:
             failures = [finding.failure.value.replace("_", " ") for finding in intervention.diagnosis.findings]
-            moments.append(TimelineEntry(steps_at.get(intervention.point, 0), "diagnosis", ", ".join(failures)))
+            steps = steps_at.get(intervention.point, 0)
+            moments.append((intervention.point, TimelineEntry(steps, "diagnosis", ", ".join(failures))))
+
+    for race in races.values():
+        moments += _race(race)
 
     for decision in decisions:
-        if decision.verdict != "rollback":
-            winner = f": {titles.get(decision.winner, decision.winner)}" if decision.winner else ""
-            steps = steps_at.get(decision.point, decision.created_steps)
-            moments.append(TimelineEntry(steps, "verdict", f"{decision.verdict.replace('_', ' ')}{winner}"))
+        # The change itself tells of potentials that left.
+        if decision.verdict != "rollback" and decision.shown_verdict != OUT_OF_REWARD:
+            winner = f": {arm_title(decision.winner, titles)}" if decision.winner else ""
+            update, steps = decision.point, steps_at.get(decision.point, decision.created_steps)
+            if (ended := races.get(decision.id)) is not None and ended.detail.rungs:
+                update, steps = ended.detail.rungs[-1].point, ended.detail.rungs[-1].steps_main
+            moments.append((update, TimelineEntry(steps, "verdict", f"{outcome_in_words(decision)}{winner}")))
 
     # The start of the log is no change.
-    moments += [_change(version, titles, decisions) for version in view.signals() if version.cause != "start"]
+    log = view.signals()
+    signals = {row.version: row.signal for row in log}
+    changes = [row for row in log if row.cause != "start"]
+    moments += [(row.applied_update, _change(row, titles, decisions, races, signals)) for row in changes]
     order = get_args(Kind)
-    return sorted(moments, key=lambda moment: (moment.steps, order.index(moment.kind)))
+    return [moment for _, moment in sorted(moments, key=lambda found: (found[0], order.index(found[1].kind)))]
 
 
-def _change(row: SignalVersion, titles: dict[str, str], decisions: list[DecisionRecord]) -> TimelineEntry:
+def _race(record: RaceRecord) -> list[tuple[int, TimelineEntry]]:
+    """Tell a race: how it began, and of its rungs those at which an arm was dropped or confirmed."""
+    detail = record.detail
+    began = f"{len(detail.arms)} arms race against the main line"
+    moments = [(record.point, TimelineEntry(detail.fork_steps, "race", began))]
+    for rung in detail.rungs:
+        told = [
+            f"policy of {proof.arm} {'better' if proof.proven else 'not proven better'}: {proof.explanation}"
+            for proof in rung.proofs
+        ]
+        told += drops_in_words(rung.dropped)
+        if told:
+            text = f"rung {rung.number}: {'; '.join(told)}"
+            moments.append((rung.point, TimelineEntry(rung.steps_main, "race", text)))
+    return moments
+
+
+def _change(
+    row: SignalVersion,
+    titles: dict[str, str],
+    decisions: list[DecisionRecord],
+    races: dict[str, RaceRecord],
+    signals: dict[int, Signal],
+) -> TimelineEntry:
     """Tell one line of the signal log; of a rollback with the monitor's arithmetic, where the loop has written it."""
     if row.cause == "rollback":
         text = f"v{row.base_version} is undone by v{row.version}"
         for decision in decisions:
             if decision.verdict == "rollback" and decision.version == row.version:
-                title = titles.get(decision.winner or "", decision.winner)
+                title = arm_title(decision.winner or "", titles)
                 text = f"v{decision.detail.undone} ({title}) is undone by v{row.version}: {decision.detail.reason}"
                 break
         return TimelineEntry(row.applied_steps, "rollback", text)
@@ -67,5 +105,14 @@ def _change(row: SignalVersion, titles: dict[str, str], decisions: list[Decision
         text = f"v{row.version}: the control's state is the main line, the signal stays"
         return TimelineEntry(row.applied_steps, "control", text)
     terms = ", ".join(term.name for term in row.signal.terms) or "the sparse reward alone"
+    brought = next((decision for decision in decisions if is_promotion(decision, row)), None)
+    if row.cause == "offset":
+        before = signals[row.base_version].terms if row.base_version in signals else ()
+        left = ", ".join(term.name for term in before if term not in row.signal.terms)
+        return TimelineEntry(row.applied_steps, "offset", f"v{row.version}: {left} {KEPT_IN_CRITIC}; in force: {terms}")
+    if brought is not None and brought.detail.claim == "policy":
+        arm = winner_kind(brought, races)
+        text = f"policy adopted, of {arm}; with it v{row.version}, unproven: {terms}"
+        return TimelineEntry(row.applied_steps, "promotion", text)
     taken = "with the winning branch's state" if row.adopt else "signal only"
     return TimelineEntry(row.applied_steps, "promotion", f"signal v{row.version} in force ({taken}): {terms}")

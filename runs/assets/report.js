@@ -6,15 +6,29 @@ let axis = "main";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-function traces() {
-  const line = (y, axisY, name) => ({
-    x: data[axis], y, yaxis: axisY, name, mode: "lines", line: { color: colour("accent"), width: 1.3 }, opacity: 0.6,
-    hovertemplate: "%{y:.3g} at %{x:,}<extra>" + name + "</extra>", showlegend: false,
+// Main steps step back where a younger state has taken the line's place: there a line ends and another begins.
+function parted(x, ...columns) {
+  const parts = [[], ...columns.map(() => [])];
+  x.forEach((value, i) => {
+    if (i && value < x[i - 1]) parts.forEach((part) => part.push(null));
+    [value, ...columns.map((column) => column[i])].forEach((entry, k) => parts[k].push(entry));
   });
+  return parts;
+}
+
+function traces() {
+  const line = (column, axisY, name) => {
+    const [x, y] = parted(data[axis], column);
+    return {
+      x, y, yaxis: axisY, name, mode: "lines", line: { color: colour("accent"), width: 1.3 }, opacity: 0.6,
+      hovertemplate: "%{y:.3g} at %{x:,}<extra>" + name + "</extra>", showlegend: false,
+    };
+  };
   const marks = (key, axisY, name) => {
     const rows = data.evaluated.filter((index) => data[key][index] !== null);
+    const [x, y] = parted(rows.map((index) => data[axis][index]), rows.map((index) => data[key][index]));
     return {
-      x: rows.map((index) => data[axis][index]), y: rows.map((index) => data[key][index]), yaxis: axisY, name,
+      x, y, yaxis: axisY, name,
       mode: "lines+markers", marker: { color: colour("accent"), size: 7 }, line: { color: colour("accent"), width: 2 },
       hovertemplate: "%{y:.3g} at %{x:,}<extra>" + name + "</extra>", showlegend: false,
     };

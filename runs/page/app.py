@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from jinja2 import PackageLoader, TemplateError
+from jinja2 import ChoiceLoader, PackageLoader, TemplateError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -97,7 +97,9 @@ class Pages:
     ) -> None:
         self.index, self.topology, self.replays, self.episodes = index, topology, replays, Episodes()
         self.confirmations = confirmations
-        self.templates = page_environment(PackageLoader(__package__, "templates"))
+        # What report and pages have in common is a template of the report.
+        shared = PackageLoader("cosignal.runs", "assets")
+        self.templates = page_environment(ChoiceLoader([PackageLoader(__package__, "templates"), shared]))
 
     def routes(self) -> list[Route | Mount]:
         """Return what each address leads to."""

@@ -175,7 +175,9 @@ def spending(calls: Sequence[Call]) -> list[Spending]:
 # ---------------------------------------------------------------- curves, which the browser draws
 
 
-StageBand = TypedDict("StageBand", {"stage": str, "from": int, "to": int})  # in main steps
+StageBand = TypedDict(
+    "StageBand", {"stage": str, "from": int, "to": int, "total_from": int, "total_to": int}
+)  # in main and in total steps
 
 
 class TermCurve(TypedDict):
@@ -193,11 +195,14 @@ class TermCurve(TypedDict):
 class InterventionMark(TypedDict):
     """An intervention on the time line: where it took place, what was tried and what came of it.
 
-    `href` is the address of its account on the run's page.
+    `steps` are main steps, `total` those of the whole run until then. `outcome` is the verdict in words, with the claim
+    of what was put in force; `href` is the address of its account on the run's page.
     """
 
     steps: int
+    total: int
     verdict: str
+    outcome: str
     href: str
     proposals: int
     branches: int
@@ -206,34 +211,49 @@ class InterventionMark(TypedDict):
 
 def curves(view: RunView) -> Row:
     """Read the columns of the charts, as JSON: those of the report, stages, interventions, and what each term pays."""
-    metrics, branches = view.metrics(), Counter(row.point for row in view.branches())
+    metrics, branches, data = view.metrics(), Counter(row.point for row in view.branches()), curve_data(view)
+    total_at = {row["update"]: total for row, total in zip(metrics, data["total"], strict=True)}
     marks: list[InterventionMark] = []
     for item in interventions(view):
         if item.steps is None:  # the trainer has not written the point's metrics yet
             continue
-        verdicts = [round_.decision.verdict for round_ in item.rounds if round_.decision]
+        decided = [round_ for round_ in item.rounds if round_.decision]
         marks.append(
             {
                 "steps": item.steps,
-                "verdict": verdicts[-1] if verdicts else "under way",
+                "total": total_at[item.point],
+                "verdict": decided[-1].decision.shown_verdict if decided and decided[-1].decision else "under way",
+                "outcome": decided[-1].outcome if decided else "under way",
                 "href": f"{address(view.path.name)}#at-{item.point}",
                 "proposals": sum(len(round_.proposals) for round_ in item.rounds),
                 "branches": branches[item.point],
                 "branch_steps": item.branch_steps,
             }
         )
-    extra = {"stages": stage_bands(metrics), "interventions": marks, "terms": term_curves(metrics)}
-    return {**curve_data(view), **extra}
+    extra = {"stages": stage_bands(metrics, data["total"]), "interventions": marks, "terms": term_curves(metrics)}
+    return {**data, **extra}
 
 
-def stage_bands(metrics: Sequence[Row]) -> list[StageBand]:
-    """Join the updates of equal stage to bands that leave no gap."""
+def stage_bands(metrics: Sequence[Row], totals: Sequence[int]) -> list[StageBand]:
+    """Join the updates of equal stage to bands that leave no gap; where main steps step back, a new one begins.
+
+    Args:
+        metrics: a row an update.
+        totals: total steps at each of them.
+    """
     bands: list[StageBand] = []
-    for row in metrics:
-        if bands and bands[-1]["stage"] == row["stage"]:
-            bands[-1]["to"] = row["steps"]
+    main = until = 0  # main and total steps at the update before
+    for row, total in zip(metrics, totals, strict=True):
+        goes_on = row["steps"] >= main
+        if bands and goes_on and bands[-1]["stage"] == row["stage"]:
+            bands[-1] |= {"to": row["steps"], "total_to": total}
         else:
-            bands.append({"stage": row["stage"], "from": bands[-1]["to"] if bands else 0, "to": row["steps"]})
+            begin = main if goes_on else row["steps"]
+            band: StageBand = {
+                "stage": row["stage"], "from": begin, "to": row["steps"], "total_from": until, "total_to": total
+            }  # fmt: skip
+            bands.append(band)
+        main, until = row["steps"], total
     return bands
 
 

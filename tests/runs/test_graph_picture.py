@@ -37,6 +37,7 @@ def test_no_line_of_the_loops_own_graph_runs_through_a_node() -> None:
     layout = arrange(loop_topology())
     centre = layout.centre
     assert layout.row["remove_shaping"] == layout.row["critic_tools"] == layout.row["rank_transitions"]
+    assert layout.row["given_signals"] == layout.row["rank_proposals"]
     assert centre["remove_shaping"][0] < centre["critic_tools"][0] < centre["rank_transitions"][0]
     beside = {layout.row[name] for name, (x, _) in centre.items() if x < centre["observe"][0]}
     entered = {"critic", "generator", "check", "decide", "__end__"}  # from the left side

@@ -62,6 +62,58 @@ def test_the_tracker_follows_the_events() -> None:
     assert activities[8] == "validate: 1 branches done, last p24-r0-0 2.50"
 
 
+def test_a_race_is_a_line_a_rung_and_its_winner_is_a_policy() -> None:
+    arm, tracker = "p24-r0-0", progress.Tracker()
+    proof = e.PolicyConfirmed(
+        point=24, rung=3, arm=arm, gain=0.4, lower=None, level=0.0304, margin=0.1, proven=False
+    )  # fmt: skip
+    better = proof.model_copy(update={"gain": 1.45, "lower": 0.954, "level": 0.0076, "rung": 4, "proven": True})
+    rung = e.RungFinished(
+        point=24, rung=4, steps_main=65_536, control=2.0, arms={"kick@24": 2.01, arm: 3.4, "fresh@24": 0.5},
+        dropped={"kick@24": "not moved toward reward", "fresh@24": "old", "p24-r0-1": "not moved toward reward"},
+    )  # fmt: skip
+    told = [
+        (line.steps, line.label, line.text)
+        for event in (
+            e.ProposalMade(id=arm, title="Near the door", problems=[]),
+            proof,
+            better,
+            rung,
+            e.Decided(id="p24-r0", verdict="accept", winner=arm, reason="gain +1.45", claim="policy"),
+            e.Promoted(proposal=arm, version=1, adopted="state", repeated=False, claim="policy"),
+            e.Promoted(proposal="kick@24", version=2, adopted="state", repeated=False),
+            e.Promoted(proposal="kick@24", version=3, adopted="state", repeated=False, claim="policy"),
+            e.Promoted(proposal="p48-r0-0", version=4, adopted="signal", repeated=False, claim="offset"),
+        )
+        for line in tracker.apply(event)
+    ]
+    bound = "lower bound +0.954 at level 0.0076, margin 0.1"
+    looks = f"main line 2.00, {arm} 3.40, kick@24 2.01, fresh@24 0.50"
+    assert told[1:] == [
+        (0, "policy", f"{arm} after rung 3: gain +0.400, no bound at level 0.0304, margin 0.1: not proven"),
+        (0, "policy", f"{arm} after rung 4: gain +1.450, {bound}: better than the main line"),
+        (65_536, "race", f"rung 4: {looks}; dropped kick@24, p24-r0-1: not moved toward reward; dropped fresh@24: old"),
+        (0, "verdict", f"better policy {arm}: gain +1.45"),
+        (0, "adoption", f"v1 Near the door (the policy of {arm}; nothing is proven of its signal)"),
+        (0, "promotion", "v2 the exploration kick alone (the winning branch's state)"),
+        (0, "adoption", "v3 the exploration kick alone (the policy of kick@24; nothing is proven of its signal)"),
+        (0, "offset", "v4 p48-r0-0: out of the reward, kept in the critic"),
+    ]
+    assert tracker.activity == "race: rung 4 done"
+
+
+def test_a_question_about_a_policy_says_so() -> None:
+    tracker = progress.Tracker()
+    proof = e.PolicyConfirmed(
+        point=24, rung=3, arm="fresh@24", gain=0.4, lower=0.2, level=0.03, margin=0.1, proven=True
+    )  # fmt: skip
+    list(tracker.apply(proof))
+    asked = QUESTION.model_copy(update={"proposal": "fresh@24", "title": ""})
+    lines = [line.text for line in tracker.apply(asked)]
+    assert lines[0] == "p24-r1: adopt the policy of fresh@24 a fresh start?"
+    assert lines[2].startswith("race: ")
+
+
 def test_the_signal_on_the_panel_is_the_one_in_force() -> None:
     """After a resume no promotion is seen, and its title is not known."""
     tracker = progress.Tracker()
@@ -212,10 +264,10 @@ def test_both_displays_show_what_happened(display_class: type[progress.Display])
 def test_the_plain_display_tells_each_twentieth_once() -> None:
     written = io.StringIO()
     with progress.PlainDisplay(Console(file=written, width=200)) as display:
-        for steps in (0, 1_000, 5_000, 9_999, 50_000, 100_000, 100_000):
+        for steps in (0, 1_000, 5_000, 9_999, 50_000, 20_000, 50_000, 100_000, 100_000):
             display.show(PROGRESS.model_copy(update={"steps_main": steps}))
     lines = [line.split()[0] for line in written.getvalue().splitlines()]
-    assert lines == ["0", "5,000", "50,000", "100,000"]
+    assert lines == ["0", "5,000", "50,000", "20,000", "50,000", "100,000"]  # a younger state was adopted
 
 
 def test_an_older_evaluation_is_told_with_its_steps() -> None:
@@ -229,3 +281,9 @@ def test_an_older_evaluation_is_told_with_its_steps() -> None:
 def test_what_was_made_good_is_told() -> None:
     [line] = progress.Tracker().apply(e.Warned(message="the newest snapshot is gone"))
     assert (line.label, line.text) == ("warning", "the newest snapshot is gone")
+
+
+def test_given_signals_are_no_model_and_no_rules() -> None:
+    assert progress.provider_in_words("given signals") == "given signals: those of the config, no model and no rules"
+    assert progress.provider_in_words("rules") == "rules: plain rules, no language model"
+    assert progress.provider_in_words("openai") == "openai"

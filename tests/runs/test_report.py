@@ -17,7 +17,7 @@ from cosignal.runs.interventions import interventions
 from cosignal.runs.records import DecisionRecord
 from cosignal.runs.store import LoopStore, RunView
 from cosignal.runs.timeline import timeline
-from made_up_run import GRAPH
+from made_up_run import EXPLAINED, GRAPH, RACE, REMOVED
 from records import failed_branch
 
 EVIL = "<script>document.title='owned'</script>"
@@ -106,6 +106,40 @@ def test_a_report_can_be_written_before_the_run_is_said_to_be_done(finished_run:
     assert not list(finished_run.glob("*.part"))
 
 
+def test_a_race_is_on_the_page_with_its_adoption_in_words(raced_run: Path) -> None:
+    page = Page(report.write_report(raced_run, GRAPH).read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.words).split())
+    assert "Policy adopted: p160-r0-1 , a proposal's signal ( Idea 1" in text
+    assert f"Confirmation 2 of the run, after rung 4, at level 0.0076: {EXPLAINED}." in text
+    assert "nothing was proven of it" in text
+    assert "No policy was adopted : every arm was dropped" in text
+    assert "Out of the reward, kept in the critic." in text
+    assert "A fresh start began at step 0 and is drawn over its age." in text
+    assert {"race-p160-r0-title", "race-p160-r0-desc", "race-p240-r0-title"} <= page.ids()
+    assert [attributes for tag, attributes in page.tags if tag == "script"][3:] == []  # the data, plotly, our own
+
+
+def test_a_human_is_asked_about_the_policy_and_not_about_a_signal(raced_run: Path) -> None:
+    waiting = {"id": f"p{RACE}-r0", "proposal": f"kick@{RACE}", "title": ""}
+    set_value(raced_run, "waiting_for", waiting)
+    asked = report.question(RunView(raced_run))
+    assert (asked["asks"], asked["title"]) == ("adopt the policy of", "the exploration kick alone")
+    set_value(raced_run, "waiting_for", waiting | {"id": f"p{REMOVED}-r0", "title": "Remove"})
+    asked = report.question(RunView(raced_run))
+    assert (asked["asks"], asked["title"]) == ("promote", "Remove")
+
+
+def test_no_text_of_the_page_calls_the_signal_of_an_adopted_policy_accepted_or_proven(raced_run: Path) -> None:
+    text = report.write_report(raced_run, GRAPH).read_text(encoding="utf-8")
+    body = text[text.index("528,384 main steps") : text.index("692,224 main steps")]
+    texts = [" ".join(words.split()) for words in Page(body).words]
+    assert not [text for text in texts if re.search(r"accept|promoted|validated", text)]
+    sentences = [part for text in texts for part in re.split(r"[.;] ", text)]
+    about_signals = [part for part in sentences if "proven" in part and "signal" in part]
+    assert about_signals
+    assert [part for part in about_signals if "othing was proven" not in part] == []
+
+
 def test_verdicts_that_are_new_are_shown_in_words(finished_run: Path) -> None:
     with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
         database.execute("UPDATE decisions SET verdict = 'insufficient_evidence' WHERE round = 0")
@@ -149,7 +183,7 @@ def test_branches_that_could_not_be_run_and_warnings_are_shown(finished_run: Pat
     assert "branch failed" in text
 
 
-def set_value(run_dir: Path, name: str, value: str) -> None:
+def set_value(run_dir: Path, name: str, value: str | dict[str, str]) -> None:
     with closing(sqlite3.connect(run_dir / "loop.db")) as database, database:
         database.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (name, json.dumps(value)))
 
@@ -200,7 +234,7 @@ def test_the_cost_adds_up_to_the_total(finished_run: Path) -> None:
     cost = report.cost(view)
     assert sum(part.steps for part in cost.parts) == cost.total == view.steps_total()
     assert sum(part.share for part in cost.parts) == pytest.approx(1.0)
-    assert (cost.adopted, cost.repeated) == (200_704, 4_096)
+    assert (cost.trained, cost.repeated) == (300 * 2_048, 4_096)
 
 
 def test_smoothing_by_hand() -> None:

@@ -1,4 +1,5 @@
-"""What tests of reports and pages add to the run directory of `cosignal.testing`: a graph, a question, later events."""
+"""What tests of reports and pages add to the run directory of `cosignal.testing`: a graph, a question, later events,
+races."""
 
 from __future__ import annotations
 
@@ -11,11 +12,13 @@ from typing import Any
 
 from cosignal.runs.events import ApprovalNeeded
 from cosignal.runs.graph_picture import Edge, Topology
+from cosignal.runs.race_records import RaceRecord
 from cosignal.runs.records import DecisionRecord, ProposalRecord
 from cosignal.runs.store import LoopStore
 from cosignal.testing.run_directory import (
     ADOPTED,
     MARKUP,
+    NEAR_GOAL,
     NEAR_SWITCH,
     POINT,
     UPDATE,
@@ -111,5 +114,158 @@ def judged(arm: str, verdict: str, gain: float, explanation: str) -> dict[str, A
         "success_change": None,
         "margin": 0.06,
         "removal": False,
+        "explanation": explanation,
+    }
+
+
+# ---------------------------------------------------------------- races
+
+RACE, LOST_RACE, REMOVED = 160, 240, 280  # updates of adaptation points
+RUNG = 8  # updates
+LOOK_EPISODES, LOOK_SD = 32, 0.8
+EXPLAINED = "gain +1.453 over 64 paired episodes of each, lower bound +0.954 at level 0.0076: proven, it clears +0.1"
+# Mean returns of the looks, rung by rung, as the prototype saw them on Victim-Rubble: the control stands at 2.0.
+CONTROL_LOOKS = [2.0, 2.02, 1.98, 2.0]
+LOOKS = {
+    f"p{RACE}-r0-0": [1.97, 1.9, 1.95, 1.93],
+    f"p{RACE}-r0-1": [2.0, 2.2, 3.4, 3.47],
+    f"p{RACE}-r0-2": [2.05, 1.99, 2.1, 2.08],
+    f"p{RACE}-r0-3": [1.6, 1.2, 0.95],
+    f"kick@{RACE}": [1.98, 2.01, 2.03, 1.99],
+    f"fresh@{RACE}": [0.0, 0.1, 0.35, 0.62],
+}
+DROPPED = {
+    3: {f"p{RACE}-r0-3": f"clearly behind the main line {MARKUP}"},
+    4: {f"p{RACE}-r0-0": "no milestone that is rare in the control", f"kick@{RACE}": "the worse half"},
+}
+LOST_LOOKS = {f"p{LOST_RACE}-r0-0": [2.0, 1.9], f"p{RACE}-r0-2": [2.1, 2.0]}
+
+
+def add_races(path: Path) -> Path:
+    """Add to a made-up run a race whose winner's policy was adopted, one without a winner, and a removal by offset."""
+    with closing(sqlite3.connect(path / "trainer.db")) as database, database:
+        for version, update, terms, adopt, cause in (
+            (2, RACE + 4 * RUNG, [NEAR_SWITCH], f"branches/race-p{RACE}-r0-1-4", "promotion"),
+            (3, REMOVED, [], None, "offset"),
+        ):
+            signal = json.dumps(signal_row(version, terms))
+            steps = update * UPDATE + ADOPTED
+            cause = "offset" if version == 3 else "promotion"
+            row = (version, f"key-{version}", version - 1, update, steps, signal, adopt, cause)
+            database.execute("INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    asyncio.run(_write_races(path))
+    return path
+
+
+async def _write_races(path: Path) -> None:
+    store = await LoopStore.open(path)
+    try:
+        for arm in [*LOOKS, *LOST_LOOKS]:
+            if arm.startswith("p"):
+                point = int(arm[1:].partition("-")[0])
+                await store.write(_raced_proposal(arm, point, f"Idea {arm[-1]} {MARKUP}"))
+        for arm, means in LOOKS.items():
+            for rung, mean in enumerate(means, 1):
+                await store.write(branch_record(0, "race", arm, rung, 2 * RUNG * UPDATE, mean, False, RACE))
+
+        # The first confirmation of the run's leader comes to nothing, the second one proves its policy.
+        leader = f"p{RACE}-r0-1"
+        proofs = {
+            3: _proof(1, leader, -0.04, f"lower bound -0.040: not proven, it does not clear +0.1 {MARKUP}"),
+            4: _proof(2, leader, 0.954, EXPLAINED),
+        }
+        adopted = race_row(RACE, LOOKS, CONTROL_LOOKS, DROPPED, proofs)
+        adopted["detail"] |= {"winner": leader, "end": f"the policy of {leader} was proven better"}
+        await store.write(RaceRecord.model_validate(adopted))
+        lost = race_row(LOST_RACE, LOST_LOOKS, [3.5, 3.5], {2: dict.fromkeys(LOST_LOOKS, "moved nowhere")}, {})
+        lost["detail"]["end"] = f"every arm was dropped {MARKUP}"
+        await store.write(RaceRecord.model_validate(lost))
+
+        await store.write(_raced_proposal(f"p{REMOVED}-r0-0", REMOVED, "Take the potentials out of the reward"))
+        for point, verdict, winner, version, detail in (
+            (RACE, "accept", leader, 2, {"claim": "policy", "race": f"p{RACE}-r0", "reason": f"{leader}: {EXPLAINED}"}),
+            (LOST_RACE, "no_difference", None, None, {"race": f"p{LOST_RACE}-r0", "reason": "every arm was dropped"}),
+            (REMOVED, "accept", f"p{REMOVED}-r0-0", 3, {"claim": "offset", "reason": "by an exact offset"}),
+        ):
+            row = {"id": f"p{point}-r0", "point": point, "round": 0, "verdict": verdict, "winner": winner,
+                   "adopted": {2: "state", 3: "signal"}.get(version or 0), "version": version, "detail": detail,
+                   "created_steps": point * UPDATE + ADOPTED}  # fmt: skip
+            await store.write(DecisionRecord.model_validate(row))
+    finally:
+        await store.close()
+
+
+def _raced_proposal(arm: str, point: int, title: str) -> ProposalRecord:
+    proposal = {"title": title, "reason": "it is far", "beta": 0.5, "addresses": ["plateau"],
+                "terms": [NEAR_GOAL], "exploration": {"entropy": None, "kick": 0.05}}  # fmt: skip
+    row = {"id": arm, "point": point, "round": 0, "position": int(arm[-1]), "proposal": proposal,
+           "signal": signal_row(2, [NEAR_GOAL]), "problems": [], "notes": [], "rank": int(arm[-1])}  # fmt: skip
+    return ProposalRecord.model_validate(row)
+
+
+def race_row(
+    point: int,
+    looks: dict[str, list[float]],
+    control: list[float],
+    dropped: dict[int, dict[str, str]],
+    proofs: dict[int, dict[str, Any]],
+) -> dict[str, Any]:
+    """Return a race as JSON: `looks` by arm and `control` rung by rung; who was dropped and confirmed after which."""
+    fork = point * UPDATE + ADOPTED
+
+    def look(arm: str, mean: float, rung: int) -> dict[str, Any]:
+        steps = rung * RUNG * UPDATE + (0 if arm.startswith("fresh") else fork)
+        moved = ["switch_triggered ×2"] if mean > 2.05 else []
+        return {"arm": arm, "state": f"branches/race-{arm}-{rung}", "steps": steps, "mean": mean, "sd": LOOK_SD,
+                "episodes": LOOK_EPISODES, "success": round(max(0.0, mean - 2) / 4, 3), "moved": moved}  # fmt: skip
+
+    def kind(arm: str) -> str:
+        kinds = {"kick": "kick", "fresh": "fresh_start", f"p{point}-r0": "candidate"}
+        return next((kind for start, kind in kinds.items() if arm.startswith(start)), "carried")
+
+    rungs = [
+        {
+            "number": rung,
+            "point": point + rung * RUNG,
+            "horizon": rung * RUNG * UPDATE,
+            "left": 1_000_000,
+            "control": look("control", control[rung - 1], rung),
+            "arms": [look(arm, means[rung - 1], rung) for arm, means in looks.items() if len(means) >= rung],
+            "dropped": dropped.get(rung, {}),
+            "proofs": [proofs[rung]] if rung in proofs else [],
+        }
+        for rung in range(1, len(control) + 1)
+    ]
+    arms = [
+        {"name": arm, "kind": kind(arm), "signal": signal_row(2, [NEAR_GOAL] if arm.startswith("p") else []),
+         "exploration": {"entropy": None, "kick": None if arm.startswith("fresh") else 0.05}, "seed": 7,
+         "fork": f"branches/main_{point}", "fork_steps": 0 if arm.startswith("fresh") else fork,
+         "start": f"branches/main_{point}"}
+        for arm in looks
+    ]  # fmt: skip
+    detail = {
+        "fork_steps": fork,
+        "fork": look("control", 2.0, 0),
+        "margin": 0.1,
+        "left": 2_000_000,
+        "arms": arms,
+        "rungs": rungs,
+    }
+    return {"id": f"p{point}-r0", "point": point, "round": 0, "detail": detail}
+
+
+def _proof(number: int, arm: str, lower: float, explanation: str) -> dict[str, Any]:
+    return {
+        "number": number,
+        "arm": arm,
+        "against": "control at 561152",
+        "level": 0.05 * 6 / 9.8696 / number**2,
+        "gain": 1.453,
+        "lower": lower,
+        "margin": 0.1,
+        "episodes": 64,
+        "distinct": 61,
+        "paired": True,
+        "proven": lower > 0.1,
         "explanation": explanation,
     }

@@ -11,17 +11,31 @@ const side = (title, domain) => ({
   title: { text: title, font: { size: 13 } }, domain, gridcolor: colour("line"), zeroline: false, automargin: true, fixedrange: true,
 });
 const stageColours = { exploring: "control", emerging: "accent", improving: "good", plateaued: "warn", regressing: "bad", converged: "accent" };
-const verdictColours = { accept: "good", reject: "bad", "under way": "accent" };
+const verdictColours = { accept: "good", out_of_reward: "good", reject: "bad", "under way": "accent" };
+
+// Main steps step back where a younger state has taken the line's place: there a line ends and another begins.
+function parted(x, ...columns) {
+  const parts = [[], ...columns.map(() => [])];
+  x.forEach((value, i) => {
+    if (i && value < x[i - 1]) parts.forEach((part) => part.push(null));
+    [value, ...columns.map((column) => column[i])].forEach((entry, k) => parts[k].push(entry));
+  });
+  return parts;
+}
 
 function learning(run, tint, named) {
-  const line = (key, axisY, what) => ({
-    x: run[axis], y: run[key], yaxis: axisY, mode: "lines", line: { color: tint, width: 1.3 }, opacity: 0.55, showlegend: false,
-    hovertemplate: `%{y:.3g} at %{x:,}<extra>${what}${named}</extra>`,
-  });
+  const line = (key, axisY, what) => {
+    const [x, y] = parted(run[axis], run[key]);
+    return {
+      x, y, yaxis: axisY, mode: "lines", line: { color: tint, width: 1.3 }, opacity: 0.55, showlegend: false,
+      hovertemplate: `%{y:.3g} at %{x:,}<extra>${what}${named}</extra>`,
+    };
+  };
   const dots = (key, axisY, what) => {
     const rows = run.evaluated.filter((i) => run[key][i] !== null);
+    const [x, y] = parted(rows.map((i) => run[axis][i]), rows.map((i) => run[key][i]));
     return {
-      x: rows.map((i) => run[axis][i]), y: rows.map((i) => run[key][i]), yaxis: axisY, mode: "lines+markers", showlegend: false,
+      x, y, yaxis: axisY, mode: "lines+markers", showlegend: false,
       marker: { color: tint, size: 6 }, line: { color: tint, width: 2 }, hovertemplate: `%{y:.3g} at %{x:,}<extra>${what}${named}</extra>`,
     };
   };
@@ -31,19 +45,12 @@ function learning(run, tint, named) {
   ];
 }
 
-// Main steps as they stand on the shown axis.
-function placed(run, steps) {
-  if (axis === "main") return steps;
-  const i = run.main.findIndex((x) => x >= steps);
-  return i < 0 ? run.total[run.total.length - 1] : run.total[i];
-}
-
 function timeline(run) {
   const points = run.interventions;
   return {
-    x: points.map((p) => placed(run, p.steps)), y: points.map(() => 0.5), yaxis: "y3", mode: "markers", showlegend: false,
+    x: points.map((p) => (axis === "main" ? p.steps : p.total)), y: points.map(() => 0.5), yaxis: "y3", mode: "markers", showlegend: false,
     marker: { symbol: "diamond", size: 13, color: points.map((p) => colour(verdictColours[p.verdict] || "warn")), line: { color: colour("paper"), width: 1.5 } },
-    customdata: points.map((p) => [p.verdict.replaceAll("_", " "), p.href, p.proposals, p.branches, p.branch_steps]),
+    customdata: points.map((p) => [p.outcome, p.href, p.proposals, p.branches, p.branch_steps]),
     hovertemplate: "intervention at %{x:,}: %{customdata[0]}<br>%{customdata[2]} proposals, %{customdata[3]} branches, %{customdata[4]:,} steps<extra></extra>",
   };
 }
@@ -60,14 +67,15 @@ function marks(run) {
 }
 
 function bands(run) {
-  const room = run.stages.length ? run.stages[run.stages.length - 1].to : 1;
+  const stages = run.stages.map((s) => (axis === "main" ? s : { stage: s.stage, from: s.total_from, to: s.total_to }));
+  const room = Math.max(1, ...stages.map((s) => s.to));
   return {
-    shapes: run.stages.map((s) => ({
-      type: "rect", x0: placed(run, s.from), x1: placed(run, s.to), yref: "paper", y0: 0.02, y1: 0.1, line: { width: 0 },
+    shapes: stages.map((s) => ({
+      type: "rect", x0: s.from, x1: s.to, yref: "paper", y0: 0.02, y1: 0.1, line: { width: 0 },
       fillcolor: colour(stageColours[s.stage] || "control"), opacity: 0.28, layer: "below",
     })),
-    labels: run.stages.filter((s) => s.to - s.from > room / 12).map((s) => ({
-      x: (placed(run, s.from) + placed(run, s.to)) / 2, yref: "paper", y: 0.0, yanchor: "top", text: s.stage, showarrow: false, font: { size: 11, color: colour("soft") },
+    labels: stages.filter((s) => s.to - s.from > room / 12).map((s) => ({
+      x: (s.from + s.to) / 2, yref: "paper", y: 0.0, yanchor: "top", text: s.stage, showarrow: false, font: { size: 11, color: colour("soft") },
     })),
   };
 }
@@ -107,11 +115,14 @@ function drawTerms(run) {
     return;
   }
   const tints = ["accent", "warn", "good", "bad", "control", "ink"];
-  const traces = run.terms.map((t, i) => ({
-    x: t.steps, y: t.size, name: t.name, mode: "lines", showlegend: true, line: { color: colour(tints[i % tints.length]), width: 1.8 },
-    customdata: t.mean, hovertemplate: "%{y:.4f} a step (with its sign %{customdata:+.4f}) at %{x:,}<extra>" + t.name + "</extra>",
-  }));
-  const last = run.main[run.main.length - 1];
+  const traces = run.terms.map((t, i) => {
+    const [x, y, customdata] = parted(t.steps, t.size, t.mean);
+    return {
+      x, y, customdata, name: t.name, mode: "lines", showlegend: true, line: { color: colour(tints[i % tints.length]), width: 1.8 },
+      hovertemplate: "%{y:.4f} a step (with its sign %{customdata:+.4f}) at %{x:,}<extra>" + t.name + "</extra>",
+    };
+  });
+  const last = run.main.reduce((most, steps) => Math.max(most, steps), 0);
   Plotly.react(terms, traces, {
     ...layout(), margin: { l: 48, r: 10, t: 10, b: 44 }, xaxis: { title: { text: "main environment steps", font: { size: 13 } }, gridcolor: colour("line"), zeroline: false, range: [0, last] },
     yaxis: side("paid a step", [0, 1]), legend: { orientation: "h", y: 1.15, x: 0 },

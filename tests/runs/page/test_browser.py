@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ import pytest
 from cosignal import RunConfig
 from cosignal.testing import build_run_directory
 from cosignal.testing.run_directory import POINT
+from made_up_run import RACE, add_races
 from poisoned_run import FAILED, PROBE, REPLAY, poisoned
 from short_runs import SHORT
 
@@ -27,6 +29,7 @@ pytestmark = [pytest.mark.page, pytest.mark.timeout(180)]
 
 PHONE = {"width": 375, "height": 667}
 OWN = f"p{POINT}-r1-0"
+RACED = ["/runs/raced", f"/runs/raced/proposals/p{RACE}-r0-3"]
 ONE_STYLE = "Applying inline style violates"  # Plotly's, of maps that nobody draws here: the policy holds
 
 
@@ -35,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs")
     build_run_directory(path / "one")
     poisoned(path)
+    add_races(build_run_directory(path / "raced"))
     config = RunConfig.model_validate({**SHORT, "run_dir": path / "real", "adaptation": {"enabled": False}})
 
     async def played() -> Path:
@@ -103,7 +107,7 @@ def every_page(run: str) -> list[str]:
 
 async def test_a_models_script_is_read_and_never_run(seen: Seen) -> None:
     replays = [f"/runs/bad/replays/{name}" for name in (REPLAY, FAILED)]
-    for path in [*every_page("bad"), *replays]:
+    for path in [*every_page("bad"), *replays, *RACED]:
         await seen.open(path)
         await seen.page.wait_for_timeout(100)
         assert await seen.page.title() != "owned"
@@ -114,7 +118,7 @@ async def test_a_models_script_is_read_and_never_run(seen: Seen) -> None:
 
 async def test_nothing_is_wider_than_a_phone(seen: Seen) -> None:
     await seen.page.set_viewport_size(PHONE)
-    for path in [*every_page("one"), "/runs/short", "/runs/short/episode"]:
+    for path in [*every_page("one"), *RACED, "/runs/short", "/runs/short/episode"]:
         await seen.open(path)
         await seen.page.wait_for_timeout(300)
         width = await seen.page.evaluate("document.scrollingElement.scrollWidth")
@@ -135,6 +139,23 @@ async def test_curves_are_drawn_and_a_diamond_leads_to_its_intervention(seen: Se
     box = await diamond.bounding_box()
     await seen.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     await seen.page.wait_for_url(f"**/runs/one#at-{POINT}")
+
+
+async def test_a_race_is_an_image_with_a_name_and_its_names_stand_inside(seen: Seen) -> None:
+    await seen.open(RACED[1])
+    race = seen.page.get_by_role(
+        "img", name=f"The race p{RACE}-r0: sparse return of each arm over steps since the fork"
+    )
+    outer = await race.bounding_box()
+    names = await race.locator("text.arm").all()
+    assert len(names) == 7
+    tops = []
+    for name in names:
+        inner = await name.bounding_box()
+        assert inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+        tops.append(inner["y"])
+    tops.sort()
+    assert min(other - one for one, other in pairwise(tops)) >= 10
 
 
 async def test_the_keyboard_is_enough_to_go_from_the_list_to_a_prompt(seen: Seen) -> None:

@@ -67,12 +67,25 @@ def test_stages_are_bands_that_leave_no_gap(folder: Path) -> None:
     assert [band["stage"] for band in bands] == ["exploring", "improving", "plateaued", "improving", "converged"]
     assert bands[0]["from"] == 0
     assert all(one["to"] == other["from"] for one, other in pairwise(bands))
+    assert bands[0]["total_from"] == 0
+    assert all(one["total_to"] == other["total_from"] for one, other in pairwise(bands))
+
+
+def test_a_younger_state_begins_a_stage_band_of_its_own() -> None:
+    rows = [{"steps": steps, "stage": stage} for steps, stage in ((10, "a"), (30, "a"), (20, "a"), (30, "b"))]
+    assert content.stage_bands(rows, [10, 40, 45, 55]) == [
+        {"stage": "a", "from": 0, "to": 30, "total_from": 0, "total_to": 40},
+        {"stage": "a", "from": 20, "to": 20, "total_from": 40, "total_to": 45},
+        {"stage": "b", "from": 20, "to": 30, "total_from": 45, "total_to": 55},
+    ]
 
 
 def test_an_intervention_on_the_time_line_says_what_was_tried(folder: Path) -> None:
     view = RunView(folder / "one")
     [point] = content.curves(view)["interventions"]
     assert (point["steps"], point["verdict"], point["proposals"]) == (POINT * 2048, "accept", 8)
+    last = content.curves(view)["main"].index(POINT * 2048)
+    assert point["total"] == content.curves(view)["total"][last]
     assert (point["branches"], point["href"]) == (len(view.branches()), f"/runs/one#at-{POINT}")
 
 

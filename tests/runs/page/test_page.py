@@ -204,3 +204,21 @@ async def test_the_token_leads_to_no_other_host(folder: Path) -> None:
     async with client(folder, token=None) as found:
         answer = await found.get(f"http://localhost//evil.example/x?token={TOKEN}")
         assert answer.headers["location"] == "/evil.example/x"
+
+
+async def test_a_race_is_on_the_pages_and_its_own_arm_stands_out(tmp_path: Path) -> None:
+    await asyncio.to_thread(lambda: made_up_run.add_races(build_run_directory(tmp_path / "raced")))
+    async with client(tmp_path) as found:
+        overview = (await found.get("/runs/raced")).text
+        dropped = (await found.get(f"/runs/raced/proposals/p{made_up_run.RACE}-r0-3")).text
+        marks = (await found.get("/runs/raced/curves.json")).json()["interventions"]
+    for page in (overview, dropped):
+        assert 'id="race-p160-r0-desc"' in page
+        assert made_up_run.EXPLAINED in page
+        assert "<script>document" not in page
+    assert 'data-key="race-p160-r0"' in overview
+    assert "<strong>p160-r0-3</strong>" in dropped
+    assert "dropped after rung 3: clearly behind the main line &lt;script&gt;" in dropped
+    assert [mark["outcome"] for mark in marks] == [
+        "signal promoted", "policy adopted", "no difference", "out of the reward, kept in the critic"
+    ]  # fmt: skip
