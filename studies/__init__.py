@@ -5,10 +5,13 @@
 | two-switch | the loop with plain training, restarts and blind shaping |
 | adversary | a run whose provider means harm with plain training of the same seed |
 | gate-trials | single rounds of the gate with harmful candidates, from snapshots at several competences |
+| policy-power | level and power of the policy claim, by simulation |
 | economy | what the ideas that make validation cheaper save |
 | stages | a loop that knows the stage of learning with loops that are told the same one for ever |
 | dip | what taking shaping away costs, with and without the exact offset of the critic |
 | lca | the figures of LCA, a paper this builds on, that need no hosted model |
+| race | races of policies with plain training, restarts and the gate |
+| race-harm | what adopted policies are worth later, beside a twin of the run that goes on without them |
 | union | ranking moves (LCA) and validated adaptation together, and either alone |
 
 Modules, in reading order:
@@ -18,8 +21,8 @@ Modules, in reading order:
 `job_cache`    jobs in processes of their own, cached, so that a study that was interrupted goes on where it was
 `line_arms`    arms that are one training line, without a loop
 `loop_arms`    arms that are whole runs of the loop
-`two_switch`, `economy`, `stages`, `dip`, `union`    a study each
-`adversary/`   the studies adversary and gate-trials
+`two_switch`, `economy`, `stages`, `dip`, `union`, `race`    a study each
+`adversary/`   the studies adversary, gate-trials, policy-power and race-harm
 `lca/`         the study lca
 `bench/`       measurements of this machine: `cosignal bench NAME`
 
@@ -31,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
@@ -58,11 +62,14 @@ STUDIES = {
     "two-switch": Study("two_switch", "run_two_switch", 10, ("--arm", "--first-seed")),
     "adversary": Study("adversary.study", "run_adversary", 10, ("--arm", "--first-seed")),
     "gate-trials": Study("adversary.gate_trials", "run_gate_trials", 72, ("--arm",), counts="trials"),
+    "policy-power": Study("adversary.policy_power", "run_policy_power", 100, (), counts="trials"),
     "economy": Study("economy", "run_economy", 10, ("--arm", "--first-seed")),
     "stages": Study("stages", "run_stages", 10, ("--arm", "--first-seed")),
     "dip": Study("dip", "run_dip", 8, ()),
     "lca": Study("lca.study", "run_lca", 5, ("--first-seed", "--figure", "--task")),
     "union": Study("union", "run_union", 5, ("--arm", "--first-seed")),
+    "race-harm": Study("adversary.race_harm", "run_race_harm", 40, ("--arm", "--first-seed", "--task", "--proposals")),
+    "race": Study("race", "run_race", 20, ("--arm", "--first-seed", "--task", "--proposals", "--stalled")),
 }
 NAMES = tuple(STUDIES)
 
@@ -75,6 +82,8 @@ def run_study(
     first_seed: int | None = None,
     figures: Sequence[int] = (),
     tasks: Sequence[str] = (),
+    proposals: Path | None = None,
+    stalled: int | None = None,
 ) -> dict[str, Any]:
     """Run a study, and return `name, command, commit, rows` and more as plain data.
 
@@ -85,7 +94,9 @@ def run_study(
         tell: is given lines of progress, and the table at the end.
         first_seed: the first seed; the study's own where None.
         figures: of the study lca, all where empty.
-        tasks: of the study lca, all where empty.
+        tasks: of the study lca, all where empty; of the studies race and race-harm one.
+        proposals: file of the signals that the studies race and race-harm try.
+        stalled: how many seeds of the study race are to stall.
 
     Raises:
         ConfigError: the name or an arm is unknown, or the study has no such option.
@@ -97,6 +108,8 @@ def run_study(
     asked: Mapping[str, Sequence[Any]] = {
         "--figure": figures,
         "--task": tasks,
+        "--proposals": () if proposals is None else (str(proposals),),
+        "--stalled": () if stalled is None else (stalled,),
         "--first-seed": () if first_seed in (None, 1) else (first_seed,),
         "--arm": arms,
     }
@@ -108,8 +121,14 @@ def run_study(
     if "--arm" in study.options:
         keywords["arms"] = arms
     if "--figure" in study.options:
-        keywords |= {"figures": figures, "tasks": tasks}
-    if first_seed is not None and name == "lca":
+        keywords["figures"] = figures
+    if "--task" in study.options:
+        keywords["tasks"] = tasks
+    if "--proposals" in study.options:
+        keywords["proposals"] = proposals
+    if "--stalled" in study.options:
+        keywords["stalled"] = stalled
+    if first_seed is not None and name in ("lca", "race", "race-harm"):
         keywords["first_seed"] = first_seed
     elif first_seed is not None and "--first-seed" in study.options:
         from .report import example_config  # imports the config, which `cosignal --help` does without

@@ -6,7 +6,7 @@ The shipped Two-Switch example with the embedded rules, each arm with one of the
 * `no_halving`           every screened candidate is continued to the full horizon, not the best ones only
 * `no_kept_control`      the control's branch is thrown away where nothing is accepted, and its steps are run again
 * `no_skipping`          the loop also looks when nothing is wrong: the stage is always told to be `exploring`
-* `no_patience`          the loop looks after three intervals, before a run had the time to mend itself (on request)
+* `no_patience`          the loop looks after six intervals, before a run had the time to mend itself (on request)
 * `none`                 all of them off (on request)
 
 Several changes at once are an arm too, joined by `+`: `no_patience+no_halving` shows what halving is worth in a run
@@ -82,7 +82,7 @@ def without(arm: str, config: RunConfig) -> RunConfig:
         branches["keep_control"] = False
     adaptation: dict[str, Any] = {"stage": "exploring"} if ideas & {"no_skipping", "none"} else {}
     if ideas & {"no_patience", "none"}:
-        adaptation["patience"] = 3 * config.adaptation.interval
+        adaptation["patience"] = 6 * config.adaptation.interval
     return config.model_copy(
         update={
             "branches": config.branches.model_copy(update=branches),

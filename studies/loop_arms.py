@@ -76,6 +76,14 @@ def loop_job(arm: LoopArm) -> Job:
 
 def work_loop(content: Json, folder: Path) -> Json:
     """Run to the end, or go on with the run in `folder` that was cut off; then read it."""
+    config, path = run_to_end(content, folder)
+    value = read_value(config, path)
+    delete_large(path)
+    return value
+
+
+def run_to_end(content: Json, folder: Path) -> tuple[RunConfig, Path]:
+    """Do the run of a `loop_job`, or go on with that in `folder`; return its config and the directory of the run."""
     config = RunConfig.model_validate({**content["config"], "run_dir": folder})
     # A run may have ended without its value being written down.
     runs = [path.parent for path in sorted(config.run_dir.glob("*/run.json"))]
@@ -95,10 +103,18 @@ def work_loop(content: Json, folder: Path) -> Json:
         path = asyncio.run(run_loop(config, models))
     one_thread()
     # The trainer had its own processes; evaluating takes one thread, so that pieces run beside each other.
-    value = {"outcome": outcome_of("loop", config, path).as_dict(), "details": details_of(RunView(path))}
-    for large in ("checkpoints", "branches"):  # databases, logs and the report stay
+    return config, path
+
+
+def read_value(config: RunConfig, path: Path) -> Json:
+    """Read the outcome and the details of a finished run, as plain data."""
+    return {"outcome": outcome_of("loop", config, path).as_dict(), "details": details_of(RunView(path))}
+
+
+def delete_large(path: Path) -> None:
+    """Delete the states of a run that has been read; databases, logs and the report stay."""
+    for large in ("checkpoints", "branches"):
         shutil.rmtree(path / large, ignore_errors=True)
-    return value
 
 
 async def run_loop(config: RunConfig, models: Mapping[Role, BaseChatModel] | None = None) -> Path:
@@ -149,7 +165,8 @@ def points_of(view: RunView) -> list[Point]:
     trainer = view.config["trainer"]
     points: list[Point] = []
     for row in view.metrics():
-        total = history.at(row["update"], row["steps"], row["steps_evaluation"]).total
+        steps = history.at(row["update"], row["steps_trained"], row["steps"], row["steps_evaluation"])
+        total = steps.total
         # The last state that was adopted before this update has led to its row, if any has.
         before = [adoption for adoption in adoptions if adoption.applied_update < row["update"]]
         kept = row["adopted"] and before[-1].cause == "control"
@@ -185,12 +202,15 @@ def details_of(view: RunView) -> Json:
     """Read what studies ask of a run besides its outcome, as plain data.
 
     `proposals`: [point, round, title, whether it passed `check`, whether it was branched]. `decisions`: of every round
-    its verdict, the winner's id and title, and whether it only was to take shaping away. `signals`: the log, with the
-    number of terms that stay. `curve`: evaluations as [main steps, sparse return, success rate].
+    its verdict, the winner's id and title, whether it only was to take shaping away, what the verdict claims, and of a
+    race the winner's kind of arm. `signals`: the log, with the number of terms that stay. `curve`: evaluations as [main
+    steps, sparse return, success rate].
     """
     proposals, branches = view.proposals(), view.branches()
     branched = {row.arm for row in branches}
     titles = {row.id: row.proposal.title for row in proposals}
+    # Arms of all races; a carried one has the name under which it was proposed.
+    kinds = {(race.id, arm.name): arm.kind for race in view.races() for arm in race.detail.arms}
     columns = {"point", "round", "verdict", "winner", "adopted", "version", "created_steps"}
     return {
         "branch_steps": sum(row.steps for row in branches),
@@ -202,6 +222,8 @@ def details_of(view: RunView) -> Json:
             | {
                 "title": titles.get(row.winner or ""),
                 "removal": bool(row.detail.removing),
+                "claim": row.detail.claim,
+                "kind": kinds.get((row.detail.race or "", row.winner or "")),
                 "reason": row.detail.reason,
             }
             for row in view.decisions()

@@ -18,6 +18,7 @@ from .job_cache import commit
 from .outcome import Interval
 
 OUT = Path("studies_out")
+STEPS = 1_500_000  # main steps of a run of the example: all figures of docs/results.md are of that length
 # Columns of a table where a study names no others: field of a row's id → heading.
 COLUMNS = {
     "solved": "share solved",
@@ -57,10 +58,16 @@ class Row(TypedDict):
 
 
 def example_config(seed: int = 1) -> RunConfig:
-    """Return the shipped Two-Switch example, with one branch worker, since two jobs run at a time."""
+    """Return the shipped Two-Switch example for studies.
+
+    It differs in its length, has one branch worker, since two jobs run at a time, and judges signals: a study of races
+    says so itself.
+    """
     config = RunConfig.load(Path(str(resources.files("cosignal"))) / "examples" / "two_switch.yaml")
     branches = config.branches.model_copy(update={"workers": 1})
-    return config.model_copy(update={"seed": seed, "branches": branches})
+    trainer = config.trainer.model_copy(update={"steps": STEPS})
+    gate = config.gate.model_copy(update={"claim": "signal"})
+    return config.model_copy(update={"seed": seed, "branches": branches, "trainer": trainer, "gate": gate})
 
 
 def known_arms(arms: Sequence[str], known: Sequence[str], usual: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -93,8 +100,9 @@ def finish_study(
     tell: Tell,
     first_seed: int = 1,
     options: Sequence[str] = (),
+    part: str = "",
 ) -> dict[str, Any]:
-    """Write `studies_out/NAME/result.json` and `table.md`, and return the result as plain data.
+    """Write `studies_out/NAME/PART/result.json` and `table.md`, and return the result as plain data.
 
     Args:
         name: the study's.
@@ -106,13 +114,14 @@ def finish_study(
         tell: is given lines.
         first_seed: the first of the seeds.
         options: options of the command besides those that every study has.
+        part: of the study, where it has several results.
     """
     # the command that gives this result again
     first = [f"--first-seed {first_seed}"] if first_seed != 1 else []
     by_arm = [f"--arm {arm}" for arm in arms]
     command = " ".join([f"cosignal study {name}", *options, f"--seeds {seeds}", *first, *by_arm, "--json"])
     result: dict[str, Any] = {"name": name, "command": command, "commit": commit(), "rows": list(rows), **extra}
-    folder = OUT / name
+    folder = OUT / name / part
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "result.json", json.dumps(result, indent=1))
     write_whole(folder / "table.md", table + "\n")

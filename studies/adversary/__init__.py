@@ -7,4 +7,6 @@
 `trials`              one round of the gate at such a state, with candidates of the study's choice
 `gate_trials`         the study gate-trials: false accepts over many trials
 `gate_power`          Monte Carlo of the gate on resampled returns, without any training
+`policy_power`        the study policy-power: Monte Carlo of the policy claim, without any training
+`race_harm`           the study race-harm: runs with races, and a twin beside every adoption; null races
 """

@@ -25,7 +25,7 @@ RECENT = 16_384  # main steps over whose episodes the success rate is looked at
 SUCCESS_RATES: tuple[tuple[Competence, float, float], ...] = (  # from, below
     ("emerging", 0.05, 0.2), ("improving", 0.4, 0.65), ("solved", 0.95, 1.01),
 )  # fmt: skip
-EARLY, LATE = 98_304, 425_984  # main steps: three adaptation intervals, and where a stalled run has long been stalled
+EARLY, LATE = 98_304, 425_984  # main steps: six adaptation intervals, and where a stalled run has long been stalled
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def work_snapshots(content: dict[str, Any], folder: Path) -> list[dict[str, Any]
         save_snapshot(line, folder / name)
         status = TrainerStatus(
             state="waiting", update=line.update_index, steps_main=line.steps_main, steps_evaluation=evaluation.steps,
-            steps_repeated=0, steps_adopted=0, steps_budget=config.trainer.steps, waiting_at=line.update_index,
-            snapshot=name, stage=line.stage()[0], signal=line.signal,
+            steps_repeated=0, steps_trained=line.steps_trained, steps_budget=config.trainer.steps,
+            waiting_at=line.update_index, snapshot=name, stage=line.stage()[0], signal=line.signal,
             sparse_return=evaluation.mean_return, success_rate=evaluation.success_rate,
         )  # fmt: skip
         rows[competence] = {

@@ -7,7 +7,7 @@ Arms, on seeds 1…N and the same main-step budget:
                    harm first
 * `half_harmful`   half of the proposals are the embedded rules' own, or each has a harmful term added
 
-The shipped example, but for one key: `adaptation.patience` is three intervals, so that the adversary is heard in every
+The shipped example, but for one key: `adaptation.patience` is six intervals, so that the adversary is heard in every
 seed and early, when all of them are still at low competence. With the shipped patience most seeds have solved the task
 before anybody is asked, and nothing would be tested.
 """
@@ -28,7 +28,7 @@ from .harmful_proposals import origin
 NAME = "adversary"
 LOOPS: tuple[Adversaries, ...] = ("harmful", "half_harmful")
 ARMS = ("plain", *LOOPS)
-PATIENCE = 3  # adaptation intervals
+PATIENCE = 6  # adaptation intervals
 WHOSE = ("harmful", "blend", "rules", "control")  # what `whose_is` returns
 COLUMNS = {
     "difference": "return minus plain's",

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from ...agents.llm.ledger import Place
 from ...agents.prompt_payload import build_payload
@@ -19,10 +19,12 @@ from ...config.run_config import RunConfig
 from ...files import write_whole
 from ...graphs.branches import kept_exploration
 from ...graphs.offline_round import Candidates, OfflineRound, offline_context, run_offline_round
-from ...rl.branches.jobs import CONTROL, OnResult
+from ...rl.branches.jobs import CONTROL, JobReply, OnReply, OnResult
+from ...rl.branches.jobs import Job as AnyJob
 from ...rl.branches.run_branch import run_branch
+from ...rl.branches.run_evaluation import run_evaluation
 from ...rl.evidence.schema import Evidence
-from ...rl.ipc.messages import BranchJob, BranchResult, TrainerStatus
+from ...rl.ipc.messages import BranchJob, BranchReply, BranchResult, TrainerStatus
 from ...rl.processes import one_thread
 from ...rl.signals.signal import Exploration
 from ...rl.stage import STAGES
@@ -181,7 +183,11 @@ class InProcess:
         self._shared = shared
         self._own = own
 
-    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchResult]:
+    @overload
+    async def run(self, jobs: Sequence[BranchJob], on_result: OnResult | None = None) -> list[BranchReply]: ...
+    @overload
+    async def run(self, jobs: Sequence[AnyJob], on_result: OnReply | None = None) -> list[JobReply]: ...
+    async def run(self, jobs: Sequence[AnyJob], on_result: Any = None) -> Any:
         """Run the jobs one after another."""
         results = []
         for job in jobs:
@@ -190,7 +196,9 @@ class InProcess:
                 await on_result(job, results[-1])
         return results
 
-    def _run_one(self, job: BranchJob) -> BranchResult:
+    def _run_one(self, job: AnyJob) -> JobReply:
+        if not isinstance(job, BranchJob):
+            return run_evaluation(self._line, self._shared if job.arm == CONTROL else self._own, job)
         if job.arm != CONTROL:
             return run_branch(self._line, self._own, job)
         kept = self._shared / "branches" / f"{job.key}.json"

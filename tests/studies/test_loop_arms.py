@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from cosignal.rl.ipc.messages import Cause
 from cosignal.rl.signals.signal import Signal
 from cosignal.runs.records import BranchRecord, SignalVersion
 from cosignal.runs.steps import StepHistory, StepsAt
-from cosignal.studies.loop_arms import points_of
+from cosignal.runs.store import RunView
+from cosignal.studies.loop_arms import details_of, points_of
 from cosignal.studies.outcome import Point
+from cosignal.testing.run_directory import build_run_directory
+from made_up_run import RACE, add_races
 from records import branch
 
 Json = dict[str, Any]
@@ -27,7 +31,8 @@ class View:
         def row(update: int, success: float | None, adopted: bool = False) -> Json:
             return {
                 "update": update, "steps": 100 * update, "train_success": success, "adopted": adopted,
-                "steps_evaluation": 7, "evaluation_success": 1.0 if adopted else None,
+                "steps_trained": 100 * update - (200 if update > 1 else 0), "steps_evaluation": 7,
+                "evaluation_success": 1.0 if adopted else None,
             }  # fmt: skip
 
         return [row(1, 0.1), row(3, None, adopted=True), row(4, 0.8), row(5, 0.9)]
@@ -46,7 +51,7 @@ class View:
 
     def step_history(self) -> StepHistory:
         branches = [StepsAt(1, 205), StepsAt(1, 205)]
-        return StepHistory(branches=branches, rankings=[], adopted=[StepsAt(0, 0), StepsAt(1, 200)])
+        return StepHistory(branches=branches, rankings=[])
 
 
 def test_a_kept_control_counts_by_its_training_and_any_other_adopted_state_by_fresh_episodes() -> None:
@@ -57,3 +62,11 @@ def test_a_kept_control_counts_by_its_training_and_any_other_adopted_state_by_fr
     assert control == [Point(100, 107, 0.1), *within, Point(300, 300 + after, None), *late]
     promoted = points_of(View("promotion"))  # type: ignore[arg-type]
     assert promoted == [Point(100, 107, 0.1), Point(300, 300 + after, None, 1.0), *late]
+
+
+def test_a_decision_says_which_kind_of_arm_has_won_a_race(tmp_path: Path) -> None:
+    details = details_of(RunView(add_races(build_run_directory(tmp_path / "run"))))
+    raced = [row for row in details["decisions"] if row["point"] == RACE]
+    assert [(row["verdict"], row["claim"], row["kind"]) for row in raced] == [("accept", "policy", "candidate")]
+    # What the gate has accepted is no arm of a race.
+    assert {row["kind"] for row in details["decisions"] if row["claim"] == "signal"} == {None}

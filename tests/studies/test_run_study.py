@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from cosignal.studies import STUDIES, run_study
 
 
 def test_an_unknown_study_is_named() -> None:
-    names = "two-switch, adversary, gate-trials, economy, stages, dip, lca, union"
+    names = "two-switch, adversary, gate-trials, policy-power, economy, stages, dip, lca, union, race-harm, race"
     with pytest.raises(ConfigError, match=f"must be one of {names}, got 'nonsense'"):
         run_study("nonsense", 1, (), print)
 
@@ -26,6 +27,8 @@ def test_an_unknown_study_is_named() -> None:
         ("economy", "all, no_halving"),
         ("stages", "auto, exploring"),
         ("union", "plain, lca, "),
+        ("race", "plain, restarts, gate, race, "),
+        ("race-harm", "honest, honest_early, half_harmful, "),
     ],
 )
 def test_an_unknown_arm_is_named(name: str, arms: str) -> None:
@@ -41,6 +44,9 @@ def test_an_unknown_arm_is_named(name: str, arms: str) -> None:
         ("gate-trials", {"first_seed": 3}, "--first-seed: the study 'gate-trials' has no such option, got 3"),
         ("dip", {"first_seed": 2}, "--first-seed: the study 'dip' has no such option, got 2"),
         ("union", {"figures": (3,)}, "--figure: the study 'union' has no such option, got 3"),
+        ("two-switch", {"stalled": 20}, "--stalled: the study 'two-switch' has no such option, got 20"),
+        ("race-harm", {"stalled": 20}, "--stalled: the study 'race-harm' has no such option, got 20"),
+        ("lca", {"proposals": Path("a.json")}, "--proposals: the study 'lca' has no such option, got 'a.json'"),
         ("economy", {"tasks": ("two_switch",)}, "--task: the study 'economy' has no such option, got 'two_switch'"),
     ],
 )
@@ -64,7 +70,10 @@ def test_a_study_is_given_what_its_options_say(name: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, study.function, run)
     run_study(name, None, (), print)
     options: dict[str, Any] = {"first_seed": 7} if "--first-seed" in study.options else {}
-    options |= {"figures": (4,), "tasks": ("two_switch",)} if "--figure" in study.options else {}
+    options |= {"figures": (4,)} if "--figure" in study.options else {}
+    options |= {"tasks": ("two_switch",)} if "--task" in study.options else {}
+    options |= {"proposals": Path("a.json")} if "--proposals" in study.options else {}
+    options |= {"stalled": 20} if "--stalled" in study.options else {}
     run_study(name, 3, ("one",) if "--arm" in study.options else (), print, **options)
     first, second = calls
     assert (first[study.counts], second[study.counts]) == (study.seeds, 3)
@@ -72,4 +81,10 @@ def test_a_study_is_given_what_its_options_say(name: str, monkeypatch: pytest.Mo
     if "--first-seed" in study.options:
         assert second.get("first_seed", getattr(second.get("base"), "seed", None)) == 7
     if "--figure" in study.options:
-        assert (second["figures"], second["tasks"]) == ((4,), ("two_switch",))
+        assert second["figures"] == (4,)
+    if "--task" in study.options:
+        assert second["tasks"] == ("two_switch",)
+    if "--proposals" in study.options:
+        assert second["proposals"] == Path("a.json")
+    if "--stalled" in study.options:
+        assert second["stalled"] == 20

@@ -54,7 +54,8 @@ def run_again(study: Any, seeds: int, arms: tuple[str, ...], config: RunConfig) 
 
 
 def test_without_an_acceptance_the_adversary_changes_nothing(studies_out: Path) -> None:
-    strict = base().model_copy(update={"gate": base().gate.model_copy(update={"margin": 0.9})})  # accepts nothing
+    often = base(interval=256)  # six of them are the patience of the study
+    strict = often.model_copy(update={"gate": often.gate.model_copy(update={"margin": 0.9})})  # accepts nothing
     result = run_adversary(1, ("harmful",), lambda line: None, strict)
     rows = rows_of(result)
     assert rows["harmful.interventions"]["mean"] >= 1 and rows["harmful.branched"]["mean"] > 0

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 def snapshot(competence: str, seed: int) -> Snapshot:
     status = TrainerStatus(
-        state="waiting", update=48, steps_main=98_304, steps_evaluation=0, steps_repeated=0, steps_adopted=0,
+        state="waiting", update=48, steps_main=98_304, steps_evaluation=0, steps_repeated=0, steps_trained=98_304,
         steps_budget=1_500_000, waiting_at=48, snapshot="checkpoints/update_000000048", stage="exploring",
         signal=Signal(scale=1.0), sparse_return=0.5, success_rate=0.0,
     )  # fmt: skip
