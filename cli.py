@@ -405,11 +405,13 @@ def study(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(STUDIES)}.")],
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="How many seeds (gate-trials: trials); the study's own number if left out."),
+        typer.Option(min=1, help="How many seeds (or trials, as gate-trials has); the study's own number if left out."),
     ] = None,
     first_seed: Annotated[
         int | None,
-        typer.Option(min=0, help="The first seed, which the others follow; 1 if left out (lca: 11)."),
+        typer.Option(
+            min=0, help="The first seed, which the others follow; 1 if left out (lca: 11; race, race-harm: 311)."
+        ),
     ] = None,
     arm: Annotated[
         list[str] | None, typer.Option(help="Run only this arm; may be given again. All arms if left out.")
@@ -417,14 +419,27 @@ def study(
     figure: Annotated[
         list[int] | None, typer.Option(help="lca: draw only this figure, 3 to 6; may be given again.")
     ] = None,
-    task: Annotated[list[str] | None, typer.Option(help="lca: run only this task; may be given again.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="lca: run only this task; may be given again. race, race-harm: the task, two_switch if left out."
+        ),
+    ] = None,
+    proposals: Annotated[
+        Path | None,
+        typer.Option(help="race, race-harm: a file of signals that are tried in place of the rules' proposals."),
+    ] = None,
+    stalled: Annotated[
+        int | None, typer.Option(min=1, help="race: add seeds until plain training fails on so many.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a comparison; says what it measured, with intervals."""
     from .studies import run_study
 
     with _errors_as_lines():
-        result = run_study(name, seeds, arm or (), _progress_printer(as_json), first_seed, figure or (), task or ())
+        tell, options = _progress_printer(as_json), (figure or (), task or (), proposals, stalled)
+        result = run_study(name, seeds, arm or (), tell, first_seed, *options)
     if as_json:
         typer.echo(json.dumps(result))
 

@@ -13,7 +13,7 @@ from ...agents.llm.ledger import Call, Place
 from ...agents.prompt_payload import Payload, build_payload
 from ...agents.replay import RecordedQuestion, tool_key
 from ...agents.schemas import Proposal
-from ...config.adaptation import AdaptationConfig
+from ...config.run_config import RunConfig
 from ...errors import PromptTooLong, ReplayError
 from ...rl.evidence.schema import Evidence
 from ...runs.records import ProposalRecord
@@ -32,13 +32,14 @@ class RunTables:
         NotARunError: there is no run, or one whose rows this version cannot read.
     """
 
-    def __init__(self, view: RunView, adaptation: AdaptationConfig) -> None:
-        self.adaptation = adaptation
+    def __init__(self, view: RunView, config: RunConfig) -> None:
+        self.adaptation, self.race = config.adaptation, config.race_rules()
         # Calls whose ids are of another form were made by no node of the graph.
         self.calls = {call.id: call for call in view.calls() if CallId.of(call) is not None}
         self.interventions = {record.point: record for record in view.interventions()}
         self.decisions = view.decisions()
         self.proposals = view.proposals()
+        self.races = view.races()
         self.rankings = {ranking.point: ranking for ranking in view.rankings()}
 
     def question(self, call_id: str) -> RecordedQuestion:
@@ -101,6 +102,7 @@ class RunTables:
             payload=payload,
             calls=tuple(calls),
             candidates=self._candidates(place) if role == "generator" else 0,
+            race=self.race if role == "generator" else None,
             proposals={row.id: row.proposal for row in passed} if role == "ranker" else dict[str, Proposal](),
             conversation=conversation,
             calls_left=max(self.adaptation.evidence_calls - called, 0),
@@ -135,7 +137,7 @@ class RunTables:
                 "it can be asked again; replay a call of another point"
             )
         diagnosis = None if role == "critic" else intervention.diagnosis
-        history = tried_by(decided_before(self.decisions, place.point, place.round), self.proposals)
+        history = tried_by(decided_before(self.decisions, place.point, place.round), self.proposals, self.races)
         return build_payload(Evidence.model_validate(intervention.evidence), history, diagnosis)
 
     def _round(self, place: Place) -> list[ProposalRecord]:

@@ -166,7 +166,7 @@ class ReplayedRun:
                     "rest is the run's own"
                 )
         own, config = (RunConfig.load(view.path / "config.json", sets) for sets in ((), changes.overrides))
-        return cls(view.path, own, config, changes, RunTables(view, own.adaptation))
+        return cls(view.path, own, config, changes, RunTables(view, own))
 
     def wishes(self, role: Role, training: TrainingConfig | None) -> list[Wish]:
         """Return what the run directory names that a replay would send to, or import for branches.

@@ -31,6 +31,7 @@ from ...rl.ipc.messages import EvaluationReport, TrainerStatus
 from ...rl.signals.scorer import FOLDER
 from ...rl.training.checkpoint import pack_snapshot, snapshot_name, unpack_snapshot
 from ...rl.training.config import TrainingConfig
+from ...rl.training.line import steps_trained
 from ...runs.events import Event
 from ...runs.records import (
     BRANCH_FAILED,
@@ -256,7 +257,7 @@ def _status_at(run_dir: Path, snapshot: str, intervention: InterventionRecord, c
     path, evidence = run_dir / snapshot / "state.json", Evidence.model_validate(intervention.evidence)
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        extra, adopted = saved["extra"], saved["line"]["steps_adopted"]
+        extra, trained = saved["extra"], steps_trained(saved["line"])
         evaluation = None if extra["evaluation"] is None else EvaluationReport.model_validate(extra["evaluation"])
     except (OSError, ValueError, LookupError) as error:  # a ValidationError is a ValueError
         raise SnapshotError(
@@ -268,7 +269,7 @@ def _status_at(run_dir: Path, snapshot: str, intervention: InterventionRecord, c
         steps_main=evidence.steps,
         steps_evaluation=extra["steps_evaluation"],
         steps_repeated=0,
-        steps_adopted=adopted,
+        steps_trained=trained,
         steps_budget=config.trainer.steps,
         waiting_at=intervention.point,
         snapshot=snapshot,

@@ -129,7 +129,7 @@ def _check_not_older(database: Path, tables: set[str], connection: sqlite3.Conne
         ends = {end for (end,) in connection.execute("SELECT json_extract(result, '$.end_state') FROM branches")}
     for cause, key, adopt in _signal_log(database.with_name("trainer.db")):
         arm = key.rpartition(":")[0]
-        if cause == "promotion" and arm not in decided:
+        if cause in ("promotion", "offset") and arm not in decided:
             raise _wrong(database, f"hold the decision to promote {arm!r}", "it is older than trainer.db")
         if cause in ("promotion", "control") and adopt is not None and adopt not in ends:
             raise _wrong(database, f"hold the branch that ended at {adopt!r}", "it is older than trainer.db")

@@ -95,7 +95,9 @@ def read_run(path: Path) -> RunOnDisk:
 
 
 def _read_config(path: Path) -> RunConfig:
-    data = RunView(path).config
+    data = dict(RunView(path).config)
+    # Every version writes all keys that it knows; those that knew one claim judged signals.
+    data["gate"] = {"claim": "signal"} | data.get("gate", {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RemovedKeyWarning)
         try:

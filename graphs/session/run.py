@@ -242,7 +242,7 @@ class Run:
         """Train to the end, and write down how the run ends: done, stopped or failed."""
         began = time.monotonic()
         llms = {str(role): chat._llm_type for role, chat in self._chat_models.items()}
-        model_provider = provider(self.config.llm.model_dump(mode="json"), llms)
+        model_provider = provider(self.config.model_dump(mode="json"), llms)
 
         def outcome() -> dict[str, Any]:
             status = RunView(self.path).status()
@@ -422,7 +422,7 @@ async def _progress(ctx: Context) -> Progress:
     extra = await ctx.store.extra_steps()
     return Progress(
         steps_main=status.steps_main,
-        steps_total=RunSteps(status.steps_main, status.steps_evaluation, extra, status.steps_adopted).total,
+        steps_total=RunSteps(status.steps_trained, status.steps_main, status.steps_evaluation, extra).total,
         steps_budget=status.steps_budget,
         sparse_return=status.sparse_return,
         success_rate=status.success_rate,

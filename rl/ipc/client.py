@@ -179,7 +179,7 @@ class TrainerClient:
         base_version: int,
         signal: Signal,
         adopt: str | None = None,
-        cause: Literal["promotion", "control"] = "promotion",
+        cause: Literal["promotion", "control", "offset"] = "promotion",
     ) -> PromoteReply:
         """Put a signal in force, or the state that `adopt` names, see `Promote`.
 

@@ -129,7 +129,7 @@ async def test_what_the_budget_did_not_reach_says_so_and_may_come_again(tmp_path
 
     said = scripts() | {"generator": [proposals(DOOR, GOAL, MATE), proposals(DOOR, GOAL, MATE)]}
     session = LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, gain), said)
-    session.config = session.config.model_copy(update={"gate": GateConfig(looks=(5, 9))})
+    session.config = session.config.model_copy(update={"gate": GateConfig(claim="signal", looks=(5, 9))})
     # screening 240 000, then 240 000 for each arm up to 5 seeds and 480 000 up to 9
     await leave_branch_steps(tmp_path, session, 1_500_000)
     await session.run()

@@ -39,13 +39,17 @@ async def test_steps_left_of_the_share(tmp_path: Path) -> None:
     await store.write(RankingRecord(point=1, ranker="r", steps=100_000))
     assert await steps_left(ctx, status()) == 2_600_000  # play for the Ranker is paid from the share too
     assert await steps_left(ctx, status(), before=(1, 0)) == 2_900_000
+    # what was adopted is not beside the line, and what an adopted state has replaced is
+    assert await steps_left(ctx, status(steps_main=440_000)) == 2_840_000
+    assert await steps_left(ctx, status(steps_main=50_000)) == 2_450_000
+    assert await steps_left(ctx, status(steps_main=50_000), before=(1, 0)) == 2_750_000
     await store.close()
 
 
 def status(**changes: Any) -> TrainerStatus:
     values = {
         "state": "waiting", "update": 100, "steps_main": 200_000, "steps_evaluation": 0, "steps_repeated": 0,
-        "steps_adopted": 0, "steps_budget": 1_000_000, "waiting_at": 100, "snapshot": "s", "stage": "plateaued",
+        "steps_trained": 200_000, "steps_budget": 1_000_000, "waiting_at": 100, "snapshot": "s", "stage": "plateaued",
         "signal": Signal(), "sparse_return": 1.0, "success_rate": 0.0,
     }  # fmt: skip
     return TrainerStatus.model_validate({**values, **changes})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from converged import Converged
+from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.signal import Signal
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, fake_run_config
@@ -124,7 +125,8 @@ async def test_switched_off_and_under_the_overlap_clock_nothing_is_kept(tmp_path
 async def test_killed_at_any_effect_it_is_kept_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    """A refused removal, since no model can be scripted across a kill."""
+    """A refused removal, since no model can be scripted across a kill; of potentials that no offset can take out."""
+    monkeypatch.setattr(IPPOConfig, "offsets_potentials", False)
 
     def session(run_dir: Path, trainer: FakeTrainer) -> LoopSession:
         return LoopSession(run_dir, trainer, FakeBranchPool(run_dir, lambda job: -1.0))

@@ -178,7 +178,7 @@ async def played(folder: Path, seed: int, llm: dict[str, Any], interval: int, ev
         "run_dir": folder / "runs",
         "llm": {**llm, "limits": FREE},
         "adaptation": {**SHORT["adaptation"], **adaptation},
-        "gate": {"level": LEVEL, "looks": [4, 6]},
+        "gate": {"claim": "signal", "level": LEVEL, "looks": [4, 6]},
     }
     async with cosignal.start(RunConfig.model_validate({**SHORT, **changes})) as run:
         result = await run.result()

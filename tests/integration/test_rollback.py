@@ -62,8 +62,11 @@ async def test_a_harmful_promotion_is_rolled_back_and_the_run_is_where_it_was(tm
     assert promoted == POINT
     assert returns[undone] < returns[promoted] - 0.05  # the margin
     assert returns[undone + 1] == returns[promoted]  # same policy, same evaluation seeds
-    steps = [row["steps"] for row in view.metrics()]
-    assert steps == sorted(steps)
+    steps = {row["update"]: row["steps"] for row in view.metrics()}
+    assert (steps[undone], steps[undone + 1]) == (256 * undone, 256 * promoted)  # the state before, with its own steps
+    trained = [row["steps_trained"] for row in view.metrics()]
+    assert trained == sorted(trained)
+    assert trained[-1] == steps[max(steps)] + 256 * (undone - promoted)
     assert "is undone by v2" in next(moment.text for moment in timeline(view) if moment.kind == "rollback")
     page = (result.path / "report.html").read_text()
     assert "1 promoted, 1 rolled back" in page

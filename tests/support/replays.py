@@ -30,7 +30,10 @@ def _write_state(snapshot: Path) -> None:
     """What a trainer's snapshot says besides, as the fake trainer's status at that point has it."""
     steps = POINT * UPDATE
     evaluation = {"steps": steps, "mean": 1.0, "sd": 0.1, "episodes": 32, "success_rate": 0.0, "version": 0}
-    saved = {"extra": {"steps_evaluation": 1000, "evaluation": evaluation}, "line": {"steps_adopted": 0}}
+    saved = {
+        "extra": {"steps_evaluation": 1000, "evaluation": evaluation},
+        "line": {"steps_main": steps, "steps_trained": steps},
+    }
     (snapshot / "state.json").write_text(json.dumps(saved))
 
 

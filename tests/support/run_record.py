@@ -23,7 +23,7 @@ ORDER = {
     "trainer.db": {"metrics": "update_index", "signals": "version", "counters": "name"},
 }
 TIMES = {"latency_s", "started", "cpu_s", "wall_s", "update_s", "env_steps_per_s"}
-COUNTERS = {"steps_main", "steps_evaluation", "steps_adopted", "episodes_lost"}  # `steps_repeated` tells of kills
+COUNTERS = {"steps_main", "steps_evaluation", "steps_trained", "episodes_lost"}  # `steps_repeated` tells of kills
 
 
 def run_record(run_dir: Path) -> dict[str, Any]:

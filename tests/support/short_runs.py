@@ -20,7 +20,7 @@ SHORT: dict[str, Any] = {
     "trainer": {"steps": 12_800, "envs": 8, "rollout": 16, "evaluation": {"every_steps": 2_000, "episodes": 4}},
     "adaptation": {"interval": 1_280, "patience": 1_280, "candidates": 2, "max_share": 0.85, "rounds": 1},
     "branches": {"horizon": 512, "evaluation_episodes": 8, "screen_seeds": 2, "finalists": 2},
-    "gate": {"margin": 0.001, "level": 0.49, "looks": [4]},  # so loose that luck is promoted
+    "gate": {"claim": "signal", "margin": 0.001, "level": 0.49, "looks": [4]},  # so loose that luck is promoted
 }
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from converged import Converged
-from cosignal.rl.signals.signal import Signal
+from cosignal.graphs.nodes.check import _explorations_taken, _rejected
+from cosignal.rl.algorithms.config import IPPOConfig
+from cosignal.rl.branches.config import RaceConfig
+from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.signals.terms import PotentialTerm
 from cosignal.runs.records import DecisionVerdict
 from cosignal.runs.store import LoopStore
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
 from cosignal.testing.answers import DIAGNOSIS, GOAL, proposals
 from loop_runs import goal_helps, nothing_helps, scripts, tables
+from races import FIRST, look, race, rung
 from records import decision, proposal
 
 PAST = "p16-r0-0"
@@ -42,7 +48,10 @@ async def test_what_was_rolled_back_or_declined_never_comes_again(
     assert bool(trainer.log) == allowed
 
 
-async def test_a_removal_that_was_declined_does_not_come_again_but_the_slower_one_may(tmp_path: Path) -> None:
+async def test_a_removal_that_was_declined_does_not_come_again_but_the_slower_one_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(IPPOConfig, "offsets_potentials", False)  # so that potentials are tried on branches
     await remember(tmp_path, "declined", Signal(beta=0.8))
     trainer = Converged(tmp_path)
     await LoopSession(tmp_path, trainer, FakeBranchPool(tmp_path, nothing_helps), {}).run()
@@ -50,3 +59,28 @@ async def test_a_removal_that_was_declined_does_not_come_again_but_the_slower_on
     assert "promoted and rolled back, or declined" in gone["problems"][0]
     assert faded["problems"] == []
     assert [key for key, *_ in trainer.log] == ["p64-r0-1:0"]
+
+
+# ---------------------------------------------------------------- races
+
+
+@pytest.mark.parametrize(("round_", "rejected"), [(0, False), (1, True)])
+async def test_what_has_raced_from_this_state_does_not_race_again(tmp_path: Path, round_: int, rejected: bool) -> None:
+    """In the same round it is the race of its own; what left before the first rung has not raced."""
+    store = await LoopStore.open(tmp_path)
+    near, far = (Signal(terms=(PotentialTerm(name="phi", expression=text),)) for text in ("-dist_goal", "dist_goal"))
+    await store.write(proposal(signal=near), proposal(position=1, signal=far))
+    await store.write(race(rung(1, look("control", 0.0), look(FIRST, 0.0), look("kick@1", 0.0))))
+    found = await _rejected(cast(Any, SimpleNamespace(store=store)), {"point": 1, "round": round_})
+    await store.close()
+    assert found == ({near.proposal_hash()} if rejected else set())
+
+
+def test_the_signal_in_force_may_race_under_an_exploration_that_no_other_arm_has() -> None:
+    in_force = Signal(exploration=Exploration(entropy=0.02, kick=0.05))
+    own, none = Exploration(entropy=0.02), Exploration()
+    taken = _explorations_taken(RaceConfig(kick=0.25), in_force)
+    assert {own, none, Exploration(kick=0.25), Exploration(entropy=0.02, kick=0.25)} <= set(taken)
+    assert {Exploration(kick=0.05), Exploration(entropy=0.1)}.isdisjoint(taken)
+    alone = _explorations_taken(RaceConfig(kick_alone=False), in_force)
+    assert none not in alone and own in alone

@@ -14,7 +14,6 @@ import records
 from blockbuster import blockbuster_ctx
 from cosignal.agents.config import ROLES, LLMConfig, PromptPaths
 from cosignal.agents.schemas import Proposal
-from cosignal.config.adaptation import AdaptationConfig
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError, NotARunError, ReplayError
 from cosignal.graphs.history import decided_before, tried_by
@@ -83,7 +82,7 @@ async def test_the_rules_give_the_same_answer_to_the_same_messages(ruled: Path, 
 
 async def test_a_model_s_call_is_rebuilt_with_what_tools_had_answered(tmp_path: Path) -> None:
     await recorded_run(tmp_path, scripts() | {"critic": [queries("1", "2"), DIAGNOSIS]})
-    books = RunTables(RunView(tmp_path), AdaptationConfig())
+    books = RunTables(RunView(tmp_path), RunConfig())
     question = books.question(f"p{POINT}-r0-critic-t1-a0")
     assert question.calls_left == 1  # of three
     assert [type(message) for message in question.conversation] == [AIMessage, ToolMessage, ToolMessage]
@@ -108,7 +107,7 @@ async def test_a_repaired_answer_is_one_question(tmp_path: Path) -> None:
 
 
 async def test_a_question_knows_nothing_of_what_came_after_it(ruled: Path) -> None:
-    books = RunTables(RunView(ruled), AdaptationConfig())
+    books = RunTables(RunView(ruled), RunConfig())
     assert books.question(CRITIC).payload["history"] == []
     assert books.question(GENERATOR).payload["history"] == []
     later = books.question(f"p{POINT}-r1-generator-t0-a0").payload["history"]
@@ -200,14 +199,14 @@ async def test_prompts_are_not_posted_anywhere(ruled: Path, monkeypatch: pytest.
 
 async def test_another_prompt_is_asked_with_the_same_evidence(ruled: Path) -> None:
     mine = ruled / "mine.md"
-    text = load_template("generator").path.read_text().replace("id: generator/v1", "id: generator/short")
+    text = load_template("generator").path.read_text().replace("id: generator/v2", "id: generator/short")
     mine.write_text(text)
     chat = ScriptedChatModel(script=[proposals(GOAL)])
     replay = await replay_call(ruled, GENERATOR, Changes(prompt=mine, chats={"generator": chat}))
     assert replay.rebuilt.same  # it is the run's own prompt that must give the recorded messages
     assert (replay.after.prompt_id, replay.prompt) == ("generator/short", str(mine))
     assert replay.after.prompt_hash == hashlib.sha256(text.encode()).hexdigest()
-    assert replay.before.prompt_id == "generator/v1"
+    assert replay.before.prompt_id == "generator/v2"
 
 
 async def test_a_prompt_for_another_role_is_refused(ruled: Path) -> None:
@@ -242,7 +241,7 @@ async def test_an_unknown_call_is_answered_with_known_ones(ruled: Path) -> None:
 async def test_calls_about_moves_are_left_out(tmp_path: Path) -> None:
     await recorded_run(tmp_path, {**scripts(), "ranker": [ranking(*(f"p{POINT}-r0-{i}" for i in (1, 0, 2)))]})
     view = RunView(tmp_path)
-    books = RunTables(view, AdaptationConfig())
+    books = RunTables(view, RunConfig())
     moves = books.calls[RANKER].model_copy(update={"id": f"p{POINT}-r0-ranker-q0-b0-green-t0-a0"})
     books.calls[moves.id] = moves
     questions, left_out = books.questions("ranker")
@@ -264,7 +263,7 @@ async def test_calls_about_moves_are_left_out(tmp_path: Path) -> None:
 async def test_a_fitted_scorer_takes_the_place_of_a_proposal(
     ruled: Path, title: str | None, groups: dict[str, FittedScorer], most: int
 ) -> None:
-    books = RunTables(RunView(ruled), AdaptationConfig(candidates=4))
+    books = RunTables(RunView(ruled), RunConfig())
     books.rankings[POINT] = RankingRecord(point=POINT, ranker="r", steps=1, detail=RankingDetail(groups=groups))
     first, *_ = (row for row in books.proposals if row.round == 0)
     titled = first.model_copy(update={"proposal": first.proposal.model_copy(update={"title": title})})
@@ -273,7 +272,7 @@ async def test_a_fitted_scorer_takes_the_place_of_a_proposal(
 
 
 async def test_evidence_of_another_version_is_left_out(ruled: Path) -> None:
-    books = RunTables(RunView(ruled), AdaptationConfig())
+    books = RunTables(RunView(ruled), RunConfig())
     del books.interventions[POINT].evidence["stage"]
     questions, left_out = books.questions("generator")
     assert questions == [] and len(left_out) == 2

@@ -92,7 +92,8 @@ def test_options_of_two_switch_are_refused_for_others() -> None:
     with pytest.raises(ConfigError, match="allow_agent_overlap"):
         task_spec(TaskConfig(env=TWO_SWITCH, allow_agent_overlap=False))
     with pytest.raises(
-        ConfigError, match="allow_agent_overlap is an option of two_switch and victim_rubble, got False with task.name"
+        ConfigError,
+        match="allow_agent_overlap is an option of two_switch, victim_rubble and relay, got False with task.name",
     ):
         task_spec(TaskConfig(name="lbf", allow_agent_overlap=False))
 

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 SPEC = TaskSpec(name="t", description="", groups=(GroupSpec(name="g", agents=("a",), obs_size=1, n_actions=2),))
 STATUS = m.TrainerStatus(
-    state="waiting", update=3, steps_main=30, steps_evaluation=4, steps_repeated=0, steps_adopted=0, steps_budget=100,
+    state="waiting", update=3, steps_main=30, steps_evaluation=4, steps_repeated=0, steps_trained=30, steps_budget=100,
     waiting_at=3, snapshot="checkpoints/update_000000003", stage="exploring", signal=Signal(),
     sparse_return=float("nan"), success_rate=None,
 )  # fmt: skip
@@ -204,3 +204,9 @@ async def test_wakeups_come_from_the_publisher(tmp_path: Path) -> None:
     await heard.aclose()
     stop.set()
     thread.join()
+
+
+def test_a_status_that_an_older_version_wrote_down_can_be_read() -> None:
+    """It counted the main steps that branches had trained."""
+    older = STATUS.model_dump(mode="json", exclude={"steps_trained"}) | {"steps_adopted": 12}
+    assert m.TrainerStatus.model_validate(older) == STATUS.model_copy(update={"steps_trained": 30 - 12})

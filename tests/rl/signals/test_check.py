@@ -56,6 +56,24 @@ def test_signals_that_change_nothing_are_trivial(spec: TaskSpec, record: Record,
     assert "must differ from the signal in force by 5% or more, got 0.0%" in problems(s, spec, record())
 
 
+def test_where_arms_explore_differently_another_exploration_is_an_idea_of_its_own(
+    spec: TaskSpec, record: Record
+) -> None:
+    """But for those under which the signal in force is tried anyway; a twin with other terms passes either way."""
+    in_force = signal(NEAR, scale=4.0)
+    taken = [Exploration(), Exploration(kick=0.05)]
+
+    def lines(s: Signal, taken: list[Exploration] | None) -> list[str]:
+        return check_signal(s, spec, record(), in_force, set(), taken=taken).problems
+
+    for kick, passes in ((None, False), (0.05, False), (0.5, True)):
+        explores = Exploration(kick=kick)
+        again = signal(NEAR, exploration=explores)
+        assert (lines(again, taken) == []) == passes
+        assert lines(again, None)
+        assert lines(signal(FOUND, exploration=explores), taken) == []
+
+
 def test_trivial_against_the_signal_in_force(spec: TaskSpec, record: Record) -> None:
     in_force = signal(NEAR, scale=4.0)
     shifted = signal(PotentialTerm(name="b", expression="(20 - dist) / 10"))
