@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from ...task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
-from ..grid.map import ACTION_NAMES, AGENTS, STAY, UNREACHED, Meaning, feature_specs
+from ...task import EventSpec, FeatureSpec, TaskSpec
+from ..grid.map import AGENTS, UNREACHED, Meaning, feature_specs, spec_of_roles
 from .map import (
     BY_ROLE,
     CHAMBERS,
@@ -99,23 +99,13 @@ def features(agent: int, allow_agent_overlap: bool = True) -> tuple[FeatureSpec,
 @cache
 def victim_rubble_spec(n_max: int = N_MAX, allow_agent_overlap: bool = True) -> TaskSpec:
     """Return the spec of the native task. It is cheap: no compiled code is loaded."""
-    groups = tuple(
-        GroupSpec(
-            name=ROLES[i],
-            agents=(agent,),
-            obs_size=OBS_SIZE,
-            n_actions=len(ACTION_NAMES),
-            action_names=ACTION_NAMES,
-            stay=STAY,
-            features=features(i, allow_agent_overlap),
-            events=EVENTS[agent],
-        )
-        for i, agent in enumerate(AGENTS)
-    )
-    return TaskSpec(
-        name="victim_rubble",
-        description=description(n_max, allow_agent_overlap),
-        groups=groups,
+    return spec_of_roles(
+        "victim_rubble",
+        description(n_max, allow_agent_overlap),
+        roles=ROLES,
+        obs_size=OBS_SIZE,
+        features=[features(i, allow_agent_overlap) for i in range(len(AGENTS))],
+        events=EVENTS,
         return_range=RETURN_RANGE,
-        max_steps=n_max,
+        n_max=n_max,
     )
