@@ -8,6 +8,7 @@ A game exists twice. Both share the map and the random numbers, and nothing else
 Modules, in reading order:
 
     map     poses, actions, and the tables of what they do
+    roles   spec and tables of a task whose agents have a role each
     game    a game in plain Python, straight from its rules
     env     a game as a PettingZoo ParallelEnv
     kernel  the compiled step

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ...task import EventSpec, FeatureKind, FeatureSpec, FloatArray, GroupSpec, IntArray, TaskSpec
+from ...task import FeatureKind, FeatureSpec, FloatArray, IntArray
 
 HEADINGS = ("east", "south", "west", "north")
 DELTAS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # (x, y) of a step, by heading
@@ -204,42 +204,3 @@ def feature_specs(
         low, high = bounds[name]
         specs.append(FeatureSpec(name=name, kind=kind, low=low, high=high, unit=unit, description=text))
     return tuple(specs)
-
-
-def spec_of_roles(
-    name: str,
-    description: str,
-    *,
-    roles: Sequence[str],
-    obs_size: int,
-    features: Sequence[tuple[FeatureSpec, ...]],
-    events: Mapping[str, tuple[EventSpec, ...]],
-    return_range: tuple[float, float],
-    n_max: int,
-) -> TaskSpec:
-    """Return the spec of a grid task whose agents have a role each, and so a group each.
-
-    Args:
-        name: of the task.
-        description: what the team has to do.
-        roles: of the agents, in the order of AGENTS.
-        obs_size: numbers that an agent observes.
-        features: of each agent.
-        events: by agent.
-        return_range: (worst, best) return of an episode.
-        n_max: steps until an episode is cut off.
-    """
-    groups = tuple(
-        GroupSpec(
-            name=role,
-            agents=(agent,),
-            obs_size=obs_size,
-            n_actions=len(ACTION_NAMES),
-            action_names=ACTION_NAMES,
-            stay=STAY,
-            features=own,
-            events=events[agent],
-        )
-        for agent, role, own in zip(AGENTS, roles, features, strict=True)
-    )
-    return TaskSpec(name=name, description=description, groups=groups, return_range=return_range, max_steps=n_max)

@@ -6,23 +6,14 @@ into the next room, so that levers can be pulled in this order only; the last on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 
 import numpy as np
 
 from ...task import IntArray
-from ..grid.map import (
-    AGENTS,
-    Cell,
-    GridMap,
-    Pose,
-    Rules,
-    Tables,
-    distances_to,
-    interaction,
-    pose_numbers,
-    relative,
-)
+from ..grid.map import Cell, GridMap, Pose, Rules, Tables, distances_to
+from ..grid.roles import tables_of_roles
 
 MAP = GridMap(
     (
@@ -40,7 +31,6 @@ DOORS: tuple[Cell, ...] = tuple(map(MAP.find, "123"))
 ROLES = ("guide", "porter")  # of AGENTS, and the names of their groups
 BY_ROLE = ((0, 2), (1, 3))  # indices of LEVERS: green pulls the ones, orange the others
 ALL_PULLED = (1 << len(LEVERS)) - 1
-N_FLAGS = ALL_PULLED + 1
 OBS_SIZE = 26
 
 FEATURE_NAMES = (
@@ -91,29 +81,23 @@ def to_levers() -> IntArray:
     return np.stack([1 + distances_to(MAP.facing(standing, {cell: 1}) == 1, next_pose) for cell in LEVERS])
 
 
+def _progress(pulled: Sequence[bool]) -> list[float]:
+    """Return the features after the heading, from the levers that have been pulled."""
+    return [sum(pulled), 0, *pulled[: len(DOORS)]]
+
+
 @cache
 def kernel_tables() -> Tables:
     """Build what the kernel looks up, once per process. Read-only."""
-    standing = standing_poses()
-    shape = len(AGENTS), N_FLAGS, MAP.n_poses
-    obs, features = np.zeros((*shape, OBS_SIZE), np.float32), np.zeros((*shape, len(FEATURE_NAMES)), np.float32)
-    for pose in standing:
-        number = MAP.number(*pose)
-        distances = to_levers()[:, number].tolist()
-        for flags in range(N_FLAGS):
-            pulled = [bool(flags >> k & 1) for k in range(len(LEVERS))]
-            # The six numbers about the teammate are filled in by the kernel, and so are two of the features.
-            shared = [*pose_numbers(MAP, pose), *[0.0] * 6, *map(float, pulled), *relative(MAP, pose, LEVERS)]
-            for agent in range(len(AGENTS)):
-                obs[agent, flags, number] = [*shared, *(float(agent == i) for i in range(len(AGENTS)))]
-            left = [0 if done else distance for done, distance in zip(pulled, distances, strict=True)]
-            features[:, flags, number] = [*left, 0, *pose, sum(pulled), 0, *pulled[: len(DOORS)]]
-    # An agent pulls the levers of its role only.
-    bits = [{LEVERS[k]: 1 << k for k in levers} for levers in BY_ROLE]
-    return Tables(
-        next_pose=np.stack([MAP.next_poses(standing, partial(walkable, flags=flags)) for flags in range(N_FLAGS)]),
-        trigger=np.stack([interaction(MAP.facing(standing, of_role)) for of_role in bits]),
-        obs=obs,
-        features=features,
-        start_poses=np.array([MAP.number(*cell, 0) for cell in START_CELLS], dtype=np.int64),
-    ).read_only()
+    return tables_of_roles(
+        MAP,
+        LEVERS,
+        BY_ROLE,
+        standing=standing_poses(),
+        walkable=walkable,
+        distances=to_levers(),
+        progress=_progress,
+        obs_size=OBS_SIZE,
+        n_features=len(FEATURE_NAMES),
+        start_cells=START_CELLS,
+    )

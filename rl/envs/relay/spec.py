@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from ...task import EventSpec, FeatureSpec, TaskSpec
-from ..grid.map import AGENTS, Meaning, feature_specs, spec_of_roles
+from ..grid.map import AGENTS, Meaning, feature_specs
+from ..grid.roles import spec_of_roles
 from .map import BY_ROLE, DOORS, FEATURE_NAMES, LEVERS, MAP, OBS_SIZE, ROLES, standing_poses, to_levers
 
 N_MAX = 120

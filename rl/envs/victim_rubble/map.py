@@ -6,24 +6,14 @@ and 16 the three pieces of rubble. A healed victim and cleared rubble are gone: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 
 import numpy as np
 
 from ...task import IntArray
-from ..grid.map import (
-    AGENTS,
-    UNREACHED,
-    Cell,
-    GridMap,
-    Pose,
-    Rules,
-    Tables,
-    distances_to,
-    interaction,
-    pose_numbers,
-    relative,
-)
+from ..grid.map import UNREACHED, Cell, GridMap, Pose, Rules, Tables, distances_to
+from ..grid.roles import tables_of_roles
 
 MAP = GridMap(
     (
@@ -43,7 +33,6 @@ ROLES = ("medic", "engineer")  # of AGENTS, and the names of their groups
 BY_ROLE = (VICTIMS, RUBBLE)
 BLOCKING = (2, 3)  # rubble on the only path to the blocked victim
 ALL_HANDLED = (1 << len(THINGS)) - 1
-N_FLAGS = ALL_HANDLED + 1
 OBS_SIZE = 29
 # (x from, x to, y from, y to) of the rooms of floor, both ends included.
 CHAMBERS = ((1, 2, 1, 2), (1, 2, 4, 5), (4, 6, 1, 5), (11, 11, 1, 2), (8, 9, 1, 2))
@@ -107,32 +96,24 @@ def to_things() -> IntArray:
     return np.stack(rows)
 
 
+def _progress(gone: Sequence[bool]) -> list[float]:
+    """Return the features after the heading, from the things that are gone."""
+    healed, cleared = (sum(gone[k] for k in things) for things in BY_ROLE)
+    return [healed, cleared, 0, all(gone[k] for k in BLOCKING)]
+
+
 @cache
 def kernel_tables() -> Tables:
     """Build what the kernel looks up, once per process (a second). Read-only."""
-    standing = standing_poses()
-    shape = len(AGENTS), N_FLAGS, MAP.n_poses
-    obs, features = np.zeros((*shape, OBS_SIZE), np.float32), np.zeros((*shape, len(FEATURE_NAMES)), np.float32)
-    for pose in standing:
-        number = MAP.number(*pose)
-        distances = to_things()[:, number].tolist()
-        for flags in range(N_FLAGS):
-            gone = [bool(flags >> k & 1) for k in range(len(THINGS))]
-            # The six numbers about the teammate are filled in by the kernel, and so are two of the features.
-            shared = [*pose_numbers(MAP, pose), *[0.0] * 6, *map(float, gone), *relative(MAP, pose, THINGS)]
-            for agent in range(len(AGENTS)):
-                obs[agent, flags, number] = [*shared, *(float(agent == i) for i in range(len(AGENTS)))]
-            # What is gone is no distance away.
-            left = [0 if done else distance for done, distance in zip(gone, distances, strict=True)]
-            healed, cleared = (sum(gone[k] for k in things) for things in BY_ROLE)
-            way_open = all(gone[k] for k in BLOCKING)
-            features[:, flags, number] = [*left, 0, *pose, healed, cleared, 0, way_open]
-    # An agent handles the things of its role only.
-    bits = [{THINGS[k]: 1 << k for k in things} for things in BY_ROLE]
-    return Tables(
-        next_pose=np.stack([MAP.next_poses(standing, partial(walkable, flags=flags)) for flags in range(N_FLAGS)]),
-        trigger=np.stack([interaction(MAP.facing(standing, of_role)) for of_role in bits]),
-        obs=obs,
-        features=features,
-        start_poses=np.array([MAP.number(*cell, 0) for cell in START_CELLS], dtype=np.int64),
-    ).read_only()
+    return tables_of_roles(
+        MAP,
+        THINGS,
+        BY_ROLE,
+        standing=standing_poses(),
+        walkable=walkable,
+        distances=to_things(),
+        progress=_progress,
+        obs_size=OBS_SIZE,
+        n_features=len(FEATURE_NAMES),
+        start_cells=START_CELLS,
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from ...task import EventSpec, FeatureSpec, TaskSpec
-from ..grid.map import AGENTS, UNREACHED, Meaning, feature_specs, spec_of_roles
+from ..grid.map import AGENTS, UNREACHED, Meaning, feature_specs
+from ..grid.roles import spec_of_roles
 from .map import (
     BY_ROLE,
     CHAMBERS,
