@@ -4,7 +4,8 @@ records         the rows of the run's tables, typed
 checked         what is no record, checked: run.json, config.json, metrics, named values
 run_files       the files of a directory that may be damaged, read-only or a stranger's
 trust           what a directory names beyond data, and what the viewer allows of it
-store           `LoopStore` writes loop.db, `RunView` reads the whole directory
+store           the tables of loop.db, and `LoopStore`, which writes them
+run_view        `RunView` reads the whole directory
 steps           the one count of environment steps
 events          what a run says while it runs
 progress        events on a terminal
