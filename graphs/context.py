@@ -46,6 +46,8 @@ class Context:
         wake: set by the trainer's wake-ups, so that waiting for it is shorter than a poll.
         probing: held by a probe from asking what the budget has left until its branches are paid.
         warning: held while a warning is told, so that each is told once.
+        offline: no trainer trains beside, as in a replay: the control of a race is a branch then, and what an earlier
+            race has left is not there.
     """
 
     config: RunConfig
@@ -63,6 +65,7 @@ class Context:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
     warning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    offline: bool = False
 
     @property
     def evaluation_seed(self) -> int:

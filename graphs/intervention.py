@@ -314,12 +314,10 @@ async def end_intervention(ctx: Context, state: State, decision: DecisionRecord)
     """
     note = {"verdict": decision.verdict, "reason": decision.detail.reason}
     update: State = {"verdict": decision.verdict, "done_point": standing_of(state), "race": None}
-    # The main line jumps over what the control has run, so patience begins anew behind it.
     kept = await keep_control(ctx, state, decision)
-    if kept is None and state.get("race") is not None:  # the main line has trained on while it lasted
-        return {**update, "last_steps": status_of(state).steps_main, "note": note}
-    if kept is None:
+    if kept is None:  # patience goes on from the point, also where the main line has trained on in a race
         return {**update, "note": note}
+    # The main line jumps over what the control has run, so patience begins anew behind it.
     return {**update, "last_steps": kept.steps_main, "note": note | {"kept_control": kept.steps}}
 
 

@@ -9,7 +9,8 @@ can be played as often as one likes, so that variance over training seeds plays 
 
 Under the lockstep clock the main line itself is the control: it trains a rung while the trainer is released, and its
 steps stay main steps as long as it stays the main line. Under the overlap clock it never waits, so the control is one
-more branch, under the signal and the random streams of the main line.
+more branch, under the signal and the random streams of the main line. So it is offline, where no trainer trains beside
+(`Context.offline`); its steps count as main steps or not by the run's clock.
 
 Every figure that decides something is in the race's record, and what is computed from it is the same when a node runs
 again after a crash: branches and evaluations are known by their keys.

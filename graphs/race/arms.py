@@ -24,7 +24,10 @@ RESTART = 1000  # seeds of fresh starts are this far apart, as those of the stud
 
 
 async def arms_of_round(ctx: Context, state: State, fork: str) -> list[RaceArm]:
-    """Return the arms: what is carried over, the candidates in rank order, the kick alone, a fresh start."""
+    """Return the arms: what is carried over, the candidates in rank order, the kick alone, a fresh start.
+
+    Offline nothing is carried over, since the run has deleted the state that it would go on from.
+    """
     status, point, race = status_of(state), state["point"], ctx.config.race
     earlier = [row for row in await ctx.store.read(RaceRecord) if (row.point, row.round) < (point, state["round"])]
     proposals = {row.id: row for row in await ctx.store.read(ProposalRecord, point=point, round=state["round"])}
@@ -52,36 +55,39 @@ async def arms_of_round(ctx: Context, state: State, fork: str) -> list[RaceArm]:
         join(name, "candidate", signal, kicked if signal.exploration == Exploration() else signal.exploration)
     if race.kick_alone:
         join(f"kick@{point}", "kick", status.signal, kicked)
-    if race.fresh_start:
+    if race.fresh_start and not any(arm.kind == "fresh_start" for arm in arms):
         first = ctx.config.signal.to_signal()
         join(f"fresh@{point}", "fresh_start", first, Exploration())  # a new line has the config's own by itself
-        begun = sum(arm.kind == "fresh_start" for row in earlier for arm in row.detail.arms)
+        begun = len({arm.name for row in earlier for arm in row.detail.arms if arm.kind == "fresh_start"})
         seed = ctx.config.seed + RESTART * (begun + 1)
         arms[-1] = arms[-1].model_copy(update={"seed": seed, "fork_steps": 0})
-    return arms
+    # Left out last, so that the others have the seeds that they have beside it.
+    return [arm for arm in arms if not (ctx.offline and arm.kind == "carried")]
 
 
 def carried_over(race: RaceRecord) -> list[RaceArm]:
-    """Return the arm that the next race takes over from this one: the one that moved most, where any did.
+    """Return the arms that the next race takes over: of those that moved the one that moved most, and a fresh start.
 
-    Its return must not be below the best of the main line by more than the margin, since movement proves nothing; and
-    it is dropped after IDLE_RACES races in which it has moved by no further milestone.
+    The former's return must not be below the best of the main line by more than the margin, since movement proves
+    nothing; and it is dropped after IDLE_RACES races in which it has moved by no further milestone. A fresh start goes
+    on as long as nothing drops it.
     """
     detail = race.detail
     if not detail.rungs or detail.winner is not None:
         return []
     best = best_of_main_line(main_line_looks(detail)).mean
-    last, carried = detail.rungs[-1], list[tuple[RaceLook, RaceArm]]()
-    for arm in detail.arms:
-        for look in last.arms:
-            if look.arm != arm.name or arm.kind == "fresh_start" or not look.moved:
-                continue
-            idle = arm.idle_races + 1 if arm.kind == "carried" and set(look.moved) <= set(arm.had_moved) else 0
-            if idle < IDLE_RACES and look.mean >= best - detail.margin:
-                update = {"kind": "carried", "start": look.state, "horizon": arm.horizon + last.horizon}
-                update |= {"had_moved": sorted({*arm.had_moved, *look.moved}), "idle_races": idle}
-                carried.append((look, arm.model_copy(update=update)))
-    return [arm for _, arm in sorted(carried, key=lambda pair: (-len(pair[0].moved), -pair[0].mean))[:1]]
+    last, moved, fresh = detail.rungs[-1], list[tuple[RaceLook, RaceArm]](), list[RaceArm]()
+    for look in last.arms:
+        [arm] = [arm for arm in detail.arms if arm.name == look.arm]
+        goes_on = arm.model_copy(update={"start": look.state, "horizon": arm.horizon + last.horizon, "joined": 0})
+        if arm.kind == "fresh_start":
+            fresh += [] if arm.name in last.dropped else [goes_on]
+            continue
+        idle = arm.idle_races + 1 if arm.kind == "carried" and set(look.moved) <= set(arm.had_moved) else 0
+        if look.moved and idle < IDLE_RACES and look.mean >= best - detail.margin:
+            update = {"kind": "carried", "had_moved": sorted({*arm.had_moved, *look.moved}), "idle_races": idle}
+            moved.append((look, goes_on.model_copy(update=update)))
+    return [arm for _, arm in sorted(moved, key=lambda pair: (-len(pair[0].moved), -pair[0].mean))[:1]] + fresh
 
 
 async def keep_snapshot(run_dir: Path, snapshot: str, name: str) -> str:
@@ -98,8 +104,8 @@ async def keep_snapshot(run_dir: Path, snapshot: str, name: str) -> str:
 
 
 def with_next_arms(detail: RaceDetail, places: int) -> RaceDetail:
-    """Let the next arms join where nobody is left, each on a fork of the main line as it is now."""
-    if live_arms(detail):
+    """Let the next arms join where only fresh starts are left, each on a fork of the main line as it is now."""
+    if any(arm.kind != "fresh_start" for arm in live_arms(detail)):
         return detail
     last = detail.rungs[-1]
     now = {"horizon": -last.horizon, "joined": last.number}
@@ -188,7 +194,7 @@ def branch_job_of(ctx: Context, detail: RaceDetail, arm: RaceArm, horizon: int, 
 
 
 def control_arm(detail: RaceDetail, in_force: Signal) -> RaceArm:
-    """Return the control of a race under the overlap clock: the main line itself, from the fork on."""
+    """Return the control of a race where it is a branch: the main line itself, from the fork on."""
     fork, kept = detail.fork.state, kept_exploration(in_force)
     return RaceArm(
         name=CONTROL,

@@ -90,6 +90,7 @@ async def dropped_after(ctx: Context, detail: RaceDetail, point: int) -> dict[st
             sds=[look.sd for look in looks],
             episodes=[look.episodes for look in looks],
             moved=[look.moved for look in looks],
+            rungs_before=max(0, arm.horizon) // ctx.config.adaptation.interval if arm.kind == "fresh_start" else 0,
         )
         for arm in live
         for looks in [looks_of(detail, arm.name)]

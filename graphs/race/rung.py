@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...config.budget import cost_of_race
 from ...rl.branches.jobs import CONTROL
 from ...rl.ipc.messages import TrainerStatus
 from ...rl.stage import SOLVED
@@ -32,13 +33,15 @@ async def begin_race(ctx: Context, state: State) -> RaceRecord | str:
     if isinstance(look, str):
         return f"the main line's own policy could not be played: {look}"
     arms = await arms_of_round(ctx, state, fork)
+    # A fresh start that goes on takes nobody's place.
+    places = ctx.config.race.arms + sum(arm.kind == "fresh_start" and arm.horizon > 0 for arm in arms)
     detail = RaceDetail(
         fork_steps=status.steps_main,
         fork=look.look,
         margin=ctx.config.gate.margin * width,
         left=left - look.episodes.steps,
-        arms=arms[: ctx.config.race.arms],
-        waiting=arms[ctx.config.race.arms :],
+        arms=arms[:places],
+        waiting=arms[places:],
     )
     record = RaceRecord(id=decision_id(point, number), point=point, round=number, detail=detail)
     await ctx.store.write(record)
@@ -51,7 +54,7 @@ async def run_rung(ctx: Context, race: RaceRecord, status: TrainerStatus) -> Rac
     Args:
         ctx: what nodes use.
         race: so far.
-        status: the trainer's. Under the lockstep clock it waits at the end of the rung.
+        status: the trainer's. Under the lockstep clock it waits at the end of the rung; offline, where it would wait.
 
     Raises:
         ReplayDiffers, BranchError: as `run_branches` does.
@@ -61,9 +64,10 @@ async def run_rung(ctx: Context, race: RaceRecord, status: TrainerStatus) -> Rac
     # The main line sets the pace where it is the control.
     horizon = status.steps_main - detail.fork_steps if lockstep else rung_horizon(ctx, number)
 
-    # Train: every arm, and under the overlap clock the control, goes on from where its last rung ended.
+    # Train: every arm, and the control where it is a branch, goes on from where its last rung ended.
     seed, fresh, live = look_seed(ctx, race.point, number), await ctx.begins_fresh(), live_arms(detail)
-    control = [] if lockstep else [control_arm(detail, status.signal)]
+    is_branched = ctx.offline or not lockstep
+    control = [control_arm(detail, status.signal)] if is_branched else []
     jobs = [branch_job_of(ctx, detail, arm, horizon, seed, fresh) for arm in [*control, *live]]
     ran = await run_branches(ctx, *place, "race", jobs, spent_at=status.update)
     horizons = {arm.name: arm.fork_steps + arm.horizon + horizon for arm in [*control, *live]}
@@ -73,15 +77,19 @@ async def run_rung(ctx: Context, race: RaceRecord, status: TrainerStatus) -> Rac
         looks[result.arm] = looked(result.arm, result.end_state, horizons[result.arm], result.episodes)
 
     # Look: the main line's policy plays the same episodes.
-    spent = await _spent_on(ctx, race.point, {job.key for job in jobs})
-    if lockstep:
+    if not is_branched:
         state = await keep_snapshot(ctx.run_dir, snapshot_of(status), f"branches/main_{status.update}")
         look = await look_at(ctx, place, CONTROL, state, seed, status.update)
         if isinstance(look, str):
             return await end_race(ctx, race, f"the main line's own policy could not be played: {look}")
-        looks[CONTROL], spent = look, spent + look.episodes.steps
+        looks[CONTROL] = look
     if CONTROL not in looks:
         return await end_race(ctx, race, f"the control could not be run: {ran.failed[CONTROL]}")
+
+    # Under the lockstep clock the control trains main steps, whoever trains them; its look alone is beside them.
+    spent = await _spent_on(ctx, race.point, {job.key for job in jobs if job.arm != CONTROL or not lockstep})
+    if lockstep:
+        spent += looks[CONTROL].episodes.steps
 
     # Select, then confirm the most promising, one after another, on episodes that nothing was decided on.
     rung = Rung(
@@ -132,6 +140,12 @@ def why_over(ctx: Context, race: RaceRecord, status: TrainerStatus) -> str | Non
         return "no arm is left"
     if rungs >= config.race.longest:
         return f"race.longest is {config.race.longest} rungs"
+    if _may_be_joined(ctx, detail):
+        return "only the fresh start is left, which goes on in the next race, beside new proposals"
+    if config.clock == "overlap" and rungs:  # a main line that far ahead has most likely left every arm behind
+        lag, most = status.steps_main - detail.fork_steps - detail.rungs[-1].horizon, config.adaptation.max_staleness
+        if lag > most:
+            return f"the arms are {lag} steps behind the main line, adaptation.max_staleness allows {most}"
     # The next rung of every branch, and as many steps of evaluation as the last one took.
     control, rung = int(config.clock == "overlap"), rung_horizon(ctx, 1)
     cost = (len(live) + control) * rung
@@ -142,6 +156,15 @@ def why_over(ctx: Context, race: RaceRecord, status: TrainerStatus) -> str | Non
     if cost > left:
         return f"another rung costs {cost} branch steps, adaptation.max_share leaves {max(left, 0)}"
     return None
+
+
+def _may_be_joined(ctx: Context, detail: RaceDetail) -> bool:
+    """Tell whether nobody but a fresh start races, while the loop may ask for new proposals at the next point."""
+    if not detail.rungs or any(arm.kind != "fresh_start" for arm in live_arms(detail)):
+        return False
+    last, config = detail.rungs[-1], ctx.config
+    first = cost_of_race(config.race, config.adaptation, overlap=config.clock == "overlap").first
+    return last.horizon + rung_horizon(ctx, 1) >= config.adaptation.patience and last.left >= first
 
 
 async def end_race(ctx: Context, race: RaceRecord, why: str) -> RaceRecord:

@@ -21,12 +21,13 @@ class BranchConfig(Config):
         ray_address: Ray cluster that the executor `ray` joins, `auto` for the one of this machine; None starts a Ray
             of its own here.
         workers: branches that run at the same time.
-        horizon: environment steps of a full branch, or `auto` for the rule in `horizon`.
-        screen_seeds: seeds on which all candidates are screened, for half the horizon.
-        finalists: candidates that are continued after the screening, best first.
-        evaluation_episodes: episodes of the evaluation at the end of a branch.
-        keep_control: where nothing is accepted under the lockstep clock, the control of seed 0, which is the main run
-            itself, becomes the main line, so that its steps are not run again.
+        horizon: where a signal is judged, environment steps of a full branch, or `auto` for the rule in `horizon`.
+        screen_seeds: where a signal is judged, seeds on which all candidates are screened, for half the horizon.
+        finalists: where a signal is judged, candidates that are continued after the screening, best first.
+        evaluation_episodes: episodes of the evaluation at the end of a branch; an arm of a race plays
+            `RaceConfig.look_episodes`.
+        keep_control: where a signal is judged under the lockstep clock and nothing is accepted, the control of seed 0,
+            which is the main run itself, becomes the main line, so that its steps are not run again.
     """
 
     executor: Literal["local", "ray"] = "local"
@@ -68,10 +69,12 @@ class GateConfig(Config):
             over training seeds (screening, looks); `auto`: policy where something is wrong, signal where the question
             is whether shaping that is no potential may leave.
         level: probability of accepting any signal in one intervention when nothing helps.
-        margin: gain that counts, as a share of the return range.
-        looks: numbers of seeds at which finalists are judged; the level is spent across looks and finalists.
-        adopt: what a promotion takes over: the winning branch's state, the signal alone, or auto (the state when the
-            run is stuck or at zero competence, the signal when it is healthy).
+        margin: gain that counts, of a signal or of a policy, as a share of the return range.
+        looks: where a signal is judged, numbers of seeds at which finalists are; the level is spent across looks and
+            finalists.
+        adopt: what the promotion of a signal takes over: the winning branch's state, the signal alone, or auto (the
+            state when the run is stuck or at zero competence, the signal when it is healthy). A race always takes the
+            state.
     """
 
     claim: Literal["policy", "signal", "auto"] = "auto"
@@ -105,7 +108,7 @@ class RaceConfig(Config):
     confirm_episodes: int = Field(default=64, ge=8)
     most_confirm_episodes: int = Field(default=384, ge=8)
     arms: int = Field(default=3, ge=1)
-    rungs: int = Field(default=10, ge=1)
+    rungs: int = Field(default=7, ge=1)
     longest: int = Field(default=30, ge=1)
     kick: float = Field(default=0.05, gt=0, le=1)
     kick_alone: bool = True

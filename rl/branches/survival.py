@@ -50,6 +50,7 @@ class ArmHistory:
         sds: standard deviation of the episodes' returns of each look.
         episodes: of each look.
         moved: milestones by which it moved toward reward, of each look.
+        rungs_before: that a fresh start has trained in the race before.
     """
 
     name: str
@@ -58,11 +59,12 @@ class ArmHistory:
     sds: Sequence[float]
     episodes: Sequence[int]
     moved: Sequence[Sequence[str]]
+    rungs_before: int = 0
 
     @property
     def age(self) -> int:
         """Rungs that it has trained."""
-        return len(self.means)
+        return self.rungs_before + len(self.means)
 
     @property
     def score(self) -> float:
@@ -149,7 +151,7 @@ def _fresh_start_ends(arm: ArmHistory, rises: bool, margin: float, main_at_age: 
     """Return why a fresh start is dropped: clearly below the main line at equal age, or old without having risen."""
     if rises or arm.age < PATIENT_RUNGS:
         return None
-    known = [value for value in main_at_age[: arm.age][-SMOOTHED:] if value is not None]
+    known = [value for value in main_at_age[-SMOOTHED:] if value is not None]
     if known and arm.score < np.mean(known) - margin - SIGMAS * arm.variance**0.5:
         return f"returns {arm.score:.3g}; the main line had {np.mean(known):.3g} at its age"
     return f"not above the main line within {arm.age} rungs" if arm.age >= FRESH_RUNGS else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cosignal.agents.llm.ledger import Call
 from cosignal.config.run_config import RunConfig
 from cosignal.graphs.race.arms import best_of_main_line
 from cosignal.rl.branches.jobs import Job
@@ -17,21 +18,10 @@ from cosignal.runs.events import ApprovalNeeded, PolicyConfirmed, RungFinished
 from cosignal.runs.race_records import EvaluationRecord, RaceLook, RaceRecord
 from cosignal.runs.records import DecisionRecord
 from cosignal.runs.store import LoopStore
-from cosignal.testing import FakeBranchPool, FakeTrainer, Killed, LoopSession, fake_run_config
+from cosignal.testing import FakeBranchPool, FakeTrainer, Killed, LoopSession
 from cosignal.testing.fake_run import INTERVAL, UPDATE
 from kills import Fragile, dies_at
-from loop_runs import comparable, tables
-
-RUNG = INTERVAL * UPDATE
-FIRST = "p128-r0-0"
-
-
-def racing_config(clock: str = "lockstep", **race: Any) -> RunConfig:
-    data = fake_run_config().model_dump(mode="json")
-    data["gate"]["claim"] = "auto"
-    settings = {"arms": 5, "look_episodes": 32, "confirm_episodes": 64, "most_confirm_episodes": 128}
-    data["race"] |= settings | race
-    return RunConfig.model_validate(data | {"clock": clock})
+from loop_runs import FIRST, RUNG, comparable, first_rises, nobody_rises, racing_config, tables
 
 
 def session_of(
@@ -42,14 +32,8 @@ def session_of(
     return session
 
 
-def nobody_rises(job: BranchJob) -> float:
-    return -0.01 * job.seed  # the pool adds as much
-
-
-def first_rises(job: BranchJob) -> float:
-    """The best ranked candidate returns more from its third rung on."""
-    rises = job.arm == FIRST and job.horizon >= 3 * RUNG
-    return nobody_rises(job) + (1.5 if rises else 0.0)
+def with_patience(steps: int, config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"adaptation": config.adaptation.model_copy(update={"patience": steps})})
 
 
 async def races_of(run_dir: Path) -> list[RaceRecord]:
@@ -121,7 +105,9 @@ async def test_where_no_policy_is_better_the_main_line_goes_on(tmp_path: Path) -
     assert trainer.changes == [] and all(race.detail.winner is None for race in races)
     assert all(race.detail.end for race in races)
     assert {row.verdict for row in await decisions_of(tmp_path)} == {"no_difference"}
-    assert [*(tmp_path / "branches").iterdir()] == []  # nothing moved, so that nothing is carried over
+    # Nothing moved, so that nothing but the fresh start is carried over.
+    [fresh] = [look.state for look in races[-1].detail.rungs[-1].arms if look.arm.startswith("fresh@")]
+    assert [*(tmp_path / "branches").iterdir()] == [tmp_path / fresh]
 
 
 async def test_what_the_trainer_pruned_can_still_be_confirmed_against(tmp_path: Path) -> None:
@@ -232,6 +218,18 @@ async def test_overlap_a_winner_that_the_main_line_has_left_behind_is_stale(tmp_
     assert "stale" in {row.verdict for row in await decisions_of(tmp_path)}
 
 
+@pytest.mark.parametrize(("most", "rungs", "end"), [(RUNG - 1, 1, "behind the main line"), (500_000, 2, "training")])
+async def test_overlap_arms_that_lag_too_far_behind_the_main_line_are_dropped(
+    tmp_path: Path, most: int, rungs: int, end: str
+) -> None:
+    """The main line trains two rungs while an arm trains one."""
+    trainer, config = FakeTrainer(tmp_path, clock="overlap", pace=2 * INTERVAL), racing_config("overlap")
+    config = config.model_copy(update={"adaptation": config.adaptation.model_copy(update={"max_staleness": most})})
+    await session_of(tmp_path, FakeBranchPool(tmp_path, first_rises), trainer, config).run()
+    race = (await races_of(tmp_path))[0]
+    assert len(race.detail.rungs) == rungs and race.detail.end is not None and end in race.detail.end
+
+
 async def test_every_step_of_a_race_is_counted(tmp_path: Path) -> None:
     pool = FakeBranchPool(tmp_path, first_rises)
     await session_of(tmp_path, pool).run()
@@ -257,6 +255,21 @@ async def test_arms_wait_until_those_before_them_are_out(tmp_path: Path) -> None
     [late] = [arm for arm in race.detail.arms if arm.name == "kick@128"]
     assert late.fork == race.detail.rungs[0].control.state and late.horizon == -RUNG
     assert [job.horizon for job in pool.jobs if job.arm == "kick@128"] == [RUNG]
+
+
+@pytest.mark.parametrize("claim", ["auto", "signal"])
+async def test_who_is_asked_for_arms_is_told_how_many_race_at_a_time(tmp_path: Path, claim: str) -> None:
+    config = racing_config(arms=2, rungs=1)
+    config = config.model_copy(update={"gate": config.gate.model_copy(update={"claim": claim})})
+    await session_of(tmp_path, FakeBranchPool(tmp_path, nobody_rises), config=config).run()
+    store = await LoopStore.open(tmp_path)
+    try:
+        prompts = {call.role: call.messages[0]["content"] for call in await store.read(Call)}
+    finally:
+        await store.close()
+    told = {role for role, prompt in prompts.items() if "At most 2 arms train at a time" in prompt}
+    assert prompts.keys() == {"critic", "generator", "ranker"}
+    assert told == ({"generator", "ranker"} if claim == "auto" else set())
 
 
 @pytest.mark.parametrize("rung", [0, 2])
@@ -432,12 +445,31 @@ async def test_a_visit_that_was_killed_after_its_write_begins_with_the_arms_it_h
     assert [arm.joined for arm in race.detail.arms] == [0, 0, 1, 1, 2]
 
 
-async def test_after_a_race_without_a_winner_patience_begins_anew(tmp_path: Path) -> None:
-    config = racing_config(rungs=1, fresh_start=False)
+async def test_patience_runs_while_a_race_that_nobody_wins_does(tmp_path: Path) -> None:
+    """The next race begins at the first point at which the main line has trained on for as long since the fork."""
+    config = with_patience(4 * RUNG, racing_config(rungs=1, fresh_start=False))
     await session_of(tmp_path, FakeBranchPool(tmp_path, nobody_rises), config=config).run()
-    first, *later = await races_of(tmp_path)
-    ended = first.detail.rungs[-1].point
-    assert all(race.point - ended >= config.adaptation.patience // UPDATE for race in later[:1])
+    first, second, *_ = await races_of(tmp_path)
+    assert first.detail.end == "no arm is left" and len(first.detail.rungs) == 1
+    assert second.point == first.point + 4 * INTERVAL
+
+
+async def test_a_fresh_start_goes_on_in_the_next_race_beside_new_proposals(tmp_path: Path) -> None:
+    """It keeps its seed, its state and its age, takes nobody's place, and no second one begins beside it."""
+    config, pool = with_patience(4 * RUNG, racing_config(arms=2, rungs=1)), FakeBranchPool(tmp_path, nobody_rises)
+    await session_of(tmp_path, pool, config=config).run()
+    first, second, *_ = await races_of(tmp_path)
+    assert first.detail.end is not None and "goes on in the next race" in first.detail.end
+    assert second.point == first.point + 4 * INTERVAL and len(first.detail.rungs) == 3
+
+    raced = [[look.arm for look in rung.arms] for rung in second.detail.rungs]
+    old, new = f"fresh@{first.point}", [f"p{second.point}-r0-{k}" for k in range(3)]
+    assert raced[0] == [old, *new[:2]] and raced[1] == [old, new[2], f"kick@{second.point}"]
+    of_old = [job for job in pool.jobs if job.arm == old]
+    assert [job.horizon for job in of_old] == [RUNG * k for k in range(1, len(of_old) + 1)]
+    assert len({job.seed for job in of_old}) == 1 and all(job.new_line for job in of_old)
+    assert [job.start for job in of_old[1:]] == [job.end_state for job in of_old[:-1]]
+    assert [arm.name for arm in second.detail.arms if arm.kind == "fresh_start"] == [old]
 
 
 async def test_a_failed_evaluation_is_paid_and_not_played_again(tmp_path: Path) -> None:

@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from cosignal.config.budget import branch_budget
+from cosignal.config.run_config import RunConfig
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.runs.events import NodeEntered
 from cosignal.runs.store import LoopStore
-from cosignal.testing import LoopSession
+from cosignal.testing import LoopSession, fake_run_config
 from cosignal.testing.answers import DIAGNOSIS, DOOR, GOAL, MATE, proposal, proposals, ranking
-from cosignal.testing.fake_run import Scripts
+from cosignal.testing.fake_run import INTERVAL, UPDATE, Scripts
 from langchain_core.messages import AIMessage
 from records import ORDER, branch, rows
 
 POINT = 128  # the first one with 250 000 main steps behind it, in updates of 2048
+RUNG = INTERVAL * UPDATE  # environment steps
+FIRST = f"p{POINT}-r0-0"  # the best ranked candidate, as the rules rank
+
+
+def racing_config(clock: str = "lockstep", **race: Any) -> RunConfig:
+    data = fake_run_config().model_dump(mode="json")
+    data["gate"]["claim"] = "auto"
+    settings = {"arms": 5, "look_episodes": 32, "confirm_episodes": 64, "most_confirm_episodes": 128}
+    data["race"] |= settings | race
+    return RunConfig.model_validate(data | {"clock": clock})
 
 
 def titles(job: BranchJob) -> str:
@@ -34,6 +45,16 @@ def first_helps(job: BranchJob) -> float:
 
 def nothing_helps(job: BranchJob) -> float:
     return 0.0
+
+
+def nobody_rises(job: BranchJob) -> float:
+    return -0.01 * job.seed  # the pool adds as much
+
+
+def first_rises(job: BranchJob) -> float:
+    """The best ranked candidate returns more from its third rung on."""
+    rises = job.arm == FIRST and job.horizon >= 3 * RUNG
+    return nobody_rises(job) + (1.5 if rises else 0.0)
 
 
 def scripts(rounds: int = 1) -> Scripts:
