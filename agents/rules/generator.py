@@ -7,6 +7,7 @@ counts only after the gate that precedes it, so that Φ rises along a whole succ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,19 +62,17 @@ def proposals(block: Mapping[str, Any]) -> Json:
         if is_rejected and tried["verdict"] != "not_tried":
             seen.add(_content(tried["proposal"]))
 
-    # What has raced already without winning waits until everything else has.
-    raced = {_content(tried["proposal"]) for tried in history if tried["verdict"] == "not_adopted"}
-    new: list[Json] = []
-    again: list[Json] = []
-    for draft in _drafts(block, failures):
+    # A race is one seed of an idea. Where its policy was not adopted, the idea moves back by as many places as a round
+    # has candidates, so that a strong one comes again before weak new ones do.
+    raced = Counter(_content(tried["proposal"]) for tried in history if tried["verdict"] == "not_adopted")
+    found: list[tuple[int, Json]] = []
+    for place, draft in enumerate(_drafts(block, failures)):
         proposal = {**draft, "addresses": failures, "exploration": exploration}
         content = _content(proposal)
         if content not in seen:
             seen.add(content)
-            (again if content in raced else new).append(proposal)
-        if len(new) == block["candidates"]:
-            break
-    chosen = [*new, *again][: block["candidates"]]
+            found.append((place + block["candidates"] * raced[content], proposal))
+    chosen = [proposal for _, proposal in sorted(found, key=lambda pair: pair[0])][: block["candidates"]]
     if not chosen:  # a task without usable features leaves exploration as the only thing to change
         chosen = [
             {
@@ -164,7 +163,8 @@ def _refinements(history: list[Json]) -> Iterator[Json]:
     What moved toward reward in a race comes before what gained, for the return may move last of all.
     """
     tried = [item for item in history if item["gain"] is not None and item["proposal"]["terms"]]
-    gained = [item for item in tried if item["gain"] > 0 or item.get("moved")]
+    # A race's last look alone is a matter of luck.
+    gained = [item for item in tried if (item.get("moved") if item.get("race") else item["gain"] > 0)]
     gained.sort(key=lambda item: (not item.get("moved"), -item["gain"]))
     if not gained:
         return

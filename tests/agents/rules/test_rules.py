@@ -14,6 +14,7 @@ from asked_rules import critic, expressions, failures, generator, query_trainer,
 from cosignal.agents.critic import diagnose
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.prompt_payload import TriedProposal, build_payload
+from cosignal.agents.race_rules import RaceRules
 from cosignal.agents.ranker import rank
 from cosignal.agents.rules import critic as rules_critic
 from cosignal.agents.rules import features as rules_facts
@@ -144,6 +145,14 @@ async def test_convergence_proposes_to_remove_shaping() -> None:
     assert ranking.order[0] == "p1-r0-0"
 
 
+async def test_the_rules_rank_alike_whether_proposals_race_or_are_judged() -> None:
+    race = RaceRules(kick=0.05, kick_alone=True, fresh_start=True, arms=1, rung_steps=16_384, rungs=1)
+    listed = {f"p1-r0-{i}": proposal for i, proposal in enumerate(await generator(stuck_evidence()))}
+    payload = build_payload(Evidence.model_validate(stuck_evidence()), (), await critic(stuck_evidence()))
+    judged, raced = [await rank(role_model("ranker"), Place(1), payload, listed, rules) for rules in (None, race)]
+    assert judged == raced and judged.order != list(listed)
+
+
 async def test_shaping_that_is_collected_while_the_return_falls_dominates() -> None:
     raw = with_terms("exploring")
     raw["sparse"] |= {"trend": -0.5}
@@ -207,26 +216,26 @@ def raced(proposal: Proposal, gain: float, point: int = 0, **changes: Any) -> Tr
     return entry.model_copy(update={"proposal_id": f"p{point}-r0-0", "point": point, "race": rows, **changes})
 
 
-async def test_what_raced_without_winning_waits_until_everything_else_has_raced() -> None:
-    first = await generator(stuck_evidence())
-    again = await generator(stuck_evidence(), tuple(raced(proposal, 0.0) for proposal in first))
-    assert not {str(one.terms) for one in first} & {str(one.terms) for one in again}
-    # where there is nothing else it may race again, from where the run is now
-    all_ideas = await generator(stuck_evidence(), k=8)
-    history = tuple(raced(proposal, 0.0) for proposal in all_ideas)
-    assert len(await generator(stuck_evidence(), history, k=8)) == 8
+async def test_each_race_without_winning_moves_an_idea_back_by_one_round() -> None:
+    """One race is one seed, so that the strongest idea comes again before the weakest that is new."""
+    ideas = await generator(stuck_evidence(), k=8)
+    once = tuple(raced(proposal, 0.0) for proposal in ideas[:4])
+    second = await generator(stuck_evidence(), once)
+    assert [one.terms for one in second] == [ideas[k].terms for k in (0, 4, 1, 5)]
+    # where there is nothing else all may race again, from where the run is now
+    assert len(await generator(stuck_evidence(), tuple(raced(proposal, 0.0) for proposal in ideas), k=8)) == 8
 
 
-async def test_what_moved_in_a_race_is_built_on_before_what_gained() -> None:
+async def test_what_moved_in_a_race_is_built_on_and_a_gain_of_its_last_look_is_not() -> None:
     """At another point too, as long as nobody has won since, for the signal is the same."""
     first = await generator(stuck_evidence())
     moved = {"moved": [("switch_triggered ×2", 0.5, 0.0)]}
-    history = [raced(first[0], 0.25), raced(first[1], 0.0, **moved), raced(first[2], -0.5)]
+    history = [raced(first[0], 0.25), raced(first[1], 0.0, **moved), raced(first[2], -0.5, **moved)]
     stronger, together, *_ = await generator(stuck_evidence(), tuple(history))
     assert (stronger.title, stronger.terms, stronger.beta) == ("The best so far, stronger", first[1].terms, 1.0)
     assert "no policy of it was proven" in stronger.reason and "without clearing the gate" not in stronger.reason
     assert together.title == "The two best so far together"
-    assert set(expressions(together)) == {*expressions(first[1]), *expressions(first[0])}
+    assert set(expressions(together)) == {*expressions(first[1]), *expressions(first[2])}
     # once somebody has won, its gains were measured under another signal
     won = history[2].model_copy(update={"won_by": "kick"})
     titles = [proposal.title for proposal in await generator(stuck_evidence(), (*history[:2], won))]
