@@ -10,8 +10,8 @@ Nothing is imported here, so that `config`, `schemas`, `replay_results` and `llm
 `prompt_payload`       `build_payload`: evidence, diagnosis and history as plain data of bounded size
 `critic`               `diagnose`: what is wrong with learning, or calls of the evidence tools
 `generator`            `propose`: K candidate signals
-`race_rules`           what the Generator is told of how proposals race
-`ranker`               `rank`: which proposals deserve the branch budget first
+`race_rules`           what Generator and Ranker are told of how proposals race
+`ranker`               `rank`: which proposals are tried first
 `transition_ranker`    `rank_transitions`: which single moves are good for the team, as votes
 `llm`                  everything between a role's question and a provider
 `rules`                the embedded default provider: plain rules, no language model, no network

@@ -1,4 +1,4 @@
-"""The rules of a race, as far as a Generator must know them. Imports nothing heavy."""
+"""The rules of a race, as far as Generator and Ranker must know them. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ class RaceRules(BaseModel):
         kick: exploration kick of an arm whose proposal sets no exploration.
         kick_alone: whether the signal in force races with that kick too.
         fresh_start: whether a run from step 0 races too.
+        arms: that race at the same time; the others join when these are out.
         rung_steps: environment steps of an arm between two looks.
         rungs: after which an arm that has not moved toward reward is dropped.
     """
@@ -21,5 +22,6 @@ class RaceRules(BaseModel):
     kick: float
     kick_alone: bool
     fresh_start: bool
+    arms: int
     rung_steps: int
     rungs: int

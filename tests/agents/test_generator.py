@@ -20,7 +20,7 @@ BONUS = {"name": "bonus", "kind": "event", "event": "switch_triggered", "decay_s
 NEAR = {"name": "near", "kind": "potential", "expression": "-dist_goal / 17"}
 
 
-RACE = RaceRules(kick=0.05, kick_alone=True, fresh_start=True, rung_steps=16_384, rungs=12)
+RACE = RaceRules(kick=0.05, kick_alone=True, fresh_start=True, arms=3, rung_steps=16_384, rungs=12)
 
 
 def payload(stage: str, *in_force: dict[str, Any]) -> Payload:

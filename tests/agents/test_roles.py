@@ -9,8 +9,9 @@ import pytest
 from cosignal.agents.critic import diagnose
 from cosignal.agents.generator import propose
 from cosignal.agents.llm.ledger import Call, Place
-from cosignal.agents.prompt_payload import build_payload
-from cosignal.agents.ranker import rank
+from cosignal.agents.prompt_payload import TriedProposal, build_payload
+from cosignal.agents.race_rules import RaceRules
+from cosignal.agents.ranker import rank, ranker_question
 from cosignal.agents.schemas import Diagnosis, Failure, Proposal
 from cosignal.errors import InvalidAnswer
 from cosignal.rl.evidence.schema import Evidence
@@ -104,3 +105,24 @@ async def test_a_ranking_is_a_permutation() -> None:
     assert (await rank(model, Place(1), CONTEXT, listed)).order == ["b", "a"]
     assert isinstance(model.chat, ScriptedChatModel)
     assert '"id": "a"' in model.chat.seen[0][1].text
+
+
+@pytest.mark.parametrize(
+    "race", [None, RaceRules(kick=0.05, kick_alone=True, fresh_start=True, arms=3, rung_steps=16_384, rungs=12)]
+)
+def test_the_ranker_s_prompt_and_its_block_say_how_proposals_are_tried_and_what_earlier_races_showed(
+    race: RaceRules | None,
+) -> None:
+    proposal = Proposal(title="t", reason="", addresses=[Failure.PLATEAU], terms=[])
+    moved, rows = [("switch_triggered ×2", 0.5, 0.0)], [(1, 1.25, 1.0)]
+    raced = TriedProposal(
+        proposal_id="p0-r0-0", point=0, round=0, verdict="not_adopted", proposal=proposal, race=rows, moved=moved
+    )
+    history = [] if race is None else [raced]
+    payload = build_payload(Evidence.model_validate(stuck_evidence()), history)
+    prompt = ranker_question(role_model("ranker"), Place(1), payload, {"a": proposal}, race).prompt
+    assert ("### The race" in prompt.system) == (race is not None)
+    block = json.loads(prompt.user.split("```json\n")[1].split("\n```")[0])
+    assert block["race"] == (None if race is None else race.model_dump())
+    assert [entry["moved"] for entry in block["history"]] == ([] if race is None else [[[*moved[0]]]])
+    assert [row["id"] for row in block["proposals"]] == ["a"]

@@ -1,8 +1,8 @@
 """Templates: what they declare, how they render, what they refuse.
 
-Golden files are whole rendered prompts, one for each role and stage, one for a Generator whose signals are judged
-instead of raced, and one for the Ranker's question on moves. After a change of the words on purpose write them anew
-with `PYTHONPATH=tests/support python tests/prompts/test_prompts.py`, and read the difference.
+Golden files are whole rendered prompts, one for each role and stage, one for a Generator and one for a Ranker whose
+signals are judged instead of raced, and one for the Ranker's question on moves. After a change of the words on purpose
+write them anew with `PYTHONPATH=tests/support python tests/prompts/test_prompts.py`, and read the difference.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ from hypothesis import strategies as st
 
 GOLDEN = Path(__file__).with_name("golden")
 STAGES: tuple[Stage, ...] = get_args(Stage)
+RACING = ("generator", "ranker")  # who is told of races
+RACE = {"kick": 0.05, "kick_alone": True, "fresh_start": True, "arms": 5, "rung_steps": 16_384, "rungs": 12}
 VALUES: dict[str, dict[str, Any]] = {
     "critic": {
         "stage": "plateaued", "schema": {"type": "object"}, "calls_left": 2, "block": {"evidence": {"b": 1, "a": None}},
     },
     "generator": {
         "stage": "exploring", "schema": {"type": "object"}, "candidates": 4, "term_kinds": ["potential", "event"],
-        "race": {"kick": 0.05, "kick_alone": True, "fresh_start": True, "rung_steps": 16_384, "rungs": 12},
-        "block": {"evidence": {"b": 1, "a": None}},
+        "race": RACE, "block": {"evidence": {"b": 1, "a": None}},
     },
-    "ranker": {"stage": "converged", "schema": {"type": "object"}, "block": {"proposals": [{"id": "p1-r0-0"}]}},
+    "ranker": {
+        "stage": "converged", "schema": {"type": "object"}, "race": RACE, "block": {"proposals": [{"id": "p1-r0-0"}]},
+    },
 }  # fmt: skip
 
 
@@ -80,9 +83,9 @@ def golden(role: str, stage: Stage) -> tuple[Path, str]:
     return GOLDEN / f"{role}-{stage}.md", as_file(prompt)
 
 
-def golden_of_signals() -> tuple[Path, str]:
-    """The Generator's where the gate judges signals."""
-    return GOLDEN / "generator-signals.md", as_file(rendered("generator", race=None))
+def golden_of_signals(role: str) -> tuple[Path, str]:
+    """That of a role which is told of races, where the gate judges signals."""
+    return GOLDEN / f"{role}-signals.md", as_file(rendered(role, race=None))
 
 
 def golden_on_moves() -> tuple[Path, str]:
@@ -105,14 +108,15 @@ def test_the_prompt_on_moves_renders_to_its_golden_file() -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-def test_the_prompt_about_signals_renders_to_its_golden_file() -> None:
-    path, text = golden_of_signals()
+@pytest.mark.parametrize("role", RACING)
+def test_the_prompt_about_signals_renders_to_its_golden_file(role: str) -> None:
+    path, text = golden_of_signals(role)
     assert text == path.read_text(encoding="utf-8")
 
 
 def test_there_is_no_golden_file_too_many() -> None:
     wanted = {golden(role, stage)[0].name for role in VALUES for stage in STAGES}
-    wanted |= {golden_on_moves()[0].name, golden_of_signals()[0].name}
+    wanted |= {golden_on_moves()[0].name, *(golden_of_signals(role)[0].name for role in RACING)}
     assert {path.name for path in GOLDEN.iterdir()} == wanted
 
 
@@ -199,13 +203,28 @@ def test_the_generator_is_told_what_a_race_is_and_that_it_proves_no_signal() -> 
     assert "fresh start" not in alone and "races anyway" not in alone and "races too" not in alone
 
 
-def test_a_generator_whose_signals_are_judged_hears_of_no_race() -> None:
-    system = rendered("generator", race=None).system
+@pytest.mark.parametrize("role", RACING)
+def test_who_is_asked_for_arms_hears_how_many_race_at_a_time_and_in_which_order(role: str) -> None:
+    system = rendered(role).system
+    assert "At most 5 arms train at a time" in system
+    order = {"generator": "in the order that the Ranker gives them", "ranker": "in your order"}
+    assert order[role] in system
+    assert "wait until all of these are out" in system
+    # The number is the config's.
+    assert "At most 2 arms" in rendered(role, race=RACE | {"arms": 2}).system
+
+
+@pytest.mark.parametrize("role", RACING)
+def test_where_signals_are_judged_nobody_hears_of_a_race(role: str) -> None:
+    system = rendered(role, race=None).system
     assert "race" not in re.sub(r"brace|trace", "", system)
-    assert "must be the same in all proposals" in system
 
 
-@pytest.mark.parametrize("role", ["critic", "generator"])
+def test_a_generator_whose_signals_are_judged_hears_that_they_share_one_exploration() -> None:
+    assert "must be the same in all proposals" in rendered("generator", race=None).system
+
+
+@pytest.mark.parametrize("role", ["critic", "generator", "ranker"])
 def test_each_field_of_a_race_in_the_history_is_explained(role: str) -> None:
     system = rendered(role).system
     for field in ("race", "moved", "dropped", "kick_gain"):
@@ -320,7 +339,7 @@ def write_golden_files() -> None:
         for stage in STAGES:
             path, text = golden(role, stage)
             path.write_text(text, encoding="utf-8")
-    for path, text in (golden_on_moves(), golden_of_signals()):
+    for path, text in (golden_on_moves(), *(golden_of_signals(role) for role in RACING)):
         path.write_text(text, encoding="utf-8")
 
 

@@ -20,7 +20,8 @@ from cosignal.agents.schemas import Diagnosis
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import InvalidAnswer, ModelAnswerError, ProviderError
 from cosignal.graphs.session.run_log import RunLog
-from cosignal.runs.store import LoopStore, RunView
+from cosignal.runs.run_view import RunView
+from cosignal.runs.store import LoopStore
 from cosignal.testing import MisbehavingServer
 from cosignal.testing.server import Behaviour, calls_tool, cuts, drops, echoes_key, hangs, refuses, says
 from langchain_core.messages import AIMessage
