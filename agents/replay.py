@@ -47,7 +47,7 @@ class RecordedQuestion:
         payload: what the prompt showed.
         calls: ledger rows of this turn and the turns after it.
         candidates: most proposals that the Generator was asked for.
-        race: how they raced, None where the gate judged signals.
+        race: how proposals raced, which Generator and Ranker were told; None where the gate judged signals.
         proposals: what the Ranker had to order, by id.
         conversation, calls_left: of the Critic, up to this turn.
         tool_answers: what tools answered in this intervention, by `tool_key`.
@@ -168,7 +168,7 @@ def _question(recorded: RecordedQuestion, model: RoleModel, tools: Sequence[Base
     if role == "generator":
         return generator_question(model, recorded.place, recorded.payload, recorded.candidates, recorded.race)
     if role == "ranker":
-        return ranker_question(model, recorded.place, recorded.payload, recorded.proposals)
+        return ranker_question(model, recorded.place, recorded.payload, recorded.proposals, recorded.race)
     return critic_question(model, recorded.place, recorded.payload, recorded.conversation, tools, recorded.calls_left)
 
 

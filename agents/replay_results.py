@@ -13,6 +13,7 @@ from .config import Role
 from .llm.ledger import Call, Outcome
 
 REPLIES: tuple[Outcome, ...] = ("ok", "repaired", "tool_call", "invalid")
+BETTER_POLICY = "a better policy"  # what a race accepts
 
 
 class Plain(BaseModel):
@@ -110,13 +111,70 @@ class Rebuilt(Plain):
     note: str = ""
 
 
+class ReplayedLook(Plain):
+    """Fresh episodes of an arm of a race and of the main line after the same rung. Looks prove nothing.
+
+    Attributes:
+        rung: its number, from 1.
+        mean: mean return of the arm's policy.
+        main_line: that of the main line's policy.
+        episodes: of each.
+    """
+
+    rung: int
+    mean: float
+    main_line: float
+    episodes: int
+
+
+class ReplayedProof(Plain):
+    """A confirmation: fresh episodes of an arm's policy and of the main line's. It says nothing of the arm's signal.
+
+    Attributes:
+        rung: after which it was made.
+        number: as it would have been in the run; its level follows from it.
+        against: the policy of the main line, in words such as "control at 180224".
+        gain: mean return over that of the other policy.
+        lower: its one-sided lower bound at `level`; None where nothing can be said.
+        margin: what the bound had to clear.
+        proven: whether it did.
+        explanation: the arithmetic in one line.
+    """
+
+    rung: int
+    number: int
+    against: str
+    gain: float
+    lower: float | None
+    level: float
+    margin: float
+    proven: bool
+    explanation: str
+
+
+class RacedArm(Plain):
+    """What a race showed of an arm.
+
+    Attributes:
+        kind: `candidate`, `kick` for the signal in force with an exploration kick, or `fresh_start`.
+        look: the last one; None where it did not train a rung.
+        proofs: its confirmations, in order.
+    """
+
+    kind: str
+    look: ReplayedLook | None
+    proofs: list[ReplayedProof]
+
+
 class ReplayedArm(Plain):
-    """One proposal of the new answer.
+    """One proposal of the new answer, or an arm of the race that no proposal is behind.
 
     Attributes:
         problems: why `check` refused it; it had no branch then.
-        verdict, gain, lower, upper, seeds, explanation: as in the table `decisions`; None where the gate did not judge
-            it.
+        verdict: as in the table `decisions`; in a race `policy_proven`, `not_proven`, `dropped` or `not_tried`.
+        gain, lower, upper, seeds: as in the table `decisions`; None where the gate did not judge it.
+        explanation: of the gate; in a race what became of the arm.
+        race: what a race showed of it, None where it did not race.
     """
 
     id: str
@@ -129,30 +187,56 @@ class ReplayedArm(Plain):
     upper: float | None = None
     seeds: list[int] = Field(default_factory=list)
     explanation: str = ""
+    race: RacedArm | None = None
 
 
 class Validation(Plain):
     """The outcome of branches from the recorded snapshot under the new proposals.
 
     Attributes:
-        reason: the gate's explanation.
+        claim: what an acceptance proves: that a signal helps over training seeds, or, by a race, that a policy returns
+            more than the main line's. Earlier versions asked about signals only.
+        reason: why the verdict is what it is.
         recorded: the verdict in the run.
-        horizon: environment steps of a full branch, None where none was run.
+        recorded_claim: what an acceptance would have proven there.
+        horizon: environment steps of a full branch, or of a race since its fork; None where none was run.
+        rungs: of the race.
         reused: branches that the run had run already.
-        steps, steps_evaluation: environment steps that this replay took.
+        steps: environment steps of training that this replay took.
+        steps_evaluation: those of evaluation, with the looks and confirmations of a race.
     """
 
     snapshot: str
+    claim: Literal["policy", "signal"] = "signal"
     verdict: str
     winner: str | None
     reason: str
     recorded: str | None
+    recorded_claim: str | None = None
     horizon: int | None
+    rungs: int = 0
     arms: list[ReplayedArm]
     branches: int
     reused: int
     steps: int
     steps_evaluation: int
+
+    @property
+    def question(self) -> str:
+        """The claim as a question."""
+        if self.claim == "policy":
+            return "does a policy return more than the main line's?"
+        return "does a signal help over training seeds?"
+
+    @property
+    def shown_verdict(self) -> str:
+        """The verdict, as it is shown: where a race accepts, that names the policy, since no signal is proven."""
+        return BETTER_POLICY if (self.claim, self.verdict) == ("policy", "accept") else self.verdict
+
+    @property
+    def shown_recorded(self) -> str | None:
+        """The verdict in the run, as it is shown."""
+        return BETTER_POLICY if (self.recorded_claim, self.recorded) == ("policy", "accept") else self.recorded
 
 
 class Replay(Plain):

@@ -45,7 +45,7 @@ Modules, in reading order:
     asking           asking a model from a node
     history          earlier proposals and what became of them, as models read it
     preference_jobs  pairs of states and scorers, from processes of their own
-    offline_round    a round of check and validate without a trainer, for replays and studies
+    offline_round    a round of check and validate, or a race, without a trainer, for replays and studies
     session/         a run from start to end
     tracing/         visits of nodes, OpenTelemetry spans
     replay/          recorded calls asked again

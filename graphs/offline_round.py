@@ -1,16 +1,19 @@
-"""One round of an intervention without a trainer: the nodes `check` and `validate` on a recorded snapshot.
+"""One round of an intervention without a trainer: the nodes `check` and `validate`, or a race, on a recorded snapshot.
 
-    run directory of its own: snapshot, training.json, loop.db ─► check ─► choose candidates ─► validate ─► outcome
+    run directory of its own: snapshot, training.json, loop.db ─► check ─► choose candidates ─┬► validate ─┬► outcome
+                                                                                              └► race ─────┘
 
-Replays of recorded calls and the gate trials of the studies run it. Nothing of the checks or of the gate is done anew
-here; only the trainer and the models are absent.
+Replays of recorded calls and the gate trials of the studies run it. Nothing of the checks, of the gate or of a race is
+done anew here; only the trainer and the models are absent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from langgraph.runtime import Runtime
 
@@ -29,13 +32,17 @@ from ..rl.ipc.messages import ErrorReply, Reply, Request, TrainerStatus
 from ..rl.signals.scorer import FOLDER, Scorers
 from ..rl.signals.signal import Exploration
 from ..runs.events import Event
+from ..runs.race_records import RaceRecord
 from ..runs.records import Outcome, ProposalRecord
+from ..runs.steps import whole_updates
 from ..runs.store import LoopStore
+from .branches import with_forks
 from .context import Context
 from .history import proposal_records
 from .intervention import Round, load_round
 from .nodes.check import check
 from .nodes.validate import validate
+from .race.rung import begin_race, end_race, race_outcome, run_rung, why_over
 from .state import State, outcome_of
 
 
@@ -53,13 +60,15 @@ class OfflineRound:
 
     Attributes:
         proposals: as `check` left them.
-        outcome: what `validate` found.
-        round: the one that was branched; None where nothing was tried.
+        outcome: what `validate` or the race found.
+        round: the one that was branched; None where none was.
+        race: the one that was raced; None where none was.
     """
 
     proposals: list[ProposalRecord]
     outcome: Outcome
-    round: Round | None
+    round: Round | None = None
+    race: RaceRecord | None = None
 
     def branch_keys(self, ctx: Context) -> set[str]:
         """Return the keys of all branches of the round, whether they were run in it or before."""
@@ -92,6 +101,7 @@ def offline_context(
         calls=calls,
         emit=emit,
         scorers=Scorers(run_dir / FOLDER),
+        offline=True,
     )
 
 
@@ -101,6 +111,7 @@ async def run_offline_round(
     status: TrainerStatus,
     proposals: Sequence[Proposal],
     choose: Callable[[list[ProposalRecord]], Candidates | None],
+    claim: Literal["policy", "signal"] = "signal",
 ) -> OfflineRound:
     """Check proposals, choose candidates among those that passed, and try them on branches.
 
@@ -110,12 +121,15 @@ async def run_offline_round(
         status: the trainer's at the point.
         proposals: in order.
         choose: gets those that passed, and returns the candidates; None where nothing is to be tried.
+        claim: what an acceptance is to prove: that a signal helps, which the gate judges, or that a policy is better
+            than the main line's, which is a race.
 
     Raises:
         BranchError: a branch could not be run.
     """
     runtime = Runtime(context=ctx)
     state: State = {"point": place.point, "round": place.round, "status": status.model_dump(mode="json")}
+    state["claim"] = claim
     # As in the graph, each node gets what the ones before it left in the state.
     await ctx.store.write(*proposal_records(state, proposals))
     state["passed"] = (await check(state, runtime))["passed"]
@@ -123,10 +137,57 @@ async def run_offline_round(
     candidates = choose([record for record in checked if record.id in state["passed"]])
     if candidates is None:
         untried = Outcome(verdict="no_candidate", winner=None, judgements=[], screened=[])
-        return OfflineRound(checked, untried, None)
+        return OfflineRound(checked, untried)
     state["ranked"], state["exploration"] = candidates.ranked, candidates.exploration.model_dump(mode="json")
+    if claim == "policy":
+        race = await run_offline_race(ctx, state, status)
+        if isinstance(race, str):
+            failed = Outcome(verdict="branch_failed", winner=None, reason=race, claim="policy")
+            return OfflineRound(checked, failed)
+        return OfflineRound(checked, race_outcome(race), race=race)
     state["outcome"] = (await validate(state, runtime))["outcome"]
     return OfflineRound(checked, outcome_of(state), await load_round(ctx, state))
+
+
+async def run_offline_race(ctx: Context, state: State, status: TrainerStatus) -> RaceRecord | str:
+    """Race the state's candidates beside a branch of the main line, from the first rung to the end.
+
+    Args:
+        ctx: from `offline_context`.
+        state: of a round whose candidates are ranked.
+        status: the trainer's at the point.
+
+    Returns:
+        The race that is over; in words why there is none, where the main line's own policy cannot be played.
+
+    Raises:
+        BranchError: no branch can be run, and the branches are not to blame.
+    """
+    race = await with_forks(ctx, lambda: begin_race(ctx, state))
+    if isinstance(race, str):
+        return race
+    while race.detail.winner is None:
+        standing = status_after(ctx.config, status, len(race.detail.rungs) + 1)
+        why = race.detail.end or why_over(ctx, race, standing)
+        if why is not None:
+            return await end_race(ctx, race, why)
+        race = await with_forks(ctx, partial(run_rung, ctx, race, standing))
+    return race
+
+
+def status_after(config: RunConfig, status: TrainerStatus, rungs: int) -> TrainerStatus:
+    """Return the trainer's status where it would stand after so many rungs, had it trained on from `status`."""
+    interval, update = config.adaptation.interval, config.trainer.envs * config.trainer.rollout
+    # A trainer pauses at the end of the update that crosses a multiple of the interval.
+    due = (status.steps_main // interval + rungs) * interval
+    steps = whole_updates(due - status.steps_main, update)
+    return status.model_copy(
+        update={
+            "state": "finished" if status.steps_main + steps >= status.steps_budget else status.state,
+            "update": status.update + steps // update,
+            "steps_main": status.steps_main + steps,
+        }
+    )
 
 
 class NoTrainer:

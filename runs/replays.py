@@ -17,11 +17,12 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from ..agents.replay_results import STORED_REPLAY, Replay, RoleReplay, Side, Validation
+from ..agents.replay_results import STORED_REPLAY, RacedArm, Replay, RoleReplay, Side, Validation
 from ..errors import ReplayError, StorageError
 from ..files import NO_ROOM, file_inside, path_inside, write_whole
 from ..text import one_line
-from .events import BranchFailed, BranchFinished, Event, Warned
+from .events import BranchFailed, BranchFinished, Event, PolicyConfirmed, Warned
+from .progress import proof_line
 
 FOLDER = "replays"
 LONGEST_REPLAY = 64_000_000  # bytes
@@ -159,14 +160,20 @@ def replay_lines(replay: Replay) -> Iterator[Shown]:
 
 
 def validation_lines(validation: Validation) -> Iterator[Shown]:
-    """Yield the verdict of the branches, each arm, and what they cost."""
-    recorded = f" (in the run: {validation.recorded})" if validation.recorded else ""
+    """Yield what was asked, the verdict of the branches, each arm, and what they cost."""
+    yield Shown(f"asked: {validation.question}")
+    recorded = f" (in the run: {validation.shown_recorded})" if validation.recorded else ""
+    rungs = f"{validation.rungs} rung" + ("" if validation.rungs == 1 else "s")
+    tried = f"a race of {rungs}" if validation.claim == "policy" else "branches"
     style = "bold green" if validation.verdict == "accept" else "yellow"
-    yield Shown(f"branches from {validation.snapshot}: {validation.verdict}{recorded}", style)
-    # Each arm with what the checks or the gate said of it.
+    yield Shown(f"{tried} from {validation.snapshot}: {validation.shown_verdict}{recorded}", style)
+    if validation.claim == "policy" and validation.winner is None:  # no arm tells why the race was over
+        yield Shown(f"  {one_line(validation.reason)}", "dim")
+    # Each arm with what the checks, the gate or the race said of it.
     for arm in validation.arms:
-        yield Shown(f"  {arm.verdict:<15} {one_line(arm.title)}")
-        for text in [*arm.problems, *([arm.explanation] if arm.explanation else [])]:
+        kind = "" if arm.race is None else f" ({arm.race.kind.replace('_', ' ')})"
+        yield Shown(f"  {arm.verdict:<15} {one_line(arm.title + kind)}")
+        for text in [*arm.problems, *raced_lines(arm.race), *([arm.explanation] if arm.explanation else [])]:
             yield Shown(f"    {one_line(text)}", "dim")
     yield Shown(
         f"steps: {validation.steps:,} of {validation.branches} branches and {validation.steps_evaluation:,} of their "
@@ -174,13 +181,26 @@ def validation_lines(validation: Validation) -> Iterator[Shown]:
     )
 
 
+def raced_lines(raced: RacedArm | None) -> Iterator[str]:
+    """Yield the last look at an arm of a race, and its confirmations."""
+    if raced is None:
+        return
+    if (look := raced.look) is not None:
+        means = f"mean return {look.mean:z.2f}, the main line's {look.main_line:z.2f}"
+        yield f"last look, after rung {look.rung}: {means} over {look.episodes} episodes each"
+    for proof in raced.proofs:
+        yield f"confirmation {proof.number} after rung {proof.rung}, against {proof.against}: {proof.explanation}"
+
+
 def branch_line(event: Event) -> Shown | None:
-    """Return the line of a branch that has ended, or of what went wrong; None for other events."""
+    """Return the line of a branch that has ended, of a confirmation, or of what went wrong; None for other events."""
     if isinstance(event, BranchFailed):
         text = f"branch {event.arm}, seed {event.seed}, {event.horizon:,} steps: could not be run: {event.reason}"
         return Shown(one_line(text), "yellow")
     if isinstance(event, Warned):
         return Shown(one_line(f"warning: {event.message}"), "yellow")
+    if isinstance(event, PolicyConfirmed):
+        return Shown(one_line(proof_line(event)), "cyan")
     if not isinstance(event, BranchFinished):
         return None
     steps, final = f"{event.horizon:,} steps", f"{event.final_return:.3f}"

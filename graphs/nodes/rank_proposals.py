@@ -1,4 +1,4 @@
-"""rank_proposals: the order in which candidates get the branch budget."""
+"""rank_proposals: the order in which candidates join a race, or get the branch budget where signals are judged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..state import State, status_of
 
 
 async def rank_proposals(state: State, runtime: Runtime[Context]) -> State:
-    """Order what passed `check`, and fix the exploration that every arm gets.
+    """Order what passed `check`, and fix the exploration that every arm gets where a signal is judged.
 
     A model is asked where there is a choice among proposals that a model has made; given signals keep their order.
     """
@@ -25,11 +25,13 @@ async def rank_proposals(state: State, runtime: Runtime[Context]) -> State:
         place, proposals = Place(state["point"], state["round"]), {key: rows[key].proposal for key in order}
         try:
             async with ctx.recording_calls():
-                answer = await rank(ctx.models.ranker, place, await diagnosed_payload(ctx, state), proposals)
+                payload = await diagnosed_payload(ctx, state)
+                answer = await rank(ctx.models.ranker, place, payload, proposals, ctx.config.race_rules())
         except ModelAnswerError as error:
             return await end_without_answer(ctx, state, error)
         order = answer.order
     await ctx.store.write(*(rows[key].model_copy(update={"rank": rank_}) for rank_, key in enumerate(order)))
-    # Every arm of the round gets one exploration, the control too: else its effect would be taken for the signal's.
+    # Judged arms get one exploration, the control too: else its effect would be taken for the signal's. Arms of a race
+    # may explore differently.
     exploration = round_exploration([rows[key].proposal.exploration for key in order], status_of(state).signal)
     return {"ranked": order, "exploration": exploration.model_dump(mode="json"), "note": {"ranked": order}}

@@ -17,7 +17,7 @@ from ...config.run_config import RunConfig
 from ...errors import PromptTooLong, ReplayError
 from ...rl.evidence.schema import Evidence
 from ...runs.records import ProposalRecord
-from ...runs.store import RunView
+from ...runs.run_view import RunView
 from ...runs.visits import CallId
 from ..history import decided_before, tried_by
 from ..nodes.rank_transitions import LEARNED_TITLE
@@ -102,7 +102,7 @@ class RunTables:
             payload=payload,
             calls=tuple(calls),
             candidates=self._candidates(place) if role == "generator" else 0,
-            race=self.race if role == "generator" else None,
+            race=self.race if role in ("generator", "ranker") else None,
             proposals={row.id: row.proposal for row in passed} if role == "ranker" else dict[str, Proposal](),
             conversation=conversation,
             calls_left=max(self.adaptation.evidence_calls - called, 0),

@@ -20,7 +20,7 @@ from ...errors import ConfigError, ReplayError
 from ...rl.training.config import TrainingConfig
 from ...runs.replays import check_writable
 from ...runs.run_files import damage_in_words
-from ...runs.store import RunView
+from ...runs.run_view import RunView
 from ...runs.trust import SHIPPED_ONLY, Trust, Wish, read_training, replay_wishes
 from ..nodes.critic_tools import TOOLS
 from .recorded_calls import RunTables
@@ -165,7 +165,9 @@ class ReplayedRun:
                     f"--set: a replay takes keys below {', '.join(MAY_CHANGE)}, got {key!r:.60}; leave it out, the "
                     "rest is the run's own"
                 )
-        own, config = (RunConfig.load(view.path / "config.json", sets) for sets in ((), changes.overrides))
+        older = [] if view.knows_claims else ["gate.claim=signal"]
+        file, changed = view.path / "config.json", [*older, *changes.overrides]
+        own, config = RunConfig.load(file, older), RunConfig.load(file, changed)
         return cls(view.path, own, config, changes, RunTables(view, own))
 
     def wishes(self, role: Role, training: TrainingConfig | None) -> list[Wish]:

@@ -3,8 +3,9 @@
     folder of the replay: the point's snapshot, tables of what came before ─► offline round ─► Validation
 
 The round is that of the run (`graphs.offline_round`), in a folder that looks like the run directory did at that point;
-so the run itself is only read. Branches that the run had run already are not run again, since equal jobs give equal
-results.
+so the run itself is only read. It asks what the run's config asks: whether a signal helps, or, in a race, whether a
+policy is better. Branches that the run had run already are not run again, since equal jobs give equal results; those of
+a race are, since their end states are gone and the next rung goes on from them.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ...agents.llm.hosted_tracing import hidden_from_children
 from ...agents.llm.ledger import Place
-from ...agents.replay_results import ReplayedArm, Validation
+from ...agents.replay_results import RacedArm, ReplayedArm, ReplayedLook, ReplayedProof, Validation
 from ...agents.schemas import Proposal
 from ...config.run_config import RunConfig
 from ...errors import SnapshotError
@@ -33,11 +35,12 @@ from ...rl.training.checkpoint import pack_snapshot, snapshot_name, unpack_snaps
 from ...rl.training.config import TrainingConfig
 from ...rl.training.line import steps_trained
 from ...runs.events import Event
+from ...runs.race_records import EvaluationRecord, RaceDetail, RaceRecord
+from ...runs.races import arm_title, show_race
 from ...runs.records import (
     BRANCH_FAILED,
     BranchRecord,
     DecisionRecord,
-    DecisionVerdict,
     FailedBranchRecord,
     InterventionRecord,
     ProposalRecord,
@@ -45,13 +48,17 @@ from ...runs.records import (
     decision_id,
 )
 from ...runs.run_files import damage_in_words
-from ...runs.store import LoopStore, RunView
+from ...runs.run_view import RunView
+from ...runs.store import LoopStore
 from ..branches import round_exploration
 from ..context import Context
 from ..history import decided_before
+from ..intervention import claim_at
 from ..offline_round import Candidates, OfflineRound, offline_context, run_offline_round
+from ..race.arms import looks_of
 
 SPENT = "spent:"  # before the key of a branch that is in the tables for its steps only
+PROOF_FIELDS = set(ReplayedProof.model_fields) - {"rung"}
 MADE_HERE = ("checkpoints", "branches", "replay", FOLDER)  # folders that are not kept
 
 
@@ -127,11 +134,11 @@ async def try_on_branches(
     trial: Trial,
     secrets: Sequence[str] = (),
 ) -> Validation:
-    """Check, screen and judge proposals as the run would have at `place`, against its control.
+    """Check proposals, and judge or race them as the run would have at `place`, against its control.
 
     Args:
         run: the recorded one.
-        config: the one to branch by.
+        config: the one to branch by; it says whether signals are judged or policies race.
         place: point and round.
         proposals: tried in their own order, since no Ranker is asked.
         trial: where branches run.
@@ -177,8 +184,9 @@ async def try_on_branches(
                 hidden = [*hidden_from_children(config.llm), *hidden_from_children(run.own.llm), *secrets]
                 executor = await stack.enter_async_context(executor_for(config.branches, trial.folder, hidden))
             ctx = await asyncio.to_thread(offline_context, config, trial.folder, store, executor, trial.emit)
-            result = await run_offline_round(ctx, place, status, proposals, choose)
-            return await _validation(ctx, place, snapshot, result, tables)
+            claim = claim_at(config, removing=False)  # to take shaping away nobody is asked for proposals
+            result = await run_offline_round(ctx, place, status, proposals, choose, claim)
+            return await _validation(ctx, place, snapshot, claim, result, tables)
     finally:
         await asyncio.to_thread(clear)
 
@@ -191,7 +199,7 @@ class StartingTables:
     """The run's tables when the round began, with branches from its snapshot that were run later.
 
     Attributes:
-        recorded: what the run decided in this very round, None where it was not decided.
+        recorded: the decision of the run about this very round, None where it was not decided.
         reusable: keys of branches that need not be run.
     """
 
@@ -201,7 +209,9 @@ class StartingTables:
     rankings: list[RankingRecord]
     branches: list[BranchRecord]
     failed: list[FailedBranchRecord]
-    recorded: DecisionVerdict | None
+    races: list[RaceRecord]
+    evaluations: list[EvaluationRecord]
+    recorded: DecisionRecord | None
     reusable: frozenset[str]
 
     @classmethod
@@ -241,14 +251,21 @@ class StartingTables:
             rankings=[row for row in view.rankings() if row.point <= place.point],
             branches=paid,
             failed=failed,
-            recorded=next((row.verdict for row in decisions if row.id == decided), None),
+            races=[row for row in view.races() if (row.point, row.round) < here],
+            evaluations=[
+                row.model_copy(update={"key": SPENT + row.key})
+                for row in view.evaluations()
+                if (row.point, row.round) < here
+            ],
+            recorded=next((row for row in decisions if row.id == decided), None),
             reusable=frozenset(reusable),
         )
 
     async def write_to(self, store: LoopStore) -> None:
         """Fill the tables of another run directory."""
         await store.write(self.intervention)
-        for rows in (self.decisions, self.proposals, self.rankings, self.branches, self.failed):
+        branched = (self.branches, self.failed, self.races, self.evaluations)
+        for rows in (self.decisions, self.proposals, self.rankings, *branched):
             await store.write(*rows)
 
 
@@ -285,16 +302,23 @@ def _status_at(run_dir: Path, snapshot: str, intervention: InterventionRecord, c
 
 
 async def _validation(
-    ctx: Context, place: Place, snapshot: str, result: OfflineRound, tables: StartingTables
+    ctx: Context,
+    place: Place,
+    snapshot: str,
+    claim: Literal["policy", "signal"],
+    result: OfflineRound,
+    tables: StartingTables,
 ) -> Validation:
     """Say what the round came to, and what it took."""
-    outcome = result.outcome
+    outcome, race = result.outcome, result.race
     # Branches that were run here, and not taken from the run or only counted as spent.
     ran = [
         row.result
         for row in await ctx.store.read(BranchRecord, point=place.point)
         if row.key not in tables.reusable and not row.key.startswith(SPENT)
     ]
+    played = [row for row in await ctx.store.read(EvaluationRecord, point=place.point) if not row.key.startswith(SPENT)]
+    raced = {} if race is None else raced_arms(race, {row.id: row.proposal.title for row in result.proposals})
     arms: list[ReplayedArm] = []
     for record in result.proposals:
         arm = ReplayedArm(
@@ -304,22 +328,75 @@ async def _validation(
             notes=record.notes,
             verdict="refused",
         )
-        if record.id in outcome.failed:
+        if record.id in raced:
+            arm = raced.pop(record.id).model_copy(update={"notes": record.notes})
+        elif not record.problems and claim == "policy":
+            arm = arm.model_copy(update={"verdict": "not_tried"})  # there was no race
+        elif record.id in outcome.failed:
             arm = arm.model_copy(update={"verdict": BRANCH_FAILED, "explanation": outcome.failed[record.id]})
         elif (tried := outcome.arm(record.id)) is not None:
             numbers = tried.model_dump(include={"verdict", "gain", "lower", "upper", "seeds", "explanation"})
             arm = arm.model_copy(update=numbers)
         arms.append(arm)
+    rungs = [] if race is None else race.detail.rungs
+    is_tried = bool(outcome.reason or outcome.judgements or outcome.failed)
     return Validation(
         snapshot=snapshot,
+        claim=claim,
         verdict=outcome.verdict,
         winner=outcome.winner,
-        reason=outcome.explanation if outcome.judgements or outcome.failed else "nothing passed the checks",
-        recorded=tables.recorded,
-        horizon=outcome.horizon,
-        arms=arms,
+        reason=(outcome.reason or outcome.explanation) if is_tried else "nothing passed the checks",
+        recorded=None if tables.recorded is None else tables.recorded.verdict,
+        recorded_claim=None if tables.recorded is None else tables.recorded.detail.claim,
+        horizon=rungs[-1].horizon if rungs else outcome.horizon,
+        rungs=len(rungs),
+        arms=[*arms, *raced.values()],
         branches=len(ran),
         reused=len(result.branch_keys(ctx) & tables.reusable),
         steps=sum(branch.steps for branch in ran),
-        steps_evaluation=sum(branch.steps_evaluation for branch in ran),
+        steps_evaluation=sum(branch.steps_evaluation for branch in ran) + sum(row.steps for row in played),
     )
+
+
+def raced_arms(race: RaceRecord, titles: Mapping[str, str]) -> dict[str, ReplayedArm]:
+    """Return by name what became of every arm of a race that is over, in the order in which they joined.
+
+    Args:
+        race: the race.
+        titles: id of a proposal → its title.
+    """
+    outcomes = {arm.name: arm.outcome for arm in show_race(race, None, titles).arms}
+    found: dict[str, ReplayedArm] = {}
+    for arm in [*race.detail.arms, *race.detail.waiting]:
+        looks, proofs = list[ReplayedLook](), list[ReplayedProof]()
+        for rung in race.detail.rungs:
+            looks += [
+                ReplayedLook(rung=rung.number, mean=look.mean, main_line=rung.control.mean, episodes=look.episodes)
+                for look in rung.arms
+                if look.arm == arm.name
+            ]
+            proofs += [
+                ReplayedProof(rung=rung.number, **proof.model_dump(include=PROOF_FIELDS))
+                for proof in rung.proofs
+                if proof.arm == arm.name
+            ]
+        found[arm.name] = ReplayedArm(
+            id=arm.name,
+            title=arm_title(arm.name, titles),
+            problems=[],
+            notes=[],
+            verdict=_raced_verdict(race.detail, arm.name),
+            explanation=outcomes.get(arm.name, "the race was over before its turn"),
+            race=RacedArm(kind=arm.kind, look=looks[-1] if looks else None, proofs=proofs),
+        )
+    return found
+
+
+def _raced_verdict(detail: RaceDetail, arm: str) -> str:
+    """Name what became of an arm of a race that is over. Of an arm that won, its policy is proven, not its signal."""
+    if arm == detail.winner:
+        return "policy_proven"
+    for rung in detail.rungs:
+        if arm in rung.dropped:
+            return "dropped" if any(look.arm == arm for look in rung.arms) else BRANCH_FAILED
+    return "not_proven" if looks_of(detail, arm) else "not_tried"

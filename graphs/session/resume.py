@@ -21,7 +21,7 @@ from ...config.run_config import RemovedKeyWarning, RunConfig
 from ...errors import NotARunError, ResumeError, RunLockedError
 from ...rl.processes import lock_is_held
 from ...runs.run_files import RUN_FILES, read_json
-from ...runs.store import RunView
+from ...runs.run_view import RunView
 
 SHOWN = 5  # changed keys that a message names
 
@@ -95,9 +95,10 @@ def read_run(path: Path) -> RunOnDisk:
 
 
 def _read_config(path: Path) -> RunConfig:
-    data = dict(RunView(path).config)
-    # Every version writes all keys that it knows; those that knew one claim judged signals.
-    data["gate"] = {"claim": "signal"} | data.get("gate", {})
+    view = RunView(path)
+    data = dict(view.config)
+    if not view.knows_claims:
+        data["gate"] = {"claim": "signal"} | data.get("gate", {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RemovedKeyWarning)
         try:

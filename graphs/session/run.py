@@ -45,8 +45,9 @@ from ...rl.task import TaskSpec
 from ...runs.approvals import answer
 from ...runs.events import ApprovalGiven, ApprovalNeeded, Event, Progress, RunFinished, RunStarted
 from ...runs.report import write_report
+from ...runs.run_view import RunState, RunView, provider
 from ...runs.steps import RunSteps
-from ...runs.store import LoopStore, RunState, RunView, provider
+from ...runs.store import LoopStore
 from ..context import REPLAY, Context
 from ..graph import loop_topology
 from ..tracing.otel import RunFacts, collector_address, open_spans

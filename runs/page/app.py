@@ -28,7 +28,7 @@ from ...rl.processes import lock_is_held
 from ..graph_picture import Topology
 from ..report import ASSETS, page_environment
 from ..run_files import damage_in_words
-from ..store import RunView
+from ..run_view import RunView
 from ..trust import SHIPPED_ONLY, Trust, Wish, hidden_names, read_training, replay_wishes, task_wishes
 from . import content
 from .auth import Guard

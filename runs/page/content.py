@@ -24,7 +24,7 @@ from ..progress import provider_in_words
 from ..records import BranchRecord, JudgementRecord
 from ..report import cost, curve_data, question, signal_history, smooth, task_name
 from ..run_files import damage_in_words
-from ..store import RunView
+from ..run_view import RunView
 from ..timeline import timeline
 from ..visits import ROLE_OF_NODE, node_visits
 from .replay_jobs import kept_replays, template_text

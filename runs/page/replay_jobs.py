@@ -24,7 +24,7 @@ from ...files import file_inside, write_whole
 from ...prompts import check_template, parse_template, read_template
 from ...prompts.bounded import off_the_loop
 from ..replays import FOLDER, check_writable, new_name, read_replay, write_replay
-from ..store import RunView
+from ..run_view import RunView
 from ..trust import Trust
 
 LONGEST_MESSAGE = 1_000_000  # bytes

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...errors import DamagedRunError, NotARunError
-from ..store import RunView
+from ..run_view import RunView
 
 
 def address(run: str, *parts: str) -> str:

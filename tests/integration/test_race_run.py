@@ -17,12 +17,16 @@ import numpy as np
 import psutil
 import pytest
 from cosignal import RunConfig, RunView
+from cosignal.agents.llm.ledger import Place
 from cosignal.graphs.race.arms import branch_job_of, control_arm
+from cosignal.graphs.replay.validation import RecordedRun, Trial, try_on_branches
 from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.training.checkpoint import save_snapshot
 from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.line import TrainingLine
 from cosignal.runs.events import ApprovalNeeded
+from cosignal.runs.race_records import RaceRecord
+from cosignal.runs.store import LoopStore
 from safetensors.numpy import load_file
 from short_runs import family, plain, start_run, story, the_run
 
@@ -166,6 +170,24 @@ def test_the_control_of_a_race_is_the_main_line_bit_for_bit(tmp_path: Path, refe
     assert main.keys() == branch.keys()
     for name, array in main.items():
         assert np.array_equal(array, branch[name], equal_nan=array.dtype.kind == "f"), name
+
+
+async def test_a_replayed_race_says_what_the_run_s_own_race_said(tmp_path: Path, reference: Path) -> None:
+    """Every look, gain and budget: its control is a branch, which plays as the main line did."""
+    view = RunView(the_run(reference))
+    config, own = RunConfig.model_validate(view.config), view.races()[0].detail
+    proposed = [row.proposal for row in view.proposals() if row.point == FORK]
+    run, trial = RecordedRun(view.path, config, TrainingConfig.of_run(view.path)), Trial(tmp_path / "trial")
+    found = await try_on_branches(run, config, Place(FORK, 0), proposed, trial)
+
+    assert (found.claim, found.verdict, found.winner, found.rungs) == ("policy", "accept", own.winner, len(own.rungs))
+    store = await LoopStore.open(trial.folder)
+    [again] = await store.read(RaceRecord)
+    await store.close()
+    for one, other in zip(again.detail.rungs, own.rungs, strict=True):
+        # The control's states have other names, and so have the episodes of its evaluations; all figures are the same.
+        nameless = {"control": {"state"}, "arms": {"__all__": {"state"}}}
+        assert one.model_dump(exclude=nameless) == other.model_dump(exclude=nameless)
 
 
 # A Q-learner whose main line has learnt not to arrive, while a fresh start arrives before it has learnt that, too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import resource
 from pathlib import Path
@@ -21,6 +22,7 @@ from cosignal.runs.replays import (
     summary_lines,
     write_replay,
 )
+from replays import raced_replay
 from rich.console import Console
 
 RECORDED: dict[str, Any] = {
@@ -88,7 +90,8 @@ def test_what_branches_said() -> None:
         recorded="no_difference", horizon=1000, arms=arms, branches=7, reused=6, steps=5000, steps_evaluation=700,
     )  # fmt: skip
     told = [line.text for line in replay_lines(OTHER.model_copy(update={"validation": found}))]
-    assert told[-6:] == [
+    assert told[-7:] == [
+        "asked: does a signal help over training seeds?",
         "branches from checkpoints/update_000000016: accept (in the run: no_difference)",
         "  accept          Near",
         "    gain +1.000",
@@ -96,6 +99,48 @@ def test_what_branches_said() -> None:
         "    it is constant",
         "steps: 5,000 of 7 branches and 700 of their evaluation; 6 branches were taken from the run",
     ]
+
+
+def test_what_a_race_said() -> None:
+    told = [line.text for line in replay_lines(raced_replay())]
+    at = told.index("asked: does a policy return more than the main line's?")
+    assert told[at + 1 :] == [
+        "a race of 3 rungs from checkpoints/update_000000016: a better policy (in the run: no_difference)",
+        "  policy_proven   Near (candidate)",
+        "    last look, after rung 3: mean return 2.50, the main line's 1.00 over 16 episodes each",
+        "    confirmation 2 after rung 3, against control at 4096: gain +1.50, lower bound +1.10",
+        "    Near",
+        "  refused         Near",
+        "    Near",
+        "  dropped         the kick (kick)",
+        "    last look, after rung 2: mean return 1.25, the main line's 1.00 over 16 episodes each",
+        "    low",
+        "steps: 5,000 of 8 branches and 700 of their evaluation; 0 branches were taken from the run",
+    ]
+
+
+def test_why_nobody_won_a_race_is_said() -> None:
+    replay = raced_replay()
+    assert replay.validation is not None
+    changes = {"verdict": "no_difference", "winner": None, "reason": "no policy was proven better: no arm is left"}
+    changes |= {"recorded": "accept"}
+    lost = replay.model_copy(update={"validation": replay.validation.model_copy(update=changes)})
+    told = [line.text for line in replay_lines(lost)]
+    at = next(place for place, line in enumerate(told) if line.startswith("a race of 3 rungs"))
+    assert told[at].endswith(": no_difference (in the run: a better policy)")
+    assert told[at + 1] == "  no policy was proven better: no arm is left"
+
+
+def test_a_replay_of_a_version_that_knew_no_claims_is_about_signals(tmp_path: Path) -> None:
+    kept = json.loads(raced_replay().model_dump_json())
+    tried = kept["validation"]
+    for name in ("claim", "recorded_claim", "rungs"):
+        del tried[name]
+    tried["arms"] = [{name: value for name, value in arm.items() if name != "race"} for arm in tried["arms"]]
+    (tmp_path / "old.json").write_text(json.dumps(kept))
+    old = read_replay(tmp_path / "old.json")
+    assert isinstance(old, Replay) and old.validation is not None
+    assert (old.validation.claim, old.validation.shown_verdict) == ("signal", "accept")
 
 
 def test_a_role_is_summed_up() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cosignal.agents.replay_results import Rebuilt, Replay, ReplayedArm, Side, Validation
 from cosignal.testing import build_run_directory
+from replays import raced_replay
 
 PROBE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>'\"><b>"
 
@@ -27,11 +28,12 @@ def poisoned(folder: Path) -> Path:
                         database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (_bad(value), number))
     (path / "replays").mkdir()
     (path / "replays" / f"{REPLAY}.json").write_text(_replay().model_dump_json())
+    (path / "replays" / f"{RACED_REPLAY}.json").write_text(raced_replay(PROBE, PROBE).model_dump_json())
     (path / "replays" / f"{FAILED}.failed").write_text(PROBE)
     return path
 
 
-REPLAY, FAILED = "p80-r0-critic-1-a0-x", "p80-r0-critic-1-a0-y"
+REPLAY, FAILED, RACED_REPLAY = "p80-r0-critic-1-a0-x", "p80-r0-critic-1-a0-y", "p80-r0-generator-1-a0-z"
 
 
 def _replay() -> Replay:

@@ -11,7 +11,8 @@ from cosignal.graphs.history import quarantined, tried
 from cosignal.runs.approvals import answer
 from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Decided, Promoted
 from cosignal.runs.records import ProposalRecord
-from cosignal.runs.store import LoopStore, RunView
+from cosignal.runs.run_view import RunView
+from cosignal.runs.store import LoopStore
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, fake_run_config
 from kills import Counted, Fragile, dies_at
 from loop_runs import POINT, comparable, goal_helps, nodes, nothing_helps, scripts, tables

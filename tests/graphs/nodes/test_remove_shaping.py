@@ -33,7 +33,8 @@ from cosignal.runs.interventions import interventions
 from cosignal.runs.progress import Tracker
 from cosignal.runs.records import KEPT_IN_CRITIC, OUT_OF_REWARD, Outcome
 from cosignal.runs.report import signal_history
-from cosignal.runs.store import LoopStore, RunView
+from cosignal.runs.run_view import RunView
+from cosignal.runs.store import LoopStore
 from cosignal.runs.timeline import timeline
 from cosignal.testing import FakeBranchPool, LoopSession, fake_run_config
 from cosignal.testing.fake_run import FULL, fake_run_spec, random_transitions

@@ -22,14 +22,14 @@ from cosignal.graphs.replay.recorded_calls import RunTables
 from cosignal.graphs.replay.replay import Changes, replay_call, replay_role
 from cosignal.prompts import load_template
 from cosignal.runs.records import FittedScorer, RankingDetail, RankingRecord
-from cosignal.runs.store import RunView
+from cosignal.runs.run_view import RunView
 from cosignal.testing import MisbehavingServer, ScriptedChatModel
 from cosignal.testing.answers import DIAGNOSIS, GOAL, proposals, ranking
 from cosignal.testing.server import says
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tracers.langchain import LangChainTracer
 from langsmith.utils import get_env_var
-from loop_runs import POINT, queries, scripts
+from loop_runs import POINT, queries, racing_config, scripts
 from replays import CRITIC, GENERATOR, RANKER, files, recorded_run
 
 SCORER = FittedScorer(
@@ -78,6 +78,13 @@ async def test_the_rules_give_the_same_answer_to_the_same_messages(ruled: Path, 
         assert replay.after.tool_calls == (1 if role == "critic" else 0)  # the rules look at the trainer once
     assert (found.left_out, found.not_asked) == ({}, 0)
     assert files(ruled) == before
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_call_of_a_run_that_races_is_rebuilt_with_what_it_was_told_of_races(tmp_path: Path, role: Any) -> None:
+    await recorded_run(tmp_path, config=racing_config(rungs=1))
+    found = await replay_role(tmp_path, role)
+    assert len(found.replays) >= 1 and all(replay.rebuilt.same for replay in found.replays)
 
 
 async def test_a_model_s_call_is_rebuilt_with_what_tools_had_answered(tmp_path: Path) -> None:
@@ -199,14 +206,14 @@ async def test_prompts_are_not_posted_anywhere(ruled: Path, monkeypatch: pytest.
 
 async def test_another_prompt_is_asked_with_the_same_evidence(ruled: Path) -> None:
     mine = ruled / "mine.md"
-    text = load_template("generator").path.read_text().replace("id: generator/v2", "id: generator/short")
+    text = load_template("generator").path.read_text().replace("id: generator/v3", "id: generator/short")
     mine.write_text(text)
     chat = ScriptedChatModel(script=[proposals(GOAL)])
     replay = await replay_call(ruled, GENERATOR, Changes(prompt=mine, chats={"generator": chat}))
     assert replay.rebuilt.same  # it is the run's own prompt that must give the recorded messages
     assert (replay.after.prompt_id, replay.prompt) == ("generator/short", str(mine))
     assert replay.after.prompt_hash == hashlib.sha256(text.encode()).hexdigest()
-    assert replay.before.prompt_id == "generator/v2"
+    assert replay.before.prompt_id == "generator/v3"
 
 
 async def test_a_prompt_for_another_role_is_refused(ruled: Path) -> None:

@@ -13,7 +13,7 @@ from cosignal.errors import ReplayError, SnapshotError, TrustError
 from cosignal.graphs.replay.replay import Changes, replay_call
 from cosignal.graphs.replay.validation import Trial
 from cosignal.runs.events import BranchFailed, BranchFinished, Event
-from cosignal.runs.store import RunView
+from cosignal.runs.run_view import RunView
 from cosignal.testing import FakeBranchPool, ScriptedChatModel
 from cosignal.testing.answers import proposal, proposals
 from cosignal.testing.fake_run import FULL

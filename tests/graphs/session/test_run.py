@@ -22,7 +22,8 @@ from cosignal.rl.trainer.database import MetricsWriter
 from cosignal.runs.approvals import given_answer
 from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Progress, RunFinished, RunStarted
 from cosignal.runs.graph_picture import Topology
-from cosignal.runs.store import LoopStore, RunView
+from cosignal.runs.run_view import RunView
+from cosignal.runs.store import LoopStore
 from records import decision
 
 

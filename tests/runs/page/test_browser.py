@@ -22,7 +22,7 @@ from cosignal import RunConfig
 from cosignal.testing import build_run_directory
 from cosignal.testing.run_directory import POINT
 from made_up_run import RACE, add_races
-from poisoned_run import FAILED, PROBE, REPLAY, poisoned
+from poisoned_run import FAILED, PROBE, RACED_REPLAY, REPLAY, poisoned
 from short_runs import SHORT
 
 pytestmark = [pytest.mark.page, pytest.mark.timeout(180)]
@@ -106,7 +106,7 @@ def every_page(run: str) -> list[str]:
 
 
 async def test_a_models_script_is_read_and_never_run(seen: Seen) -> None:
-    replays = [f"/runs/bad/replays/{name}" for name in (REPLAY, FAILED)]
+    replays = [f"/runs/bad/replays/{name}" for name in (REPLAY, FAILED, RACED_REPLAY)]
     for path in [*every_page("bad"), *replays, *RACED]:
         await seen.open(path)
         await seen.page.wait_for_timeout(100)

@@ -18,7 +18,7 @@ from cosignal.runs.page import app, create_app
 from cosignal.testing import build_run_directory
 from cosignal.testing.run_directory import POINT
 from httpx import ASGITransport, AsyncClient
-from poisoned_run import FAILED, REPLAY, poisoned
+from poisoned_run import FAILED, RACED_REPLAY, REPLAY, poisoned
 
 TOKEN = "a-token"
 OWN = f"p{POINT}-r1-0"
@@ -148,7 +148,7 @@ async def test_a_script_in_any_field_is_text_on_every_page(tmp_path: Path) -> No
     every = [f"/runs/bad/calls/{call.id}" for call in view.calls()]
     every += [f"/runs/bad/proposals/{row.id}" for row in view.proposals()]
     every += [f"/runs/bad/nodes/{name}" for name in made_up_run.GRAPH.nodes if not name.startswith("__")]
-    every += [f"/runs/bad/replays/{name}" for name in (REPLAY, FAILED)]
+    every += [f"/runs/bad/replays/{name}" for name in (REPLAY, FAILED, RACED_REPLAY)]
     shown = 0
     async with client(tmp_path) as found:
         for address in ["/", "/runs/bad", *every]:

@@ -17,7 +17,7 @@ from cosignal.prompts import load_template
 from cosignal.runs.page import app as pages
 from cosignal.runs.page import create_app
 from httpx import ASGITransport, AsyncClient, Response
-from replays import CRITIC, GENERATOR, files, recorded_run
+from replays import CRITIC, GENERATOR, files, raced_replay, recorded_run
 
 TOKEN = "a-token"
 HOST = "http://localhost"
@@ -157,6 +157,20 @@ async def test_the_form_begins_with_the_template_that_the_run_used(client: Async
     page = (await client.get("/runs/run/nodes/critic")).text
     assert "Ask every question of the critic again" in page
     assert "id: critic/v2" in page
+
+
+async def test_a_race_says_what_it_proved_and_of_what(client: AsyncClient, tmp_path: Path) -> None:
+    (tmp_path / "run" / "replays").mkdir()
+    (tmp_path / "run" / "replays" / f"{GENERATOR}-x.json").write_text(raced_replay().model_dump_json())
+    page = re.sub(r"<[^>]+>", " ", (await client.get(f"/runs/run/replays/{GENERATOR}-x")).text)
+    page = re.sub(r"\s+", " ", page)
+    assert "What a race says a better policy" in page
+    assert "does a policy return more than the main line&#39;s?" in page
+    assert "In the run it was: no difference." in page
+    assert "Near candidate policy proven 2.50 after rung 3 1.00 +1.500 +1.100 at level 0.0076" in page
+    assert "the kick kick dropped 1.25 after rung 2 1.00 – – low" in page
+    assert "Near Near – refused – – – –" in page
+    assert "race: a better policy" in (await client.get(f"/runs/run/calls/{GENERATOR}")).text
 
 
 async def test_a_broken_replay_hides_nothing_else(client: AsyncClient, tmp_path: Path) -> None:
