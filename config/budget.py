@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..rl.branches.config import BranchConfig, GateConfig, RaceConfig
 from ..rl.branches.horizon import LONG_HORIZON
+from ..rl.branches.survival import FRESH_RUNGS
 from .adaptation import AdaptationConfig
 
 FIRST_RUNGS = 4  # rungs of all arms before which nothing is expected to be proven: a potential costs return at first
@@ -38,11 +39,12 @@ class InterventionCost(NamedTuple):
 
 
 class RaceCost(NamedTuple):
-    """The price of one race; the main line's own steps are not in it.
+    """The price of one race; neither the main line's own steps nor an arm carried over from the race before are in it.
 
     Attributes:
         first: environment steps of the arms that race at a time over the first rungs, see `first_rungs`.
-        whole: environment steps where no arm rises and none is dropped before its last rung; what rises may train on.
+        whole: environment steps where no arm rises and each is dropped for that alone, after `race.rungs`, a fresh
+            start after FRESH_RUNGS. An arm that rises may train on, up to `race.longest`.
         first_episodes: of the looks up to the same rungs as `first`, those of the main line and of the fork included.
         whole_episodes: of all looks.
     """
@@ -71,26 +73,27 @@ def first_rungs(race: RaceConfig) -> int:
     return min(FIRST_RUNGS, race.rungs, race.longest)
 
 
-def cost_of_race(
-    race: RaceConfig, adaptation: AdaptationConfig, rungs: int | None = None, *, overlap: bool = False
-) -> RaceCost:
-    """Return what a race costs that nobody wins.
+def cost_of_race(race: RaceConfig, adaptation: AdaptationConfig, *, overlap: bool = False) -> RaceCost:
+    """Return what a race costs in which no arm rises.
 
     Args:
-        race: which arms there are beside the candidates, and how many episodes a look has.
+        race: which arms there are beside the candidates, how long they train, and how many episodes a look has.
         adaptation: number of candidates, and the steps of a rung.
-        rungs: after how many the race ends; None for as many as it takes until every arm has had `race.rungs`.
         overlap: whether the control is a branch too, since the main line goes on by itself.
     """
     arms, at_a_time = race_arms(race, adaptation), arms_at_a_time(race, adaptation)
-    longest = min(race.longest, math.ceil(arms * race.rungs / at_a_time)) if rungs is None else rungs
-    first, trained = first_rungs(race), min(arms * race.rungs, at_a_time * longest)
+    # An arm that does not rise is dropped at this age. The next ones join when all are out, the fresh start last.
+    ages = [race.rungs] * (arms - race.fresh_start) + [FRESH_RUNGS] * race.fresh_start
+    first, trained, rungs = first_rungs(race), 0, 0
+    for k in range(0, arms, at_a_time):
+        together = [min(age, race.longest - rungs) for age in ages[k : k + at_a_time]]
+        trained, rungs = trained + sum(together), rungs + max(together)
     # The fork is looked at once; after each rung its arms and the control.
     return RaceCost(
         first=first * (at_a_time + overlap) * adaptation.interval,
-        whole=(trained + overlap * longest) * adaptation.interval,
+        whole=(trained + overlap * rungs) * adaptation.interval,
         first_episodes=(1 + first * (at_a_time + 1)) * race.look_episodes,
-        whole_episodes=(1 + trained + longest) * race.look_episodes,
+        whole_episodes=(1 + trained + rungs) * race.look_episodes,
     )
 
 

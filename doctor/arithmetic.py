@@ -21,6 +21,7 @@ from ..graphs.nodes.remove_shaping import REMOVALS
 from ..rl.branches.gate import gain_bounds, sd_floor
 from ..rl.branches.horizon import SHORT_HORIZON
 from ..rl.branches.policy_claim import confirmation_level, least_provable_gain
+from ..rl.branches.survival import FRESH_RUNGS
 from .check import Check, ok, warning
 from .installation import cores
 
@@ -44,10 +45,11 @@ class RaceSum(TypedDict):
     arms: int
     rung_steps: int
     first_rungs: int
-    rungs: int  # of its own, after which an arm that has not moved is dropped
+    rungs: int  # of its own, after which an arm that does not rise is dropped
+    fresh_rungs: int | None  # after which a fresh start is; None where none races
     at_a_time: int  # that train a rung; the others join when these are out
     steps_first: int
-    steps_whole: int  # where nobody wins, and nobody is dropped before that
+    steps_whole: int  # where no arm rises, and none is dropped before that
     evaluation_first: int | None  # None where the task does not say how long an episode can be
     evaluation_whole: int | None
     evaluation_confirm: int | None  # of one confirmation, both sides
@@ -61,7 +63,8 @@ class Arithmetic(TypedDict, total=False):
 
     Steps are environment steps of branches; evaluation comes on top. Where policies race, an intervention is a race to
     its last rung, and signals are judged where shaping may leave. Where only signals are judged, it ends at the first
-    look that can decide. The last three are measured; without adaptation there are no others.
+    look that can decide. With `gate.claim: policy` no signal is judged, and what is told of signals is what it would
+    take. The last three are measured; without adaptation there are no others.
     """
 
     update_steps: int  # main steps of one update
@@ -129,6 +132,7 @@ def race_sum(config: RunConfig, return_range: tuple[float, float] | None, max_st
         "rung_steps": adaptation.interval,
         "first_rungs": first_rungs(race),
         "rungs": min(race.rungs, race.longest),
+        "fresh_rungs": min(FRESH_RUNGS, race.longest) if race.fresh_start else None,
         "at_a_time": arms_at_a_time(race, adaptation),
         "steps_first": cost.first,
         "steps_whole": cost.whole,
@@ -152,8 +156,10 @@ def _of_signals(config: RunConfig) -> Arithmetic:
     for i, (seeds, level) in enumerate(zip(config.gate.looks, levels(config), strict=True)):
         least_gain = None
         if level > 0:
-            # Where all seeds agree the deviation is at its floor, and the gain must reach that far beyond one margin.
-            least_gain = round(1.0 + gain_bounds([0.0] * seeds, level, sd_floor(1.0)).reach, 2)
+            # Where all seeds agree the deviation is at its floor, and the gain must reach that far beyond the bar: one
+            # margin, or for what only removes minus one.
+            bar = -1.0 if is_removal else 1.0
+            least_gain = round(bar + gain_bounds([0.0] * seeds, level, sd_floor(1.0)).reach, 2)
         cost = cost_of_intervention(*settings, horizon, i, candidates=candidates)
         looks.append(
             {
@@ -212,7 +218,7 @@ def check_arithmetic(config: RunConfig, arithmetic: Arithmetic) -> Iterator[Chec
     if race is not None:
         count = race["interventions_first"]
         message += f"{count} races that are decided after {race['first_rungs']} rungs, {arithmetic['interventions']} "
-        message += "that nobody wins"
+        message += "in which no arm rises"
     else:
         yield ok("intervention.steps", _signal_steps(config, arithmetic))
         message += f"{count} interventions"
@@ -225,10 +231,11 @@ def check_arithmetic(config: RunConfig, arithmetic: Arithmetic) -> Iterator[Chec
         lower = "adaptation.interval or race.arms" if race is not None else "branches.horizon or adaptation.candidates"
         remedy = f"raise trainer.steps, or lower {lower}"
         yield warning("interventions", f"{message}: after a refusal nothing is left to try", remedy)
-    if race is not None:
+    if config.gate.claim == "auto":
         wanted = f"at convergence, for shaping that is no potential: {_signal_steps(config, arithmetic)}"
         yield ok("signal.steps", wanted)
-    yield from check_gate(config, arithmetic)
+    if config.gate.claim != "policy":
+        yield from check_gate(config, arithmetic)
     if (meanwhile := arithmetic["steps_meanwhile"]) is not None:
         first = arithmetic["steps_intervention"] if race is None else race["steps_first"]
         yield check_staleness(config, meanwhile, first // parallel_branches(config))
@@ -242,11 +249,12 @@ def check_race(config: RunConfig, race: RaceSum) -> Iterator[Check]:
     beside = [f"{config.adaptation.candidates} candidates"]
     beside += ["the kick alone"] * settings.kick_alone + ["a fresh start"] * settings.fresh_start
     control = " and the control" if config.clock == "overlap" else ""
+    fresh = "" if race["fresh_rungs"] is None else f", {race['fresh_rungs']} for the fresh start"
     yield ok(
         "intervention.steps",
         f"a race of {race['arms']} arms ({', '.join(beside)}), {race['at_a_time']} at a time{control}, "
         f"{race['rung_steps']:,} steps a rung: {race['steps_first']:,} branch steps until the first "
-        f"{race['first_rungs']} rungs, {race['steps_whole']:,} where every arm has {race['rungs']} and none wins",
+        f"{race['first_rungs']} rungs, {race['steps_whole']:,} where none rises ({race['rungs']} rungs each{fresh})",
     )
     confirm = f"{settings.confirm_episodes} to {settings.most_confirm_episodes}"
     looks = f"{settings.look_episodes} episodes of every policy a rung, {confirm} of both sides of a "
@@ -256,14 +264,14 @@ def check_race(config: RunConfig, race: RaceSum) -> Iterator[Check]:
     else:
         bound = (
             f"on top at most {race['evaluation_first']:,} steps until rung {race['first_rungs']}, "
-            f"{race['evaluation_whole']:,} where none wins, {race['evaluation_confirm']:,} a confirmation"
+            f"{race['evaluation_whole']:,} where none rises, {race['evaluation_confirm']:,} a confirmation"
         )
     yield ok("intervention.evaluation", f"{looks}: {bound}")
     first, second = race["levels"]
     proves = ""
     if race["least_gains"] is not None:
         least, then = race["least_gains"]
-        proves = f"; they can prove a gain that looks like {least:.2g} return or more, and {then:.2g}"
+        proves = f"; they need a mean gain of at least {least:.2g} return, and {then:.2g}, more where returns spread"
     yield ok(
         "race.error",
         f"{settings.error:g} over the whole run: confirmation j has level {settings.error:g} · 6 / (π² j²), "
@@ -284,10 +292,13 @@ def _signal_steps(config: RunConfig, arithmetic: Arithmetic) -> str:
 
 
 def check_gate(config: RunConfig, arithmetic: Arithmetic) -> Iterator[Check]:
-    """Yield how the gate spends its level, and what it asks for at each look."""
+    """Yield how the gate spends its level on signals, and what it asks for at each look."""
     margin = "" if arithmetic["margin"] is None else f" of {arithmetic['margin']:.3g} return"
     spent = f"spent over rounds ({config.adaptation.rounds}), finalists ({config.branches.finalists}) and looks"
-    yield ok("gate", f"level {config.gate.level:g} an intervention, {spent}; a gain counts from one margin{margin} on")
+    counts = f"a gain counts from one margin{margin} on"
+    if config.gate.claim == "auto":  # the only signals that are judged take shaping away
+        counts = f"shaping may leave where less than one margin{margin} is lost"
+    yield ok("gate", f"level {config.gate.level:g} an intervention that judges a signal, {spent}; {counts}")
     for look in arithmetic["looks"]:
         name = f"gate.look {look['seeds']} seeds"
         if look["level"] == 0:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from cosignal.config import budget
 from cosignal.config.adaptation import AdaptationConfig
 from cosignal.rl.branches.config import BranchConfig, GateConfig, RaceConfig
 from cosignal.rl.branches.horizon import LONG_HORIZON
+from cosignal.rl.branches.survival import ArmHistory, survivors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,23 +42,42 @@ def test_the_budget_is_a_share_of_all_steps() -> None:
 
 
 def test_the_cost_of_a_race_by_hand() -> None:
-    """Four candidates, the kick and a fresh start, three at a time: 6 · 8 rungs of arms take 16 rungs."""
+    """Four candidates, the kick and a fresh start, three at a time.
+
+    Three candidates train 8 rungs each. Then the fourth and the kick do, beside the fresh start, which has 16.
+    """
     race = RaceConfig(look_episodes=32, arms=3, rungs=8, longest=24)
     adaptation = AdaptationConfig(candidates=4, interval=16_384)
     assert (budget.race_arms(race, adaptation), budget.arms_at_a_time(race, adaptation)) == (6, 3)
     cost = budget.cost_of_race(race, adaptation)
-    assert (cost.first, cost.whole) == (12 * 16_384, 48 * 16_384)
-    # the fork, then arms and main line: 4 · 4; 48 + 16
-    assert (cost.first_episodes, cost.whole_episodes) == (32 * 17, 32 * 65)
-    # a race that is cut off by its length, and one in which all race at once
-    assert budget.cost_of_race(race.model_copy(update={"longest": 10}), adaptation).whole == 30 * 16_384
-    assert budget.cost_of_race(race.model_copy(update={"arms": 9}), adaptation)[:2] == (24 * 16_384, 48 * 16_384)
+    assert (cost.first, cost.whole) == (12 * 16_384, (24 + 32) * 16_384)
+    # the fork, then arms and main line: 4 · 4; 56 + 8 + 16
+    assert (cost.first_episodes, cost.whole_episodes) == (32 * 17, 32 * (1 + 56 + 24))
+
+
+@pytest.mark.parametrize(
+    ("settings", "rungs_of_arms", "rungs"),
+    [
+        ({"longest": 10}, 24 + 3 * 2, 10),  # cut off two rungs after the second three have joined
+        ({"longest": 20}, 24 + 8 + 8 + 12, 20),  # cut off while the fresh start trains alone
+        ({"arms": 9}, 5 * 8 + 16, 16),  # all at once
+        ({"fresh_start": False}, 5 * 8, 16),  # two are left for the second time
+        ({"kick_alone": False}, 4 * 8 + 16, 8 + 16),
+        ({"arms": 1}, 24, 24),  # cut off after three of them
+        ({"rungs": 20, "longest": 60}, 5 * 20 + 16, 20 + 20),  # the fresh start is dropped before the others
+    ],
+)
+def test_a_race_of_other_settings_by_hand(settings: dict[str, object], rungs_of_arms: int, rungs: int) -> None:
+    race = RaceConfig.model_validate({"arms": 3, "rungs": 8, "longest": 24, "look_episodes": 32} | settings)
+    cost = budget.cost_of_race(race, AdaptationConfig(candidates=4, interval=1_000))
+    assert (cost.whole, cost.whole_episodes) == (rungs_of_arms * 1_000, 32 * (1 + rungs_of_arms + rungs))
 
 
 def test_under_the_overlap_clock_the_control_is_paid_too() -> None:
     race, adaptation = RaceConfig(arms=9, rungs=5), AdaptationConfig(candidates=2, interval=1_000)
     lockstep, overlap = budget.cost_of_race(race, adaptation), budget.cost_of_race(race, adaptation, overlap=True)
-    assert (overlap.first - lockstep.first, overlap.whole - lockstep.whole) == (4 * 1_000, 5 * 1_000)
+    # It goes on as long as the fresh start does.
+    assert (overlap.first - lockstep.first, overlap.whole - lockstep.whole) == (4 * 1_000, 16 * 1_000)
     assert overlap.whole_episodes == lockstep.whole_episodes
 
 
@@ -71,13 +92,25 @@ def test_a_short_race_is_over_before_the_first_rungs_are() -> None:
     candidates=st.integers(1, 8), kick=st.booleans(), fresh=st.booleans(), arms=st.integers(1, 12),
     rungs=st.integers(1, 30), longest=st.integers(1, 30), interval=st.integers(1, 10**6),
 )  # fmt: skip
-def test_a_race_costs_no_more_than_its_arms_can_train(
+def test_a_race_costs_what_its_rules_let_arms_train_that_never_rise(
     candidates: int, kick: bool, fresh: bool, arms: int, rungs: int, longest: int, interval: int
 ) -> None:
     race = RaceConfig(kick_alone=kick, fresh_start=fresh, arms=arms, rungs=rungs, longest=longest)
     adaptation = AdaptationConfig(candidates=candidates, interval=interval)
-    cost, total = budget.cost_of_race(race, adaptation), candidates + kick + fresh
-    assert 0 < cost.first <= cost.whole <= min(total * rungs, min(arms, total) * longest) * interval
+    cost, waiting = budget.cost_of_race(race, adaptation), ["candidate"] * (candidates + kick) + ["fresh_start"] * fresh
+    trained, rung, age, racing = 0, 0, 0, list[str]()
+    while rung < longest and (racing or waiting):
+        if not racing:
+            racing, waiting, age = waiting[:arms], waiting[arms:], 0
+        trained, rung, age = trained + len(racing), rung + 1, age + 1
+        histories = [
+            ArmHistory(str(k), kind, means=[0.0] * age, sds=[0.0] * age, episodes=[16] * age, moved=[()] * age)
+            for k, kind in enumerate(racing)
+        ]
+        dropped = survivors(histories, [0.0] * (rung + 1), margin=0.1, config=race)
+        racing = [kind for k, kind in enumerate(racing) if str(k) not in dropped]
+    assert 0 < cost.first <= cost.whole == trained * interval
+    assert cost.whole_episodes == (1 + trained + rung) * race.look_episodes
     longer = budget.cost_of_race(race.model_copy(update={"longest": longest + 1}), adaptation)
     assert longer.whole >= cost.whole
 

@@ -434,6 +434,18 @@ def test_a_short_run_affords_a_race_where_it_affords_no_signal(tmp_path: Path, c
     assert "raise trainer.steps to 733_334" in complaint(tmp_path, text % ("signal", 733_333, 150_000))
 
 
+def test_the_rules_of_a_race_are_the_config_s(tmp_path: Path) -> None:
+    text = (
+        "race: {arms: 2, rungs: 7, kick: 0.1, kick_alone: false, fresh_start: false}\n"
+        "adaptation: {interval: 32_768}\ngate: {claim: %s}"
+    )
+    rules = load(tmp_path, text % "policy").race_rules()
+    assert rules is not None
+    assert (rules.arms, rules.rungs, rules.rung_steps, rules.kick) == (2, 7, 32_768, 0.1)
+    assert (rules.kick_alone, rules.fresh_start) == (False, False)
+    assert load(tmp_path, text % "signal").race_rules() is None
+
+
 def test_a_run_without_a_gate_pays_for_no_race(tmp_path: Path) -> None:
     text = "trainer: {steps: 40_000}\nadaptation: {gated: %s, patience: 0}"
     assert load(tmp_path, text % "false").race_rules() is None

@@ -21,24 +21,25 @@ RACE = (
 
 
 def test_a_race_by_hand() -> None:
-    """Three of six arms train four rungs of 16 384 steps; each of the six trains 8, which takes 16 rungs. Share ¾.
+    """Three of six arms train four rungs of 16 384 steps; five of the six train 8, the fresh start 16. Share ¾.
 
     The fork's policy plays 32 episodes, and after each rung every arm's and the main line's: 32 · (1 + 4 · 4), and
-    32 · (1 + 48 + 16).
+    32 · (1 + 56 + 24), since the second three join after 8 rungs.
     """
     sums = looked_at(LONG, *RACE).arithmetic
     race = sums["race"]
     assert race is not None
-    assert (race["arms"], race["at_a_time"], race["first_rungs"], race["rungs"]) == (6, 3, 4, 8)
-    assert (race["steps_first"], race["steps_whole"]) == (12 * 16_384, 48 * 16_384)
-    assert (race["evaluation_first"], race["evaluation_whole"]) == (32 * 17 * 100, 32 * 65 * 100)
+    assert (race["arms"], race["at_a_time"], race["first_rungs"]) == (6, 3, 4)
+    assert (race["rungs"], race["fresh_rungs"]) == (8, 16)
+    assert (race["steps_first"], race["steps_whole"]) == (12 * 16_384, 56 * 16_384)
+    assert (race["evaluation_first"], race["evaluation_whole"]) == (32 * 17 * 100, 32 * 81 * 100)
     assert race["evaluation_confirm"] == 2 * 64 * 100
     assert race["levels"] == pytest.approx([0.030396, 0.007599], rel=1e-4)  # 0.3 / π², and a quarter of it
-    assert (sums["steps_branches"], race["interventions_first"], sums["interventions"]) == (4_500_000, 22, 5)
+    assert (sums["steps_branches"], race["interventions_first"], sums["interventions"]) == (4_500_000, 22, 4)
     assert (sums["interventions_by_patience"], sums["interventions_short"]) == (9, None)
     assert sums["margin"] == pytest.approx(0.02 * 5)
-    # 1.5 M steps at 50 000 a second; 786 432 on two workers
-    assert (sums["main_s"], sums["intervention_s"]) == (30.0, 7.9)
+    # 1.5 M steps at 50 000 a second; 917 504 on two workers
+    assert (sums["main_s"], sums["intervention_s"]) == (30.0, 9.2)
     # Both sides in the middle of the width 5, d apart, bet half of their capital whole over the mean that is worst:
     # ¼ · ((1 + d) / (1 + 0.1 / 5))^128 = 1/level, d in widths.
     by_hand = [5 * (1.02 * (4 / level) ** (1 / 128) - 1) for level in race["levels"]]
@@ -50,10 +51,13 @@ def test_a_race_in_words() -> None:
     steps = one(examination, "intervention.steps")
     assert "6 arms (4 candidates, the kick alone, a fresh start)" in steps.message
     assert "196,608 branch steps until the first 4 rungs" in steps.message
+    assert "917,504 where none rises (8 rungs each, 16 for the fresh start)" in steps.message
     assert "0.03 for the first and 0.0076 for the second" in one(examination, "race.error").message
-    assert "22 races that are decided after 4 rungs, 5 that nobody wins" in one(examination, "interventions").message
-    bare = looked_at(LONG, "race.kick_alone=false", "race.fresh_start=false")
+    assert "decided after 4 rungs, 4 in which no arm rises" in one(examination, "interventions").message
+    bare = looked_at(LONG, *RACE, "race.kick_alone=false", "race.fresh_start=false")
     assert "4 arms (4 candidates)," in one(bare, "intervention.steps").message
+    assert one(bare, "intervention.steps").message.endswith(" where none rises (8 rungs each)")
+    assert bare.arithmetic["race"]["fresh_rungs"] is None
 
 
 def test_a_removal_is_judged_beside_races_and_costs_a_short_horizon() -> None:
@@ -62,7 +66,16 @@ def test_a_removal_is_judged_beside_races_and_costs_a_short_horizon() -> None:
     assert examination.arithmetic["steps_signal"] == 150_000 + 300_000
     assert "450,000 branch steps at horizon 50,000: screening 3 arms" in one(examination, "signal.steps").message
     assert one(examination, "gate.look 4 seeds").state == "ok"
-    assert looked_at("gate.claim=policy").arithmetic == examination.arithmetic  # shaping leaves by that rule anyway
+    # It is enough that nothing is lost: t(0.99, 3 degrees) · 0.5 / √4 above minus one margin.
+    assert examination.arithmetic["looks"][0]["least_gain_margins"] == pytest.approx(-1 + 4.541 / 4, abs=0.01)
+    assert "shaping may leave" in one(examination, "gate").message
+
+
+def test_where_only_policies_are_proven_the_doctor_says_nothing_of_judging_a_signal() -> None:
+    names = {check.name for check in looked_at("gate.claim=policy").checks}
+    assert {"intervention.steps", "race.error", "interventions"} <= names
+    assert not [name for name in names if name == "signal.steps" or name.startswith("gate")]
+    assert "a gain counts from one margin" in one(looked_at(SIGNAL, LONG), "gate").message
 
 
 def test_a_run_that_affords_one_race_is_warned() -> None:
@@ -114,9 +127,9 @@ def test_how_far_the_run_moves_on_under_the_overlap_clock(more: list[str], state
 
 
 def test_under_the_overlap_clock_the_control_races_in_a_branch() -> None:
-    """16 rungs more than the arms' 48: 64 × 16 384 steps on two workers."""
+    """24 rungs more than the arms' 56: 80 × 16 384 steps on two workers."""
     examination = looked_at("clock=overlap", LONG, *RACE)
-    assert examination.arithmetic["steps_meanwhile"] == 64 * 16_384 // 2
+    assert examination.arithmetic["steps_meanwhile"] == 80 * 16_384 // 2
     check = one(examination, "overlap")
     assert (check.state, "newest snapshot" in check.message) == ("ok", True)
     assert "3 at a time and the control, 16,384 steps a rung" in one(examination, "intervention.steps").message
