@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .graphs.session.run import Run, RunResult, start
     from .rl.envs.adapter import Task
     from .rl.task import EventSpec, FeatureSpec
-    from .runs.store import RunView
+    from .runs.run_view import RunView
 
 # Public name → the module that defines it.
 _LAZY = {
@@ -44,7 +44,7 @@ _LAZY = {
     "Run": ".graphs.session.run",
     "RunConfig": ".config",
     "RunResult": ".graphs.session.run",
-    "RunView": ".runs.store",
+    "RunView": ".runs.run_view",
     "Task": ".rl.envs.adapter",
     "build_graph": ".graphs.graph",
     "start": ".graphs.session.run",

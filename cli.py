@@ -160,7 +160,7 @@ def _own_config(run_dir: Path, overrides: list[str]) -> RunConfig:
         ResumeError: it names something of that kind which no override names.
     """
     from .config.run_config import RunConfig
-    from .runs.store import RunView
+    from .runs.run_view import RunView
 
     config = RunConfig.load(RunView(run_dir).path / "config.json", overrides)
     named: dict[str, tuple[object, ...]] = (
@@ -193,7 +193,7 @@ def resume_command(config: Path | None, overrides: list[str], run_dir: Path | No
 def status(path: RunDirectory, as_json: AsJson = False) -> None:
     """Say where a run stands."""
     from .runs.run_files import damage_in_words
-    from .runs.store import RunView
+    from .runs.run_view import RunView
     from .text import one_line
 
     with _errors_as_lines(), damage_in_words(path):
@@ -327,7 +327,10 @@ def replay(
     overrides: Overrides = None,
     validate: Annotated[
         bool,
-        typer.Option("--validate", help="Try the new proposals on branches of the snapshot; for a generator's call."),
+        typer.Option(
+            "--validate",
+            help="Judge the new proposals as signals, on branches and not in a race; for a generator's call.",
+        ),
     ] = False,
     configs: OwnConfigs = None,
     allow_env: AllowedEnvs = None,
@@ -405,7 +408,9 @@ def study(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(STUDIES)}.")],
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="How many seeds (or trials, as gate-trials has); the study's own number if left out."),
+        typer.Option(
+            min=1, help="How many seeds (gate-trials, policy-power: trials); the study's own number if left out."
+        ),
     ] = None,
     first_seed: Annotated[
         int | None,

@@ -108,7 +108,7 @@ class RunConfig(Config):
         """Return how proposals race where something is wrong; None where signals are judged there too, or nothing."""
         if self.gate.claim == "signal" or not self.adaptation.gated:
             return None
-        kept = self.race.model_dump(include={"kick", "kick_alone", "fresh_start", "rungs"})
+        kept = self.race.model_dump(include={"kick", "kick_alone", "fresh_start", "arms", "rungs"})
         return RaceRules(**kept, rung_steps=self.adaptation.interval)
 
     @model_validator(mode="before")

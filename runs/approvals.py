@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import ApprovalError
 from .run_files import damage_in_words
-from .store import RunView
+from .run_view import RunView
 
 FOLDER = "approvals"
 DECISION = re.compile(r"p\d+-r\d+")  # as `records.decision_id` makes it; it becomes the name of a file

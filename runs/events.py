@@ -57,8 +57,8 @@ class Progress(EventBase):
     """Training has gone on.
 
     Attributes:
-        steps_main: steps of the main line.
-        steps_total: steps of everything: main line, its evaluation, branches.
+        steps_main: steps that the policy in force was trained for; less than before where a younger one was adopted.
+        steps_total: every step that was played, see `runs.steps`.
         steps_budget: main steps to train for.
         sparse_return: of the last evaluation, None before the first one.
         success_rate: of the last evaluation.
@@ -164,7 +164,7 @@ class TransitionsRanked(EventBase):
 
 
 class ProposalMade(EventBase):
-    """The Generator has made a proposal; without `problems` it has passed `check`."""
+    """There is a proposal, of the Generator, a scorer, the config or a rule; with `problems` `check` has refused it."""
 
     kind: Literal["proposal_made"] = "proposal_made"
     id: str
@@ -173,14 +173,14 @@ class ProposalMade(EventBase):
 
 
 class BranchFinished(EventBase):
-    """A branch has ended.
+    """A branch has ended: one that judges a signal, or one rung of an arm of a race.
 
     Attributes:
         point: update of the adaptation point.
-        phase: what the branch was for, such as screen or full.
-        arm: id of the proposal, or control.
+        phase: what the branch was for, such as screen, full or race.
+        arm: id of the proposal, control, or the name of an arm of a race.
         seed: number of the seed.
-        horizon: environment steps to train for.
+        horizon: environment steps since its fork.
         final_return: of the evaluation at the branch's end.
         success_rate: of that evaluation.
         steps: environment steps that the branch took, with its evaluation.
@@ -202,10 +202,10 @@ class BranchFailed(EventBase):
 
     Attributes:
         point: update of the adaptation point.
-        phase: what the branch was for, such as screen or full.
-        arm: id of the proposal, or control.
+        phase: as in `BranchFinished`.
+        arm: as in `BranchFinished`.
         seed: number of the seed.
-        horizon: environment steps to train for.
+        horizon: as in `BranchFinished`.
         reason: why, in words.
         steps: environment steps that were spent on it.
     """
@@ -269,8 +269,15 @@ class PolicyConfirmed(EventBase):
 
 
 class Decided(EventBase):
-    """A round has its verdict. `winner` is the proposal it is about, `reason` the gate's explanation, `claim` as in
-    `DecisionDetail`."""
+    """A round has its verdict.
+
+    Attributes:
+        id: of the decision.
+        verdict: as in `DecisionRecord`.
+        winner: the proposal, or the arm of a race, that it is about; None where nothing was accepted.
+        reason: the arithmetic in words, of the gate or of the confirmation, or why there was none.
+        claim: what an acceptance proves, a policy, a signal or an offset; as in `DecisionDetail`.
+    """
 
     kind: Literal["decided"] = "decided"
     id: str
@@ -281,15 +288,16 @@ class Decided(EventBase):
 
 
 class ApprovalNeeded(EventBase):
-    """An accepted promotion waits until it is answered by `Run.approve(id, yes)` or `cosignal approve`.
+    """What was accepted, a signal, a policy or an offset, waits until it is answered by `Run.approve(id, yes)` or
+    `cosignal approve`.
 
     Attributes:
-        id: of the promotion, which the answer names.
-        proposal: id of the proposal.
-        title: of the proposal.
-        reason: of the proposal.
-        terms: of the proposal, a readable line each.
-        gate: the gate's arithmetic in words.
+        id: of the decision, which the answer names.
+        proposal: id of the proposal, or the name of an arm of a race that has none.
+        title: of the proposal, or what the arm is.
+        reason: of the proposal; empty where there is none.
+        terms: of the signal that would be in force, a readable line each.
+        gate: the arithmetic in words: of the gate, or of the confirmation that proved a policy and no signal.
         diff: what would change about the signal in force, a line each.
         replaces: version of the signal in force.
         adopted: as in `Promoted`.
@@ -308,7 +316,7 @@ class ApprovalNeeded(EventBase):
 
 
 class ApprovalGiven(EventBase):
-    """The promotion `id` was answered; `yes` is None where training was over before anybody answered."""
+    """What waited, `id`, was answered; `yes` is None where training was over before anybody answered."""
 
     kind: Literal["approval_given"] = "approval_given"
     id: str
@@ -316,14 +324,14 @@ class ApprovalGiven(EventBase):
 
 
 class Promoted(EventBase):
-    """A proposal is in force.
+    """What was accepted is in force.
 
     Attributes:
-        proposal: its id.
-        version: version of the signal that it became.
-        adopted: "state" where the winning branch's end state became the main line, else "signal".
+        proposal: its id, or the name of an arm of a race that has none.
+        version: version of the signal that is in force with it.
+        adopted: "state" where the winner's end state became the main line, as a policy's always does, else "signal".
         repeated: it had been applied before a restart, and nothing was done twice.
-        claim: what was proven of it, as in `DecisionDetail`.
+        claim: what was proven, as in `DecisionDetail`; with "policy" nothing of the signal.
     """
 
     kind: Literal["promoted"] = "promoted"
@@ -347,10 +355,10 @@ class ControlKept(EventBase):
 
 
 class RolledBack(EventBase):
-    """A promotion was undone.
+    """A promotion of a signal, or an adoption of a policy, was undone.
 
     Attributes:
-        proposal: id of the proposal that had been promoted.
+        proposal: as in `Promoted`.
         undone: version of the signal that is no longer in force.
         version: version of the signal that is in force now.
         reason: the monitor's arithmetic in words.

@@ -28,7 +28,7 @@ from .records import (
     RankingRecord,
     ScreenedArm,
 )
-from .store import RunView
+from .run_view import RunView
 
 CONTROL = "control"
 INTERVAL = 0.9  # two-sided confidence of the intervals that are shown

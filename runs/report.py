@@ -26,7 +26,7 @@ from .progress import approve_command, number, percent, provider_in_words
 from .race_records import RaceRecord
 from .races import arm_title, gain_over_kick, is_promotion, outcome_in_words, winner_kind
 from .records import KEPT_IN_CRITIC, OUT_OF_REWARD, DecisionRecord
-from .store import RunState, RunView
+from .run_view import RunState, RunView
 from .timeline import timeline
 from .trust import plain
 from .visits import node_visits

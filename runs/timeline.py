@@ -9,7 +9,7 @@ from ..rl.signals.signal import Signal
 from .race_records import RaceRecord
 from .races import arm_title, drops_in_words, is_promotion, outcome_in_words, winner_kind
 from .records import KEPT_IN_CRITIC, OUT_OF_REWARD, DecisionRecord, SignalVersion
-from .store import RunView
+from .run_view import RunView
 
 Kind = Literal["stage", "diagnosis", "race", "verdict", "promotion", "rollback", "control", "offset"]
 
@@ -71,7 +71,11 @@ def timeline(view: RunView) -> list[TimelineEntry]:
 def _race(record: RaceRecord) -> list[tuple[int, TimelineEntry]]:
     """Tell a race: how it began, and of its rungs those at which an arm was dropped or confirmed."""
     detail = record.detail
-    began = f"{len(detail.arms)} arms race against the main line"
+    # The record ends with all that have joined; the others were waiting when it began.
+    first = sum(arm.joined == 0 for arm in detail.arms)
+    later = len(detail.arms) + len(detail.waiting) - first
+    began = f"{first} arms race against the main line" if first != 1 else "1 arm races against the main line"
+    began += f", {later} more when these are out" if later else ""
     moments = [(record.point, TimelineEntry(detail.fork_steps, "race", began))]
     for rung in detail.rungs:
         told = [

@@ -17,7 +17,7 @@ from ..rl.training.checkpoint import load_snapshot, newest_snapshot
 from ..rl.training.evaluate import Evaluator
 from ..rl.training.line import TrainingLine
 from ..runs.records import BranchRecord, SignalVersion
-from ..runs.store import RunView
+from ..runs.run_view import RunView
 from .job_cache import Job, run_jobs
 from .line_arms import FINAL_EPISODES, FINAL_SEED
 from .outcome import Outcome, Point, first_solved, summarise_outcome

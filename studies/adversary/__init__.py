@@ -8,5 +8,6 @@
 `gate_trials`         the study gate-trials: false accepts over many trials
 `gate_power`          Monte Carlo of the gate on resampled returns, without any training
 `policy_power`        the study policy-power: Monte Carlo of the policy claim, without any training
-`race_harm`           the study race-harm: runs with races, and a twin beside every adoption; null races
+`race_harm`           the study race-harm: runs with races, what is adopted in them, null races
+`adoption_twins`      one run of it: every adoption beside a twin of the run that goes on without it
 """

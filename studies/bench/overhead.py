@@ -31,7 +31,7 @@ from ...agents.rules.chat_model import NAME, RulesChatModel
 from ...config.run_config import RunConfig
 from ...errors import ConfigError
 from ...graphs.session.run import start
-from ...runs.store import RunView
+from ...runs.run_view import RunView
 from ..outcome import Interval
 from ..report import Tell, example_config
 from .measure import bench_result

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cosignal.runs.interventions import interventions, mean_interval
-from cosignal.runs.store import RunView
+from cosignal.runs.run_view import RunView
 
 
 def test_interventions_pair_branches_with_the_control_of_their_round(finished_run: Path) -> None:

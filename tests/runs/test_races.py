@@ -12,7 +12,7 @@ from cosignal.runs.interventions import interventions
 from cosignal.runs.race_records import RaceLook, RaceRecord
 from cosignal.runs.races import ShownRace, gain_over_kick, look_reach, outcome_in_words, show_race
 from cosignal.runs.report import signal_history
-from cosignal.runs.store import RunView
+from cosignal.runs.run_view import RunView
 from made_up_run import EXPLAINED, LOOKS, LOST_RACE, RACE, REMOVED
 from made_up_run import race_row as made_up_race
 

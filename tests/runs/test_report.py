@@ -15,7 +15,8 @@ from cosignal.errors import NotARunError
 from cosignal.runs import report
 from cosignal.runs.interventions import interventions
 from cosignal.runs.records import DecisionRecord
-from cosignal.runs.store import LoopStore, RunView
+from cosignal.runs.run_view import RunView
+from cosignal.runs.store import LoopStore
 from cosignal.runs.timeline import timeline
 from made_up_run import EXPLAINED, GRAPH, RACE, REMOVED
 from records import failed_branch

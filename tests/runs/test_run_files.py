@@ -14,7 +14,7 @@ import pytest
 from cosignal.errors import DamagedRunError, NotARunError
 from cosignal.runs import run_files
 from cosignal.runs.run_files import decode, query, read_json
-from cosignal.runs.store import RunView
+from cosignal.runs.run_view import RunView
 from cosignal.testing import build_run_directory
 
 

@@ -12,8 +12,9 @@ from cosignal.rl.ipc.messages import EpisodeStats, EvaluationResult
 from cosignal.runs import report
 from cosignal.runs.race_records import EvaluationRecord
 from cosignal.runs.records import RankingRecord
+from cosignal.runs.run_view import RunView
 from cosignal.runs.steps import ExtraSteps, RunSteps, StepHistory, StepsAt, whole_updates
-from cosignal.runs.store import LoopStore, RunView
+from cosignal.runs.store import LoopStore
 from cosignal.studies.loop_arms import points_of
 from cosignal.testing.run_directory import ADOPTED, POINT, branch_record
 

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from cosignal.runs.store import RunView
+from cosignal.runs.run_view import RunView
 from cosignal.runs.timeline import timeline
 from cosignal.testing.run_directory import POINT
 from made_up_run import EXPLAINED, LOST_RACE, RACE, UPDATE
@@ -70,6 +70,18 @@ def test_a_race_is_told_where_it_happened_and_its_claim_is_about_a_policy(raced_
     assert [moment.steps - fork for moment in told[1:5]] == [49_152, 65_536, 65_536, 65_536]
     assert told[5].steps - fork == (LOST_RACE - RACE) * UPDATE
     assert f"policy of p{RACE}-r0-1 better: {EXPLAINED}; dropped p{RACE}-r0-0: no milestone" in told[2].text
+
+
+def test_arms_that_had_to_wait_are_not_counted_among_those_that_began(raced_run: Path) -> None:
+    """Of the six that had joined in the end two joined after rung 3, and one more never did."""
+    [record] = [race for race in RunView(raced_run).races() if race.point == RACE]
+    *arms, late, last = record.detail.arms
+    arms += [arm.model_copy(update={"joined": 3}) for arm in (late, last)]
+    detail = record.detail.model_copy(update={"arms": arms, "waiting": [late.model_copy(update={"name": "other"})]})
+    with closing(sqlite3.connect(raced_run / "loop.db")) as database, database:
+        database.execute("UPDATE races SET detail = ? WHERE id = ?", (detail.model_dump_json(), record.id))
+    [began, _] = [moment.text for moment in timeline(RunView(raced_run)) if "against the main line" in moment.text]
+    assert began == "4 arms race against the main line, 3 more when these are out"
 
 
 def test_moments_stay_in_order_where_main_steps_step_back(raced_run: Path) -> None:

@@ -10,7 +10,7 @@ from cosignal.agents.llm.ledger import Call
 from cosignal.graphs.tracing.span_attributes import visit_attributes
 from cosignal.runs.graph_picture import Topology
 from cosignal.runs.records import VisitRecord
-from cosignal.runs.store import RunView
+from cosignal.runs.run_view import RunView
 from cosignal.runs.visits import ROLE_OF_NODE, node_of_call, node_visits
 from made_up_run import GRAPH
 

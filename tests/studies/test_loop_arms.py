@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from cosignal.rl.ipc.messages import Cause
 from cosignal.rl.signals.signal import Signal
 from cosignal.runs.records import BranchRecord, SignalVersion
+from cosignal.runs.run_view import RunView
 from cosignal.runs.steps import StepHistory, StepsAt
-from cosignal.runs.store import RunView
 from cosignal.studies.loop_arms import details_of, points_of
 from cosignal.studies.outcome import Point
 from cosignal.testing.run_directory import build_run_directory

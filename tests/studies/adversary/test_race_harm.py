@@ -1,4 +1,4 @@
-"""The study of harm: its rows on adoptions made by hand, its configs, twins that are the main line, a tiny trial."""
+"""The study of harm: its rows on adoptions made by hand, its configs, a tiny trial."""
 
 from __future__ import annotations
 
@@ -14,27 +14,19 @@ from cosignal.errors import ConfigError
 from cosignal.graphs.nodes.check import _explorations_taken
 from cosignal.graphs.race import confirmation
 from cosignal.rl.branches.run_branch import start_arm
-from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.check import check_signal
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.training.checkpoint import load_snapshot, save_snapshot
-from cosignal.rl.training.evaluate import Evaluator
 from cosignal.rl.training.line import TrainingLine
-from cosignal.runs.race_records import RaceDetail, RaceLook, RaceRecord
 from cosignal.studies import job_cache, report
 from cosignal.studies.adversary import race_harm
+from cosignal.studies.adversary.adoption_twins import Adoption, Fork, Later, RacedFork
 from cosignal.studies.adversary.race_harm import (
     ARMS,
-    Adoption,
-    Fork,
-    Later,
-    RacedFork,
     adoptions_needed,
     claim_rows,
-    fork_kind,
-    go_on,
     harm_arm,
     harm_rows,
     null_config,
@@ -42,7 +34,6 @@ from cosignal.studies.adversary.race_harm import (
     outcome_rows,
     run_race_harm,
 )
-from cosignal.testing import early_evidence
 from made_up_outcomes import decision, loop_run, outcome, rows_by_id
 from short_runs import SHORT
 
@@ -159,29 +150,6 @@ def test_null_races_count_by_fork_and_by_arm_and_gains_are_of_what_they_adopt() 
     assert null_rows([raced("honest", 1, "stuck")], []) == []
 
 
-@pytest.mark.parametrize(
-    ("now", "best", "trend", "expected"),
-    [
-        (1.0, 1.0, 0.25, "rising"),  # 0.125 over a window, above the margin of 0.1
-        (1.0, 1.0, 0.15, "stuck"),
-        (1.0, 1.5, 0.25, "rising"),
-        (1.0, 1.25, -0.1, "oscillating"),
-        (1.0, 1.15, -0.1, "stuck"),
-        (None, None, None, "stuck"),
-    ],
-)
-def test_a_fork_is_named_by_its_windows(
-    now: float | None, best: float | None, trend: float | None, expected: str
-) -> None:
-    raw = early_evidence()
-    raw["sparse"] |= {"return_now": now, "return_best": best, "trend": trend}
-    look = RaceLook(arm="control", state="x", steps=0, mean=0.0, sd=0.0, episodes=4, success=None)
-    race = RaceRecord(
-        id="p1-r0", point=1, round=0, detail=RaceDetail(fork_steps=0, fork=look, margin=0.1, left=0, arms=[])
-    )
-    assert fork_kind(Evidence.model_validate(raw), race) == expected
-
-
 # ---------------------------------------------------------------- configs
 
 
@@ -255,22 +223,6 @@ def test_the_candidates_of_a_null_pass_check_and_train_as_a_reseeded_control_doe
         assert all(np.array_equal(arm[name], value, equal_nan=True) for name, value in control.items())
     other = trained(signals[0], Exploration(kick=0.5))
     assert not all(np.array_equal(other[name], value, equal_nan=True) for name, value in control.items())
-
-
-def test_a_twin_goes_on_as_the_main_line_would_have_and_a_reseeded_one_does_not(tmp_path: Path) -> None:
-    config = tiny()
-    line, evaluator = TrainingLine(config.training()), Evaluator(config.task, 32, 5)
-    for _ in range(8):
-        line.update()
-    save_snapshot(line, tmp_path / "before")
-    steps = 10 * line.collector.rollout.steps
-    twin = go_on(config, tmp_path, "before", steps, evaluator)
-    other = go_on(config, tmp_path, "before", steps, evaluator, seed=race_harm.RESEED)
-    for _ in range(10):
-        line.update()
-    assert twin.returns == evaluator.evaluate(line.learner).mean_return
-    assert other.returns != twin.returns
-    assert not twin.solved
 
 
 # ---------------------------------------------------------------- a trial
