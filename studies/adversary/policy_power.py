@@ -12,13 +12,17 @@ line; an adoption is false where the arm's true gain over its reference is not a
 
 *Power*: of one confirmation, at the level of the first, third and tenth of a run, for several numbers of episodes.
 
+*As shipped* a confirmation of the bets begins with `race.confirm_episodes` of either side, and goes on by as many up to
+`race.most_confirm_episodes`, while more may prove something.
+
 Student's t (Welch) with a deviation floored at half the margin, as the gate for signals has it, stands beside the bets.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,8 +31,8 @@ from scipy import stats
 from ...config.budget import cost_of_intervention, horizon_to_plan_for
 from ...rl.branches.config import RaceConfig
 from ...rl.branches.gate import Floats, sd_floor
-from ...rl.branches.policy_claim import WIDENED, confirmation_level, refutes
-from ..outcome import rare_ci, share_ci
+from ...rl.branches.policy_claim import WIDENED, confirmation_level, least_provable_gain, refutes
+from ..outcome import mean_ci, rare_ci, share_ci
 from ..report import Row, Tell, example_config, finish_study, markdown_table, result_row
 
 NAME = "policy-power"
@@ -45,6 +49,8 @@ SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # tried for a power o
 
 Draw = Callable[[np.random.Generator, int], Floats]  # returns [n] of fresh episodes of one policy
 Claim = Callable[[Floats, Floats, float], bool]  # (arm's returns, main line's, level) → whether the gain is proven
+# (arm, main line, level, random numbers) → whether the gain is proven, and from how many episodes of a side
+Confirm = Callable[[Draw, Draw, float, np.random.Generator], tuple[bool, int]]
 
 
 # ------------------------------------------------------------ claims
@@ -77,6 +83,44 @@ def student(x: Floats, y: Floats, level: float) -> bool:
 
 
 CLAIMS: Mapping[str, Claim] = {"bets": bets, "pairs": pairs, "undeclared": undeclared, "student": student}
+
+
+# ------------------------------------------------------------ confirmations
+
+
+def of_size(claim: Claim, episodes: int) -> Confirm:
+    """Return the confirmation of `episodes` a side."""
+
+    def confirm(arm: Draw, main: Draw, level: float, rng: np.random.Generator) -> tuple[bool, int]:
+        return claim(arm(rng, episodes), main(rng, episodes), level), episodes
+
+    return confirm
+
+
+def as_shipped(race: RaceConfig) -> Confirm:
+    """Return the confirmation of a run, which goes on while more episodes may prove something."""
+    most = race.most_confirm_episodes
+
+    @cache
+    def least(level: float) -> float:
+        return least_provable_gain(level, most, margin=MARGIN, width=HIGH - LOW, paired=False)
+
+    def confirm(arm: Draw, main: Draw, level: float, rng: np.random.Generator) -> tuple[bool, int]:
+        x, y = np.empty(0), np.empty(0)
+        while len(x) < most and (not len(x) or x.mean() - y.mean() > least(level)):
+            more = min(race.confirm_episodes, most - len(x))
+            x, y = np.append(x, arm(rng, more)), np.append(y, main(rng, more))
+            if bets(x, y, level):
+                return True, len(x)
+        return False, len(x)
+
+    return confirm
+
+
+def confirmations(race: RaceConfig, sizes: Sequence[tuple[str, int]]) -> dict[str, Confirm]:
+    """Return by the heading of its column the shipped confirmation, and those of other claims and sizes."""
+    shipped = {f"bets, {race.confirm_episodes} to {race.most_confirm_episodes}": as_shipped(race)}
+    return shipped | {f"{claim}, {n}": of_size(CLAIMS[claim], n) for claim, n in sizes}
 
 
 # ------------------------------------------------------------ policies
@@ -112,7 +156,7 @@ NULLS: Mapping[str, tuple[Draw, Draw]] = {
 
 
 def false_adoption(
-    arm: Draw, main: Draw, claim: Claim, race: RaceConfig, rng: np.random.Generator, races: int = RACES
+    arm: Draw, main: Draw, confirm: Confirm, race: RaceConfig, rng: np.random.Generator, races: int = RACES
 ) -> tuple[bool, int]:
     """Simulate a run of races in which every arm has a gain of just the margin.
 
@@ -127,14 +171,13 @@ def false_adoption(
             looks = np.sort([arm(rng, race.look_episodes).mean() for _ in range(ARMS)])
             for _ in range(int((looks > best + MARGIN).sum())):
                 spent += 1
-                level = confirmation_level(race.error, spent)
-                if claim(arm(rng, race.confirm_episodes), main(rng, race.confirm_episodes), level):
+                if confirm(arm, main, confirmation_level(race.error, spent), rng)[0]:
                     return True, spent
     return False, spent
 
 
 def oscillating_adoptions(
-    claim: Claim, race: RaceConfig, rng: np.random.Generator, races: int = RACES
+    confirm: Confirm, race: RaceConfig, rng: np.random.Generator, races: int = RACES
 ) -> tuple[int, int, int]:
     """Simulate a run in which all policies solve a share of the episodes that is uniform in 0…1 at each rung.
 
@@ -158,10 +201,8 @@ def oscillating_adoptions(
                 if (seen[which] - look) * (SOLVED - STUCK) <= MARGIN or over:
                     break
                 spent += 1
-                level = confirmation_level(race.error, spent)
-                x = two_valued(STUCK, SOLVED, shares[which])(rng, race.confirm_episodes)
-                y = two_valued(STUCK, SOLVED, reference)(rng, race.confirm_episodes)
-                if claim(x, y, level):
+                arm, main = (two_valued(STUCK, SOLVED, share) for share in (shares[which], reference))
+                if confirm(arm, main, confirmation_level(race.error, spent), rng)[0]:
                     over = True
                     adopted += 1
                     false += bool((shares[which] - reference) * (SOLVED - STUCK) <= MARGIN)
@@ -184,11 +225,9 @@ ARMS_THAT_HELP: Mapping[str, tuple[Draw, Draw]] = {
 }
 
 
-def power(
-    arm: Draw, main: Draw, claim: Claim, episodes: int, level: float, trials: int, rng: np.random.Generator
-) -> int:
-    """Return in how many of `trials` confirmations of `episodes` a side the gain is proven at `level`."""
-    return sum(claim(arm(rng, episodes), main(rng, episodes), level) for _ in range(trials))
+def power(arm: Draw, main: Draw, confirm: Confirm, level: float, trials: int, rng: np.random.Generator) -> int:
+    """Return in how many of `trials` confirmations the gain is proven at `level`."""
+    return sum(confirm(arm, main, level, rng)[0] for _ in range(trials))
 
 
 def episodes_needed(
@@ -198,7 +237,7 @@ def episodes_needed(
     short, long = 0, len(SIZES)
     while short < long:
         middle = (short + long) // 2
-        enough = power(arm, main, claim, SIZES[middle], level, trials, rng) >= 0.8 * trials
+        enough = power(arm, main, of_size(claim, SIZES[middle]), level, trials, rng) >= 0.8 * trials
         short, long = (short, middle) if enough else (middle + 1, long)
     return SIZES[long] if long < len(SIZES) else None
 
@@ -218,40 +257,38 @@ def run_policy_power(trials: int, tell: Tell) -> dict[str, Any]:
     config = example_config()
     horizon = horizon_to_plan_for(config.branches)
     gate = cost_of_intervention(config.branches, config.gate, config.adaptation, horizon).total
-    table = "\n\n".join(
-        [
-            markdown_table(levels, {name: f"{name}, {n} episodes" for name, n in _tested(race)}, "false adoptions in"),
-            *(
-                markdown_table(
-                    [row for row in powers if row["id"].startswith(f"{number}: ")],
-                    {f"{claim} {n}": f"{claim}, {n}" for claim, n in SHOWN},
-                    f"power at confirmation {number}",
-                )
-                for number in CONFIRMATIONS
-            ),
-            needed_table(needed, gate),
-        ]
-    )
+    heads = {name: name for name in confirmations(race, SHOWN)} | {"episodes": "episodes of a side, as shipped"}
+    by_number = [[row for row in powers if row["id"].startswith(f"{number}: ")] for number in CONFIRMATIONS]
+    tables = [
+        markdown_table(levels, {name: name for name in level_confirmations(race)}, "false adoptions in"),
+        *(
+            markdown_table(rows, heads, f"power at confirmation {number}")
+            for number, rows in zip(CONFIRMATIONS, by_number, strict=True)
+        ),
+        needed_table(needed, gate),
+    ]
+    table = "\n\n".join(tables)
     extra = {"needed": needed, "gate_steps": gate, "level": race.error}
     return finish_study(NAME, trials, (), [*levels, *powers], table, extra, tell)
 
 
-def _tested(race: RaceConfig) -> list[tuple[str, int]]:
-    return [(name, race.confirm_episodes) for name in CLAIMS]
+def level_confirmations(race: RaceConfig) -> dict[str, Confirm]:
+    """Return what the level is told of: the shipped confirmation, and every claim at the size that it begins with."""
+    return confirmations(race, [(claim, race.confirm_episodes) for claim in CLAIMS])
 
 
 def level_rows(race: RaceConfig, trials: int, tell: Tell) -> list[Row]:
-    """Return the shares of runs with a false adoption, for every kind of returns and every claim."""
-    rows = []
+    """Return the shares of runs with a false adoption, for every kind of returns and every confirmation."""
+    rows, confirms = list[Row](), level_confirmations(race)
     for kind, (arm, main) in NULLS.items():
         tell(f"level, {kind}")
-        for name, claim in CLAIMS.items():
+        for name, confirm in confirms.items():
             rng = np.random.default_rng(1)
-            hits = sum(false_adoption(arm, main, claim, race, rng)[0] for _ in range(trials))
+            hits = sum(false_adoption(arm, main, confirm, race, rng)[0] for _ in range(trials))
             rows.append(result_row(f"{kind}.{name}", "runs with a false adoption", trials, *rare_ci(hits, trials)))
-    for name, claim in CLAIMS.items():
+    for name, confirm in confirms.items():
         rng = np.random.default_rng(1)
-        runs = [oscillating_adoptions(claim, race, rng) for _ in range(trials)]
+        runs = [oscillating_adoptions(confirm, race, rng) for _ in range(trials)]
         hits = sum(false > 0 for _, false, _ in runs)
         rows.append(result_row(f"oscillating.{name}", "runs with a false adoption", trials, *rare_ci(hits, trials)))
         adopted, behind = (sum(run[i] for run in runs) for i in (0, 2))
@@ -270,17 +307,19 @@ def power_rows(
     for kind, (arm, main) in ARMS_THAT_HELP.items():
         tell(f"power, {kind}")
         needed[kind] = {"bets": {}, "student": {}}
-        for name in ("bets", "pairs", "student"):
-            claim = CLAIMS[name]
-            for number in CONFIRMATIONS:
-                level, rng = confirmation_level(race.error, number), np.random.default_rng(1)
-                for episodes in (n for shown, n in SHOWN if shown == name):
-                    share = share_ci(power(arm, main, claim, episodes, level, trials, rng), trials)
-                    field = f"{number}: {kind}.{name} {episodes}"
-                    rows.append(result_row(field, f"proven at confirmation {number}", trials, *share))
-                if name in needed[kind] and "1 margins" not in kind:  # a gain of the margin is not to be proven
-                    least = episodes_needed(arm, main, claim, level, trials, rng)
-                    needed[kind][name][str(number)] = least
+        for number in CONFIRMATIONS:
+            level = confirmation_level(race.error, number)
+            for which, (name, confirm) in enumerate(confirmations(race, SHOWN).items()):
+                rng = np.random.default_rng(1)
+                found = [confirm(arm, main, level, rng) for _ in range(trials)]
+                share = share_ci(sum(proven for proven, _ in found), trials)
+                rows.append(result_row(f"{number}: {kind}.{name}", f"proven at confirmation {number}", trials, *share))
+                if which == 0:
+                    mean = mean_ci([episodes for _, episodes in found])
+                    rows.append(result_row(f"{number}: {kind}.episodes", "episodes of a side", trials, *mean))
+            for name in needed[kind] if "1 margins" not in kind else ():  # a gain of the margin is not to be proven
+                rng = np.random.default_rng(1)
+                needed[kind][name][str(number)] = episodes_needed(arm, main, CLAIMS[name], level, trials, rng)
     return rows, needed
 
 

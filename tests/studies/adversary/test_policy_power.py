@@ -14,10 +14,12 @@ from cosignal.studies.adversary import policy_power
 from cosignal.studies.adversary.policy_power import (
     MARGIN,
     NULLS,
+    as_shipped,
     bets,
     episodes_needed,
     false_adoption,
     normal,
+    of_size,
     oscillating_adoptions,
     pairs,
     power,
@@ -29,6 +31,10 @@ from cosignal.studies.adversary.policy_power import (
 from scipy import stats
 
 RACE = RaceConfig()
+
+
+def first_size(claim: policy_power.Claim) -> policy_power.Confirm:
+    return of_size(claim, RACE.confirm_episodes)
 
 
 @pytest.mark.parametrize("kind", NULLS)
@@ -53,36 +59,45 @@ def test_every_confirmation_spends_its_level_and_the_first_that_is_proven_is_the
         return claim
 
     arm, main = NULLS["normal"]
-    assert false_adoption(arm, main, proves(3), RACE, np.random.default_rng(0)) == (True, 4)
+    assert false_adoption(arm, main, first_size(proves(3)), RACE, np.random.default_rng(0)) == (True, 4)
     assert levels == [confirmation_level(RACE.error, number) for number in (1, 2, 3, 4)]
 
 
 def test_arms_that_look_no_better_are_not_confirmed() -> None:
     same = two_valued(1.0, 1.0, 0.0)
-    assert false_adoption(same, same, lambda *_: True, RACE, np.random.default_rng(0)) == (False, 0)
+    assert false_adoption(same, same, first_size(lambda *_: True), RACE, np.random.default_rng(0)) == (False, 0)
 
 
 def test_an_oscillating_main_line_is_beaten_falsely_by_a_claim_that_believes_looks_and_not_by_bets() -> None:
     rng = np.random.default_rng(0)
     race = RACE.model_copy(update={"look_episodes": 4})
-    believed = [oscillating_adoptions(lambda *_: True, race, rng) for _ in range(10)]
+    believed = [oscillating_adoptions(first_size(lambda *_: True), race, rng) for _ in range(10)]
     assert sum(false for _, false, _ in believed) > 5
-    honest = [oscillating_adoptions(bets, race, rng) for _ in range(10)]
+    honest = [oscillating_adoptions(as_shipped(race), race, rng) for _ in range(10)]
     assert sum(adopted for adopted, _, _ in honest) > 0
     assert sum(false for _, false, _ in honest) == 0
 
 
-@pytest.mark.parametrize("claim", [bets, undeclared, pairs])
+@pytest.mark.parametrize("confirm", [as_shipped(RACE), *map(first_size, (bets, undeclared, pairs))])
 def test_runs_of_races_stay_below_their_error_and_t_fails_where_a_catastrophe_is_rare(
-    claim: policy_power.Claim,
+    confirm: policy_power.Confirm,
 ) -> None:
     """Thirty runs of each claim; t believes an arm that fails in one episode of fifty."""
     arm, main = NULLS["heavy tail"]
     rng = np.random.default_rng(0)
-    assert sum(false_adoption(arm, main, claim, RACE, rng)[0] for _ in range(30)) <= 3
+    assert sum(false_adoption(arm, main, confirm, RACE, rng)[0] for _ in range(30)) <= 3
     arm, main = NULLS["rare catastrophe"]
-    fooled = sum(false_adoption(arm, main, student, RACE, np.random.default_rng(0))[0] for _ in range(5))
+    fooled = sum(false_adoption(arm, main, first_size(student), RACE, np.random.default_rng(0))[0] for _ in range(5))
     assert fooled == 5
+
+
+def test_the_shipped_confirmation_goes_on_only_while_more_episodes_may_prove_something() -> None:
+    rng, level = np.random.default_rng(0), confirmation_level(RACE.error, 1)
+    confirm, main = as_shipped(RACE), two_valued(1.0, 1.0, 0.0)
+    assert confirm(two_valued(1.8, 1.8, 0.0), main, level, rng) == (True, 64)
+    assert confirm(two_valued(1.2, 1.2, 0.0), main, level, rng) == (True, 192)  # two margins: the table of sizes
+    assert confirm(two_valued(1.1, 1.1, 0.0), main, level, rng) == (False, 64)  # no number of episodes would do
+    assert confirm(two_valued(1.13, 1.13, 0.0), main, level, rng) == (False, 64)
 
 
 def test_students_t_is_that_of_scipy_but_for_its_floor() -> None:
@@ -100,7 +115,7 @@ def test_power_grows_with_the_gain_and_fewer_episodes_are_needed_for_more() -> N
     rng = np.random.default_rng(0)
     arms = [normal(1.5 + gain * MARGIN, 0.3) for gain in (1, 3, 6)]
     main = normal(1.5, 0.3)
-    rates = [power(arm, main, bets, 64, 0.03, 40, rng) / 40 for arm in arms]
+    rates = [power(arm, main, of_size(bets, 64), 0.03, 40, rng) / 40 for arm in arms]
     assert rates == sorted(rates)
     assert rates[0] <= 0.1
     assert rates[2] > 0.8
@@ -117,8 +132,9 @@ def test_the_study_writes_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyP
     told: list[str] = []
     result = run_policy_power(2, told.append)
     rows = {row["id"]: row for row in result["rows"]}
-    assert rows["normal.bets"]["seeds"] == 2
-    assert rows["1: stalled, all solve.bets 64"]["mean"] == 1.0
+    assert rows["normal.bets, 64 to 384"]["seeds"] == 2
+    assert rows["1: stalled, all solve.bets, 64"]["mean"] == 1.0
+    assert rows["1: stalled, all solve.episodes"]["mean"] == 64
     assert result["needed"]["stalled, all solve"]["bets"]["1"] == 16
     assert "| stalled, all solve | 16 |" in (tmp_path / "studies_out" / "policy-power" / "table.md").read_text()
     assert result["command"] == "cosignal study policy-power --seeds 2 --json"
