@@ -75,7 +75,7 @@ async def confirm(
         update: of the main line now.
 
     Returns:
-        The proof, and the environment steps that it took.
+        The proof, and the environment steps that it took, also where a policy could not be played.
     """
     config, number = ctx.config.race, await _next_number(ctx, race, before)
     level, margin = confirmation_level(config.error, number), race.detail.margin
@@ -90,7 +90,7 @@ async def confirm(
         proven=False,
         explanation="the episodes could not be played",
     )
-    sides: list[list[EpisodeStats]] = [[], []]
+    sides, steps = [list[EpisodeStats](), list[EpisodeStats]()], 0
     seen = await return_range_at(ctx, race.point)
     while not bound.proven and bound.episodes < config.most_confirm_episodes and _may_prove(bound, config, seen):
         more = min(config.confirm_episodes, config.most_confirm_episodes - bound.episodes)
@@ -101,7 +101,9 @@ async def confirm(
         ]
         replies = await run_evaluations(ctx, (race.point, race.round), "confirm", jobs, update)
         for played, reply in zip(sides, replies, strict=True):
-            played += [reply.episodes] if isinstance(reply, EvaluationResult) else []
+            if isinstance(reply, EvaluationResult):
+                played.append(reply.episodes)
+            steps += reply.episodes.steps if isinstance(reply, EvaluationResult) else reply.steps
         if any(not isinstance(reply, EvaluationResult) for reply in replies):
             break
         bound = prove(
@@ -126,7 +128,7 @@ async def confirm(
             proven=bound.proven,
         )
     )
-    return proof, sum(stats.steps for played in sides for stats in played)
+    return proof, steps
 
 
 def _may_prove(bound: PolicyBound, config: RaceConfig, seen: tuple[float, float] | None) -> bool:

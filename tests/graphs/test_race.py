@@ -16,7 +16,7 @@ from cosignal.rl.ipc.messages import BranchJob, EvaluationJob, EvaluationResult
 from cosignal.runs.approvals import answer
 from cosignal.runs.events import ApprovalNeeded, PolicyConfirmed, RungFinished
 from cosignal.runs.race_records import EvaluationRecord, RaceLook, RaceRecord
-from cosignal.runs.records import DecisionRecord
+from cosignal.runs.records import BranchRecord, DecisionRecord
 from cosignal.runs.store import LoopStore
 from cosignal.testing import FakeBranchPool, FakeTrainer, Killed, LoopSession
 from cosignal.testing.fake_run import INTERVAL, UPDATE
@@ -481,9 +481,15 @@ async def test_a_failed_evaluation_is_paid_and_not_played_again(tmp_path: Path) 
     await session_of(tmp_path, pool).run()
     store = await LoopStore.open(tmp_path)
     try:
-        failed = [row for row in await store.read(EvaluationRecord) if row.result is None]
+        [race, *_] = await store.read(RaceRecord)
+        branches = await store.read(BranchRecord, point=race.point)
+        fork, *evaluations = await store.read(EvaluationRecord, point=race.point)
     finally:
         await store.close()
+    failed = [row for row in evaluations if row.result is None]
     assert failed and {(row.steps, row.reason) for row in failed} == {(700, "it broke")}
+    # The race has less left by all of it.
+    spent = sum(row.steps for row in [*branches, *evaluations])
+    assert fork.arm == "control" and race.detail.left - race.detail.rungs[-1].left == spent
     keys = [job.key for job in pool.evaluations]
     assert len(keys) == len(set(keys))
