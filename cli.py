@@ -329,7 +329,7 @@ def replay(
         bool,
         typer.Option(
             "--validate",
-            help="Judge the new proposals as signals, on branches and not in a race; for a generator's call.",
+            help="Try the new proposals as the run tried its own, in a race or on branches; for a generator's call.",
         ),
     ] = False,
     configs: OwnConfigs = None,

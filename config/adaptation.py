@@ -43,12 +43,12 @@ class AdaptationConfig(Config):
         approve: `human` asks before anything is put in force: a signal, a policy or an offset (`cosignal approve`,
             `Run.approve`).
         max_staleness: main steps that a run under the overlap clock may have moved on since the snapshot of a verdict;
-            beyond it, or in another stage, the finalist is confirmed once more from a current snapshot. Arms of a race
-            that the main line is further ahead of are dropped.
+            beyond it, or in another stage, the finalist is confirmed once more from a current snapshot. A race ends
+            where the main line is further ahead of its arms.
         stage: `auto`, or for ablations the stage that everything follows.
         interval: main steps between two adaptation points, and the steps of a race's rung.
-        patience: main steps before the first intervention, and between two: from the fork of a race that nobody wins,
-            from an adoption otherwise.
+        patience: main steps before the first intervention, and between two: from the fork of a race after which
+            nothing is adopted, else from the adoption.
         evidence_calls: tool calls of the Critic.
         signals: candidates of every intervention, in this order, for which nobody is asked; in a config also the path
             of a YAML or JSON file that lists them. `candidates` is their number then, and `rounds` 1, since nobody can

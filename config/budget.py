@@ -44,7 +44,8 @@ class RaceCost(NamedTuple):
     Attributes:
         first: environment steps of the arms that race at a time over the first rungs, see `first_rungs`.
         whole: environment steps where no arm rises and each is dropped for that alone, after `race.rungs`, a fresh
-            start after FRESH_RUNGS. An arm that rises may train on, up to `race.longest`.
+            start after FRESH_RUNGS, of which the last may be trained in the next race. An arm that rises may train on,
+            up to `race.longest`.
         first_episodes: of the looks up to the same rungs as `first`, those of the main line and of the fork included.
         whole_episodes: of all looks.
     """

@@ -254,7 +254,8 @@ def check_race(config: RunConfig, race: RaceSum) -> Iterator[Check]:
         "intervention.steps",
         f"a race of {race['arms']} arms ({', '.join(beside)}), {race['at_a_time']} at a time{control}, "
         f"{race['rung_steps']:,} steps a rung: {race['steps_first']:,} branch steps until the first "
-        f"{race['first_rungs']} rungs, {race['steps_whole']:,} where none rises ({race['rungs']} rungs each{fresh})",
+        f"{race['first_rungs']} rungs, at most {race['steps_whole']:,} where none rises ({race['rungs']} rungs "
+        f"each{fresh})",
     )
     confirm = f"{settings.confirm_episodes} to {settings.most_confirm_episodes}"
     looks = f"{settings.look_episodes} episodes of every policy a rung, {confirm} of both sides of a "

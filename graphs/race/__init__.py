@@ -5,7 +5,8 @@ can be played as often as one likes, so that variance over training seeds plays 
 
     begin_race   arms from one snapshot of the main line, whose own policy plays the first episodes
     run_rung     every arm trains a rung; arms and main line play fresh episodes; who goes on; who is confirmed
-    why_over     an arm is proven, none is left, the main line solves the task by itself, or the budget is used up
+    why_over     an arm is proven, none is left but a fresh start, the main line solves the task by itself or has left
+                 the arms behind, or the budget is used up
 
 Under the lockstep clock the main line itself is the control: it trains a rung while the trainer is released, and its
 steps stay main steps as long as it stays the main line. Under the overlap clock it never waits, so the control is one

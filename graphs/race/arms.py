@@ -62,7 +62,7 @@ async def arms_of_round(ctx: Context, state: State, fork: str) -> list[RaceArm]:
         seed = ctx.config.seed + RESTART * (begun + 1)
         arms[-1] = arms[-1].model_copy(update={"seed": seed, "fork_steps": 0})
     # Left out last, so that the others have the seeds that they have beside it.
-    return [arm for arm in arms if not (ctx.offline and arm.kind == "carried")]
+    return [arm for arm in arms if not (ctx.offline and arm.start != fork)]
 
 
 def carried_over(race: RaceRecord) -> list[RaceArm]:
@@ -70,7 +70,7 @@ def carried_over(race: RaceRecord) -> list[RaceArm]:
 
     The former's return must not be below the best of the main line by more than the margin, since movement proves
     nothing; and it is dropped after IDLE_RACES races in which it has moved by no further milestone. A fresh start goes
-    on as long as nothing drops it.
+    on as long as nothing drops it. Nobody does after a race in which a policy was proven.
     """
     detail = race.detail
     if not detail.rungs or detail.winner is not None:

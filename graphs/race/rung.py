@@ -141,7 +141,7 @@ def why_over(ctx: Context, race: RaceRecord, status: TrainerStatus) -> str | Non
     if rungs >= config.race.longest:
         return f"race.longest is {config.race.longest} rungs"
     if _may_be_joined(ctx, detail):
-        return "only the fresh start is left, which goes on in the next race, beside new proposals"
+        return "only the fresh start is left, which may go on in the next race, beside new proposals"
     if config.clock == "overlap" and rungs:  # a main line that far ahead has most likely left every arm behind
         lag, most = status.steps_main - detail.fork_steps - detail.rungs[-1].horizon, config.adaptation.max_staleness
         if lag > most:

@@ -50,7 +50,7 @@ class ArmHistory:
         sds: standard deviation of the episodes' returns of each look.
         episodes: of each look.
         moved: milestones by which it moved toward reward, of each look.
-        rungs_before: that a fresh start has trained in the race before.
+        rungs_before: that a fresh start has trained in races before.
     """
 
     name: str
@@ -117,8 +117,6 @@ def survivors(
             that is not known.
     """
     rung = len(control) - 1
-    if rung >= config.longest:
-        return {arm.name: f"the race ends after {config.longest} rungs" for arm in arms}
     level = best_smoothed(control)
     rising = {arm.name for arm in arms if arm.moves or arm.score > level + margin}
     racing = [arm for arm in arms if arm.kind != "fresh_start"]
@@ -128,6 +126,8 @@ def survivors(
         for arm in arms
         if arm.kind == "fresh_start" and (reason := _fresh_start_ends(arm, arm.name in rising, margin, main_at_age))
     }
+    if rung >= config.longest:  # a fresh start may go on in the next race
+        return dropped | {arm.name: f"the race ends after {config.longest} rungs" for arm in racing}
     dropped |= {
         arm.name: f"not moved toward reward within {arm.age} rungs"
         for arm in racing
@@ -154,7 +154,9 @@ def _fresh_start_ends(arm: ArmHistory, rises: bool, margin: float, main_at_age: 
     known = [value for value in main_at_age[-SMOOTHED:] if value is not None]
     if known and arm.score < np.mean(known) - margin - SIGMAS * arm.variance**0.5:
         return f"returns {arm.score:.3g}; the main line had {np.mean(known):.3g} at its age"
-    return f"not above the main line within {arm.age} rungs" if arm.age >= FRESH_RUNGS else None
+    # The movement of the race before is not known here, and it holds for some looks.
+    is_old = arm.age >= FRESH_RUNGS and len(arm.means) >= SMOOTHED
+    return f"not above the main line within {arm.age} rungs" if is_old else None
 
 
 def _behind(arms: Sequence[ArmHistory], rising: set[str], control: float, margin: float) -> dict[str, str]:

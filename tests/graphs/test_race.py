@@ -219,7 +219,7 @@ async def test_overlap_a_winner_that_the_main_line_has_left_behind_is_stale(tmp_
 
 
 @pytest.mark.parametrize(("most", "rungs", "end"), [(RUNG - 1, 1, "behind the main line"), (500_000, 2, "training")])
-async def test_overlap_arms_that_lag_too_far_behind_the_main_line_are_dropped(
+async def test_overlap_a_race_ends_whose_arms_lag_too_far_behind_the_main_line(
     tmp_path: Path, most: int, rungs: int, end: str
 ) -> None:
     """The main line trains two rungs while an arm trains one."""
@@ -459,7 +459,7 @@ async def test_a_fresh_start_goes_on_in_the_next_race_beside_new_proposals(tmp_p
     config, pool = with_patience(4 * RUNG, racing_config(arms=2, rungs=1)), FakeBranchPool(tmp_path, nobody_rises)
     await session_of(tmp_path, pool, config=config).run()
     first, second, *_ = await races_of(tmp_path)
-    assert first.detail.end is not None and "goes on in the next race" in first.detail.end
+    assert first.detail.end is not None and "go on in the next race" in first.detail.end
     assert second.point == first.point + 4 * INTERVAL and len(first.detail.rungs) == 3
 
     raced = [[look.arm for look in rung.arms] for rung in second.detail.rungs]

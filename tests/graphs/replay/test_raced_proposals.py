@@ -249,6 +249,23 @@ async def test_a_later_race_knows_the_confirmations_and_the_arms_before_it(tmp_p
     assert [arm.seed for arm in race.detail.arms] == [arm.seed + 1 for arm in later.detail.arms]
 
 
+async def test_a_fresh_start_that_had_gone_on_does_not_race_in_a_replay(tmp_path: Path) -> None:
+    """Its state is gone. The others race as beside it."""
+    config = racing_config(arms=2, rungs=1)
+    config = config.model_copy(update={"adaptation": config.adaptation.model_copy(update={"patience": 4 * RUNG})})
+    await recorded_run(tmp_path, gain=nobody_rises, config=config)
+    later = RunView(tmp_path).races()[1]
+    assert [arm.kind for arm in later.detail.arms if arm.horizon > 0] == ["fresh_start"]
+    write_state(tmp_path, later.point)
+    pool = pool_of(tmp_path, nobody_rises)
+    await tried(tmp_path, pool, call=f"p{later.point}-r0-generator-t0-a0")
+    race = await replayed_race(pool)
+    assert [arm.seed for arm in race.detail.arms] == [
+        arm.seed for arm in later.detail.arms if arm.kind != "fresh_start"
+    ]
+    assert {arm.kind for arm in race.detail.arms} == {"candidate", "kick"}
+
+
 async def test_the_terminal_says_what_was_asked_and_of_what_it_is_true(run: Path) -> None:
     chat = ScriptedChatModel(script=[json.dumps({"proposals": [NEAR_GOAL]})])
     pool = pool_of(run)

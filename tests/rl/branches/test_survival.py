@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,9 +156,18 @@ def test_a_fresh_start_is_judged_at_its_own_age() -> None:
     assert race(arms, [1.0] * 21, kinds=kinds, main_at_age=[0.5] * 20)["fresh"] == 6
     # Nothing known of it: no judgement.
     assert race(arms, [1.0] * 21, kinds=kinds, main_at_age=[None] * 20)["fresh"] == FRESH_RUNGS
-    # Rising: until the longest race.
-    rising = {"fresh": [-0.5] * 10 + [2.0] * 14}
-    assert race(rising, [1.0] * 25, kinds=kinds, main_at_age=[-0.5] * 24) == {"fresh": CONFIG.longest}
+    # Rising: it is not dropped at all, and may go on in the next race, unlike the others.
+    rising = {"fresh": [-0.5] * 10 + [2.0] * 14, "p0": [2.0] * 24}
+    assert race(rising, [1.0] * 25, kinds=kinds, main_at_age=[-0.5] * 24) == {"p0": CONFIG.longest}
+
+
+def test_a_fresh_start_is_as_old_as_it_was_in_the_race_before_and_has_two_looks_in_this_one() -> None:
+    def ends(looks: int, before: int) -> bool:
+        fresh = replace(arm("fresh", [1.0] * looks), kind="fresh_start", rungs_before=before)
+        return bool(survivors([fresh], [1.0] * (looks + 1), margin=MARGIN, config=CONFIG))
+
+    assert not ends(5, FRESH_RUNGS - 6) and ends(6, FRESH_RUNGS - 6)
+    assert not ends(1, FRESH_RUNGS) and ends(2, FRESH_RUNGS)
 
 
 # ------------------------------------------------------------ adversaries
