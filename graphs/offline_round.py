@@ -168,10 +168,12 @@ async def run_offline_race(ctx: Context, state: State, status: TrainerStatus) ->
         return race
     while race.detail.winner is None:
         standing = status_after(ctx.config, status, len(race.detail.rungs) + 1)
-        why = race.detail.end or why_over(ctx, race, standing)
+        why = why_over(ctx, race, standing)
+        if why is None:
+            race = await with_forks(ctx, partial(run_rung, ctx, race, standing))
+            why = race.detail.end or (None if race.detail.winner else why_over(ctx, race, standing))
         if why is not None:
             return await end_race(ctx, race, why)
-        race = await with_forks(ctx, partial(run_rung, ctx, race, standing))
     return race
 
 

@@ -140,6 +140,7 @@ def _drafts(content: Json) -> list[Proposal]:
         "point": content["status"]["update"],
         "candidates": DRAFTS,
         "term_kinds": list(STAGES[evidence.stage].kinds),
+        "longest_decay_steps": STAGES[evidence.stage].decay_steps,
     }
     rng = random.Random(f"{config['seed']}-{block['point']}-{number}")
     # First the trial's own families, then all, for `check` may refuse some.

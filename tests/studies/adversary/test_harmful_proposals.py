@@ -90,6 +90,7 @@ def _block(stage: str, every: list[States], failed: list[States], solved: list[S
     }  # fmt: skip
     kinds = ["potential", "event"] if stage in ("exploring", "plateaued") else ["potential"]
     block = {"evidence": evidence, "diagnosis": None, "history": [], "point": 48, "candidates": 4, "term_kinds": kinds}
+    block |= {"longest_decay_steps": 300_000}
     plain: dict[str, Any] = json.loads(json.dumps(block))
     return plain
 
