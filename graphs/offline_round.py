@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -42,7 +41,7 @@ from .history import proposal_records
 from .intervention import Round, load_round
 from .nodes.check import check
 from .nodes.validate import validate
-from .race.rung import begin_race, end_race, race_outcome, run_rung, why_over
+from .race.rung import begin_race, race_on, race_outcome
 from .state import State, outcome_of
 
 
@@ -166,14 +165,8 @@ async def run_offline_race(ctx: Context, state: State, status: TrainerStatus) ->
     race = await with_forks(ctx, lambda: begin_race(ctx, state))
     if isinstance(race, str):
         return race
-    while race.detail.winner is None:
-        standing = status_after(ctx.config, status, len(race.detail.rungs) + 1)
-        why = why_over(ctx, race, standing)
-        if why is None:
-            race = await with_forks(ctx, partial(run_rung, ctx, race, standing))
-            why = race.detail.end or (None if race.detail.winner else why_over(ctx, race, standing))
-        if why is not None:
-            return await end_race(ctx, race, why)
+    while race.detail.winner is None and race.detail.end is None:
+        race = await race_on(ctx, race, status_after(ctx.config, status, len(race.detail.rungs) + 1))
     return race
 
 

@@ -14,7 +14,7 @@ from ...runs.records import Outcome
 from ..branches import with_forks
 from ..context import Context
 from ..intervention import end_intervention, record_decision
-from ..race.rung import begin_race, end_race, race_outcome, run_rung, why_over
+from ..race.rung import begin_race, race_on, race_outcome
 from ..state import State, standing_of, status_of
 
 
@@ -34,19 +34,15 @@ async def race(state: State, runtime: Runtime[Context]) -> State:
     if ctx.config.clock == "overlap":  # the main line trains on; the signal in force is that of the fork
         now = await ctx.status()
         status = status.model_copy(update={"state": now.state, "update": now.update, "steps_main": now.steps_main})
-    why = why_over(ctx, record, status)
-    if why is None:
-        record = await with_forks(ctx, lambda: run_rung(ctx, record, status))
+    before, record = len(record.detail.rungs), await race_on(ctx, record, status)
+    if len(record.detail.rungs) > before:
         _tell(ctx, record)
-        why = record.detail.end or (None if record.detail.winner else why_over(ctx, record, status))
-    if record.detail.winner is None and why is None:
+    if record.detail.winner is None and record.detail.end is None:
         rung = record.detail.rungs[-1]
         note = {"rung": rung.number, "control": rung.control.mean, "arms": {look.arm: look.mean for look in rung.arms}}
         return {"rungs": rung.number, "done_point": standing_of(state), "note": note | {"dropped": rung.dropped}}
 
     # The race is over: a policy is proven, or none will be.
-    if why is not None:
-        record = await end_race(ctx, record, why)
     outcome = race_outcome(record)
     decision = await record_decision(ctx, state, outcome.verdict, outcome.winner, outcome)
     note = {"verdict": outcome.verdict, "reason": outcome.reason}
@@ -70,15 +66,14 @@ async def _before(ctx: Context, state: State) -> RaceRecord:
 
 
 def _tell(ctx: Context, record: RaceRecord) -> None:
-    if record.detail.rungs:
-        rung = record.detail.rungs[-1]
-        ctx.emit(
-            RungFinished(
-                point=record.point,
-                rung=rung.number,
-                steps_main=rung.control.steps,
-                control=rung.control.mean,
-                arms={look.arm: look.mean for look in rung.arms},
-                dropped=rung.dropped,
-            )
+    rung = record.detail.rungs[-1]
+    ctx.emit(
+        RungFinished(
+            point=record.point,
+            rung=rung.number,
+            steps_main=rung.control.steps,
+            control=rung.control.mean,
+            arms={look.arm: look.mean for look in rung.arms},
+            dropped=rung.dropped,
         )
+    )

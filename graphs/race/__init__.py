@@ -4,6 +4,7 @@ The claim is about a policy: the one in hand returns more than the best that the
 can be played as often as one likes, so that variance over training seeds plays no part, and no arm needs a second seed.
 
     begin_race   arms from one snapshot of the main line, whose own policy plays the first episodes
+    race_on      the next rung, unless the race is over
     run_rung     every arm trains a rung; arms and main line play fresh episodes; who goes on; who is confirmed
     why_over     an arm is proven, none is left but a fresh start, the main line solves the task by itself or has left
                  the arms behind, or the budget is used up

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ...config.budget import cost_of_race
 from ...rl.branches.jobs import CONTROL
 from ...rl.ipc.messages import TrainerStatus
@@ -9,7 +11,7 @@ from ...rl.stage import SOLVED
 from ...runs.race_records import RaceDetail, RaceRecord, Rung
 from ...runs.records import BranchRecord, DecisionVerdict, FailedBranchRecord, Outcome, decision_id
 from ...runs.steps import whole_updates
-from ..branches import run_branches, snapshot_of
+from ..branches import run_branches, snapshot_of, with_forks
 from ..context import Context
 from ..intervention import return_range_at, steps_left
 from ..state import State, status_of
@@ -46,6 +48,18 @@ async def begin_race(ctx: Context, state: State) -> RaceRecord | str:
     record = RaceRecord(id=decision_id(point, number), point=point, round=number, detail=detail)
     await ctx.store.write(record)
     return record
+
+
+async def race_on(ctx: Context, race: RaceRecord, status: TrainerStatus) -> RaceRecord:
+    """Run the next rung where the race is not over, and end it where it is over then; return the race.
+
+    Arguments and errors are those of `run_rung`.
+    """
+    why = why_over(ctx, race, status)
+    if why is None:
+        race = await with_forks(ctx, partial(run_rung, ctx, race, status))
+        why = race.detail.end or (None if race.detail.winner else why_over(ctx, race, status))
+    return race if why is None else await end_race(ctx, race, why)
 
 
 async def run_rung(ctx: Context, race: RaceRecord, status: TrainerStatus) -> RaceRecord:

@@ -322,7 +322,7 @@ async def test_a_race_that_training_outlives_goes_on_when_there_are_more_steps(
     """Training ends with the second rung; the loop is killed before it notices, and the run is continued for longer."""
     short = FakeTrainer(tmp_path, steps_budget=2 * RUNG + 128 * UPDATE)
     with monkeypatch.context() as patch:
-        patch.setattr("cosignal.graphs.nodes.race.end_race", killed_instead)
+        patch.setattr("cosignal.graphs.race.rung.end_race", killed_instead)
         with pytest.raises(Killed):
             await session_of(tmp_path, FakeBranchPool(tmp_path, first_rises), short).run()
     [race] = await races_of(tmp_path)
