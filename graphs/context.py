@@ -76,9 +76,13 @@ class Context:
         """Ask the trainer for its status; the stage is what `adaptation.stage` fixes, if it does."""
         return self._with_fixed_stage(await self.client.status())
 
-    async def look(self) -> LookReply:
-        """Ask the trainer for status, snapshot and evidence of one instant; the stage is as in `status`."""
-        reply, fixed = await self.client.look(), self.config.adaptation.stage
+    async def look(self, episodes: bool = False) -> LookReply:
+        """Ask the trainer for status, snapshot and evidence of one instant; the stage is as in `status`.
+
+        Args:
+            episodes: whether fresh episodes are played for the evidence.
+        """
+        reply, fixed = await self.client.look(episodes), self.config.adaptation.stage
         if fixed == "auto":
             return reply
         evidence = reply.evidence.model_copy(update={"stage": fixed, "stage_reason": "fixed by adaptation.stage"})

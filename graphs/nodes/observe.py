@@ -61,7 +61,8 @@ async def observe(state: State, runtime: Runtime[Context]) -> State:
         }
     # An intervention goes on from one look: status, snapshot and evidence of one instant, which under the overlap clock
     # is a later one than that of the status which fired.
-    look = await ctx.look()
+    given = bool(ctx.config.adaptation.signals) and not decision.removing
+    look = await ctx.look(episodes=not (given or decision.removing))  # nobody is asked then
     evidence = look.evidence.model_dump(mode="json")
     await ctx.store.write(InterventionRecord(point=point_of(look.status), evidence=evidence))
     return {
@@ -70,7 +71,7 @@ async def observe(state: State, runtime: Runtime[Context]) -> State:
         "claim": claim_at(ctx.config, decision.removing),
         "clock": ctx.config.clock,
         "removing": decision.removing,
-        "given": bool(ctx.config.adaptation.signals) and not decision.removing,
+        "given": given,
         "last_steps": look.status.steps_main,
         "interventions": state.get("interventions", 0) + 1,
         "round": 0,

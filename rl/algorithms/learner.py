@@ -14,6 +14,7 @@ from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import ActionArray, Arrays, BoolArray, FloatArray
+from .parameter_sharing import NetworkGroup
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Learner(Protocol):
     """Networks, optimisers and random streams of one training line. One CPU thread: set by the process.
 
     Attributes:
+        network_groups: which agents are samples of one policy.
         tensorboard_tags: names in `UpdateMetrics.losses` → the tags under which TensorBoard shows them.
     """
 
     tensorboard_tags: ClassVar[Mapping[str, str]]
+    network_groups: list[NetworkGroup]
 
     def act(
         self,

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CosignalError
-from ..experience.episodes import action_labels, entropy_at_start
-from ..stage import WINDOW_STEPS, window
+from ..experience.episodes import action_labels, entropy_at_start, team_distances
+from ..stage import WINDOW_STEPS, Window, window
 from ..training.line import TrainingLine
-from .schema import BehaviourEvidence, EventEvidence, Evidence, FeatureEvidence, SparseEvidence, TermEvidence
+from .schema import (
+    BehaviourEvidence,
+    EpisodeEvidence,
+    EventEvidence,
+    Evidence,
+    FeatureEvidence,
+    LearnerEvidence,
+    SparseEvidence,
+    TeamEvidence,
+    TermEvidence,
+)
 
 CURVE_ROWS = 12
+MOST = 4  # agents at one target that are told apart
 RECENT_UPDATES = 32
 RECENT_EPISODES = 200
 REACHED = 0.05  # share of a feature's range that counts as its end
@@ -21,12 +33,13 @@ REACHED = 0.05  # share of a feature's range that counts as its end
 Curve = list[tuple[int, float, float | None]]  # rows of main steps, mean sparse return, success rate
 
 
-def build_evidence(line: TrainingLine, steps_budget: int) -> Evidence:
+def build_evidence(line: TrainingLine, steps_budget: int, episodes: Sequence[EpisodeEvidence] = ()) -> Evidence:
     """Return the evidence of a line at this moment; the same line always gives the same evidence.
 
     Args:
         line: the training line.
         steps_budget: main environment steps of the whole run.
+        episodes: fresh ones of its policy, see `play_episodes`.
     """
     stage, reason = line.stage()
     spec, groups = line.spec, range(len(line.spec.groups))
@@ -44,11 +57,15 @@ def build_evidence(line: TrainingLine, steps_budget: int) -> Evidence:
         stage=stage,
         stage_reason=reason,
         signal=line.signal,
+        learner=learner_evidence(line),
         sparse=sparse_evidence(line),
         behaviour=[behaviour_evidence(line, g) for g in groups],
         features=[row for g in groups for row in feature_evidence(line, g)],
+        team=team_evidence(line),
         events=[row for g in groups for row in event_evidence(line, g)],
+        idle_tail=idle_tail(line),
         terms=term_evidence(line),
+        episodes=list(episodes),
         key_moments=line.last_rollout_text()["key_moments"],
     )
 
@@ -81,7 +98,18 @@ def query(line: TrainingLine, what: str, name: str | None, points: int) -> dict[
     raise CosignalError(f"cannot query {what!r}; ask for metric_curve, episode, term_statistics or feature_statistics")
 
 
-# ------------------------------------------------------------ the return, and how the policy behaves
+# ------------------------------------------------------------ what learns, the return, and how the policy behaves
+
+
+def learner_evidence(line: TrainingLine) -> LearnerEvidence:
+    """Return what learns, and who shares a policy."""
+    trainer = line.config.trainer
+    return LearnerEvidence(
+        algorithm=trainer.algorithm,
+        gamma=trainer.algorithm_config.gamma,
+        networks=[list(network.spec.agents[network.agents]) for network in line.learner.network_groups],
+        entropy_bonus=line.signal.exploration.entropy,
+    )
 
 
 def sparse_evidence(line: TrainingLine) -> SparseEvidence:
@@ -102,17 +130,21 @@ def sparse_evidence(line: TrainingLine) -> SparseEvidence:
 
 def metric_curve(line: TrainingLine, points: int) -> Curve:
     """Return the learning curve of training episodes as at most `points` means, oldest first."""
-    if not line.history:
-        return []
-    first, last = line.history[0]["steps"], line.history[-1]["steps"]
-    # Windows that cover the history side by side, counted from its end.
-    width = max((last - first) // points, line.collector.rollout.steps)
-    ends = list(range(last, first, -width))[:points]
-    windows = [row for end in ends if (row := window(line.history, end, width))]
     return [
         (row.end, round(row.returns, 4), round(row.success, 4) if line.spec.has_success else None)
-        for row in reversed(windows)
+        for row in _windows(line, points)
     ]
+
+
+def _windows(line: TrainingLine, points: int) -> list[Window]:
+    """Return at most `points` windows that cover the history side by side, oldest first."""
+    if not line.history:
+        return []
+    # They are counted from its end, and those in which no episode ended are left out.
+    first, last = line.history[0]["steps"], line.history[-1]["steps"]
+    width = max((last - first) // points, line.collector.rollout.steps)
+    ends = list(range(last, first, -width))[:points]
+    return [row for end in reversed(ends) if (row := window(line.history, end, width))]
 
 
 def behaviour_evidence(line: TrainingLine, g: int) -> BehaviourEvidence:
@@ -123,12 +155,18 @@ def behaviour_evidence(line: TrainingLine, g: int) -> BehaviourEvidence:
     at_start = entropy_at_start(group, line.config.trainer.algorithm_config.initial_log_std)
     shares = np.mean([row["actions"][g] for row in rows], axis=0) if rows else np.zeros(len(names))
     lengths = line.episodes.recent("lengths")
+    # One value for each window of the return's curve.
+    curve = [
+        np.mean([row["entropy"][g] for row in line.history if span.start < row["steps"] <= span.end])
+        for span in _windows(line, CURVE_ROWS)
+    ]
     counts = line.episodes.recent(f"counts.{g}")  # [n, A_g, V_g]
     per_agent = counts.sum(-1).mean(0) if len(counts) else np.zeros(len(group.agents))
     return BehaviourEvidence(
         group=group.name,
         entropy=round(float(np.mean([row["entropy"][g] for row in rows])) if rows else at_start, 4),
         entropy_max=round(at_start, 4),
+        entropy_curve=[round(float(x), 3) for x in curve],
         no_effect_share=round(float(np.mean([row["no_effect"][g] for row in rows])) if rows else 0.0, 4),
         action_shares=[(n, round(float(s), 4)) for n, s in zip(names, shares, strict=True)],
         episode_length_mean=round(float(lengths.mean()), 2) if len(lengths) else None,
@@ -155,6 +193,7 @@ def feature_evidence(line: TrainingLine, g: int) -> list[FeatureEvidence]:
             FeatureEvidence(
                 name=spec.name,
                 group=group.name,
+                description=spec.description,
                 kind=spec.kind,
                 unit=spec.unit,
                 low=spec.low,
@@ -177,7 +216,7 @@ def event_evidence(line: TrainingLine, g: int) -> list[EventEvidence]:
     """Return how often each event of group g happened in finished episodes."""
     group = line.spec.groups[g]
     counts = line.episodes.recent(f"counts.{g}").astype(float)  # [n, A_g, V_g]
-    firsts = line.episodes.recent(f"first.{g}").astype(float)  # [n, V_g]
+    firsts, lasts = (line.episodes.recent(f"{x}.{g}").astype(float) for x in ("first", "last"))  # [n, V_g]
     rows = []
     for v, spec in enumerate(group.events):
         per_agent = counts[:, :, v].sum(0) if len(counts) else np.zeros(len(group.agents))
@@ -188,11 +227,48 @@ def event_evidence(line: TrainingLine, g: int) -> list[EventEvidence]:
             EventEvidence(
                 name=spec.name,
                 group=group.name,
+                description=spec.description,
+                reward=spec.reward,
                 repeatable=spec.repeatable,
                 per_episode=round(total / max(len(counts), 1), 4),
                 episodes_share=round(float((counts[:, :, v].sum(1) > 0).mean()) if len(counts) else 0.0, 4),
                 largest_agent_share=_rounded(busiest),
                 first_step=_mean(firsts[:, v][firsts[:, v] >= 0]),
+                last_step=_mean(lasts[:, v][lasts[:, v] >= 0]),
+            )
+        )
+    return rows
+
+
+def idle_tail(line: TrainingLine) -> float | None:
+    """Return the mean share of an episode's steps after its last event; 1 for an episode without any."""
+    events = [(g, v, event) for g, group in enumerate(line.spec.groups) for v, event in enumerate(group.events)]
+    # Turning or bumping again and again is no work.
+    work = [(g, v) for g, v, event in events if not event.repeatable] or [(g, v) for g, v, _ in events]
+    lengths = line.episodes.recent("lengths").astype(float)
+    if not work or not len(lengths):
+        return None
+    last = np.max([line.episodes.recent(f"last.{g}")[:, v] for g, v in work], axis=0).clip(min=0)  # -1: never
+    return _mean((lengths - last) / lengths)
+
+
+def team_evidence(line: TrainingLine) -> list[TeamEvidence]:
+    """Return how the agents stand together to each distance that several of them have."""
+    at_once = line.episodes.recent("at_once").astype(float)  # [n, D]
+    rows = []
+    for d, distance in enumerate(team_distances(line.spec)):
+        # By sampled state, the value of every agent that has it.
+        states = [line.recorder.ring[f"features.{g}"][: line.recorder.size, :, f] for g, f in distance.columns]
+        values = np.concatenate(states, axis=1).astype(float)  # [N, agents]
+        if not len(values) or not len(at_once):
+            continue
+        rows.append(
+            TeamEvidence(
+                name=distance.name,
+                agents=distance.agents,
+                nearest=round(float(values.min(1).mean()), 4),
+                furthest=round(float(values.max(1).mean()), 4),
+                at_once=[round(float((at_once[:, d] >= k).mean()), 4) for k in range(2, min(distance.agents, MOST) + 1)],
             )
         )
     return rows

@@ -5,9 +5,9 @@ Pydantic only: imports neither torch nor LangChain.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..signals.signal import Signal
 from ..stage import Stage
@@ -41,6 +41,7 @@ class BehaviourEvidence(Wire):
     # Share of agent steps that changed nothing about the agent itself: its own features but distances; without a
     # position among them, what it observes.
     no_effect_share: float
+    entropy_curve: list[float] = Field(default_factory=list)  # in the windows of `SparseEvidence.curve`
     action_shares: list[tuple[str, float]]  # [name, share], in the action order of the group
     episode_length_mean: float | None
     events_per_agent: list[tuple[str, float]]  # [agent, events per episode, all kinds]
@@ -51,6 +52,7 @@ class FeatureEvidence(Wire):
 
     name: str
     group: str
+    description: str = ""  # the task's own words
     kind: str
     unit: str
     low: float  # as declared
@@ -71,11 +73,42 @@ class EventEvidence(Wire):
 
     name: str
     group: str
+    description: str = ""  # the task's own words
+    reward: float = 0.0  # what the team is paid each time, 0 where it is not paid for or nobody says
     repeatable: bool
     per_episode: float
     episodes_share: float  # share of episodes in which it happened
     largest_agent_share: float | None  # share of the busiest agent; 1 / agents is even, 1 is all by one
     first_step: float | None  # mean over the episodes in which it happened
+    last_step: float | None = None  # the same of the last time in an episode
+
+
+class TeamEvidence(Wire):
+    """One distance that several agents have, over the team."""
+
+    name: str  # of the feature
+    agents: int  # that have it, of whatever groups
+    nearest: float  # mean over recorded states of the nearest agent's
+    furthest: float
+    at_once: list[float]  # shares of episodes in which 2, 3, … agents were at its low end at the same time
+
+
+class LearnerEvidence(Wire):
+    """What learns, as far as it decides which signals can work."""
+
+    algorithm: str
+    gamma: float
+    networks: list[list[str]]  # agents that are samples of one policy; each sees whatever its observation holds
+    entropy_bonus: float | None  # coefficient in force, or least share of random actions; None for the trainer's own
+
+
+class EpisodeEvidence(Wire):
+    """One fresh episode of the policy, a line a step; steps in which nothing happened are left out."""
+
+    outcome: Literal["successful", "failed", "ended"]  # ended: the task has no success test
+    sparse_return: float
+    length: int  # steps
+    lines: list[str]
 
 
 class TermEvidence(Wire):
@@ -91,8 +124,7 @@ class TermEvidence(Wire):
 class Evidence(Wire):
     """The compact, bounded record that models see.
 
-    Keys to cite are dotted: `sparse.trend`, `features.<name>.<field>`, `events.<name>.<field>`,
-    `behaviour.<group>.<field>`, `terms.<name>.<field>`.
+    Records of runs of older versions lack the fields that have a default.
     """
 
     task: dict[str, Any]  # what the task says of itself, see `evidence.build`; plain data
@@ -101,9 +133,15 @@ class Evidence(Wire):
     stage: Stage
     stage_reason: str  # the figures that decided it
     signal: Signal
+    learner: LearnerEvidence | None = None
     sparse: SparseEvidence
     behaviour: list[BehaviourEvidence]
     features: list[FeatureEvidence]
+    team: list[TeamEvidence] = Field(default_factory=list)
     events: list[EventEvidence]
+    # Mean share of an episode's steps after its last event, of those that cannot be repeated where there are any;
+    # None without events.
+    idle_tail: float | None = None
     terms: list[TermEvidence]
+    episodes: list[EpisodeEvidence] = Field(default_factory=list)  # at most one of each outcome
     key_moments: list[str]  # the last rewarded steps as text

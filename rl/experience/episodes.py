@@ -9,6 +9,7 @@ Nothing here loops over single steps of the environments but the texts and the s
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypedDict
 
@@ -22,11 +23,12 @@ WINDOW = 512  # finished episodes that are remembered
 THIRDS = ("low", "middle", "high")  # of the range of a number
 MOMENTS = 6  # rewarded steps that are quoted
 LONGEST = 30  # lines of an episode
+NEAR = 0.05  # share of a distance's range within which an agent is there
 
 Arrays = dict[str, NDArray[np.generic]]
 
 # What a running value is before its episode's first step; the others are 0.
-_EMPTY = {"low": np.inf, "high": -np.inf, "first": -1.0}
+_EMPTY = {"low": np.inf, "high": -np.inf, "first": -1.0, "last": -1.0}
 _RING_OF = {"return": "returns", "length": "lengths"}  # running value → its ring; the others have one name in both
 
 
@@ -73,6 +75,41 @@ class EpisodeSegments:
         return np.asarray((np.arange(1, self.length + 1) + shift).T)
 
 
+@dataclass(frozen=True)
+class TeamDistance:
+    """A distance that several agents have.
+
+    Attributes:
+        name: of the feature, in whatever groups.
+        agents: how many have it.
+        limit: value up to which an agent is there.
+        columns: (group, column) of the feature in each group that has it.
+    """
+
+    name: str
+    agents: int
+    limit: float
+    columns: tuple[tuple[int, int], ...]
+
+
+def team_distances(spec: TaskSpec) -> tuple[TeamDistance, ...]:
+    """Return the features of kind distance that two agents or more have, by name, in the order of the groups."""
+    columns: dict[str, list[tuple[int, int]]] = {}
+    for g, group in enumerate(spec.groups):
+        for column, feature in enumerate(group.features):
+            if feature.kind == "distance":
+                columns.setdefault(feature.name, []).append((g, column))
+    found = []
+    for name, places in columns.items():
+        # Groups may declare other ranges for one name: each is there by the widest.
+        specs = [spec.groups[g].features[column] for g, column in places]
+        limit = max(feature.low + NEAR * (feature.high - feature.low) for feature in specs)
+        agents = sum(len(spec.groups[g].agents) for g, _ in places)
+        if agents > 1:
+            found.append(TeamDistance(name, agents, limit, tuple(places)))
+    return tuple(found)
+
+
 class EpisodeTracker:
     """Follows E running episodes and keeps the last `WINDOW` finished ones in rings of plain arrays.
 
@@ -84,7 +121,9 @@ class EpisodeTracker:
     * `last_state.g`, the features in that state: [WINDOW, A_g, F_g], and with `with_obs` `last_obs.g`, what was
       observed in it: [WINDOW, A_g, O_g];
     * `counts.g` of events: [WINDOW, A_g, V_g];
-    * `first.g`, the step at which an event first happened, -1 never: [WINDOW, V_g].
+    * `first.g` and `last.g`, the steps at which an event first and last happened, -1 never: [WINDOW, V_g];
+    * `at_once`, of each distance that several agents have (`team_distances`), how many of them were within NEAR of its
+      low end at the same time, at most: [WINDOW, D].
 
     Attributes:
         finished: how many episodes have ended since the run began.
@@ -97,11 +136,14 @@ class EpisodeTracker:
         self.finished = 0
         self.running: dict[str, NDArray[Any]] = {"return": np.zeros(num_envs), "length": np.zeros(num_envs)}
         self.ring: dict[str, NDArray[Any]] = {name: np.zeros(WINDOW) for name in ("returns", "successes", "lengths")}
+        self._distances = team_distances(spec)
+        self.running["at_once"] = np.zeros((num_envs, len(self._distances)), np.float32)
+        self.ring["at_once"] = np.zeros((WINDOW, len(self._distances)), np.float32)
         for g, group in enumerate(spec.groups):
             agents, features, events = len(group.agents), len(group.features), len(group.events)
             shapes = {
                 "low": (features,), "high": (features,), "start": (features,),
-                "counts": (agents, events), "first": (events,),
+                "counts": (agents, events), "first": (events,), "last": (events,),
             }  # fmt: skip
             for name, shape in shapes.items():
                 self.running[f"{name}.{g}"] = np.full((num_envs, *shape), _EMPTY.get(name, 0.0), np.float32)
@@ -126,6 +168,7 @@ class EpisodeTracker:
             ended = ended[rollout.lost[segments.last[ended], segments.env[ended]] == 0]
         # Figures of every segment's episode so far, [S, …] by the names of the rings.
         values = self._totals(rollout, segments)
+        values["at_once"] = self._carried_on("at_once", np.maximum, segments, self._at_once(rollout))
         for g in range(len(self.spec.groups)):
             values |= self._of_group(g, rollout, segments, values["lengths"])
         # Episodes that ended go into the rings, and those that run on are remembered.
@@ -182,16 +225,30 @@ class EpisodeTracker:
             f"high.{g}": self._carried_on(f"high.{g}", np.maximum, segments, _over_agents(np.maximum, features)),
             f"counts.{g}": self._carried_on(f"counts.{g}", np.add, segments, events),
         }
-        # The step of the episode at which each event happened, infinite where it did not.
-        step = segments.steps_since(lengths - (segments.last - segments.first + 1))
-        first = segments.reduced(np.minimum, np.where(_over_agents(np.add, events) > 0, step[..., None], np.inf))
+        # The step of the episode at which each event happened, infinite (or -1) where it did not.
+        step = segments.steps_since(lengths - (segments.last - segments.first + 1))[..., None]
+        happened = _over_agents(np.add, events) > 0
+        first = segments.reduced(np.minimum, np.where(happened, step, np.inf))
         first[np.isinf(first)] = _EMPTY["first"]
         before = self.running[f"first.{g}"]
         first[segments.carried] = np.where(before < 0, first[segments.carried], before)
         values[f"first.{g}"] = first.astype(np.float32)
+        last = np.where(happened, step, _EMPTY["last"]).astype(np.float32)
+        values[f"last.{g}"] = self._carried_on(f"last.{g}", np.maximum, segments, last)
         if self.with_obs:
             values[f"last_obs.{g}"] = rollout.obs[g][segments.last, segments.env]
         return values
+
+    def _at_once(self, rollout: Rollout) -> FloatArray:
+        """Return how many agents are at the low end of each of the team's distances, [T, E, D]."""
+        counts = np.zeros((*rollout.reward.shape, len(self._distances)), np.float32)
+        for d, distance in enumerate(self._distances):
+            for g, column in distance.columns:
+                there = rollout.features[g][..., column] <= distance.limit
+                if rollout.alive is not None:
+                    there &= rollout.alive[g]
+                counts[..., d] += there.sum(-1)
+        return counts
 
     def _carried_on(
         self, name: str, operation: np.ufunc, segments: EpisodeSegments, steps: NDArray[Any]
@@ -213,8 +270,10 @@ class EpisodeTracker:
     def load_state_dict(self, state: Arrays) -> None:
         """Take over what `state_dict` gave."""
         for part, name in ((self.running, "running"), (self.ring, "ring")):
-            for key in part:
-                part[key] = state[f"{name}.{key}"].copy()
+            for key, values in part.items():
+                # Snapshots of older versions have no `last` and no `at_once`.
+                known = state.get(f"{name}.{key}")
+                part[key] = np.full_like(values, _empty(key)) if known is None else known.copy()
         self.finished = int(state["finished"][0])
 
 

@@ -157,12 +157,15 @@ class TrainerClient:
     async def evidence(self) -> Evidence:
         return (await self._ask(GetEvidence(), EvidenceReply)).evidence
 
-    async def look(self) -> LookReply:
+    async def look(self, episodes: bool = False) -> LookReply:
         """Return status and evidence of one instant.
 
         `status.snapshot` names the line's state then, to fork from. It stays until two later looks were taken.
+
+        Args:
+            episodes: whether fresh episodes are played for the evidence.
         """
-        return await self._ask(Look(), LookReply)
+        return await self._ask(Look(episodes=episodes), LookReply)
 
     async def query(
         self,

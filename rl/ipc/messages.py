@@ -84,10 +84,12 @@ class GetEvidence(Wire):
 class Look(Wire):
     """Snapshot the main line at this update boundary, and return status and evidence of the same instant.
 
-    Under lockstep the snapshot of a waiting point exists already.
+    Under lockstep the snapshot of a waiting point exists already. `episodes`: fresh ones are played for the evidence,
+    once at an update; their steps count as steps of evaluation.
     """
 
     kind: Literal["look"] = "look"
+    episodes: bool = False
 
 
 class Query(Wire):

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ..evidence.episodes import play_episodes
+from ..evidence.schema import EpisodeEvidence
 from ..experience.replay_buffer import REPLAY, remove_stale
 from ..ipc.messages import EvaluationReport, TrainerState
 from ..signals.scorer import FOLDER, Scorers
@@ -37,7 +39,7 @@ class MainRun:
 
     Attributes:
         evaluation: the last one, None before the first.
-        steps_evaluation: environment steps that evaluation has taken.
+        played: environment steps of the episodes that were played for evidence, by the update at which they were.
         steps_repeated: steps that were trained again after a crash.
         point: the update of the adaptation point that the line stands at; None between points and when released.
         looks: names of the snapshots that stay for who looked, oldest first.
@@ -58,6 +60,7 @@ class MainRun:
         records = read_records(run_dir)
         self.steps_repeated = records.steps_repeated
         self.looks: list[str] = json.loads(records.looks or "[]")
+        self.played: dict[str, int] = json.loads(records.played or "{}")
         self.signal_log = records.signal_log
         self._log_digests = records.digests
         self._known_updates = records.updates
@@ -70,12 +73,12 @@ class MainRun:
         self.evaluator = Evaluator(self.config.task, evaluation.episodes, REPORT_SEED + self.config.seed)
         closing.callback(self.evaluator.close)
         self.evaluation: EvaluationReport | None = None
-        self.steps_evaluation = 0
+        self._evaluated = 0  # steps of evaluations, without `played`
         self.point: int | None = None
         # the newest state of the line
         extra, self.warnings = load_newest(self.line, run_dir, records)
         if extra is not None:
-            self.point, self.steps_evaluation = extra["point"], extra["steps_evaluation"]
+            self.point, self._evaluated = extra["point"], extra["steps_evaluation"] - extra.get("steps_played", 0)
             if extra["evaluation"] is not None:
                 self.evaluation = EvaluationReport.model_validate(extra["evaluation"])
         self.writer = MetricsWriter(run_dir / "trainer.db")
@@ -85,6 +88,11 @@ class MainRun:
     @property
     def finished(self) -> bool:
         return self.line.steps_main >= self.config.trainer.steps
+
+    @property
+    def steps_evaluation(self) -> int:
+        """Environment steps that evaluation has taken, and those of episodes that were played for evidence."""
+        return self._evaluated + sum(self.played.values())
 
     def update(self) -> None:
         """Make one update, and what is due after it: evaluation, records, a snapshot."""
@@ -119,6 +127,7 @@ class MainRun:
         name = snapshot_name(self.line.update_index)
         extra: dict[str, object] = {
             "steps_evaluation": self.steps_evaluation,
+            "steps_played": sum(self.played.values()),
             "evaluation": None if self.evaluation is None else self.evaluation.model_dump(mode="json"),
             "point": self.point,
             "curve": self._curve,
@@ -141,6 +150,15 @@ class MainRun:
         self.looks = [*(look for look in self.looks if look != name), name][-self.config.trainer.keep_looks :]
         self.writer.counters(looks=json.dumps(self.looks))
         return self.checkpoint()
+
+    def play_episodes(self) -> list[EpisodeEvidence]:
+        """Play fresh episodes of the policy for evidence. An update at which they were played before counts once."""
+        episodes, steps = play_episodes(self.line)
+        # On disk before anybody hears of them: a run that is killed now may not ask again.
+        self.played[str(self.line.update_index)] = steps
+        self.writer.counters(played=json.dumps(self.played))
+        self.writer.flush()
+        return episodes
 
     # ------------------------------------------------------------ a state taken over
 
@@ -200,7 +218,7 @@ class MainRun:
 
     def _evaluate(self) -> None:
         evaluation = self.evaluator.evaluate(self.line.learner)
-        self.steps_evaluation += evaluation.steps
+        self._evaluated += evaluation.steps
         self.evaluation = EvaluationReport(
             steps=self.line.steps_main,
             mean=evaluation.mean_return,

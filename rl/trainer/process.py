@@ -13,7 +13,7 @@ import os
 import signal as os_signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ import structlog
 from ...errors import CosignalError, RunLockedError, StorageError
 from ...files import naming_disk_errors
 from ..evidence.build import build_evidence, query
-from ..evidence.schema import Evidence
+from ..evidence.schema import EpisodeEvidence, Evidence
 from ..ipc import messages as m
 from ..ipc.server import MAX_MESSAGE, TrainerServer
 from ..processes import log_to, one_thread, parent_pid, process_is_alive
@@ -190,7 +190,9 @@ class Trainer:
             case m.GetEvidence():
                 return m.EvidenceReply(evidence=self._evidence())
             case m.Look():
-                return m.LookReply(status=self._status(main.look()), evidence=self._evidence())
+                # Their steps are counted before the status is told.
+                episodes = main.play_episodes() if request.episodes else ()
+                return m.LookReply(status=self._status(main.look()), evidence=self._evidence(episodes))
             case m.Query():
                 return m.QueryReply(data=query(main.line, request.what, request.name, request.points))
             case m.Promote():
@@ -228,8 +230,8 @@ class Trainer:
             replay_difference=line.replay_difference,
         )
 
-    def _evidence(self) -> Evidence:
-        return build_evidence(self.main.line, self.main.config.trainer.steps)
+    def _evidence(self, episodes: Sequence[EpisodeEvidence] = ()) -> Evidence:
+        return build_evidence(self.main.line, self.main.config.trainer.steps, episodes)
 
     # ------------------------------------------------------------ news
 

@@ -37,6 +37,7 @@ class Records:
     snapshot: int | None
     steps_repeated: int
     looks: str | None
+    played: str | None
 
 
 def read_records(run_dir: Path) -> Records:
@@ -61,6 +62,7 @@ def read_records(run_dir: Path) -> Records:
             snapshot=None if snapshot is None else int(snapshot),
             steps_repeated=int(read_counter(database, "steps_repeated") or 0),
             looks=read_counter(database, "looks"),
+            played=read_counter(database, "played"),
         )
         known = read_counter(database, SIGNAL_LOG)
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:  # a ValidationError is a ValueError

@@ -14,10 +14,10 @@ from ...errors import TrainingDiverged
 from ..algorithms.learner import Learner
 from ..envs.config import TaskConfig
 from ..envs.factory import make_task
+from ..experience.episodes import NEAR
 from ..task import BatchedTask, BoolArray, GroupSpec, IntArray, Step, TaskSpec, splitmix64
 
 LONGEST_EPISODE = 10_000  # steps
-NEAR = 0.05  # share of a distance's range within which an agent is there
 
 
 @dataclass(frozen=True)

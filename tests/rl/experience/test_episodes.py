@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.experience.episodes import WINDOW, EpisodeTracker
+from cosignal.rl.experience.episodes import WINDOW, EpisodeTracker, team_distances
 from cosignal.rl.experience.rollout import Rollout
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 from hypothesis import given, settings
@@ -22,7 +22,11 @@ def spec() -> TaskSpec:
             agents=tuple(f"{name}_{i}" for i in range(agents)),
             obs_size=1,
             n_actions=2,
-            features=tuple(FeatureSpec(name=f"f{i}", kind="quantity", low=-9, high=9) for i in range(features)),
+            # Everybody has the distance f0, and is there at -0.5 and below.
+            features=tuple(
+                FeatureSpec(name=f"f{i}", kind="quantity" if i else "distance", low=-9 if i else -1, high=9)
+                for i in range(features)
+            ),
             events=tuple(EventSpec(name=f"e{i}") for i in range(events)),
         )
         for name, agents, features, events in GROUPS
@@ -66,7 +70,8 @@ class Plain:
         total = np.float64(0.0)
         for reward, _ in steps:
             total = total + reward
-        row: dict[str, Any] = {"returns": total, "lengths": len(steps)}
+        there = [sum((features[:, 0] <= -0.5).sum() for features, _ in groups) for _, groups in steps]
+        row: dict[str, Any] = {"returns": total, "lengths": len(steps), "at_once": np.array([max(there)])}
         for g in range(len(GROUPS)):
             features = np.stack([groups[g][0] for _, groups in steps])  # [n, A, F]
             events = np.stack([groups[g][1] for _, groups in steps])
@@ -76,6 +81,7 @@ class Plain:
                 f"start.{g}": features[0].mean(0), f"end.{g}": features[-1].mean(0),
                 f"last_state.{g}": features[-1], f"counts.{g}": events.sum(0),
                 f"first.{g}": np.where(happened.any(0), happened.argmax(0) + 1, -1),
+                f"last.{g}": np.where(happened.any(0), len(steps) - happened[::-1].argmax(0), -1),
             }  # fmt: skip
         return row
 
@@ -93,7 +99,7 @@ def assert_same(tracker: EpisodeTracker, plain: Plain) -> None:
         if steps:
             told = plain.told(steps)
             assert tracker.running["return"][env] == told["returns"]
-            for name in (name for name in tracker.running if "." in name):
+            for name in (name for name in tracker.running if "." in name or name == "at_once"):
                 np.testing.assert_array_equal(tracker.running[name][env], told[name].astype(np.float32), err_msg=name)
 
 
@@ -123,7 +129,25 @@ def test_more_episodes_than_are_kept_end_in_one_rollout() -> None:
     assert len(returns) == WINDOW < 700
 
 
-@pytest.mark.parametrize("name", ["return", "low.0", "first.0"])
+def test_a_distance_of_one_agent_alone_is_no_distance_of_the_team() -> None:
+    groups = spec().groups
+    alone = FeatureSpec(name="alone", kind="distance", low=0, high=9)
+    carrier = groups[1].model_copy(update={"features": (*groups[1].features, alone)})
+    (shared,) = team_distances(spec().model_copy(update={"groups": (groups[0], carrier)}))
+    assert (shared.name, shared.agents, shared.limit, shared.columns) == ("f0", 3, -0.5, ((0, 0), (1, 0)))
+
+
+def test_a_state_of_an_older_version_is_taken_over_without_what_it_lacks() -> None:
+    tracker, older = EpisodeTracker(spec(), 2), EpisodeTracker(spec(), 2)
+    older.add(rollout(np.random.default_rng(2), 5, 2, 0.5))
+    lacks = ("running.last.0", "ring.last.0", "running.at_once", "ring.at_once")
+    tracker.load_state_dict({k: v for k, v in older.state_dict().items() if k not in lacks})
+    assert tracker.finished == older.finished > 0
+    assert (tracker.recent("last.0") == -1).all() and (tracker.recent("at_once") == 0).all()
+    np.testing.assert_array_equal(tracker.recent("first.0"), older.recent("first.0"))
+
+
+@pytest.mark.parametrize("name", ["return", "low.0", "first.0", "last.0", "at_once"])
 def test_an_ended_episode_leaves_nothing_behind(name: str) -> None:
     tracker, fresh = EpisodeTracker(spec(), 2), EpisodeTracker(spec(), 2)
     tracker.add(rollout(np.random.default_rng(1), 3, 2, 1.0))
