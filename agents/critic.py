@@ -8,11 +8,13 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
 from ..prompts.bounded import off_the_loop
+from .evidence_view import shown, uncitable
 from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
 from .llm.parse import json_schema
-from .prompt_payload import Payload, evidence_keys
+from .prompt_payload import Payload, prompt_block
+from .rules.critic import thresholds
 from .schemas import Diagnosis
 
 
@@ -59,7 +61,7 @@ def critic_question(
             "stage": payload["evidence"]["stage"],
             "schema": json_schema(Diagnosis),
             "calls_left": calls_left,
-            "block": payload,
+            "block": {**prompt_block(payload), "thresholds": thresholds(payload["evidence"])},
         }
     )
     return Question(
@@ -73,12 +75,11 @@ def critic_question(
 
 
 def citation_problems(diagnosis: Diagnosis, payload: Payload) -> list[str]:
-    """Return a line for every cited key that the evidence does not have."""
-    # A path below a key is fine: `features.<name>.mean` leads into the row of the feature.
-    keys = evidence_keys(payload["evidence"])
+    """Return a line for every cited key that the evidence does not have, with keys that may have been meant."""
+    view = shown(payload["evidence"])
     return [
-        f"finding {finding.failure.value!r} cites {cite!r}, which is no evidence key; cite keys of the evidence block"
+        f"finding {finding.failure.value!r} cites {cite!r}, which is no path in the evidence; "
+        + (f"did you mean one of {meant!r}?" if meant else "cite keys of the evidence block, from its top, with dots")
         for finding in diagnosis.findings
-        for cite in finding.cites
-        if not any(cite == key or cite.startswith(f"{key}.") for key in keys)
+        for cite, meant in uncitable(finding.cites, view).items()
     ]

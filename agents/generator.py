@@ -13,7 +13,7 @@ from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
 from .llm.parse import json_schema
-from .prompt_payload import Json, Payload
+from .prompt_payload import Json, Payload, prompt_block
 from .race_rules import RaceRules
 from .schemas import ProposalSet
 
@@ -54,7 +54,7 @@ def generator_question(
             "candidates": k,
             "term_kinds": kinds,
             "race": rules,
-            "block": {**payload, "point": place.point, **limits},
+            "block": {**prompt_block(payload), "point": place.point, **limits},
         }
     )
     return Question(place, prompt, ProposalSet, problems=lambda answer: proposal_problems(answer, payload, k, race))

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import PromptTooLong
 from ..rl.evidence.schema import Evidence
 from ..rl.signals.terms import TERM_KINDS
+from .evidence_view import shown
 from .schemas import Diagnosis, Proposal
 
 MAX_CHARS = 40_000  # about 12k tokens
@@ -134,7 +135,7 @@ def build_payload(
     """Return the payload of a prompt, at most `max_chars` characters of JSON.
 
     Of the lists that grow with the task (features, events, agents, actions) the most relevant rows are kept. Cut in
-    this order until it fits: key moments, the history's curves, rungs and problems, rows of the return curve, texts
+    this order until it fits: key moments, lines of episodes, the history's curves, rungs and problems, rows of the return curve, texts
     that describe the task, the oldest entries of the history, the least relevant features, the least relevant events.
     Terms are never cut. Where anything was cut, `left_out` counts it.
 
@@ -169,22 +170,14 @@ def build_payload(
     return payload
 
 
+def prompt_block(payload: Payload) -> Json:
+    """Return `payload` in the layout of prompts."""
+    return {**payload, "evidence": shown(payload["evidence"])}
+
+
 def payload_size(payload: Payload) -> int:
     """Return the characters of `payload` as JSON, the way prompts write it."""
-    return len(json.dumps(payload, ensure_ascii=False))
-
-
-def evidence_keys(evidence: Json) -> list[str]:
-    """Return the dotted keys that a finding may cite, in the evidence's order; deeper paths below them count too."""
-    # Whole parts first, then fields of parts, by the names of their rows.
-    keys = ["stage", "stage_reason", "steps", "signal", "key_moments"]
-    keys += [f"sparse.{field}" for field in evidence["sparse"]]
-    for item in evidence["behaviour"]:
-        keys += [f"behaviour.{item['group']}.{field}" for field in item if field != "group"]
-    for part in ("features", "events", "terms"):
-        for item in evidence[part]:
-            keys += [f"{part}.{item['name']}.{field}" for field in item if field != "name"]
-    return keys
+    return len(json.dumps(prompt_block(payload), ensure_ascii=False))
 
 
 def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
@@ -193,6 +186,11 @@ def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
     while evidence["key_moments"]:
         del evidence["key_moments"][0]
         yield "key_moments", 1
+    # The ends of episodes stay longest: they show where agents stand in vain.
+    for episode in evidence["episodes"]:
+        while len(episode["lines"]) > 1:
+            del episode["lines"][len(episode["lines"]) // 2]
+            yield "lines_of_episodes", 1
     # Oldest first, here and below.
     for tried in history:
         details = [key for key in ("curve", "problems", "race") if tried.get(key)]

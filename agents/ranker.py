@@ -9,7 +9,7 @@ from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
 from .llm.parse import json_schema
-from .prompt_payload import Payload
+from .prompt_payload import Payload, prompt_block
 from .race_rules import RaceRules
 from .schemas import Proposal, ProposalRanking
 
@@ -45,7 +45,7 @@ def ranker_question(
             "stage": payload["evidence"]["stage"],
             "schema": json_schema(ProposalRanking),
             "race": rules,
-            "block": {**payload, "race": rules, "proposals": rows},
+            "block": {**prompt_block(payload), "race": rules, "proposals": rows},
         }
     )
     return Question(place, prompt, ProposalRanking, problems=lambda ranking: order_problems(ranking, list(proposals)))

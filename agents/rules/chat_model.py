@@ -21,6 +21,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ...errors import InvalidAnswer
+from ..evidence_view import rows_of
 from . import critic as rules_critic
 from . import generator as rules_generator
 from . import ranker as rules_ranker
@@ -102,7 +103,11 @@ def _answer(role: str, block: Json, messages: Sequence[BaseMessage], tools: Sequ
 
 
 def read_prompt(messages: Sequence[BaseMessage]) -> tuple[str, Json]:
-    """Return role and JSON block of a prompt. Raises InvalidAnswer where one is missing or no JSON."""
+    """Return role and JSON block of a prompt, its evidence with rows again.
+
+    Raises:
+        InvalidAnswer: one is missing, or no JSON, or one that does not hold the evidence.
+    """
     # The first of each: what follows is the conversation with the tools.
     system = next((message.text for message in messages if isinstance(message, SystemMessage)), "")
     user = next((message.text for message in messages if isinstance(message, HumanMessage)), "")
@@ -113,8 +118,9 @@ def read_prompt(messages: Sequence[BaseMessage]) -> tuple[str, Json]:
             f"prompt, got role {role and role[1]!r} and {'a' if block else 'no'} block; use a template that has both"
         )
     try:
-        return role[1], json.loads(block[1])
-    except (ValueError, RecursionError) as error:
+        found = json.loads(block[1])
+        return role[1], {**found, "evidence": rows_of(found["evidence"])}
+    except _UNREADABLE as error:
         raise _unreadable_block(role[1], error) from error
 
 

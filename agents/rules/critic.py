@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .features import Json, kinds_of_agents, never_reached, value_range
+from .features import NEVER, Feature, Json, kinds_of_agents, never_reached, value_range
 
+# What the rules compare with; `thresholds` tells models. Shares "of R" are of the size of the return's range.
 FEW_EPISODES = 20
 LOW_SUCCESS = 0.1
-FLAT_TREND = 0.03  # of the return's range, per 100k steps
-EARNED = 0.05  # of the return's range, above its lower end
+MIDDLING_SUCCESS = 0.5
+FLAT_TREND = 0.03  # of R, per 100k steps
+FALLING_TREND = -0.01  # of R, per 100k steps
+LITTLE_SPREAD = 0.15  # of R
+NO_SPREAD = 0.03  # of R
+IDLE = 0.5  # share of steps without effect
+NARROWED = 0.85  # of the highest entropy
+QUIET = 0.05  # events per episode
+SHUNNED = 0.25  # of a distance's range, by which failures end nearer to it than successes
+LAZY = 0.9  # share of an event's busiest agent
+SHARED_WORK = 1.5  # events per episode from which on it says anything
+WAITING = 0.6  # share of steps without effect of a group that waits
+APART = 0.4  # and by how much it is above the busiest group's
+DOMINANT = 0.9  # share of the reward
+MUCH_PAID = 0.1  # of R, per episode
+EARNED = 0.05  # of R, above its lower end
+SOLVED = 0.9
 MAX_FINDINGS = 4
 
 _ADVICE = {
@@ -88,10 +104,11 @@ def no_exploration(evidence: Json) -> Json | None:
             "other actions are no longer sampled."
         )
         return _finding("exploration_collapsed", cites, text)
-    is_quiet = all(event["per_episode"] < 0.05 for event in evidence["events"])
+    is_quiet = all(event["per_episode"] < QUIET for event in evidence["events"])
     is_still = sparse["spread"] is not None and sparse["spread"] <= 0.01 * value_range(sparse)
     if _unsuccessful(evidence) and is_quiet and (evidence["events"] or is_still):
-        cites = [f"events.{event['name']}.per_episode" for event in evidence["events"][:3]] or ["sparse.spread"]
+        events = evidence["events"][:3]
+        cites = [cite for event in events for cite in _row_cites("events", [event], "per_episode")] or ["sparse.spread"]
         return _finding("not_exploring", cites, "Episodes cause no events and the return stays where it started.")
     return None
 
@@ -103,7 +120,7 @@ def subgoal_never_reached(evidence: Json) -> Json | None:
     distances = never_reached([feature for group in kinds_of_agents(evidence) for feature in group])[:2]
     if not distances:
         return None
-    cites = [f"features.{feature.name}.reached_low_share" for feature in distances]
+    cites = [cite for feature in distances for cite in _feature_cites(evidence, feature, "reached_low_share")]
     success = ["sparse.success_rate"] if evidence["sparse"]["success_rate"] is not None else []
     names = " and ".join(feature.name for feature in distances)
     return _finding("subgoal_never_reached", cites + success, f"No agent ever comes close to the end of {names}.")
@@ -114,9 +131,9 @@ def wrong_subgoal_order(evidence: Json) -> Json | None:
     terms = evidence["signal"]["terms"]
     attracting = " ".join(term["expression"] for term in terms if term["kind"] == "potential")
     for feature in (feature for group in kinds_of_agents(evidence) for feature in group):
-        is_shunned = feature.kind == "distance" and feature.gap is not None and feature.gap > 0.25
+        is_shunned = feature.kind == "distance" and feature.gap is not None and feature.gap > SHUNNED
         if is_shunned and re.search(rf"\b{re.escape(feature.name)}\b", attracting):
-            cites = [f"features.{feature.name}.end_success", f"features.{feature.name}.end_failure"]
+            cites = _feature_cites(evidence, feature, "end_success", "end_failure")
             text = f"Terms in force reward small {feature.name}, but failures end nearer to it than successes."
             return _finding("wrong_subgoal_order", cites, text)
     return None
@@ -128,20 +145,25 @@ def lazy_agent(evidence: Json) -> Json | None:
     for event in evidence["events"]:
         share = event["largest_agent_share"]
         # With about one event an episode the busiest agent has all of it by definition.
-        if share is not None and share >= 0.9 and event["per_episode"] >= 1.5 and sizes.get(event["group"], 0) > 1:
+        if (
+            share is not None
+            and share >= LAZY
+            and event["per_episode"] >= SHARED_WORK
+            and sizes.get(event["group"], 0) > 1
+        ):
             text = f"One agent causes {share:.0%} of {event['name']}."
-            return _finding("lazy_agent", [f"events.{event['name']}.largest_agent_share"], text)
+            return _finding("lazy_agent", _row_cites("events", [event], "largest_agent_share"), text)
     return None
 
 
 def waiting_on_each_other(evidence: Json) -> Json | None:
     """One group idles while another acts."""
-    if collapsed(evidence) or len(evidence["behaviour"]) < 2 or not _unsuccessful(evidence, below=0.5):
+    if collapsed(evidence) or len(evidence["behaviour"]) < 2 or not _unsuccessful(evidence, MIDDLING_SUCCESS):
         return None
     # Steps that change nothing: most of one group's, few of another's.
     idle = max(evidence["behaviour"], key=lambda item: item["no_effect_share"])
     busy = min(evidence["behaviour"], key=lambda item: item["no_effect_share"])
-    if idle["no_effect_share"] < 0.6 or idle["no_effect_share"] - busy["no_effect_share"] < 0.4:
+    if idle["no_effect_share"] < WAITING or idle["no_effect_share"] - busy["no_effect_share"] < APART:
         return None
     cites = [*_behaviour_cites(idle, "no_effect_share"), *_behaviour_cites(busy, "no_effect_share")]
     return _finding("waiting_on_each_other", cites, "One group mostly idles while another acts.")
@@ -150,12 +172,12 @@ def waiting_on_each_other(evidence: Json) -> Json | None:
 def shaping_dominates(evidence: Json) -> Json | None:
     """Terms pay most of the reward, and the sparse return falls."""
     terms, sparse = evidence["terms"], evidence["sparse"]
-    if not terms or sparse["trend"] is None or not _unsuccessful(evidence, below=0.5):
+    if not terms or sparse["trend"] is None or not _unsuccessful(evidence, MIDDLING_SUCCESS):
         return None
     # All bounds are in shares of the return's range, so that the scale of a task's rewards does not matter.
     size = value_range(sparse)
     income, share = sum(term["per_episode"] for term in terms), sum(term["share"] for term in terms)
-    if share < 0.9 or income < 0.1 * size or sparse["trend"] > -0.01 * size:
+    if share < DOMINANT or income < MUCH_PAID * size or sparse["trend"] > FALLING_TREND * size:
         return None
     largest = max(terms, key=lambda term: term["share"])
     text = f"Terms pay {income:.2f} an episode ({share:.0%} of the reward) while the sparse return falls."
@@ -177,7 +199,7 @@ def plateau(evidence: Json) -> Json | None:
     """The return is flat, and nothing else explains it."""
     sparse = evidence["sparse"]
     is_flat = sparse["trend"] is not None and abs(sparse["trend"]) <= FLAT_TREND * value_range(sparse)
-    if evidence["stage"] != "plateaued" and not (is_flat and _unsuccessful(evidence, below=0.9)):
+    if evidence["stage"] != "plateaued" and not (is_flat and _unsuccessful(evidence, SOLVED)):
         return None
     text = f"The return stays at {sparse['return_now']} (trend {sparse['trend']} per 100k steps)."
     return _finding("plateau", ["sparse.trend", "sparse.return_now"], text)
@@ -186,7 +208,7 @@ def plateau(evidence: Json) -> Json | None:
 def unclear_credit(evidence: Json) -> Json | None:
     """Several agents, something is earned, and no progress: nobody learns by whom."""
     sparse, agents = evidence["sparse"], sum(len(item["events_per_agent"]) for item in evidence["behaviour"])
-    if agents < 2 or sparse["trend"] is None or not _unsuccessful(evidence, below=0.5):
+    if agents < 2 or sparse["trend"] is None or not _unsuccessful(evidence, MIDDLING_SUCCESS):
         return None
     size = value_range(sparse)
     low = sparse["return_range"][0] if sparse["return_range"] else 0.0
@@ -209,10 +231,10 @@ def collapsed(evidence: Json) -> bool:
     size = value_range(sparse)
     if sparse["trend"] is None or sparse["spread"] is None or not behaviour or not _unsuccessful(evidence):
         return False
-    is_flat = abs(sparse["trend"]) <= FLAT_TREND * size and sparse["spread"] <= 0.15 * size
-    is_idle = max(item["no_effect_share"] for item in behaviour) >= 0.5
-    is_narrowed = all(item["entropy"] <= 0.85 * item["entropy_max"] for item in behaviour)
-    return is_flat and (is_idle or (is_narrowed and sparse["spread"] <= 0.03 * size))
+    is_flat = abs(sparse["trend"]) <= FLAT_TREND * size and sparse["spread"] <= LITTLE_SPREAD * size
+    is_idle = max(item["no_effect_share"] for item in behaviour) >= IDLE
+    is_narrowed = all(item["entropy"] <= NARROWED * item["entropy_max"] for item in behaviour)
+    return is_flat and (is_idle or (is_narrowed and sparse["spread"] <= NO_SPREAD * size))
 
 
 def _unsuccessful(evidence: Json, below: float = LOW_SUCCESS) -> bool:
@@ -234,5 +256,110 @@ def _behaviour_cites(item: Json, *fields: str) -> list[str]:
     return [f"behaviour.{item['group']}.{field}" for field in fields if len(item["group"]) <= 80]
 
 
+def _feature_cites(evidence: Json, feature: Feature, *fields: str) -> list[str]:
+    rows = [row for row in evidence["features"] if row["name"] == feature.name]
+    return _row_cites("features", [row for row in rows if feature.agents in (row["group"], "all")], *fields)
+
+
+def _row_cites(part: str, rows: Sequence[Json], *fields: str) -> list[str]:
+    """Return for each field its key in the first of the rows that has it."""
+    known = [(field, next((row for row in rows if row[field] is not None), rows[0])) for field in fields]
+    return [
+        f"{part}.{row['group']}.{row['name']}.{field}" if len(row["group"]) <= 40 else f"{part}.{row['name']}.{field}"
+        for field, row in known
+    ]
+
+
 def _finding(failure: str, cites: list[str], explanation: str) -> Json:
     return {"failure": failure, "cites": cites, "explanation": explanation[:400]}
+
+
+# ---------------------------------------------------------------- the same thresholds, in words and numbers
+
+
+def thresholds(evidence: Json) -> Json:
+    """Return for each failure when it is usually named and what the evidence has now, as models are told.
+
+    Args:
+        evidence: an `Evidence` as plain data, with rows.
+
+    Returns:
+        By failure, the fields `when` and `now`, both texts.
+    """
+    sparse, size = evidence["sparse"], value_range(evidence["sparse"])
+    low = sparse["return_range"][0] if sparse["return_range"] else 0.0
+    success = _success_now(sparse)
+    flat = f"trend within ±{FLAT_TREND * size:.3g}"
+    idle = ", ".join(f"{item['group']} {item['no_effect_share']:.2f}" for item in evidence["behaviour"])
+    entropy = ", ".join(
+        f"{item['group']} {item['entropy'] / item['entropy_max']:.2f}" if item["entropy_max"] else item["group"]
+        for item in evidence["behaviour"]
+    )
+    returns = f"trend {sparse['trend']}, spread {sparse['spread']}"
+    most = max((event["per_episode"] for event in evidence["events"]), default=None)
+    never = never_reached([feature for kind in kinds_of_agents(evidence) for feature in kind])
+    terms = evidence["terms"]
+    shared = [
+        f"{event['name']} {event['largest_agent_share']} of {event['per_episode']} an episode"
+        for event in evidence["events"]
+        if event["largest_agent_share"] is not None
+    ]
+    together = [f"{row['name']} {row['at_once']}" for row in evidence.get("team", ())]
+    rows = {
+        "not_exploring": (
+            f"{_below(LOW_SUCCESS)}, every event below {QUIET} an episode",
+            f"{success}, most frequent event {most}",
+        ),
+        "exploration_collapsed": (
+            f"{_below(LOW_SUCCESS)}, {flat}, spread up to {LITTLE_SPREAD * size:.3g}, and no_effect_share from {IDLE} "
+            f"in a group; or spread up to {NO_SPREAD * size:.3g} with entropy up to {NARROWED} of entropy_max in all",
+            f"{success}, {returns}; no_effect_share: {idle}; entropy by entropy_max: {entropy}",
+        ),
+        "subgoal_never_reached": (
+            f"{_below(LOW_SUCCESS)}, a distance with reached_low_share below {NEVER}",
+            f"{success}; {', '.join(feature.name for feature in never) or 'no such distance'}",
+        ),
+        "wrong_subgoal_order": (
+            f"a term in force over a distance to which failures end nearer than successes, by {SHUNNED} of its range",
+            f"{len(terms)} terms in force",
+        ),
+        "lazy_agent": (
+            f"largest_agent_share from {LAZY} of an event that happens {SHARED_WORK} times an episode or more",
+            "; ".join(shared) or "no event of a known share",
+        ),
+        "same_target": (
+            "agents are at one target at once, often, while another is not done",
+            f"at_once of 2, 3, …: {'; '.join(together) or 'no distance that two agents have'}",
+        ),
+        "waiting_on_each_other": (
+            f"{_below(MIDDLING_SUCCESS)}, no_effect_share of a group from {WAITING} and {APART} above another's",
+            f"{success}; no_effect_share: {idle}",
+        ),
+        "shaping_dominates": (
+            f"{_below(MIDDLING_SUCCESS)}, shares of terms from {DOMINANT} in sum, per_episode from "
+            f"{MUCH_PAID * size:.3g}, trend {FALLING_TREND * size:.3g} or less",
+            f"shares {sum(term['share'] for term in terms):.2f}, per_episode "
+            f"{sum(term['per_episode'] for term in terms):.3g}, trend {sparse['trend']}",
+        ),
+        "plateau": (f"stage plateaued, or {flat} with {_below(SOLVED)}", f"stage {evidence['stage']}, {returns}"),
+        "regression": ("stage regressing", f"stage {evidence['stage']}"),
+        "unclear_credit": (
+            f"two agents or more, {_below(MIDDLING_SUCCESS)}, {flat}, return from {low + EARNED * size:.3g}",
+            f"{success}, return {sparse['return_now']}, trend {sparse['trend']}",
+        ),
+        "insufficient_evidence": (
+            f"fewer than {FEW_EPISODES} episodes in the last window, or no other",
+            "see `sparse`",
+        ),
+    }
+    return {failure: {"when": when, "now": now} for failure, (when, now) in rows.items()}
+
+
+def _success_now(sparse: Json) -> str:
+    if sparse["success_rate"] is not None:
+        return f"success {sparse['success_rate']}"
+    return f"return {sparse['return_now']} of {sparse['return_range']}"
+
+
+def _below(success: float) -> str:
+    return f"success below {success:g} (without a success test: the lower half of the return's range)"

@@ -268,7 +268,9 @@ def team_evidence(line: TrainingLine) -> list[TeamEvidence]:
                 agents=distance.agents,
                 nearest=round(float(values.min(1).mean()), 4),
                 furthest=round(float(values.max(1).mean()), 4),
-                at_once=[round(float((at_once[:, d] >= k).mean()), 4) for k in range(2, min(distance.agents, MOST) + 1)],
+                at_once=[
+                    round(float((at_once[:, d] >= k).mean()), 4) for k in range(2, min(distance.agents, MOST) + 1)
+                ],
             )
         )
     return rows

@@ -36,7 +36,9 @@ def play_episodes(line: TrainingLine) -> tuple[list[EpisodeEvidence], int]:
     steps, task = 0, make_task(line.config.task, 1)
     try:
         for number in range(tries):
-            seed = splitmix64(splitmix64(EPISODES_SEED + number) ^ splitmix64(line.config.seed) ^ line.update_index) >> 33
+            seed = (
+                splitmix64(splitmix64(EPISODES_SEED + number) ^ splitmix64(line.config.seed) ^ line.update_index) >> 33
+            )
             episode = _play(line, task, seed, MAX_STEPS - steps)
             steps += episode.length
             found.setdefault(episode.outcome, episode)

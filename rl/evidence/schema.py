@@ -54,7 +54,7 @@ class FeatureEvidence(Wire):
     group: str
     description: str = ""  # the task's own words
     kind: str
-    unit: str
+    unit: str = ""
     low: float  # as declared
     high: float
     mean: float

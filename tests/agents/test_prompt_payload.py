@@ -18,7 +18,6 @@ from cosignal.agents.prompt_payload import (
     TriedProposal,
     bounded_rows,
     build_payload,
-    evidence_keys,
     most_relevant,
     payload_size,
 )
@@ -262,14 +261,6 @@ def test_a_feature_stays_or_goes_in_all_groups_at_once() -> None:
 
 def test_a_prompt_that_is_too_long_is_a_failure_to_answer() -> None:
     assert issubclass(PromptTooLong, ModelAnswerError)
-
-
-def test_keys_to_cite_are_the_dotted_paths() -> None:
-    keys = evidence_keys(build_payload(Evidence.model_validate(stuck_evidence()))["evidence"])
-    for key in ("sparse.trend", "features.dist_goal.reached_low_share", "events.switch_triggered.per_episode",
-                "behaviour.agents.entropy", "stage"):  # fmt: skip
-        assert key in keys
-    assert "features.dist_goal.name" not in keys
 
 
 def test_what_readers_of_a_run_import_loads_neither_langchain_nor_torch() -> None:

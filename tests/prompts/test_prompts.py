@@ -15,15 +15,16 @@ from typing import Any, get_args
 
 import pytest
 from cosignal.agents import schemas
+from cosignal.agents.evidence_view import citable
 from cosignal.agents.llm.models import TRANSITIONS_VERSION
-from cosignal.agents.prompt_payload import TriedProposal, build_payload, evidence_keys
+from cosignal.agents.prompt_payload import TriedProposal, build_payload, prompt_block
 from cosignal.errors import ConfigError
 from cosignal.prompts import VERSIONS, Rendered, fenced, load_template, quoted, render
 from cosignal.rl.evidence.schema import Evidence, FeatureEvidence, TermEvidence
 from cosignal.rl.stage import STAGES as RULES
 from cosignal.rl.stage import Stage
 from cosignal.testing import stuck_evidence
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -178,7 +179,7 @@ def test_the_critic_is_told_what_the_statistics_mean_and_what_to_cite() -> None:
     for field in ("reached_low_share", "reached_high_share", "change_before_reward", "end_success", "end_failure"):
         assert field in FeatureEvidence.model_fields
         assert f"`{field}`" in system
-    keys = evidence_keys(build_payload(Evidence.model_validate(stuck_evidence()))["evidence"])
+    keys = citable(prompt_block(build_payload(Evidence.model_validate(stuck_evidence())))["evidence"])
     for part in ("features", "events", "behaviour"):
         assert f"`{part}.<" in system
         assert any(key.startswith(f"{part}.") for key in keys)
@@ -264,6 +265,7 @@ def test_any_text_stays_in_its_one_fence(text: str) -> None:
     assert on_moves(task=text).system.count("```") == 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), max_size=3))
 def test_no_moment_can_begin_a_line_of_its_own(texts: list[str]) -> None:
     lines = on_moves(key_steps=texts).system.split("\n")

@@ -13,7 +13,7 @@ import pytest
 from asked_rules import critic, expressions, failures, generator, query_trainer, tried
 from cosignal.agents.critic import diagnose
 from cosignal.agents.llm.ledger import Call, Place
-from cosignal.agents.prompt_payload import TriedProposal, build_payload
+from cosignal.agents.prompt_payload import TriedProposal, build_payload, prompt_block
 from cosignal.agents.race_rules import RaceRules
 from cosignal.agents.ranker import rank
 from cosignal.agents.rules import critic as rules_critic
@@ -38,7 +38,7 @@ async def test_a_stuck_run_is_a_collapse_with_an_unreached_goal() -> None:
     credit = Failure.UNCLEAR_CREDIT  # two agents share what both switches are paid, and it does not grow
     assert failures(diagnosis) == [Failure.EXPLORATION_COLLAPSED, Failure.SUBGOAL_NEVER_REACHED, credit]
     assert "behaviour.agents.no_effect_share" in diagnosis.findings[0].cites
-    assert diagnosis.findings[1].cites[0] == "features.dist_goal.reached_low_share"
+    assert diagnosis.findings[1].cites[0] == "features.agents.dist_goal.reached_low_share"
 
 
 async def test_a_stuck_run_gets_staircases_to_the_unreached_goal_and_a_kick_for_every_arm() -> None:
@@ -299,7 +299,7 @@ async def test_without_features_the_tool_call_asks_for_the_curve() -> None:
 
 def test_it_works_as_a_plain_chat_model_and_says_what_it_is() -> None:
     model = RulesChatModel()
-    block = json.dumps(build_payload(Evidence.model_validate(stuck_evidence())))
+    block = json.dumps(prompt_block(build_payload(Evidence.model_validate(stuck_evidence()))))
     reply = model.invoke([SystemMessage("role: critic"), HumanMessage(f"```json\n{block}\n```")])
     assert Diagnosis.model_validate_json(reply.text).findings[0].failure is Failure.EXPLORATION_COLLAPSED
     assert "no language model" in model._llm_type

@@ -10,6 +10,7 @@ import pytest
 from cosignal.errors import CosignalError
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.evidence.build import build_evidence, query
+from cosignal.rl.experience.episodes import team_distances
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.task import FloatArray, IntArray
 from cosignal.rl.training.line import TrainingLine
@@ -47,6 +48,44 @@ def test_an_idle_policy_is_seen_as_idle() -> None:
     assert features["dist_goal"].end_success is None and features["dist_goal"].change_before_reward is None
     assert all(event.per_episode == 0.0 and event.first_step is None for event in evidence.events)
     assert evidence.key_moments == ["no step of the last 128 was rewarded"]
+    assert evidence.idle_tail == 1.0 and all(event.last_step is None for event in evidence.events)
+    assert behaviour.entropy_curve and len(behaviour.entropy_curve) == len(evidence.sparse.curve)
+
+
+def test_descriptions_reach_whoever_reads_the_evidence() -> None:
+    line = TrainingLine(small_config())
+    evidence = build_evidence(line, BUDGET)
+    (group,) = line.spec.groups
+    assert [row.description for row in evidence.features] == [feature.description for feature in group.features]
+    assert all(row.description for row in [*evidence.features, *evidence.events])
+    assert {row.name: row.reward for row in evidence.events} == {"switch_triggered": 1.0, "goal_reached": 1.0}
+
+
+def test_the_team_at_one_target_and_the_time_of_events_are_those_of_the_rings() -> None:
+    line = trained(small_config(), 6)
+    n, spec = len(line.episodes), line.spec.groups[0]
+    assert n > 0
+    column = spec.feature_names().index("dist_mate")
+    names = [distance.name for distance in team_distances(line.spec)]
+    # Two of four episodes have both agents at the mate at once, whatever was seen of the others.
+    line.episodes.ring["at_once"][:] = 0
+    line.episodes.ring["at_once"][: n // 2, names.index("dist_mate")] = 2
+    # One event in each episode, at step 10 first and at step 20 last, of 30 steps.
+    line.episodes.ring["first.0"][:n], line.episodes.ring["last.0"][:n], line.episodes.ring["lengths"][:n] = 10, 20, 30
+    evidence = build_evidence(line, BUDGET)
+    team = {row.name: row for row in evidence.team}
+    assert team["dist_mate"].at_once == [pytest.approx((n // 2) / n, abs=1e-4)] and team["dist_goal"].at_once == [0.0]
+    values = line.recorder.ring["features.0"][: line.recorder.size, :, column]
+    assert team["dist_mate"].nearest == pytest.approx(values.min(1).mean(), abs=1e-3)
+    assert team["dist_mate"].furthest == pytest.approx(values.max(1).mean(), abs=1e-3)
+    assert [(row.first_step, row.last_step) for row in evidence.events] == [(10.0, 20.0)] * 2
+    assert evidence.idle_tail == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_agents_that_share_a_network_are_named_together() -> None:
+    learner = build_evidence(TrainingLine(small_config()), BUDGET).learner
+    assert learner is not None
+    assert (learner.algorithm, learner.networks) == ("ippo", [["green", "orange"]])
 
 
 def test_evidence_is_small_plain_and_repeatable() -> None:
