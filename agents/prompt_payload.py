@@ -135,9 +135,9 @@ def build_payload(
     """Return the payload of a prompt, at most `max_chars` characters of JSON.
 
     Of the lists that grow with the task (features, events, agents, actions) the most relevant rows are kept. Cut in
-    this order until it fits: key moments, lines of episodes, the history's curves, rungs and problems, rows of the return curve, texts
-    that describe the task, the oldest entries of the history, the least relevant features, the least relevant events.
-    Terms are never cut. Where anything was cut, `left_out` counts it.
+    this order until it fits: key moments, lines of episodes, the history's curves, rungs and problems, rows of the
+    return curve, texts that describe the task, the oldest entries of the history, the least relevant features, the
+    least relevant events. Terms are never cut. Where anything was cut, `left_out` counts it.
 
     Args:
         evidence: the run at the adaptation point.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Literal
+
 import numpy as np
 import torch
 
@@ -64,7 +67,9 @@ def _play(line: TrainingLine, task: BatchedTask, seed: int, most: int) -> Episod
         ended = bool(step.terminated[0] or step.truncated[0])
     joint = [np.stack([row[g] for row in actions]) for g in range(len(spec.groups))]
     lines = task.episode_text(episode_seed(seed, 0, 0), joint)
-    outcome = ("successful" if step.success[0] else "failed") if spec.has_success else "ended"
+    outcome: Literal["successful", "failed", "ended"] = "ended"
+    if spec.has_success:
+        outcome = "successful" if step.success[0] else "failed"
     return EpisodeEvidence(
         outcome=outcome,
         sparse_return=round(total, 4),
@@ -92,6 +97,6 @@ def lines_shown(length: int, eventful: list[int]) -> list[int]:
     # The middle of the widest gap, until there is no room left.
     while len(shown) < MAX_LINES:
         ordered = sorted(shown)
-        width, left = max((b - a, -a) for a, b in zip(ordered, ordered[1:], strict=False))
+        width, left = max((b - a, -a) for a, b in pairwise(ordered))
         shown.add(-left + width // 2)
     return sorted(shown)
