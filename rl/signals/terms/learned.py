@@ -101,10 +101,10 @@ class CompiledLearned(CompiledStateTerm):
         if self.term.form == "potential":
             return super().rewards(transitions, gamma)
         before, after = self.before_and_after(transitions)
-        # Where a task does not say what staying is, everybody counts as moved.
+        # Where a task does not say what staying is, as in a Box, everybody counts as moved.
         moved = [
-            np.ones(x.shape, np.bool_) if group.stay is None else np.asarray(x != group.stay)
-            for x, group in zip(transitions.actions, self.spec.groups, strict=True)
+            np.ones(value.shape, np.bool_) if group.stay is None else np.asarray(action != group.stay)
+            for value, action, group in zip(before, transitions.actions, self.spec.groups, strict=True)
         ]
         return list(map(difference, before, after, moved))
 

@@ -69,6 +69,18 @@ def test_the_difference_form_is_equation_4_and_nothing_where_an_agent_stays(spec
     assert shaped(with_stay, learned(form="difference"), terminated=1.0) == pytest.approx([1, 0, 0])  # no zero at ends
 
 
+def test_in_a_box_everybody_counts_as_moved(spec: TaskSpec) -> None:
+    """An agent's action is three numbers there, and none of them says that it stays."""
+    box = {"n_actions": 0, "action_bounds": ((-1.0, 1.0),) * 3, "action_names": ()}
+    in_boxes = spec.model_copy(update={"groups": tuple(g.model_copy(update=box) for g in spec.groups)})
+    actions = [np.zeros((1, 2, 3), np.float32), np.zeros((1, 1, 3), np.float32)]
+    transitions = MadeUpTransitions(
+        FEATURES, FEATURES, EVENTS, np.zeros(1), obs=OBS, last_obs=LAST_OBS, actions=actions
+    )
+    compiled = CompiledSignal(signal(learned(form="difference")), in_boxes, SCORERS)
+    assert compiled.shape(transitions, 0.9).total[0].ravel() == pytest.approx([1, 4])
+
+
 def test_it_anneals(spec: TaskSpec) -> None:
     assert shaped(spec, learned(form="difference", anneal_steps=4_000), age=1_000) == pytest.approx([0.75, 3, 0])
 
