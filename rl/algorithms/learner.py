@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from ..digests import Digest
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import ActionArray, Arrays, BoolArray, FloatArray
+from .networks import MLP
 from .parameter_sharing import NetworkGroup
 
 
@@ -23,6 +25,28 @@ class UpdateMetrics:
 
     entropy: float  # of its policy, in nats
     losses: dict[str, float]  # by their names in the metrics
+
+
+@dataclass(frozen=True)
+class ActingNetwork:
+    """A network that chooses the actions of some agents, with all that inference needs to know of it.
+
+    Its input is what an agent observes, and behind that a 1 where it is one number wider: the sign of an agent that is
+    there, see `critic_inputs`.
+
+    Attributes:
+        members: the agents that it serves.
+        network: [..., inputs] → [..., U] or [..., k].
+        outputs: logits of U choices, values of U choices, or means of k numbers in -1..1.
+        std: [k] standard deviations of the numbers, None for choices.
+        epsilon: share of random actions while it learns, 0..1; 0 where the outputs are no values.
+    """
+
+    members: NetworkGroup
+    network: MLP
+    outputs: Literal["logits", "values", "means"]
+    std: Tensor | None = None
+    epsilon: float = 0.0
 
 
 class Learner(Protocol):
@@ -91,6 +115,14 @@ class Learner(Protocol):
 
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:
         """Go on from `state`; `directory`: the snapshot that it comes from, None where it was kept in memory."""
+        ...
+
+    def load_policy(self, state: Arrays) -> None:
+        """Take from `state` only what chooses actions, so that nothing else has to be there; not to be trained on."""
+        ...
+
+    def acting_networks(self) -> list[ActingNetwork]:
+        """Return the networks that choose actions, in the order of groups and agents."""
         ...
 
     def link_files(self, directory: Path) -> dict[str, Digest]:

@@ -23,12 +23,12 @@ from ..digests import Digest
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
-from ..task import ActionArray, Arrays, BoolArray, FloatArray, GroupSpec, TaskSpec
+from ..task import ActionArray, Arrays, BoolArray, FloatArray, GroupSpec, TaskSpec, arrays_below
 from .config import IPPOConfig
 from .critic_inputs import agent_views
-from .flat_adam import FlatAdam, load_trained_state, trained_state
+from .flat_adam import FlatAdam, load_trained_state, load_weights, trained_state
 from .fused_mlp import FusedActorCritic
-from .learner import UpdateMetrics
+from .learner import ActingNetwork, UpdateMetrics
 from .losses import Minibatch, PPOLosses, normalised, ppo_policy_loss, value_loss
 from .networks import FORBIDDEN_LOGIT, ActorCritic, CategoricalActorCritic, GaussianActorCritic, sample_categorical
 from .parameter_sharing import network_groups
@@ -382,6 +382,20 @@ class PPO(ABC):
             load_trained_state(f"{n}.", network, optimiser, state)
             if norm is not None:
                 norm.load_state(state[f"{n}.value_norm"])
+
+    def load_policy(self, state: Arrays) -> None:
+        for n, network in enumerate(self.networks):
+            load_weights(network, arrays_below(f"{n}.", state))
+
+    def acting_networks(self) -> list[ActingNetwork]:
+        acting = []
+        for members, network in zip(self.network_groups, self.networks, strict=True):
+            if isinstance(network, GaussianActorCritic):
+                std = network.bounded_log_std().detach().exp()
+                acting.append(ActingNetwork(members, network.actor, "means", std))
+            else:
+                acting.append(ActingNetwork(members, network.actor, "logits"))
+        return acting
 
     def link_files(self, directory: Path) -> dict[str, Digest]:  # noqa: ARG002 nothing to link: all is in the arrays
         return {}

@@ -27,7 +27,7 @@ from ..task import Arrays, BoolArray, FloatArray, IntArray, TaskSpec, arrays_bel
 from .config import VDNConfig
 from .critic_inputs import agent_views, global_state, view_size
 from .flat_adam import FlatAdam, load_weights, module_weights
-from .learner import UpdateMetrics
+from .learner import ActingNetwork, UpdateMetrics
 from .networks import MLP
 from .parameter_sharing import NetworkGroup, network_groups
 from .returns import td_target
@@ -48,7 +48,8 @@ class QLearner(ABC):
     are sampled, from the signal in force then, so that no stale reward is ever learned from.
 
     Attributes:
-        values: the networks that are learned; they choose the actions.
+        agent_networks: one for each entry of `network_groups`; they choose the actions.
+        values: these and the mixer: all that is learned.
         target: an older copy of them, which values next states.
         steps: environment steps so far.
         updates: gradient steps so far.
@@ -70,11 +71,11 @@ class QLearner(ABC):
         self.config, self.spec, self.device = config, spec, torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.network_groups = network_groups(spec, config.share_parameters)
-        agents = [
+        self.agent_networks = [
             MLP(view_size(spec, x.spec), config.hidden, x.spec.n_actions, 1.0, self.generator, torch.relu)
             for x in self.network_groups
         ]
-        self.values = QNetworks(agents, self.make_mixer()).to(self.device)
+        self.values = QNetworks(self.agent_networks, self.make_mixer()).to(self.device)
         self.target = deepcopy(self.values)
         self.optimiser = FlatAdam(self.values, config.lr, config.max_grad_norm, name="the value networks of the team")
         self.replay = ReplayBuffer(spec, config.buffer_size, replay_folder)
@@ -279,13 +280,21 @@ class QLearner(ABC):
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:
         """Go on from `state`; `directory`: the snapshot that it comes from, which has the files of the replay."""
         self.generator.set_state(torch.from_numpy(np.asarray(state["generator"]).copy()))
-        load_weights(self.values, arrays_below("values.", state))
+        self.load_policy(state)
         load_weights(self.target, arrays_below("target.", state))
         self.optimiser.load_state_dict(arrays_below("adam.", state))
         self.replay.load_state_dict(arrays_below("replay.", state), directory)
+        self.moments = np.asarray(state["moments"], np.float64).copy()
+
+    def load_policy(self, state: Arrays) -> None:
+        load_weights(self.values, arrays_below("values.", state))
+        # ε follows from them
         steps, updates, self.owed, self.kicked_to, kicked_at = np.asarray(state["counters"], np.float64).tolist()
         self.steps, self.updates, self.kicked_at = int(steps), int(updates), int(kicked_at)
-        self.moments = np.asarray(state["moments"], np.float64).copy()
+
+    def acting_networks(self) -> list[ActingNetwork]:
+        pairs = zip(self.network_groups, self.agent_networks, strict=True)
+        return [ActingNetwork(members, network, "values", epsilon=self.epsilon) for members, network in pairs]
 
     def link_files(self, directory: Path) -> dict[str, Digest]:
         """Link the files of the replay into a snapshot, and return their digests."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.experience.episodes import entropy_at_start
@@ -129,6 +130,29 @@ def test_a_new_line_is_a_run_of_its_seed_whatever_the_worker_did_before(config: 
     for _ in range(2):
         expected.update()
     assert_equal(worker, expected)
+
+
+def test_what_acts_can_be_taken_from_a_state_alone(config: TrainingConfig) -> None:
+    """By weights that no optimiser, replay or critic comes with; and a fresh learner does not act so."""
+    line, fresh = trained(config, 4), TrainingLine(config.model_copy(update={"seed": 9}))
+    step = line.step
+    first, *_ = fresh.learner.acting_networks()
+    obs = torch.rand(7, first.network.linears[0].in_features)
+    before = first.network(obs)
+    needed = ("values.", "counters") if hasattr(line.learner, "epsilon") else tuple(f"{n}." for n in range(2))
+    state = {name: value for name, value in line.learner.state_dict().items() if name.startswith(needed)}
+    fresh.learner.load_policy({name: value for name, value in state.items() if "adam" not in name})
+    for own, loaded in zip(line.learner.acting_networks(), fresh.learner.acting_networks(), strict=True):
+        assert torch.equal(own.network(obs), loaded.network(obs))
+        assert own.epsilon == loaded.epsilon
+        assert (own.std is None) == (loaded.std is None) and (own.std is None or torch.equal(own.std, loaded.std))
+    assert not torch.equal(first.network(obs), before)
+    seeded = [torch.Generator().manual_seed(3) for _ in range(2)]
+    chosen = [
+        learner.act_to_evaluate(step.obs, generator, step.masks)
+        for learner, generator in zip((line.learner, fresh.learner), seeded, strict=True)
+    ]
+    assert all(np.array_equal(a, b) for a, b in zip(*chosen, strict=True))
 
 
 def test_a_state_kept_in_memory_can_be_gone_back_to(config: TrainingConfig) -> None:
