@@ -191,7 +191,7 @@ def _origin(main: MainRun, version: int | None) -> LoggedSignal:
 
 def _signal_of(main: MainRun, adopt: str) -> Signal:
     """Return the signal in force in a snapshot. Raises SnapshotError when the line cannot load it."""
-    _, saved = read_snapshot(main.line, main.run_dir / adopt)
+    _, saved = read_snapshot(main.line.spec.name, main.run_dir / adopt)
     return Signal.model_validate(saved["line"]["signal"])
 
 

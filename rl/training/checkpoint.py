@@ -93,7 +93,7 @@ def load_snapshot(line: TrainingLine, directory: Path, adopted: bool = False, fr
         SnapshotDamaged: its files are not those that were written.
         SnapshotError: it is missing, of another format, or of another task or network.
     """
-    arrays, saved = read_snapshot(line, directory)
+    arrays, saved = read_snapshot(line.spec.name, directory)
     try:
         line.load_state_dict(arrays, saved["line"], adopted, directory, fresh)
     except (KeyError, RuntimeError, ValueError) as error:
@@ -101,16 +101,16 @@ def load_snapshot(line: TrainingLine, directory: Path, adopted: bool = False, fr
     return saved["extra"]
 
 
-def read_snapshot(line: TrainingLine, directory: Path) -> tuple[Arrays, SavedState]:
-    """Return arrays and plain data of a snapshot that `line` may load. Raises SnapshotError as `load_snapshot` does."""
+def read_snapshot(task: str, directory: Path) -> tuple[Arrays, SavedState]:
+    """Return arrays and plain data of a snapshot of the task named `task`. Raises SnapshotError as `load_snapshot`."""
     saved = _read_state(directory, every=True)
     try:
         arrays = load_file(directory / ARRAYS)
     except (OSError, SafetensorError) as error:
         raise damaged(directory, str(error)) from error
-    if saved["task"] != line.spec.name:
+    if saved["task"] != task:
         raise SnapshotError(
-            f"a snapshot must be of task {line.spec.name!r}, {str(directory)!r} is of {saved['task']!r}; use the "
+            f"a snapshot must be of task {task!r}, {str(directory)!r} is of {saved['task']!r}; use the "
             "config it was made with"
         )
     return arrays, saved

@@ -223,7 +223,7 @@ async def timed(pool: WorkerPool, jobs: Sequence[BranchJob]) -> tuple[float, flo
 def repeats_main_line(line: TrainingLine, run_dir: Path, control: BranchJob) -> bool:
     """Train `line` on from the control's fork to where the control ended; return whether all arrays are equal."""
     # the fork was the line's own state, so it need not be loaded
-    arrays, saved = read_snapshot(line, run_dir / control.end_state)
+    arrays, saved = read_snapshot(line.spec.name, run_dir / control.end_state)
     while line.update_index < saved["line"]["update_index"]:
         line.update()
     of_line, _ = line.state_dict()
