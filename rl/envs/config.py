@@ -11,6 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from ..base_config import Config
 from .registry import EXTRAS, NATIVE, ShippedName
 
+TeamReward = Literal["sum", "mean"]  # how what the agents are paid becomes the team's reward
+
 
 class TaskConfig(Config):
     """A shipped task by `name`, or any PettingZoo `ParallelEnv` by `env`.
@@ -32,10 +34,28 @@ class TaskConfig(Config):
     env_args: dict[str, Any] = Field(default_factory=dict)
     n_max: int | None = Field(default=None, ge=1)
     allow_agent_overlap: bool = True
-    team_reward: Literal["sum", "mean"] = "sum"
+    team_reward: TeamReward = "sum"
     agent_ids: bool = True
     workers: int = Field(default=0, ge=0)
     step_timeout_s: float = Field(default=60.0, gt=0)
+
+    @property
+    def team_is_paid(self) -> TeamReward:
+        """How its environments pay the team: each agent of a native one gets all of it, of another shipped one a share,
+        and of one's own what `team_reward` says."""
+        if self.name is None:
+            return self.team_reward
+        return "mean" if self.name in NATIVE else "sum"
+
+    @property
+    def added_limit(self) -> int | None:
+        """The time limit that is added around its environments; one that ships has its own."""
+        return self.n_max if self.name is None else None
+
+    @property
+    def adds_agent_ids(self) -> bool:
+        """Whether agents observe which of their group they are, behind what the environment shows them."""
+        return self.name is None and self.agent_ids
 
     def digest(self) -> str:
         """Return 64 hex digits of everything that says what is loaded and how."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..task import BatchedTask, TaskSpec
 from .adapter import Task, close_all
 from .config import TaskConfig
 from .load_env import pettingzoo_task, task_factory, task_import_errors
+
+if TYPE_CHECKING:
+    from .pettingzoo.declared import Layout
 
 
 def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
@@ -77,10 +80,20 @@ def spec_of(config: TaskConfig, task: Task) -> TaskSpec:
         TaskImportError: the environment raises.
         ConfigError: it cannot be trained on.
     """
+    return layout_of(config, task).spec
+
+
+def layout_of(config: TaskConfig, task: Task) -> Layout:
+    """Return how the dicts of one environment become arrays, and what a short probe shows; it is reset and stepped.
+
+    Raises:
+        TaskImportError: the environment raises.
+        ConfigError: it cannot be trained on.
+    """
     from .pettingzoo.layout import read_layout
 
     with task_import_errors(config, "the environment must reset and step"):
-        return read_layout(task, config.n_max, config.name is None and config.agent_ids).spec
+        return read_layout(task, config.added_limit, config.adds_agent_ids)
 
 
 @contextmanager

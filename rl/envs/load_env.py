@@ -46,10 +46,14 @@ def pettingzoo_task(
 
     factory = task_factory(config)
     with task_import_errors(config, "the environment must reset and step"):
-        if config.name is not None:  # a shipped task has its own limit and sums what its agents are paid
-            return PettingZooTask(factory, num_envs, first_env=first_env, on_loss=on_loss or log_loss)
         return PettingZooTask(
-            factory, num_envs, config.team_reward, config.n_max, first_env, on_loss or log_loss, config.agent_ids
+            factory,
+            num_envs,
+            config.team_is_paid,
+            config.added_limit,
+            first_env,
+            on_loss or log_loss,
+            config.adds_agent_ids,
         )
 
 

@@ -60,6 +60,21 @@ class Transitions(Protocol):
 
 
 @dataclass
+class Moment:
+    """One joint step of one environment as `Transitions`: arrays [g] [1, A_g, …], terminated [1]."""
+
+    features: list[FloatArray]
+    last_features: list[FloatArray]
+    events: list[FloatArray]
+    obs: list[FloatArray]
+    last_obs: list[FloatArray]
+    actions: list[ActionArray]
+    terminated: FloatArray
+    alive: list[BoolArray] | None
+    last_alive: list[BoolArray] | None
+
+
+@dataclass
 class Rollout:
     """T steps of E environments. `obs`, `features` are those acted from (s); `last_*` are s′, before auto-reset."""
 

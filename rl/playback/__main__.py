@@ -8,7 +8,6 @@ arguments give the same episode.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 from ...errors import CosignalError, EpisodeError
 from ..child import results_only
 from ..envs.factory import make_task
+from ..experience.rollout import Moment
 from ..processes import leave_with_parent, one_thread
 from ..signals.scorer import FOLDER, Scorers
-from ..task import ActionArray, BoolArray, FloatArray, TaskSpec, episode_seed, splitmix64
+from ..task import ActionArray, FloatArray, TaskSpec, episode_seed, splitmix64
 from ..training.checkpoint import load_snapshot
 from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
@@ -30,21 +30,6 @@ from .schema import PlayedEpisode, PlayedStep
 LONGEST = 500  # steps that are shown
 
 T = TypeVar("T", bound=NDArray[Any])
-
-
-@dataclass
-class _Moment:
-    """One joint step as `Rewards.shape` reads it: arrays of one environment, copied. [g] [1, A_g, …]"""
-
-    features: list[FloatArray]
-    last_features: list[FloatArray]
-    events: list[FloatArray]
-    obs: list[FloatArray]
-    last_obs: list[FloatArray]
-    actions: list[ActionArray]
-    terminated: FloatArray
-    alive: list[BoolArray] | None
-    last_alive: list[BoolArray] | None
 
 
 def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
@@ -65,7 +50,7 @@ def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
         chosen = line.learner.act_to_evaluate(step.obs, generator, masks=step.masks)
         actions.append([a[0].copy() for a in chosen])
         step = task.step(chosen)
-        moment = _Moment(
+        moment = Moment(
             features=features,
             last_features=_copied(step.last_features),
             events=_copied(step.events),
@@ -114,7 +99,7 @@ def _by_agent(spec: TaskSpec, values: list[FloatArray]) -> dict[str, float]:
     }
 
 
-def _played_step(spec: TaskSpec, moment: _Moment, reward: float, terms: dict[str, dict[str, float]]) -> PlayedStep:
+def _played_step(spec: TaskSpec, moment: Moment, reward: float, terms: dict[str, dict[str, float]]) -> PlayedStep:
     """Return a step with actions and events by agent, still without the task's text."""
     action_texts, events = dict[str, str](), dict[str, list[str]]()
     for g, group in enumerate(spec.groups):

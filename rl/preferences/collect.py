@@ -162,11 +162,10 @@ class _Play:
         self, config: TaskConfig, spec: TaskSpec, seed: int, episode_steps: int | None, keep_ties: bool
     ) -> None:
         self.spec, self.keep_ties, self.rng = spec, keep_ties, np.random.default_rng(seed)
-        with_ids = config.name is None and config.agent_ids
         # The shorter of the task's own time limit and the one that is asked for.
         limits = [limit for limit in (config.n_max, episode_steps) if limit is not None]
         factory, limit = plain_task_factory(config), min(limits, default=None)
-        self.batch = PettingZooTask(factory, ENVS, config.team_reward, limit, agent_ids=with_ids)
+        self.batch = PettingZooTask(factory, ENVS, config.team_reward, limit, agent_ids=config.adds_agent_ids)
         self.batch.witness = self.judge
         self.moves: list[list[_Move]] = [[] for _ in spec.groups]
         self.steps = 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ....errors import ConfigError, EnvironmentLost, SnapshotError
 from ...task import ActionArray, Step, episode_seed, new_step, unmoved
 from ..adapter import Task, as_task, close_all
+from ..config import TeamReward
 from . import calls
 from .layout import read_layout
 from .losses import MAX_LOSSES, MAX_LOST_EPISODES, RAISED, ends_us, in_words, log_loss
@@ -71,7 +72,7 @@ class PettingZooTask:
         self,
         factory: Callable[[], Any],
         num_envs: int,
-        team_reward: Literal["sum", "mean"] = "sum",
+        team_reward: TeamReward = "sum",
         n_max: int | None = None,
         first_env: int = 0,
         on_loss: Callable[[int, str], None] = log_loss,
@@ -269,29 +270,14 @@ class PettingZooTask:
             self.witness(e, task)
         translator.write_views(self._last, e, task, set(env.agents) or acted, moved.observations, moved.infos)
         translator.write_events(step.events, e, task, acted, moved.infos)
-        step.reward[e] = self._team_total(moved.rewards)
-        terminated, truncated = self._ending(env, len(self._history[e]) + 1, moved.terminations, moved.truncations)
+        step.reward[e] = translator.team_reward(moved.rewards, self._team_reward)
+        terminated, truncated = calls.ending(task, moved, len(self._history[e]) + 1, self._n_max)
         step.terminated[e], step.truncated[e] = terminated, truncated
         ended = terminated or truncated
         step.success[e] = ended and self.spec.has_success and task.success(moved.infos)
         # Last: a step that goes wrong is none of the episode.
         self._history[e].append(row)
         return ended
-
-    def _team_total(self, rewards: calls.ByAgent) -> float:
-        paid = self._translator.paid(rewards)
-        return sum(paid) / len(paid) if self._team_reward == "mean" else sum(paid)
-
-    def _ending(
-        self, env: Any, steps: int, terminations: calls.ByAgent, truncations: calls.ByAgent
-    ) -> tuple[bool, bool]:
-        """Return (terminated, truncated) of the whole episode after `steps` steps; at most one is true."""
-        gone = {agent for flags in (terminations, truncations) for agent, flag in flags.items() if flag}
-        if set(env.agents) - gone:
-            return False, self._n_max is not None and steps >= self._n_max
-        # Nobody is left: the last ones left by a limit, or the episode is over.
-        by_limit = any(flag and not terminations.get(agent) for agent, flag in truncations.items())
-        return not by_limit, by_limit
 
     def observe(self) -> Step:
         """Return the current views; reward, events and flags are zero."""
@@ -402,22 +388,22 @@ class PettingZooTask:
         for number, row in enumerate(self._translator.joint_actions(actions), start=1):
             acted = set(env.agents)
             moved = calls.step(task, known, self._translator.env_actions(env, row))
-            _, rewards, terminations, truncations, infos = moved
             acts, events, start = [], [], 0
             for group, layout in zip(self.spec.groups, self._translator.groups, strict=True):
                 for agent in layout.ids:
                     end = start + layout.actions.width
                     acts.append(f"{agent} {group.action_text(row[start:end])}")
                     start = end
-                    counts = self._translator.event_counts(task, acted, agent, infos)
+                    counts = self._translator.event_counts(task, acted, agent, moved.infos)
                     events += [f"{agent} {name}" for name in group.event_names() if counts.get(name, 0)]
             # The line of a step: who did what, the state after it, events, reward.
             state = task.describe()
             line = f"step {number}: {', '.join(acts)}{f' -> {state}' if state else ''}"
-            line += f" | events: {', '.join(events) or 'none'} | team reward {self._team_total(rewards):+.3f}"
-            terminated, truncated = self._ending(env, number, terminations, truncations)
+            reward = self._translator.team_reward(moved.rewards, self._team_reward)
+            line += f" | events: {', '.join(events) or 'none'} | team reward {reward:+.3f}"
+            terminated, truncated = calls.ending(task, moved, number, self._n_max)
             if terminated or truncated:
-                succeeded = self.spec.has_success and task.success(infos)
+                succeeded = self.spec.has_success and task.success(moved.infos)
                 ended = "success" if succeeded else "terminated" if terminated else "time limit"
                 return [*lines, f"{line} | {ended}"]
             lines.append(line)

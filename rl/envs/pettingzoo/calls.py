@@ -71,6 +71,24 @@ def step(task: Task, agents: Set[Any], actions: dict[Any, Any]) -> Moved:
     return moved
 
 
+def ending(task: Task, moved: Moved, steps: int, n_max: int | None) -> tuple[bool, bool]:
+    """Return (terminated, truncated) of the whole episode after a step; at most one is true.
+
+    Args:
+        task: of the environment, which has just been stepped.
+        moved: what the step returned.
+        steps: those of the episode so far.
+        n_max: a limit that the environment does not know of, None for none.
+    """
+    flags_of = (moved.terminations, moved.truncations)
+    gone = {agent for flags in flags_of for agent, flag in flags.items() if flag}
+    if set(task.env.agents) - gone:
+        return False, n_max is not None and steps >= n_max
+    # Nobody is left: the last ones left by a limit, or the episode is over.
+    by_limit = any(flag and not moved.terminations.get(agent) for agent, flag in moved.truncations.items())
+    return not by_limit, by_limit
+
+
 def _dicts(task: Task, call: str, names: tuple[str, ...], returned: Any) -> Any:
     """Return what a call returned; raise ConfigError where it is not a tuple of dicts with these names."""
     if not isinstance(returned, tuple | list) or len(returned) != len(names):

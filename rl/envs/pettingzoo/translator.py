@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ....errors import ConfigError
 from ...task import ActionArray, BoolArray, FloatArray, Step, TaskSpec
 from ..adapter import Task
+from ..config import TeamReward
 from .declared import GroupLayout, Layout
 from .spaces import shown
 
@@ -252,6 +253,11 @@ class Translator:
                 )
             amounts.append(amount)
         return amounts
+
+    def team_reward(self, rewards: Mapping[Any, Any], how: TeamReward) -> float:
+        """Return the team's reward of a step, over *all* agents; raise ConfigError as `paid` does."""
+        paid = self.paid(rewards)
+        return sum(paid) / len(paid) if how == "mean" else sum(paid)
 
     # ------------------------------------------------------------ events
 
