@@ -17,6 +17,7 @@ The packages, from the bottom to the top; each imports only what stands above it
 * `prompts`, `agents`: who answers, and what they are asked.
 * `config`: the config of a run.
 * `runs`: the run directory, its events, report and pages.
+* `export`: policy and signal of a run, to be used elsewhere.
 * `graphs`: the adaptation loop, which is what `start` runs.
 * `doctor`, `studies`: checks of a config, and comparisons that anyone can run again.
 * `cli`: the command `cosignal`.
@@ -31,6 +32,7 @@ from .errors import CosignalError
 
 if TYPE_CHECKING:
     from .config import RunConfig
+    from .export.write import export_run
     from .graphs.graph import build_graph
     from .graphs.session.run import Run, RunResult, start
     from .rl.envs.adapter import Task
@@ -47,6 +49,7 @@ _LAZY = {
     "RunView": ".runs.run_view",
     "Task": ".rl.envs.adapter",
     "build_graph": ".graphs.graph",
+    "export_run": ".export.write",
     "start": ".graphs.session.run",
 }
 
@@ -60,6 +63,7 @@ __all__ = [
     "RunView",
     "Task",
     "build_graph",
+    "export_run",
     "start",
 ]
 

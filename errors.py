@@ -14,6 +14,7 @@ CosignalError
 ├── RunLockedError           another process is writing this run
 ├── ApprovalError            an answer to a promotion that does not wait for it (exit code 2)
 ├── ReplayError              a call that cannot be asked again (exit code 2)
+├── ExportError              a run that cannot be exported so, or an export that cannot be used (exit code 2)
 ├── SignalError              a signal that cannot be executed
 │   └── ExpressionError      a term expression outside the whitelist
 ├── SeamError                the other process cannot be understood or reached
@@ -97,6 +98,10 @@ class ApprovalError(CosignalError):
 
 class ReplayError(CosignalError):
     """The run did not make this call, or it cannot be asked again from what was recorded."""
+
+
+class ExportError(CosignalError):
+    """A run cannot be exported as it was asked for, or the files of an export do not fit."""
 
 
 class SignalError(CosignalError):

@@ -11,6 +11,8 @@ from pettingzoo import ParallelEnv
 
 LENGTH = 5  # cells from the start to the end
 LIMIT = 25  # steps
+# The same objects at each call, as PettingZoo asks for.
+OBSERVATIONS, STEPS, SPEEDS = Box(0, LENGTH, (2,)), Discrete(3), Box(-1, 2, (1,))
 
 
 class Line(ParallelEnv):  # type: ignore[misc]
@@ -31,7 +33,7 @@ class Line(ParallelEnv):  # type: ignore[misc]
         self.event_specs = {key: [EventSpec(name="arrived")] for key in self.possible_agents}
 
     def observation_space(self, agent: str) -> Box:
-        return Box(0, LENGTH, (2,))
+        return OBSERVATIONS
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         rng = np.random.default_rng(seed)
@@ -76,7 +78,7 @@ class Walk(Line):
     action_names = ("stay", "back", "forward")
 
     def action_space(self, agent: str) -> Discrete:
-        return Discrete(3)
+        return STEPS
 
     def move(self, action: Any) -> float:
         return (0.0, -1.0, 1.0)[int(action)]
@@ -94,7 +96,7 @@ class Glide(Line):
     metadata: ClassVar[dict[str, Any]] = {"name": "glide"}
 
     def action_space(self, agent: str) -> Box:
-        return Box(-1, 2, (1,))
+        return SPEEDS
 
     def move(self, action: Any) -> float:
         return float(action[0])

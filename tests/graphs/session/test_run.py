@@ -359,6 +359,7 @@ def test_the_public_names() -> None:
         "RunView",
         "Task",
         "build_graph",
+        "export_run",
         "start",
     ]
     assert all(getattr(cosignal, name) for name in cosignal.__all__)
