@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import ApprovalError, ConfigError, CosignalError, NotARunError, ReplayError, ResumeError, TrustError
+from .errors import (
+    ApprovalError,
+    ConfigError,
+    CosignalError,
+    ExportError,
+    NotARunError,
+    ReplayError,
+    ResumeError,
+    TrustError,
+)
 from .studies import NAMES as STUDIES
 from .studies.bench import NAMES as BENCHES
 
@@ -35,7 +44,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT = 1, 2
 PROGRESS_S = 5.0  # between two lines of progress where nobody looks at a terminal
-BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ReplayError, ResumeError, TrustError)
+BAD_INPUT_ERRORS = (ConfigError, NotARunError, ApprovalError, ExportError, ReplayError, ResumeError, TrustError)
 
 
 class RoleName(StrEnum):
@@ -251,6 +260,26 @@ def view(
     with _errors_as_lines():
         trust = trust_in(configs, allow_env, allow_model)
         serve(paths or [Path("runs_out")], port, tell, topology=loop_topology, ask_again=ask_again, trust=trust)
+
+
+@app.command()
+def export(
+    path: RunDirectory,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The new folder; NAME-export here, after the run, if left out.")
+    ] = None,
+    snapshot: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A snapshot of the run; what is in force if left out.")
+    ] = None,
+    configs: OwnConfigs = None,
+    allow_env: AllowedEnvs = None,
+) -> None:
+    """Write a run's policy for plain PyTorch, and its signal as a PettingZoo wrapper; the run stays as it is."""
+    from .export.write import export_run
+
+    with _errors_as_lines():
+        folder = export_run(path, out, snapshot, trust_in(configs, allow_env, None))
+    typer.echo(f"wrote {folder}; README.md in it says what is there")
 
 
 def trust_in(configs: list[Path] | None, envs: list[str] | None, models: list[str] | None) -> Trust:

@@ -36,7 +36,7 @@ def test_help_names_the_commands_and_loads_nothing_heavy() -> None:
     code = "import sys; from cosignal.cli import app; app(['--help'], standalone_mode=False); "
     code += "print([m for m in ('torch', 'langgraph', 'langchain_core', 'numba', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert all(command in done.stdout for command in ("run", "status", "approve", "graph", "study"))
+    assert all(command in done.stdout for command in ("run", "status", "approve", "export", "graph", "study"))
     assert done.stdout.strip().endswith("[]")
 
 
@@ -75,6 +75,7 @@ def test_status_in_words(finished_run: Path) -> None:
     ("arguments", "line"),
     [
         (["status", "/nowhere"], "cosignal: '/nowhere' is not a run directory"),
+        (["export", "/nowhere"], "cosignal: '/nowhere' is not a run directory"),
         (["run", "/nowhere.yaml"], "cosignal: /nowhere.yaml: a config file must exist here"),
         (["run", EXAMPLE, "--set", "trainer.stepz=1"], "did you mean 'trainer.steps'?"),
         (["run", EXAMPLE, "--set", "trainer.envs=many"], "trainer.envs: must be a valid integer, got 'many'"),
