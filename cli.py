@@ -225,19 +225,28 @@ def approve(
     yes: Annotated[
         bool | None, typer.Option("--yes/--no", help="Promote it, or decline it. Without either the question is shown.")
     ] = None,
+    because: Annotated[
+        str, typer.Option(metavar="TEXT", help="With --no: why, in your words; later prompts show it to the models.")
+    ] = "",
 ) -> None:
     """Answer a promotion that waits; works also while no process runs the run."""
-    from .runs.approvals import answer, question
+    from .runs.approvals import answer, given_answer, question
 
+    if because and yes is None:
+        raise typer.BadParameter("--because goes with --no")
     with _errors_as_lines():
         # Without an answer the command shows the question, and counts as bad usage.
         if yes is None:
             for line in question(path, promotion):
                 typer.echo(line)
             raise typer.Exit(BAD_INPUT)
-        is_new = answer(path, promotion, yes)
+        is_new = answer(path, promotion, yes, because)
+        kept = given_answer(path, promotion)
     text = "promote it" if yes else "decline it"
-    typer.echo(f"{promotion}: {text}" if is_new else f"{promotion}: {text}, as it was answered before")
+    text += "" if is_new else ", as it was answered before"
+    # A reason is told as it is kept: cut where it was too long, and the first one where there are two.
+    text += f", because: {kept.because}" if kept is not None and kept.because else ""
+    typer.echo(f"{promotion}: {text}")
 
 
 @app.command()

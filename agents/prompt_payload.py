@@ -71,7 +71,7 @@ class Payload(TypedDict):
 
 
 def _is_nothing(value: object) -> bool:
-    """Tell whether a field of a race is not set: gains of 0 are."""
+    """Tell whether a field that is shown only where it is set is not set: gains of 0 are."""
     return value is None or value == []
 
 
@@ -87,6 +87,7 @@ class TriedProposal(BaseModel):
         control: the control's mean final return.
         curve: rows [steps since the fork, gain].
         problems: reasons for which a check refused it, or a branch of it failed.
+        declined_because: what the human who declined it has written of it; shown only where there is something.
         race: rows [rung, mean return of its policy, the control's], of fresh episodes.
         moved: rows [milestone, share of its episodes that reached it, the control's], where it moved toward reward.
         dropped: why it left the race before its end.
@@ -107,6 +108,7 @@ class TriedProposal(BaseModel):
     control: float | None = None
     curve: list[tuple[int, float]] = Field(default_factory=list)
     problems: list[str] = Field(default_factory=list)
+    declined_because: str | None = Field(default=None, exclude_if=_is_nothing)
     race: list[tuple[int, float, float]] = Field(default_factory=list, exclude_if=_is_nothing)
     moved: list[tuple[str, float, float]] = Field(default_factory=list, exclude_if=_is_nothing)
     dropped: str | None = Field(default=None, exclude_if=_is_nothing)

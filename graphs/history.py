@@ -96,11 +96,12 @@ def tried_by(
         # The gain of a screened arm has no bounds.
         arm = decision.detail.arm(row.id)
         judged = arm if isinstance(arm, JudgedArm) else None
+        verdict = "rolled_back" if row.id in undone else _verdict(row, decision, arm)
         entry = TriedProposal(
             proposal_id=row.id,
             point=row.point,
             round=row.round,
-            verdict="rolled_back" if row.id in undone else _verdict(row, decision, arm),
+            verdict=verdict,
             proposal=row.proposal,
             gain=arm.gain if arm else None,
             gain_low=judged.lower if judged else None,
@@ -108,6 +109,7 @@ def tried_by(
             control=arm.control if arm else None,
             curve=arm.curve if arm else [],
             problems=row.problems or [*filter(None, [decision.detail.failed.get(row.id)])],
+            declined_because=(decision.detail.declined_because or None) if verdict == "declined" else None,
         )
         history.append(entry if race is None else _with_race(entry, race, decision))
     return history

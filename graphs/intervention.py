@@ -289,14 +289,18 @@ async def decision_of(ctx: Context, state: State) -> DecisionRecord:
 
 
 async def cancel_acceptance(
-    ctx: Context, state: State, verdict: Literal["declined", "stale", "conflict"], why: str
+    ctx: Context, state: State, verdict: Literal["declined", "stale", "conflict"], why: str, declined_because: str = ""
 ) -> State:
-    """Record why the accepted signal is not put in force; its point is done and training goes on."""
+    """Record why the accepted signal is not put in force; its point is done and training goes on.
+
+    `declined_because` is what a human wrote of it, empty where there is none or nothing was said.
+    """
     outcome = outcome_of(state)
     by = "the gate had" if outcome.claim == "signal" else "it was"
     reason = f"{why}; {by} accepted: {outcome.explanation}"
+    facts = {"reason": reason} | ({"declined_because": declined_because} if declined_because else {})
     decision = (await decision_of(ctx, state)).model_copy(
-        update={"verdict": verdict, "detail": outcome.model_copy(update={"reason": reason})}
+        update={"verdict": verdict, "detail": outcome.model_copy(update=facts)}
     )
     await ctx.store.write(decision)
     ctx.emit(Decided(id=decision.id, verdict=verdict, winner=outcome.winner, reason=reason, claim=outcome.claim))

@@ -316,11 +316,17 @@ class ApprovalNeeded(EventBase):
 
 
 class ApprovalGiven(EventBase):
-    """What waited, `id`, was answered; `yes` is None where training was over before anybody answered."""
+    """What waited, `id`, was answered.
+
+    Attributes:
+        yes: None where training was over before anybody answered.
+        because: why it is declined, in the words of who declines; empty where nothing was said.
+    """
 
     kind: Literal["approval_given"] = "approval_given"
     id: str
     yes: bool | None
+    because: str = ""
 
 
 class Promoted(EventBase):

@@ -119,6 +119,7 @@ class ShownRound:
         decision: how it ended; None while it has not.
         outcome: the same in words; of what was put in force with the claim. Empty while there is none.
         reason: the decision's, in words.
+        declined_because: why a human has declined what was accepted, in his words; empty where he said nothing.
         race: None where its proposals did not race.
         dots: a chart of where each branch ended; None without branches.
         confirmation: the second judgement under the overlap clock.
@@ -129,6 +130,7 @@ class ShownRound:
     decision: DecisionRecord | None
     outcome: str
     reason: str
+    declined_because: str
     race: ShownRace | None
     proposals: list[ShownProposal]
     dots: Markup | None
@@ -238,6 +240,7 @@ def _round(
         decision=decision,
         outcome=outcome_in_words(decision) if decision else "",
         reason=decision.detail.reason if decision else "",
+        declined_because=decision.detail.declined_because if decision else "",
         race=race,
         proposals=shown,
         dots=dots,

@@ -212,7 +212,8 @@ class Tracker:
                 yield from question_lines(steps, event, self.path, policy=event.proposal in self._better)
             case events.ApprovalGiven():
                 self.activity = "approve"
-                yield Line(steps, "answer", f"{event.id}: {ANSWERS[event.yes]}", "cyan")
+                because = f", because: {event.because}" if event.because else ""
+                yield Line(steps, "answer", f"{event.id}: {ANSWERS[event.yes]}{because}", "cyan")
             case events.Promoted():
                 signal = f"v{event.version} {arm_title(event.proposal, self._titles)}"
                 self._versions[event.version] = signal
@@ -271,6 +272,7 @@ def question_lines(steps: int, event: events.ApprovalNeeded, path: str, policy: 
     yield Line(steps, "", f"it would replace v{event.replaces}; taken over: {adopted}")
     for option, purpose in (("--yes", "to promote it"), ("--no", "to decline it")):
         yield Line(steps, "answer", f"{purpose}: {approve_command(path, event.id, option)}", "cyan")
+    yield Line(steps, "", 'who declines may say why, and later prompts show it: --no --because "TEXT"')
 
 
 def _tracing(steps: int, event: events.RunStarted) -> Iterator[Line]:

@@ -300,6 +300,7 @@ class DecisionDetail(Record):
         staleness: main steps between the snapshot of the newest judgement and the moment it was found fresh.
         confirmation: the second judgement, where the first was too old.
         reason: the verdict in words.
+        declined_because: why the human who was asked has declined it, in his words; empty where he said nothing.
         confirming: set while a confirmation runs.
         undone: the version that a rollback undid.
         kept_control: environment steps of the control's branch that became the main line.
@@ -321,6 +322,7 @@ class DecisionDetail(Record):
     staleness: int | None = None
     confirmation: Confirmation | None = None
     reason: str = ""
+    declined_because: str = ""
     confirming: PendingConfirmation | None = None
     undone: int | None = None
     kept_control: int | None = None

@@ -15,11 +15,13 @@ from typing import Any, TypedDict
 from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..errors import ApprovalError
 from ..files import write_whole, writing
 from ..rl.ipc.messages import Cause
 from ..rl.signals.signal import Signal, describe_difference, describe_signal
 from ..text import cut
 from . import graph_picture
+from .approvals import given_answer
 from .graph_picture import Topology
 from .interventions import DiffLine, interventions
 from .progress import approve_command, number, percent, provider_in_words
@@ -149,15 +151,20 @@ def task_name(view: RunView) -> str:
 
 
 def question(view: RunView) -> dict[str, Any] | None:
-    """Return the question that a human has not answered yet, with the command that answers it."""
+    """Return the question that waits, with the command that answers it, and the answer that no loop has taken yet."""
     waiting = view.waiting_for()
     if waiting is None:
         return None
+    try:
+        answer = given_answer(view.path, waiting["id"])
+    except ApprovalError:  # who answers is told
+        answer = None
     policy = any(row.id == waiting["id"] and row.detail.claim == "policy" for row in view.decisions())
     return waiting | {
         "asks": "adopt the policy of" if policy else "promote",
         "title": waiting["title"] or arm_title(waiting["proposal"], {}),
         "command": approve_command(str(view.path.absolute()), waiting["id"], "--yes"),
+        "answer": answer,
     }
 
 

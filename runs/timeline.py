@@ -21,7 +21,7 @@ class TimelineEntry(NamedTuple):
 
     steps: int  # main environment steps at which it happened
     kind: Kind
-    text: str  # may hold a model's words: escape it in HTML
+    text: str  # may hold words of a model or of a human: escape it in HTML
 
 
 def timeline(view: RunView) -> list[TimelineEntry]:
@@ -57,7 +57,9 @@ def timeline(view: RunView) -> list[TimelineEntry]:
             update, steps = decision.point, steps_at.get(decision.point, decision.created_steps)
             if (ended := races.get(decision.id)) is not None and ended.detail.rungs:
                 update, steps = ended.detail.rungs[-1].point, ended.detail.rungs[-1].steps_main
-            moments.append((update, TimelineEntry(steps, "verdict", f"{outcome_in_words(decision)}{winner}")))
+            text = f"{outcome_in_words(decision)}{winner}"
+            text += f", because: {decision.detail.declined_because}" if decision.detail.declined_because else ""
+            moments.append((update, TimelineEntry(steps, "verdict", text)))
 
     # The start of the log is no change.
     log = view.signals()

@@ -18,7 +18,7 @@ from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
 from cosignal.graphs.graph import studio_graph
 from cosignal.runs.graph_picture import Topology, graph_png
-from made_up_run import QUESTION
+from made_up_run import waits_for
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -233,10 +233,7 @@ def test_bad_usage_exits_with_2() -> None:
 @pytest.fixture
 def waiting_run(finished_run: Path) -> Path:
     """It waits for an answer to the accepted decision p80-r1."""
-    question = QUESTION.model_copy(update={"id": "p80-r1"}).model_dump_json()
-    with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
-        database.execute("INSERT OR REPLACE INTO run VALUES ('waiting_for', ?)", (question,))
-    return finished_run
+    return waits_for(finished_run, "p80-r1")
 
 
 @pytest.mark.parametrize(
@@ -255,6 +252,30 @@ def test_an_answer_is_given_once(waiting_run: Path, option: str, words: str, oth
     assert (contradiction.exit_code, contradiction.stdout) == (2, "")
     assert "the promotion must keep the answer that it has" in contradiction.stderr
     assert json.loads(path.read_text()) == kept
+
+
+def test_who_declines_may_say_why_and_the_first_reason_stays(waiting_run: Path) -> None:
+    decline = ["approve", str(waiting_run), "p80-r1", "--no", "--because"]
+    told = [runner.invoke(app, [*decline, text]) for text in ("too\nslow \x1b[2J", "too fast")]
+    assert [(result.exit_code, result.stdout) for result in told] == [
+        (0, "p80-r1: decline it, because: too slow [2J\n"),
+        (0, "p80-r1: decline it, as it was answered before, because: too slow [2J\n"),
+    ]
+    assert json.loads((waiting_run / "approvals" / "p80-r1.json").read_text())["because"] == "too slow [2J"
+
+
+def test_a_reason_that_is_too_long_is_cut_and_that_is_told(waiting_run: Path) -> None:
+    result = runner.invoke(app, ["approve", str(waiting_run), "p80-r1", "--no", "--because", "x" * 900])
+    assert result.exit_code == 0
+    assert result.stdout.endswith("x … (cut, 900 characters)\n")
+
+
+@pytest.mark.parametrize("option", [["--yes"], []])
+def test_a_reason_goes_with_a_refusal_alone(waiting_run: Path, option: list[str]) -> None:
+    result = runner.invoke(app, ["approve", str(waiting_run), "p80-r1", *option, "--because", "nice"])
+    assert result.exit_code == 2
+    assert ("must go with the answer 'no'" if option else "--because goes with --no") in result.stderr
+    assert not (waiting_run / "approvals").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from ...rl.signals.signal import describe_difference
-from ...runs.approvals import given_answer
+from ...runs.approvals import Answer, given_answer
 from ...runs.events import ApprovalGiven, ApprovalNeeded
 from ...runs.races import arm_title
 from ...runs.records import ProposalRecord
@@ -26,20 +26,21 @@ from .promote import promotion_of
 async def approve(state: State, runtime: Runtime[Context]) -> State:
     """Ask whether to promote; with `approve: auto` nobody is asked and the answer is yes.
 
-    A signal that is declined is not tried again in this run.
+    A signal that is declined is not tried again in this run; why it was, if the human has said so, later prompts show.
     """
     ctx = runtime.context
     if ctx.config.adaptation.approve == "auto":
         return {"approved": True, "note": {"approve": "auto"}}
     # The first time the graph stops here; with the answer the node runs again and `interrupt` returns it.
     question = await _question(ctx, state)
-    yes = interrupt(question.model_dump(mode="json"))["yes"]
-    if yes:
+    answer = Answer.model_validate(interrupt(question.model_dump(mode="json")))
+    if answer.yes:
         return {"approved": True, "note": {"approve": "human", "yes": True}}
-    if yes is None:
+    if answer.yes is None:
         update = await cancel_acceptance(ctx, state, "stale", "training was over before anybody answered")
     else:
-        update = await cancel_acceptance(ctx, state, "declined", "declined by the human who was asked")
+        why = "declined by the human who was asked"
+        update = await cancel_acceptance(ctx, state, "declined", why, answer.because)
     return {**update, "approved": False}
 
 
@@ -63,21 +64,23 @@ async def _question(ctx: Context, state: State) -> ApprovalNeeded:
     )
 
 
-async def wait_for_answer(ctx: Context, question: ApprovalNeeded) -> bool | None:
+async def wait_for_answer(ctx: Context, question: ApprovalNeeded) -> Answer:
     """Wait for the answer, from whichever process it comes.
 
-    None where training is over before there is one (overlap clock); a lockstep trainer waits as long as it takes.
+    Neither yes nor no where training is over before there is one (overlap clock); a lockstep trainer waits as long as
+    it takes.
     """
     # Status and pages show what waits, also while no loop runs.
     await ctx.store.set(waiting_for=question.model_dump(mode="json"))
-    yes = await asyncio.to_thread(given_answer, ctx.run_dir, question.id)
-    if yes is None:
+    answer = await asyncio.to_thread(given_answer, ctx.run_dir, question.id)
+    if answer is None:
         ctx.emit(question)
-    while yes is None:
+    while answer is None:
         if ctx.config.clock == "overlap" and (await ctx.client.status()).state == "finished":
+            answer = Answer(yes=None)
             break
         await ctx.pause()
-        yes = await asyncio.to_thread(given_answer, ctx.run_dir, question.id)
+        answer = await asyncio.to_thread(given_answer, ctx.run_dir, question.id)
     await ctx.store.set(waiting_for=None)
-    ctx.emit(ApprovalGiven(id=question.id, yes=yes))
-    return yes
+    ctx.emit(ApprovalGiven(id=question.id, yes=answer.yes, because=answer.because))
+    return answer

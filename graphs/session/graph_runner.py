@@ -59,8 +59,8 @@ async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) ->
             questions = (await graph.aget_state(thread(run_id))).interrupts
             if not questions:
                 return
-            yes = await wait_for_answer(ctx, ApprovalNeeded.model_validate(questions[0].value))
-            step = Command(resume={"yes": yes})
+            answer = await wait_for_answer(ctx, ApprovalNeeded.model_validate(questions[0].value))
+            step = Command(resume=answer.model_dump())
 
 
 async def _reopened(ctx: Context, saved: dict[str, Any]) -> State:

@@ -198,19 +198,20 @@ class Run:
         """The promotion that waits for `approve`, with all that is needed to answer; None where none waits."""
         return self._waiting_for
 
-    async def approve(self, key: str, yes: bool) -> None:
+    async def approve(self, key: str, yes: bool, because: str = "") -> None:
         """Answer a promotion that waits, as `cosignal approve` does from another process.
 
-        The same answer twice is one answer.
+        The same answer twice is one answer, with the reason of the first.
 
         Args:
             key: the id of the promotion, as `waiting_for` has it.
             yes: whether to promote it.
+            because: why it is declined, which later prompts show; kept as one line of at most 500 characters.
 
         Raises:
-            ApprovalError: none of that id waits, or it has the other answer.
+            ApprovalError: none of that id waits, it has the other answer, or a reason goes with a yes.
         """
-        await asyncio.to_thread(answer, self.path, key, yes)
+        await asyncio.to_thread(answer, self.path, key, yes, because)
         self._wake_graph.set()
 
     # ------------------------------------------------------------ called by `start` and by the graph

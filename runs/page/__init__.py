@@ -1,8 +1,9 @@
 """The local web pages of `cosignal view`. `serve` is the command; `create_app` is the ASGI application alone.
 
 A request passes `auth`, reaches an address of `app`, which finds the run in `run_index`, reads it into what a template
-of `templates/` shows by `content`, and returns HTML. Pages only read; the two things that take long, playing an
-episode and asking a recorded call again, run beside the server. In reading order:
+of `templates/` shows by `content`, and returns HTML. Pages only read; forms write replays, and the answer to a
+promotion that waits. The two things that take long, playing an episode and asking a recorded call again, run beside the
+server. In reading order:
 
 * `server`: serves the application on this machine.
 * `app`: the application, an address for each page.

@@ -1,4 +1,4 @@
-"""The web application of `cosignal view`: an address for each page, and one to ask a recorded call again.
+"""The web application of `cosignal view`: an address for each page, and those that forms are sent to.
 
 Endpoints that are no coroutines run in Starlette's threads, since they read databases. A page of a live run follows it:
 `change_events` tells it when to load itself anew.
@@ -23,8 +23,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ...config.run_config import RunConfig
-from ...errors import CosignalError, DamagedRunError, EpisodeError, NotARunError, NotInRunError
+from ...errors import ApprovalError, CosignalError, DamagedRunError, EpisodeError, NotARunError, NotInRunError
 from ...rl.processes import lock_is_held
+from ..approvals import answer
 from ..graph_picture import Topology
 from ..report import ASSETS, page_environment
 from ..run_files import damage_in_words
@@ -41,7 +42,7 @@ from .run_index import RunIndex, address
 STATIC = Path(__file__).with_name("static")
 LONGEST_FORM = 500_000  # characters
 LOOK_S = 1.0  # seconds between two looks at the files of a live run
-WATCHED = ("trainer.db", "trainer.db-wal", "loop.db", "loop.db-wal", "replays")
+WATCHED = ("trainer.db", "trainer.db-wal", "loop.db", "loop.db-wal", "replays", "approvals")
 
 
 def create_app(
@@ -120,6 +121,8 @@ class Pages:
             ),
             Route(f"{run}/calls/{part}", self.part_of_run("call.html.j2", content.call)),
             Route(f"{run}/proposals/{part}", self.part_of_run("proposal.html.j2", content.proposal)),
+            # The answer to a promotion that waits.
+            Route(f"{run}/approvals/{part}", self.approve, methods=["POST"]),
             # What is computed when it is asked for.
             Route(f"{run}/episode", self.episode, methods=["GET", "POST"]),
             Route(f"{run}/replays", self.ask_again, methods=["POST"]),
@@ -211,6 +214,16 @@ class Pages:
             return question
         name = await self.replays.start(view.path, asked, self.confirmations.trust)
         return RedirectResponse(f"{here}/{quote(name, safe='')}", 303)
+
+    async def approve(self, request: Request) -> Response:
+        """Write the answer that a form gives to a promotion that waits, and lead back to the run's page."""
+        view = await asyncio.to_thread(self._view, request)
+        form = await read_form(request)
+        said = form.get("answer", "")
+        if said not in ("yes", "no"):
+            raise ApprovalError(f"an answer must be yes or no, got {said!r:.40}; use the buttons of the run's page")
+        await asyncio.to_thread(answer, view.path, request.path_params["key"], said == "yes", form.get("because", ""))
+        return RedirectResponse(address(view.path.name), 303)
 
     def replay(self, request: Request) -> Response:
         """Show a replay, or that it is running."""

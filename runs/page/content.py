@@ -18,6 +18,7 @@ from ...agents.llm.ledger import Call
 from ...agents.replay_results import turn_name
 from ...errors import CosignalError, NotInRunError
 from .. import graph_picture
+from ..approvals import MAX_BECAUSE
 from ..graph_picture import Topology
 from ..interventions import CONTROL, PHASES, interventions
 from ..progress import provider_in_words
@@ -49,7 +50,7 @@ class RunHead:
         algorithm: of the trainer.
         provider: who answers for the roles, in words.
         rules_only: whether no language model answers.
-        waiting: the question that a human has not answered yet.
+        waiting: the question that waits for a human, or for a loop that takes the answer.
         adapts: whether the adaptation loop is on.
         damage: a line for each thing of the run that cannot be read; what is read later adds to it.
     """
@@ -149,6 +150,7 @@ def overview(view: RunView, topology: Topology) -> Variables:
         "signals": signal_history(view),
         "cost": cost(view),
         "spending": spending(calls),
+        "longest_reason": MAX_BECAUSE,
     }
 
 

@@ -74,6 +74,20 @@ def test_an_adoption_may_be_overturned(verdict: DecisionVerdict, shown: str) -> 
     assert first.gain == 1.5
 
 
+@pytest.mark.parametrize(("verdict", "shown"), [("declined", "not this way"), ("stale", None)])
+def test_why_a_human_has_declined_stands_beside_what_was_declined_alone(
+    verdict: DecisionVerdict, shown: str | None
+) -> None:
+    refused = decided(verdict, FIRST)
+    refused = refused.model_copy(
+        update={"detail": refused.detail.model_copy(update={"declined_because": "not this way"})}
+    )
+    first, second = told([race(*TWO_RUNGS)], refused)
+    assert (first.declined_because, second.declined_because) == (shown, None)
+    history = build_payload(Evidence.model_validate(stuck_evidence()), [first, second])["history"]
+    assert [entry.get("declined_because", "not shown") for entry in history] == [shown or "not shown", "not shown"]
+
+
 def test_of_each_milestone_the_best_rung_counts_and_the_largest_differences_come_first() -> None:
     moved = race(
         rung(1, look("control", 0.0, a=0.0, b=0.0), look(FIRST, 0.0, ("a",), a=0.25, b=0.5)),

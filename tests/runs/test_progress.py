@@ -138,11 +138,14 @@ def test_a_question_is_shown_with_the_commands_that_answer_it() -> None:
         ("", "it would replace v2; taken over: the signal alone"),
         ("answer", "to promote it: cosignal approve '/my runs/a' p24-r1 --yes"),
         ("answer", "to decline it: cosignal approve '/my runs/a' p24-r1 --no"),
+        ("", 'who declines may say why, and later prompts show it: --no --because "TEXT"'),
     ]
     list(tracker.apply(PROGRESS.model_copy(update={"waiting": False})))  # overlap: training goes on
     assert tracker.activity == "waiting for an answer to p24-r1"
     [line] = tracker.apply(e.ApprovalGiven(id="p24-r1", yes=False))
     assert (line.label, line.text) == ("answer", "p24-r1: no")
+    [line] = tracker.apply(e.ApprovalGiven(id="p24-r1", yes=False, because="too far"))
+    assert line.text == "p24-r1: no, because: too far"
     assert tracker.activity == "approve"
     left = e.NodeLeft(node="approve", point=24, round=1, status="waiting", detail={})
     assert list(tracker.apply(left)) == []

@@ -18,7 +18,7 @@ from cosignal.runs.records import DecisionRecord
 from cosignal.runs.run_view import RunView
 from cosignal.runs.store import LoopStore
 from cosignal.runs.timeline import timeline
-from made_up_run import EXPLAINED, GRAPH, RACE, REMOVED
+from made_up_run import BECAUSE, EXPLAINED, GRAPH, RACE, REMOVED
 from records import failed_branch
 
 EVIL = "<script>document.title='owned'</script>"
@@ -280,6 +280,8 @@ def test_the_page_shows_it_all(eventful_run: Path) -> None:
     assert "The control's branch became the main line: its 2,048 steps are not run again." in text
     assert "policy and signal of before the promotion came back" in text
     assert "→ vNone" not in text
+    # In what happened, and where the round is told.
+    assert (text.count(f"because: {BECAUSE}"), text.count(f"Declined because {BECAUSE}")) == (1, 1)
 
 
 def test_curves_mark_promotions_and_rollbacks_and_no_kept_control(eventful_run: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cosignal.runs.run_view import RunView
 from cosignal.runs.timeline import timeline
 from cosignal.testing.run_directory import POINT
-from made_up_run import EXPLAINED, LOST_RACE, RACE, UPDATE
+from made_up_run import BECAUSE, EXPLAINED, LOST_RACE, RACE, UPDATE
 
 
 def test_the_story_is_in_order(finished_run: Path) -> None:
@@ -37,6 +37,7 @@ def test_the_story_tells_what_became_of_a_promotion(eventful_run: Path) -> None:
     told = {moment.kind: moment.text for moment in timeline(RunView(eventful_run))[8:]}
     verdicts = [moment.text for moment in timeline(RunView(eventful_run))[8:] if moment.kind == "verdict"]
     assert [text.partition(":")[0] for text in verdicts] == ["declined", "stale"]
+    assert [text.endswith(f", because: {BECAUSE}") for text in verdicts] == [True, False]
     assert told["control"] == "v2: the control's state is the main line, the signal stays"
     assert told["rollback"] == (
         "v1 (Goal and switches together) is undone by v3: sparse return 0.200 at 451584 main steps, 1.000 before "

@@ -50,6 +50,7 @@ QUESTION = ApprovalNeeded(
 )  # fmt: skip
 
 DECLINED, STALE, ROLLED_BACK = 150, 180, 220  # updates
+BECAUSE = f"No signal should pay for doors. {MARKUP}"
 
 
 def add_later_events(path: Path) -> Path:
@@ -68,7 +69,8 @@ async def _write_later(path: Path) -> None:
     store = await LoopStore.open(path)
     try:
         declined = "declined by the human who was asked"
-        await _write_overturned(store, DECLINED, "declined", declined, {"kept_control": 2048, "adopt": "branches/kept"})
+        more = {"kept_control": 2048, "adopt": "branches/kept", "declined_because": BECAUSE}
+        await _write_overturned(store, DECLINED, "declined", declined, more)
         judgement = judged(f"p{STALE}-r0-0", "no_difference", 0.1, "gain +0.1: no difference")
         why = "the run has moved 300000 main steps, adaptation.max_staleness is 200000"
         confirmation = {"why": why, "steps_main": 600_000, "judgement": judgement}
@@ -100,6 +102,14 @@ async def _write_overturned(store: LoopStore, point: int, verdict: str, why: str
     decision = {"id": f"p{point}-r0", "point": point, "round": 0, "verdict": verdict, "winner": arm, "adopted": None,
                 "version": None, "detail": detail, "created_steps": point * UPDATE}  # fmt: skip
     await store.write(DecisionRecord.model_validate(decision))
+
+
+def waits_for(path: Path, key: str) -> Path:
+    """Let a made-up run wait for an answer to the decision `key`."""
+    question = QUESTION.model_copy(update={"id": key}).model_dump_json()
+    with closing(sqlite3.connect(path / "loop.db")) as database, database:
+        database.execute("INSERT OR REPLACE INTO run VALUES ('waiting_for', ?)", (question,))
+    return path
 
 
 def judged(arm: str, verdict: str, gain: float, explanation: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,21 @@ from cosignal.runs.records import ProposalRecord
 from cosignal.runs.run_view import RunView
 from cosignal.runs.store import LoopStore
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession, fake_run_config
+from cosignal.testing.answers import DIAGNOSIS, DOOR, GOAL, proposals
+from cosignal.testing.fake_run import Scripts
 from kills import Counted, Fragile, dies_at
 from loop_runs import POINT, comparable, goal_helps, nodes, nothing_helps, scripts, tables
 
 KEY = f"p{POINT}-r0"
 
 
-def session(run_dir: Path, trainer: FakeTrainer | None = None, pool: FakeBranchPool | None = None) -> LoopSession:
+def session(
+    run_dir: Path, trainer: FakeTrainer | None = None, pool: FakeBranchPool | None = None, said: Scripts | None = None
+) -> LoopSession:
     """Of a run that asks a human; its directory is one that `RunView` reads."""
     (run_dir / "run.json").write_text("{}")
     found = LoopSession(
-        run_dir, trainer or FakeTrainer(run_dir), pool or FakeBranchPool(run_dir, goal_helps), scripts()
+        run_dir, trainer or FakeTrainer(run_dir), pool or FakeBranchPool(run_dir, goal_helps), said or scripts()
     )
     found.config = fake_run_config(approve="human")
     (run_dir / "config.json").write_text(found.config.resolved_json())
@@ -41,11 +46,11 @@ async def asked(run: LoopSession, task: asyncio.Task[None]) -> ApprovalNeeded:
         await asyncio.sleep(0.001)
 
 
-async def answered(run: LoopSession, yes: bool) -> ApprovalNeeded:
+async def answered(run: LoopSession, yes: bool, because: str = "") -> ApprovalNeeded:
     """Run to the end, the question answered as from another process."""
     task = asyncio.create_task(run.run())
     question = await asked(run, task)
-    assert await asyncio.to_thread(answer, run.run_dir, question.id, yes)
+    assert await asyncio.to_thread(answer, run.run_dir, question.id, yes, because)
     await task
     return question
 
@@ -124,6 +129,24 @@ async def test_no_declines_and_the_signal_never_comes_again(tmp_path: Path) -> N
     assert await quarantined(store) == {rows[f"{KEY}-1"].shape_hash()}
     assert {entry.proposal_id: entry.verdict for entry in await tried(store)}[f"{KEY}-1"] == "declined"
     await store.close()
+
+
+async def test_why_it_was_declined_is_recorded_and_stands_in_the_next_prompts(tmp_path: Path) -> None:
+    because = "Nobody should be paid for the goal alone."
+    said = {"critic": [DIAGNOSIS] * 2, "generator": [proposals(GOAL), proposals(DOOR)]}
+    run = session(tmp_path, said=said)
+    run.config = fake_run_config(approve="human", patience=60_000, max_share=0.95)
+    question = await answered(run, yes=False, because=because)
+    assert [event.because for event in run.events if isinstance(event, ApprovalGiven)] == [because]
+    kept = await tables(tmp_path)
+    assert (kept["decisions"][0]["id"], kept["decisions"][0]["verdict"]) == (question.id, "declined")
+    assert kept["decisions"][0]["detail"]["declined_because"] == because
+    # Whoever is asked at the next intervention is shown it, beside the proposal that it is about; so the ledger has it.
+    told = []
+    for row in kept["calls"]:
+        [block] = re.findall(r"```json\n(.*?)\n```", row["messages"][1]["content"], re.DOTALL)
+        told.append((row["role"], [entry.get("declined_because") for entry in json.loads(block)["history"]]))
+    assert told[:4] == [("critic", []), ("generator", []), ("critic", [because]), ("generator", [because])]
 
 
 async def test_killed_while_it_waits_it_asks_the_same_again(tmp_path: Path) -> None:

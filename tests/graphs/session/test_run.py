@@ -19,7 +19,7 @@ from cosignal.graphs.session.run import Run, _Clock, start
 from cosignal.graphs.session.run_directory import make_run, open_run
 from cosignal.graphs.session.run_log import RunLog
 from cosignal.rl.trainer.database import MetricsWriter
-from cosignal.runs.approvals import given_answer
+from cosignal.runs.approvals import Answer, given_answer
 from cosignal.runs.events import ApprovalGiven, ApprovalNeeded, Progress, RunFinished, RunStarted
 from cosignal.runs.graph_picture import Topology
 from cosignal.runs.run_view import RunView
@@ -122,9 +122,9 @@ async def test_what_waits_for_an_answer_is_known_until_it_is_given(tmp_path: Pat
     with pytest.raises(ApprovalError, match="must be a decision of this run, got 'p2-r0'"):
         await run.approve("p2-r0", True)
     assert not run._wake_graph.is_set()
-    await run.approve("p1-r0", False)
+    await run.approve("p1-r0", False, "too slow")
     assert run._wake_graph.is_set()
-    assert given_answer(run.path, "p1-r0") is False
+    assert given_answer(run.path, "p1-r0") == Answer(yes=False, because="too slow")
     with pytest.raises(ApprovalError, match="must keep the answer that it has, 'no'"):
         await run.approve("p1-r0", True)
     run.emit(ApprovalGiven(id="p1-r0", yes=False))

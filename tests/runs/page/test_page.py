@@ -14,6 +14,7 @@ import made_up_run
 import pytest
 from cosignal import RunView
 from cosignal.cli import ask_again
+from cosignal.runs.approvals import Answer, given_answer
 from cosignal.runs.page import app, create_app
 from cosignal.testing import build_run_directory
 from cosignal.testing.run_directory import POINT
@@ -158,6 +159,54 @@ async def test_a_script_in_any_field_is_text_on_every_page(tmp_path: Path) -> No
                 assert tag not in page.text, (address, tag)
             shown += page.text.count("&lt;script&gt;")
     assert shown > 100
+
+
+# ---------------------------------------------------------------- answers
+
+
+async def test_a_promotion_that_waits_is_answered_from_the_page(tmp_path: Path) -> None:
+    """The reason is text there, and what is answered once is not asked again."""
+    key = f"p{POINT}-r1"
+    path = await asyncio.to_thread(build_run_directory, tmp_path / "one")
+    await asyncio.to_thread(made_up_run.waits_for, path, key)
+    async with client(tmp_path) as found:
+        page = (await found.get("/runs/one")).text
+        [target] = set(re.findall(r'<form action="([^"]+/approvals/[^"]+)" method="post"', page))
+        assert target == f"/runs/one/approvals/{key}"
+        reason = {"answer": "no", "because": "not the door\n<script>alert(1)</script>"}
+        own = {"origin": "http://localhost"}
+        for bad, status in ((await found.post(target, data=reason), 403), (await found.get(target), 405)):
+            assert bad.status_code == status
+        for data in ({}, {"answer": "maybe"}, {"answer": "yes", "because": "nice"}):
+            assert (await found.post(target, data=data, headers=own)).status_code == 422
+        assert given_answer(path, key) is None
+        done = await found.post(target, data=reason, headers=own)
+        assert (done.status_code, done.headers["location"]) == (303, "/runs/one")
+        assert given_answer(path, key) == Answer(yes=False, because="not the door <script>alert(1)</script>")
+        page = (await found.get("/runs/one")).text
+        assert "decline it</strong>, because: not the door &lt;script&gt;" in page
+        assert "/approvals/" not in page
+        refused = await found.post(target, data={"answer": "yes"}, headers=own)
+        assert (refused.status_code, "must keep the answer" in refused.text) == (422, True)
+
+
+async def test_an_answer_to_what_does_not_wait_is_refused(folder: Path) -> None:
+    async with client(folder) as found:
+        for key in (f"p{POINT}-r1", "p1-r0", "..%2Fp80-r1"):
+            answer = await found.post(
+                f"/runs/one/approvals/{key}", data={"answer": "yes"}, headers={"origin": "http://localhost"}
+            )
+            assert answer.status_code in (404, 422), key
+    assert not (folder / "one" / "approvals").exists()
+
+
+async def test_a_refusal_and_its_reason_are_on_the_pages_of_run_and_proposal(tmp_path: Path) -> None:
+    await asyncio.to_thread(lambda: made_up_run.add_later_events(build_run_directory(tmp_path / "one")))
+    async with client(tmp_path) as found:
+        for address in ("/runs/one", f"/runs/one/proposals/p{made_up_run.DECLINED}-r0-0"):
+            page = (await found.get(address)).text
+            assert "<strong>Declined because</strong> No signal should pay for doors. &lt;script&gt;" in page
+        assert "Declined because" not in (await found.get(f"/runs/one/proposals/p{made_up_run.STALE}-r0-0")).text
 
 
 # ---------------------------------------------------------------- live
