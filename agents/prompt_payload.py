@@ -21,14 +21,17 @@ from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import PromptTooLong
+from ..errors import ExpressionError, PromptTooLong
 from ..rl.evidence.schema import Evidence
-from ..rl.signals.terms import TERM_KINDS
+from ..rl.signals.signal import Exploration
+from ..rl.signals.terms import TERM_KINDS, Term
 from .evidence_view import shown
 from .schemas import Diagnosis, Proposal
 
 MAX_CHARS = 40_000  # about 12k tokens
 MAX_HISTORY = 16  # entries
+MAX_EXAMPLES = 4
+UNFIT_EXAMPLES = "examples_of_other_names"  # left out since the task has not all that they name
 MAX_RUNGS = 12  # rows of a race
 MAX_MOVED = 6  # milestones of an arm
 MAX_REASON = 200  # characters of why it was dropped
@@ -61,12 +64,14 @@ class Payload(TypedDict):
         evidence: an `Evidence`, numbers rounded and rows left out.
         diagnosis: a `Diagnosis`, None for the Critic.
         history: `TriedProposal`s, oldest first.
+        examples: `Example`s, the best first; missing where there are none, and for all but the Generator.
         left_out: how many rows or texts of each kind were left out; missing where nothing was.
     """
 
     evidence: Json
     diagnosis: Json | None
     history: list[Json]
+    examples: NotRequired[list[Json]]
     left_out: NotRequired[dict[str, int]]
 
 
@@ -121,6 +126,50 @@ class TriedProposal(BaseModel):
         return bool(self.race)
 
 
+class Example(BaseModel):
+    """A signal of an earlier run, shown to the Generator; nothing of it was tried in this run.
+
+    Attributes:
+        task: that it comes from; None where nobody says.
+        same_task: whether that is the task of this run.
+        seed: of the run that it comes from.
+        proven: what was proven there. `policy`: of a policy that was trained under it, and nothing of the signal.
+            `signal`: of the signal, over training seeds. None: nothing is known.
+        gain: in sparse return, of that policy or that signal.
+        gain_over_kick: of that policy over the arm with the exploration kick alone; None where not both raced.
+        stage: of learning at which it was proposed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    task: str | None = None
+    same_task: bool = False
+    seed: int | None = None
+    proven: Literal["policy", "signal"] | None = None
+    gain: float | None = None
+    gain_over_kick: float | None = None
+    stage: str
+    beta: float
+    terms: tuple[Term, ...]
+    exploration: Exploration
+
+    def fits(self, evidence: Evidence) -> bool:
+        """Tell whether the task has every feature, event, group and agent that it names, and it needs no scorer."""
+        features, events = ({row.name for row in rows} for rows in (evidence.features, evidence.events))
+        groups = {"all", *(item.group for item in evidence.behaviour)}
+        agents = {name for item in evidence.behaviour for name, _ in item.events_per_agent}
+        for term in self.terms:
+            try:
+                reads = term.reads
+            except ExpressionError:
+                return False
+            for_whom = term.agents in groups if isinstance(term.agents, str) else agents.issuperset(term.agents)
+            if term.scorers or not (reads.features <= features and reads.events <= events and for_whom):
+                return False
+        return True
+
+
 def bounded_rows(rows: Sequence[Row], limit: int) -> list[Row]:
     """Return at most `limit` rows, from 2 on: evenly spread, the first and the last among them."""
     if len(rows) <= limit:
@@ -133,11 +182,13 @@ def build_payload(
     history: Sequence[TriedProposal] = (),
     diagnosis: Diagnosis | None = None,
     max_chars: int = MAX_CHARS,
+    examples: Sequence[Example] = (),
 ) -> Payload:
     """Return the payload of a prompt, at most `max_chars` characters of JSON.
 
     Of the lists that grow with the task (features, events, agents, actions) the most relevant rows are kept. Cut in
-    this order until it fits: key moments, lines of episodes, the history's curves, rungs and problems, rows of the
+    this order until it fits: examples, the last first, key moments, lines of episodes, the history's curves, rungs and problems, rows of
+    the
     return curve, texts that describe the task, the oldest entries of the history, the least relevant features, the
     least relevant events. Terms are never cut. Where anything was cut, `left_out` counts it.
 
@@ -146,6 +197,8 @@ def build_payload(
         history: oldest first, the running intervention's rejected proposals included; the last `MAX_HISTORY` are kept.
         diagnosis: the Critic's answer, for the roles that come after it.
         max_chars: limit of the payload, without the words of the prompt.
+        examples: the best first. Those that the task does not fit are left out, and of the others the first
+            `MAX_EXAMPLES` are kept.
 
     Raises:
         PromptTooLong: what must stay is larger than `max_chars`.
@@ -155,7 +208,12 @@ def build_payload(
         "diagnosis": diagnosis.model_dump(mode="json") if diagnosis else None,
         "history": [_rounded(tried.model_dump(mode="json")) for tried in history[-MAX_HISTORY:]],
     }
+    fitting = [example for example in examples if example.fits(evidence)]
+    if fitting:
+        payload["examples"] = [_rounded(example.model_dump(mode="json")) for example in fitting[:MAX_EXAMPLES]]
     left_out = truncate_by_relevance(payload["evidence"], _names_in_use(payload))
+    unshown = {"examples": len(fitting[MAX_EXAMPLES:]), UNFIT_EXAMPLES: len(examples) - len(fitting)}
+    left_out |= {kind: count for kind, count in unshown.items() if count}
     if left_out:
         payload["left_out"] = left_out
     # Only what is needed is cut, so the size is asked before each cut.
@@ -185,6 +243,12 @@ def payload_size(payload: Payload) -> int:
 def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
     """Cut `payload` in place, a little at each step and the least needed first. Yield what was cut, and how much."""
     evidence, history = payload["evidence"], payload["history"]
+    while examples := payload.get("examples"):
+        # The text about examples goes with the last one.
+        payload["examples"] = examples[:-1]
+        if len(examples) == 1:
+            del payload["examples"]
+        yield "examples", 1
     while evidence["key_moments"]:
         del evidence["key_moments"][0]
         yield "key_moments", 1
@@ -221,9 +285,10 @@ def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
 
 
 def _names_in_use(payload: Payload) -> set[str]:
-    """Return the names that terms in force, and those tried before, are built of: the roles go on from them."""
+    """Return the names that terms in force, those tried before and examples are built of: the roles go on from them."""
     return names_in_terms(payload["evidence"]["signal"]["terms"]).union(
         *(names_in_terms(tried["proposal"]["terms"]) for tried in payload["history"]),
+        *(names_in_terms(example["terms"]) for example in payload.get("examples", ())),
         # What an arm reached is what the next idea is built on.
         *(re.findall(r"[a-z]\w*", row[0]) for tried in payload["history"] for row in tried.get("moved", ())),
     )

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ..errors import ConfigError
 from ..rl.base_config import Config, path_as_meant
 from ..rl.stage import Stage
-from .given_signals import MAX_GIVEN, GivenSignal, read_signals
+from .given_signals import MAX_GIVEN, MAX_LIBRARY, GivenSignal, read_signals
 
 
 class OtelConfig(Config):
@@ -53,6 +53,10 @@ class AdaptationConfig(Config):
         signals: candidates of every intervention, in this order, for which nobody is asked; in a config also the path
             of a YAML or JSON file that lists them. `candidates` is their number then, and `rounds` 1, since nobody can
             be asked for another idea.
+        library: signals that the Generator is shown as examples, the best first; in a config also paths of such files,
+            as `cosignal signals` writes them.
+        library_of_other_tasks: whether they may come from other tasks, or from none that is named; the Generator is
+            told then.
     """
 
     enabled: bool = True
@@ -67,6 +71,8 @@ class AdaptationConfig(Config):
     patience: int = Field(default=150_000, ge=0)
     evidence_calls: int = Field(default=3, ge=0, le=10)
     signals: tuple[GivenSignal, ...] = Field(default=(), max_length=MAX_GIVEN)
+    library: tuple[GivenSignal, ...] = Field(default=(), max_length=MAX_LIBRARY)
+    library_of_other_tasks: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -84,3 +90,24 @@ class AdaptationConfig(Config):
             rule = "must be the path of a file or a list of signals"
             raise ValueError(f"adaptation.signals: {rule}, got {signals!r:.60}; correct it or remove it")
         return data | {"signals": signals, "candidates": min(len(signals), MAX_GIVEN), "rounds": 1}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_library(cls, data: Any) -> Any:
+        """Put what files hold in the places of their paths, so that the content decides which run it is."""
+        if not isinstance(data, dict) or not data.get("library"):
+            return data
+        library = data["library"]
+        if not isinstance(library, list | tuple):
+            rule = "must be a list of files or of signals"
+            raise ValueError(f"adaptation.library: {rule}, got {library!r:.60}; write [{library!s:.60}]")
+        signals: list[Any] = []
+        for item in library:
+            if not isinstance(item, str | Path):
+                signals.append(item)
+                continue
+            try:
+                signals += read_signals(Path(path_as_meant(item)), MAX_LIBRARY)
+            except (ConfigError, ValueError) as error:
+                raise ValueError(f"adaptation.library: {error}") from None
+        return data | {"library": signals}

@@ -15,6 +15,7 @@ from ..agents.config import ROLES
 from ..rl.algorithms.config import AlgorithmName
 
 if TYPE_CHECKING:
+    from ..rl.envs.config import TaskConfig
     from .run_config import RunConfig
 
 # Where a run is written, what runs beside it, who is told, how long is waited. `*` stands for any model.
@@ -100,6 +101,21 @@ def decides(key: str) -> bool:
 def identity(config: RunConfig) -> str:
     """Return 16 hex digits of what decides the results."""
     return hashlib.sha256(json.dumps(deciding(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class TaskIdentity(NamedTuple):
+    """What tells tasks apart: the name, or the import path of the environment, and 16 hex digits of the settings."""
+
+    name: str
+    digest: str
+
+
+def task_identity(task: TaskConfig) -> TaskIdentity:
+    """Return what makes it this task. Settings at their defaults do not count, so that later versions may have more."""
+    set_ = task.model_dump(mode="json", exclude_defaults=True)
+    kept = {name: value for name, value in set_.items() if decides(f"task.{name}")}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+    return TaskIdentity(task.name or task.env or "", digest)
 
 
 def deciding_changes(before: RunConfig, now: RunConfig) -> list[Change]:

@@ -32,7 +32,7 @@ from .budget import (
     first_rungs,
     horizon_to_plan_for,
 )
-from .identity import identity
+from .identity import identity, task_identity
 from .load import explain_errors, explain_misread, read_settings
 
 # Keys that configs of older versions name: dotted key → why it is gone. They are left out with a warning.
@@ -141,6 +141,27 @@ class RunConfig(Config):
         _require(increasing, "gate.looks", rule, looks, "write for example [4, 6]")
         rule = f"must be at most gate.looks[0] = {looks[0]}, since screened branches are continued"
         _require(seeds <= looks[0], "branches.screen_seeds", rule, seeds, "lower it")
+        return self
+
+    @model_validator(mode="after")
+    def _library_is_of_this_task(self) -> Self:
+        library, given = self.adaptation.library, self.adaptation.signals
+        rule = "must not go with adaptation.signals, since nobody is asked for a signal then"
+        _require(not (library and given), "adaptation.library", rule, f"{len(library)} of them", "remove one of both")
+        if self.adaptation.library_of_other_tasks:
+            return self
+        here, others = task_identity(self.task), list[str]()
+        for entry in library:
+            there = None if entry.origin is None else entry.origin.task_identity
+            if there != here:
+                settings = " with other settings" if there is not None and there.name == here.name else ""
+                others.append(f"{entry.title!r} of {'no named task' if there is None else repr(there.name)}{settings}")
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            raise ValueError(
+                f"adaptation.library: must hold signals of this task, {here.name!r}, got {others[0]}{more}; leave them "
+                "out, or set adaptation.library_of_other_tasks to true, so that the Generator is told"
+            )
         return self
 
     @model_validator(mode="after")

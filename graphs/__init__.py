@@ -44,6 +44,7 @@ Modules, in reading order:
     branches         branch jobs: made, run, kept
     asking           asking a model from a node
     history          earlier proposals and what became of them, as models read it
+    library          signals of earlier runs, as the Generator is shown them
     preference_jobs  pairs of states and scorers, from processes of their own
     offline_round    a round of check and validate, or a race, without a trainer, for replays and studies
     session/         a run from start to end

@@ -5,7 +5,9 @@ A model that fails to answer ends the intervention, as data; training goes on.
 
 from __future__ import annotations
 
-from ..agents.prompt_payload import Payload, build_payload
+from collections.abc import Sequence
+
+from ..agents.prompt_payload import Example, Payload, build_payload
 from ..agents.schemas import Diagnosis
 from ..errors import BudgetExhausted, ModelAnswerError
 from ..runs.records import DecisionDetail, DecisionVerdict
@@ -17,10 +19,10 @@ from .state import State
 MAX_REASON_CHARS = 2000
 
 
-async def diagnosed_payload(ctx: Context, state: State) -> Payload:
-    """Build the payload of the prompts that follow a diagnosis. Raises PromptTooLong."""
-    diagnosis = Diagnosis.model_validate(state["diagnosis"])
-    return build_payload(await evidence_at(ctx, state["point"]), await tried(ctx.store), diagnosis)
+async def diagnosed_payload(ctx: Context, state: State, examples: Sequence[Example] = ()) -> Payload:
+    """Build the payload of the prompts that follow a diagnosis, the Generator's with examples. Raises PromptTooLong."""
+    diagnosis, history = Diagnosis.model_validate(state["diagnosis"]), await tried(ctx.store)
+    return build_payload(await evidence_at(ctx, state["point"]), history, diagnosis, examples=examples)
 
 
 async def end_without_answer(ctx: Context, state: State, error: ModelAnswerError) -> State:

@@ -11,14 +11,15 @@ from ...errors import ModelAnswerError
 from ..asking import diagnosed_payload, end_without_answer
 from ..context import Context
 from ..history import proposal_records
+from ..library import library_examples, warn_of_unfit
 from ..state import State
 
 
 async def generator(state: State, runtime: Runtime[Context]) -> State:
     """Ask for up to `adaptation.candidates` proposals; the history says what earlier rounds have shown.
 
-    A proposal that was fitted to rankings at this point takes the first place in the first round, and the model is
-    asked for one fewer.
+    Signals of `adaptation.library` are shown as examples. A proposal that was fitted to rankings at this point takes
+    the first place in the first round, and the model is asked for one fewer.
     """
     ctx, learned = runtime.context, state.get("learned") if state["round"] == 0 else None
     proposals = [] if learned is None else [Proposal.model_validate(learned)]
@@ -27,7 +28,8 @@ async def generator(state: State, runtime: Runtime[Context]) -> State:
         place = Place(state["point"], state["round"])
         try:
             async with ctx.recording_calls():
-                payload = await diagnosed_payload(ctx, state)
+                payload = await diagnosed_payload(ctx, state, library_examples(ctx.config))
+                await warn_of_unfit(ctx, payload)
                 answer = await propose(ctx.models.generator, place, payload, missing, ctx.config.race_rules())
         except ModelAnswerError as error:
             return await end_without_answer(ctx, state, error)

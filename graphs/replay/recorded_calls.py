@@ -20,6 +20,7 @@ from ...runs.records import ProposalRecord
 from ...runs.run_view import RunView
 from ...runs.visits import CallId
 from ..history import decided_before, tried_by
+from ..library import library_examples
 from ..nodes.rank_transitions import LEARNED_TITLE
 
 SHOWN_IDS = 8  # of known calls, in an error
@@ -34,6 +35,7 @@ class RunTables:
 
     def __init__(self, view: RunView, config: RunConfig) -> None:
         self.adaptation, self.race = config.adaptation, config.race_rules()
+        self.examples = library_examples(config)
         # Calls whose ids are of another form were made by no node of the graph.
         self.calls = {call.id: call for call in view.calls() if CallId.of(call) is not None}
         self.interventions = {record.point: record for record in view.interventions()}
@@ -138,7 +140,8 @@ class RunTables:
             )
         diagnosis = None if role == "critic" else intervention.diagnosis
         history = tried_by(decided_before(self.decisions, place.point, place.round), self.proposals, self.races)
-        return build_payload(Evidence.model_validate(intervention.evidence), history, diagnosis)
+        examples = self.examples if role == "generator" else []
+        return build_payload(Evidence.model_validate(intervention.evidence), history, diagnosis, examples=examples)
 
     def _round(self, place: Place) -> list[ProposalRecord]:
         return [row for row in self.proposals if (row.point, row.round) == (place.point, place.round)]

@@ -12,8 +12,11 @@ from cosignal.agents.prompt_payload import (
     MAX_AGENTS,
     MAX_CHARS,
     MAX_EVENTS,
+    MAX_EXAMPLES,
     MAX_FEATURES,
     MAX_HISTORY,
+    UNFIT_EXAMPLES,
+    Example,
     Payload,
     TriedProposal,
     bounded_rows,
@@ -116,6 +119,63 @@ def test_cuts_come_in_order_and_spare_features_and_what_was_tried() -> None:
     too_tight = build_payload(Evidence.model_validate(raw), history, max_chars=payload_size(whole) - 8_000)
     assert len(too_tight["history"]) < 8
     assert len(tightest["evidence"]["features"]) == len(raw["features"])
+
+
+def example(title: str = "e", **changes: Any) -> Example:
+    term = {"name": "a", "kind": "potential", "expression": "-dist_goal / 17"}
+    fields = {"title": title, "task": "two_switch", "same_task": True, "seed": 1, "proven": "policy", "gain": 1 / 3,
+              "gain_over_kick": 0.1, "stage": "plateaued", "beta": 0.5, "terms": [term], "exploration": {}}  # fmt: skip
+    return Example.model_validate(fields | changes)
+
+
+def test_of_examples_the_first_are_shown_and_the_others_counted() -> None:
+    examples = [example(str(i)) for i in range(MAX_EXAMPLES + 2)]
+    payload = build_payload(Evidence.model_validate(stuck_evidence()), examples=examples)
+    assert [row["title"] for row in payload["examples"]] == [str(i) for i in range(MAX_EXAMPLES)]
+    assert payload["examples"][0]["gain"] == 0.3333
+    assert payload["left_out"] == {"examples": 2}
+    assert "examples" not in build_payload(Evidence.model_validate(stuck_evidence()))
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        {"kind": "potential", "expression": "-dist_moon / 17"},
+        {"kind": "potential", "expression": "mean_mates(dist_moon)"},
+        {"kind": "potential", "expression": "dist_goal ** 2"},
+        {"kind": "potential", "expression": "dist_goal", "agents": "medic"},
+        {"kind": "potential", "expression": "dist_goal", "agents": ["green", "blue"]},
+        {"kind": "event", "event": "moon_landed", "weight": 0.1, "decay_steps": 1000},
+        {"kind": "learned", "scorer": "0" * 16, "agents": "agents"},
+    ],
+)
+def test_an_example_that_the_task_does_not_fit_is_left_out_and_counted(term: dict[str, Any]) -> None:
+    fitting = {"kind": "potential", "expression": "-dist_goal / 17", "agents": ["orange"]}
+    event = {"kind": "event", "event": "switch_triggered", "weight": 0.1, "decay_steps": 1000, "agents": "agents"}
+    named = [[{"name": f"t{i}", **one} for i, one in enumerate(terms)] for terms in ([fitting, event], [fitting, term])]
+    good, bad = (example(title, terms=terms) for title, terms in zip(("good", "bad"), named, strict=True))
+    payload = build_payload(Evidence.model_validate(stuck_evidence()), examples=[bad, good])
+    assert [row["title"] for row in payload["examples"]] == ["good"]
+    assert payload["left_out"] == {UNFIT_EXAMPLES: 1}
+
+
+def test_examples_are_cut_first_and_the_last_one_first() -> None:
+    raw = stuck_evidence()
+    raw["key_moments"] = ["m" * 200] * 3
+    evidence, examples = Evidence.model_validate(raw), [example("first"), example("second")]
+    both = payload_size(build_payload(evidence, [tried(1)], examples=examples))
+    one = build_payload(evidence, [tried(1)], max_chars=both - 1, examples=examples)
+    assert ([row["title"] for row in one["examples"]], one["left_out"]) == (["first"], {"examples": 1})
+    none = build_payload(evidence, [tried(1)], max_chars=payload_size(one) - 1, examples=examples)
+    assert "examples" not in none and none["left_out"] == {"examples": 2}
+    assert (len(none["evidence"]["key_moments"]), len(none["history"][0]["curve"])) == (3, 20)
+
+
+def test_what_examples_are_built_of_stays_before_what_is_relevant() -> None:
+    unseen = {"name": "a", "kind": "potential", "expression": f"-{'f' * 30}389 / 3"}
+    for examples, is_shown in (([], False), ([example(terms=[unseen])], True)):
+        payload = build_payload(Evidence.model_validate(large(390, 98, 2)), examples=examples)
+        assert (f"{'f' * 30}389" in names(payload, "features")) == is_shown
 
 
 def test_what_cannot_be_cut_is_refused_with_the_remedy() -> None:

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 from cosignal.agents.config import ModelConfig
-from cosignal.config.identity import BUDGETS, FREE, all_changes, decides, deciding, deciding_changes, values
+from cosignal.config.identity import (
+    BUDGETS,
+    FREE,
+    all_changes,
+    decides,
+    deciding,
+    deciding_changes,
+    task_identity,
+    values,
+)
 from cosignal.config.run_config import RunConfig
 
 # Every key that decides; whole sections end with a dot. `FREE` and `BUDGETS` name all others.
@@ -19,7 +28,7 @@ DECIDING = {
     "signal.beta", "signal.terms", "signal.exploration.",
     "adaptation.enabled", "adaptation.gated", "adaptation.candidates", "adaptation.rounds", "adaptation.approve",
     "adaptation.max_staleness", "adaptation.stage", "adaptation.interval", "adaptation.patience",
-    "adaptation.evidence_calls", "adaptation.signals",
+    "adaptation.evidence_calls", "adaptation.signals", "adaptation.library", "adaptation.library_of_other_tasks",
     "preferences.ranker", "preferences.accuracy", "preferences.pairs", "preferences.queries", "preferences.batch",
     "preferences.form", "preferences.left_data", "preferences.rounds", "preferences.rehearsal", "preferences.scorer.",
     "branches.horizon", "branches.screen_seeds", "branches.finalists", "branches.evaluation_episodes",
@@ -121,3 +130,14 @@ def test_of_a_fallback_only_the_address_and_the_waiting_are_free() -> None:
     assert chain().config_hash() == chain(base_url="http://127.0.0.1:1/v1", deadline_s=3).config_hash()
     assert chain().config_hash() != chain(temperature=0.5).config_hash()
     assert "llm.critic.fallback" in deciding(chain())
+
+
+def test_a_task_is_told_by_its_name_and_by_the_settings_that_decide() -> None:
+    def identity(**task: Any) -> tuple[str, str]:
+        return task_identity(config(task=task).task)
+
+    own = {"env": "a:b", "env_args": {"size": 8}}
+    assert identity(**own) == identity(**own, workers=4, step_timeout_s=1.0, n_max=None)
+    assert identity(**own)[0] == "a:b" and identity(name="two_switch")[0] == "two_switch"
+    others = [identity(**own), identity(**own | {"env_args": {"size": 9}}), identity(**own, n_max=50)]
+    assert len({digest for _, digest in others}) == 3

@@ -1,8 +1,9 @@
 """Templates: what they declare, how they render, what they refuse.
 
 Golden files are whole rendered prompts, one for each role and stage, one for a Generator and one for a Ranker whose
-signals are judged instead of raced, and one for the Ranker's question on moves. After a change of the words on purpose
-write them anew with `PYTHONPATH=tests/support python tests/prompts/test_prompts.py`, and read the difference.
+signals are judged instead of raced, one for a Generator with examples, and one for the Ranker's question on moves.
+After a change of the words on purpose write them anew with
+`PYTHONPATH=tests/support python tests/prompts/test_prompts.py`, and read the difference.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import pytest
 from cosignal.agents import schemas
 from cosignal.agents.evidence_view import citable
 from cosignal.agents.llm.models import TRANSITIONS_VERSION
-from cosignal.agents.prompt_payload import TriedProposal, build_payload, prompt_block
+from cosignal.agents.prompt_payload import Example, TriedProposal, build_payload, prompt_block
 from cosignal.errors import ConfigError
 from cosignal.prompts import VERSIONS, Rendered, fenced, load_template, quoted, render
 from cosignal.rl.evidence.schema import Evidence, FeatureEvidence, TermEvidence
+from cosignal.rl.signals.signal import Exploration
+from cosignal.rl.signals.terms import PotentialTerm
 from cosignal.rl.stage import STAGES as RULES
 from cosignal.rl.stage import Stage
 from cosignal.testing import stuck_evidence
@@ -62,6 +65,13 @@ ON_MOVES: dict[str, Any] = {
 }  # fmt: skip
 
 
+EXAMPLE = Example(
+    title="Goal behind the door", task="two_switch", same_task=True, seed=3, proven="policy", gain=0.8,
+    gain_over_kick=0.5, stage="plateaued", beta=0.5, exploration=Exploration(),
+    terms=(PotentialTerm(name="goal", expression="door_open * (1 - dist_goal / 17)"),),
+)  # fmt: skip
+
+
 def on_moves(**changes: Any) -> Rendered:
     return render(load_template("ranker", TRANSITIONS_VERSION), ON_MOVES | changes)
 
@@ -87,6 +97,11 @@ def golden(role: str, stage: Stage) -> tuple[Path, str]:
 def golden_of_signals(role: str) -> tuple[Path, str]:
     """That of a role which is told of races, where the gate judges signals."""
     return GOLDEN / f"{role}-signals.md", as_file(rendered(role, race=None))
+
+
+def golden_with_examples() -> tuple[Path, str]:
+    block = {**VALUES["generator"]["block"], "examples": [EXAMPLE.model_dump(mode="json")]}
+    return GOLDEN / "generator-examples.md", as_file(rendered("generator", block=block))
 
 
 def golden_on_moves() -> tuple[Path, str]:
@@ -115,9 +130,15 @@ def test_the_prompt_about_signals_renders_to_its_golden_file(role: str) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
+def test_the_prompt_with_examples_renders_to_its_golden_file() -> None:
+    path, text = golden_with_examples()
+    assert text == path.read_text(encoding="utf-8")
+
+
 def test_there_is_no_golden_file_too_many() -> None:
     wanted = {golden(role, stage)[0].name for role in VALUES for stage in STAGES}
-    wanted |= {golden_on_moves()[0].name, *(golden_of_signals(role)[0].name for role in RACING)}
+    wanted |= {golden_on_moves()[0].name, golden_with_examples()[0].name}
+    wanted |= {golden_of_signals(role)[0].name for role in RACING}
     assert {path.name for path in GOLDEN.iterdir()} == wanted
 
 
@@ -233,6 +254,17 @@ def test_each_field_of_a_race_in_the_history_is_explained(role: str) -> None:
         assert f"`{field}`" in system
     assert "`adopted`" in system and "`not_adopted`" in system
     assert "proves nothing of" in system
+
+
+def test_examples_are_explained_where_there_are_some_and_claim_no_more_than_was_proven() -> None:
+    _, text = golden_with_examples()
+    system = text.partition("======== user")[0]
+    [section] = re.findall(r"### Examples\n(.*?)\n### Rules", system, re.DOTALL)
+    for field in ("task", "seed", "same_task", "proven", "gain", "gain_over_kick"):
+        assert field in Example.model_fields and f"`{field}`" in section
+    assert "proves nothing of the signal itself" in section
+    assert "nothing of them was tried in this run" in section
+    assert "### Examples" not in rendered("generator").system
 
 
 @pytest.mark.parametrize("role", VALUES)
@@ -352,7 +384,7 @@ def write_golden_files() -> None:
         for stage in STAGES:
             path, text = golden(role, stage)
             path.write_text(text, encoding="utf-8")
-    for path, text in (golden_on_moves(), *(golden_of_signals(role) for role in RACING)):
+    for path, text in (golden_on_moves(), golden_with_examples(), *(golden_of_signals(role) for role in RACING)):
         path.write_text(text, encoding="utf-8")
 
 
