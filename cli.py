@@ -250,6 +250,51 @@ def approve(
 
 
 @app.command()
+def signals(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Run directories, or folders of runs.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write them to a file for `adaptation.library`.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the signals that did well in runs, and say what was proven there: of a policy, or of the signal."""
+    from .config.given_signals import GivenSignal
+    from .runs.library import best_first, good_signals, table_lines, write_library
+    from .runs.run_files import damage_in_words, run_directories
+    from .runs.run_view import RunView
+    from .text import one_line
+
+    found, unreadable = list[GivenSignal](), dict[str, str]()
+    with _errors_as_lines():
+        runs = dict.fromkeys(run.absolute() for path in paths for run in sorted(run_directories(path)))
+        if not runs:
+            raise NotARunError(f"there must be a run in {', '.join(map(str, paths))}, found none; name a run directory")
+        # A run that cannot be read hides no other.
+        for run in runs:
+            try:
+                with damage_in_words(run):
+                    found += good_signals(RunView(run))
+            except NotARunError as error:
+                unreadable[str(run)] = str(error)
+                typer.echo(f"left out: {one_line(str(error))}", err=True)
+        if len(unreadable) == len(runs):
+            raise NotARunError(f"of {len(runs)} runs one must be readable, none is; see the lines above")
+        found = best_first(found)
+        if as_json:
+            rows = [entry.model_dump(mode="json") for entry in found]
+            typer.echo(json.dumps({"signals": rows, "unreadable": unreadable}))
+        elif found:
+            for line in table_lines(found):
+                typer.echo(line)
+        else:
+            typer.echo("no signal was put in force after a proof, or each was undone again")
+        if out is not None:
+            written = write_library(out, found)
+            more = f", the best of {len(found)}" if written < len(found) else ""
+            typer.echo(f"wrote {written} signal{'s' if written != 1 else ''}{more} to {out}", err=True)
+
+
+@app.command()
 def view(
     paths: Annotated[
         list[Path] | None,

@@ -17,6 +17,7 @@ graph_picture   the graph as SVG and PNG
 report          `report.html`
 approvals       answers to promotions that wait for a human
 replays         replays of recorded calls, kept and shown
+library         the signals that did well, as a table and as a file for other runs
 page/           `cosignal view`
 
     trainer ─► trainer.db ──┐

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -42,6 +43,11 @@ def damage_in_words(run_dir: Path) -> Iterator[None]:
             f"the run {str(run_dir)!r} must be one that can be read, got {type(error).__name__}: {error!s:.200}; it "
             "was damaged, or made by another version of cosignal"
         ) from error
+
+
+def run_directories(path: Path) -> list[Path]:
+    """Return `path` where it is a run directory, else those in the folder; none where it is neither."""
+    return [path] if os.path.lexists(path / "run.json") else [found.parent for found in path.glob("*/run.json")]
 
 
 # ---------------------------------------------------------------- JSON

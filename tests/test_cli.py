@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -36,7 +37,8 @@ def test_help_names_the_commands_and_loads_nothing_heavy() -> None:
     code = "import sys; from cosignal.cli import app; app(['--help'], standalone_mode=False); "
     code += "print([m for m in ('torch', 'langgraph', 'langchain_core', 'numba', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert all(command in done.stdout for command in ("run", "status", "approve", "export", "graph", "study"))
+    commands = ("run", "status", "approve", "export", "signals", "graph", "study")
+    assert all(command in done.stdout for command in commands)
     assert done.stdout.strip().endswith("[]")
 
 
@@ -314,6 +316,46 @@ def test_an_answer_that_cannot_be_written_gets_one_line(waiting_run: Path) -> No
     result = runner.invoke(app, ["approve", str(waiting_run), "p80-r1", "--yes"])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "must be" in result.stderr
+
+
+# ---------------------------------------------------------------- signals
+
+
+def test_signals_of_a_folder_of_runs_are_listed_and_written(finished_run: Path, tmp_path: Path) -> None:
+    """In a process of its own; a folder that is no run, or a broken one, hides no other."""
+    folder = tmp_path / "runs"
+    shutil.copytree(finished_run, folder / "whole")
+    shutil.copytree(finished_run, folder / "broken")
+    (folder / "broken" / "config.json").write_text("{")
+    (folder / "notes").mkdir()
+    command = [sys.executable, "-m", "cosignal", "signals", str(folder), "--out", str(tmp_path / "good.json")]
+    plain, as_json = (subprocess.run([*command, *more], capture_output=True, text=True) for more in ([], ["--json"]))
+    assert (plain.returncode, as_json.returncode) == (0, 0), plain.stderr
+    assert plain.stdout.splitlines()[1].startswith("the signal  +1.8")
+    assert "left out: " in plain.stderr and "wrote 1 signal to " in plain.stderr
+    told = json.loads(as_json.stdout)
+    assert [row["origin"]["run"] for row in told["signals"]] == ["whole"]
+    assert list(told["unreadable"]) == [str(folder / "broken")]
+    assert json.loads((tmp_path / "good.json").read_text()) == told["signals"]
+    # The made-up run has the task's own time limit, which the example writes out.
+    config = RunConfig.load(EXAMPLE, ["task.n_max=null", f"adaptation.library=[{tmp_path / 'good.json'}]"])
+    assert len(config.adaptation.library) == 1
+
+
+def test_where_no_signal_was_proven_the_list_says_so(finished_run: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(finished_run / "loop.db")) as database, database:
+        database.execute("DELETE FROM decisions")
+    result = runner.invoke(app, ["signals", str(finished_run)])
+    assert (result.exit_code, result.stdout.startswith("no signal was put in force after a proof")) == (0, True)
+    result = runner.invoke(app, ["signals", str(finished_run), "--out", str(tmp_path / "none.json")])
+    assert (result.exit_code, (tmp_path / "none.json").exists()) == (2, False)
+
+
+def test_signals_of_what_is_no_run_get_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere"):
+        result = runner.invoke(app, ["signals", str(path)])
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "there must be a run in" in result.stderr
 
 
 # ---------------------------------------------------------------- graph

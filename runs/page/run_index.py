@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from ...errors import DamagedRunError, NotARunError
+from ..run_files import run_directories
 from ..run_view import RunView
 
 
@@ -38,8 +38,7 @@ class RunIndex:
         """Return name → run directory, the newest first. Of two runs of one name the first in `paths` is shown."""
         runs: dict[str, Path] = {}
         for path in self.paths:
-            # A run directory itself, or a folder of some.
-            for run in [path] if os.path.lexists(path / "run.json") else [p.parent for p in path.glob("*/run.json")]:
+            for run in run_directories(path):
                 # A name that is no UTF-8 stands in no page; the run is listed, but `open_run` refuses it.
                 runs.setdefault(run.name.encode(errors="backslashreplace").decode(), run)
         return dict(sorted(runs.items(), key=lambda item: -_time_made(item[1])))
