@@ -33,8 +33,8 @@ PROVEN: dict[Literal["policy", "signal"], str] = {
 EXPLAINED: dict[Literal["policy", "signal"], str] = {
     "policy": "a policy that was trained under the signal was better than the main line's by the gain in sparse "
     "return, over episodes that no decision had seen; nothing is proven of the signal itself",
-    "signal": "branches under the signal ended better than those without it by the gain in sparse return, over "
-    "training seeds",
+    "signal": "branches under the signal ended better than those without it, which explored alike, by the gain in "
+    "sparse return, over training seeds",
 }
 
 
