@@ -8,6 +8,7 @@ imports it without torch.
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, TypeVar
@@ -22,6 +23,7 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 
@@ -32,6 +34,11 @@ BoolArray = NDArray[np.bool_]
 Arrays = dict[str, NDArray[np.generic]]  # the state of something, by name
 
 FeatureKind = Literal["distance", "position", "count", "flag", "quantity"]
+
+# The functions of term expressions, see `signals.expression`, and all words in them that are no features.
+MATE_FUNCTIONS = ("mean_mates", "min_mates", "max_mates", "sum_mates", "count_mates")
+EXPRESSION_FUNCTIONS = ("min", "max", "abs", "clip", "exp", "nearest", *MATE_FUNCTIONS)
+EXPRESSION_WORDS = frozenset({*EXPRESSION_FUNCTIONS, *keyword.kwlist})
 
 
 # ---------------------------------------------------------------- the declaration of a task
@@ -59,14 +66,32 @@ class FeatureSpec(Spec):
         kind: *distance* (0 is there, in `unit`), *position* (a coordinate), *count* (of things done), *flag* (0 or 1),
             *quantity* (anything else).
         low, high: its bounds.
+        done: its value once the thing is done or gone, None where it has none; `nearest` skips it. Of a distance only.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
     kind: FeatureKind
     low: Number
     high: Number
+    done: Number | None = None
     unit: str = ""
     description: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_word_of_expressions(cls, name: str) -> str:
+        if name in EXPRESSION_WORDS:
+            raise ValueError(f"a feature must not be named like a word of term expressions, {name!r} is; rename it")
+        return name
+
+    @model_validator(mode="after")
+    def _done_is_a_distance(self) -> FeatureSpec:
+        if self.done is not None and (self.kind != "distance" or not self.low <= self.done <= self.high):
+            raise ValueError(
+                f"done must be a value of a feature of kind distance, between its low and high; {self.name!r} is a"
+                f" {self.kind} from {self.low:g} to {self.high:g} with done {self.done:g}; correct it or leave it out"
+            )
+        return self
 
 
 class EventSpec(Spec):

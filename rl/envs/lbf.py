@@ -127,6 +127,7 @@ class ForagingTask(Task):
         size, players, top, last = self.size, self.players, PLAYER_LEVELS[1], self.size - 1
         return (
             FeatureSpec(
+                # without `done`: 0 is also who stands beside an item
                 name="dist_nearest_food", kind="distance", low=0, high=2 * size - 5, unit="cells",
                 description="Moves to a cell beside the nearest item, were nothing in the way; 0 when none is left.",
             ),

@@ -163,9 +163,9 @@ def _upstream(module: str, **arguments: Any) -> Any:
     return modules[module].parallel_env(continuous_actions=False, **arguments)
 
 
-def _distance_feature(name: str, description: str, high: float = FAR) -> FeatureSpec:
+def _distance_feature(name: str, description: str, high: float = FAR, done: float | None = None) -> FeatureSpec:
     text = f"{description}, cut off at {FAR:g}."
-    return FeatureSpec(name=name, kind="distance", low=0, high=high, description=text)
+    return FeatureSpec(name=name, kind="distance", low=0, high=high, done=done, description=text)
 
 
 PLACE = (
@@ -238,6 +238,7 @@ class SpreadTask(Task):
             _distance_feature(
                 "dist_nearest_open_landmark",
                 f"To the nearest landmark that no other agent is within {COVERED} of; 0 when there is none",
+                done=0,  # nobody is at a distance of exactly 0
             ),
             _distance_feature("dist_nearest_mate", "To the nearest other agent"),
             _distance_feature(

@@ -129,6 +129,7 @@ class WarehouseTask(Task):
         return (
             *(FeatureSpec(name=name, kind="flag", low=0, high=1, description=text) for name, text in flags.items()),
             FeatureSpec(
+                # without `done`: 0 is also who stands below the shelf
                 name="dist_requested_shelf", kind="distance", low=0, high=far, unit="cells",
                 description="Manhattan distance to the nearest requested shelf that nobody carries; 0 when there is "
                 "none.",

@@ -7,7 +7,7 @@ compiled batch only looks up. `N_POSES` in shapes is the number of all poses of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -194,13 +194,24 @@ def relative(grid: GridMap, pose: Pose, things: Sequence[Cell]) -> list[float]:
 
 
 def feature_specs(
-    names: Sequence[str], meaning: Mapping[str, Meaning], bounds: Mapping[str, tuple[float, float]]
+    names: Sequence[str],
+    meaning: Mapping[str, Meaning],
+    bounds: Mapping[str, tuple[float, float]],
+    handled: Collection[str],
 ) -> tuple[FeatureSpec, ...]:
-    """Return the specs in the order of `names`, which is that of the feature arrays."""
+    """Return the specs in the order of `names`, which is that of the feature arrays.
+
+    Args:
+        names: of the features.
+        meaning: by name.
+        bounds: by name, lowest and highest value.
+        handled: distances to things that are handled once and for good: 0 then, and at least 1 before.
+    """
     # The same order as in the arrays, or names and numbers would not belong together.
     specs = []
     for name in names:
         kind, unit, text = meaning[name]
         low, high = bounds[name]
-        specs.append(FeatureSpec(name=name, kind=kind, low=low, high=high, unit=unit, description=text))
+        done = 0.0 if name in handled else None
+        specs.append(FeatureSpec(name=name, kind=kind, low=low, high=high, done=done, unit=unit, description=text))
     return tuple(specs)

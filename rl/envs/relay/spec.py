@@ -79,7 +79,7 @@ def features(agent: int, allow_agent_overlap: bool = True) -> tuple[FeatureSpec,
         "own_pulled": (0, len(BY_ROLE[agent])),
         **{f"door_{number}_open": (0, 1) for number in range(1, len(DOORS) + 1)},
     }
-    return feature_specs(FEATURE_NAMES, meaning, bounds)
+    return feature_specs(FEATURE_NAMES, meaning, bounds, handled=FEATURE_NAMES[: len(LEVERS)])
 
 
 @cache

@@ -86,7 +86,8 @@ def features(allow_agent_overlap: bool = True) -> tuple[FeatureSpec, ...]:
         "own_triggered": (0, 2),
         "door_open": (0, 1),
     }
-    return feature_specs(FEATURE_NAMES, _MEANING, bounds)
+    to_switches = ("dist_nearest_open_switch", "dist_switch_a", "dist_switch_b")
+    return feature_specs(FEATURE_NAMES, _MEANING, bounds, handled=to_switches)
 
 
 @cache

@@ -15,6 +15,7 @@ from .map import (
     OBS_SIZE,
     ROLES,
     RUBBLE,
+    THINGS,
     VICTIMS,
     standing_poses,
     to_things,
@@ -94,7 +95,7 @@ def features(agent: int, allow_agent_overlap: bool = True) -> tuple[FeatureSpec,
         "own_handled": (0, len(BY_ROLE[agent])),
         "way_open": (0, 1),
     }
-    return feature_specs(FEATURE_NAMES, meaning, bounds)
+    return feature_specs(FEATURE_NAMES, meaning, bounds, handled=FEATURE_NAMES[: len(THINGS)])
 
 
 @cache

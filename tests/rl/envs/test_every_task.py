@@ -158,3 +158,16 @@ def test_the_shares_of_the_agents_are_summed_whatever_team_reward_says(name: Shi
     assert isinstance(one, PettingZooTask) and isinstance(other, PettingZooTask)
     actions = [np.zeros((1, len(group.agents)), np.int64) for group in one.spec.groups]
     assert [one.step(actions).reward[0] for _ in range(3)] == [other.step(actions).reward[0] for _ in range(3)]
+
+
+def test_where_a_value_may_also_be_that_of_being_there_nothing_is_said_of_being_done() -> None:
+    """The grid tasks are looked at in grid/test_done.py. Food or a shelf is at distance 0 for who stands beside it."""
+    declared = {
+        (name, feature.name): feature.done
+        for name in NAMES
+        if name not in ("two_switch", "victim_rubble", "relay")
+        for group in task_spec(TaskConfig(name=name)).groups
+        for feature in group.features
+        if feature.done is not None
+    }
+    assert declared == {("mpe_spread", "dist_nearest_open_landmark"): 0}

@@ -58,6 +58,9 @@ def test_spread_features_by_hand() -> None:
     })  # fmt: skip
     far = task.features("agent_2", {})
     assert (far["x"], far["dist_nearest_landmark"], far["dist_nearest_mate"]) == (FAR, FAR, FAR)
+    done = {feature.name: feature.done for feature in task.feature_specs("agent_0")}["dist_nearest_open_landmark"]
+    place(task, [(0.5, 0.0), (0.0, 0.05), (1.0, 0.0)], [(0.0, 0.0), (0.0, 0.1), (1.0, 0.0)])
+    assert task.features("agent_0", {})["dist_nearest_open_landmark"] == done  # the others cover all
 
 
 def test_a_collision_is_told_when_it_begins() -> None:
