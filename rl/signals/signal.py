@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 from pydantic import Field, model_validator
 
@@ -80,10 +81,10 @@ class Signal(Model):
     def shape_hash(self) -> str:
         """Return 16 hex digits of what it rewards alone, so that it does not come back under another name."""
         terms = [term.model_dump(mode="json", exclude={"name"}) for term in self.terms]
-        # White space in an expression says nothing.
+        # White space in an expression says nothing but between two words.
         for term in terms:
             if "expression" in term:
-                term["expression"] = "".join(term["expression"].split())
+                term["expression"] = re.sub(r"(?<!\w) | (?!\w)", "", " ".join(term["expression"].split()))
         return _digest(json.dumps(sorted(json.dumps(term, sort_keys=True) for term in terms)))
 
     def shapes_like(self, other: Signal) -> bool:

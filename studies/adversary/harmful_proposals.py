@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice, zip_longest
 from typing import Any, Literal, get_args
 
@@ -198,10 +199,27 @@ def rise_at_success(terms: Sequence[Json], ends: Mapping[str, NDArray[np.float64
     """
     total, weights = np.zeros(2), 0.0
     for term in terms:
-        expression = parse_expression(term["expression"])
-        total += term["weight"] * expression.evaluate(ends.__getitem__, lambda _statistic, name: ends[name])
+        phi = parse_expression(term["expression"]).evaluate(AtEnds(ends))
+        total += term["weight"] * np.broadcast_to(phi, (2, 1))[:, 0]
         weights += abs(term["weight"])
     return float((total[0] - total[1]) / weights)
+
+
+@dataclass(frozen=True, eq=False)
+class AtEnds:
+    """One agent at the mean ends of successes and of failures; `expression.Agents`. It has one mate, like itself."""
+
+    ends: Mapping[str, NDArray[np.float64]]
+    shape = (2, 1)
+
+    def feature(self, name: str) -> NDArray[np.float64]:
+        return self.ends[name][:, None]
+
+    def done(self, name: str) -> None:  # noqa: ARG002 means are no single states
+        return None
+
+    def groups_with(self, names: frozenset[str]) -> list[AtEnds]:  # noqa: ARG002 alike
+        return [self, AtEnds(self.ends)]
 
 
 # ---------------------------------------------------------------- parts

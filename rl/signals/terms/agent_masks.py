@@ -44,7 +44,7 @@ def agents_that_have(
     if not any(has):
         raise SignalError(
             f"term {term.name!r} needs {noun}s {sorted(needed)!r} in one group, and no group has them all; "
-            "use features of one group, and mean_mates, min_mates or max_mates for the others'"
+            "use features of one group, and a mates function, such as max_mates, for the others'"
         )
     # Everybody: whoever has it. Named agents: all of them, or the term is refused.
     masks = named_agents(term, spec)

@@ -1,22 +1,23 @@
-"""Potentials: an arithmetic expression Φ over features, paid as γΦ(s′) − Φ(s).
+"""Potentials: an expression Φ over features, paid as γΦ(s′) − Φ(s).
 
 Such shaping leaves the optimal policies what they are (Ng, Harada, Russell 1999).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
-from ..expression import Array, Expression, bounded, parse_expression
+from ....errors import SignalError
+from ..expression import Array, Expression, parse_expression
 from .agent_masks import agents_that_have
 from .base import BaseTerm, CompiledStateTerm, Reads, TermName, Values
 
 if TYPE_CHECKING:
-    from ...task import FloatArray, TaskSpec
+    from ...task import FloatArray, GroupSpec, TaskSpec
     from ..scorer import Scorers
 
 
@@ -54,51 +55,61 @@ class PotentialTerm(BaseTerm):
     def compile(self, spec: TaskSpec, scorers: Scorers) -> CompiledPotential:  # noqa: ARG002 other kinds read scorers
         expression = parse_expression(self.expression)
         masks = agents_that_have(self, "feature", expression.of_agent, expression.names(), spec)
+        for names in expression.of_each_mate:
+            if not any(names <= set(group.feature_names()) for group in spec.groups):
+                raise SignalError(
+                    f"term {self.name!r} reads features {sorted(names)!r} of one mate, and no group has them all; "
+                    "use features of one group inside a mates function"
+                )
+        for feature in (feature for group in spec.groups for feature in group.features):
+            if feature.name in expression.distances and feature.kind != "distance":
+                raise SignalError(
+                    f"term {self.name!r}: nearest takes features of kind distance, {feature.name!r} is a "
+                    f"{feature.kind}; use min for it"
+                )
         return CompiledPotential(self, spec, masks, expression)
 
 
 @dataclass(frozen=True)
 class CompiledPotential(CompiledStateTerm):
-    """A potential for one task.
-
-    Mates of an agent are all other agents, of any group, that have the feature. An agent without a mate is its own
-    mate, so that comparisons with mates are zero for it.
-    """
+    """A potential for one task."""
 
     expression: Expression
 
     def state_values(self, features: list[FloatArray], obs: list[FloatArray] | None) -> list[Values]:  # noqa: ARG002
         """Return [g] [..., A_g]: Φ of each agent's state."""
-        values = [np.zeros(x.shape[:-1]) for x in features]
-        for g, mask in enumerate(self.masks):
+        team: list[GroupState] = []
+        team += [GroupState(group, x, team) for group, x in zip(self.spec.groups, features, strict=True)]
+        values = [np.zeros(group.shape) for group in team]
+        for total, mask, group in zip(values, self.masks, team, strict=True):
             if mask.any():
-                values[g] += np.where(mask, self._of_group(g, features), 0.0)  # in place: Φ may be a single number
+                total += np.where(mask, self.expression.evaluate(group), 0.0)  # in place: Φ may be a single number
         return values
 
-    def _of_group(self, g: int, features: list[FloatArray]) -> Values:
-        """Return Φ of all agents of group g, [..., A_g]; of shape () where the expression reads no feature."""
 
-        def of_agent(name: str) -> Array:
-            return features[g][..., self.spec.groups[g].feature_names().index(name)]
+@dataclass(frozen=True, eq=False)
+class GroupState:
+    """The features of the agents of one group; `expression.Agents`.
 
-        def of_mates(statistic: str, name: str) -> Array:
-            # The feature of every agent that has it, of whatever group, one column each.
-            owners: list[tuple[int, int]] = []
-            columns: list[Array] = []
-            for h, group in enumerate(self.spec.groups):
-                if name in group.feature_names():
-                    values = bounded(features[h][..., group.feature_names().index(name)])
-                    owners += [(h, b) for b in range(len(group.agents))]
-                    columns += [values[..., b] for b in range(len(group.agents))]
-            stacked, everyone = np.stack(columns, axis=-1), list(range(len(owners)))
-            # For each agent of this group, the statistic over all columns but its own.
-            by_agent = []
-            for a in range(len(self.spec.groups[g].agents)):
-                others = stacked[..., [j for j in everyone if owners[j] != (g, a)] or everyone]
-                if statistic == "mean_mates":
-                    by_agent.append(others.mean(axis=-1))
-                else:
-                    by_agent.append(others.min(axis=-1) if statistic == "min_mates" else others.max(axis=-1))
-            return np.stack(by_agent, axis=-1)
+    Attributes:
+        spec: the group.
+        features: [..., A_g, F_g].
+        team: all groups of the task, this one included.
+    """
 
-        return self.expression.evaluate(of_agent, of_mates)
+    spec: GroupSpec
+    features: FloatArray
+    team: list[GroupState] = field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.features.shape[:-1]
+
+    def feature(self, name: str) -> Array:
+        return self.features[..., self.spec.feature_names().index(name)]
+
+    def done(self, name: str) -> float | None:
+        return self.spec.features[self.spec.feature_names().index(name)].done
+
+    def groups_with(self, names: frozenset[str]) -> list[GroupState]:
+        return [group for group in self.team if names <= set(group.spec.feature_names())]

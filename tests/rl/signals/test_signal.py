@@ -51,6 +51,22 @@ def test_the_senses_in_which_signals_are_the_same(changes: dict[str, Any], diffe
     assert {name for name, of in SENSES.items() if of(other) != of(BOTH)} == different_by
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("a  and not b", " a and not  b ", True),
+        ("( a )or( b )", "(a) or (b)", True),
+        ("min( a , b ) if c else - 1", "min(a,b) if c else -1", True),
+        ("a and b", "aandb", False),  # a feature
+        ("not b", "notb", False),
+        ("1 if a else b", "1 if a elseb", False),
+    ],
+)
+def test_spaces_count_between_words_only(one: str, other: str, same: bool) -> None:
+    hashes = {signal(changed(NEAR, expression=text)).shape_hash() for text in (one, other)}
+    assert (len(hashes) == 1) == same
+
+
 # ------------------------------------------------------------ removals
 
 
