@@ -26,6 +26,7 @@ from ..rl.evidence.schema import Evidence
 from ..rl.signals.signal import Exploration
 from ..rl.signals.terms import TERM_KINDS, Term
 from .evidence_view import shown
+from ..rl.task import EXPRESSION_WORDS
 from .schemas import Diagnosis, Proposal
 
 MAX_CHARS = 40_000  # about 12k tokens
@@ -295,9 +296,13 @@ def _names_in_use(payload: Payload) -> set[str]:
 
 
 def names_in_terms(terms: Sequence[Json]) -> set[str]:
-    """Return the features and events that the terms are built of (and the functions' names, which are none)."""
-    texts = [term.get(TERM_KINDS[term["kind"]].reads_from, "") for term in terms]
-    return {name for text in texts for name in re.findall(r"[a-z]\w*", text)}
+    """Return the features and events that the terms are built of."""
+    names = set[str]()
+    for term in terms:
+        reads_from = TERM_KINDS[term["kind"]].reads_from
+        words = set(re.findall(r"\b[a-z]\w*", term.get(reads_from, "")))
+        names |= words - EXPRESSION_WORDS if reads_from == "expression" else words
+    return names
 
 
 def _rounded(value: Any) -> Any:

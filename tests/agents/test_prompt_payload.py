@@ -22,6 +22,7 @@ from cosignal.agents.prompt_payload import (
     bounded_rows,
     build_payload,
     most_relevant,
+    names_in_terms,
     payload_size,
 )
 from cosignal.agents.schemas import Failure, Proposal
@@ -286,6 +287,13 @@ def test_what_terms_are_built_of_stays_before_what_is_relevant() -> None:
     raw["signal"]["terms"] = []
     payload = build_payload(Evidence.model_validate(raw), [tried(1).model_copy(update={"proposal": proposal})])
     assert f"{'f' * 30}389" in names(payload, "features")
+
+
+def test_the_words_of_an_expression_are_no_names() -> None:
+    expression = "-nearest(a1, b) / 1e2 if not c and d > 0 or count_mates(e == 1) else max(f, 3)"
+    terms: list[dict[str, Any]] = [{"name": "x", "kind": "potential", "expression": expression}]
+    assert names_in_terms(terms) == {"a1", "b", "c", "d", "e", "f"}
+    assert names_in_terms([{"name": "x", "kind": "event", "event": "min"}]) == {"min"}  # an event may be called so
 
 
 def test_scores_by_hand() -> None:
