@@ -107,9 +107,10 @@ def _not_finite(signal: Signal, spec: TaskSpec, recorded: TransitionSample) -> I
 
 
 def _no_change(new: CompiledSignal, old: CompiledSignal, recorded: TransitionSample) -> Iterator[str]:
-    """Give a line where two signals, both with their scale, shape alike.
+    """Give a line where a signal shapes nothing, or as the one in force does; both have their scale.
 
-    Potentials count as the same when they differ by a constant, event bonuses when they pay the same.
+    Potentials count as the same when they differ by a constant, event bonuses when they pay the same. Where a signal
+    only keeps terms, it may shape nothing.
     """
     frozen, in_force = new.signal, old.signal
     if frozen.shapes_like(in_force):
@@ -124,6 +125,14 @@ def _no_change(new: CompiledSignal, old: CompiledSignal, recorded: TransitionSam
 
     potentials = [at_strength(c, c.state_values(recorded.features, recorded.obs)) for c in (new, old)]
     bonuses = [at_strength(c, c.bonuses(recorded.events)) for c in (new, old)]
+    # A term may be constant today, such as a part behind a gate that nobody has passed. All terms together may not.
+    shapes = max(spread(potentials[0]), _root_mean_square(bonuses[0]))
+    if shapes < SMALLEST_SPREAD and any(term not in in_force.terms for term in frozen.terms):
+        yield (
+            "on recorded transitions a signal must shape something, got a constant Φ in sum and no event that is paid; "
+            "use features or events that vary under the current policies"
+        )
+        return
     difference = max(_relative(spread, *potentials), _relative(_root_mean_square, *bonuses))
     if difference < TRIVIAL:
         yield (

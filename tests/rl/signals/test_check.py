@@ -52,8 +52,34 @@ def test_what_does_not_compile_is_the_only_problem(spec: TaskSpec, record: Recor
         signal(NEAR, beta=0.0),
     ],
 )
-def test_signals_that_change_nothing_are_trivial(spec: TaskSpec, record: Record, s: Signal) -> None:
-    assert "must differ from the signal in force by 5% or more, got 0.0%" in problems(s, spec, record())
+def test_a_signal_that_shapes_nothing_is_refused(spec: TaskSpec, record: Record, s: Signal) -> None:
+    """Whether the one in force shapes something or not."""
+    for in_force in (PLAIN, signal(FOUND, scale=2.0)):
+        assert "a signal must shape something, got a constant Φ in sum" in problems(s, spec, record(), in_force)
+
+
+def test_one_constant_term_is_noted_and_no_problem(spec: TaskSpec, record: Record) -> None:
+    """A part behind a gate that nobody has passed is constant today."""
+    gated = PotentialTerm(name="gated", expression="(seen > 1) * (1 - dist / 10)", agents="scouts")
+    for beside in (NEAR, FOUND):
+        report = check_signal(signal(gated, beside), spec, record(), PLAIN, set())
+        assert report.problems == []
+        assert any("'gated' is constant on recorded states" in note for note in report.notes)
+    assert "must shape something" in problems(signal(gated), spec, record())
+    unseen = replace(record(), events=[np.zeros_like(x) for x in record().events])
+    assert "no event that is paid" in problems(signal(gated, FOUND), spec, unseen)
+    assert problems(signal(gated, FOUND), spec, record(0, ends=0)) == ""  # nothing is known yet
+    # Another exploration is an idea of its own, where arms explore differently.
+    explores = signal(gated, exploration=Exploration(kick=0.5))
+    assert check_signal(explores, spec, record(), PLAIN, set(), taken=[Exploration()]).problems == []
+
+
+def test_what_only_keeps_terms_may_shape_nothing(spec: TaskSpec, record: Record) -> None:
+    """With a kick it is no removal."""
+    flat = PotentialTerm(name="flat", expression="4")
+    for terms in ((), (flat,)):
+        kicked = signal(*terms, exploration=Exploration(kick=0.05))
+        assert problems(kicked, spec, record(), signal(NEAR, flat, scale=2.0)) == ""
 
 
 def test_where_arms_explore_differently_another_exploration_is_an_idea_of_its_own(
