@@ -198,6 +198,7 @@ def feature_evidence(line: TrainingLine, g: int) -> list[FeatureEvidence]:
                 unit=spec.unit,
                 low=spec.low,
                 high=spec.high,
+                done=spec.done,
                 mean=round(float(states.mean()) if states.size else 0.0, 4),
                 start=_mean(start[:, f]),
                 end_success=_mean(end[success, f]),

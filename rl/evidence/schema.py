@@ -57,6 +57,7 @@ class FeatureEvidence(Wire):
     unit: str = ""
     low: float  # as declared
     high: float
+    done: float | None = None  # its value once the thing is done or gone, as declared
     mean: float
     start: float | None  # mean over agents at the first state
     end_success: float | None  # mean at the last non-terminal state of successful episodes

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cosignal.agents
+import numpy as np
 import pytest
 from asked_rules import critic, expressions, failures, generator, query_trainer, tried
 from cosignal.agents.critic import diagnose
@@ -21,10 +22,10 @@ from cosignal.agents.rules import features as rules_facts
 from cosignal.agents.rules.chat_model import NAME, RulesChatModel
 from cosignal.agents.schemas import Diagnosis, Failure, Proposal
 from cosignal.errors import InvalidAnswer, ModelAnswerError
+from cosignal.rl.envs.two_switch.spec import two_switch_spec
 from cosignal.rl.evidence.schema import Evidence
-from cosignal.rl.signals.expression import parse_expression
-from cosignal.rl.signals.signal import Exploration
-from cosignal.rl.signals.terms import PotentialTerm
+from cosignal.rl.signals.shaping import CompiledSignal
+from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.testing import early_evidence, feature_evidence, role_model, stuck_evidence
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -65,15 +66,14 @@ async def test_an_early_run_is_not_kicked() -> None:
 
 
 async def test_the_staircase_rises_along_an_episode_of_the_stuck_task() -> None:
-    """Far from a switch, at it, one done, both done, at the goal: hand-made states of one agent."""
-    terms = (await generator(stuck_evidence()))[0].terms
+    """Far from a switch, at it, one done, both done, at the goal: hand-made states, the same of both agents."""
+    terms = tuple((await generator(stuck_evidence()))[0].terms)
     states = [(0, 8, 0, 14), (0, 1, 0, 12), (1, 9, 0, 12), (1, 1, 0, 12), (2, 0, 1, 12), (2, 0, 1, 1)]
     names = ("switches_triggered", "dist_nearest_open_switch", "door_open", "dist_goal")
-    values = []
-    for state in states:
-        own = dict(zip(names, state, strict=True))
-        parsed = [(term.weight, parse_expression(term.expression)) for term in terms if isinstance(term, PotentialTerm)]
-        values.append(sum(w * float(e.evaluate(lambda name, own=own: own[name], lambda f, name: 0)) for w, e in parsed))
+    spec = two_switch_spec()
+    features = np.zeros((len(states), 2, len(spec.groups[0].features)), np.float32)
+    features[:, :, [spec.groups[0].feature_names().index(name) for name in names]] = np.array(states)[:, None]
+    values = CompiledSignal(Signal(scale=1.0, terms=terms), spec).potential([features])[0][:, 0].tolist()
     assert values == sorted(values)
     assert values[2] == pytest.approx(0.5 - 0.45)  # one done, the other as far as 9 of 10
     assert values[-1] == pytest.approx(1 + 16 / 17)
