@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from cosignal.agents import schemas
 from cosignal.agents.evidence_view import citable
@@ -22,10 +23,13 @@ from cosignal.agents.prompt_payload import Example, TriedProposal, build_payload
 from cosignal.errors import ConfigError
 from cosignal.prompts import VERSIONS, Rendered, fenced, load_template, quoted, render
 from cosignal.rl.evidence.schema import Evidence, FeatureEvidence, TermEvidence
-from cosignal.rl.signals.signal import Exploration
+from cosignal.rl.signals.expression import MAX_LENGTH, MAX_PARTS
+from cosignal.rl.signals.shaping import CompiledSignal
+from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.signals.terms import PotentialTerm
 from cosignal.rl.stage import STAGES as RULES
 from cosignal.rl.stage import Stage
+from cosignal.rl.task import EXPRESSION_FUNCTIONS, FeatureKind, FeatureSpec, GroupSpec, TaskSpec
 from cosignal.testing import stuck_evidence
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -212,6 +216,39 @@ def test_the_generator_is_told_what_is_refused() -> None:
     system = rendered("generator").system
     for refused in ("constant", "5 %", "rejected before", "repeats without progress", "`end_failure`", "`terms: []`"):
         assert refused in system or refused in at_stage("generator", "converged").system
+
+
+def test_the_generators_examples_are_valid_and_it_is_told_every_function_and_the_limits() -> None:
+    """On a task with the features that the prompt names, whose Φ are then as it says on hand-made states."""
+    system = rendered("generator").system
+    section = system[system.index("### Expressions") : system.index("Divide by the feature's range")]
+    told = dict(re.findall(r"^- `(.+?)`: (.+)$", section[section.index("these are valid") :], re.MULTILINE))
+    assert len(told) >= 8
+    assert f"{MAX_LENGTH} characters and {MAX_PARTS} parts" in section
+    assert all(f"`{name}(" in section for name in EXPRESSION_FUNCTIONS)
+    kinds: dict[str, FeatureKind] = {"f1": "distance", "f2": "count", "f3": "flag", "f4": "distance"}
+    features = tuple(
+        FeatureSpec(name=name, kind=kind, low=0, high=10, done=0 if name == "f1" else None)
+        for name, kind in kinds.items()
+    )
+    group = GroupSpec(name="agents", agents=("a", "b"), obs_size=1, n_actions=2, features=features)
+    spec = TaskSpec(name="made_up", description="", groups=(group,))
+
+    def phi(text: str, *agents: tuple[float, float, float, float]) -> list[float]:
+        signal = Signal(scale=1.0, terms=(PotentialTerm(name="phi", expression=text),))
+        values: list[float] = CompiledSignal(signal, spec).potential([np.array(agents, np.float32)])[0].tolist()
+        return values
+
+    for text in told:
+        phi(text, (1, 2, 1, 4), (5, 6, 0, 8))
+    jump, gate, divided, anybody = (
+        next(text for text in told if part in text) for part in ("nearest", "if f3", "if f1 <=", "f3 or")
+    )
+    assert phi(jump, (1, 0, 0, 9), (0, 1, 0, 9)) == pytest.approx([-0.1, 0.1])  # one done: never lower, 9 further
+    assert phi(gate, (0, 0, 0, 10), (0, 0, 1, 10)) == pytest.approx([0, 0])
+    assert phi(divided, (2, 0, 0, 7), (4, 0, 0, 6)) == pytest.approx([-0.2, -0.6])
+    assert phi(anybody, (5, 0, 0, 0), (4, 0, 1, 0)) == pytest.approx([0.5, 0.6])
+    assert phi(anybody, (5, 0, 0, 0), (4, 0, 0, 0)) == [0, 0]
 
 
 def test_the_generator_is_told_what_a_race_is_and_that_it_proves_no_signal() -> None:
