@@ -109,7 +109,7 @@ class SignalError(CosignalError):
 
 
 class ExpressionError(SignalError):
-    """A term expression is outside the whitelist, or too deep or too long."""
+    """A term expression is outside the whitelist, or too long."""
 
 
 class SeamError(CosignalError):

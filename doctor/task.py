@@ -92,7 +92,11 @@ def check_spec(spec: TaskSpec) -> Iterator[Check]:
         else:
             names = f" ({', '.join(group.action_names)})" if group.action_names else ""
             actions = f"{group.n_actions} actions{names}"
-        features = [f"{feature.name} [{feature.low:g}, {feature.high:g}]" for feature in group.features]
+        features = [
+            f"{feature.name} [{feature.low:g}, {feature.high:g}]"
+            + ("" if feature.done is None else f" (done at {feature.done:g})")
+            for feature in group.features
+        ]
         message = (
             f"{', '.join(group.agents)}: observe {group.obs_size} numbers, {actions}; "
             f"features {first_names(features, NAMES_SHOWN) or 'none'}; "

@@ -19,7 +19,8 @@ def test_the_task_is_told_as_it_was_understood() -> None:
     assert "two_switch: 2 agents in 1 group, at most 50 steps" in one(examination, "task").message
     group = one(examination, "task.agents").message
     assert "green, orange: observe 20 numbers, 5 actions (stay, " in group
-    assert "dist_goal [0, 16]" in group
+    assert "dist_goal [0, 16]," in group
+    assert "dist_switch_a [0, 10] (done at 0)," in group
     assert "events switch_triggered, goal_reached" in group
     assert one(examination, "task.return_range").message == "episode return from -1 to 4"
 

@@ -5,7 +5,8 @@ those that the task's `groups()` names. If that is one group, it is called "agen
 "group_1", … in the order of `possible_agents`. An environment may say more through attributes, all optional, or a
 `Task` in its place:
 
-    feature_specs   {agent: [FeatureSpec or its dict, …]}: values come in infos[agent]["features"], at reset too
+    feature_specs   {agent: [FeatureSpec or its dict, …]}: values come in infos[agent]["features"], at reset too; a
+                    distance may say at which value it is `done`
     event_specs     {agent: [EventSpec or its dict, …]}: counts come in infos[agent]["events"] (a missing one is 0)
     action_names    [str, …] for all agents
     has_masks       False: no action is ever forbidden and nobody leaves before the others (else: it may be so)

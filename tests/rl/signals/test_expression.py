@@ -324,6 +324,7 @@ class Anything:
         st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=25).map("".join), st.text("()-~", max_size=420)
     )
 )
+@settings(deadline=None)
 def test_any_text_is_an_expression_or_an_expression_error(text: str) -> None:
     try:
         expression = parse_expression(text)

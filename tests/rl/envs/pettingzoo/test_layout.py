@@ -65,6 +65,36 @@ def test_a_bound_of_a_feature_is_a_finite_number(bound: str, value: Any) -> None
         spec(feature_specs={"a": [SPEED], "b": [SPEED | {bound: value}]})
 
 
+def test_a_distance_may_be_done_and_the_spec_keeps_that() -> None:
+    class Sees(Task):
+        def features(self, agent: Any, info: Any) -> dict[str, float]:
+            return {"near": 3, "speed": 1}
+
+    env, near = Faulty(), {"name": "near", "kind": "distance", "low": 0, "high": 9, "done": 0}
+    env.feature_specs = {"a": [near, SPEED], "b": [near, SPEED]}
+    found = read_layout(Sees(env)).spec
+    assert [feature.done for feature in found.groups[0].features] == [0, None]
+    assert TaskSpec.model_validate(found.model_dump()) == found  # as a worker process sends it
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"done": 10}, "done must be a value of a feature of kind distance, between its low and high; 'near' is"),
+        ({"kind": "count"}, "'near' is a count from 0 to 9 with done 0; correct it or leave it out"),
+        (
+            {"name": "nearest"},
+            "name: a feature must not be named like a word of term expressions, 'nearest' is; rename",
+        ),
+        ({"name": "not"}, "'not' is; rename it"),
+    ],
+)
+def test_a_feature_that_expressions_could_not_read_is_refused(wrong: dict[str, Any], message: str) -> None:
+    near = {"name": "near", "kind": "distance", "low": 0, "high": 9, "done": 0}
+    with pytest.raises(ConfigError, match=f"agent 'b' has a bad entry .*{message}"):
+        spec(feature_specs={"a": [near], "b": [near | wrong]})
+
+
 @pytest.mark.parametrize("value", [INF, -INF, NAN])
 def test_the_reward_of_an_event_is_a_finite_number(value: float) -> None:
     with pytest.raises(ConfigError, match="agent 'a' has a bad entry .reward: must be a finite number in 'rang'"):
