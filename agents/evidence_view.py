@@ -16,7 +16,7 @@ from typing import Any
 from ..rl.evidence.schema import EventEvidence, FeatureEvidence
 
 EVERYBODY = "all"  # in the place of a group; terms use the same word
-DECLARED = ("description", "kind", "unit", "low", "high")  # of a feature
+DECLARED = ("description", "kind", "unit", "low", "high", "done")  # of a feature
 _BY_NAME = ("team", "terms")  # parts whose rows have a name and no group
 _EMPTY: dict[str, dict[str, Any]] = {
     part: {name: field.get_default() if not field.is_required() else None for name, field in model.model_fields.items()}

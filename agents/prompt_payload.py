@@ -25,8 +25,8 @@ from ..errors import ExpressionError, PromptTooLong
 from ..rl.evidence.schema import Evidence
 from ..rl.signals.signal import Exploration
 from ..rl.signals.terms import TERM_KINDS, Term
-from .evidence_view import shown
 from ..rl.task import EXPRESSION_WORDS
+from .evidence_view import shown
 from .schemas import Diagnosis, Proposal
 
 MAX_CHARS = 40_000  # about 12k tokens
@@ -188,10 +188,9 @@ def build_payload(
     """Return the payload of a prompt, at most `max_chars` characters of JSON.
 
     Of the lists that grow with the task (features, events, agents, actions) the most relevant rows are kept. Cut in
-    this order until it fits: examples, the last first, key moments, lines of episodes, the history's curves, rungs and problems, rows of
-    the
-    return curve, texts that describe the task, the oldest entries of the history, the least relevant features, the
-    least relevant events. Terms are never cut. Where anything was cut, `left_out` counts it.
+    this order until it fits: examples, the last first, key moments, lines of episodes, the history's curves, rungs and
+    problems, rows of the return curve, texts that describe the task, the oldest entries of the history, the least
+    relevant features, the least relevant events. Terms are never cut. Where anything was cut, `left_out` counts it.
 
     Args:
         evidence: the run at the adaptation point.

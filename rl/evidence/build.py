@@ -258,17 +258,22 @@ def team_evidence(line: TrainingLine) -> list[TeamEvidence]:
     at_once = line.episodes.recent("at_once").astype(float)  # [n, D]
     rows = []
     for d, distance in enumerate(team_distances(line.spec)):
-        # By sampled state, the value of every agent that has it.
-        states = [line.recorder.ring[f"features.{g}"][: line.recorder.size, :, f] for g, f in distance.columns]
+        # By sampled state, the value of every agent that has it; where it is done, it says nothing of where they are.
+        states = []
+        for g, f in distance.columns:
+            column = line.recorder.ring[f"features.{g}"][: line.recorder.size, :, f]
+            done = line.spec.groups[g].features[f].done
+            states.append(column if done is None else np.where(column == np.float32(done), np.nan, column))
         values = np.concatenate(states, axis=1).astype(float)  # [N, agents]
+        values = values[~np.isnan(values).all(1)]
         if not len(values) or not len(at_once):
             continue
         rows.append(
             TeamEvidence(
                 name=distance.name,
                 agents=distance.agents,
-                nearest=round(float(values.min(1).mean()), 4),
-                furthest=round(float(values.max(1).mean()), 4),
+                nearest=round(float(np.nanmin(values, axis=1).mean()), 4),
+                furthest=round(float(np.nanmax(values, axis=1).mean()), 4),
                 at_once=[
                     round(float((at_once[:, d] >= k).mean()), 4) for k in range(2, min(distance.agents, MOST) + 1)
                 ],

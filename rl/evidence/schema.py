@@ -89,7 +89,7 @@ class TeamEvidence(Wire):
 
     name: str  # of the feature
     agents: int  # that have it, of whatever groups
-    nearest: float  # mean over recorded states of the nearest agent's
+    nearest: float  # mean of the nearest agent's, over recorded states in which it is not done
     furthest: float
     at_once: list[float]  # shares of episodes in which 2, 3, … agents were at its low end at the same time
 

@@ -244,7 +244,11 @@ class EpisodeTracker:
         counts = np.zeros((*rollout.reward.shape, len(self._distances)), np.float32)
         for d, distance in enumerate(self._distances):
             for g, column in distance.columns:
-                there = rollout.features[g][..., column] <= distance.limit
+                values = rollout.features[g][..., column]
+                there = values <= distance.limit
+                # Nobody is at what is done or gone.
+                if (done := self.spec.groups[g].features[column].done) is not None:
+                    there &= values != np.float32(done)
                 if rollout.alive is not None:
                     there &= rollout.alive[g]
                 counts[..., d] += there.sum(-1)

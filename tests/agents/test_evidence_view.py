@@ -46,7 +46,7 @@ def test_a_row_stands_under_its_group_and_once_where_all_groups_have_the_same() 
 
 def test_a_declaration_stands_once_and_another_one_of_the_same_name_stays() -> None:
     features = shown(two_groups())["features"]
-    assert not {"description", "kind", "low", "high"} & features["engineer"]["dist_free"].keys()
+    assert not {"description", "kind", "low", "high", "done"} & features["engineer"]["dist_free"].keys()
     assert features["engineer"]["rank"]["high"] == 7 and features["engineer"]["rank"]["kind"] == "distance"
 
 
@@ -68,7 +68,7 @@ def test_reading_the_layout_gives_the_rows_again(rows: list[tuple[str, str, Any,
     raw = two_groups()
     raw["features"] = [
         feature_evidence(name, "distance", 0, 10, start=start, end_failure=end)
-        | {"group": group, "unit": unit, "description": unit and f"In {unit}."}
+        | {"group": group, "unit": unit, "description": unit and f"In {unit}.", "done": len(unit) or None}
         for name, group, start, end, unit in rows
     ]
     again = rows_of(json.loads(json.dumps(shown(raw))))

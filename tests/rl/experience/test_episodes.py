@@ -12,6 +12,7 @@ from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+DONE = {0: -0.75, 1: None, 2: None}  # of each feature
 GROUPS = (("scouts", 2, 3, 2), ("carrier", 1, 1, 0))  # name, agents, features, events
 
 
@@ -22,9 +23,11 @@ def spec() -> TaskSpec:
             agents=tuple(f"{name}_{i}" for i in range(agents)),
             obs_size=1,
             n_actions=2,
-            # Everybody has the distance f0, and is there at -0.5 and below.
+            # Everybody has the distance f0, and is there at -0.5 and below, but not at -0.75, where it is done.
             features=tuple(
-                FeatureSpec(name=f"f{i}", kind="quantity" if i else "distance", low=-9 if i else -1, high=9)
+                FeatureSpec(
+                    name=f"f{i}", kind="quantity" if i else "distance", low=-9 if i else -1, high=9, done=DONE[i]
+                )
                 for i in range(features)
             ),
             events=tuple(EventSpec(name=f"e{i}") for i in range(events)),
@@ -39,7 +42,8 @@ def rollout(rng: np.random.Generator, length: int, envs: int, ends: float) -> Ro
     shape, none = (length, envs), [np.zeros(0, np.float32)]
 
     def drawn(width: int) -> list[Any]:
-        return [rng.normal(size=(*shape, group[1], group[width])).astype(np.float32) for group in GROUPS]
+        values = [rng.normal(size=(*shape, group[1], group[width])).astype(np.float32) for group in GROUPS]
+        return [np.where(rng.random(x.shape) < 0.2, np.float32(-0.75), x) for x in values]
 
     done = (rng.random(shape) < ends).astype(np.float32)
     return Rollout(
@@ -70,7 +74,8 @@ class Plain:
         total = np.float64(0.0)
         for reward, _ in steps:
             total = total + reward
-        there = [sum((features[:, 0] <= -0.5).sum() for features, _ in groups) for _, groups in steps]
+        near = [[(x[:, 0] <= -0.5) & (x[:, 0] != -0.75) for x, _ in groups] for _, groups in steps]
+        there = [sum(agents.sum() for agents in groups) for groups in near]
         row: dict[str, Any] = {"returns": total, "lengths": len(steps), "at_once": np.array([max(there)])}
         for g in range(len(GROUPS)):
             features = np.stack([groups[g][0] for _, groups in steps])  # [n, A, F]
