@@ -106,8 +106,16 @@ def check_spec(spec: TaskSpec) -> Iterator[Check]:
         if all(feature.name == f"obs_{k}" for k, feature in enumerate(group.features)):
             remedy = "declare feature_specs and event_specs in the environment"
             yield warning(f"task.{group.name}", f"{message}; features without a meaning tell models little", remedy)
-        else:
-            yield ok(f"task.{group.name}", message)
+            continue
+        yield ok(f"task.{group.name}", message)
+        silent = [declared.name for declared in (*group.features, *group.events) if not declared.description]
+        if silent:
+            rule = f"no description of {first_names(silent, NAMES_SHOWN)}, so that models guess what they mean"
+            remedy = (
+                "say in a line what each measures, its value once the thing is done or gone, whether it is the agent's "
+                "own or the team's, and whether a way is straight or walked"
+            )
+            yield warning(f"task.{group.name}.descriptions", rule, remedy)
     if spec.return_range is None:
         rule = "not declared, so margins are a share of the range seen in the first training steps"
         yield warning("task.return_range", rule, "declare return_range = (worst, best) in the environment")

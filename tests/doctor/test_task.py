@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cosignal.doctor.task import check_spec
+from cosignal.rl.envs.two_switch.spec import two_switch_spec
 from examined import SILENT, found, looked_at, one
 from small_tasks import Walk
 
@@ -23,6 +25,19 @@ def test_the_task_is_told_as_it_was_understood() -> None:
     assert "dist_switch_a [0, 10] (done at 0)," in group
     assert "events switch_triggered, goal_reached" in group
     assert one(examination, "task.return_range").message == "episode return from -1 to 4"
+    assert found(examination, "task.agents.descriptions") == []
+
+
+def test_features_and_events_without_a_description_are_named() -> None:
+    (group,) = two_switch_spec().groups
+    features = tuple(f.model_copy(update={"description": ""}) if f.name == "x" else f for f in group.features)
+    events = tuple(event.model_copy(update={"description": ""}) for event in group.events[:1])
+    changed = group.model_copy(update={"features": features, "events": events})
+    checks = {check.name: check for check in check_spec(two_switch_spec().model_copy(update={"groups": (changed,)}))}
+    assert checks["task.agents"].state == "ok"
+    silent = checks["task.agents.descriptions"]
+    assert (silent.state, silent.message.split(",")[0]) == ("warning", "no description of x")
+    assert "switch_triggered" in silent.message and "dist_goal" not in silent.message and silent.remedy
 
 
 def test_an_environment_that_says_little_about_itself_is_a_warning(
