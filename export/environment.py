@@ -83,7 +83,12 @@ class RunEnv(BaseParallelWrapper):  # type: ignore[misc]
     def __init__(self, folder: str | Path, env: Any = None, *, team: bool = True) -> None:
         exported = ExportedTask.read(Path(folder) / "task.json")
         self.config, self.spec, self.team = exported.task, exported.spec, team
-        self.task = plain_task_factory(self.config)() if env is None else as_task(env)
+        try:
+            self.task = plain_task_factory(self.config)() if env is None else as_task(env)
+        except TypeError as error:
+            raise ExportError(
+                f"env must be a pettingzoo.ParallelEnv, an AECEnv or a cosignal.Task, got {error}; wrap it"
+            ) from error
         super().__init__(self.task.env)
         layout = declared_layout(self.task, self.config.added_limit, self.config.adds_agent_ids)
         _check_same_task(exported.spec, layout, self.task)

@@ -292,6 +292,8 @@ def test_another_environment_is_refused(tmp_path: Path) -> None:
         ShapedEnv(folder, Glide())
     with pytest.raises(ExportError, match=r"got 'two_switch' with agents \(green orange\)"):
         ShapedEnv(folder, TwoSwitchEnv())
+    with pytest.raises(ExportError, match=r"must be a pettingzoo\.ParallelEnv, .*, got a dict; wrap it"):
+        ShapedEnv(folder, {})
 
 
 def test_a_shipped_task_wants_its_adapter_where_that_has_the_features(tmp_path: Path) -> None:
