@@ -119,7 +119,8 @@ def read_prompt(messages: Sequence[BaseMessage]) -> tuple[str, Json]:
         )
     try:
         found = json.loads(block[1])
-        return role[1], {**found, "evidence": rows_of(found["evidence"])}
+        # A question on moves has none.
+        return role[1], {**found, "evidence": rows_of(found["evidence"])} if "evidence" in found else found
     except _UNREADABLE as error:
         raise _unreadable_block(role[1], error) from error
 
