@@ -20,6 +20,7 @@ from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, TaskSpec
 from .rollout import Rollout
 
 WINDOW = 512  # finished episodes that are remembered
+AFTER_EVENT = 32  # states after first events that are remembered, of each event
 THIRDS = ("low", "middle", "high")  # of the range of a number
 MOMENTS = 6  # rewarded steps that are quoted
 LONGEST = 30  # lines of an episode
@@ -30,6 +31,8 @@ Arrays = dict[str, NDArray[np.generic]]
 # What a running value is before its episode's first step; the others are 0.
 _EMPTY = {"low": np.inf, "high": -np.inf, "first": -1.0, "last": -1.0}
 _RING_OF = {"return": "returns", "length": "lengths"}  # running value → its ring; the others have one name in both
+# What snapshots of older versions do not have, with what it is there.
+_LATER = {"first_state": np.nan, "first_obs": np.nan, "last": -1.0, "at_once": 0.0}
 
 
 class EpisodeSegments:
@@ -118,17 +121,23 @@ class EpisodeTracker:
     * `returns`, undiscounted sparse return, `successes`, 0 or 1, and `lengths`, steps: [WINDOW];
     * `low.g`, `high.g`, `start.g`, `end.g`, of each feature of group g: [WINDOW, F_g]. Low and high are over all agents
       and steps, start and end are means over agents, the end at the last non-terminal state;
-    * `last_state.g`, the features in that state: [WINDOW, A_g, F_g], and with `with_obs` `last_obs.g`, what was
-      observed in it: [WINDOW, A_g, O_g];
+    * `first_state.g` and `last_state.g`, the features in the first and in that last state: [WINDOW, A_g, F_g], and with
+      `with_obs` `first_obs.g` and `last_obs.g`, what was observed in them: [WINDOW, A_g, O_g]. First states are NaN of
+      episodes that began in a snapshot of a version that did not keep them;
     * `counts.g` of events: [WINDOW, A_g, V_g];
     * `first.g` and `last.g`, the steps at which an event first and last happened, -1 never: [WINDOW, V_g];
     * `at_once`, of each distance that several agents have (`team_distances`), how many of them were within NEAR of its
       low end at the same time, at most: [WINDOW, D].
 
+    Besides, the newest states right after an event first happened in its episode are kept, `AFTER_EVENT` of each of the
+    V events of all groups, whether the episode has ended or not.
+
     Attributes:
         finished: how many episodes have ended since the run began.
         running: values of the running episodes so far, [E, …] by name.
         ring: values of the finished ones, [WINDOW, …] by name; `recent` has them in order.
+        after_event: `features.g` and, with `with_obs`, `obs.g` of those states, [V, AFTER_EVENT, A_g, …], the events in
+            the order of the groups; and `count`, how often each has been first, [V].
     """
 
     def __init__(self, spec: TaskSpec, num_envs: int, with_obs: bool = False) -> None:
@@ -142,9 +151,11 @@ class EpisodeTracker:
         for g, group in enumerate(spec.groups):
             agents, features, events = len(group.agents), len(group.features), len(group.events)
             shapes = {
-                "low": (features,), "high": (features,), "start": (features,),
+                "low": (features,), "high": (features,), "start": (features,), "first_state": (agents, features),
                 "counts": (agents, events), "first": (events,), "last": (events,),
             }  # fmt: skip
+            if with_obs:
+                shapes["first_obs"] = (agents, group.obs_size)
             for name, shape in shapes.items():
                 self.running[f"{name}.{g}"] = np.full((num_envs, *shape), _EMPTY.get(name, 0.0), np.float32)
                 self.ring[f"{name}.{g}"] = np.zeros((WINDOW, *shape), np.float32)
@@ -152,6 +163,13 @@ class EpisodeTracker:
             self.ring[f"last_state.{g}"] = np.zeros((WINDOW, agents, features), np.float32)
             if with_obs:
                 self.ring[f"last_obs.{g}"] = np.zeros((WINDOW, agents, group.obs_size), np.float32)
+        kinds = sum(len(group.events) for group in spec.groups)
+        self.after_event: dict[str, NDArray[Any]] = {"count": np.zeros(kinds, np.int64)}
+        for g, group in enumerate(spec.groups):
+            widths = {"features": len(group.features)} | ({"obs": group.obs_size} if with_obs else {})
+            for view, width in widths.items():
+                shape = (kinds, AFTER_EVENT, len(group.agents), width)
+                self.after_event[f"{view}.{g}"] = np.zeros(shape, np.float32)
 
     def __len__(self) -> int:
         return min(self.finished, WINDOW)
@@ -171,6 +189,7 @@ class EpisodeTracker:
         values["at_once"] = self._carried_on("at_once", np.maximum, segments, self._at_once(rollout))
         for g in range(len(self.spec.groups)):
             values |= self._of_group(g, rollout, segments, values["lengths"])
+        self._keep_after_events(rollout, segments, values)
         # Episodes that ended go into the rings, and those that run on are remembered.
         slots = np.arange(self.finished, self.finished + len(ended))[-WINDOW:] % WINDOW
         for name, ring in self.ring.items():
@@ -213,12 +232,10 @@ class EpisodeTracker:
         """Return everything about the features and events of group g, [S, …] by name; `lengths` [S] so far."""
         features, events = rollout.features[g], rollout.events[g]
         last_state = features[segments.last, segments.env]
-        # A segment that goes on with an earlier rollout began there.
-        start = features[segments.first, segments.env].mean(1)
-        begun = self.running["length"] > 0
-        start[segments.carried[begun]] = self.running[f"start.{g}"][begun]
+        first_state = features[segments.first, segments.env]
         values = {
-            f"start.{g}": start,
+            f"start.{g}": self._as_begun(f"start.{g}", segments, first_state.mean(1)),
+            f"first_state.{g}": self._as_begun(f"first_state.{g}", segments, first_state),
             f"end.{g}": last_state.mean(1),
             f"last_state.{g}": last_state,
             f"low.{g}": self._carried_on(f"low.{g}", np.minimum, segments, _over_agents(np.minimum, features)),
@@ -236,6 +253,8 @@ class EpisodeTracker:
         last = np.where(happened, step, _EMPTY["last"]).astype(np.float32)
         values[f"last.{g}"] = self._carried_on(f"last.{g}", np.maximum, segments, last)
         if self.with_obs:
+            first_obs = rollout.obs[g][segments.first, segments.env]
+            values[f"first_obs.{g}"] = self._as_begun(f"first_obs.{g}", segments, first_obs)
             values[f"last_obs.{g}"] = rollout.obs[g][segments.last, segments.env]
         return values
 
@@ -254,6 +273,30 @@ class EpisodeTracker:
                 counts[..., d] += there.sum(-1)
         return counts
 
+    def _as_begun(self, name: str, segments: EpisodeSegments, at_first: NDArray[Any]) -> NDArray[Any]:
+        """Return values of the first steps of segments, [S, …], for those that go on with what ran before its value."""
+        begun = self.running["length"] > 0
+        at_first[segments.carried[begun]] = self.running[name][begun]
+        return at_first
+
+    def _keep_after_events(self, rollout: Rollout, segments: EpisodeSegments, values: dict[str, NDArray[Any]]) -> None:
+        """Keep the states s′ of the steps of this rollout at which events first happened in their episodes."""
+        first = np.concatenate([values[f"first.{g}"] for g in range(len(self.spec.groups))], axis=1)
+        before = values["lengths"] - (segments.last - segments.first + 1)  # steps of the episode before the segment
+        segment, kinds = np.nonzero(first > before[:, None])
+        t = segments.first[segment] + (first[segment, kinds] - before[segment]).astype(np.int64) - 1
+        for kind in np.unique(kinds):
+            found = np.flatnonzero(kinds == kind)
+            self.after_event["count"][kind] += len(found)
+            # The newest come last, in the slots that end with the count.
+            found = found[np.argsort(t[found], kind="stable")][-AFTER_EVENT:]
+            slots = (self.after_event["count"][kind] - np.arange(len(found), 0, -1)) % AFTER_EVENT
+            at = t[found], segments.env[segment[found]]
+            for g in range(len(self.spec.groups)):
+                self.after_event[f"features.{g}"][kind, slots] = rollout.last_features[g][at]
+                if self.with_obs:
+                    self.after_event[f"obs.{g}"][kind, slots] = rollout.last_obs[g][at]
+
     def _carried_on(
         self, name: str, operation: np.ufunc, segments: EpisodeSegments, steps: NDArray[Any]
     ) -> NDArray[Any]:
@@ -265,19 +308,21 @@ class EpisodeTracker:
     # ------------------------------------------------------------ state
 
     def state_dict(self) -> Arrays:
-        """Return running values, rings and count as arrays, copied."""
+        """Return running values, rings, states after events and count as arrays, copied."""
         state: Arrays = {f"running.{k}": v.copy() for k, v in self.running.items()}
         state |= {f"ring.{k}": v.copy() for k, v in self.ring.items()}
+        state |= {f"after_event.{k}": v.copy() for k, v in self.after_event.items()}
         state["finished"] = np.array([self.finished])
         return state
 
     def load_state_dict(self, state: Arrays) -> None:
-        """Take over what `state_dict` gave."""
+        """Take over what `state_dict` gave, also in an older version: what that did not keep is not known."""
         for part, name in ((self.running, "running"), (self.ring, "ring")):
             for key, values in part.items():
-                # Snapshots of older versions have no `last` and no `at_once`.
-                known = state.get(f"{name}.{key}")
-                part[key] = np.full_like(values, _empty(key)) if known is None else known.copy()
+                later = _LATER.get(key.partition(".")[0]) if f"{name}.{key}" not in state else None
+                part[key] = state[f"{name}.{key}"].copy() if later is None else np.full_like(values, later)
+        for key, kept in self.after_event.items():
+            self.after_event[key] = state[f"after_event.{key}"].copy() if "after_event.count" in state else 0 * kept
         self.finished = int(state["finished"][0])
 
 

@@ -18,36 +18,57 @@ from safetensors.numpy import load_file, save_file
 from ...errors import SnapshotError
 from ..digests import check_digests
 from ..task import FloatArray, TaskSpec
-from .episodes import Arrays, EpisodeTracker
+from .episodes import AFTER_EVENT, Arrays, EpisodeTracker
 from .rollout import Rollout
 
 CAPACITY = 4096  # transitions that are remembered
 PER_UPDATE = 32  # taken from each rollout, so that the sample reaches 128 updates back
 _PER_GROUP = ("features", "last_features", "events", "end_features")
 _OBS = ("obs", "last_obs", "end_obs")  # of a run that keeps them
+# What snapshots of older versions do not have: by group, of a run that keeps observations too, and for all groups.
+_LATER = ("start_features", "end_counts", "event_features")
+_LATER_OBS = ("start_obs", "event_obs")
+_LATER_FLAT = ("reward", "end_return", "event_kind")
+
+
+def _none() -> FloatArray:
+    return np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
 class TransitionSample:
-    """`N` transitions and the last non-terminal states of `M` finished episodes. Flags are bool, or 0 and 1.
+    """`N` transitions, `M` finished episodes, and `Q` states after first events. Flags are bool, or 0 and 1.
 
     `obs` and the other observations are of the same states, for learned terms; empty lists in a run that keeps none.
+    What stands below `end_obs` is empty in snapshots of older versions. NaN is what a run that began in such a version
+    did not keep.
     """
 
     features: list[FloatArray]  # [g] [N, A_g, F_g], of s
     last_features: list[FloatArray]  # [g] [N, A_g, F_g], of s′ before auto-reset
     events: list[FloatArray]  # [g] [N, A_g, V_g]
     terminated: NDArray[Any]  # [N]
-    end_features: list[FloatArray]  # [g] [M, A_g, F_g]
+    end_features: list[FloatArray]  # [g] [M, A_g, F_g], of the last non-terminal state
     end_success: NDArray[Any]  # [M]
     obs: list[FloatArray] = field(default_factory=list)  # [g] [N, A_g, O_g], of s
     last_obs: list[FloatArray] = field(default_factory=list)  # [g] [N, A_g, O_g], of s′
     end_obs: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, O_g]
+    reward: FloatArray = field(default_factory=_none)  # [N] sparse team reward
+    end_return: FloatArray = field(default_factory=_none)  # [M] undiscounted sparse return
+    end_counts: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, V_g] of events in the episode
+    start_features: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, F_g] of the first state
+    start_obs: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, O_g]
+    event_kind: NDArray[Any] = field(
+        default_factory=_none
+    )  # [Q] index of the event among those of all groups, in order
+    event_features: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, F_g], right after it first happened
+    event_obs: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, O_g]
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
         arrays: dict[str, NDArray[Any]] = {"terminated": self.terminated, "end_success": self.end_success}
-        for name in (*_PER_GROUP, *_OBS):
+        arrays |= {name: getattr(self, name) for name in _LATER_FLAT}
+        for name in (*_PER_GROUP, *_OBS, *_LATER, *_LATER_OBS):
             arrays |= {f"{name}.{g}": array for g, array in enumerate(getattr(self, name))}
         save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path)
 
@@ -67,20 +88,24 @@ class TransitionSample:
             ) from error
         groups = sum(key.startswith("features.") for key in arrays)
         try:
-            known = (*_PER_GROUP, *(name for name in _OBS if f"{name}.0" in arrays))
-            lists = {name: [arrays[f"{name}.{g}"] for g in range(groups)] for name in known}
+            known = (*_PER_GROUP, *(name for name in (*_OBS, *_LATER, *_LATER_OBS) if f"{name}.0" in arrays))
+            lists: dict[str, Any] = {name: [arrays[f"{name}.{g}"] for g in range(groups)] for name in known}
+            lists |= {name: arrays[name] for name in _LATER_FLAT if name in arrays}
             recorded = cls(**lists, terminated=arrays["terminated"], end_success=arrays["end_success"])
         except KeyError as error:
             raise SnapshotError(f"recorded transitions lack {error} in {str(path)!r}; take a new snapshot") from error
         # All arrays must be equally long, and as wide as the task says.
-        count, ends = len(recorded.terminated), len(recorded.end_success)
+        count, ends, after = len(recorded.terminated), len(recorded.end_success), len(recorded.event_kind)
         per_state = (*recorded.features, *recorded.last_features, *recorded.events, *recorded.obs, *recorded.last_obs)
-        fits = all(len(x) == count for x in per_state)
-        fits &= all(len(x) == ends for x in (*recorded.end_features, *recorded.end_obs))
+        per_end = (*recorded.end_features, *recorded.end_obs, *recorded.end_counts)
+        fits = all(len(x) == count for x in per_state) and len(recorded.reward) in (0, count)
+        fits &= all(len(x) == ends for x in (*per_end, *recorded.start_features, *recorded.start_obs))
+        fits &= len(recorded.end_return) in (0, ends)
+        fits &= all(len(x) == after for x in (*recorded.event_features, *recorded.event_obs))
         if not fits:
             raise SnapshotError(
-                f"recorded arrays must all have {count} transitions and {ends} ends, got others in {str(path)!r}; "
-                "take a new snapshot"
+                f"recorded arrays must all have {count} transitions, {ends} ends and {after} states after events, got "
+                f"others in {str(path)!r}; take a new snapshot"
             )
         if spec is not None:
             wanted = [(len(g.agents), len(g.features), len(g.events)) for g in spec.groups]
@@ -100,8 +125,8 @@ class TransitionSampler:
         spec: the task.
         views: what is kept of states, `features` and, for learned terms, `obs`.
         count: how many transitions were taken since the run began.
-        ring: [CAPACITY, …] by name: `terminated`, and by group `events.g`, `features.g`, `last_features.g`, `obs.g`,
-            `last_obs.g`; the first `size` rows are filled.
+        ring: [CAPACITY, …] by name: `terminated`, `reward`, and by group `events.g`, `features.g`, `last_features.g`,
+            `obs.g`, `last_obs.g`; the first `size` rows are filled.
     """
 
     def __init__(self, spec: TaskSpec, with_obs: bool = False) -> None:
@@ -109,7 +134,7 @@ class TransitionSampler:
         self.spec = spec
         self.views = ("features", "obs") if with_obs else ("features",)
         self.count = 0
-        self.ring: dict[str, NDArray[Any]] = {"terminated": np.zeros(CAPACITY, np.float32)}
+        self.ring: dict[str, NDArray[Any]] = {name: np.zeros(CAPACITY, np.float32) for name in ("terminated", "reward")}
         for g, group in enumerate(spec.groups):
             agents, widths = len(group.agents), {"obs": group.obs_size, "features": len(group.features)}
             self.ring[f"events.{g}"] = np.zeros((CAPACITY, agents, len(group.events)), np.float32)
@@ -133,6 +158,7 @@ class TransitionSampler:
         t, e = np.divmod(chosen, envs)
         slots = (self.count + np.arange(len(chosen))) % CAPACITY
         self.ring["terminated"][slots] = rollout.terminated[t, e]
+        self.ring["reward"][slots] = rollout.reward[t, e]
         for g in range(len(self.spec.groups)):
             self.ring[f"events.{g}"][slots] = rollout.events[g][t, e]
             for view in self.views:
@@ -141,7 +167,7 @@ class TransitionSampler:
         self.count += len(chosen)
 
     def recorded(self, episodes: EpisodeTracker) -> TransitionSample:
-        """Return the sample with the last non-terminal states of recent episodes."""
+        """Return the sample with what is kept of recent episodes."""
 
         def per_group(name: str) -> list[FloatArray]:
             return [self.ring[f"{name}.{g}"][: self.size] for g in range(len(self.spec.groups))]
@@ -149,6 +175,11 @@ class TransitionSampler:
         def at_ends(name: str) -> list[FloatArray]:
             return [episodes.recent(f"{name}.{g}").astype(np.float32) for g in range(len(self.spec.groups))]
 
+        def after_events(view: str) -> list[FloatArray]:
+            kept = [episodes.after_event[f"{view}.{g}"] for g in range(len(self.spec.groups))]
+            return [np.concatenate([x[:0, 0], *(row[:n] for row, n in zip(x, filled, strict=True))]) for x in kept]
+
+        filled = np.minimum(episodes.after_event["count"], AFTER_EVENT)
         with_obs = "obs" in self.views
         return TransitionSample(
             features=per_group("features"),
@@ -160,6 +191,14 @@ class TransitionSampler:
             obs=per_group("obs") if with_obs else [],
             last_obs=per_group("last_obs") if with_obs else [],
             end_obs=at_ends("last_obs") if with_obs else [],
+            reward=self.ring["reward"][: self.size],
+            end_return=episodes.recent("returns").astype(np.float32),
+            end_counts=at_ends("counts"),
+            start_features=at_ends("first_state"),
+            start_obs=at_ends("first_obs") if with_obs else [],
+            event_kind=np.repeat(np.arange(len(filled)), filled),
+            event_features=after_events("features"),
+            event_obs=after_events("obs") if with_obs else [],
         )
 
     def state_dict(self) -> Arrays:
@@ -167,7 +206,11 @@ class TransitionSampler:
         return {**{k: v.copy() for k, v in self.ring.items()}, "count": np.array([self.count])}
 
     def load_state_dict(self, state: Arrays) -> None:
-        """Take over what `state_dict` gave; arrays of older versions that nothing reads any more are left out."""
+        """Take over what `state_dict` gave.
+
+        Arrays of older versions that nothing reads any more are left out, and rewards, which they do not have, are NaN.
+        """
         for key in self.ring:
-            self.ring[key] = state[key].copy()
+            known = key != "reward" or key in state
+            self.ring[key] = state[key].copy() if known else np.full(CAPACITY, np.nan, np.float32)
         self.count = int(state["count"][0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cosignal.rl.experience.episodes import WINDOW, EpisodeTracker, team_distances
+from cosignal.rl.experience.episodes import AFTER_EVENT, WINDOW, EpisodeTracker, team_distances
 from cosignal.rl.experience.rollout import Rollout
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 from hypothesis import given, settings
@@ -47,7 +47,7 @@ def rollout(rng: np.random.Generator, length: int, envs: int, ends: float) -> Ro
 
     done = (rng.random(shape) < ends).astype(np.float32)
     return Rollout(
-        obs=none, last_obs=none, features=drawn(2), last_features=none,
+        obs=none, last_obs=none, features=drawn(2), last_features=drawn(2),
         events=[(x > 1).astype(np.float32) for x in drawn(3)], actions=[], logp=none,
         reward=rng.normal(size=shape).astype(np.float32), terminated=done, done=done,
         success=done * (rng.random(shape) < 0.5).astype(np.float32),
@@ -60,11 +60,16 @@ class Plain:
     def __init__(self, envs: int) -> None:
         self.running: list[list[Any]] = [[] for _ in range(envs)]
         self.finished: list[dict[str, Any]] = []
+        self.after: dict[int, list[list[Any]]] = {}  # event → states s′, [g], right after it first happened
 
     def add(self, found: Rollout) -> None:
         for t in range(len(found.reward)):
             for env, steps in enumerate(self.running):
                 groups = [(found.features[g][t, env], found.events[g][t, env]) for g in range(len(GROUPS))]
+                for kind in range(GROUPS[0][3]):  # the other group has none
+                    happened = [events[:, kind].any() for _, [(_, events), _] in [*steps, (0, groups)]]
+                    if happened[-1] and not any(happened[:-1]):
+                        self.after.setdefault(kind, []).append([x[t, env] for x in found.last_features])
                 steps.append((found.reward[t, env], groups))
                 if found.done[t, env]:
                     self.finished.append(self.told(steps) | {"successes": found.success[t, env]})
@@ -84,7 +89,7 @@ class Plain:
             row |= {
                 f"low.{g}": features.min((0, 1)), f"high.{g}": features.max((0, 1)),
                 f"start.{g}": features[0].mean(0), f"end.{g}": features[-1].mean(0),
-                f"last_state.{g}": features[-1], f"counts.{g}": events.sum(0),
+                f"first_state.{g}": features[0], f"last_state.{g}": features[-1], f"counts.{g}": events.sum(0),
                 f"first.{g}": np.where(happened.any(0), happened.argmax(0) + 1, -1),
                 f"last.{g}": np.where(happened.any(0), len(steps) - happened[::-1].argmax(0), -1),
             }  # fmt: skip
@@ -106,6 +111,12 @@ def assert_same(tracker: EpisodeTracker, plain: Plain) -> None:
             assert tracker.running["return"][env] == told["returns"]
             for name in (name for name in tracker.running if "." in name or name == "at_once"):
                 np.testing.assert_array_equal(tracker.running[name][env], told[name].astype(np.float32), err_msg=name)
+    for kind in range(GROUPS[0][3]):
+        after = plain.after.get(kind, [])
+        assert tracker.after_event["count"][kind] == len(after)
+        for i, states in list(enumerate(after))[-AFTER_EVENT:]:
+            for g, state in enumerate(states):
+                np.testing.assert_array_equal(tracker.after_event[f"features.{g}"][kind, i % AFTER_EVENT], state)
 
 
 @settings(max_examples=25, deadline=None)
@@ -150,6 +161,23 @@ def test_a_state_of_an_older_version_is_taken_over_without_what_it_lacks() -> No
     assert tracker.finished == older.finished > 0
     assert (tracker.recent("last.0") == -1).all() and (tracker.recent("at_once") == 0).all()
     np.testing.assert_array_equal(tracker.recent("first.0"), older.recent("first.0"))
+
+
+def test_a_snapshot_of_a_version_that_kept_no_first_states_loads() -> None:
+    """Of what began before nobody knows them; of what begins later they are known."""
+    rng = np.random.default_rng(2)
+    tracker, again = EpisodeTracker(spec(), 3), EpisodeTracker(spec(), 3)
+    for one in (tracker, again):
+        one.add(rollout(rng, 6, 3, 0.3))
+    older = {k: v for k, v in tracker.state_dict().items() if "first_state" not in k and "after_event" not in k}
+    again.load_state_dict(older)
+    assert not again.after_event["count"].any()
+    again.add(rollout(rng, 1, 3, 1.0))
+    again.add(rollout(rng, 1, 3, 1.0))
+    known = np.isfinite(again.recent("first_state.0")).all((1, 2))
+    assert known.tolist() == [False] * (len(known) - 3) + [True] * 3
+    with pytest.raises(KeyError):
+        again.load_state_dict({k: v for k, v in older.items() if k != "ring.last_state.0"})
 
 
 @pytest.mark.parametrize("name", ["return", "low.0", "first.0", "last.0", "at_once"])

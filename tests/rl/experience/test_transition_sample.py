@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cosignal.errors import SnapshotError
+from cosignal.rl.experience.episodes import EpisodeTracker
 from cosignal.rl.experience.rollout import Rollout
 from cosignal.rl.experience.transition_sample import TransitionSample, TransitionSampler
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
@@ -71,7 +72,64 @@ def test_a_snapshot_of_an_older_version_that_kept_pairs_of_states_loads() -> Non
         np.testing.assert_array_equal(array, recorder.state_dict()[name], err_msg=name)
 
 
+def test_a_snapshot_of_an_older_version_that_kept_no_rewards_loads() -> None:
+    recorder = TransitionSampler(SPEC)
+    recorder.add(rollout(np.ones((12, 3))))
+    older = {key: value for key, value in recorder.state_dict().items() if key != "reward"}
+    again = TransitionSampler(SPEC)
+    again.load_state_dict(older)
+    again.add(rollout(np.full((1, 4), 2.0)))
+    reward = again.recorded(EpisodeTracker(SPEC, 3)).reward
+    assert np.isnan(reward[:32]).all() and reward[32:].tolist() == [2.0] * 4
+
+
+def episodes_of_two_steps() -> tuple[TransitionSampler, EpisodeTracker]:
+    """One environment, three episodes. `clock` is 0, 1, 2, …; the event happens in the second step of the last two."""
+    played = rollout(np.arange(6.0)[:, None], done=np.array([[0], [1]] * 3))
+    played.events = [np.zeros_like(played.features[0])]
+    played.events[0][[3, 5]] = 1
+    played.success[5] = 1
+    recorder, episodes = TransitionSampler(SPEC), EpisodeTracker(SPEC, 1)
+    recorder.add(played)
+    episodes.add(played)
+    return recorder, episodes
+
+
+def test_a_sample_holds_rewards_and_what_episodes_began_with_and_earned() -> None:
+    recorder, episodes = episodes_of_two_steps()
+    sample = recorder.recorded(episodes)
+    assert sorted(sample.reward.tolist()) == [0, 1, 2, 3, 4, 5]
+    assert sample.end_return.tolist() == [1, 5, 9]
+    assert sample.end_success.tolist() == [0, 0, 1]
+    assert sample.start_features[0][:, 0, 0].tolist() == [0, 2, 4]
+    assert sample.end_features[0][:, 0, 0].tolist() == [1, 3, 5]
+    assert sample.end_counts[0][:, :, 0].tolist() == [[0, 0], [1, 1], [1, 1]]
+    assert sample.event_kind.tolist() == [0, 0]
+    assert sample.event_features[0][:, 0, 0].tolist() == [4, 6]  # s′ of steps 3 and 5
+
+
 # ------------------------------------------------------------ as a file
+
+LATER = ("reward", "end_return", "event_kind", "end_counts.0", "start_features.0", "event_features.0")
+
+
+def test_what_is_kept_of_episodes_comes_back_from_a_file_and_older_files_lack_it(tmp_path: Path) -> None:
+    recorder, episodes = episodes_of_two_steps()
+    path = tmp_path / "r.safetensors"
+    recorder.recorded(episodes).save(path)
+    again = TransitionSample.load(path, SPEC)
+    assert again.end_return.tolist() == [1, 5, 9]
+    assert again.event_features[0][:, 0, 0].tolist() == [4, 6]
+    arrays = load_file(path)
+    save_file({key: value for key, value in arrays.items() if key not in LATER}, path)
+    older = TransitionSample.load(path, SPEC)
+    assert len(older.terminated) == 6
+    assert (older.start_features, older.end_counts, older.event_features) == ([], [], [])
+    assert len(older.reward) == len(older.end_return) == len(older.event_kind) == 0
+    for name, array in (("start_features.0", arrays["start_features.0"][:2]), ("event_kind", np.zeros(1))):
+        save_file({**arrays, name: array}, path)
+        with pytest.raises(SnapshotError, match="3 ends"):
+            TransitionSample.load(path, SPEC)
 
 
 @pytest.mark.parametrize(("n", "ends"), [(5, 4), (0, 0)])
