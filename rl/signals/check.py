@@ -164,16 +164,13 @@ def _potential_at_ends(
     where episodes succeed. It is a problem when the mean is lower by more than one pooled standard deviation (at
     least 5 % of the spread of all ends), with five episodes of either kind or more.
     """
-    masks = compiled.agents_with_values()
-    if not any(mask.any() for mask in masks):
+    phi = compiled.mean_state_values(recorded.end_features, recorded.end_obs)  # one number an episode
+    if phi is None:
         return [], []
     success = np.asarray(recorded.end_success) > 0.5
     if not spec.has_success or not success.any() or success.all():
         why = "the task has no success test" if not spec.has_success else "episodes of both outcomes are needed"
         return [], [f"potential at the ends of episodes: not applicable ({why})"]
-    # One number an episode: the mean over the agents that have a potential.
-    values = compiled.state_values(recorded.end_features, recorded.end_obs)
-    phi = np.concatenate([x[:, mask] for x, mask in zip(values, masks, strict=True)], axis=1).mean(axis=1)
     good, bad = phi[success].astype(np.float64), phi[~success].astype(np.float64)
     means = f"mean {good.mean():.3g} of {len(good)} successful, {bad.mean():.3g} of {len(bad)} failed"
     line = f"potential at the ends of episodes: {means}"

@@ -122,6 +122,15 @@ class CompiledSignal:
             masks = [a | b for a, b in zip(masks, compiled.masks, strict=True)]
         return masks
 
+    def mean_state_values(self, features: list[FloatArray], obs: list[FloatArray] | None = None) -> FloatArray | None:
+        """Return [N]: the mean of `state_values` over the agents that have them; None where no agent has."""
+        masks = self.agents_with_values()
+        if not any(mask.any() for mask in masks):
+            return None
+        values = self.state_values(features, obs)
+        mean: FloatArray = np.concatenate([x[:, mask] for x, mask in zip(values, masks, strict=True)], axis=1).mean(1)
+        return mean
+
     def bonuses(self, events: list[FloatArray]) -> list[FloatArray]:
         """Return [g] [..., A_g]: Σ_k w_k · count of the event bonuses, without beta, scale and decay.
 
