@@ -5,7 +5,7 @@ Who writes them, at an adaptation point:
     observe                       InterventionRecord    the evidence; critic adds its diagnosis
     rank_transitions              RankingRecord         single agents' moves that were ranked
     generator, remove_shaping,
-    given_signals                 ProposalRecord        check adds problems and notes, rank_proposals the rank
+    given_signals                 ProposalRecord        check adds problems, notes and preview, rank_proposals the rank
     every node that branches      BranchRecord          one a finished branch
                                   FailedBranchRecord    one a branch that could not be run
     decide, or whoever ends it    DecisionRecord        confirm and promote add what became of it
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from ..agents.schemas import Diagnosis, Proposal
 from ..rl.ipc.messages import BranchJob, BranchResult, Cause, TrainerStatus
+from ..rl.signals.preview import SignalPreview
 from ..rl.signals.signal import Signal
 
 Phase = Literal["screen", "full", "probe", "confirm", "rehearsal", "race"]
@@ -157,6 +158,8 @@ class ProposalRecord(Record):
         problems: why `check` refuses it; empty where it passed.
         notes: what `check` remarks besides.
         rank: place in the order in which candidates are tried, from 0; None where it was not ranked.
+        preview: its numbers on what the run had recorded; None until `check` has seen it, where it does not fit the
+            task, and in runs of earlier versions.
     """
 
     id: str
@@ -168,6 +171,7 @@ class ProposalRecord(Record):
     problems: list[str] = []
     notes: list[str] = []
     rank: int | None = None
+    preview: SignalPreview | None = None
 
 
 # ---------------------------------------------------------------- branches

@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS calls(
 CREATE TABLE IF NOT EXISTS diagnoses(point INTEGER PRIMARY KEY, diagnosis TEXT, evidence TEXT);
 CREATE TABLE IF NOT EXISTS proposals(
     id TEXT PRIMARY KEY, point INTEGER, round INTEGER, position INTEGER, proposal TEXT, signal TEXT, problems TEXT,
-    notes TEXT, rank INTEGER);
+    notes TEXT, rank INTEGER, preview TEXT);
 CREATE TABLE IF NOT EXISTS branches(
     key TEXT PRIMARY KEY, point INTEGER, round INTEGER, phase TEXT, arm TEXT, seed INTEGER, horizon INTEGER, job TEXT,
     result TEXT, spent_at INTEGER);
@@ -76,6 +76,7 @@ LATER_COLUMNS = {
         "cost_usd": "REAL",
         "error_class": "TEXT",
     },
+    "proposals": {"preview": "TEXT"},
     "branches": {"spent_at": "INTEGER"},
     "failed_branches": {"spent_at": "INTEGER"},
 }
@@ -95,7 +96,7 @@ TABLES: dict[type[BaseModel], Table] = {
     Call: Table("loop.db", "calls", "started, id", ("messages", "parsed")),
     InterventionRecord: Table("loop.db", "diagnoses", "point", ("diagnosis", "evidence")),
     ProposalRecord: Table(
-        "loop.db", "proposals", "point, round, position", ("proposal", "signal", "problems", "notes")
+        "loop.db", "proposals", "point, round, position", ("proposal", "signal", "problems", "notes", "preview")
     ),
     BranchRecord: Table("loop.db", "branches", "point, round, rowid", ("job", "result")),
     FailedBranchRecord: Table("loop.db", "failed_branches", "point, round, rowid", ("job",)),

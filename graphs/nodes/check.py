@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from langgraph.runtime import Runtime
 
+from ...errors import SignalError
 from ...rl.branches.config import RaceConfig
 from ...rl.experience.transition_sample import TransitionSample
-from ...rl.signals.check import check_signal
+from ...rl.signals.check import check_signal, twin_problems
+from ...rl.signals.distance import SignalComparison
+from ...rl.signals.preview import preview_signal
 from ...rl.signals.signal import Exploration, Signal
 from ...runs.events import ProposalMade
 from ...runs.race_records import RaceRecord
@@ -21,7 +25,7 @@ from ..state import State, status_of
 
 
 async def check(state: State, runtime: Runtime[Context]) -> State:
-    """Add problems and notes to every proposal of the round, from the transitions in the point's snapshot."""
+    """Add problems, notes and numbers to every proposal of the round, from what the point's snapshot has recorded."""
     ctx, status = runtime.context, status_of(state)
     path = ctx.run_dir / snapshot_of(status) / "recorded.safetensors"
     recorded = await asyncio.to_thread(TransitionSample.load, path, ctx.spec)
@@ -29,23 +33,36 @@ async def check(state: State, runtime: Runtime[Context]) -> State:
     rejected, never = await _rejected(ctx, state), await quarantined(ctx.store)
     taken = _explorations_taken(ctx.config.race, status.signal) if state.get("claim") == "policy" else None
 
+    proposals = await ctx.store.read(ProposalRecord)
+    here = (state["point"], state["round"])
+    earlier = {row.id: row.signal for row in proposals if (row.point, row.round) < here}
+    tried = {key: signal for key, signal in earlier.items() if signal.proposal_hash() in rejected}
+    withdrawn = {key: signal for key, signal in earlier.items() if signal.shape_hash() in never}
+    gamma = ctx.config.trainer.algorithm_config.gamma
+    known_range = ctx.spec.return_range or return_range
+    comparison = await asyncio.to_thread(SignalComparison, ctx.spec, recorded, status.signal, known_range, ctx.scorers)
+
+    def checked_row(row: ProposalRecord, checked: Sequence[ProposalRecord]) -> ProposalRecord:
+        # Of equal proposals in a round the first one passes.
+        hashes = rejected | {other.signal.proposal_hash() for other in checked}
+        report = check_signal(
+            row.signal, ctx.spec, recorded, status.signal, hashes, return_range, never, ctx.scorers, taken
+        )
+        problems = report.problems
+        if not problems:
+            passed = {other.id: other.signal for other in checked if not other.problems}
+            problems = [*twin_problems(row.signal, comparison, tried, withdrawn, passed)]
+        before = [*earlier.items(), *((other.id, other.signal) for other in checked)]
+        try:
+            preview = preview_signal(row.signal, comparison, gamma, before)
+        except SignalError:  # one of the problems says why
+            preview = None
+        return row.model_copy(update={"problems": problems, "notes": report.notes, "preview": preview})
+
     # In a thread, since expressions are evaluated on thousands of transitions.
     checked: list[ProposalRecord] = []
-    for row in await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"]):
-        report = await asyncio.to_thread(
-            check_signal,
-            row.signal,
-            ctx.spec,
-            recorded,
-            status.signal,
-            rejected,
-            return_range,
-            never,
-            ctx.scorers,
-            taken,
-        )
-        checked.append(row.model_copy(update={"problems": report.problems, "notes": report.notes}))
-        rejected = rejected | {row.signal.proposal_hash()}  # of equal proposals in a round the first one passes
+    for row in [row for row in proposals if (row.point, row.round) == here]:
+        checked.append(await asyncio.to_thread(checked_row, row, checked))
     await ctx.store.write(*checked)
     for row in checked:
         ctx.emit(ProposalMade(id=row.id, title=row.proposal.title, problems=row.problems))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import SignalError
 from ..experience.transition_sample import TransitionSample
 from ..task import FloatArray, TaskSpec
+from .distance import SignalComparison
 from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal, freeze
 from .signal import Exploration, Signal, is_removal
@@ -101,6 +102,39 @@ def _not_finite(signal: Signal, spec: TaskSpec, recorded: TransitionSample) -> I
         columns += [(name, recorded.events[g][..., i]) for i, name in enumerate(group.event_names()) if name in events]
         for name in [name for name, values in columns if not np.isfinite(values).all()]:
             yield f"{name!r} of group {group.name!r} is not finite in recorded transitions; leave it out of the signal"
+
+
+# ------------------------------------------------------------ different from what was tried
+
+
+def twin_problems(
+    signal: Signal,
+    comparison: SignalComparison,
+    tried: Mapping[str, Signal],
+    withdrawn: Mapping[str, Signal],
+    same_round: Mapping[str, Signal],
+) -> Iterator[str]:
+    """Give a line for each kind of earlier proposals of which one pays the same as `signal`, however it is written.
+
+    Args:
+        signal: what is proposed.
+        comparison: of what the run has recorded.
+        tried: by id, those that must not come again, as strong and with the same exploration.
+        withdrawn: by id, those that must not come again at any strength.
+        same_round: by id, those of the same round that have passed.
+    """
+    for others, at_any_strength, what in (
+        (tried, False, "was tried before"),
+        (withdrawn, True, "was promoted and rolled back, or declined"),
+        (same_round, False, "is another proposal of this round"),
+    ):
+        twin = next((key for key, other in others.items() if comparison.twins(signal, other, at_any_strength)), None)
+        if twin is not None:
+            strength = " but for its strength" if at_any_strength else ""
+            yield (
+                f"the signal pays the same as {twin}{strength}, which {what}: names, order, one factor for all weights "
+                "and the form of an expression make no other signal; propose another idea"
+            )
 
 
 # ------------------------------------------------------------ different from the signal in force
