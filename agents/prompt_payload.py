@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import ExpressionError, PromptTooLong
 from ..rl.evidence.schema import Evidence
+from ..rl.signals.preview import SignalSummary
 from ..rl.signals.signal import Exploration
 from ..rl.signals.terms import TERM_KINDS, Term
 from ..rl.task import EXPRESSION_WORDS
@@ -99,6 +100,7 @@ class TriedProposal(BaseModel):
         dropped: why it left the race before its end.
         kick_gain: gain of the kick alone over the control at the same rung, or at its own last one before.
         won_by: kind of the arm whose policy was adopted; `candidate` may be another proposal.
+        numbers: what was computed of it before it was tried; None in runs of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,6 +122,7 @@ class TriedProposal(BaseModel):
     dropped: str | None = Field(default=None, exclude_if=_is_nothing)
     kick_gain: float | None = Field(default=None, exclude_if=_is_nothing)
     won_by: RaceWinner | None = Field(default=None, exclude_if=_is_nothing)
+    numbers: SignalSummary | None = Field(default=None, exclude_if=_is_nothing)
 
     @property
     def raced(self) -> bool:
@@ -188,9 +191,10 @@ def build_payload(
     """Return the payload of a prompt, at most `max_chars` characters of JSON.
 
     Of the lists that grow with the task (features, events, agents, actions) the most relevant rows are kept. Cut in
-    this order until it fits: examples, the last first, key moments, lines of episodes, the history's curves, rungs and
-    problems, rows of the return curve, texts that describe the task, the oldest entries of the history, the least
-    relevant features, the least relevant events. Terms are never cut. Where anything was cut, `left_out` counts it.
+    this order until it fits: examples, the last first, numbers of the history, key moments, lines of episodes, the
+    history's curves, rungs and problems, rows of the return curve, texts that describe the task, the oldest entries of
+    the history, the least relevant features, the least relevant events. Terms are never cut. Where anything was cut,
+    `left_out` counts it.
 
     Args:
         evidence: the run at the adaptation point.
@@ -204,13 +208,13 @@ def build_payload(
         PromptTooLong: what must stay is larger than `max_chars`.
     """
     payload: Payload = {
-        "evidence": _rounded(evidence.model_dump(mode="json")),
+        "evidence": rounded(evidence.model_dump(mode="json")),
         "diagnosis": diagnosis.model_dump(mode="json") if diagnosis else None,
-        "history": [_rounded(tried.model_dump(mode="json")) for tried in history[-MAX_HISTORY:]],
+        "history": [rounded(tried.model_dump(mode="json")) for tried in history[-MAX_HISTORY:]],
     }
     fitting = [example for example in examples if example.fits(evidence)]
     if fitting:
-        payload["examples"] = [_rounded(example.model_dump(mode="json")) for example in fitting[:MAX_EXAMPLES]]
+        payload["examples"] = [rounded(example.model_dump(mode="json")) for example in fitting[:MAX_EXAMPLES]]
     left_out = truncate_by_relevance(payload["evidence"], _names_in_use(payload))
     unshown = {"examples": len(fitting[MAX_EXAMPLES:]), UNFIT_EXAMPLES: len(examples) - len(fitting)}
     left_out |= {kind: count for kind, count in unshown.items() if count}
@@ -249,6 +253,9 @@ def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
         if len(examples) == 1:
             del payload["examples"]
         yield "examples", 1
+    for tried in history:
+        if tried.pop("numbers", None):
+            yield "numbers_of_history", 1
     while evidence["key_moments"]:
         del evidence["key_moments"][0]
         yield "key_moments", 1
@@ -257,7 +264,7 @@ def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
         while len(episode["lines"]) > 1:
             del episode["lines"][len(episode["lines"]) // 2]
             yield "lines_of_episodes", 1
-    # Oldest first, here and below.
+    # Oldest first, as above and below.
     for tried in history:
         details = [key for key in ("curve", "problems", "race") if tried.get(key)]
         for key in details:
@@ -304,14 +311,14 @@ def names_in_terms(terms: Sequence[Json]) -> set[str]:
     return names
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Round to four significant digits: more costs tokens and shows nothing. Not-a-number becomes None."""
     if isinstance(value, float):
         return float(f"{value:.4g}") if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return value
 
 

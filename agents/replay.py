@@ -18,6 +18,7 @@ from langchain_core.tools import BaseTool
 
 from ..errors import ConfigError, ModelAnswerError
 from ..prompts.bounded import off_the_loop
+from ..rl.signals.preview import SignalPreview
 from .config import LLMConfig, ModelConfig, Role
 from .critic import critic_question
 from .generator import generator_question
@@ -49,6 +50,7 @@ class RecordedQuestion:
         candidates: most proposals that the Generator was asked for.
         race: how proposals raced, which Generator and Ranker were told; None where the gate judged signals.
         proposals: what the Ranker had to order, by id.
+        previews: their numbers, by id.
         conversation, calls_left: of the Critic, up to this turn.
         tool_answers: what tools answered in this intervention, by `tool_key`.
     """
@@ -59,6 +61,7 @@ class RecordedQuestion:
     candidates: int = 0
     race: RaceRules | None = None
     proposals: Mapping[str, Proposal] = field(default_factory=dict)
+    previews: Mapping[str, SignalPreview] = field(default_factory=dict)
     conversation: tuple[BaseMessage, ...] = ()
     calls_left: int = 0
     tool_answers: Mapping[str, str] = field(default_factory=dict)
@@ -168,7 +171,9 @@ def _question(recorded: RecordedQuestion, model: RoleModel, tools: Sequence[Base
     if role == "generator":
         return generator_question(model, recorded.place, recorded.payload, recorded.candidates, recorded.race)
     if role == "ranker":
-        return ranker_question(model, recorded.place, recorded.payload, recorded.proposals, recorded.race)
+        return ranker_question(
+            model, recorded.place, recorded.payload, recorded.proposals, recorded.race, recorded.previews
+        )
     return critic_question(model, recorded.place, recorded.payload, recorded.conversation, tools, recorded.calls_left)
 
 

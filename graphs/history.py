@@ -110,6 +110,7 @@ def tried_by(
             curve=arm.curve if arm else [],
             problems=row.problems or [*filter(None, [decision.detail.failed.get(row.id)])],
             declined_because=(decision.detail.declined_because or None) if verdict == "declined" else None,
+            numbers=row.preview and row.preview.summary(),
         )
         history.append(entry if race is None else _with_race(entry, race, decision))
     return history

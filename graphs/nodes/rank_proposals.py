@@ -23,10 +23,12 @@ async def rank_proposals(state: State, runtime: Runtime[Context]) -> State:
     rows = {row.id: row for row in await ctx.store.read(ProposalRecord, point=state["point"], round=state["round"])}
     if len(order) > 1 and not (state.get("removing") or state.get("given")):
         place, proposals = Place(state["point"], state["round"]), {key: rows[key].proposal for key in order}
+        previews = {key: preview for key in order if (preview := rows[key].preview) is not None}
         try:
             async with ctx.recording_calls():
                 payload = await diagnosed_payload(ctx, state)
-                answer = await rank(ctx.models.ranker, place, payload, proposals, ctx.config.race_rules())
+                race = ctx.config.race_rules()
+                answer = await rank(ctx.models.ranker, place, payload, proposals, race, previews)
         except ModelAnswerError as error:
             return await end_without_answer(ctx, state, error)
         order = answer.order

@@ -106,6 +106,7 @@ class RunTables:
             candidates=self._candidates(place) if role == "generator" else 0,
             race=self.race if role in ("generator", "ranker") else None,
             proposals={row.id: row.proposal for row in passed} if role == "ranker" else dict[str, Proposal](),
+            previews={row.id: row.preview for row in passed if row.preview is not None},
             conversation=conversation,
             calls_left=max(self.adaptation.evidence_calls - called, 0),
             tool_answers=self._tool_answers(call) if role == "critic" else {},

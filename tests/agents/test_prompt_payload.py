@@ -28,6 +28,7 @@ from cosignal.agents.prompt_payload import (
 from cosignal.agents.schemas import Failure, Proposal
 from cosignal.errors import ModelAnswerError, PromptTooLong
 from cosignal.rl.evidence.schema import Evidence
+from cosignal.rl.signals.preview import SignalSummary
 from cosignal.testing import feature_evidence, stuck_evidence
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,6 +178,25 @@ def test_what_examples_are_built_of_stays_before_what_is_relevant() -> None:
     for examples, is_shown in (([], False), ([example(terms=[unseen])], True)):
         payload = build_payload(Evidence.model_validate(large(390, 98, 2)), examples=examples)
         assert (f"{'f' * 30}389" in names(payload, "features")) == is_shown
+
+
+def test_the_numbers_of_what_was_tried_are_the_first_to_be_cut_the_oldest_before_the_newest() -> None:
+    raw = stuck_evidence()
+    raw["key_moments"] = ["m" * 200] * 3
+    history = [tried(point).model_copy(update={"numbers": SignalSummary(phi_start=1 / 3)}) for point in range(4)]
+    evidence = Evidence.model_validate(raw)
+    whole = build_payload(evidence, history)
+    assert [entry["numbers"] for entry in whole["history"]] == [{"phi_start": 0.3333}] * 4
+    cut = build_payload(evidence, history, max_chars=payload_size(whole) - 20)
+    assert [("numbers" in entry) for entry in cut["history"]] == [False, False, True, True]
+    assert cut["left_out"] == {"numbers_of_history": 2}
+    bare = build_payload(evidence, [tried(point) for point in range(4)])
+    assert all("numbers" not in entry for entry in bare["history"])
+    # Nothing else is cut before they are all gone.
+    without = build_payload(
+        evidence, history, max_chars=payload_size(bare) + len(', "left_out": {"numbers_of_history": 4}')
+    )
+    assert without == {**bare, "left_out": {"numbers_of_history": 4}}
 
 
 def test_what_cannot_be_cut_is_refused_with_the_remedy() -> None:

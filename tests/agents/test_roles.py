@@ -11,10 +11,11 @@ from cosignal.agents.generator import propose
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.prompt_payload import TriedProposal, build_payload
 from cosignal.agents.race_rules import RaceRules
-from cosignal.agents.ranker import rank, ranker_question
+from cosignal.agents.ranker import MAX_AFTER, rank, ranker_question
 from cosignal.agents.schemas import Diagnosis, Failure, Proposal
 from cosignal.errors import InvalidAnswer
 from cosignal.rl.evidence.schema import Evidence
+from cosignal.rl.signals.preview import SignalPreview
 from cosignal.testing import ScriptedChatModel, role_model, stuck_evidence
 
 CONTEXT = build_payload(Evidence.model_validate(stuck_evidence()))
@@ -126,3 +127,22 @@ def test_the_ranker_s_prompt_and_its_block_say_how_proposals_are_tried_and_what_
     assert block["race"] == (None if race is None else race.model_dump())
     assert [entry["moved"] for entry in block["history"]] == ([] if race is None else [[[*moved[0]]]])
     assert [row["id"] for row in block["proposals"]] == ["a"]
+    assert "numbers" not in block["proposals"][0]
+
+
+def test_the_ranker_sees_the_numbers_of_what_has_any_in_bounded_size() -> None:
+    proposal = Proposal(title="t", reason="", addresses=[Failure.PLATEAU], terms=[])
+    after = [(f"event_{i}", 1 / 3) for i in range(40)]
+    distances = [(f"p1-r0-{i}", i / 100) for i in range(90)]
+    preview = SignalPreview(phi_start=2 / 3, paid_share=0.0, phi_after=after, distances=distances)
+    listed, previews = {"a": proposal, "b": proposal}, {"b": preview, "c": SignalPreview(mean_reward=0.25)}
+    prompt = ranker_question(role_model("ranker"), Place(1), CONTEXT, listed, None, previews).prompt
+    block = json.loads(prompt.user.split("```json\n")[1].split("\n```")[0])
+    bare, told = block["proposals"]
+    assert "numbers" not in bare
+    assert told["numbers"].keys() == {"phi_start", "paid_share", "phi_after", "nearest"}
+    assert told["numbers"]["phi_start"] == 0.6667
+    assert told["numbers"]["phi_after"][0] == ["event_0", 0.3333] and len(told["numbers"]["phi_after"]) == MAX_AFTER
+    assert told["numbers"]["nearest"] == [["p1-r0-0", 0.0], ["p1-r0-1", 0.01], ["p1-r0-2", 0.02]]
+    for field in {*SignalPreview.model_fields, "nearest"} - {"distances"}:
+        assert f"`{field}`" in prompt.system

@@ -27,6 +27,7 @@ from cosignal.rl.signals.expression import MAX_LENGTH, MAX_PARTS
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.signals.terms import PotentialTerm
+from cosignal.rl.signals.preview import SignalSummary
 from cosignal.rl.stage import STAGES as RULES
 from cosignal.rl.stage import Stage
 from cosignal.rl.task import EXPRESSION_FUNCTIONS, FeatureKind, FeatureSpec, GroupSpec, TaskSpec
@@ -214,7 +215,15 @@ def test_the_critic_is_told_what_the_statistics_mean_and_what_to_cite() -> None:
 
 def test_the_generator_is_told_what_is_refused() -> None:
     system = rendered("generator").system
-    for refused in ("constant", "5 %", "rejected before", "repeats without progress", "`end_failure`", "`terms: []`"):
+    for refused in (
+        "constant",
+        "5 %",
+        "rejected before",
+        "in other words",
+        "repeats without progress",
+        "`end_failure`",
+        "`terms: []`",
+    ):
         assert refused in system or refused in at_stage("generator", "converged").system
 
 
@@ -313,6 +322,13 @@ def test_what_a_human_wrote_of_a_refusal_is_explained_as_a_wish_and_data(
     [sentence] = [part for part in re.split(r"[.:] |\n", system) if "`declined_because`" in part]
     assert "`declined_because`" in sentence and "declined_because" in TriedProposal.model_fields
     assert "a wish about signals" in system and "data" in system[system.index("a wish about signals") :][:60]
+
+
+@pytest.mark.parametrize("role", ["critic", "generator", "ranker"])
+def test_each_number_in_the_history_is_explained(role: str) -> None:
+    system = rendered(role).system
+    for field in ("numbers", *SignalSummary.model_fields):
+        assert f"`{field}`" in system
 
 
 @pytest.mark.parametrize("role", VALUES)
