@@ -13,6 +13,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from ..agents.schemas import Diagnosis, Failure
+from ..rl.signals.preview import SignalPreview
 from ..rl.signals.signal import Signal, describe_difference
 from . import charts
 from .races import ShownArm, ShownRace, outcome_in_words, show_race
@@ -89,6 +90,7 @@ class ShownProposal:
         failed: why a branch of it could not be run; None where none failed.
         fitted: whether it was fitted to rankings, so that no Generator made it.
         raced: its arm in the round's race; None where it did not race.
+        preview: its numbers before any training; None where there are none.
     """
 
     id: str
@@ -109,6 +111,7 @@ class ShownProposal:
     failed: str | None
     fitted: bool
     raced: ShownArm | None
+    preview: SignalPreview | None
 
 
 @dataclass(frozen=True)
@@ -290,6 +293,7 @@ def _proposal(
         failed=decision.detail.failed.get(row.id) if decision else None,
         fitted=any(term.kind == "learned" for term in row.proposal.terms),
         raced=raced,
+        preview=row.preview,
     )
 
 

@@ -44,6 +44,12 @@ IDEAS = [
     ("Pay for switches", "A bonus each time a switch is triggered.", [TRIGGERED], 0.98),
     ("Look around more", f"No term, only exploration. {MARKUP}", [], 1.02),
 ]
+# Numbers of the proposals that the check let pass.
+PREVIEW = {
+    "phi_start": -0.31, "phi_after": [["switch_triggered", 0.125]], "phi_end_failed": 0.12, "phi_end_success": 0.87,
+    "paid_share": 0.42, "mean_paid": 0.0123, "mean_reward": 0.004, "return_correlation": 0.66,
+    "distance_in_force": None, "distances": [["p80-r0-1", 0.25], ["p80-r0-0", 0.5]],
+}  # fmt: skip
 DIAGNOSIS = {
     "findings": [
         {"failure": "exploration_collapsed", "cites": ["behaviour.agents.no_effect_share", "sparse.spread"],
@@ -172,7 +178,7 @@ async def _write_round(store: LoopStore, number: int) -> None:
                     "exploration": {"entropy": None, "kick": 0.05 if number else None}}  # fmt: skip
         row = {"id": proposal_id, "point": POINT, "round": number, "position": position, "proposal": proposal,
                "signal": signal_row(1, used), "problems": problems, "notes": ["Φ is higher where episodes end well"],
-               "rank": None if problems else position}  # fmt: skip
+               "rank": None if problems else position, "preview": None if problems else PREVIEW}  # fmt: skip
         await store.write(ProposalRecord.model_validate(row))
         if not problems:
             await _write_arm(store, number, proposal_id, level, wins, judged=position < 2 - number)

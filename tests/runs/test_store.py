@@ -12,6 +12,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import NotARunError, StorageError
+from cosignal.rl.signals.preview import SignalPreview
 from cosignal.runs.records import (
     BranchRecord,
     DecisionDetail,
@@ -63,6 +64,24 @@ async def test_a_decision_has_only_the_keys_that_are_known_of_it(store: LoopStor
     [_, again] = await store.read(DecisionRecord)
     await store.write(again)  # what is read and written again is the same
     assert rows(tmp_path, "decisions")[1] == second
+
+
+async def test_a_proposal_keeps_its_numbers_and_one_of_an_earlier_version_has_none(tmp_path: Path) -> None:
+    preview = SignalPreview(phi_start=0.5, distances=[("p1-r0-0", 0.25)])
+    columns = [name for name in ProposalRecord.model_fields if name not in LATER_COLUMNS["proposals"]]
+    older = proposal().model_dump(mode="json", include=set(columns))
+    values = [json.dumps(older[name]) if isinstance(older[name], list | dict) else older[name] for name in columns]
+    with closing(sqlite3.connect(tmp_path / "loop.db")) as database, database:
+        database.execute(f"CREATE TABLE proposals({', '.join(columns)}, UNIQUE(id))")
+        database.execute(f"INSERT INTO proposals VALUES ({', '.join('?' * len(columns))})", values)
+    opened = await LoopStore.open(tmp_path)
+    assert await opened.read(ProposalRecord) == [proposal()]
+    await opened.write(proposal(position=1, preview=preview))
+    assert [row.preview for row in await opened.read(ProposalRecord)] == [None, preview]
+    await opened.close()
+    assert rows(tmp_path, "proposals")[1]["preview"] == {
+        "phi_start": 0.5, "phi_after": [], "distances": [["p1-r0-0", 0.25]],
+    }  # fmt: skip
 
 
 async def test_extra_steps_are_branches_with_their_evaluation_and_play_for_the_ranker(store: LoopStore) -> None:

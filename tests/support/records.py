@@ -25,8 +25,8 @@ from cosignal.runs.records import (
 
 ORDER = {"diagnoses": "point", "proposals": "point, round, position", "branches": "point, round, rowid",
          "decisions": "point, round", "calls": "started, id"}  # fmt: skip
-JSON_COLUMNS = {"diagnosis", "evidence", "proposal", "signal", "problems", "notes", "job", "result", "detail",
-                "messages", "parsed"}  # fmt: skip
+JSON_COLUMNS = {"diagnosis", "evidence", "proposal", "signal", "problems", "notes", "preview", "job", "result",
+                "detail", "messages", "parsed"}  # fmt: skip
 
 NO_EXPLORATION = Exploration()
 

@@ -141,6 +141,14 @@ async def test_the_page_of_a_proposal_shows_diff_branches_and_sums(folder: Path)
     assert "Student&#39;s t with 2 degrees of freedom" in page or "Student's t with 2 degrees of freedom" in page
 
 
+async def test_the_page_of_a_proposal_shows_its_numbers_where_it_has_any(folder: Path) -> None:
+    async with client(folder) as found:
+        own, refused = [(await found.get(f"/runs/one/proposals/{key}")).text for key in (OWN, f"{OWN[:-1]}2")]
+    for told in ("after the first switch_triggered", "<td>-0.31</td>", "<td>42 %</td>", "p80-r0-1, 0.25"):
+        assert told in own
+    assert "before any training" in refused and "Its numbers before any training" not in refused
+
+
 # ---------------------------------------------------------------- nothing of a model's is markup
 
 
