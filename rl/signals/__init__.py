@@ -12,4 +12,6 @@ critic_offset   potentials that have left, as an offset of the critic's output
 reward_view     which agents the task's own reward is paid to
 rewards         all of this as an algorithm sees it
 check           checks of a proposal before any training is spent on it
+distance        how far apart two signals are by what they pay, and which are twins
+preview         numbers of a proposal, from what the run has recorded
 """

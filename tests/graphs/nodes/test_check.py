@@ -13,11 +13,13 @@ from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.branches.config import RaceConfig
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.signals.terms import PotentialTerm
-from cosignal.runs.records import DecisionVerdict
+from cosignal.runs.records import DecisionDetail, DecisionVerdict, JudgedArm
 from cosignal.runs.store import LoopStore
 from cosignal.testing import FakeBranchPool, FakeTrainer, LoopSession
-from cosignal.testing.answers import DIAGNOSIS, GOAL, proposals
+from cosignal.testing.answers import DIAGNOSIS, DOOR, GOAL, proposals, ranking
+from cosignal.testing.answers import proposal as proposed
 from loop_runs import goal_helps, nothing_helps, scripts, tables
+from made_up_run import judged
 from races import FIRST, look, race, rung
 from records import decision, proposal
 
@@ -59,6 +61,72 @@ async def test_a_removal_that_was_declined_does_not_come_again_but_the_slower_on
     assert "promoted and rolled back, or declined" in gone["problems"][0]
     assert faded["problems"] == []
     assert [key for key, *_ in trainer.log] == ["p64-r0-1:0"]
+
+
+# ---------------------------------------------------------------- in other words
+
+GOAL_AGAIN = proposed("the same in other words", "1 - dist_goal * 0.25", kick=0.05)
+AHEAD = proposed("both", "-dist_goal / 17 - dist_door / 9", kick=0.05)
+
+
+async def test_twins_of_what_this_intervention_tried_and_of_its_own_round_are_refused(tmp_path: Path) -> None:
+    door_again = proposed("door", "3 * -(dist_door)", kick=0.05)
+    first, second = proposals(GOAL, GOAL_AGAIN, DOOR), proposals(AHEAD, GOAL_AGAIN, door_again)
+    said = scripts() | {"generator": [first, second], "ranker": [ranking("p128-r0-0", "p128-r0-2")]}
+    await LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, nothing_helps), said).run()
+    found = {row["id"]: row["problems"] for row in (await tables(tmp_path))["proposals"]}
+    assert {key for key, problems in found.items() if not problems} == {"p128-r0-0", "p128-r0-2", "p128-r1-0"}
+    told = {
+        "p128-r0-1": "p128-r0-0, which is another proposal of this round",
+        "p128-r1-1": "p128-r0-0, which was tried",
+        "p128-r1-2": "p128-r0-2, which was tried",
+    }
+    for key, words in told.items():
+        [problem] = found[key]
+        assert f"pays the same as {words}" in problem
+
+
+@pytest.mark.parametrize(
+    ("verdict", "of_arm", "told"),
+    [
+        ("reject", "reject", "which was tried before"),
+        ("no_difference", "no_difference", None),
+        ("rollback", None, "but for its strength, which was promoted and rolled back"),
+        ("stale", None, None),
+    ],
+)
+async def test_a_twin_may_come_again_where_the_same_signal_may(
+    tmp_path: Path, verdict: DecisionVerdict, of_arm: str | None, told: str | None
+) -> None:
+    goal = PotentialTerm(name="phi", expression="-dist_goal / 17")
+    suffix = "-rollback" if verdict == "rollback" else ""
+    await remember(tmp_path, verdict, Signal(terms=(goal,), exploration=GOAL["exploration"]), suffix)
+    if of_arm is not None:
+        store = await LoopStore.open(tmp_path)
+        detail = DecisionDetail(judgements=[JudgedArm.model_validate(judged(PAST, of_arm, 0.0, ""))])
+        await store.write(decision("p16-r0", 16, verdict=verdict, detail=detail, created_steps=32_768))
+        await store.close()
+    said = scripts() | {"critic": [DIAGNOSIS], "generator": [proposals(GOAL_AGAIN)] * 2, "ranker": []}
+    await LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, goal_helps), said).run()
+    first = next(row for row in (await tables(tmp_path))["proposals"] if row["id"] != PAST)
+    assert (first["problems"] == []) == (told is None)
+    assert told is None or told in first["problems"][0]
+
+
+async def test_every_proposal_that_fits_the_task_gets_its_numbers(tmp_path: Path) -> None:
+    wrong = proposed("for nobody", "-dist_goal", kick=0.05)
+    wrong["terms"][0]["agents"] = ["blue"]
+    said = scripts() | {"generator": [proposals(GOAL, AHEAD, wrong)], "ranker": [ranking("p128-r0-1", "p128-r0-0")]}
+    await LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, goal_helps), said).run()
+    kept = await tables(tmp_path)
+    goal, both, nobody = [row["preview"] for row in kept["proposals"]]
+    assert nobody is None
+    assert goal["distances"] == [] and "distance_in_force" not in goal  # nothing is in force
+    [(key, distance)] = both["distances"]
+    assert key == "p128-r0-0" and 0 < distance < 0.5
+    assert goal["paid_share"] == both["paid_share"] == 1.0
+    [asked] = [call for call in kept["calls"] if call["role"] == "ranker"]
+    assert '"nearest": [["p128-r0-0"' in asked["messages"][-1]["content"]
 
 
 # ---------------------------------------------------------------- races
