@@ -24,10 +24,10 @@ from cosignal.errors import ConfigError
 from cosignal.prompts import VERSIONS, Rendered, fenced, load_template, quoted, render
 from cosignal.rl.evidence.schema import Evidence, FeatureEvidence, TermEvidence
 from cosignal.rl.signals.expression import MAX_LENGTH, MAX_PARTS
+from cosignal.rl.signals.preview import SignalSummary
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.signals.terms import PotentialTerm
-from cosignal.rl.signals.preview import SignalSummary
 from cosignal.rl.stage import STAGES as RULES
 from cosignal.rl.stage import Stage
 from cosignal.rl.task import EXPRESSION_FUNCTIONS, FeatureKind, FeatureSpec, GroupSpec, TaskSpec
