@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from langchain_core.callbacks import AsyncCallbackHandler
+from langgraph.config import get_stream_writer
 
 from ..agents.llm.ledger import Call
 from ..agents.llm.models import Models
@@ -18,7 +19,7 @@ from ..rl.ipc.client import TrainerClient
 from ..rl.ipc.messages import LookReply, TrainerStatus
 from ..rl.signals.scorer import Scorers
 from ..rl.task import TaskSpec, splitmix64
-from ..runs.events import Event, Warned
+from ..runs.events import Event, Warned, stream_chunk
 from ..runs.store import LoopStore
 
 POLL_S = 0.2  # how long a node waits for a wake-up before it asks again
@@ -39,7 +40,7 @@ class Context:
         models: whom the roles ask.
         spec: of the task.
         calls: model calls that are not in the store yet; a node that asks a model writes them before it ends.
-        emit: tells what happens.
+        tell: takes what happens for the run's own events and log; whatever happens is told by `emit`.
         scorers: files of learned terms.
         callbacks: of the graph, beside the one that records visits.
         poll_s: seconds between two questions to the trainer while the loop waits for it.
@@ -58,7 +59,7 @@ class Context:
     models: Models
     spec: TaskSpec
     calls: list[Call]
-    emit: Callable[[Event], None]
+    tell: Callable[[Event], None]
     scorers: Scorers = field(default_factory=Scorers)
     callbacks: Sequence[AsyncCallbackHandler] = ()
     poll_s: float = POLL_S
@@ -107,6 +108,15 @@ class Context:
             yield
         finally:
             await self.write_calls()
+
+    def emit(self, event: Event) -> None:
+        """Tell what happens: to the run's own events, and to whoever streams the graph in the mode `custom`."""
+        self.tell(event)
+        try:
+            writer = get_stream_writer()
+        except (RuntimeError, KeyError):  # no node runs here: a callback of the graph, a test, a round offline
+            return
+        writer(stream_chunk(event))
 
     async def warn(self, topic: str, message: str) -> None:
         """Tell the user something, once a topic: as an event, in the log, and in what status and report show."""

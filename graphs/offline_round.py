@@ -98,7 +98,7 @@ def offline_context(
         models=build_models(LLMConfig(), CallBudget(config.llm.limits), calls.append),  # nobody is asked
         spec=probe_task(config.task, hidden_from_children(config.llm)).spec,
         calls=calls,
-        emit=emit,
+        tell=emit,
         scorers=Scorers(run_dir / FOLDER),
         offline=True,
     )

@@ -402,3 +402,8 @@ Event = Annotated[
     | RunFinished,
     Field(discriminator="kind"),
 ]
+
+
+def stream_chunk(event: Event) -> dict[str, Any]:
+    """Return the event as LangGraph's stream mode `custom` carries it: a JSON object whose `type` is the kind."""
+    return {"type": event.kind, **event.model_dump(mode="json", exclude={"kind"})}

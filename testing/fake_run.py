@@ -475,7 +475,7 @@ class LoopSession:
             models=await asyncio.to_thread(self.models, budget, calls),
             spec=fake_run_spec(),
             calls=calls,
-            emit=self.events.append,
+            tell=self.events.append,
             poll_s=0.0002,
         )
 

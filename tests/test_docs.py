@@ -45,17 +45,28 @@ def test_the_code_about_a_run_runs(
 BLOCKS = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize(("code", "output"), BLOCKS.findall((ROOT / "docs" / "testing.md").read_text(encoding="utf-8")))
-def test_the_page_on_testing_prints_what_it_says(
-    code: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+WITH_OUTPUT = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("langgraph.md", "testing.md")}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "output"), [(name, *block) for name, text in WITH_OUTPUT.items() for block in BLOCKS.findall(text)]
+)
+def test_a_page_prints_what_it_says(
+    name: str,
+    code: str,
+    output: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "testing.md", "exec"), {})
+    exec(compile(code, name, "exec"), {})
     assert capsys.readouterr().out == output
 
 
-def test_every_block_on_the_page_on_testing_has_an_output() -> None:
-    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", WITH_OUTPUT)
+def test_every_block_on_such_a_page_has_an_output(name: str) -> None:
+    text = WITH_OUTPUT[name]
     assert len(BLOCKS.findall(text)) == text.count("```python\n") > 0
 
 

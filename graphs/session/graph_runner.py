@@ -35,7 +35,7 @@ async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) ->
     asks for, unless the config says `llm.tracing`.
     """
     graph = build_graph(ctx.config, checkpoints)
-    config = thread(run_id) | RunnableConfig(callbacks=[VisitRecorder(ctx.store, ctx.emit), *ctx.callbacks])
+    config = thread(run_id) | RunnableConfig(callbacks=[VisitRecorder(ctx.store, ctx.tell), *ctx.callbacks])
     saved = await graph.aget_state(thread(run_id))
     # `saved.next` would not do: a step whose writes are saved, but which was cut off before it ended, has none.
     step: State | Command[Any] | None = None if saved.created_at else {"done_point": -1}

@@ -365,7 +365,7 @@ class Run:
             spec=spec,
             scorers=Scorers(self.path / FOLDER),
             calls=calls,
-            emit=self.emit,
+            tell=self.emit,
             callbacks=[] if spans is None else [spans.handler],
             wake=self._wake_graph,
         )
