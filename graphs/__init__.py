@@ -46,6 +46,7 @@ Modules, in reading order:
     history          earlier proposals and what became of them, as models read it
     library          signals of earlier runs, as the Generator is shown them
     preference_jobs  pairs of states and scorers, from processes of their own
+    human_review     the question of `approve` as reviewing interfaces show it, and their answers
     offline_round    a round of check and validate, or a race, without a trainer, for replays and studies
     session/         a run from start to end
     tracing/         visits of nodes, OpenTelemetry spans

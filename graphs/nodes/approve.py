@@ -11,6 +11,7 @@ import asyncio
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
+from ...errors import ApprovalError
 from ...rl.signals.signal import describe_difference
 from ...runs.approvals import Answer, given_answer
 from ...runs.events import ApprovalGiven, ApprovalNeeded
@@ -18,6 +19,7 @@ from ...runs.races import arm_title
 from ...runs.records import ProposalRecord
 from ...runs.timeline import KICK_ALONE
 from ..context import Context
+from ..human_review import answer_in, review_request
 from ..intervention import cancel_acceptance
 from ..state import State, decision_id_of, outcome_of, status_of
 from .promote import promotion_of
@@ -31,9 +33,7 @@ async def approve(state: State, runtime: Runtime[Context]) -> State:
     ctx = runtime.context
     if ctx.config.adaptation.approve == "auto":
         return {"approved": True, "note": {"approve": "auto"}}
-    # The first time the graph stops here; with the answer the node runs again and `interrupt` returns it.
-    question = await _question(ctx, state)
-    answer = Answer.model_validate(interrupt(question.model_dump(mode="json")))
+    answer = _answer_to(await _question(ctx, state))
     if answer.yes:
         return {"approved": True, "note": {"approve": "human", "yes": True}}
     if answer.yes is None:
@@ -42,6 +42,17 @@ async def approve(state: State, runtime: Runtime[Context]) -> State:
         why = "declined by the human who was asked"
         update = await cancel_acceptance(ctx, state, "declined", why, answer.because)
     return {**update, "approved": False}
+
+
+def _answer_to(question: ApprovalNeeded) -> Answer:
+    """Return the answer; the graph stops here until it has one that can be read."""
+    problem = ""
+    while True:
+        # With an answer the node runs again, and each `interrupt` returns the next one that was given.
+        try:
+            return answer_in(interrupt(review_request(question, problem)))
+        except ApprovalError as error:
+            problem = str(error)
 
 
 async def _question(ctx: Context, state: State) -> ApprovalNeeded:

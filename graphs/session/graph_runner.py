@@ -16,9 +16,9 @@ from langsmith import tracing_context
 
 from ...files import naming_disk_errors
 from ...rl.ipc.launcher import TrainerProcess
-from ...runs.events import ApprovalNeeded
 from ..context import Context
 from ..graph import build_graph, thread
+from ..human_review import question_in
 from ..nodes.approve import wait_for_answer
 from ..state import CHECKPOINT_TYPES, State
 from ..tracing.visits import VisitRecorder
@@ -59,7 +59,7 @@ async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) ->
             questions = (await graph.aget_state(thread(run_id))).interrupts
             if not questions:
                 return
-            answer = await wait_for_answer(ctx, ApprovalNeeded.model_validate(questions[0].value))
+            answer = await wait_for_answer(ctx, question_in(questions[0].value))
             step = Command(resume=answer.model_dump())
 
 
