@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ async def replay_question(
 
     model = RoleModel(role, config, budget, calls.append, template, chat, key_variable_names(new_config))
     try:
-        await _ask_to_the_end(recorded, model, tools)
+        async with aclosing(model):
+            await _ask_to_the_end(recorded, model, tools)
     except ModelAnswerError as error:
         if calls:
             after = Side.of(calls)

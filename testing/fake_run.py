@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
@@ -458,8 +459,9 @@ class LoopSession:
         store = await LoopStore.open(self.run_dir)
         calls: list[Call] = []
         try:
-            async with open_checkpoints(self.run_dir) as checkpoints:
-                await run_graph(await self.context(store, calls), checkpoints, RUN_ID)
+            context = await self.context(store, calls)
+            async with open_checkpoints(self.run_dir) as checkpoints, aclosing(context.models):
+                await run_graph(context, checkpoints, RUN_ID)
         finally:
             await store.close()
 

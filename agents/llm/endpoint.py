@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,7 +123,10 @@ class Endpoint:
         self.config = config
         self.position = position
         self.mode = RequestMode(schema_method(config), tools=True)
-        self._chat = chat
+        self._given = chat
+        self._chat: BaseChatModel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # whose connections the chat model has
+        self._building = asyncio.Lock()
         # A chat model of the user's own may have been built with a key that is in no variable.
         fields = [getattr(chat, name, None) for name in type(chat).model_fields] if chat is not None else []
         keys = [value.get_secret_value() for value in fields if isinstance(value, SecretStr)]
@@ -133,11 +137,11 @@ class Endpoint:
         """The chat model, built at the first use. Raises ConfigError where package, model or key is missing."""
         # Usually `ready` has built it.
         if self._chat is None:
-            self._chat = build_chat_model(self.config)
+            self._chat = self._build()
         return self._chat
 
     async def ready(self, end: float | None = None) -> None:
-        """Build the chat model, in a thread, since it may read files and load packages.
+        """Build the chat model for the running event loop, in a thread, since it may read files and load packages.
 
         Args:
             end: time of the event loop at which to give up.
@@ -146,13 +150,34 @@ class Endpoint:
             ConfigError: package, model or key is missing.
             ProviderError: it took too long.
         """
+        loop = asyncio.get_running_loop()
+        # Connections of an earlier loop can neither be used nor closed any more.
+        if self._loop is not loop:
+            self._chat, self._loop, self._building = None, loop, asyncio.Lock()
         try:
-            async with asyncio.timeout_at(end):
+            # Of questions that come at once the first one builds it.
+            async with asyncio.timeout_at(end), self._building:
                 if self._chat is None:
-                    self._chat = await asyncio.to_thread(build_chat_model, self.config)
+                    self._chat = await asyncio.to_thread(self._build)
         except TimeoutError:
             text = f"provider {self.config.provider!r} was not set up within llm deadline_s; raise it"
             raise ProviderError(text) from None
+
+    def _build(self) -> BaseChatModel:
+        chat = build_chat_model(self.config) if self._given is None else self._given
+        package = sys.modules.get("langchain_openai.chat_models.base")  # if it is one of its, the package is there
+        if package is None or not isinstance(chat, package.BaseChatOpenAI):
+            return chat
+        from .openai_chat import with_own_client
+
+        return with_own_client(chat)
+
+    async def aclose(self) -> None:
+        """Close the connections; the next question opens others. What the caller has made stays as it is."""
+        chat, self._chat = self._chat, None
+        client = getattr(chat, "root_async_client", None)
+        if client is not None and chat is not self._given and self._loop is asyncio.get_running_loop():
+            await client.close()
 
     async def request(
         self,

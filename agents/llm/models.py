@@ -93,6 +93,11 @@ class RoleModel:
             raise ProviderError(f"nobody was asked: {NEEDS_MODEL}")
         return await ModelCall(self.role, question, endpoints, self.budget, self.record).run()
 
+    async def aclose(self) -> None:
+        """Close the connections of the chain; the next question opens others."""
+        for endpoint in self.endpoints:
+            await endpoint.aclose()
+
 
 @dataclass(frozen=True)
 class Models:
@@ -102,6 +107,11 @@ class Models:
     generator: RoleModel
     ranker: RoleModel
     transition_ranker: RoleModel
+
+    async def aclose(self) -> None:
+        """Close the connections of all chains, as the end of a run does."""
+        for model in (self.critic, self.generator, self.ranker, self.transition_ranker):
+            await model.aclose()
 
 
 def build_models(

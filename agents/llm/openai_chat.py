@@ -8,6 +8,7 @@ import openai
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
+from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from .completion import NoCompletion, readable_completion
 
@@ -40,6 +41,21 @@ class TolerantChatOpenAI(ChatOpenAI):
 def bounded_client(proxy: str | None = None) -> Any:
     """Return an HTTP client of OpenAI's for which an answer that never ends does, after `MAX_BODY` bytes."""
     return openai.DefaultAsyncHttpxClient(proxy=proxy, event_hooks={"response": [read_bounded]})
+
+
+def with_own_client(chat: BaseChatOpenAI) -> BaseChatOpenAI:
+    """Return the chat model with an HTTP client of its own in place of the one that LangChain has given it.
+
+    LangChain keeps one client for each address as long as the process lives. Its connections belong to the event loop
+    that has opened them and fail in the next one ("Event loop is closed"). The new client has the same limits, timeout
+    and proxy; options of sockets are left out, since every request is bounded by a timeout of ours. A chat model that
+    was built with an `http_async_client` is returned as it is.
+    """
+    # With a proxy of the chat model's own, LangChain has put its client into that field.
+    if chat.http_async_client is not None and not chat.openai_proxy:
+        return chat
+    client = chat.root_async_client.copy(http_client=openai.DefaultAsyncHttpxClient(proxy=chat.openai_proxy or None))
+    return chat.model_copy(update={"root_async_client": client, "async_client": client.chat.completions})
 
 
 async def read_bounded(response: Any) -> None:

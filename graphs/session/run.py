@@ -329,6 +329,7 @@ class Run:
                 trainer = await attach_or_start(self.path, self.path.name, secrets)
             stack.push_async_callback(trainer.stop)
             ctx = await self._context(spec, store, trainer.client, pool, spans)
+            stack.push_async_callback(ctx.models.aclose)
             for warning in trainer.hello.warnings:
                 await ctx.warn(warning, warning)
             checkpoints = await stack.enter_async_context(open_checkpoints(self.path))
