@@ -96,7 +96,9 @@ class Context:
     async def pause(self) -> None:
         """Wait until the trainer says something, or `poll_s` have passed."""
         try:
-            await asyncio.wait_for(self.wake.wait(), self.poll_s)
+            # Python 3.11's `wait_for` would lose a cancellation that comes together with the wake-up.
+            async with asyncio.timeout(self.poll_s):
+                await self.wake.wait()
         except TimeoutError:
             return  # a wake-up says nothing but that it is time to ask
         self.wake.clear()

@@ -112,7 +112,9 @@ class ZmqChannel:
             request_id = str(self._count).encode()
             await self._socket.send_multipart([request_id, request.model_dump_json().encode()])
             try:
-                raw = await asyncio.wait_for(self._receive(request_id), self.timeout_s)
+                # Python 3.11's `wait_for` would lose a cancellation that comes together with the answer.
+                async with asyncio.timeout(self.timeout_s):
+                    raw = await self._receive(request_id)
             except TimeoutError as error:
                 raise TrainerGone(
                     f"the trainer at {self._address!r} did not answer {request.kind!r} within {self.timeout_s:g} s; "
