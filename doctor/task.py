@@ -108,7 +108,8 @@ def check_spec(spec: TaskSpec) -> Iterator[Check]:
             yield warning(f"task.{group.name}", f"{message}; features without a meaning tell models little", remedy)
             continue
         yield ok(f"task.{group.name}", message)
-        silent = [declared.name for declared in (*group.features, *group.events) if not declared.description]
+        silent = [feature.name for feature in group.features if not feature.description]
+        silent += [event.name for event in group.events if not event.description]
         if silent:
             rule = f"no description of {first_names(silent, NAMES_SHOWN)}, so that models guess what they mean"
             remedy = (
