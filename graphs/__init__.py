@@ -48,7 +48,7 @@ Modules, in reading order:
     preference_jobs  pairs of states and scorers, from processes of their own
     human_review     the question of `approve` as reviewing interfaces show it, and their answers
     offline_round    a round of check and validate, or a race, without a trainer, for replays and studies
-    session/         a run from start to end
+    session/         a run from start to end; `served`, the graph as a LangGraph server runs it
     tracing/         visits of nodes, OpenTelemetry spans
     replay/          recorded calls asked again
 """

@@ -107,14 +107,3 @@ def thread(run_id: str) -> RunnableConfig:
 def loop_topology() -> Topology:
     """Return the nodes and edges of the graph, for drawings of it."""
     return Topology.from_json(build_graph(RunConfig()).get_graph(xray=True).to_json())
-
-
-def studio_graph() -> Graph:
-    """Return the graph that `langgraph.json` names: that of the default config, whose provider is the embedded rules.
-
-    It is for looking at. Running it needs a trainer and the other live things that `cosignal.start` brings; they have
-    no JSON schema, which the server asks for, so the graph has no context here.
-    """
-    graph = build_graph(RunConfig())
-    graph.context_schema = None
-    return graph

@@ -17,8 +17,7 @@ import pytest
 from cosignal.cli import app, loop_topology, resume_command
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
-from cosignal.graphs.graph import studio_graph
-from cosignal.runs.graph_picture import Topology, graph_png
+from cosignal.runs.graph_picture import graph_png
 from made_up_run import waits_for
 from typer.testing import CliRunner
 
@@ -395,13 +394,6 @@ def test_a_picture_is_not_written_to_a_terminal() -> None:
     os.close(leader)
     assert done.returncode == 2
     assert done.stderr.endswith("add --output graph.png\n")
-
-
-def test_langgraph_json_names_the_graph() -> None:
-    """The same graph as the report draws."""
-    [target] = json.loads((ROOT / "langgraph.json").read_text())["graphs"].values()
-    assert target == f"{studio_graph.__module__}:{studio_graph.__name__}"
-    assert Topology.from_json(studio_graph().get_graph(xray=True).to_json()) == loop_topology()
 
 
 # ---------------------------------------------------------------- a real run

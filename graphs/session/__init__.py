@@ -6,6 +6,7 @@
 ``resume``          which run goes on with a config, and whether its files belong together
 ``run_log``         the loop's log in the run directory
 ``graph_runner``    the graph from its last checkpoint to its end, with what runs beside it
+``served``          the graph as a LangGraph server runs it: a thread is a run
 
 Data flow of one session::
 

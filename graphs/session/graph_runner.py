@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-from langgraph.types import Command
+from langgraph.types import Command, StreamMode
 from langsmith import tracing_context
 
 from ...files import naming_disk_errors
@@ -27,12 +27,32 @@ from .directory_checks import write_row_counts
 KEEP_CHECKPOINTS = 20
 
 
-async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) -> None:
+class GraphChunk(NamedTuple):
+    """A chunk of LangGraph's stream of the graph; `data` is what the stream mode `mode` says."""
+
+    mode: str
+    data: Any
+
+
+async def run_graph(
+    ctx: Context,
+    checkpoints: AsyncSqliteSaver,
+    run_id: str,
+    modes: Sequence[str] = (),
+    forward: Callable[[GraphChunk], None] = lambda _: None,
+) -> None:
     """Run the graph to its end, from its last checkpoint when there is one.
 
     What had ended for want of a budget that is larger now begins again with the next adaptation point. Where the graph
     asks a human, the answer is waited for and the graph goes on with it. Hosted tracing is off whatever the environment
     asks for, unless the config says `llm.tracing`.
+
+    Args:
+        ctx: what the nodes use.
+        checkpoints: of the graph.
+        run_id: name of the checkpoints' thread.
+        modes: stream modes of LangGraph's that somebody wants to follow.
+        forward: takes the chunks of those modes.
     """
     graph = build_graph(ctx.config, checkpoints)
     config = thread(run_id) | RunnableConfig(callbacks=[VisitRecorder(ctx.store, ctx.tell), *ctx.callbacks])
@@ -48,8 +68,13 @@ async def run_graph(ctx: Context, checkpoints: AsyncSqliteSaver, run_id: str) ->
     counted: dict[str, int] = {}
     with tracing_context(enabled=ctx.config.llm.tracing):
         while True:
-            # Each update is a finished step, whose checkpoint is on the disk.
-            async for _ in graph.astream(step, config, context=ctx, durability="sync", stream_mode="updates"):
+            wanted = cast("list[StreamMode]", [*dict.fromkeys([*modes, "updates"])])
+            async for mode, data in graph.astream(step, config, context=ctx, durability="sync", stream_mode=wanted):
+                if mode in modes:
+                    forward(GraphChunk(mode, data))
+                # Each update is a finished step, whose checkpoint is on the disk.
+                if mode != "updates":
+                    continue
                 await ctx.store.prune_checkpoints(run_id, KEEP_CHECKPOINTS)
                 counts = await ctx.store.row_counts()
                 if counts != counted:

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables.config import var_child_runnable_config
 from pydantic import BaseModel, ConfigDict
 
 from ...agents.config import Role
@@ -52,7 +54,7 @@ from ..context import REPLAY, Context
 from ..graph import loop_topology
 from ..tracing.otel import RunFacts, collector_address, open_spans
 from .checks import check_before_start
-from .graph_runner import open_checkpoints, run_graph, run_guarded, watch_trainer
+from .graph_runner import GraphChunk, open_checkpoints, run_graph, run_guarded, watch_trainer
 from .run_directory import RunDirectory, open_run
 from .run_log import RunLog
 
@@ -91,16 +93,39 @@ async def start(
     """
     check_not_importing()
     with _cancelled_by_sigterm():
-        task = await probe_task_soon(config.task, hidden_from_children(config.llm))
-        await asyncio.to_thread(check_before_start, config, task, chat_models or {})
-        directory = await asyncio.to_thread(open_run, config, resume if isinstance(resume, bool) else Path(resume))
-        run = Run(config, directory, chat_models)
-        with contextlib.closing(run):
-            run.begin(task.spec)
-            try:
-                yield run
-            finally:
-                await run.stop()
+        async with open_session(config, resume, chat_models) as run:
+            yield run
+
+
+@asynccontextmanager
+async def open_session(
+    config: RunConfig,
+    resume: bool | str | Path = False,
+    chat_models: Mapping[Role, BaseChatModel] | None = None,
+    *,
+    run_id: str | None = None,
+    modes: Sequence[str] = (),
+) -> AsyncIterator[Run]:
+    """Start or continue a run as `start` does, in a process whose signals are somebody else's.
+
+    Args:
+        config: as in `start`.
+        resume: as in `start`.
+        chat_models: as in `start`.
+        run_id: name of a new run, which its directory's name ends with; None for the time and something random.
+        modes: stream modes of LangGraph's whose chunks `Run.items` yields between the events.
+    """
+    task = await probe_task_soon(config.task, hidden_from_children(config.llm))
+    await asyncio.to_thread(check_before_start, config, task, chat_models or {})
+    resume = resume if isinstance(resume, bool) else Path(resume)
+    directory = await asyncio.to_thread(open_run, config, resume, run_id)
+    run = await asyncio.to_thread(Run, config, directory, chat_models, modes)
+    with contextlib.closing(run):
+        run.begin(task.spec)
+        try:
+            yield run
+        finally:
+            await run.stop()
 
 
 class RunResult(BaseModel):
@@ -138,9 +163,14 @@ class Run:
     """
 
     def __init__(
-        self, config: RunConfig, directory: RunDirectory, chat_models: Mapping[Role, BaseChatModel] | None = None
+        self,
+        config: RunConfig,
+        directory: RunDirectory,
+        chat_models: Mapping[Role, BaseChatModel] | None = None,
+        modes: Sequence[str] = (),
     ) -> None:
         self.config = config
+        self._modes = modes
         self._chat_models = chat_models or {}
         self.path = directory.path
         self._directory = directory
@@ -149,7 +179,7 @@ class Run:
         except StorageError:
             directory.close()
             raise
-        self._events: deque[Event] = deque()
+        self._items: deque[Event | GraphChunk] = deque()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
@@ -162,9 +192,15 @@ class Run:
 
         There may be one reader. Of several unread `Progress` events in a row only the last is kept.
         """
+        async for item in self.items():
+            if not isinstance(item, GraphChunk):
+                yield item
+
+    async def items(self) -> AsyncIterator[Event | GraphChunk]:
+        """Yield what `events` does and, between the events, the chunks of the graph in the modes of this session."""
         while True:
-            while self._events:
-                yield self._events.popleft()
+            while self._items:
+                yield self._items.popleft()
             # The task has emitted its last event when it is over, so nothing can come after an empty queue here.
             if self._task is None or self._task.done():
                 return
@@ -217,8 +253,13 @@ class Run:
     # ------------------------------------------------------------ called by `start` and by the graph
 
     def begin(self, spec: TaskSpec) -> None:
-        """Start the run's task in the running event loop."""
-        self._task = asyncio.create_task(self._main(spec))
+        """Start the run's task in the running event loop.
+
+        It is no part of a graph that it may be started in: its own graph has a stream and checkpoints of its own.
+        """
+        context = contextvars.copy_context()
+        context.run(var_child_runnable_config.set, None)
+        self._task = asyncio.create_task(self._main(spec), context=context)
         self._task.add_done_callback(lambda _: self._news.set())
 
     def close(self) -> None:
@@ -229,14 +270,17 @@ class Run:
     def emit(self, event: Event) -> None:
         """Hand `event` to the reader of `events` and, unless it is progress, to the log."""
         # Progress that nobody has read yet is replaced by newer progress, so that a slow reader is not left behind.
-        if isinstance(event, Progress) and self._events and isinstance(self._events[-1], Progress):
-            self._events.pop()
+        if isinstance(event, Progress) and self._items and isinstance(self._items[-1], Progress):
+            self._items.pop()
         if isinstance(event, ApprovalNeeded | ApprovalGiven):
             self._waiting_for = event if isinstance(event, ApprovalNeeded) else None
-        self._events.append(event)
-        self._news.set()
+        self._forward(event)
         if not isinstance(event, Progress):
             self._log.write(event.kind, **event.model_dump(mode="json", exclude={"kind"}))
+
+    def _forward(self, item: Event | GraphChunk) -> None:
+        self._items.append(item)
+        self._news.set()
 
     # ------------------------------------------------------------ the run itself
 
@@ -334,7 +378,7 @@ class Run:
                 await ctx.warn(warning, warning)
             checkpoints = await stack.enter_async_context(open_checkpoints(self.path))
             await run_guarded(
-                run_graph(ctx, checkpoints, self._directory.id),
+                run_graph(ctx, checkpoints, self._directory.id, self._modes, self._forward),
                 self._tick(ctx, clock),
                 self._wake(ctx, trainer),
                 watch_trainer(trainer),

@@ -34,7 +34,7 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        id: the run's name, which the directory had when it was made.
+        id: the run's name, which the directory had when it was made, or its end where a thread of a server names it.
         resumed: whether the run was begun by an earlier process.
         changes: keys of the config that have another value than when the run was last started.
         notes: what a reader should know about how the run was found, a line each.
@@ -69,13 +69,14 @@ class RunDirectory:
         self._lock.close()
 
 
-def open_run(config: RunConfig, resume: bool | Path) -> RunDirectory:
+def open_run(config: RunConfig, resume: bool | Path, run_id: str | None = None) -> RunDirectory:
     """Make a run directory, or open one that is there.
 
     Args:
         config: of the run; what it says holds from now on.
         resume: True for the newest run of this config below `run_dir` that can go on, and a new one where the task has
             none there, or only of other seeds; a path for the run in that directory.
+        run_id: name of a new run; None for the name of its directory.
 
     Raises:
         RunLockedError: another process is at it.
@@ -94,8 +95,8 @@ def open_run(config: RunConfig, resume: bool | Path) -> RunDirectory:
         except OSError as error:
             raise storage_error(Path(error.filename or config.run_dir), error) from error
     try:
-        path = make_run(config)
-        return RunDirectory(path, path.name, lock_run(path), notes=notes)
+        path = make_run(config, run_id)
+        return RunDirectory(path, run_id or path.name, lock_run(path), notes=notes)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigError(
@@ -103,11 +104,11 @@ def open_run(config: RunConfig, resume: bool | Path) -> RunDirectory:
         ) from error
 
 
-def make_run(config: RunConfig) -> Path:
+def make_run(config: RunConfig, run_id: str | None = None) -> Path:
     """Write a run directory: resolved config, what the trainer needs, and `run.json`, which makes it a run."""
     # Task, seed and time say which run it is; the random end keeps runs of the same second apart.
     now = datetime.now(UTC)
-    name = f"{task_name(config)}-s{config.seed}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    name = f"{task_name(config)}-s{config.seed}-{run_id or f'{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}'}"
     path = config.run_dir.absolute() / name
     path.mkdir(parents=True)
     try:
@@ -116,7 +117,7 @@ def make_run(config: RunConfig) -> Path:
         if config.signal.scorers is not None:
             copy_scorers(config.signal.to_signal(), config.signal.scorers, path / FOLDER)
         version = installed_version("cosignal") or "unknown"
-        _write_config(path, config, {"id": name, "created": now.isoformat(), "version": version})
+        _write_config(path, config, {"id": run_id or name, "created": now.isoformat(), "version": version})
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise

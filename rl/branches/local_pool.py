@@ -153,7 +153,7 @@ class WorkerPool:
 
     async def start(self) -> None:
         """Bind the socket and start the processes, without waiting until they are ready."""
-        self._runtime_dir = make_runtime_dir()
+        self._runtime_dir = await asyncio.to_thread(make_runtime_dir)
         self._address = f"ipc://{self._runtime_dir}/pool"
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.ROUTER)

@@ -104,13 +104,14 @@ async def start_child(command: Sequence[str], output: Path, secrets: Sequence[st
     """Start `command` in its own session; what it prints is appended to `output`."""
     with writing(output):
         file = await asyncio.to_thread(output.open, "ab")
+    environment = await asyncio.to_thread(child_environment, secrets)
     with file:
         return await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env=child_environment(secrets),
+            env=environment,
             start_new_session=True,
         )
 
@@ -268,14 +269,7 @@ async def _reattach(run_dir: Path) -> TrainerProcess | None:
 
 
 async def _start(run_dir: Path, secrets: Sequence[str], command: Command) -> TrainerProcess:
-    # a killed trainer left its sockets' directory and the file that names it
-    stale = _read_pointer(run_dir)
-    if stale is not None:
-        sockets = Path(stale.address.removeprefix("ipc://")).parent
-        remove_if_dead(sockets)
-        remove_sockets(sockets)
-    (run_dir / "trainer.json").unlink(missing_ok=True)
-
+    await asyncio.to_thread(_remove_stale, run_dir)
     output = run_dir / "trainer.out"
     printed_before = printed_so_far(output)
     process = await start_child(command(run_dir), output, secrets)
@@ -302,6 +296,16 @@ async def _start(run_dir: Path, secrets: Sequence[str], command: Command) -> Tra
     raise await asyncio.to_thread(
         _end_of_trainer, run_dir, process.returncode, printed_before, "the trainer did not start"
     )
+
+
+def _remove_stale(run_dir: Path) -> None:
+    """Remove what a killed trainer has left: its sockets' directory and the file that names it."""
+    stale = _read_pointer(run_dir)
+    if stale is not None:
+        sockets = Path(stale.address.removeprefix("ipc://")).parent
+        remove_if_dead(sockets)
+        remove_sockets(sockets)
+    (run_dir / "trainer.json").unlink(missing_ok=True)
 
 
 def _end_of_trainer(run_dir: Path, code: int | None, printed_before: int, what: str) -> CosignalError:
