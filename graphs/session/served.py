@@ -35,7 +35,7 @@ from ...runs.events import ApprovalNeeded, stream_chunk
 from ...runs.run_files import read_json
 from ...runs.run_view import RunView
 from ..graph import Graph, build_graph
-from ..human_review import review_in
+from ..human_review import answer_in
 from ..state import State
 from .graph_runner import GraphChunk, open_checkpoints
 from .run import open_session
@@ -212,12 +212,12 @@ def _answer(path: Path, command: Command[Any]) -> None:
     # Clients may name the interrupt that they answer; a run has one at most.
     if isinstance(resume, Mapping) and len(resume) == 1 and INTERRUPT_ID.fullmatch(next(iter(resume))):
         [resume] = resume.values()
-    review, waiting = review_in(resume), RunView(path).waiting_for()
-    if waiting is None or review.yes is None:
+    given, waiting = answer_in(resume), RunView(path).waiting_for()
+    if waiting is None or given.yes is None:
         raise ResumeError(
             f"an answer needs a question that waits and says yes or no, got {resume!r:.80}; go on without"
         )
-    answer(path, waiting["id"], review.yes)
+    answer(path, waiting["id"], given.yes, given.because)
 
 
 def _shaped(chunk: GraphChunk, is_single: bool, subgraphs: bool, version: str) -> Any:
