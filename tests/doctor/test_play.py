@@ -138,7 +138,7 @@ class Unpaid(Space):
         ("Wide", "task.agents.features", "problem", "outside were dist_end 1…6 (declared 0…5)"),
         ("Still", "task.agents.features", "warning", "never changed tell nothing yet: dist_end"),
         ("Unpaid", "task.reward", "warning", "no reward but 0 in 8,000 steps"),
-        ("small_tasks:Glide", "task.contract", "warning", "should return the exact same space object"),
+        ("small_tasks:NewSpaces", "task.contract", "warning", "should return the exact same space object"),
     ],
 )
 def test_what_is_wrong_is_named_with_a_remedy(env: str, name: str, state: str, words: str) -> None:

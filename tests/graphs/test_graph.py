@@ -293,7 +293,9 @@ async def test_the_step_limit_is_above_the_longest_run(tmp_path: Path) -> None:
     """An intervention at every point, each with all its tool calls and rounds; a step of the graph is one node."""
     points = range(16, 256, 16)
     session = LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, nothing_helps))
-    session.config = fake_run_config(patience=0, max_share=0.99)
+    config = fake_run_config(patience=0, max_share=0.99)
+    limits = config.llm.limits.model_copy(update={"tokens": 2_000_000})  # a history this long takes many
+    session.config = config.model_copy(update={"llm": config.llm.model_copy(update={"limits": limits})})
     ideas = [proposals(DOOR), proposals(GOAL)]
     session.scripts = {
         "critic": [said for _ in points for said in (queries("1"), queries("2"), queries("3"), DIAGNOSIS)],

@@ -100,3 +100,10 @@ class Glide(Line):
 
     def move(self, action: Any) -> float:
         return float(action[0])
+
+
+class NewSpaces(Glide):
+    """Makes its spaces anew at each call, which PettingZoo asks not to do."""
+
+    def action_space(self, agent: str) -> Box:
+        return Box(-1, 2, (1,))
