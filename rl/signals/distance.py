@@ -36,7 +36,6 @@ from .terms.base import SMALLEST_SPREAD
 
 TWIN = 1e-4  # largest distance, and largest relative difference of size, of two signals that pay the same
 DRAWN = 1024  # pairs of states that are drawn
-AT_END = 0.25  # share of drawn values at either end of a feature's range, where conditions hold or do not
 
 _NOTHING = np.zeros(1, np.float32)
 
@@ -202,8 +201,9 @@ def recorded_pairs(recorded: TransitionSample, terminated: FloatArray | None = N
 def drawn_pairs(spec: TaskSpec, recorded: TransitionSample) -> StatePairs:
     """Return `DRAWN` pairs of made-up states, in which also holds what never held in the run; always the same.
 
-    Each feature of each agent is drawn for itself from its declared range, often one of its ends, counts and flags as
-    whole numbers; events happen up to twice. Observations have no declared range, so they are recorded ones.
+    Each feature of each agent is drawn for itself: an end of its declared range, a whole number or any number in it,
+    since conditions hold at such values; counts and flags are whole numbers. Events happen up to twice. Observations
+    have no declared range, so they are recorded ones.
     """
     rng = np.random.default_rng(0)
 
@@ -214,8 +214,8 @@ def drawn_pairs(spec: TaskSpec, recorded: TransitionSample) -> StatePairs:
             if feature.kind in ("count", "flag"):
                 out[..., i] = rng.integers(round(low), round(high), shape, endpoint=True)
             else:
-                luck = rng.random(shape)
-                out[..., i] = np.select([luck < AT_END, luck < 2 * AT_END], [low, high], rng.uniform(low, high, shape))
+                inside = rng.uniform(low, high, shape)
+                out[..., i] = np.choose(rng.integers(0, 4, shape), [low, high, np.round(inside), inside])
         return out
 
     def observations(recorded_obs: list[FloatArray]) -> list[FloatArray]:

@@ -179,6 +179,7 @@ def test_what_pays_nothing_on_recorded_transitions_is_not_known_to_be_a_twin(spe
     closer, farther = signal("-dist", "seen * (10 - dist)"), signal("-dist", "seen * dist")
     assert compare.distance(closer, farther) == 0.0
     assert not compare.twins(closer, farther)
+    assert not compare.twins(signal("-dist", "seen * (dist == 4)"), signal("-dist", "seen * (dist == 7)"))
     assert compare.twins(closer, signal("seen * (10 - dist) - dist"))
 
 
