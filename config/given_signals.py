@@ -22,10 +22,6 @@ MAX_GIVEN = 8  # as many as a round may have candidates
 MAX_LIBRARY = 64  # signals of all files together
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class Origin(Config):
     """The run in which a signal did well, and what was proven there.
 
@@ -73,7 +69,7 @@ class GivenSignal(Config):
 
     title: str = Field(min_length=1, max_length=80)
     signal: Signal
-    origin: Origin | None = Field(default=None, exclude_if=_is_none)
+    origin: Origin | None = Field(default=None, exclude_if=lambda origin: origin is None)
 
 
 class _Given(BaseModel):

@@ -9,6 +9,7 @@ Nothing here loops over single steps of the environments but the texts and the s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypedDict
@@ -85,7 +86,7 @@ class TeamDistance:
     Attributes:
         name: of the feature, in whatever groups.
         agents: how many have it.
-        limit: value up to which an agent is there.
+        limit: value up to which an agent is there, but where it is done: nobody is at what is gone.
         columns: (group, column) of the feature in each group that has it.
     """
 
@@ -111,6 +112,27 @@ def team_distances(spec: TaskSpec) -> tuple[TeamDistance, ...]:
         if agents > 1:
             found.append(TeamDistance(name, agents, limit, tuple(places)))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class _NearColumns:
+    """The distances of the team that one group has, side by side: [D_g] each."""
+
+    distances: list[int]  # indices into `team_distances`
+    columns: list[int]  # of the group's features
+    limits: FloatArray
+    done: FloatArray  # NaN, which nothing equals, where none is declared
+
+    @classmethod
+    def of(cls, g: int, distances: Sequence[TeamDistance], group: GroupSpec) -> _NearColumns:
+        mine = [(d, column) for d, x in enumerate(distances) for h, column in x.columns if h == g]
+        done = [group.features[column].done for _, column in mine]
+        return cls(
+            distances=[d for d, _ in mine],
+            columns=[column for _, column in mine],
+            limits=np.array([distances[d].limit for d, _ in mine], np.float32),
+            done=np.array([np.nan if value is None else value for value in done], np.float32),
+        )
 
 
 class EpisodeTracker:
@@ -145,9 +167,10 @@ class EpisodeTracker:
         self.finished = 0
         self.running: dict[str, NDArray[Any]] = {"return": np.zeros(num_envs), "length": np.zeros(num_envs)}
         self.ring: dict[str, NDArray[Any]] = {name: np.zeros(WINDOW) for name in ("returns", "successes", "lengths")}
-        self._distances = team_distances(spec)
-        self.running["at_once"] = np.zeros((num_envs, len(self._distances)), np.float32)
-        self.ring["at_once"] = np.zeros((WINDOW, len(self._distances)), np.float32)
+        distances = team_distances(spec)
+        self.running["at_once"] = np.zeros((num_envs, len(distances)), np.float32)
+        self.ring["at_once"] = np.zeros((WINDOW, len(distances)), np.float32)
+        self._near = [_NearColumns.of(g, distances, group) for g, group in enumerate(spec.groups)]
         for g, group in enumerate(spec.groups):
             agents, features, events = len(group.agents), len(group.features), len(group.events)
             shapes = {
@@ -260,17 +283,13 @@ class EpisodeTracker:
 
     def _at_once(self, rollout: Rollout) -> FloatArray:
         """Return how many agents are at the low end of each of the team's distances, [T, E, D]."""
-        counts = np.zeros((*rollout.reward.shape, len(self._distances)), np.float32)
-        for d, distance in enumerate(self._distances):
-            for g, column in distance.columns:
-                values = rollout.features[g][..., column]
-                there = values <= distance.limit
-                # Nobody is at what is done or gone.
-                if (done := self.spec.groups[g].features[column].done) is not None:
-                    there &= values != np.float32(done)
-                if rollout.alive is not None:
-                    there &= rollout.alive[g]
-                counts[..., d] += there.sum(-1)
+        counts = np.zeros((*rollout.reward.shape, self.ring["at_once"].shape[1]), np.float32)
+        for g, near in enumerate(self._near):
+            values = rollout.features[g][..., near.columns]
+            there = (values <= near.limits) & (values != near.done)
+            if rollout.alive is not None:
+                there &= rollout.alive[g][..., None]
+            counts[..., near.distances] += _over_agents(np.add, there.astype(np.float32))
         return counts
 
     def _as_begun(self, name: str, segments: EpisodeSegments, at_first: NDArray[Any]) -> NDArray[Any]:

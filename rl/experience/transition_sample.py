@@ -58,9 +58,7 @@ class TransitionSample:
     end_counts: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, V_g] of events in the episode
     start_features: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, F_g] of the first state
     start_obs: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, O_g]
-    event_kind: NDArray[Any] = field(
-        default_factory=_none
-    )  # [Q] index of the event among those of all groups, in order
+    event_kind: NDArray[Any] = field(default_factory=_none)  # [Q] index among the events of all groups, in order
     event_features: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, F_g], right after it first happened
     event_obs: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, O_g]
 

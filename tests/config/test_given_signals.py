@@ -11,18 +11,13 @@ from cosignal.config.identity import deciding_changes
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 NEAR = {"kind": "potential", "name": "near", "expression": "-dist_goal / 17"}
 GIVEN: list[dict[str, Any]] = [
     {"title": "Walk to the goal", "signal": {"beta": 0.5, "terms": [NEAR], "scale": None, "version": 7}},
     {"title": "Walk faster", "signal": {"beta": 1.0, "terms": [NEAR]}},
 ]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text("seed: 3\n")
-    return tmp_path
 
 
 def load(*overrides: str) -> RunConfig:

@@ -12,6 +12,8 @@ from cosignal.config.identity import task_identity
 from cosignal.config.run_config import RunConfig
 from cosignal.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 NEAR = {"kind": "potential", "name": "near", "expression": "-dist_goal / 17"}
 ORIGIN = {
     "version": 1, "task": "two_switch", "task_digest": task_identity(RunConfig().task).digest, "run": "two_switch-s1",
@@ -25,13 +27,6 @@ def entry(title: str = "Walk", **origin: Any) -> dict[str, Any]:
 
 def bare(title: str = "Walk") -> dict[str, Any]:
     return {"title": title, "signal": {"terms": [NEAR]}}
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text("seed: 3\n")
-    return tmp_path
 
 
 def load(*overrides: str) -> RunConfig:
