@@ -22,6 +22,7 @@ def feature_evidence(name: str, kind: str, low: float, high: float, **statistics
         "name": name, "group": "agents", "kind": kind, "unit": "", "low": low, "high": high, "mean": (low + high) / 2,
         "start": None, "end_success": None, "end_failure": None, "seen_low": low, "seen_high": high,
         "reached_low_share": None, "reached_high_share": None, "change_before_reward": None,
+        "done": None, "before_done": None,
     }  # fmt: skip
     return raw | statistics
 

@@ -32,6 +32,8 @@ class Feature:
         change: mean change before a reward.
         gap: mean at the end of successes minus at the end of failures.
         has_mates: whether the agents have teammates of their kind.
+        done_by: where it is a distance to something that is done or gone one day, the group that gets it done: the one
+            that is nearest right before. `all` where nobody ever has, None where it never ends.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Feature:
     change: float | None
     gap: float | None
     has_mates: bool
+    done_by: str | None = None
 
     @property
     def approached(self) -> bool:
@@ -134,9 +137,9 @@ def kinds_of_agents(evidence: Json) -> list[list[Feature]]:
     # A term may then be written for `all`, over the features of whichever group an agent is of.
     if all(group_names == names[0] for group_names in names):
         columns = zip(*by_group.values(), strict=True)
-        kinds = [[_feature(_merged(column), "all", sum(sizes.values()) > 1) for column in columns]]
+        kinds = [[_feature(_merged(column), "all", sum(sizes.values()) > 1, _done_by(column)) for column in columns]]
     else:
-        kinds = [[_feature(row, group, sizes[group] > 1) for row in by_group[group]] for group in groups]
+        kinds = [[_feature(row, group, sizes[group] > 1, group) for row in by_group[group]] for group in groups]
     return [[feature for feature in features if feature is not None] for features in kinds]
 
 
@@ -205,7 +208,13 @@ def _merged(rows: Sequence[Json]) -> Json:
     return merged
 
 
-def _feature(row: Json, agents: str, has_mates: bool) -> Feature | None:
+def _done_by(rows: Sequence[Json]) -> str:
+    """Return the group of the row whose agents are nearest right before it is done, `all` where that is not known."""
+    known = [row for row in rows if row["before_done"] is not None]
+    return str(min(known, key=lambda row: row["before_done"])["group"]) if len(known) == len(rows) > 1 else "all"
+
+
+def _feature(row: Json, agents: str, has_mates: bool, done_by: str) -> Feature | None:
     """Scale a feature of the evidence; None where it has no range that an expression could be scaled by."""
     # A range that was declared, else the one that was seen.
     low = row["low"] if row["low"] is not None else row["seen_low"]
@@ -235,6 +244,7 @@ def _feature(row: Json, agents: str, has_mates: bool) -> Feature | None:
         change=scaled(row["change_before_reward"], 0.0),
         gap=gap,
         has_mates=has_mates,
+        done_by=done_by if row["kind"] == "distance" and row["done"] is not None else None,
     )
 
 

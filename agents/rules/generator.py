@@ -278,6 +278,18 @@ def each_apart(roles: FeatureRoles) -> list[Piece]:
     return [*_most_progress(roles), *near, *([_behind(roles, roles.frontier[0])] if roles.frontier else [])]
 
 
+def all_left(roles: FeatureRoles) -> list[Piece]:
+    """Return progress, and the way to each thing that most episodes leave undone, for whom gets such things done.
+
+    A way is 0 once its thing is done, so that Φ never falls then. What most episodes do get done is left out: its way
+    would be most of the range that the strength is shared out over.
+    """
+    left = [f for f in roles.features if f.done_by is not None and (f.reached_low or 0.0) < 0.5]
+    if not left:
+        return []
+    return [*_most_progress(roles), *(Piece("left", f"-{f.up()}", 1.0, f.done_by or f.agents) for f in left)]
+
+
 def single(rank: int) -> Callable[[FeatureRoles], list[Piece]]:
     """Return the idea of one distance of the frontier alone."""
 
@@ -372,6 +384,9 @@ IDEAS: tuple[Idea, ...] = (
     Idea("Frontier behind the gate",
          "Only what is not learnt yet: the least reached distance, where its gate is open.",
          behind_gate),
+    Idea("All that is left",
+         "What is done counts up, and the ways to all that is left count down, each for whom gets such things done.",
+         all_left),
     Idea("Ladder without a gate",
          "Progress and the never reached distances at once, in case the gate is no condition.",
          ladder),

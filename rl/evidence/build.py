@@ -189,6 +189,7 @@ def feature_evidence(line: TrainingLine, g: int) -> list[FeatureEvidence]:
         # An episode has reached an end of the range when any agent came this near to it.
         edge = REACHED * (spec.high - spec.low)
         states, (total, count) = sampled[:, :, f], line.before_reward[g][:, f]
+        sum_before_done, times_done = line.before_done[g][:, f]
         rows.append(
             FeatureEvidence(
                 name=spec.name,
@@ -208,6 +209,7 @@ def feature_evidence(line: TrainingLine, g: int) -> list[FeatureEvidence]:
                 reached_low_share=_mean(low[:, f] <= spec.low + edge),
                 reached_high_share=_mean(high[:, f] >= spec.high - edge),
                 change_before_reward=round(float(total / count), 4) if count >= 1 else None,
+                before_done=round(float(sum_before_done / times_done), 4) if times_done else None,
             )
         )
     return rows

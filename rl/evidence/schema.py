@@ -67,6 +67,8 @@ class FeatureEvidence(Wire):
     reached_low_share: float | None  # share of episodes in which any agent came within 5 % of the range to that end
     reached_high_share: float | None
     change_before_reward: float | None  # mean change in the 5 steps up to a positive sparse reward, None without one
+    # Mean of the group's nearest agent in the last step before it was done, over the whole run; None if it never was.
+    before_done: float | None = None
 
 
 class EventEvidence(Wire):

@@ -29,7 +29,12 @@ from ..signals.signal import Exploration, Signal
 from ..stage import WINDOW_STEPS, HistoryRow, Stage, stage_of, window
 from ..task import Arrays, Step, arrays_below, splitmix64
 from .config import TrainingConfig
-from .rollout_statistics import add_changes_before_reward, mean_and_mean_abs, share_without_effect
+from .rollout_statistics import (
+    add_changes_before_reward,
+    add_values_before_done,
+    mean_and_mean_abs,
+    share_without_effect,
+)
 
 HISTORY = 800  # updates that stay in memory, and at least those of the last four windows
 
@@ -74,6 +79,7 @@ class TrainingLine:
 
     Attributes:
         before_reward: [g] [2, F_g], see `add_changes_before_reward`.
+        before_done: [g] [2, F_g], see `add_values_before_done`.
         steps_main: the age of the policy: environment steps that it was trained for since step 0, wherever that was.
         steps_trained: environment steps that this line has trained itself, each once; no adopted state changes it.
         episodes_lost: episodes of this line's own updates that were lost, see `Step.lost`.
@@ -134,6 +140,7 @@ class TrainingLine:
         self.episodes = EpisodeTracker(self.spec, trainer.envs, config.record_obs)
         self.recorder = TransitionSampler(self.spec, config.record_obs)
         self.before_reward = [np.zeros((2, len(g.features))) for g in self.spec.groups]
+        self.before_done = [np.zeros((2, len(g.features))) for g in self.spec.groups]
         self.update_index = 0
         self.steps_main = 0
         self.steps_trained = 0
@@ -215,6 +222,7 @@ class TrainingLine:
         self.episodes_lost += 0 if rollout.lost is None else int(rollout.lost.sum())
         self.recorder.add(rollout)
         add_changes_before_reward(self.before_reward, rollout)
+        add_values_before_done(self.before_done, rollout, self.spec.groups)
         row: HistoryRow = {
             "steps": self.steps_main,
             "episodes": len(returns),
@@ -354,6 +362,7 @@ class TrainingLine:
             "episodes": self.episodes.state_dict(),
             "recorder": self.recorder.state_dict(),
             "before_reward": {str(g): sums.copy() for g, sums in enumerate(self.before_reward)},
+            "before_done": {str(g): sums.copy() for g, sums in enumerate(self.before_done)},
         }
         arrays = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
         data: LineData = {
@@ -398,6 +407,11 @@ class TrainingLine:
         self.episodes.load_state_dict(arrays_below("episodes/", arrays))
         self.recorder.load_state_dict(arrays_below("recorder/", arrays))
         self.before_reward = [np.array(arrays[f"before_reward/{g}"], np.float64) for g in range(len(self.spec.groups))]
+        # Snapshots of older versions do not know.
+        self.before_done = [
+            np.array(arrays.get(f"before_done/{g}", np.zeros((2, len(group.features)))), np.float64)
+            for g, group in enumerate(self.spec.groups)
+        ]
         self.update_index, self.steps_main = data["update_index"], data["steps_main"]
         if not adopted:
             self.steps_trained = steps_trained(data)

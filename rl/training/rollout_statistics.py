@@ -1,4 +1,4 @@
-"""Statistics of a rollout that evidence is made of: idle agents, and what changes before a reward."""
+"""Statistics of a rollout that evidence is made of: idle agents, what changes before a reward, who gets things done."""
 
 from __future__ import annotations
 
@@ -53,6 +53,28 @@ def add_changes_before_reward(sums: Sequence[NDArray[np.float64]], rollout: Roll
             change = features[t + LAG, e] - features[t, e]  # [n, A, F]
             group_sums[0] += change.mean(1).sum(0)
             group_sums[1] += len(t)
+
+
+def add_values_before_done(sums: Sequence[NDArray[np.float64]], rollout: Rollout, groups: Sequence[GroupSpec]) -> None:
+    """Add the value of each feature in the last step before it had its declared `done`, of the agent with the smallest.
+
+    Who gets a thing done is at it then, while the others may be anywhere.
+
+    Args:
+        sums: [g] [2, F_g], sums of the values and counts of the steps, of the whole run; changed in place.
+        rollout: the steps.
+        groups: of the task.
+    """
+    for g, group in enumerate(groups):
+        alive = None if rollout.alive is None else rollout.alive[g]
+        for f, done in ((f, feature.done) for f, feature in enumerate(group.features) if feature.done is not None):
+            # The feature may be each agent's own or the team's: one agent for whom it changes is enough.
+            before, after = rollout.features[g][..., f], rollout.last_features[g][..., f]
+            changed = (before != done) & (after == done)
+            if alive is not None:
+                changed &= alive
+            values = np.where(changed, before, np.inf)[changed.any(-1)].min(-1)
+            sums[g][:, f] += values.sum(dtype=np.float64), len(values)
 
 
 def mean_and_mean_abs(per_group: Sequence[FloatArray]) -> list[float]:

@@ -42,6 +42,7 @@ def _feature(draw: st.DrawFn, name: str, group: str) -> Json:
         end_failure=draw(maybe), reached_low_share=draw(st.none() | _SHARE),
         reached_high_share=draw(st.none() | _SHARE),
         change_before_reward=draw(st.none() | st.sampled_from([-2.0, -0.5, 0.0, 0.5, 2.0])),
+        done=draw(st.none() | st.just(low)), before_done=draw(maybe),
     ) | {"group": group}  # fmt: skip
 
 

@@ -267,6 +267,38 @@ async def test_positions_are_followed_in_the_direction_that_precedes_rewards() -
     assert expressions(found[0]) == ["-(u + 5) / 10"]
 
 
+def things_left(*rows: dict[str, Any]) -> dict[str, Any]:
+    """Evidence of two groups with the same two distances, which are 0 once their thing is done."""
+    raw = stuck_evidence()
+    raw["behaviour"] = [raw["behaviour"][0] | {"group": name} for name in ("medics", "diggers")]
+    raw["events"] = []
+    raw["features"] = [row | {"kind": "distance", "done": 0.0} for row in rows]
+    return raw
+
+
+async def test_what_is_left_pays_whom_gets_such_things_done() -> None:
+    """Medics stand nearer when `v` is done, diggers when `r` is; who gets `w` done nobody has seen."""
+    rows = [
+        feature_evidence(name, "distance", 0, high, reached_low_share=0.1) | {"group": who, "before_done": before}
+        for who, of_who in (("medics", (1.0, 6.0, None)), ("diggers", (4.0, 1.0, None)))
+        for (name, high), before in zip((("v", 10), ("r", 5), ("w", 8)), of_who, strict=True)
+    ]
+    found = {one.title: one for one in await generator(things_left(*rows), k=8)}
+    terms = [
+        (term.agents, expression)
+        for term, expression in zip(
+            found["All that is left"].terms, expressions(found["All that is left"]), strict=True
+        )
+    ]
+    assert terms == [("medics", "-v / 10"), ("diggers", "-r / 5"), ("all", "-w / 8")]
+    # What nearly every episode gets done is not left.
+    usual = [row | {"reached_low_share": 0.9 if row["name"] == "v" else 0.1} for row in rows]
+    found = {one.title: one for one in await generator(things_left(*usual), k=8)}
+    assert expressions(found["All that is left"]) == ["-r / 5", "-w / 8"]
+    usual = [row | {"reached_low_share": 0.9} for row in rows]
+    assert "All that is left" not in [one.title for one in await generator(things_left(*usual), k=8)]
+
+
 # ---------------------------------------------------------------- the chat model
 
 

@@ -47,6 +47,7 @@ def test_an_idle_policy_is_seen_as_idle() -> None:
     assert features["switches_triggered"].end_failure == 0.0
     assert (features["dist_switch_a"].done, features["dist_goal"].done) == (0.0, None)
     assert features["dist_goal"].end_success is None and features["dist_goal"].change_before_reward is None
+    assert features["dist_switch_a"].before_done is None
     assert all(event.per_episode == 0.0 and event.first_step is None for event in evidence.events)
     assert evidence.key_moments == ["no step of the last 128 was rewarded"]
     assert evidence.idle_tail == 1.0 and all(event.last_step is None for event in evidence.events)
