@@ -499,7 +499,7 @@ def study(
         int | None,
         typer.Option(
             min=0,
-            help="The first seed, which the others follow; 1 if left out (lca: 11; ranking: 101; race: 311, as race-harm).",
+            help="The first seed, which the others follow; 1 if left out (lca: 11; ranking: 101; races: 311).",
         ),
     ] = None,
     arm: Annotated[
