@@ -10,7 +10,8 @@ The *gain* of a candidate is its best mean return less the control's best, as a 
 snapshot each number has a rank correlation (Spearman) with the gain, and an area under the ROC curve (AUC): the chance
 that of two candidates the one that gains more than the gate's margin has the larger number, ties counted half. Both are
 averaged over snapshots, with 95 % bootstrap intervals over them; a correlation is of the snapshots whose gains differ
-by more than the margin, an AUC of those with candidates of either kind.
+by more than the margin, an AUC of those with candidates of either kind. A number may do no more than tell ideas from
+nonsense, so that all is also said of the rules' ideas alone.
 
 Seeds are those that no result in docs/results.md is about (101 to 146); `--seeds` are snapshots of each task.
 """
@@ -54,7 +55,7 @@ FIRST_SEED = 101
 FORK = 163_840  # main steps of a snapshot: ten intervals, where the loop's patience is first over
 RUNGS = 6  # each `adaptation.interval`
 EPISODES = 32  # that are played after a rung
-DRAWS = {"rules": 4, "harmful": 2, "random": 2}  # candidates of a snapshot
+DRAWS = {"rules": 8, "harmful": 2, "random": 2}  # candidates of a snapshot
 EVALUATION_SEED = 0x4A6E
 COLUMNS = {"rho": "rank correlation with the gain", "auc": "AUC of a gain above the margin"}
 
@@ -223,19 +224,18 @@ def previewed(
 
 
 def numbers_of(preview: SignalPreview) -> dict[str, float]:
-    """Return the numbers of a candidate that may differ within a round, by name; what cannot be told is missing.
+    """Return the numbers of a candidate that may say how good it is, by name; what cannot be told is missing.
 
     Besides those of the preview: by how much mean Φ rises from the start of episodes to their end, and to events.
+    Distances say how new an idea is, and the mean reward is the same for all.
     """
-    names = (*SignalPreview.model_fields.keys() - {"phi_after", "mean_reward", "distances"},)
-    numbers = {name: getattr(preview, name) for name in sorted(names)}
+    left_out = {"phi_after", "mean_reward", "distances", "distance_in_force"}
+    numbers = {name: getattr(preview, name) for name in sorted(SignalPreview.model_fields.keys() - left_out)}
     end = preview.phi_end_failed if preview.phi_end_success is None else preview.phi_end_success
     if preview.phi_start is not None:
         numbers["rise to the end"] = None if end is None else end - preview.phi_start
         after = [phi for _, phi in preview.phi_after]
         numbers["rise to events"] = float(np.mean(after)) - preview.phi_start if after else None
-    if preview.distances:
-        numbers["distance to the nearest"] = preview.distances[0][1]
     return {name: round(value, 6) for name, value in numbers.items() if value is not None}
 
 
@@ -249,23 +249,26 @@ def gains_of(snapshot: Mapping[str, Any]) -> list[float]:
 
 
 def number_rows(snapshots: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> list[Row]:
-    """Return the rows of `check` and of each number, over all tasks and by task, and how many candidates there were."""
+    """Return the rows of `check` and of each number: over everything, among the rules' ideas, and by task."""
     names = dict.fromkeys(name for snapshot in snapshots for arm in snapshot["arms"] for name in arm["numbers"])
     rows: list[Row] = []
     for name in ("passes check", *sorted(names)):
         rows += _rows_of(name, name, snapshots)
+        rows += _rows_of(name, f"{name}, rules", snapshots, ("rules",))
         for task in tasks if len(tasks) > 1 else ():
             rows += _rows_of(name, f"{name}, {task}", [one for one in snapshots if one["task"] == task])
     return rows
 
 
-def _rows_of(number: str, label: str, snapshots: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _rows_of(
+    number: str, label: str, snapshots: Sequence[Mapping[str, Any]], origins: Sequence[str] = tuple(DRAWS)
+) -> list[Row]:
     found: dict[str, list[float | None]] = {"rho": [], "auc": []}
     for snapshot in snapshots:
         pairs = [
             (value, gain)
             for arm, gain in zip(snapshot["arms"], gains_of(snapshot), strict=True)
-            if (value := _value(number, arm)) is not None
+            if arm["whose"] in origins and (value := _value(number, arm)) is not None
         ]
         found["rho"].append(rank_correlation(pairs, snapshot["margin"]))
         found["auc"].append(auc(pairs, snapshot["margin"]))
