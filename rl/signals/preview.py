@@ -30,7 +30,7 @@ def _is_none(value: object) -> bool:
 
 
 class SignalSummary(BaseModel):
-    """The five numbers of a signal that later prompts show of it.
+    """The six numbers of a signal that later prompts show of it.
 
     Φ is the weighted sum of its potentials and scores at strength beta · scale, the mean over the agents that have one;
     it has the unit of returns. Where a number cannot be told it is None, and left out when written.
@@ -44,6 +44,8 @@ class SignalSummary(BaseModel):
         return_correlation: Spearman's rank correlation, −1..1, over episodes, of what the signal pays in one (the end's
             Φ minus the start's, and its event bonuses, mean over its agents, undiscounted) with the sparse return; None
             with fewer than five episodes, or where either is always the same.
+        informativeness: how far what it pays in a step agrees with what the critic says of the actions in it, −1..1,
+            see `informativeness`; None where no advantage is recorded, or either is always the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -53,6 +55,7 @@ class SignalSummary(BaseModel):
     phi_end_success: float | None = Field(default=None, exclude_if=_is_none)
     paid_share: float | None = Field(default=None, exclude_if=_is_none)
     return_correlation: float | None = Field(default=None, exclude_if=_is_none)
+    informativeness: float | None = Field(default=None, exclude_if=_is_none)
 
 
 class SignalPreview(SignalSummary):
@@ -63,8 +66,6 @@ class SignalPreview(SignalSummary):
             task's order; of an event of several groups, over all of them.
         mean_paid: mean |F| of an agent's step, as the learner would be paid at first.
         mean_reward: mean |sparse reward| of the same steps.
-        informativeness: how far what it pays in a step agrees with what the critic says of the action, −1..1, see
-            `informativeness`; None where no advantage is recorded, or one of both is always the same.
         distance_in_force: Pearson distance of its payments to those of the signal in force, 0..1, see `distance`; None
             where one of them pays the same in every step.
         distances: rows [id, distance] to earlier proposals of the run, the nearest first.
@@ -73,7 +74,6 @@ class SignalPreview(SignalSummary):
     phi_after: list[tuple[str, float]] = []
     mean_paid: float | None = Field(default=None, exclude_if=_is_none)
     mean_reward: float | None = Field(default=None, exclude_if=_is_none)
-    informativeness: float | None = Field(default=None, exclude_if=_is_none)
     distance_in_force: float | None = Field(default=None, exclude_if=_is_none)
     distances: list[tuple[str, float]] = []
 

@@ -199,9 +199,9 @@ def test_a_task_without_a_success_test_has_no_outcomes() -> None:
     assert found.phi_start is not None
 
 
-def test_the_summary_has_five_numbers_and_leaves_out_what_is_not_known() -> None:
-    found = preview(PLACE)
-    assert len(SignalSummary.model_fields) == 5
+def test_the_summary_has_six_numbers_and_leaves_out_what_is_not_known() -> None:
+    found = preview(PLACE, sample=JUDGED)
+    assert len(SignalSummary.model_fields) == 6
     assert found.summary().model_dump() == {name: getattr(found, name) for name in SignalSummary.model_fields}
     assert SignalPreview(phi_start=0.5).summary().model_dump() == {"phi_start": 0.5}
     assert SignalPreview.model_validate_json(found.model_dump_json()) == found
