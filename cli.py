@@ -498,7 +498,8 @@ def study(
     first_seed: Annotated[
         int | None,
         typer.Option(
-            min=0, help="The first seed, which the others follow; 1 if left out (lca: 11; race, race-harm: 311)."
+            min=0,
+            help="The first seed, which the others follow; 1 if left out (lca: 11; ranking: 101; races: 311).",
         ),
     ] = None,
     arm: Annotated[
@@ -510,7 +511,7 @@ def study(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help="lca: run only this task; may be given again. race, race-harm: the task, two_switch if left out."
+            help="lca, ranking: only this task; may be given again. race, race-harm: the task, two_switch if left out."
         ),
     ] = None,
     proposals: Annotated[

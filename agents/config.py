@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from ..rl.base_config import Config, UserPath
 
@@ -122,6 +122,8 @@ class LLMConfig(Config):
     """One model for every role, or one a role.
 
     Attributes:
+        samples: how often the Generator is asked the same question in a round, at once; the answers are pooled.
+        sample_temperatures: the sampling temperature of each of them; empty: all at the model's own.
         tracing: whether prompts go to the hosted tracing service that LangSmith's variables name. Off, they do not,
             whatever the environment asks.
     """
@@ -132,7 +134,25 @@ class LLMConfig(Config):
     ranker: ModelConfig | None = None
     limits: LimitsConfig = LimitsConfig()
     prompts: PromptPaths = PromptPaths()
+    samples: int = Field(default=1, ge=1, le=8)
+    sample_temperatures: tuple[Annotated[float, Field(ge=0, le=2)], ...] = ()
     tracing: bool = False
+
+    @field_validator("sample_temperatures")
+    @classmethod
+    def _is_one_a_sample(cls, ladder: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        samples = info.data.get("samples", len(ladder))  # missing where it is wrong itself
+        if ladder and len(ladder) != samples:
+            raise ValueError(
+                f"must have one temperature for each of llm.samples = {samples}, got {list(ladder)!r}; write as many, "
+                "or none for the model's own"
+            )
+        return ladder
+
+    @property
+    def ladder(self) -> tuple[float | None, ...]:
+        """The sampling temperature of each sample of the Generator, None for the model's own."""
+        return self.sample_temperatures or (None,) * self.samples
 
     def for_role(self, role: Role) -> ModelConfig:
         """Return the role's own model."""

@@ -2,40 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import ExpressionError
+from ..errors import ExpressionError, ModelAnswerError
 from ..prompts.bounded import off_the_loop
 from ..rl.signals.terms import TERM_KINDS, Term
 from ..rl.stage import STAGES
-from .llm.ledger import Place
-from .llm.model_call import Question
+from .llm.ledger import Call, Place
+from .llm.model_call import Question, ledger_message
 from .llm.models import RoleModel
 from .llm.parse import json_schema
 from .prompt_payload import Json, Payload, prompt_block
 from .race_rules import RaceRules
-from .schemas import ProposalSet
+from .schemas import Proposal, ProposalSet
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The proposals of all samples of a round.
+
+    Attributes:
+        proposals: of the valid answers, in the order of the samples.
+        failed: number of a sample → why it gave no valid answer.
+    """
+
+    proposals: list[Proposal]
+    failed: Mapping[int, ModelAnswerError]
 
 
 async def propose(
-    model: RoleModel, place: Place, payload: Payload, k: int, race: RaceRules | None = None
-) -> ProposalSet:
-    """Ask for proposals.
+    model: RoleModel,
+    place: Place,
+    payload: Payload,
+    k: int,
+    race: RaceRules | None = None,
+    ladder: Sequence[float | None] = (None,),
+    known: Sequence[Call] = (),
+) -> Pool:
+    """Ask for proposals: one question, put once for each temperature of the ladder, all at the same time.
+
+    Each sample has its own retries, repair turn and fallbacks, and one that has failed is left out.
 
     Args:
         model: the Generator's.
         place: the adaptation point and round.
         payload: of `build_payload`, with the diagnosis and the history.
-        k: most proposals.
+        k: most proposals of a sample.
         race: how they will race; None where the gate judges signals.
+        ladder: the sampling temperature of each sample, None for the model's own.
+        known: ledger rows of the same place: what has answered a sample there is not asked again.
 
     Raises:
-        ModelAnswerError: see `RoleModel.ask`.
+        ModelAnswerError: no sample has a valid answer; the first one's, see `RoleModel.ask`.
     """
-    answered = await model.ask(await off_the_loop(generator_question, model, place, payload, k, race))
-    assert answered.parsed is not None  # no tools are offered
-    return answered.parsed
+    question = await off_the_loop(generator_question, model, place, payload, k, race)
+
+    async def answer(number: int, temperature: float | None) -> ProposalSet:
+        sample = replace(question, place=replace(place, part=sample_part(number)), temperature=temperature)
+        if (before := _answered_before(sample, known)) is not None:
+            return before
+        answered = await model.ask(sample)
+        assert answered.parsed is not None  # no tools are offered
+        return answered.parsed
+
+    # All are waited for, also where one fails: they are paid for.
+    answers = await asyncio.gather(*(answer(*sample) for sample in enumerate(ladder)), return_exceptions=True)
+    proposals, failed = list[Proposal](), dict[int, ModelAnswerError]()
+    for number, one in enumerate(answers):
+        if isinstance(one, ModelAnswerError):
+            failed[number] = one
+        elif isinstance(one, BaseException):
+            raise one
+        else:
+            proposals += one.proposals
+    if len(failed) == len(ladder):
+        raise failed[0]
+    return Pool(proposals, failed)
+
+
+def sample_part(number: int) -> str:
+    """Return what the names of a sample's calls have besides the place; nothing for the first one."""
+    return f"-s{number}" if number else ""
+
+
+def _answered_before(sample: Question[ProposalSet], known: Sequence[Call]) -> ProposalSet | None:
+    """Return the valid answer that `known` has to this very question, so that nobody pays for it twice."""
+    messages = [ledger_message(message) for message in sample.messages()]
+    for row in known:
+        asked = row.id.startswith(f"p{row.point}-r{row.round}-generator{sample.place.part}-t0-")
+        if asked and row.parsed is not None and row.messages[: len(messages)] == messages:
+            return ProposalSet.model_validate(row.parsed)
+    return None
 
 
 def generator_question(

@@ -171,7 +171,8 @@ def _question(recorded: RecordedQuestion, model: RoleModel, tools: Sequence[Base
     """Return the role's question. Raises ModelAnswerError where the template fails on its evidence."""
     role = recorded.first.role
     if role == "generator":
-        return generator_question(model, recorded.place, recorded.payload, recorded.candidates, recorded.race)
+        question = generator_question(model, recorded.place, recorded.payload, recorded.candidates, recorded.race)
+        return replace(question, temperature=recorded.first.temperature)
     if role == "ranker":
         return ranker_question(
             model, recorded.place, recorded.payload, recorded.proposals, recorded.race, recorded.previews

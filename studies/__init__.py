@@ -12,6 +12,7 @@
 | lca | the figures of LCA, a paper this builds on, that need no hosted model |
 | race | races of policies with plain training, restarts and the gate |
 | race-harm | what adopted policies are worth later, beside a twin of the run that goes on without them |
+| ranking | what the numbers of a proposal, before any training, say of what training under it brings |
 | union | ranking moves (LCA) and validated adaptation together, and either alone |
 
 Modules, in reading order:
@@ -21,7 +22,7 @@ Modules, in reading order:
 `job_cache`    jobs in processes of their own, cached, so that a study that was interrupted goes on where it was
 `line_arms`    arms that are one training line, without a loop
 `loop_arms`    arms that are whole runs of the loop
-`two_switch`, `economy`, `stages`, `dip`, `union`, `race`    a study each
+`two_switch`, `economy`, `stages`, `dip`, `union`, `race`, `ranking`    a study each
 `adversary/`   the studies adversary, gate-trials, policy-power and race-harm
 `lca/`         the study lca
 `bench/`       measurements of this machine: `cosignal bench NAME`
@@ -68,6 +69,7 @@ STUDIES = {
     "dip": Study("dip", "run_dip", 8, ()),
     "lca": Study("lca.study", "run_lca", 5, ("--first-seed", "--figure", "--task")),
     "union": Study("union", "run_union", 5, ("--arm", "--first-seed")),
+    "ranking": Study("ranking", "run_ranking", 3, ("--first-seed", "--task")),
     "race-harm": Study("adversary.race_harm", "run_race_harm", 40, ("--arm", "--first-seed", "--task", "--proposals")),
     "race": Study("race", "run_race", 20, ("--arm", "--first-seed", "--task", "--proposals", "--stalled")),
 }
@@ -94,7 +96,7 @@ def run_study(
         tell: is given lines of progress, and the table at the end.
         first_seed: the first seed; the study's own where None.
         figures: of the study lca, all where empty.
-        tasks: of the study lca, all where empty; of the studies race and race-harm one.
+        tasks: of the studies lca and ranking, all where empty; of the studies race and race-harm one.
         proposals: file of the signals that the studies race and race-harm try.
         stalled: how many seeds of the study race are to stall.
 
@@ -128,7 +130,7 @@ def run_study(
         keywords["proposals"] = proposals
     if "--stalled" in study.options:
         keywords["stalled"] = stalled
-    if first_seed is not None and name in ("lca", "race", "race-harm"):
+    if first_seed is not None and name in ("lca", "ranking", "race", "race-harm"):
         keywords["first_seed"] = first_seed
     elif first_seed is not None and "--first-seed" in study.options:
         from .report import example_config  # imports the config, which `cosignal --help` does without

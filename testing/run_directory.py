@@ -48,7 +48,7 @@ IDEAS = [
 PREVIEW = {
     "phi_start": -0.31, "phi_after": [["switch_triggered", 0.125]], "phi_end_failed": 0.12, "phi_end_success": 0.87,
     "paid_share": 0.42, "mean_paid": 0.0123, "mean_reward": 0.004, "return_correlation": 0.66,
-    "distance_in_force": None, "distances": [["p80-r0-1", 0.25], ["p80-r0-0", 0.5]],
+    "informativeness": 0.31, "distance_in_force": None, "distances": [["p80-r0-1", 0.25], ["p80-r0-0", 0.5]],
 }  # fmt: skip
 DIAGNOSIS = {
     "findings": [

@@ -140,6 +140,17 @@ class Endpoint:
             self._chat = self._build()
         return self._chat
 
+    @property
+    def has_temperature(self) -> bool:
+        """Whether the chat model has a sampling temperature that can be set."""
+        return "temperature" in type(self.chat).model_fields
+
+    def _at(self, temperature: float | None) -> BaseChatModel:
+        """Return the chat model at this temperature; the copy shares the connections."""
+        if temperature is None or not self.has_temperature:
+            return self.chat
+        return self.chat.model_copy(update={"temperature": temperature})
+
     async def ready(self, end: float | None = None) -> None:
         """Build the chat model for the running event loop, in a thread, since it may read files and load packages.
 
@@ -186,8 +197,9 @@ class Endpoint:
         tools: Sequence[BaseTool],
         mode: RequestMode,
         timeout_s: float,
+        temperature: float | None = None,
     ) -> Reply:
-        """Make one request, without any retry.
+        """Make one request, without any retry; `temperature` takes the place of the model's own, if it has one.
 
         Raises:
             AttemptFailed: the provider failed, or did not answer within `timeout_s`.
@@ -200,14 +212,15 @@ class Endpoint:
         timer = asyncio.timeout(timeout_s)
         try:
             async with timer:
+                model = self._at(temperature)
                 try:
-                    chat = bind(self.chat, mode.method, schema, tools)
+                    chat = bind(model, mode.method, schema, tools)
                 except NotImplementedError:  # LangChain's base class raises it in `bind_tools`
                     if not tools or mode.method == "function_calling":
                         raise
                     # A chat model that takes no tools is asked without them from now on.
                     self.mode = replace(self.mode, tools=False)
-                    chat = bind(self.chat, mode.method, schema, ())
+                    chat = bind(model, mode.method, schema, ())
                 message = await chat.ainvoke(messages)
             return self.read(message, mode.method)
         except ModelAnswerError:

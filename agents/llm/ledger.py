@@ -54,6 +54,7 @@ class Call(BaseModel):
         cost_usd: US dollars of the charged tokens, None where no price is known or nothing was charged (never 0 but
             for the embedded rules).
         error_class: name of the exception behind `error`.
+        temperature: what the question was asked at in place of the model's own; None where it was asked at that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,6 +86,7 @@ class Call(BaseModel):
     charged_tokens: int = Field(default=0, ge=0)
     cost_usd: float | None = None
     error_class: str | None = None
+    temperature: float | None = None
 
 
 def cost_usd(config: ModelConfig, model: str, input_tokens: int, output_tokens: int) -> float | None:

@@ -50,6 +50,7 @@ class Question(Generic[T]):
         tools: tools that the model may call instead of answering.
         problems: semantic checks of a parsed answer; each line it returns is shown to the model in the repair turn.
         by_rules: whether the embedded rules can answer it; where they cannot, they are left out of the chain.
+        temperature: of sampling, in place of each model's own; None leaves that. A model without one is asked as it is.
     """
 
     place: Place
@@ -59,6 +60,7 @@ class Question(Generic[T]):
     tools: tuple[BaseTool, ...] = ()
     problems: Callable[[T], list[str]] | None = None
     by_rules: bool = True
+    temperature: float | None = None
 
     @property
     def turn(self) -> int:
@@ -203,7 +205,14 @@ class ModelCall(Generic[T]):
                 timeout_s = min(endpoint.config.timeout_s, end - _now())
                 # The charge is set before the slot is left, where the budget takes it from the reservation.
                 try:
-                    reply = await endpoint.request(messages, self.question.schema, self.question.tools, mode, timeout_s)
+                    reply = await endpoint.request(
+                        messages,
+                        self.question.schema,
+                        self.question.tools,
+                        mode,
+                        timeout_s,
+                        self.question.temperature,
+                    )
                 except asyncio.CancelledError:
                     charge = endpoint.charge(messages)  # the provider has read them
                     raise
@@ -294,6 +303,7 @@ class ModelCall(Generic[T]):
             started=time.time(),
             fallback=endpoint.position,
             structured=method,
+            temperature=self.question.temperature if endpoint.has_temperature else None,
         )
 
     def _finish(self, row: Call, outcome: Outcome, error: str | None = None, error_class: str | None = None) -> None:

@@ -210,6 +210,19 @@ def check_can_rank(config: LLMConfig, prebuilt: Collection[Role] = ()) -> None:
         raise ConfigError(f"llm (ranker): {NEEDS_MODEL}")
 
 
+def check_can_sample(config: LLMConfig, prebuilt: Collection[Role] = ()) -> None:
+    """Check that several samples of the Generator can differ. Contacts and imports nobody.
+
+    Raises:
+        ConfigError: the Generator is the embedded rules, and no model is `prebuilt`.
+    """
+    if config.samples > 1 and config.for_role("generator").provider == "rules" and "generator" not in prebuilt:
+        raise ConfigError(
+            f"llm.samples: must be 1 for the provider 'rules', which always gives the same answer, got "
+            f"{config.samples}; set it to 1, or name a model by llm.generator"
+        )
+
+
 def check_chat_models(chats: Mapping[Role, BaseChatModel]) -> None:
     """Check that chat models which the user has built leave retries to this package.
 

@@ -82,12 +82,12 @@ class RunTables:
     # ------------------------------------------------------------ one question
 
     def _rebuild(self, call: Call) -> RecordedQuestion:
-        if _id_of(call).part:
+        if call.role == "ranker" and _id_of(call).part:
             raise ReplayError(
                 f"call {call.id!r} is about single agents' moves, whose texts are in no table; replay a call of "
                 "the Critic, the Generator, or of the Ranker on proposals"
             )
-        place, role, calls = Place(call.point, call.round), call.role, self._turns(call)
+        place, role, calls = Place(call.point, call.round, _id_of(call).part), call.role, self._turns(call)
         conversation = _conversation(calls[0].messages) if role == "critic" else ()
         called = sum(len(message.tool_calls) for message in conversation if isinstance(message, AIMessage))
         try:
@@ -97,8 +97,8 @@ class RunTables:
                 f"the evidence behind call {call.id!r} is not of this version of cosignal ({error}); replay with the "
                 "version that has made the run"
             ) from error
-        # The Ranker was asked about what had passed `check`.
-        passed = [row for row in self._round(place) if not row.problems]
+        # The Ranker was asked about what had passed `check`, and was not one too many.
+        passed = [row for row in self._round(place) if not row.problems][: self.adaptation.candidates]
         return RecordedQuestion(
             place=place,
             payload=payload,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from langchain_core.language_models import BaseChatModel
 
 from ...agents.config import Role
-from ...agents.llm.models import check_can_rank, check_chat_models, check_models
+from ...agents.llm.models import check_can_rank, check_can_sample, check_chat_models, check_models
 from ...config.run_config import RunConfig
 from ...errors import ConfigError, SignalError
 from ...rl.branches.executors import check_executor
@@ -42,6 +42,7 @@ def check_before_start(config: RunConfig, task: TaskProbe, chat_models: Mapping[
     check_executor(config.branches)
     check_chat_models(chat_models)
     check_models(config.llm, frozenset(chat_models))
+    check_can_sample(config.llm, frozenset(chat_models))
     # Whoever is to rank single agents' moves must be able to.
     if config.preferences.ranker == "model":
         check_can_rank(config.llm, frozenset(chat_models))

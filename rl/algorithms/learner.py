@@ -54,11 +54,15 @@ class Learner(Protocol):
 
     Attributes:
         network_groups: which agents are samples of one policy.
+        last_advantages: [g] [T, E, A_g], of the last rollout by the critic as it was when it was played, not
+            normalised; of the reward that is learned from, which under potentials alone are those of the task's own
+            reward. None where the algorithm has none.
         tensorboard_tags: names in `UpdateMetrics.losses` → the tags under which TensorBoard shows them.
     """
 
     tensorboard_tags: ClassVar[Mapping[str, str]]
     network_groups: list[NetworkGroup]
+    last_advantages: list[FloatArray] | None
 
     def act(
         self,

@@ -86,9 +86,11 @@ class LIIR(MAPPO):
             weighted = self.config.intrinsic_weight * intrinsic.detach().cpu().numpy()
             rewards[members.group][:, :, members.agents] += weighted
         proxy_batches = [replace(batch, rewards=x) for batch, x in zip(batches, rewards, strict=True)]
+        policies = super().update(proxy_batches)
+        self.last_advantages = None  # they are of the proxy reward
         return [
             replace(metrics, losses=metrics.losses | AddedMetrics(*means)._asdict())
-            for metrics, means in zip(super().update(proxy_batches), self.group_means(added), strict=True)
+            for metrics, means in zip(policies, self.group_means(added), strict=True)
         ]
 
     def intrinsic(self, n: int, batch: Batch) -> Tensor:

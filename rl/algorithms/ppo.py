@@ -104,6 +104,7 @@ class PPO(ABC):
             else:
                 self.fused.append(None)
         self.value_norms = [ValueNorm() if config.value_norm else None for _ in self.networks]
+        self.last_advantages: list[FloatArray] | None = None
 
     @abstractmethod
     def critic_size(self, group: GroupSpec) -> int:
@@ -231,6 +232,7 @@ class PPO(ABC):
 
     def update(self, batches: list[Batch]) -> list[UpdateMetrics]:
         """Take `epochs` × `minibatches` gradient steps with each network; mean losses [g]."""
+        self.last_advantages = [np.full(batch.rewards.shape, np.nan, np.float32) for batch in batches]
         losses = [self._update_network(n, batches[x.group]) for n, x in enumerate(self.network_groups)]
         return [
             UpdateMetrics(entropy, {"policy_loss": policy, "value_loss": value})
@@ -274,6 +276,9 @@ class PPO(ABC):
         """Return all samples of the rollout for network n, flat; the value norm counts their targets."""
         norm = self.value_norms[n]
         advantage, target = self.advantages(n, batch)
+        if self.last_advantages is not None:
+            members = self.network_groups[n]
+            self.last_advantages[members.group][:, :, members.agents] = advantage.cpu().numpy()
         # their squares must be numbers too: both are divided by deviations
         for what, values in (("the advantages", advantage), ("the value targets", target)):
             if not math.isfinite(float(torch.linalg.vector_norm(values))):

@@ -71,6 +71,7 @@ class QLearner(ABC):
         self.config, self.spec, self.device = config, spec, torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.network_groups = network_groups(spec, config.share_parameters)
+        self.last_advantages: list[FloatArray] | None = None  # values have none
         self.agent_networks = [
             MLP(view_size(spec, x.spec), config.hidden, x.spec.n_actions, 1.0, self.generator, torch.relu)
             for x in self.network_groups

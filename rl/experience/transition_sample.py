@@ -26,7 +26,7 @@ PER_UPDATE = 32  # taken from each rollout, so that the sample reaches 128 updat
 _PER_GROUP = ("features", "last_features", "events", "end_features")
 _OBS = ("obs", "last_obs", "end_obs")  # of a run that keeps them
 # What snapshots of older versions do not have: by group, of a run that keeps observations too, and for all groups.
-_LATER = ("start_features", "end_counts", "event_features")
+_LATER = ("start_features", "end_counts", "event_features", "advantage")
 _LATER_OBS = ("start_obs", "event_obs")
 _LATER_FLAT = ("reward", "end_return", "event_kind")
 
@@ -54,6 +54,7 @@ class TransitionSample:
     last_obs: list[FloatArray] = field(default_factory=list)  # [g] [N, A_g, O_g], of s′
     end_obs: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, O_g]
     reward: FloatArray = field(default_factory=_none)  # [N] sparse team reward
+    advantage: list[FloatArray] = field(default_factory=list)  # [g] [N, A_g] by the critic of that time; NaN: unknown
     end_return: FloatArray = field(default_factory=_none)  # [M] undiscounted sparse return
     end_counts: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, V_g] of events in the episode
     start_features: list[FloatArray] = field(default_factory=list)  # [g] [M, A_g, F_g] of the first state
@@ -95,6 +96,7 @@ class TransitionSample:
         # All arrays must be equally long, and as wide as the task says.
         count, ends, after = len(recorded.terminated), len(recorded.end_success), len(recorded.event_kind)
         per_state = (*recorded.features, *recorded.last_features, *recorded.events, *recorded.obs, *recorded.last_obs)
+        per_state += tuple(recorded.advantage)
         per_end = (*recorded.end_features, *recorded.end_obs, *recorded.end_counts)
         fits = all(len(x) == count for x in per_state) and len(recorded.reward) in (0, count)
         fits &= all(len(x) == ends for x in (*per_end, *recorded.start_features, *recorded.start_obs))
@@ -123,8 +125,8 @@ class TransitionSampler:
         spec: the task.
         views: what is kept of states, `features` and, for learned terms, `obs`.
         count: how many transitions were taken since the run began.
-        ring: [CAPACITY, …] by name: `terminated`, `reward`, and by group `events.g`, `features.g`, `last_features.g`,
-            `obs.g`, `last_obs.g`; the first `size` rows are filled.
+        ring: [CAPACITY, …] by name: `terminated`, `reward`, and by group `events.g`, `advantage.g`, `features.g`,
+            `last_features.g`, `obs.g`, `last_obs.g`; the first `size` rows are filled.
     """
 
     def __init__(self, spec: TaskSpec, with_obs: bool = False) -> None:
@@ -136,6 +138,7 @@ class TransitionSampler:
         for g, group in enumerate(spec.groups):
             agents, widths = len(group.agents), {"obs": group.obs_size, "features": len(group.features)}
             self.ring[f"events.{g}"] = np.zeros((CAPACITY, agents, len(group.events)), np.float32)
+            self.ring[f"advantage.{g}"] = np.full((CAPACITY, agents), np.nan, np.float32)
             for view in self.views:
                 for name in (view, f"last_{view}"):
                     self.ring[f"{name}.{g}"] = np.zeros((CAPACITY, agents, widths[view]), np.float32)
@@ -145,8 +148,11 @@ class TransitionSampler:
         """The number of transitions in the ring."""
         return min(self.count, CAPACITY)
 
-    def add(self, rollout: Rollout) -> None:
-        """Take some transitions of a rollout, drawn without replacement; those that were lost are left out."""
+    def add(self, rollout: Rollout, advantages: list[FloatArray] | None = None) -> None:
+        """Take some transitions of a rollout, drawn without replacement; those that were lost are left out.
+
+        `advantages` are those of its steps, [g] [T, E, A_g], where there are any.
+        """
         steps, envs = rollout.reward.shape
         # Seeded by the count: the same rollouts give the same sample, and no other stream is touched.
         rng = np.random.default_rng(self.count)
@@ -159,6 +165,7 @@ class TransitionSampler:
         self.ring["reward"][slots] = rollout.reward[t, e]
         for g in range(len(self.spec.groups)):
             self.ring[f"events.{g}"][slots] = rollout.events[g][t, e]
+            self.ring[f"advantage.{g}"][slots] = np.nan if advantages is None else advantages[g][t, e]
             for view in self.views:
                 for name in (view, f"last_{view}"):
                     self.ring[f"{name}.{g}"][slots] = getattr(rollout, name)[g][t, e]
@@ -190,6 +197,7 @@ class TransitionSampler:
             last_obs=per_group("last_obs") if with_obs else [],
             end_obs=at_ends("last_obs") if with_obs else [],
             reward=self.ring["reward"][: self.size],
+            advantage=per_group("advantage"),
             end_return=episodes.recent("returns").astype(np.float32),
             end_counts=at_ends("counts"),
             start_features=at_ends("first_state"),
@@ -206,9 +214,10 @@ class TransitionSampler:
     def load_state_dict(self, state: Arrays) -> None:
         """Take over what `state_dict` gave.
 
-        Arrays of older versions that nothing reads any more are left out, and rewards, which they do not have, are NaN.
+        Arrays of older versions that nothing reads any more are left out, and rewards and advantages, which they do not
+        have, are NaN.
         """
-        for key in self.ring:
-            known = key != "reward" or key in state
-            self.ring[key] = state[key].copy() if known else np.full(CAPACITY, np.nan, np.float32)
+        for key, ring in self.ring.items():
+            known = key in state or not key.startswith(("reward", "advantage"))
+            self.ring[key] = state[key].copy() if known else np.full_like(ring, np.nan)
         self.count = int(state["count"][0])

@@ -30,7 +30,7 @@ def _is_none(value: object) -> bool:
 
 
 class SignalSummary(BaseModel):
-    """The five numbers of a signal that later prompts show of it.
+    """The six numbers of a signal that later prompts show of it.
 
     Φ is the weighted sum of its potentials and scores at strength beta · scale, the mean over the agents that have one;
     it has the unit of returns. Where a number cannot be told it is None, and left out when written.
@@ -44,6 +44,8 @@ class SignalSummary(BaseModel):
         return_correlation: Spearman's rank correlation, −1..1, over episodes, of what the signal pays in one (the end's
             Φ minus the start's, and its event bonuses, mean over its agents, undiscounted) with the sparse return; None
             with fewer than five episodes, or where either is always the same.
+        informativeness: how far what it pays in a step agrees with what the critic says of the actions in it, −1..1,
+            see `informativeness`; None where no advantage is recorded, or either is always the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -53,6 +55,7 @@ class SignalSummary(BaseModel):
     phi_end_success: float | None = Field(default=None, exclude_if=_is_none)
     paid_share: float | None = Field(default=None, exclude_if=_is_none)
     return_correlation: float | None = Field(default=None, exclude_if=_is_none)
+    informativeness: float | None = Field(default=None, exclude_if=_is_none)
 
 
 class SignalPreview(SignalSummary):
@@ -120,15 +123,43 @@ def preview_signal(
 
 
 def _paid_per_step(compiled: CompiledSignal, recorded: TransitionSample, gamma: float) -> dict[str, float]:
-    """Return `mean_paid` and `paid_share`; nothing where there is no term or no step."""
+    """Return the numbers of single steps that can be told; nothing where there is no term or no step."""
     if not compiled.terms or not len(recorded.terminated):
         return {}
     paid = compiled.shape(recorded_pairs(recorded, recorded.terminated), gamma).total
     undiscounted = compiled.shape(recorded_pairs(recorded), gamma=1.0).total
-    return {
+    numbers = {
         "mean_paid": float(np.abs(_of_agents(compiled, paid)).mean()),
         "paid_share": float((np.abs(_of_agents(compiled, undiscounted)) > PAID).mean()),
     }
+    if recorded.advantage:
+        agrees = informativeness(_of_agents(compiled, recorded.advantage), _of_agents(compiled, paid))
+        numbers |= {} if agrees is None else {"informativeness": agrees}
+    return numbers
+
+
+def informativeness(advantage: NDArray[np.float64], paid: NDArray[np.float64]) -> float | None:
+    """Return the correlation of advantages and payments over agents' steps, −1..1; None where either is constant.
+
+    It is after Devidze, Kamalaruban and Singla, "Informativeness of Reward Functions in Reinforcement Learning" (AAMAS
+    2024): a reward R informs a policy π as far as one step of the policy gradient under R raises the return of the
+    task's own reward R̄, I_h(R) = Σ_s d^π(s) Σ_a π(a|s) A^π_R̄(s, a) A^π_R,h(s, a) with the h-step advantage of R.
+
+    *Taken over*: the product of both advantages, over the states and actions of the run's own policies, with h = 1, for
+    which the advantage of R is the payment less its mean in the state.
+
+    *Simplified*: A_R̄ is the critic's estimate (GAE) of the time, in the last 128 updates. The recorded steps stand for
+    d^π and π; weights such as π (1 − π) of a softmax policy are left out. The payment is centred over all steps, since
+    what other actions would have been paid is not known: the sum stays the same, for advantages average to 0 in every
+    state, and only the norm is larger. The sum is divided by both norms, so that strength and unit drop out.
+
+    Args:
+        advantage: [n, A], of the task's own reward; NaN where it is not known.
+        paid: [n, A], of the same steps.
+    """
+    known = np.isfinite(advantage)
+    distance = pearson_distance(advantage[known], paid[known])
+    return None if distance is None else 1.0 - 2.0 * distance**2
 
 
 def _of_agents(compiled: CompiledSignal, values: list[FloatArray]) -> NDArray[np.float64]:

@@ -220,7 +220,7 @@ class TrainingLine:
         """Follow the episodes, sample transitions, and append a row to the history."""
         returns, successes = self.episodes.add(rollout)
         self.episodes_lost += 0 if rollout.lost is None else int(rollout.lost.sum())
-        self.recorder.add(rollout)
+        self.recorder.add(rollout, self.learner.last_advantages)
         add_changes_before_reward(self.before_reward, rollout)
         add_values_before_done(self.before_done, rollout, self.spec.groups)
         row: HistoryRow = {

@@ -433,17 +433,24 @@ def proposal(view: RunView, key: str) -> Variables:
     item, round_, row = match
     tried = [branch for branch in branches if branch.point == item.point and branch.phase in PHASES]
     answers = [
-        call.id
+        call
         for call in calls
         if (call.role, call.point, call.round) == ("generator", item.point, round_.number) and call.outcome == "ok"
     ]
+    # Of several samples the one that has this proposal.
+    answers = [call for call in answers if _proposes(call, row.title, row.reason)] or answers
     return {
         "item": item,
         "round": round_,
         "proposal": row,
         "sums": None if row.judgement is None else gate_sums(row.judgement, tried),
-        "made_by": None if row.fitted or not answers else answers[-1],
+        "made_by": None if row.fitted or not answers else answers[-1].id,
     }
+
+
+def _proposes(call: Call, title: str, reason: str) -> bool:
+    proposed = (call.parsed or {}).get("proposals") or []
+    return any((one.get("title"), one.get("reason")) == (title, reason) for one in proposed)
 
 
 def gate_sums(judgement: JudgementRecord, branches: Sequence[BranchRecord]) -> GateSums:

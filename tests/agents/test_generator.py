@@ -6,15 +6,19 @@ import json
 from typing import Any
 
 import pytest
+from cosignal.agents.config import LimitsConfig, ModelConfig
 from cosignal.agents.generator import generator_question, proposal_problems, propose
-from cosignal.agents.llm.ledger import Place
+from cosignal.agents.llm.ledger import Call, Place
+from cosignal.agents.llm.models import RoleModel
+from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import Payload, build_payload
 from cosignal.agents.race_rules import RaceRules
 from cosignal.agents.schemas import Diagnosis, ProposalSet
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.stage import STAGES
-from cosignal.testing import role_model, stuck_evidence
+from cosignal.testing import MisbehavingServer, role_model, stuck_evidence
 from cosignal.testing.answers import DIAGNOSIS
+from cosignal.testing.server import says
 
 BONUS = {"name": "bonus", "kind": "event", "event": "switch_triggered", "decay_steps": 300_000}
 NEAR = {"name": "near", "kind": "potential", "expression": "-dist_goal / 17"}
@@ -136,3 +140,33 @@ async def test_the_rules_bonus_decays_within_what_the_stage_allows(stage: str, s
     )
     bonuses = [term for proposal in answer.proposals for term in proposal.terms if term.kind == "event"]
     assert {term.decay_steps for term in bonuses} == {steps}
+
+
+# ---------------------------------------------------------------- several samples
+
+
+async def test_a_provider_is_asked_at_each_temperature_of_the_ladder_and_with_one_prompt() -> None:
+    idea = {"title": "t", "reason": "r", "addresses": ["plateau"], "terms": [NEAR]}
+    answer = says(json.dumps({"proposals": [idea]}))
+    rows: list[Call] = []
+    with MisbehavingServer(answer, answer, answer) as server:
+        own = ModelConfig(provider="openai", model="tiny", base_url=server.url, temperature=0.3)
+        model = RoleModel("generator", own, CallBudget(LimitsConfig()), rows.append)
+        pool = await propose(model, Place(1), payload("plateaued"), 4, ladder=(None, 0.0, 1.5))
+        await model.aclose()
+    assert sorted(request["temperature"] for request in server.requests) == [0.0, 0.3, 1.5]
+    assert len({json.dumps(request["messages"]) for request in server.requests}) == 1
+    assert sorted((row.id, row.temperature) for row in rows) == [
+        ("p1-r0-generator-s1-t0-a0", 0.0),
+        ("p1-r0-generator-s2-t0-a0", 1.5),
+        ("p1-r0-generator-t0-a0", None),
+    ]
+    assert [proposal.title for proposal in pool.proposals] == ["t"] * 3 and not pool.failed
+
+
+async def test_a_model_without_a_temperature_is_asked_as_it_is() -> None:
+    rows: list[Call] = []
+    idea = {"title": "t", "reason": "r", "addresses": ["plateau"], "terms": [NEAR]}
+    model = role_model("generator", [json.dumps({"proposals": [idea]})] * 2, record=rows.append)
+    await propose(model, Place(1), payload("plateaued"), 4, ladder=(0.0, 1.5))
+    assert [row.temperature for row in rows] == [None, None]

@@ -29,6 +29,7 @@ DECIDING = {
     "adaptation.enabled", "adaptation.gated", "adaptation.candidates", "adaptation.rounds", "adaptation.approve",
     "adaptation.max_staleness", "adaptation.stage", "adaptation.interval", "adaptation.patience",
     "adaptation.evidence_calls", "adaptation.signals", "adaptation.library", "adaptation.library_of_other_tasks",
+    "llm.samples", "llm.sample_temperatures",
     "preferences.ranker", "preferences.accuracy", "preferences.pairs", "preferences.queries", "preferences.batch",
     "preferences.form", "preferences.left_data", "preferences.rounds", "preferences.rehearsal", "preferences.scorer.",
     "branches.horizon", "branches.screen_seeds", "branches.finalists", "branches.evaluation_episodes",

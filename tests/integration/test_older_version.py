@@ -100,6 +100,8 @@ def _forget_later_words(record: dict[str, Any]) -> None:
     for row in record["branches"]:
         assert row.pop("spent_at") is None
         row["result"].pop("episodes", None)
+    for row in record["calls"]:
+        assert row.pop("temperature") is None
     for row in record["proposals"]:
         row.pop("preview", None)
     for row in record["metrics"]:

@@ -16,12 +16,12 @@ import pytest
 import random_engine
 from cosignal import RunConfig, RunView
 from cosignal.agents.config import LimitsConfig, ModelConfig
-from cosignal.agents.generator import propose
+from cosignal.agents.generator import Pool, propose
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.models import RoleModel
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import build_payload
-from cosignal.agents.schemas import Diagnosis, Proposal, ProposalSet
+from cosignal.agents.schemas import Diagnosis, Proposal
 from cosignal.errors import InvalidAnswer, ProviderError
 from cosignal.rl.evidence.schema import Evidence
 from cosignal.rl.signals.check import CheckReport, check_signal
@@ -78,13 +78,13 @@ async def test_senseless_answers_end_as_proposals_or_as_invalid_answers(url: str
     door = CallBudget(LimitsConfig.model_validate(FREE))
     model = RoleModel("generator", ModelConfig.model_validate(engine(url)), door, rows.append)
     context = build_payload(Evidence.model_validate(early_evidence()), [], Diagnosis.model_validate(DIAGNOSIS))
-    ends: list[ProposalSet | InvalidAnswer] = []
+    ends: list[Pool | InvalidAnswer] = []
     for number in range(QUESTIONS):
         try:
             ends.append(await propose(model, Place(number, 0), context, 4))
         except InvalidAnswer as error:  # nothing else may come out
             ends.append(error)
-    made = [proposal for end in ends if isinstance(end, ProposalSet) for proposal in end.proposals]
+    made = [proposal for end in ends if isinstance(end, Pool) for proposal in end.proposals]
     reports = checked(made)
     passed = sum(not report.problems for report in reports)
     written = sum(map(proposals_in, rows))

@@ -202,7 +202,7 @@ def test_the_numbers_of_proposals_are_on_the_page(page: Page) -> None:
     text = " ".join(" ".join(page.words).split())
     assert text.count("Its numbers before any training") == 6  # two of eight were refused without any
     assert "after the first switch_triggered where it fails" in text
-    assert "-0.31 0.125 0.12 0.87 42 % 0.0123 0.004 0.66 – p80-r0-1, 0.25" in text
+    assert "-0.31 0.125 0.12 0.87 42 % 0.0123 0.004 0.66 0.31 – p80-r0-1, 0.25" in text
 
 
 def test_every_node_of_the_graph_opens_its_visits(page: Page) -> None:

@@ -34,13 +34,19 @@ async def recorded_run(
     trainer = FakeTrainer(run_dir, clock=config.clock)
     session = LoopSession(run_dir, trainer, FakeBranchPool(run_dir, gain), scripts)
     session.config = config
+    await run_recorded(session)
+    return session
+
+
+async def run_recorded(session: LoopSession) -> None:
+    """Run a session to its end, with the files that make its directory a run's."""
+    run_dir, config = session.run_dir, session.config
     (run_dir / "config.json").write_text(session.config.resolved_json())
     (run_dir / "training.json").write_text(session.config.training().model_dump_json())
     (run_dir / "run.json").write_text(json.dumps({"id": run_dir.name}))
     if config.clock == "lockstep":  # where the loop looks under the other clock is not known before
         write_state(run_dir, POINT)
     await session.run()
-    return session
 
 
 def write_state(run_dir: Path, point: int) -> None:

@@ -103,7 +103,7 @@ async def _all_answers(raw: Json) -> list[str]:
     history: list[TriedProposal] = []
     for round_ in range(2):
         payload = build_payload(Evidence.model_validate(raw), history, diagnosis)
-        answer: ProposalSet = await propose(role_model("generator"), Place(1), payload, 4)
+        answer = ProposalSet(proposals=(await propose(role_model("generator"), Place(1), payload, 4)).proposals)
         listed = {f"p1-r{round_}-{i}": proposal for i, proposal in enumerate(answer.proposals)}
         ranking = await rank(role_model("ranker"), Place(1), payload, listed)
         said += [answer.model_dump_json(), ranking.model_dump_json()]

@@ -49,6 +49,20 @@ def rollout(reward: np.ndarray, done: np.ndarray | None = None, start: int = 0) 
     )  # fmt: skip
 
 
+def test_advantages_stay_beside_their_steps_and_are_unknown_where_there_are_none() -> None:
+    recorder, played = TransitionSampler(SPEC), rollout(np.zeros((12, 40)))
+    recorder.add(played, [2 * played.features[0][..., 0]])
+    recorder.add(played)
+    found = recorder.recorded(EpisodeTracker(SPEC, 40))
+    clock, [advantage] = found.features[0][..., 0], found.advantage
+    known = np.isfinite(advantage).all(axis=1)
+    assert np.array_equal(advantage[known], 2 * clock[known]) and known.sum() == len(known) / 2
+
+    older = {name: values for name, values in recorder.state_dict().items() if not name.startswith("advantage")}
+    recorder.load_state_dict(older)
+    assert np.isnan(recorder.recorded(EpisodeTracker(SPEC, 40)).advantage[0]).all()
+
+
 def test_the_same_rollouts_give_the_same_sample_also_from_a_snapshot() -> None:
     def add(recorder: TransitionSampler, updates: range) -> TransitionSampler:
         for update in updates:

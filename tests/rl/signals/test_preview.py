@@ -13,6 +13,8 @@ from cosignal.rl.signals.preview import SignalPreview, SignalSummary, preview_si
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 # Two agents are each at place 0 or 1. Two is what the best episode returns, so that Φ = place is worth 2 at scale 2,
 # and 1 with beta 0.5.
@@ -116,6 +118,51 @@ def test_distances_to_the_signal_in_force_and_to_earlier_proposals_the_nearest_f
     assert [d for _, d in found.distances] == pytest.approx([0, np.sqrt((1 - 1 / np.sqrt(7 / 4)) / 2), 1], abs=1e-6)
 
 
+# ------------------------------------------------------------ informativeness
+
+# By the critic's estimate going to 1 was better than the policy's mean, going back worse; of one step nothing is known.
+ADVANTAGE = [np.array([(1, 0), (2, 0), (0, 0), (-1, np.nan)], np.float32)]
+JUDGED = replace(SAMPLE, advantage=ADVANTAGE)
+
+
+def test_informativeness_by_hand() -> None:
+    """Payments of a are 0, ½, −1, −1, see above, of b 0: their products with the advantages are 0, 1, 0 and 1.
+
+    Over the seven known ones Σxy − nx̄ȳ = 2 + 3/7, and the sums of squares are 2.25 − 2.25/7 and 6 − 4/7.
+    """
+    assert preview(PLACE, sample=JUDGED).informativeness == pytest.approx(17 / np.sqrt(13.5 * 38))
+    only_a = PLACE.model_copy(update={"agents": ["a"]})
+    payments, advantages = [0, 0.5, -1, -1], [1, 2, 0, -1]
+    assert preview(only_a, sample=JUDGED).informativeness == pytest.approx(np.corrcoef(payments, advantages)[0, 1])
+
+
+@pytest.mark.parametrize("advantage", [[], [np.full((4, 2), np.nan)], [np.ones((4, 2))]])
+def test_informativeness_is_not_known_without_advantages_that_differ(advantage: list[np.ndarray]) -> None:
+    assert preview(PLACE, sample=replace(SAMPLE, advantage=advantage)).informativeness is None
+
+
+@given(
+    st.lists(st.floats(-10, 10, width=32), min_size=8, max_size=8),
+    st.floats(0.01, 100),
+    st.floats(0.05, 2),
+    st.floats(0.01, 100),
+)
+def test_informativeness_has_no_unit_and_a_sign(values: list[float], weight: float, beta: float, unit: float) -> None:
+    advantage = np.array(values, np.float32).reshape(4, 2)
+    assume(advantage.std() > 0.01)
+
+    def found(weight: float, beta: float, advantage: np.ndarray) -> float:
+        comparison = SignalComparison(SPEC, replace(SAMPLE, advantage=[advantage]), Signal(scale=1.0), (0.0, 2.0))
+        terms = (PLACE.model_copy(update={"weight": weight}),)
+        told = preview_signal(Signal(terms=terms, beta=beta), comparison, gamma=0.5).informativeness
+        assert told is not None and -1 <= told <= 1
+        return told
+
+    usual = found(1.0, 0.5, advantage)
+    assert found(weight, beta, unit * advantage) == pytest.approx(usual, abs=1e-3)
+    assert found(-weight, beta, advantage) == pytest.approx(-usual, abs=1e-3)
+
+
 def test_a_signal_without_terms_pays_nothing() -> None:
     assert preview() == SignalPreview(mean_reward=0.5)
 
@@ -152,9 +199,9 @@ def test_a_task_without_a_success_test_has_no_outcomes() -> None:
     assert found.phi_start is not None
 
 
-def test_the_summary_has_five_numbers_and_leaves_out_what_is_not_known() -> None:
-    found = preview(PLACE)
-    assert len(SignalSummary.model_fields) == 5
+def test_the_summary_has_six_numbers_and_leaves_out_what_is_not_known() -> None:
+    found = preview(PLACE, sample=JUDGED)
+    assert len(SignalSummary.model_fields) == 6
     assert found.summary().model_dump() == {name: getattr(found, name) for name in SignalSummary.model_fields}
     assert SignalPreview(phi_start=0.5).summary().model_dump() == {"phi_start": 0.5}
     assert SignalPreview.model_validate_json(found.model_dump_json()) == found
