@@ -8,6 +8,7 @@ says the same in a tree of an older version.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from asked_rules import critic, generator
@@ -33,7 +34,7 @@ TASKS: dict[str, dict[str, Any]] = {
 def evidence_of(line: TrainingLine) -> Any:
     """Return the evidence, with fresh episodes where the version has any."""
     try:
-        from cosignal.rl.evidence.episodes import play_episodes  # noqa: PLC0415 older versions have none
+        from cosignal.rl.evidence.episodes import play_episodes
     except ImportError:
         return build_evidence(line, 1_000_000)
     return build_evidence(line, 1_000_000, play_episodes(line)[0])
@@ -58,9 +59,10 @@ async def sizes(task: dict[str, Any]) -> dict[str, int]:
 
 
 def main() -> None:
-    print("| task | critic | generator | ranker |\n|---|---|---|---|")
+    sys.stdout.write("| task | critic | generator | ranker |\n|---|---|---|---|\n")
     for name, task in TASKS.items():
-        print(f"| {name} | {' | '.join(f'{size:,}' for size in asyncio.run(sizes(task)).values())} |", flush=True)
+        cells = " | ".join(f"{size:,}" for size in asyncio.run(sizes(task)).values())
+        sys.stdout.write(f"| {name} | {cells} |\n")
 
 
 if __name__ == "__main__":
