@@ -8,12 +8,12 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
 from ..prompts.bounded import off_the_loop
-from .evidence_view import shown, uncitable
+from .evidence_view import analysed, shown, uncitable
 from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
 from .llm.parse import json_schema
-from .prompt_payload import Payload, prompt_block
+from .prompt_payload import Payload, pictures, prompt_block
 from .rules.critic import thresholds
 from .schemas import Diagnosis
 
@@ -62,6 +62,7 @@ def critic_question(
             "schema": json_schema(Diagnosis),
             "calls_left": calls_left,
             "block": {**prompt_block(payload), "thresholds": thresholds(payload["evidence"])},
+            "pictures": pictures(payload),
         }
     )
     return Question(
@@ -70,7 +71,7 @@ def critic_question(
         Diagnosis,
         conversation=tuple(conversation),
         tools=tuple(tools) if calls_left > 0 else (),
-        problems=lambda diagnosis: citation_problems(diagnosis, payload),
+        problems=lambda diagnosis: citation_problems(diagnosis, payload) + step_problems(diagnosis, payload),
     )
 
 
@@ -83,3 +84,17 @@ def citation_problems(diagnosis: Diagnosis, payload: Payload) -> list[str]:
         for finding in diagnosis.findings
         for cite, meant in uncitable(finding.cites, view).items()
     ]
+
+
+def step_problems(diagnosis: Diagnosis, payload: Payload) -> list[str]:
+    """Return a line where the step at which an episode went wrong is none of an episode that is shown and failed."""
+    step, episode = diagnosis.went_wrong_at, analysed(payload["evidence"])
+    if step is None:
+        return []
+    if episode is None:
+        return [f"went_wrong_at is {step}, but no episode is shown that did not succeed; answer null"]
+    if step > episode["length"]:
+        return [
+            f"went_wrong_at must be a step of the episode that did not succeed, 1 to {episode['length']}, got {step}"
+        ]
+    return []

@@ -5,7 +5,8 @@
 
 What is the same for all groups stands once, under `all`: a feature of the whole team has the same row in each of them.
 What is declared of a feature (its description, kind, unit and bounds) stands where its name comes first, and what is
-not known is left out. `rows_of` is the inverse, for who reads rows.
+not known is left out, and so are pictures, which prompts show beside the evidence. `rows_of` is the inverse, for who
+reads rows.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def shown(evidence: Json) -> Json:
     view["events"] = _by_group(evidence["events"], groups)
     for part in _BY_NAME:
         view[part] = {row["name"]: _without(row, "name") for row in evidence[part]}
+    view["episodes"] = [_without(episode, "pictures") for episode in evidence["episodes"]]
     return view
 
 
@@ -107,6 +109,11 @@ def _known(row: Json, keys: tuple[str, ...] | None = None) -> Json:
 
 def _without(row: Json, *keys: str) -> Json:
     return {key: value for key, value in row.items() if key not in keys}
+
+
+def analysed(evidence: Json) -> Json | None:
+    """Return the episode whose step a diagnosis names: the one that did not succeed; None where none is shown."""
+    return next((episode for episode in evidence["episodes"] if episode["outcome"] != "successful"), None)
 
 
 # ---------------------------------------------------------------- keys that a finding may cite

@@ -15,7 +15,7 @@ from .llm.ledger import Call, Place
 from .llm.model_call import Question, ledger_message
 from .llm.models import RoleModel
 from .llm.parse import json_schema
-from .prompt_payload import Json, Payload, prompt_block
+from .prompt_payload import Json, Payload, pictures, prompt_block
 from .race_rules import RaceRules
 from .schemas import Proposal, ProposalSet
 
@@ -115,6 +115,7 @@ def generator_question(
             "term_kinds": kinds,
             "race": rules,
             "block": {**prompt_block(payload), "point": place.point, **limits},
+            "pictures": pictures(payload),
         }
     )
     return Question(place, prompt, ProposalSet, problems=lambda answer: proposal_problems(answer, payload, k, race))

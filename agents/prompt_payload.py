@@ -191,10 +191,10 @@ def build_payload(
     """Return the payload of a prompt, at most `max_chars` characters of JSON.
 
     Of the lists that grow with the task (features, events, agents, actions) the most relevant rows are kept. Cut in
-    this order until it fits: examples, the last first, numbers of the history, key moments, lines of episodes, the
-    history's curves, rungs and problems, rows of the return curve, texts that describe the task, the oldest entries of
-    the history, the least relevant features, the least relevant events. Terms are never cut. Where anything was cut,
-    `left_out` counts it.
+    this order until it fits: pictures of states, examples, the last first, numbers of the history, key moments, lines
+    of episodes, the history's curves, rungs and problems, rows of the return curve, texts that describe the task, the
+    oldest entries of the history, the least relevant features, the least relevant events. Terms are never cut. Where
+    anything was cut, `left_out` counts it.
 
     Args:
         evidence: the run at the adaptation point.
@@ -235,18 +235,36 @@ def build_payload(
 
 
 def prompt_block(payload: Payload) -> Json:
-    """Return `payload` in the layout of prompts."""
+    """Return `payload` in the layout of prompts; its pictures stand beside it, see `pictures`."""
     return {**payload, "evidence": shown(payload["evidence"])}
 
 
+def pictures(payload: Payload) -> list[Json]:
+    """Return the pictures of states in `payload`: the `title` that says which state one is, and its `text`."""
+    found = []
+    for episode in payload["evidence"]["episodes"]:
+        for picture in episode.get("pictures", ()):
+            state = f"after step {picture['after_step']} of {episode['length']}"
+            if not picture["after_step"]:
+                state = "before the first step"
+            found.append({"title": f"The {episode['outcome']} episode {state}", "text": picture["text"]})
+    return found
+
+
 def payload_size(payload: Payload) -> int:
-    """Return the characters of `payload` as JSON, the way prompts write it."""
-    return len(json.dumps(prompt_block(payload), ensure_ascii=False))
+    """Return the characters of `payload` the way prompts write it: as JSON, and its pictures."""
+    drawn = sum(len(picture["title"]) + len(picture["text"]) for picture in pictures(payload))
+    return len(json.dumps(prompt_block(payload), ensure_ascii=False)) + drawn
 
 
 def _cuts(payload: Payload) -> Iterator[tuple[str, int]]:
     """Cut `payload` in place, a little at each step and the least needed first. Yield what was cut, and how much."""
     evidence, history = payload["evidence"], payload["history"]
+    # Those of a successful episode first; where an episode stops says more than where it began.
+    for episode in sorted(evidence["episodes"], key=lambda episode: episode["outcome"] != "successful"):
+        while episode["pictures"]:
+            del episode["pictures"][0]
+            yield "pictures", 1
     while examples := payload.get("examples"):
         # The text about examples goes with the last one.
         payload["examples"] = examples[:-1]

@@ -65,9 +65,13 @@ class Finding(Answer):
 
 
 class Diagnosis(Answer):
-    """The Critic's answer: most important finding first."""
+    """The Critic's answer: most important finding first. `went_wrong_at`: the number of the first step of the episode
+    shown that did not succeed from which on nothing more led to success, null where none is shown or it cannot be told;
+    `went_wrong_because`: why, in a sentence."""
 
     findings: list[Finding] = Field(min_length=1, max_length=4)
+    went_wrong_at: int | None = Field(default=None, ge=1, exclude_if=lambda step: step is None)
+    went_wrong_because: str = Field(default="", max_length=200, exclude_if=lambda why: not why)
     advice: str = Field(default="", max_length=600)
 
 

@@ -28,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_CHARS = 200_000  # of a template's file
-VERSIONS = {"critic": "v3", "generator": "v4", "ranker": "v3"}  # by role, the one that is asked
+VERSIONS = {"critic": "v4", "generator": "v5", "ranker": "v3"}  # by role, the one that is asked
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
 _PARTS = re.compile(r"\A\s*## system\n(.*?)\n## user\n(.*)\Z", re.DOTALL)

@@ -9,7 +9,7 @@ imports it without torch.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -32,6 +32,7 @@ IntArray = NDArray[np.int64]
 ActionArray = NDArray[Any]  # int64 [..., A_g] choices, or float32 [..., A_g, k] in -1..1
 BoolArray = NDArray[np.bool_]
 Arrays = dict[str, NDArray[np.generic]]  # the state of something, by name
+Frame = NDArray[np.uint8]  # [height, width, 3] red, green and blue
 
 FeatureKind = Literal["distance", "position", "count", "flag", "quantity"]
 
@@ -191,6 +192,13 @@ class TaskSpec(Spec):
         return [agent for group in self.groups for agent in group.agents]
 
 
+def work_events(spec: TaskSpec) -> list[tuple[int, int]]:
+    """Return (group, place in its events) of the events that cannot be repeated; of all where there are no such."""
+    events = [(g, v, event) for g, group in enumerate(spec.groups) for v, event in enumerate(group.events)]
+    # Turning or bumping again and again is no work.
+    return [(g, v) for g, v, event in events if not event.repeatable] or [(g, v) for g, v, _ in events]
+
+
 # ---------------------------------------------------------------- one joint step
 
 
@@ -272,6 +280,22 @@ def unmoved(step: Step, pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> S
     return step
 
 
+# ---------------------------------------------------------------- an episode as it is shown
+
+
+@dataclass(frozen=True)
+class EpisodeText:
+    """An episode as text.
+
+    Attributes:
+        lines: one a step.
+        pictures: by state, of those asked for that the episode reached; none where the task draws none.
+    """
+
+    lines: list[str]
+    pictures: dict[int, str]
+
+
 # ---------------------------------------------------------------- a batch of environments
 
 
@@ -325,12 +349,20 @@ class BatchedTask(Protocol):
         """
         ...
 
-    def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
-        """Play the episode that starts from reset seed `seed`, and return a line of text a step.
+    def episode_text(self, seed: int, actions: list[ActionArray], pictures_of: Collection[int] = ()) -> EpisodeText:
+        """Play the episode that starts from reset seed `seed`, and return it as text.
 
         Args:
             seed: of the reset.
             actions: [g] [T, A_g] or [T, A_g, k].
+            pictures_of: states to draw; state 0 is the first one, and t that after step t.
+        """
+        ...
+
+    def episode_frames(self, seed: int, actions: list[ActionArray], frames_of: Collection[int]) -> dict[int, Frame]:
+        """Play the episode that starts from reset seed `seed`, and return the environment's own frames by state.
+
+        It is not played, and nothing returned, where the environment draws none. Arguments are as in `episode_text`.
         """
         ...
 

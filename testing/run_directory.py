@@ -57,6 +57,8 @@ DIAGNOSIS = {
         {"failure": "subgoal_never_reached", "cites": ["features.dist_goal.reached_low_share"],
          "explanation": f"No agent came near the goal in the last window. {MARKUP}"},
     ],
+    "went_wrong_at": 13,
+    "went_wrong_because": f"Both switches are on and nobody turns to the door. {MARKUP}",
     "advice": "Revive exploration in every arm and make the way to the goal visible.",
 }  # fmt: skip
 

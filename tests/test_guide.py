@@ -44,6 +44,15 @@ def test_the_guide_has_the_files_and_commands_that_it_is_tested_for(folder: Path
     ]
 
 
+def test_its_picture_shows_who_stands_where(folder: Path) -> None:
+    script = "from vault_task import *; task = VaultTask(); task.env.reset(seed=0);"
+    script += "task.env.at = {'north': (12, 0), 'south': (11, 11)}; print(task.render_text())"
+    run = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    rows = run.stdout.splitlines()
+    assert rows[:3] == ["............n", "._...........", "............."] and rows[11] == "...........s."
+    assert rows[13:] == ["n north, s south, _ a plate"]
+
+
 @pytest.mark.timeout(240)
 def test_doctor_says_what_the_guide_says_it_does(folder: Path) -> None:
     said = command(folder, "doctor", "vault.yaml")

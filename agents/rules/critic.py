@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..evidence_view import analysed
 from .features import NEVER, Feature, Json, kinds_of_agents, never_reached, value_range
 
 # What the rules compare with; `thresholds` tells models. Shares "of R" are of the size of the return's range.
@@ -47,7 +48,18 @@ _ADVICE = {
 def diagnosis(block: Mapping[str, Any]) -> Json:
     """Return the answer of schema `Diagnosis`, the most important finding first."""
     findings = _findings(block["evidence"])[:MAX_FINDINGS]
-    return {"findings": findings, "advice": _ADVICE.get(findings[0]["failure"], "")}
+    answer = {"findings": findings, "advice": _ADVICE.get(findings[0]["failure"], "")}
+    return answer if findings[0]["failure"] == "insufficient_evidence" else answer | _went_wrong(block["evidence"])
+
+
+def _went_wrong(evidence: Json) -> Json:
+    """Return the step from which on nothing happened any more in the episode that did not succeed, if there is one."""
+    episode = analysed(evidence)
+    last = None if episode is None else episode.get("last_event")
+    if episode is None or last is None or last >= episode["length"]:
+        return {}
+    why = f"Nothing happened any more after step {last}." if last else "Nothing happened in any step."
+    return {"went_wrong_at": last + 1, "went_wrong_because": why}
 
 
 def tool_call(block: Mapping[str, Any]) -> Json:

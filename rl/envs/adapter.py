@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,25 @@ class Task:
         describe = self._of_env("describe")
         return "" if describe is None else str(describe())
 
+    def render_text(self) -> str:
+        """Return the current state as a picture of several lines of text; empty where there is none.
+
+        By itself it is what `render()` of an environment gives that was built with `render_mode="ansi"`. What draws for
+        prompts and pages is built so where the factory takes `render_mode`.
+        """
+        drawn = self._rendered("ansi")
+        return drawn if isinstance(drawn, str) else ""
+
+    def render_frame(self) -> Any:
+        """Return the current state in colours, uint8 [height, width, 3]; None where there is no such picture.
+
+        By itself it is what `render()` of an environment gives that was built with `render_mode="rgb_array"`.
+        """
+        return self._rendered("rgb_array")
+
+    def _rendered(self, mode: str) -> Any:
+        return self.env.render() if self._of_env("render_mode") == mode else None
+
     def viewpoint(self, agent: Any) -> str:
         """Return the current state in words from one living agent's side, itself as "you"; models rank such texts."""
         state = self.describe()
@@ -196,3 +215,13 @@ def require_at_least(low: int, **arguments: int) -> None:
     for name, value in arguments.items():
         if value < low:
             raise ValueError(f"{name} must be at least {low}, got {value!r}; raise it")
+
+
+def require_mode(mode: str | None, known: Collection[str]) -> None:
+    """Check the render mode that an environment is built with.
+
+    Raises:
+        ValueError: it is neither None nor one of `known`.
+    """
+    if mode is not None and mode not in known:
+        raise ValueError(f"render_mode must be one of {sorted(known)!r} or None, got {mode!r}; correct it")

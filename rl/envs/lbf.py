@@ -7,6 +7,7 @@ are built directly, since upstream registers no more than four foods.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
 from typing import Any
 
 from lbforaging.foraging.environment import Action, ForagingEnv
@@ -69,6 +70,21 @@ class _Foraging(TupleEnv):
             for tried, reward in zip(before, rewards, strict=True)
         ]
 
+    def picture(self) -> str:
+        """Return the field as text: an item is * and its level, an agent its letter and its level."""
+        cells: dict[Cell, str] = {}
+        for row, column in zip(*self.inner.field.nonzero(), strict=True):
+            cells[row, column] = f"*{self.inner.field[row, column]}"
+        for letter, player in zip(ascii_lowercase, self.inner.players, strict=False):
+            place = player.position
+            cells[place] = f"{cells[place][0]}{letter}" if place in cells else f"{letter}{player.level}"
+        rows, columns = self.inner.field.shape
+        lines = (" ".join(cells.get((y, x), ".").ljust(2) for x in range(columns)).rstrip() for y in range(rows))
+        names = ", ".join(
+            f"{letter} {agent}" for letter, agent in zip(ascii_lowercase, self.possible_agents, strict=False)
+        )
+        return "\n".join([*lines, f"*2 an item of level 2; {names} with its level, two letters: two agents"])
+
 
 class ForagingTask(Task):
     """Level-based foraging. The team's reward is the sum of the agents', 0..1 over an episode.
@@ -120,7 +136,7 @@ class ForagingTask(Task):
             force_coop=coop,
         )
         # The limit is kept by the wrapper.
-        super().__init__(_Foraging(inner, "lbf", n_max))
+        super().__init__(_Foraging(inner, "lbf", n_max, render_mode="ansi"))
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
         # The lowest and highest values that can occur.

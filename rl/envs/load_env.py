@@ -18,6 +18,7 @@ from ...errors import ConfigError, MissingGuard, TaskImportError
 from ...text import one_line
 from .adapter import Task, as_task
 from .config import TaskConfig
+from .drawing import RenderMode, drawing_arguments
 from .pettingzoo.losses import RAISED, ends_us, log_loss
 from .registry import EXTRAS
 
@@ -81,10 +82,11 @@ def task_factory(config: TaskConfig) -> Callable[[], Task]:
             f"task.env must name a class or a function, got {name!r}, a {type(factory).__name__}; name what builds it"
         )
 
-    def build() -> Task:
+    def build(render_mode: RenderMode | None = None) -> Task:
         how = f"with task.env_args {arguments!r}" if arguments else "without arguments"
         with task_import_errors(config, f"the factory must work {how}"):
-            built = factory(**arguments)
+            drawing = {} if render_mode is None else drawing_arguments(factory, render_mode)
+            built = factory(**{**arguments, **drawing})
         try:
             return as_task(built)
         except TypeError as error:

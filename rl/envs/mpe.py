@@ -16,11 +16,12 @@ from gymnasium.spaces import Space
 from pettingzoo import ParallelEnv
 
 from ..task import EventSpec, FeatureSpec
-from .adapter import Infos, Task, require_at_least
+from .adapter import Infos, Task, require_at_least, require_mode
 
 COVERED = 0.15  # spread: how near an agent is to a landmark that it covers
 REACHED = 0.1  # speaker and listener: how near the listener is to a landmark that it has reached
 FAR = 5.0  # features are cut off here; the world itself has no border
+RENDER_MODES = ("rgb_array",)
 MOVES = ("none", "left", "right", "down", "up")
 
 _WORLD = """\
@@ -61,8 +62,8 @@ class SparseEnv(ParallelEnv, ABC):  # type: ignore[misc]
     """
 
     def __init__(self, upstream: Any, name: str, n_max: int) -> None:
-        self.metadata = {"name": name, "render_modes": [], "is_parallelizable": True}
-        self.render_mode = None
+        self.metadata = {"name": name, "render_modes": [*RENDER_MODES], "is_parallelizable": True}
+        self.render_mode = upstream.unwrapped.render_mode
         self.upstream, self.world = upstream, upstream.unwrapped.world
         self.n_max, self.clock = n_max, 0
         self.possible_agents = list(upstream.possible_agents)
@@ -134,6 +135,10 @@ class SparseEnv(ParallelEnv, ABC):  # type: ignore[misc]
             dict.fromkeys(members, truncated),
             {agent: {"events": counts} for agent, counts in arrivals.items()},
         )
+
+    def render(self) -> Any:
+        """Return the frame that upstream draws in render mode "rgb_array"; None else."""
+        return None if self.render_mode is None else self.upstream.render()
 
     def close(self) -> None:
         """Do nothing: nothing is open, and upstream would end pygame for all other environments of the process."""
@@ -211,9 +216,10 @@ class SpreadTask(Task):
     Args:
         agents: as many as landmarks, at least 2.
         n_max: time limit of an episode in steps.
+        render_mode: "rgb_array", so that the environment draws frames; None: it draws nothing.
 
     Raises:
-        ValueError: an argument is too small.
+        ValueError: an argument is too small, or there is no such mode.
     """
 
     return_range = (0.0, 1.0)
@@ -222,10 +228,12 @@ class SpreadTask(Task):
     deterministic = True
     action_names = MOVES
 
-    def __init__(self, *, agents: int = 3, n_max: int = 25) -> None:
+    def __init__(self, *, agents: int = 3, n_max: int = 25, render_mode: str | None = None) -> None:
         require_at_least(2, agents=agents)
         require_at_least(1, n_max=n_max)
-        super().__init__(_Spread(_upstream("spread", N=agents, max_cycles=n_max), "mpe_spread", n_max))
+        require_mode(render_mode, RENDER_MODES)
+        upstream = _upstream("spread", N=agents, max_cycles=n_max, render_mode=render_mode)
+        super().__init__(_Spread(upstream, "mpe_spread", n_max))
         self.max_steps = n_max
         # The rules in words, with the numbers of this world.
         world = _WORLD.format(landmarks=agents)
@@ -333,9 +341,10 @@ class SpeakerListenerTask(Task):
 
     Args:
         n_max: time limit of an episode in steps.
+        render_mode: "rgb_array", so that the environment draws frames; None: it draws nothing.
 
     Raises:
-        ValueError: it is too small.
+        ValueError: an argument is too small, or there is no such mode.
     """
 
     return_range = (0.0, 1.0)
@@ -344,9 +353,10 @@ class SpeakerListenerTask(Task):
     deterministic = True
     action_names = MOVES  # of the listener; the speaker's three have none
 
-    def __init__(self, *, n_max: int = 25) -> None:
+    def __init__(self, *, n_max: int = 25, render_mode: str | None = None) -> None:
         require_at_least(1, n_max=n_max)
-        upstream = _upstream("speaker_listener", max_cycles=n_max)
+        require_mode(render_mode, RENDER_MODES)
+        upstream = _upstream("speaker_listener", max_cycles=n_max, render_mode=render_mode)
         super().__init__(_SpeakerListener(upstream, "mpe_speaker_listener", n_max))
         self.max_steps = n_max
         world = _WORLD.format(landmarks="three")

@@ -18,10 +18,11 @@ from gymnasium.spaces import Box, Discrete
 from pettingzoo import ParallelEnv
 
 from ..task import EventSpec, FeatureSpec, FloatArray
-from .adapter import Infos, Task, require_at_least
+from .adapter import Infos, Task, require_at_least, require_mode
 
 DOWN, STAY, UP = range(3)
 PENALTY = 0.1  # a step
+RENDER_MODES = ("rgb_array",)
 
 # Lengths are pixels.
 TOP = 64  # highest piston
@@ -60,19 +61,23 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
     Args:
         pistons: at least 2.
         n_max: time limit of an episode in steps, then truncation.
+        render_mode: "rgb_array", so that `render` draws a frame; None: it draws nothing.
     """
 
-    def __init__(self, pistons: int = 5, n_max: int = 125) -> None:
+    def __init__(self, pistons: int = 5, n_max: int = 125, render_mode: str | None = None) -> None:
         require_at_least(2, pistons=pistons)
         require_at_least(1, n_max=n_max)
-        self.metadata = {"name": "pistonball", "render_modes": [], "is_parallelizable": True}
-        self.render_mode = None
+        require_mode(render_mode, RENDER_MODES)
+        self.metadata = {"name": "pistonball", "render_modes": [*RENDER_MODES], "is_parallelizable": True}
+        self.render_mode = render_mode
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame prints no greeting
         from pettingzoo.butterfly.pistonball.pistonball import raw_env
 
-        # Upstream's environment, drawing nothing: that is thirty times as fast.
-        self.table = raw_env(n_pistons=pistons, continuous=False, max_cycles=n_max)
-        self.table.draw_background = self.table.observe = lambda *_: None
+        self.table = raw_env(n_pistons=pistons, continuous=False, max_cycles=n_max, render_mode=render_mode)
+        self.table.observe = lambda *_: None
+        # Where nothing is to be seen nothing is drawn: that is thirty times as fast.
+        if render_mode is None:
+            self.table.draw_background = lambda *_: None
         self.n_max, self.clock, self.solved = n_max, 0, False
         self.possible_agents = list(self.table.possible_agents)
         self.agents: list[str] = []
@@ -155,6 +160,10 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         """Return [5 + pistons]: the ball and the heights, scaled as in the observations."""
         return np.array([*self._ball_row(), *(height / TOP for height in self.heights)], np.float32)
 
+    def render(self) -> Any:
+        """Return the frame that upstream draws in render mode "rgb_array"; None else."""
+        return None if self.render_mode is None else self.table.render()
+
     def close(self) -> None:
         """Do nothing: nothing is open, and upstream would end pygame for all other environments of the process."""
 
@@ -214,9 +223,10 @@ class PistonballTask(Task):
     Args:
         pistons: at least 2.
         n_max: time limit of an episode in steps.
+        render_mode: "rgb_array", so that the environment draws frames; None: it draws nothing.
 
     Raises:
-        ValueError: an argument is too small.
+        ValueError: an argument is too small, or there is no such mode.
     """
 
     has_success = True
@@ -226,9 +236,9 @@ class PistonballTask(Task):
     stay = STAY
     heuristic = PistonballHeuristic()
 
-    def __init__(self, *, pistons: int = 5, n_max: int = 125) -> None:
+    def __init__(self, *, pistons: int = 5, n_max: int = 125, render_mode: str | None = None) -> None:
         # Arguments are checked by the environment.
-        super().__init__(PistonballEnv(pistons, n_max))
+        super().__init__(PistonballEnv(pistons, n_max, render_mode))
         self.max_steps = n_max
         self.return_range = (-PENALTY * n_max, 1 - PENALTY)
         self.description = _RULES.format(

@@ -6,6 +6,7 @@ The settings are those of the registered environments `rware-{size}-{agents}ag[-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ SHELVES: dict[str, tuple[int, int]] = {"tiny": (1, 3), "small": (2, 3), "medium"
 REQUESTS_PER_AGENT: dict[str, float] = {"easy": 2, "normal": 1, "hard": 0.5}
 COLUMN_HEIGHT = 8
 HEADINGS = ("up", "down", "left", "right")
+FACING = "^v<>"  # the same in a picture
 
 _RULES = """\
 {agents} agents move on a grid of {width}x{height} cells. x runs from 0 to {last_x} to the right, y from 0 to {last_y}
@@ -70,6 +72,26 @@ class _Warehouse(TupleEnv):
             )
         return counts
 
+    def picture(self) -> str:
+        """Return the grid as text, two characters a cell: what stands there, or an agent and the way it faces."""
+        inner = self.inner
+        cells = np.where(inner.highways, ". ", "_ ")
+        for x, y in inner.goals:
+            cells[y, x] = "G "
+        for shelf in inner.shelfs:
+            cells[shelf.y, shelf.x] = "R " if shelf in inner.request_queue else "S "
+        for letter, robot in zip(ascii_lowercase, inner.agents, strict=False):
+            name = letter if robot.carrying_shelf is None else letter.upper()
+            cells[robot.y, robot.x] = name + FACING[robot.dir.value]
+        names = ", ".join(
+            f"{letter} {agent}" for letter, agent in zip(ascii_lowercase, self.possible_agents, strict=False)
+        )
+        key = (
+            "Two characters a cell: S shelf, R requested shelf, _ empty place, . way, G goal;"
+            f" {names} with the way it faces, a capital carries a shelf"
+        )
+        return "\n".join([*("".join(row).rstrip() for row in cells), key])
+
 
 class WarehouseTask(Task):
     """The robotic warehouse. The team's reward is the sum of the agents': the number of deliveries.
@@ -111,7 +133,7 @@ class WarehouseTask(Task):
             max_steps=None,
             reward_type=RewardType.INDIVIDUAL,
         )
-        super().__init__(_Warehouse(inner, "rware", n_max))
+        super().__init__(_Warehouse(inner, "rware", n_max, render_mode="ansi"))
         self.max_steps = n_max
         self.description = _description(inner, requests, n_max)
 

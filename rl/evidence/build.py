@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...errors import CosignalError
 from ..experience.episodes import action_labels, entropy_at_start, team_distances
 from ..stage import WINDOW_STEPS, Window, window
+from ..task import work_events
 from ..training.line import TrainingLine
 from .schema import (
     BehaviourEvidence,
@@ -245,10 +246,7 @@ def event_evidence(line: TrainingLine, g: int) -> list[EventEvidence]:
 
 def idle_tail(line: TrainingLine) -> float | None:
     """Return the mean share of an episode's steps after its last event; 1 for an episode without any."""
-    events = [(g, v, event) for g, group in enumerate(line.spec.groups) for v, event in enumerate(group.events)]
-    # Turning or bumping again and again is no work.
-    work = [(g, v) for g, v, event in events if not event.repeatable] or [(g, v) for g, v, _ in events]
-    lengths = line.episodes.recent("lengths").astype(float)
+    work, lengths = work_events(line.spec), line.episodes.recent("lengths").astype(float)
     if not work or not len(lengths):
         return None
     last = np.max([line.episodes.recent(f"last.{g}")[:, v] for g, v in work], axis=0).clip(min=0)  # -1: never

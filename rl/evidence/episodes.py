@@ -1,4 +1,4 @@
-"""Fresh episodes of the policy as text: who did what, where, and what came of it."""
+"""Fresh episodes of the policy as text: who did what, where, what came of it, and how the world looked then."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ..envs.factory import make_task
-from ..task import ActionArray, BatchedTask, episode_seed, splitmix64
+from ..task import ActionArray, BatchedTask, episode_seed, splitmix64, work_events
 from ..training.line import TrainingLine
-from .schema import EpisodeEvidence
+from .schema import EpisodeEvidence, StatePicture
 
 EPISODES_SEED = 0xE415  # nothing else plays these episodes
 TRIES = 3  # episodes that are played for one of each outcome
@@ -57,6 +57,7 @@ def _play(line: TrainingLine, task: BatchedTask, seed: int, most: int) -> Episod
     spec, generator = task.spec, torch.Generator().manual_seed(splitmix64(seed) >> 1)
     step, actions = task.reset(seed), list[list[ActionArray]]()
     total, ended, eventful = 0.0, False, list[int]()
+    work, last_event = work_events(spec), 0
     while not ended and len(actions) < most:
         chosen = line.learner.act_to_evaluate(step.obs, generator, masks=step.masks)
         actions.append([a[0].copy() for a in chosen])
@@ -64,17 +65,23 @@ def _play(line: TrainingLine, task: BatchedTask, seed: int, most: int) -> Episod
         total += float(step.reward[0])
         if any((events[0] > 0).any() for events in step.events):
             eventful.append(len(actions) - 1)
+        if any((step.events[g][0, :, v] > 0).any() for g, v in work):
+            last_event = len(actions)
         ended = bool(step.terminated[0] or step.truncated[0])
     joint = [np.stack([row[g] for row in actions]) for g in range(len(spec.groups))]
-    lines = task.episode_text(episode_seed(seed, 0, 0), joint)
     outcome: Literal["successful", "failed", "ended"] = "ended"
     if spec.has_success:
         outcome = "successful" if step.success[0] else "failed"
+    # Where it began, where it ended, and of one that failed the state from which on nothing happened any more.
+    states = {0, len(actions)} | (set() if outcome == "successful" else {last_event})
+    shown = task.episode_text(episode_seed(seed, 0, 0), joint, states)
     return EpisodeEvidence(
         outcome=outcome,
         sparse_return=round(total, 4),
         length=len(actions),
-        lines=[lines[i] for i in lines_shown(len(lines), eventful)],
+        last_event=last_event if work else None,
+        lines=[shown.lines[i] for i in lines_shown(len(shown.lines), eventful)],
+        pictures=[StatePicture(after_step=state, text=text) for state, text in shown.pictures.items()],
     )
 
 

@@ -105,13 +105,23 @@ class LearnerEvidence(Wire):
     entropy_bonus: float | None  # coefficient in force, or least share of random actions; None for the trainer's own
 
 
+class StatePicture(Wire):
+    """A state of an episode as the task draws it."""
+
+    after_step: int  # 0: the first state
+    text: str  # several lines
+
+
 class EpisodeEvidence(Wire):
     """One fresh episode of the policy, a line a step; steps in which nothing happened are left out."""
 
     outcome: Literal["successful", "failed", "ended"]  # ended: the task has no success test
     sparse_return: float
     length: int  # steps
+    # Step of the last event, of those that cannot be repeated where there are any; 0: none happened, None: none exist
+    last_event: int | None = None
     lines: list[str]
+    pictures: list[StatePicture] = Field(default_factory=list)  # in order; none where the task draws nothing
 
 
 class TermEvidence(Wire):

@@ -7,7 +7,10 @@ arguments give the same episode.
 
 from __future__ import annotations
 
+import struct
 import sys
+import zlib
+from base64 import b64encode
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,13 +24,15 @@ from ..envs.factory import make_task
 from ..experience.rollout import Moment
 from ..processes import leave_with_parent, one_thread
 from ..signals.scorer import FOLDER, Scorers
-from ..task import ActionArray, FloatArray, TaskSpec, episode_seed, splitmix64
+from ..task import ActionArray, BatchedTask, FloatArray, Frame, TaskSpec, episode_seed, splitmix64
 from ..training.checkpoint import load_snapshot
 from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
-from .schema import PlayedEpisode, PlayedStep
+from .schema import PlayedEpisode, PlayedFrame, PlayedStep
 
 LONGEST = 500  # steps that are shown
+MAX_FRAMES = 40  # of an episode
+MAX_FRAME_BYTES = 2 * 1024**2  # of all of them, as PNG
 
 T = TypeVar("T", bound=NDArray[Any])
 
@@ -69,7 +74,9 @@ def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
         ended = bool(step.terminated[0] or step.truncated[0])
     # the task's own line about each step, from the actions
     joint = [np.stack([row[g] for row in actions]) for g in range(len(spec.groups))]
-    texts = task.episode_text(episode_seed(seed, 0, 0), joint)
+    shown = task.episode_text(episode_seed(seed, 0, 0), joint, range(len(actions) + 1))
+    frames = _frames(task, episode_seed(seed, 0, 0), joint)
+    task.close()
     if step.terminated[0]:
         ending = "terminated"
     else:
@@ -82,7 +89,38 @@ def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
         sparse_return=total,
         success=bool(step.success[0]) if spec.has_success else None,
         ended=ending,
-        steps=[played.model_copy(update={"text": text}) for played, text in zip(steps, texts, strict=False)],
+        steps=[
+            played.model_copy(update={"text": text, "picture": shown.pictures.get(number, "")})
+            for number, (played, text) in enumerate(zip(steps, shown.lines, strict=False), start=1)
+        ],
+        first_picture=shown.pictures.get(0, ""),
+        frames=frames,
+    )
+
+
+def _frames(task: BatchedTask, seed: int, actions: list[ActionArray]) -> list[PlayedFrame]:
+    """Return what the environment draws of an episode, evenly spread over it; every other one where they are large."""
+    length = len(actions[0])
+    states = {round(i * length / (MAX_FRAMES - 1)) for i in range(MAX_FRAMES)}
+    drawn = sorted(task.episode_frames(seed, actions, states).items())
+    files = [(state, png(frame)) for state, frame in drawn]
+    while len(files) > 1 and sum(len(file) for _, file in files) > MAX_FRAME_BYTES:
+        files = [*files[:-1:2], files[-1]]
+    return [PlayedFrame(after_step=state, png=b64encode(file).decode()) for state, file in files]
+
+
+def png(frame: Frame) -> bytes:
+    """Return a frame as a PNG file (ISO/IEC 15948): truecolour of 8 bits, rows unfiltered."""
+    height, width, _ = frame.shape
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), frame.reshape(height, -1)], axis=1)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(kind, data)
+        for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
     )
 
 

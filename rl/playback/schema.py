@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Frozen(BaseModel):
@@ -18,6 +18,7 @@ class PlayedStep(_Frozen):
         events: agent → names of what it did.
         reward: sparse team reward.
         terms: term → agent → what it was paid, with beta, scale and weight.
+        picture: the state after it as the task draws it in text; empty where it draws none.
     """
 
     text: str
@@ -25,6 +26,19 @@ class PlayedStep(_Frozen):
     events: dict[str, list[str]]
     reward: float
     terms: dict[str, dict[str, float]]
+    picture: str = ""
+
+
+class PlayedFrame(_Frozen):
+    """A state of an episode as its environment draws it.
+
+    Attributes:
+        after_step: 0 is the first state.
+        png: the file, in base64.
+    """
+
+    after_step: int
+    png: str
 
 
 class PlayedEpisode(_Frozen):
@@ -38,6 +52,8 @@ class PlayedEpisode(_Frozen):
         sparse_return: undiscounted.
         success: None where the task has no success test.
         ended: "terminated", "time limit", or that it was cut here.
+        first_picture: the first state in text, as in the steps.
+        frames: some states in order, the first and the last among them; none where the environment draws none.
     """
 
     snapshot: str
@@ -48,6 +64,8 @@ class PlayedEpisode(_Frozen):
     success: bool | None
     ended: str
     steps: list[PlayedStep]
+    first_picture: str = ""
+    frames: list[PlayedFrame] = Field(default_factory=list)
 
     def paid(self) -> dict[str, float]:
         """Return what all agents were paid by each term in the whole episode."""

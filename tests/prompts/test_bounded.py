@@ -124,6 +124,7 @@ def test_a_copy_of_our_template_renders_the_same(tmp_path: Path) -> None:
     mine.write_bytes(b"\xef\xbb\xbf" + ours.path.read_bytes().replace(b"\n", b"\r\n"))  # as Windows writes it
     data: dict[str, Any] = {
         "stage": "plateaued", "schema": {"type": "object"}, "calls_left": 2, "block": {"text": "` é\n😀", "n": 0.1},
+        "pictures": [{"title": "a", "text": "#.\n```"}],
     }  # fmt: skip
     one, other = render(ours, data), render(load_template("critic", override=mine), data)
     assert (one.system, one.user) == (other.system, other.user)

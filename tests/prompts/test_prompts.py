@@ -42,10 +42,11 @@ RACE = {"kick": 0.05, "kick_alone": True, "fresh_start": True, "arms": 5, "rung_
 VALUES: dict[str, dict[str, Any]] = {
     "critic": {
         "stage": "plateaued", "schema": {"type": "object"}, "calls_left": 2, "block": {"evidence": {"b": 1, "a": None}},
+        "pictures": [],
     },
     "generator": {
         "stage": "exploring", "schema": {"type": "object"}, "candidates": 4, "term_kinds": ["potential", "event"],
-        "race": RACE, "block": {"evidence": {"b": 1, "a": None}},
+        "race": RACE, "block": {"evidence": {"b": 1, "a": None}}, "pictures": [],
     },
     "ranker": {
         "stage": "converged", "schema": {"type": "object"}, "race": RACE, "block": {"proposals": [{"id": "p1-r0-0"}]},

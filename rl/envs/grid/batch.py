@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import ConfigError, SnapshotError
-from ...task import FloatArray, IntArray, Step, TaskSpec, splitmix64
+from ...task import EpisodeText, FloatArray, Frame, IntArray, Step, TaskSpec, splitmix64
 from . import kernel
 from .game import GridGame, play
 from .map import Rules, Tables
@@ -156,10 +156,19 @@ class GridBatch:
         self._state[:] = state["state"]
         self._streams[:] = state["streams"]
 
-    def episode_text(self, seed: int, actions: list[IntArray]) -> list[str]:
-        """Play the episode of reset seed `seed` with `actions` ([g] [T, A_g]); return a line of text per step."""
+    def episode_text(self, seed: int, actions: list[IntArray], pictures_of: Collection[int] = ()) -> EpisodeText:
+        """Play the episode of reset seed `seed` with `actions` ([g] [T, A_g]) in the plain game; return it as text."""
         game = self._new_game(seed, self.n_max, self.allow_agent_overlap)
-        return play(game, np.concatenate(actions, axis=1).tolist())
+        return play(game, np.concatenate(actions, axis=1).tolist(), pictures_of)
+
+    def episode_frames(
+        self,
+        seed: int,  # noqa: ARG002
+        actions: list[IntArray],  # noqa: ARG002
+        frames_of: Collection[int],  # noqa: ARG002
+    ) -> dict[int, Frame]:
+        """Return nothing: a grid is drawn as text only."""
+        return {}
 
     def close(self) -> None:
         """Do nothing: there is nothing to free. Safe to repeat."""

@@ -10,10 +10,12 @@ from gymnasium.spaces import Box, Discrete
 from pettingzoo import ParallelEnv
 
 from ...task import FloatArray, splitmix64
+from ..adapter import require_mode
 from .game import GridGame
 from .map import ACTION_NAMES, AGENTS, HEADINGS, STAY, Cell
 
 Infos = dict[str, dict[str, Any]]
+RENDER_MODES = ("ansi",)
 
 
 class GridEnv(ParallelEnv):  # type: ignore[misc]
@@ -28,9 +30,10 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
         lowest: [O], lowest values of the observation; the highest are 1.
         n_max: time limit of an episode in steps, then truncation.
         allow_agent_overlap: whether agents may share a cell.
+        render_mode: "ansi", so that `render` draws the map as text; None: it draws nothing.
 
     Raises:
-        ValueError: `n_max` is below 1.
+        ValueError: `n_max` is below 1, or there is no such mode.
     """
 
     has_success: ClassVar[bool] = True
@@ -40,13 +43,16 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
     stay: ClassVar[int] = STAY
     game_type: type[GridGame]
 
-    def __init__(self, name: str, lowest: FloatArray, n_max: int, allow_agent_overlap: bool) -> None:
+    def __init__(
+        self, name: str, lowest: FloatArray, n_max: int, allow_agent_overlap: bool, render_mode: str | None = None
+    ) -> None:
         if n_max < 1:
             raise ValueError(f"n_max must be at least 1, got {n_max!r}; give the time limit in steps")
-        self.metadata = {"name": name, "render_modes": [], "is_parallelizable": True}
+        require_mode(render_mode, RENDER_MODES)
+        self.metadata = {"name": name, "render_modes": [*RENDER_MODES], "is_parallelizable": True}
         self.possible_agents = list(AGENTS)
         self.agents: list[str] = []
-        self.render_mode = None
+        self.render_mode = render_mode
         self.max_steps, self.allow_agent_overlap = n_max, allow_agent_overlap
         self.observation_spaces = {agent: Box(lowest, np.ones_like(lowest)) for agent in AGENTS}
         self.action_spaces = {agent: Discrete(len(ACTION_NAMES)) for agent in AGENTS}
@@ -109,6 +115,10 @@ class GridEnv(ParallelEnv):  # type: ignore[misc]
     def describe(self) -> str:
         """Return the state in one line of text."""
         return self.game.describe()
+
+    def render(self) -> str | None:
+        """Return the state as a picture of text in render mode "ansi"; None else."""
+        return self.game.picture() if self.render_mode == "ansi" else None
 
     def _observations(self) -> dict[str, FloatArray]:
         return {agent: self.game.observation(i) for i, agent in enumerate(AGENTS)}

@@ -8,13 +8,28 @@ distances.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...task import FloatArray, splitmix64
-from .map import ACTION_NAMES, AGENTS, FORWARD, HEADINGS, INTERACT, TURN_LEFT, TURN_RIGHT, Cell, Pose, Walkable, ahead
+from ...task import EpisodeText, FloatArray, splitmix64
+from .map import (
+    ACTION_NAMES,
+    AGENTS,
+    FORWARD,
+    HEADINGS,
+    INTERACT,
+    TURN_LEFT,
+    TURN_RIGHT,
+    Cell,
+    GridMap,
+    Pose,
+    Walkable,
+    ahead,
+)
 
+FACING = ">v<^"  # by heading
+AGENT_SIGNS = "g green and o orange with the way they face, go both"
 _GAMMA = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
@@ -89,6 +104,8 @@ class GridGame(ABC):
         allow_agent_overlap: whether agents may share a cell.
     """
 
+    grid: ClassVar[GridMap]
+    signs: ClassVar[str]  # of a picture, in words, those of agents apart
     start_cells: ClassVar[tuple[Cell, ...]]
     event_names: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]]  # of each agent
     pays_events: ClassVar[bool] = True
@@ -132,6 +149,25 @@ class GridGame(ABC):
     def describe(self) -> str:
         """Return the state in one line."""
 
+    @abstractmethod
+    def sign(self, x: int, y: int) -> str:
+        """Return the sign of a cell in the current state, agents ignored; that of the map at the start."""
+
+    def picture(self) -> str:
+        """Return the current state as text: two characters a cell, and a last line that says what they are.
+
+        An agent is the first letter of its name and the way that it faces; two in one cell are both letters.
+        """
+        cells: dict[Cell, str] = {}
+        for agent, (x, y, heading) in zip(AGENTS, self.poses, strict=True):
+            cells[x, y] = cells[x, y][0] + agent[0] if (x, y) in cells else agent[0] + FACING[heading]
+        rows = (
+            "".join(cells.get((x, y), self.sign(x, y)).ljust(2) for x in range(self.grid.width))
+            for y in range(self.grid.height)
+        )
+        key = f"Two characters a cell: {self.signs}; {AGENT_SIGNS}"
+        return "\n".join([*(row.rstrip() for row in rows), key])
+
     def step(self, actions: Sequence[int]) -> Outcome:
         """Let both agents act, one after the other in random order.
 
@@ -169,9 +205,15 @@ class GridGame(ABC):
         return "; ".join(f"{agent} at ({x},{y}) facing {HEADINGS[heading]}" for agent, (x, y, heading) in agents)
 
 
-def play(game: GridGame, actions: Sequence[Sequence[int]]) -> list[str]:
-    """Play until the episode or `actions` end; return a line per joint step: action, state after it, events, reward."""
-    lines = []
+def play(game: GridGame, actions: Sequence[Sequence[int]], pictures_of: Collection[int] = ()) -> EpisodeText:
+    """Play until the episode or `actions` end.
+
+    The line of a joint step has the actions, the state after it, events and reward. The states of `pictures_of` are
+    drawn; their numbers count the steps made.
+    """
+    lines, pictures = list[str](), dict[int, str]()
+    if 0 in pictures_of:
+        pictures[0] = game.picture()
     for pair in actions:
         outcome = game.step(pair)
         acts = ", ".join(f"{a} {ACTION_NAMES[action]}" for a, action in zip(AGENTS, pair, strict=True))
@@ -183,6 +225,8 @@ def play(game: GridGame, actions: Sequence[Sequence[int]]) -> list[str]:
             f"step {game.clock}: {acts} -> {game.describe()} | events: {', '.join(events) or 'none'}"
             f" | team reward {outcome.reward:+.3f}{end}"
         )
+        if game.clock in pictures_of:
+            pictures[game.clock] = game.picture()
         if outcome.terminated or outcome.truncated:
             break
-    return lines
+    return EpisodeText(lines, pictures)

@@ -11,16 +11,18 @@ again so, and nothing is lost that had been played. One that hangs, or takes its
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from ....errors import ConfigError, EnvironmentLost, SnapshotError
-from ...task import ActionArray, Step, episode_seed, new_step, unmoved
+from ...task import ActionArray, EpisodeText, Frame, Step, episode_seed, new_step, unmoved
 from ..adapter import Task, as_task, close_all
 from ..config import TeamReward
+from ..drawing import RenderMode, drawing_arguments, frame, text_picture
 from . import calls
 from .layout import read_layout
 from .losses import MAX_LOSSES, MAX_LOST_EPISODES, RAISED, ends_us, in_words, log_loss
@@ -54,7 +56,7 @@ class PettingZooTask:
 
     Args:
         factory: builds one environment, or a `Task` around one; called E times, and once more if `episode_text` is
-            used.
+            used, and once if `episode_frames` is; then with `render_mode`, where it takes that.
         num_envs: E.
         team_reward: how the agents' rewards become the team's.
         n_max: truncate after that many steps, on top of the environment's own limit; None for no such limit.
@@ -70,7 +72,7 @@ class PettingZooTask:
 
     def __init__(
         self,
-        factory: Callable[[], Any],
+        factory: Callable[..., Any],
         num_envs: int,
         team_reward: TeamReward = "sum",
         n_max: int | None = None,
@@ -83,7 +85,8 @@ class PettingZooTask:
         self.num_envs, self._factory, self._team_reward, self._n_max = num_envs, factory, team_reward, n_max
         self._first_env, self._on_loss = first_env, on_loss
         self.tasks: list[Task] = []
-        self._spare: list[Task] = []  # at most one
+        self._spare: list[Task] = []
+        self._drawing: dict[RenderMode, Task] = {}  # of `_spare`
         # Whoever forgets to close it: at the latest when it is collected, or at exit.
         self._finalizer = weakref.finalize(self, _close, self.tasks, self._spare)
         try:
@@ -376,15 +379,52 @@ class PettingZooTask:
                 )
         return None
 
-    def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
-        """Play the episode of reset seed `seed` with `actions`, [g] [T, A_g] or [T, A_g, k]; return a line per step."""
-        # An instance of its own, so that the running episodes are not touched.
-        if not self._spare:
-            self._spare.append(as_task(self._factory()))
-        (task,) = self._spare
+    def episode_text(self, seed: int, actions: list[ActionArray], pictures_of: Collection[int] = ()) -> EpisodeText:
+        """Play the episode of reset seed `seed` with `actions`, [g] [T, A_g] or [T, A_g, k]; return it as text."""
+        task = self._task_that_draws("ansi")
+        lines, pictures = list[str](), dict[int, str]()
+        for number, line in enumerate(self._lines(task, seed, actions)):
+            if number:
+                lines.append(line)
+            if number in pictures_of and (picture := text_picture(task)):
+                pictures[number] = picture
+        return EpisodeText(lines, pictures)
+
+    def episode_frames(self, seed: int, actions: list[ActionArray], frames_of: Collection[int]) -> dict[int, Frame]:
+        """Play the episode again, as `episode_text` does; return what its environment draws, by state."""
+        task, frames = self._task_that_draws("rgb_array"), dict[int, Frame]()
+        for number, _ in enumerate(self._lines(task, seed, actions)):
+            if number in frames_of or not number:
+                drawn = frame(task)
+                if drawn is None and not number:
+                    return {}
+                if drawn is not None and number in frames_of:
+                    frames[number] = drawn
+        return frames
+
+    def _task_that_draws(self, mode: RenderMode) -> Task:
+        """Return an instance of its own, so that the running episodes are not touched."""
+        if mode not in self._drawing:
+            metadata = getattr(self.tasks[0].env, "metadata", None) or {}
+            can_draw = mode in (metadata.get("render_modes") or ())
+            arguments = drawing_arguments(self._factory, mode) if can_draw else {}
+            try:
+                task = as_task(self._factory(**arguments))
+            except RAISED as error:
+                # It may not be able to draw here, for want of a screen or of a package.
+                if ends_us(error) or not arguments:
+                    raise
+                structlog.get_logger().warning("environment does not draw", render_mode=mode, error=in_words(error))
+                task = as_task(self._factory())
+            self._drawing[mode] = task
+            self._spare.append(task)
+        return self._drawing[mode]
+
+    def _lines(self, task: Task, seed: int, actions: list[ActionArray]) -> Iterator[str]:
+        """Play in `task`: yield an empty line at the first state, and after each step that of the step."""
         env, known = task.env, self._translator.agents
-        lines: list[str] = []
         calls.reset(task, known, seed)
+        yield ""
         for number, row in enumerate(self._translator.joint_actions(actions), start=1):
             acted = set(env.agents)
             moved = calls.step(task, known, self._translator.env_actions(env, row))
@@ -405,9 +445,9 @@ class PettingZooTask:
             if terminated or truncated:
                 succeeded = self.spec.has_success and task.success(moved.infos)
                 ended = "success" if succeeded else "terminated" if terminated else "time limit"
-                return [*lines, f"{line} | {ended}"]
-            lines.append(line)
-        return lines
+                yield f"{line} | {ended}"
+                return
+            yield line
 
     def close(self) -> None:
         """Close every environment. Safe to repeat."""

@@ -12,14 +12,14 @@ ended between two steps, the next step tells so. An environment that raises, or 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 
 import numpy as np
 import structlog
 
 from ....errors import CosignalError, EnvironmentLost, SnapshotError
-from ...task import ActionArray, Step, new_step, unmoved
+from ...task import ActionArray, EpisodeText, Frame, Step, new_step, unmoved
 from ..config import TaskConfig
 from .losses import MAX_LOSSES, MAX_LOST_EPISODES, log_loss
 from .shared_memory import copy_rows
@@ -174,13 +174,21 @@ class ProcessTask:
         self._copy_all()
         return difference
 
-    def episode_text(self, seed: int, actions: list[ActionArray]) -> list[str]:
-        """Play the episode of reset seed `seed` with `actions`, [g] [T, A_g] or [T, A_g, k]; return a line per step."""
+    def episode_text(self, seed: int, actions: list[ActionArray], pictures_of: Collection[int] = ()) -> EpisodeText:
+        """Play the episode of reset seed `seed` with `actions`, [g] [T, A_g] or [T, A_g, k]; return it as text."""
+        reply, _ = self._ask_the_first({"do": "text", "seed": seed, "states": sorted(pictures_of)}, actions)
+        # The keys of an object are texts in JSON.
+        return EpisodeText(reply["lines"], {int(state): text for state, text in reply["pictures"].items()})
+
+    def episode_frames(self, seed: int, actions: list[ActionArray], frames_of: Collection[int]) -> dict[int, Frame]:
+        """Play the episode again, as `episode_text` does; return what its environment draws, by state."""
+        _, frames = self._ask_the_first({"do": "frames", "seed": seed, "states": sorted(frames_of)}, actions)
+        return {int(state): frame.astype(np.uint8, copy=False) for state, frame in frames.items()}
+
+    def _ask_the_first(self, request: Request, actions: list[ActionArray]) -> Answer:
         arrays = {str(g): chosen for g, chosen in enumerate(actions)}
-        [(reply, _)] = self._ask_until_answered(
-            self._children[:1], {"do": "text", "seed": seed}, lambda _: arrays, steps=1 + len(actions[0])
-        )
-        return reply["lines"]
+        [answer] = self._ask_until_answered(self._children[:1], request, lambda _: arrays, steps=1 + len(actions[0]))
+        return answer
 
     # ------------------------------------------------------------ processes
 

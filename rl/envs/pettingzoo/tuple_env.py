@@ -13,8 +13,9 @@ from typing import Any
 from gymnasium.spaces import Space
 from pettingzoo import ParallelEnv
 
-from ..adapter import require_at_least
+from ..adapter import require_at_least, require_mode
 
+RENDER_MODES = ("ansi",)
 Counts = list[dict[str, int]]  # by agent number: how often each event happened
 
 
@@ -25,12 +26,14 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         inner: the Gymnasium environment; its `step` takes a list of actions and returns lists. It has no time limit.
         name: of the task.
         n_max: time limit of an episode in steps, then truncation.
+        render_mode: "ansi", so that `render` draws the state as text; None: it draws nothing.
     """
 
-    def __init__(self, inner: Any, name: str, n_max: int) -> None:
+    def __init__(self, inner: Any, name: str, n_max: int, render_mode: str | None = None) -> None:
         require_at_least(1, n_max=n_max)
-        self.metadata = {"name": name, "render_modes": [], "is_parallelizable": True}
-        self.render_mode = None
+        require_mode(render_mode, RENDER_MODES)
+        self.metadata = {"name": name, "render_modes": [*RENDER_MODES], "is_parallelizable": True}
+        self.render_mode = render_mode
         self.inner, self.n_max, self.clock = inner, n_max, 0
         self.possible_agents = [f"agent_{i}" for i in range(len(inner.action_space))]
         self.agents: list[str] = []
@@ -95,6 +98,14 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
     @abstractmethod
     def events_of_step(self, before: Any, rewards: Sequence[float]) -> Counts:
         """Return the events of the step that has just been made, from what `before_step` copied."""
+
+    @abstractmethod
+    def picture(self) -> str:
+        """Return the current state as text of several lines, the last of which says what the signs are."""
+
+    def render(self) -> str | None:
+        """Return the state as a picture of text in render mode "ansi"; None else."""
+        return self.picture() if self.render_mode == "ansi" else None
 
     def close(self) -> None:
         self.inner.close()

@@ -35,7 +35,7 @@ CLOSE_TIMEOUT_S = 5.0  # for all environments of one process
 PARENT_POLL_S = 0.5
 EVERY_ROW = slice(None)
 Arrays = dict[str, NDArray[np.generic]]
-Verb = Literal["step", "begin", "reseed", "state", "load", "text"]
+Verb = Literal["step", "begin", "reseed", "state", "load", "text", "frames"]
 
 
 class Setup(TypedDict):
@@ -52,17 +52,22 @@ class Request(TypedDict, total=False):
 
     do: Verb
     base_seed: int  # for begin and reseed
-    seed: int  # for text
+    seed: int  # for text and frames
+    states: list[int]  # to be drawn, for text and frames
     fresh: bool  # for load
     within_s: float  # the parent waits so long
 
 
 class Reply(TypedDict, total=False):
-    """A reply. One to the setup has a spec, one to `text` has lines, one to `load` a difference, a failure an error."""
+    """A reply. One to the setup has a spec, one to `text` has lines and pictures, one to `load` a difference.
+
+    A failure has an error.
+    """
 
     losses: list[tuple[int, str]]  # (environment, error) of those that raised since the last reply
     spec: dict[str, Any]  # a `TaskSpec`
     lines: list[str]
+    pictures: dict[str, str]  # by state
     difference: str | None  # of a replay
     error: str  # name of a class in `errors`
     message: str
@@ -105,7 +110,13 @@ class Host:
                 copy_rows(task.observe(), block.step, EVERY_ROW)
             case "text":
                 actions = [arrays[str(g)] for g in range(len(arrays))]
-                reply["lines"] = task.episode_text(request["seed"], actions)
+                text = task.episode_text(request["seed"], actions, request["states"])
+                reply["lines"] = text.lines
+                reply["pictures"] = {str(state): picture for state, picture in text.pictures.items()}
+            case "frames":
+                actions = [arrays[str(g)] for g in range(len(arrays))]
+                frames = task.episode_frames(request["seed"], actions, request["states"])
+                payload = {str(state): frame for state, frame in frames.items()}
         block.episodes[:] = task.episodes
         return reply, payload
 

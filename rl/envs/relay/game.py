@@ -9,7 +9,7 @@ import numpy as np
 
 from ...task import FloatArray
 from ..grid.game import GridGame, shortest
-from ..grid.map import AGENTS, Cell, Pose, ahead, pose_numbers, relative
+from ..grid.map import AGENTS, Cell, GridMap, Pose, ahead, pose_numbers, relative
 from .map import ALL_PULLED, BY_ROLE, DOORS, FEATURE_NAMES, LEVERS, MAP, START_CELLS, walkable
 
 EVENT_NAMES = ("guide_pulled", "porter_pulled")
@@ -25,6 +25,8 @@ def lever_distance(pose: Pose, k: int) -> int | None:
 class RelayGame(GridGame):
     """One episode of Relay."""
 
+    grid: ClassVar[GridMap] = MAP
+    signs: ClassVar[str] = "# wall, . floor, A to D levers 1 to 4 (a to d: pulled), 1 to 3 doors (/: open)"
     start_cells: ClassVar[tuple[Cell, ...]] = START_CELLS
     event_names: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]] = ((EVENT_NAMES[0],), (EVENT_NAMES[1],))
     pays_events: ClassVar[bool] = False
@@ -81,3 +83,8 @@ class RelayGame(GridGame):
         """Return the state in one line."""
         pulled = ", ".join(str(k) for k, done in enumerate(self.pulled, start=1) if done)
         return f"{self.poses_text()}; levers pulled: {pulled or 'none'}"
+
+    def sign(self, x: int, y: int) -> str:
+        if (x, y) in LEVERS and self.pulled[LEVERS.index((x, y))]:
+            return MAP.rows[y][x].lower()
+        return "/" if (x, y) in DOORS and walkable(x, y, self.flags) else MAP.rows[y][x]

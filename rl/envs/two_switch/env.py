@@ -27,10 +27,10 @@ class TwoSwitchEnv(GridEnv):
     return_range: ClassVar[tuple[float, float]] = RETURN_RANGE
     game_type = TwoSwitchGame
 
-    def __init__(self, n_max: int = N_MAX, allow_agent_overlap: bool = True) -> None:
+    def __init__(self, n_max: int = N_MAX, allow_agent_overlap: bool = True, render_mode: str | None = None) -> None:
         # Two poses and two flags are 0 at least; relative places may be negative.
         lowest = np.array([0.0] * 14 + [-1.0] * 6, dtype=np.float32)
-        super().__init__("two_switch", lowest, n_max, allow_agent_overlap)
+        super().__init__("two_switch", lowest, n_max, allow_agent_overlap, render_mode)
         self.description = description(n_max, allow_agent_overlap)
         self.feature_specs = dict.fromkeys(AGENTS, features(allow_agent_overlap))
         self.event_specs = dict.fromkeys(AGENTS, EVENTS)
@@ -47,7 +47,7 @@ class TwoSwitchTask(Task):
     heuristic = TwoSwitchHeuristic()
 
     def __init__(self, n_max: int = N_MAX, allow_agent_overlap: bool = True) -> None:
-        super().__init__(TwoSwitchEnv(n_max, allow_agent_overlap))
+        super().__init__(TwoSwitchEnv(n_max, allow_agent_overlap, render_mode="ansi"))
 
     def viewpoint(self, agent: str) -> str:
         game: TwoSwitchGame = self.env.game

@@ -11,7 +11,7 @@ import numpy as np
 from ...task import FloatArray
 from ..grid.game import GridGame, shortest
 from ..grid.game import moved as moved_on
-from ..grid.map import HEADINGS, Cell, Pose, ahead, pose_numbers, relative
+from ..grid.map import HEADINGS, Cell, GridMap, Pose, ahead, pose_numbers, relative
 from .map import DOOR, FEATURE_NAMES, GOAL, MAP, OBJECTS, START_CELLS, SWITCH_A, SWITCH_B, walkable
 
 Target = Literal["face_a", "face_b", "door", "goal", "door_front"]
@@ -52,6 +52,8 @@ def switch_distance(pose: Pose, switch: int) -> int:
 class TwoSwitchGame(GridGame):
     """One episode of Two-Switch."""
 
+    grid: ClassVar[GridMap] = MAP
+    signs: ClassVar[str] = "# wall, . floor, A and B switches (a and b: triggered), D door (/: open), G goal"
     start_cells: ClassVar[tuple[Cell, ...]] = START_CELLS
     event_names: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]] = (("switch_triggered", "goal_reached"),) * 2
 
@@ -116,3 +118,9 @@ class TwoSwitchGame(GridGame):
         """Return the state in one line."""
         switches = ", ".join(f"{n} {'on' if on else 'off'}" for n, on in zip("AB", self.triggered, strict=True))
         return f"{self.poses_text()}; switches {switches}; door {'open' if self.door_open else 'closed'}"
+
+    def sign(self, x: int, y: int) -> str:
+        for place, done in zip((SWITCH_A, SWITCH_B), self.triggered, strict=True):
+            if (x, y) == place and done:
+                return MAP.rows[y][x].lower()
+        return "/" if (x, y) == DOOR and self.door_open else MAP.rows[y][x]

@@ -33,11 +33,11 @@ class VictimRubbleEnv(GridEnv):
     return_range: ClassVar[tuple[float, float]] = RETURN_RANGE
     game_type = VictimRubbleGame
 
-    def __init__(self, n_max: int = N_MAX, allow_agent_overlap: bool = True) -> None:
+    def __init__(self, n_max: int = N_MAX, allow_agent_overlap: bool = True, render_mode: str | None = None) -> None:
         # Relative places may be negative; they come before the role's two numbers.
         lowest, relative = np.zeros(OBS_SIZE, dtype=np.float32), 2 * len(THINGS)
         lowest[-2 - relative : -2] = -1.0
-        super().__init__("victim_rubble", lowest, n_max, allow_agent_overlap)
+        super().__init__("victim_rubble", lowest, n_max, allow_agent_overlap, render_mode)
         self.description = description(n_max, allow_agent_overlap)
         self.feature_specs = {agent: features(i, allow_agent_overlap) for i, agent in enumerate(AGENTS)}
         self.event_specs = EVENTS
@@ -56,7 +56,7 @@ class VictimRubbleTask(Task):
     heuristic = VictimRubbleHeuristic()
 
     def __init__(self, n_max: int = N_MAX, allow_agent_overlap: bool = True) -> None:
-        super().__init__(VictimRubbleEnv(n_max, allow_agent_overlap))
+        super().__init__(VictimRubbleEnv(n_max, allow_agent_overlap, render_mode="ansi"))
 
     def groups(self) -> Mapping[str, Sequence[Any]]:
         return {role: [agent] for role, agent in zip(ROLES, AGENTS, strict=True)}

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...task import FloatArray
 from ..grid.game import GridGame, shortest
-from ..grid.map import AGENTS, Cell, Pose, ahead, pose_numbers, relative
+from ..grid.map import AGENTS, Cell, GridMap, Pose, ahead, pose_numbers, relative
 from .map import ALL_HANDLED, BLOCKING, BY_ROLE, FEATURE_NAMES, MAP, RUBBLE, START_CELLS, THINGS, VICTIMS, walkable
 
 EVENT_NAMES = ("victim_healed", "rubble_cleared")
@@ -28,6 +28,8 @@ def thing_distance(pose: Pose, k: int, flags: int) -> int | None:
 class VictimRubbleGame(GridGame):
     """One episode of Victim-Rubble."""
 
+    grid: ClassVar[GridMap] = MAP
+    signs: ClassVar[str] = "# wall, . floor, v and V victims, P, Q and r rubble"
     start_cells: ClassVar[tuple[Cell, ...]] = START_CELLS
     event_names: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]] = ((EVENT_NAMES[0],), (EVENT_NAMES[1],))
 
@@ -87,3 +89,7 @@ class VictimRubbleGame(GridGame):
         victims = ", ".join(f"({x},{y})" for k in VICTIMS if not self.handled[k] for x, y in [THINGS[k]])
         rubble = ", ".join(f"({x},{y})" for k in RUBBLE if not self.handled[k] for x, y in [THINGS[k]])
         return f"{self.poses_text()}; victims left at {victims or 'none'}; rubble left at {rubble or 'none'}"
+
+    def sign(self, x: int, y: int) -> str:
+        # What is handled is gone.
+        return "." if walkable(x, y, self.flags) else MAP.rows[y][x]

@@ -3,11 +3,15 @@
 const steps = [...document.querySelectorAll("#steps > li")];
 const slider = document.getElementById("at"), text = document.getElementById("at-text");
 const play = document.querySelector("[data-play]");
+const frames = [...document.querySelectorAll("#frames > figure")];
 let at = 0, timer = null;
 
 function show(index) {
   at = Math.max(0, Math.min(steps.length - 1, index));
   steps.forEach((step, i) => step.classList.toggle("shown", i === at));
+  // Not every state has a frame: the newest one is shown.
+  const newest = frames.filter((frame) => Number(frame.dataset.step) <= at + 1).at(-1);
+  for (const frame of frames) frame.classList.toggle("shown", frame === newest);
   slider.value = String(at + 1);
   text.textContent = `${at + 1} of ${steps.length}`;
   if (at === steps.length - 1) stop();
@@ -35,6 +39,7 @@ function fromAddress() {
 if (steps.length) {
   document.getElementById("player").hidden = false;
   document.getElementById("steps").classList.add("one");
+  document.getElementById("frames")?.classList.add("one");
   for (const button of document.querySelectorAll("[data-move]")) button.addEventListener("click", () => { stop(); show(at + Number(button.dataset.move)); });
   slider.addEventListener("input", () => { stop(); show(Number(slider.value) - 1); });
   play.addEventListener("click", () => (timer ? stop() : start()));

@@ -134,7 +134,7 @@ async def test_the_schema_is_sent_in_its_strict_form_also_beside_tools() -> None
     for request in server.requests:
         sent = request["response_format"]["json_schema"]
         assert (sent["name"], sent["strict"]) == ("Diagnosis", True)
-        assert sent["schema"]["required"] == ["findings", "advice"]
+        assert sent["schema"]["required"] == ["findings", "went_wrong_at", "went_wrong_because", "advice"]
         assert [offered["function"]["name"] for offered in request["tools"]] == ["look"]
 
 

@@ -150,7 +150,9 @@ def test_a_restored_task_continues_with_numbers_as_actions() -> None:
 
 
 def test_an_episode_as_text_names_choices_and_numbers() -> None:
-    lines = PettingZooTask(LiftTask, 1).episode_text(0, [np.array([[1, 0]]), np.array([[[0.5, -1.0]]], np.float32)])
+    lines = (
+        PettingZooTask(LiftTask, 1).episode_text(0, [np.array([[1, 0]]), np.array([[[0.5, -1.0]]], np.float32)]).lines
+    )
     assert lines[0].startswith("step 1: pusher_0 1, pusher_1 0, crane (+0.50, -1.00) -> height 1 | events: none")
 
 
@@ -236,7 +238,7 @@ def test_a_task_without_a_success_test_is_not_asked_for_it() -> None:
 
     task = PettingZooTask(Never, 1)
     steps = np.array([[1, 0]] * 4)
-    lines = task.episode_text(0, [steps, np.zeros((4, 1, 2), np.float32)])
+    lines = task.episode_text(0, [steps, np.zeros((4, 1, 2), np.float32)]).lines
     assert lines[-1].endswith("| terminated")
     for _ in range(4):
         task.step(actions([1, 0], [0, 0]))

@@ -122,9 +122,9 @@ def test_an_episode_is_named_by_its_seed(config: TaskConfig) -> None:
     # environment 1's first episode as text: one line a step, to its end or as far as the actions go
     seed = episode_seed(7, 1, 0)
     joint = [np.array([row[g][1] for row in actions]) for g in range(len(task.spec.groups))]
-    lines = task.episode_text(seed, joint)
+    lines = task.episode_text(seed, joint).lines
     assert 0 < len(lines) <= LIMIT
-    assert lines == task.episode_text(seed, joint)
+    assert lines == task.episode_text(seed, joint).lines
     assert all(" -> " in line and "\n" not in line for line in lines)
     assert lines[-1].endswith(("success", "terminated", "time limit"))
     task.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from cosignal.rl.evidence.episodes import MAX_LINES, lines_shown, play_episodes
@@ -58,3 +60,15 @@ def test_lines_are_few_in_order_and_have_both_ends(length: int, events: list[int
 )
 def test_lines_by_hand(length: int, eventful: list[int], shown: list[int]) -> None:
     assert lines_shown(length, eventful) == shown
+
+
+def test_a_failed_episode_is_drawn_where_it_began_went_idle_and_ended() -> None:
+    (episode,), _ = play_episodes(trained(small_config(), 3))
+    assert episode.last_event is not None
+    assert [picture.after_step for picture in episode.pictures] == sorted({0, episode.last_event, 30})
+    for picture in episode.pictures:
+        rows = picture.text.split("\n")
+        assert len(rows) == 10 and rows[0] == "# " * 8 + "#"
+    # The line of the last step and its picture are of one state.
+    x, y = (int(number) for number in re.findall(r"green at \((\d),(\d)\)", episode.lines[-1])[0])
+    assert episode.pictures[-1].text.split("\n")[y][2 * x] == "g"

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cosignal import RunConfig
 from cosignal.errors import EpisodeError
 from cosignal.rl.envs.config import TaskConfig
-from cosignal.rl.playback.__main__ import allowed_config, play_episode
+from cosignal.rl.playback.__main__ import MAX_FRAMES, allowed_config, play_episode, png
 from cosignal.rl.playback.schema import PlayedEpisode, PlayedStep
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 from cosignal.rl.training.checkpoint import save_snapshot
 from cosignal.rl.training.evaluate import Evaluator
 from cosignal.rl.training.line import TrainingLine
+from PIL import Image
 
 TERMS = (
     PotentialTerm(name="door", expression="-dist_door", weight=1.0),
@@ -29,7 +34,8 @@ def line(**task: object) -> TrainingLine:
     settings = {"seed": 3, "task": {"name": "two_switch", "n_max": 60, **task}, "trainer": {"envs": 4, "rollout": 16}}
     config = RunConfig.model_validate({**settings, "adaptation": {"enabled": False}})
     found = TrainingLine(config.training())
-    found.apply_signal(Signal(beta=0.5, scale=2.0, terms=TERMS))
+    if found.spec.name == "two_switch":
+        found.apply_signal(Signal(beta=0.5, scale=2.0, terms=TERMS))
     return found
 
 
@@ -91,3 +97,32 @@ def test_only_a_shipped_task_or_the_one_that_was_allowed_is_loaded(tmp_path: Pat
 def test_an_episode_with_numbers_that_are_not_finite_can_be_sent() -> None:
     step = PlayedStep(text="", actions={}, events={}, reward=float("nan"), terms={})
     assert math.isnan(PlayedStep.model_validate_json(step.model_dump_json()).reward)
+
+
+def test_each_state_has_its_picture_and_a_grid_no_frame() -> None:
+    played = play_episode(line(), "s", 1)
+    assert played.frames == [] and played.first_picture.count("\n") == 9
+    for step in played.steps:
+        (x, y), *_ = re.findall(r"green at \((\d),(\d)\)", step.text)
+        assert step.picture.split("\n")[int(y)][2 * int(x)] == "g"
+
+
+def test_frames_are_few_small_pngs_of_the_first_and_last_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mpe2")
+    policy = line(name="mpe_spread", n_max=100)
+    played = play_episode(policy, "s", 1)
+    states = [shown.after_step for shown in played.frames]
+    assert (states[0], states[-1], len(states)) == (0, 100, MAX_FRAMES) and states == sorted(set(states))
+    assert all(step.picture == "" for step in played.steps)
+    monkeypatch.setattr("cosignal.rl.playback.__main__.MAX_FRAME_BYTES", 20_000)
+    fewer = play_episode(policy, "s", 1).frames
+    assert (fewer[0], fewer[-1]) == (played.frames[0], played.frames[-1])
+    assert 2 <= len(fewer) < MAX_FRAMES and sum(len(b64decode(shown.png)) for shown in fewer) <= 20_000
+
+
+def test_a_png_by_hand() -> None:
+    frame = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [1, 2, 3]], [[0, 0, 0], [9, 9, 9]]], np.uint8)
+    with Image.open(BytesIO(png(frame))) as image:
+        image.load()
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", (2, 3))
+        assert np.array_equal(np.asarray(image), frame)

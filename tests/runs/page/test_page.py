@@ -12,10 +12,12 @@ from urllib.parse import quote
 
 import made_up_run
 import pytest
-from cosignal import RunView
+from cosignal import RunConfig, RunView
 from cosignal.cli import ask_again
+from cosignal.rl.playback.schema import PlayedEpisode, PlayedFrame, PlayedStep
 from cosignal.runs.approvals import Answer, given_answer
-from cosignal.runs.page import app, create_app
+from cosignal.runs.page import app, create_app, playback
+from cosignal.runs.report import write_report
 from cosignal.testing import build_run_directory
 from cosignal.testing.run_directory import POINT
 from httpx import ASGITransport, AsyncClient
@@ -167,6 +169,42 @@ async def test_a_script_in_any_field_is_text_on_every_page(tmp_path: Path) -> No
                 assert tag not in page.text, (address, tag)
             shown += page.text.count("&lt;script&gt;")
     assert shown > 100
+
+
+async def test_the_player_shows_pictures_and_frames_and_a_picture_is_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(_run: Path, snapshot: str, seed: int, *_: object) -> PlayedEpisode:
+        step = PlayedStep(
+            text="step 1", actions={"a": "stay"}, events={"a": []}, reward=0, terms={}, picture="#g\n<script>x</script>"
+        )
+        return PlayedEpisode(
+            snapshot=snapshot, steps_main=1, seed=seed, version=0, sparse_return=1, success=False, ended="x",
+            steps=[step], first_picture="g#", frames=[PlayedFrame(after_step=1, png="QUJD")],
+        )  # fmt: skip
+
+    monkeypatch.setattr(playback, "_play", play)
+    run = await asyncio.to_thread(build_run_directory, tmp_path / "one")
+    (run / "training.json").write_text(RunConfig().training().model_dump_json())
+    snapshot = run / "checkpoints" / "update_000000001"
+    snapshot.mkdir(parents=True)
+    for file in ("state.json", "state.safetensors"):
+        (snapshot / file).touch()
+    async with client(tmp_path) as found:
+        page = await found.get("/runs/one/episode?snapshot=checkpoints/update_000000001&seed=1")
+    assert '<pre class="picture">g#</pre>' in page.text
+    assert '<pre class="picture">#g\n&lt;script&gt;x&lt;/script&gt;</pre>' in page.text
+    assert (
+        '<figure data-step="1"><img src="data:image/png;base64,QUJD" alt="The environment after step 1">' in page.text
+    )
+
+
+async def test_the_step_at_which_an_episode_went_wrong_is_on_page_and_report(folder: Path) -> None:
+    said = "The episode shown went wrong at step 13: Both switches are on and nobody turns to the door."
+    async with client(folder) as found:
+        assert said in (await found.get("/runs/one")).text
+    report = await asyncio.to_thread(write_report, folder / "one", made_up_run.GRAPH)
+    assert said in await asyncio.to_thread(report.read_text, "utf-8")
 
 
 # ---------------------------------------------------------------- answers

@@ -78,7 +78,7 @@ async def test_a_whole_role_is_asked_and_summed_up(client: AsyncClient) -> None:
 
 async def test_what_fails_is_kept_in_words(client: AsyncClient) -> None:
     edited = load_template("critic").path.read_text()
-    words = edited.replace("[stage, schema, calls_left, block]", "[]").split("## system")[0]
+    words = edited.replace("[stage, schema, calls_left, block, pictures]", "[]").split("## system")[0]
     page = await asked(
         client, role="critic", call=CRITIC, prompt=f"{words}## system\nhi\n## user\nno evidence &lt;b&gt;\n", model=""
     )
@@ -114,7 +114,7 @@ async def test_a_template_that_cannot_be_read_is_refused_at_once(client: AsyncCl
     for prompt, told in (
         ("no front matter <b>", "no YAML front matter"),
         (edited.replace("{{ block | fenced }}", "{{ block | fences }}"), f"line {line}: No filter named"),
-        (edited.replace("version: v3", "version: v3\nversion: v4"), "must be there once"),
+        (edited.replace("version: v4", "version: v4\nversion: v5"), "must be there once"),
     ):
         answer = await client.post("/runs/run/replays", data={"role": "critic", "call": CRITIC, "prompt": prompt})
         assert (answer.status_code, told in answer.text, "<b>" in answer.text) == (422, True, False)
@@ -156,7 +156,7 @@ async def test_forms_that_are_none_of_ours_are_refused(
 async def test_the_form_begins_with_the_template_that_the_run_used(client: AsyncClient) -> None:
     page = (await client.get("/runs/run/nodes/critic")).text
     assert "Ask every question of the critic again" in page
-    assert "id: critic/v3" in page
+    assert "id: critic/v4" in page
 
 
 async def test_a_race_says_what_it_proved_and_of_what(client: AsyncClient, tmp_path: Path) -> None:

@@ -114,8 +114,8 @@ def test_text_of_a_solved_episode_equals_the_native_one() -> None:
         rows.append(greedy_heuristic(game))
         home = game.step(rows[-1]).terminated
     actions = [np.array(rows)]
-    lines = PettingZooTask(TwoSwitchEnv, 1, team_reward="mean").episode_text(5, actions)
-    assert lines == BatchedTwoSwitch(1).episode_text(5, actions)
+    lines = PettingZooTask(TwoSwitchEnv, 1, team_reward="mean").episode_text(5, actions).lines
+    assert lines == BatchedTwoSwitch(1).episode_text(5, actions).lines
     assert lines[-1].endswith("success")
 
 
@@ -184,7 +184,7 @@ def test_n_max_truncates_from_outside() -> None:
     assert task.spec.max_steps == 3
     ends = [bool(task.step(constant(0, 0, 0)).truncated[0]) for _ in range(6)]
     assert ends == [False, False, True, False, False, True]
-    assert len(task.episode_text(0, [np.zeros((9, 2), np.int64), np.zeros((9, 1), np.int64)])) == 3
+    assert len(task.episode_text(0, [np.zeros((9, 2), np.int64), np.zeros((9, 1), np.int64)]).lines) == 3
 
 
 def test_episodes_start_from_their_recorded_seeds() -> None:
@@ -365,7 +365,7 @@ def test_declared_features_events_and_success_come_from_infos() -> None:
     assert second.events[0][0, :, 0].tolist() == [0, 1]
     assert second.events[1][0, 0].tolist() == [1]
     assert (bool(second.success[0]), bool(second.terminated[0])) == (True, True)
-    line = task.episode_text(0, constant(0, 2, 1))[0]
+    line = task.episode_text(0, constant(0, 2, 1)).lines[0]
     assert line == "step 1: walker_0 0, walker_1 2, watcher 1 | events: walker_0 left | team reward +1.000"
 
 

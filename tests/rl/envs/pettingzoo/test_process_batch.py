@@ -173,7 +173,7 @@ def test_bad_actions_and_an_episode_as_text(made: list[BatchedTask]) -> None:
         assert task.state_dict()["lengths"].tolist() == before.tolist()
         told.append(task.episode_text(4, [np.array([[1, 2], [0, 0]]), np.zeros((2, 1, 2), np.float32)]))
     assert told == [told[0]] * 4
-    assert len(told[0]) == 2
+    assert len(told[0].lines) == 2
 
 
 @pytest.mark.parametrize(("choice", "error"), [(DIES, "SIGSEGV"), (HANGS, "did not answer in time")])

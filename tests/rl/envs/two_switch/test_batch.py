@@ -192,7 +192,7 @@ def test_sizes_below_one_are_refused() -> None:
 
 def test_episode_text_tells_the_episode_of_a_seed() -> None:
     batch = BatchedTwoSwitch(1, n_max=3)
-    lines = batch.episode_text(5, [np.zeros((10, 2), dtype=np.int64)])
+    lines = batch.episode_text(5, [np.zeros((10, 2), dtype=np.int64)]).lines
     assert len(lines) == 3
     assert TwoSwitchGame(5).describe() in lines[0]
     assert lines[-1].endswith("time limit")

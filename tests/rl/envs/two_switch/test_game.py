@@ -154,7 +154,7 @@ def test_an_action_out_of_range_is_refused() -> None:
 
 def test_the_text_has_a_line_a_step_and_stops_at_the_end() -> None:
     game = scene((6, 7, NORTH), (5, 6, EAST), (True, True))
-    lines = play(game, [(TURN_RIGHT, STAY), (FORWARD, TURN_LEFT), (STAY, STAY)])
+    lines = play(game, [(TURN_RIGHT, STAY), (FORWARD, TURN_LEFT), (STAY, STAY)]).lines
     assert lines == [
         "step 1: green turn_right, orange stay -> green at (6,7) facing east; orange at (5,6) facing east;"
         " switches A on, B on; door open | events: none | team reward -0.010",
