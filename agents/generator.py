@@ -92,7 +92,7 @@ def _answered_before(sample: Question[ProposalSet], known: Sequence[Call]) -> Pr
     """Return the valid answer that `known` has to this very question, so that nobody pays for it twice."""
     messages = [ledger_message(message) for message in sample.messages()]
     for row in known:
-        asked = row.id.startswith(f"p{row.point}-r{row.round}-generator{sample.place.part}-t0-")
+        asked = row.id.startswith(f"{sample.place.question_id('generator')}-")
         if asked and row.parsed is not None and row.messages[: len(messages)] == messages:
             return ProposalSet.model_validate(row.parsed)
     return None

@@ -33,6 +33,10 @@ class Place:
     round: int = 0
     part: str = ""
 
+    def question_id(self, role: Role, turn: int = 0) -> str:
+        """Return what the names of all attempts at a question begin with."""
+        return f"p{self.point}-r{self.round}-{role}{self.part}-t{turn}"
+
 
 class Call(BaseModel):
     """A row of the table `calls`, one an attempt: retries, the repair turn and fallbacks have their own.

@@ -283,7 +283,7 @@ class ModelCall(Generic[T]):
         # The id names the attempt within the question: a node that runs again writes over its own rows.
         place, attempt = self.question.place, len(self.rows)
         return Call(
-            id=f"p{place.point}-r{place.round}-{self.role}{place.part}-t{self.question.turn}-a{attempt}",
+            id=f"{place.question_id(self.role, self.question.turn)}-a{attempt}",
             role=self.role,
             point=place.point,
             round=place.round,

@@ -38,7 +38,6 @@ async def check(state: State, runtime: Runtime[Context]) -> State:
     earlier = {row.id: row.signal for row in proposals if (row.point, row.round) < here}
     tried = {key: signal for key, signal in earlier.items() if signal.proposal_hash() in rejected}
     withdrawn = {key: signal for key, signal in earlier.items() if signal.shape_hash() in never}
-    candidates = ctx.config.adaptation.candidates
     gamma = ctx.config.trainer.algorithm_config.gamma
     known_range = ctx.spec.return_range or return_range
     comparison = await asyncio.to_thread(SignalComparison, ctx.spec, recorded, status.signal, known_range, ctx.scorers)
@@ -53,29 +52,28 @@ async def check(state: State, runtime: Runtime[Context]) -> State:
         if not problems:
             passed = {other.id: other.signal for other in checked if not other.problems}
             problems = [*twin_problems(row.signal, comparison, tried, withdrawn, passed)]
-        notes, others = report.notes, [other.id for other in checked if not other.problems]
-        if not problems and len(others) >= candidates:
-            notes = [
-                *notes,
-                f"not tried: {', '.join(others[:candidates])} came first, as many as adaptation.candidates",
-            ]
         before = [*earlier.items(), *((other.id, other.signal) for other in checked)]
         try:
             preview = preview_signal(row.signal, comparison, gamma, before)
         except SignalError:  # one of the problems says why
             preview = None
-        return row.model_copy(update={"problems": problems, "notes": notes, "preview": preview})
+        return row.model_copy(update={"problems": problems, "notes": report.notes, "preview": preview})
 
     # In a thread, since expressions are evaluated on thousands of transitions.
     checked: list[ProposalRecord] = []
     for row in [row for row in proposals if (row.point, row.round) == here]:
         checked.append(await asyncio.to_thread(checked_row, row, checked))
+    # Several samples of the Generator may have more ideas than are tried. Ways to remove shaping are no ideas.
+    passed = [row.id for row in checked if not row.problems]
+    most = len(passed) if state.get("removing") else ctx.config.adaptation.candidates
+    passed, left_out = passed[:most], passed[most:]
+    not_tried = f"not tried: {', '.join(passed)} came first, as many as adaptation.candidates"
+    checked = [
+        row.model_copy(update={"notes": [*row.notes, not_tried]}) if row.id in left_out else row for row in checked
+    ]
     await ctx.store.write(*checked)
     for row in checked:
         ctx.emit(ProposalMade(id=row.id, title=row.proposal.title, problems=row.problems))
-    # Several samples of the Generator may have more ideas than are tried.
-    passed = [row.id for row in checked if not row.problems]
-    passed, left_out = passed[:candidates], passed[candidates:]
     failed = {row.id: row.problems[0] for row in checked if row.problems}
     note = {"passed": passed, "failed": failed} | ({"left_out": left_out} if left_out else {})
     return {"passed": passed, "note": note}

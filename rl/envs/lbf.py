@@ -80,10 +80,7 @@ class _Foraging(TupleEnv):
             cells[place] = f"{cells[place][0]}{letter}" if place in cells else f"{letter}{player.level}"
         rows, columns = self.inner.field.shape
         lines = (" ".join(cells.get((y, x), ".").ljust(2) for x in range(columns)).rstrip() for y in range(rows))
-        names = ", ".join(
-            f"{letter} {agent}" for letter, agent in zip(ascii_lowercase, self.possible_agents, strict=False)
-        )
-        return "\n".join([*lines, f"*2 an item of level 2; {names} with its level, two letters: two agents"])
+        return "\n".join([*lines, f"*2 an item of level 2; {self.letters()} with its level, two letters: two agents"])
 
 
 class ForagingTask(Task):

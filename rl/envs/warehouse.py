@@ -83,12 +83,9 @@ class _Warehouse(TupleEnv):
         for letter, robot in zip(ascii_lowercase, inner.agents, strict=False):
             name = letter if robot.carrying_shelf is None else letter.upper()
             cells[robot.y, robot.x] = name + FACING[robot.dir.value]
-        names = ", ".join(
-            f"{letter} {agent}" for letter, agent in zip(ascii_lowercase, self.possible_agents, strict=False)
-        )
         key = (
             "Two characters a cell: S shelf, R requested shelf, _ empty place, . way, G goal;"
-            f" {names} with the way it faces, a capital carries a shelf"
+            f" {self.letters()} with the way it faces, a capital carries a shelf"
         )
         return "\n".join([*("".join(row).rstrip() for row in cells), key])
 

@@ -104,7 +104,7 @@ def _frames(task: BatchedTask, seed: int, actions: list[ActionArray]) -> list[Pl
     states = {round(i * length / (MAX_FRAMES - 1)) for i in range(MAX_FRAMES)}
     drawn = sorted(task.episode_frames(seed, actions, states).items())
     files = [(state, png(frame)) for state, frame in drawn]
-    while len(files) > 1 and sum(len(file) for _, file in files) > MAX_FRAME_BYTES:
+    while len(files) > 2 and sum(len(file) for _, file in files) > MAX_FRAME_BYTES:
         files = [*files[:-1:2], files[-1]]
     return [PlayedFrame(after_step=state, png=b64encode(file).decode()) for state, file in files]
 

@@ -318,8 +318,10 @@ async def test_it_costs_two_arms_and_a_control(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_offset")
-async def test_the_slower_way_is_taken_where_the_quick_one_hurts(tmp_path: Path) -> None:
-    _, trainer, _ = await run(tmp_path, lambda job: 0.0 if job.signal.terms else -1.0)
+@pytest.mark.parametrize("candidates", [4, 1])
+async def test_the_slower_way_is_taken_where_the_quick_one_hurts(tmp_path: Path, candidates: int) -> None:
+    """However few ideas of a model are tried: these are none."""
+    _, trainer, _ = await run(tmp_path, lambda job: 0.0 if job.signal.terms else -1.0, candidates=candidates)
     [(key, _, signal, _)] = trainer.log
     assert key == "p64-r0-1:0"
     assert [getattr(term, "anneal_steps", None) for term in signal.terms] == [50_000]
