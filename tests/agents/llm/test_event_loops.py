@@ -56,7 +56,7 @@ async def ask_and_close(built: Models) -> None:
 # ---------------------------------------------------------------- two loops
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets that nobody has closed
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the connections that nobody has closed
 def test_langchains_own_client_fails_in_a_second_loop(server: MisbehavingServer) -> None:
     """Why the rest of this file is needed: chat models of one address share a client as long as the process lives."""
     asyncio.run(own(server).ainvoke("hello"))
@@ -82,7 +82,7 @@ def test_chat_models_of_the_caller_too(server: MisbehavingServer) -> None:
     assert len(server.requests) == 4
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets that nobody has closed
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the connections that nobody has closed
 def test_the_same_models_go_on_in_another_loop_whether_closed_or_not(server: MisbehavingServer) -> None:
     for built in (models(server), models(server, own(server))):
         asyncio.run(ask(built))
