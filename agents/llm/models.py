@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from ...errors import ConfigError, ModelAnswerError, ProviderError
-from ...prompts import Rendered, Template, load_template, render
+from ...prompts import SMALL_VERSIONS, Rendered, Template, load_template, render
 from ..config import ROLES, LLMConfig, ModelConfig, Role, can_rank_transitions
 from .endpoint import Endpoint
 from .model_call import Answered, ModelCall, Question, Record, T
@@ -69,11 +69,13 @@ class RoleModel:
         Raises:
             ModelAnswerError: the template (one of the user's own) fails on this data, so that nobody is asked.
         """
-        declared = {name: value for name, value in variables.items() if name in self.template.front.variables}
-        try:
-            return render(self.template, declared)
-        except ConfigError as error:
-            raise ModelAnswerError(f"nobody was asked: {error}") from error
+        return _filled(self.template, variables)
+
+    def prompt_for_rules(self, variables: dict[str, Any]) -> Rendered | None:
+        """Return the full prompt for rules in the chain, which cannot read a small one; None where it is not needed."""
+        if not self.template.is_small or not any(endpoint.is_rules for endpoint in self.endpoints):
+            return None
+        return _filled(load_template(self.role), variables)
 
     async def ask(self, question: Question[T]) -> Answered[T]:
         """Ask, retry what may pass, give an invalid answer one turn to be repaired, then go on to the fallbacks.
@@ -97,6 +99,15 @@ class RoleModel:
         """Close the connections of the chain; the next question opens others."""
         for endpoint in self.endpoints:
             await endpoint.aclose()
+
+
+def _filled(template: Template, variables: dict[str, Any]) -> Rendered:
+    """Return the template filled with those of `variables` that it declares. Raises ModelAnswerError where it fails."""
+    declared = {name: value for name, value in variables.items() if name in template.front.variables}
+    try:
+        return render(template, declared)
+    except ConfigError as error:
+        raise ModelAnswerError(f"nobody was asked: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -139,14 +150,16 @@ def build_models(
 
 
 def role_template(config: LLMConfig, role: Role) -> Template:
-    """Return the role's template. One of the user's own may leave out what it does not need, but not the evidence.
+    """Return the role's template: the user's own, else that of the size which the role's model is asked by.
+
+    One of the user's own may leave out what it does not need, but not the evidence.
 
     Raises:
         ConfigError: it is broken, or declares other variables.
     """
     default, path = load_template(role), config.prompt_path(role)
     if path is None:
-        return default
+        return load_template(role, SMALL_VERSIONS[role]) if config.for_role(role).small_prompts else default
     template = load_template(role, override=path)
     # A variable that this package does not give could never be filled.
     declared, known = set(template.front.variables), set(default.front.variables)

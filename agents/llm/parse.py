@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel, ValidationError
@@ -34,11 +35,27 @@ MAX_CANDIDATES = 100  # objects of one answer that are held against the schema, 
 MAX_CALLS = 32  # tool calls of one message; the graph answers far fewer
 MAX_DEPTH = 16  # lists and objects inside each other
 MAX_INT = 2**63  # exclusive, of either sign
+_BOUNDS = {"less_than_equal": "le", "greater_than_equal": "ge"}  # errors of numbers → where pydantic gives the bound
 _HALF = 40  # characters of a place in an answer; models may invent keys of any length
 
 
+@dataclass(frozen=True)
+class Parsed(Generic[T]):
+    """An answer, and a line for each of its numbers that was out of bounds and was set to the nearest bound."""
+
+    answer: T
+    clipped: list[str]
+
+
 def parse(raw: str, schema: type[T], problems: Callable[[T], list[str]] | None = None) -> T:
+    """Return the answer of `parse_clipped` alone."""
+    return parse_clipped(raw, schema, problems).answer
+
+
+def parse_clipped(raw: str, schema: type[T], problems: Callable[[T], list[str]] | None = None) -> Parsed[T]:
     """Return the object of `schema` that `raw` holds: the last one in it, outside of its reasoning.
+
+    A number beyond an inclusive bound (`beta`, a weight) is set to that bound where nothing else is wrong.
 
     Args:
         raw: the text of an answer, perhaps with thoughts, words, fences or drafts around it.
@@ -62,7 +79,7 @@ def parse(raw: str, schema: type[T], problems: Callable[[T], list[str]] | None =
         except ValidationError:
             continue
         # Semantic checks do not choose: an answer with problems is told of them.
-        lines = problems(parsed) if problems else []
+        lines = problems(parsed.answer) if problems else []
         if not lines:
             return parsed
         break
@@ -74,15 +91,37 @@ def parse(raw: str, schema: type[T], problems: Callable[[T], list[str]] | None =
     raise InvalidAnswer(printable(cut(begin + "; ".join(lines), MAX_ERROR)), cut(raw, MAX_RAW))
 
 
-def _validate(text: str, schema: type[T]) -> T:
+def _validate(text: str, schema: type[T]) -> Parsed[T]:
     """Return the object that `text` is, or the arguments of the tool call that it is. Raises ValidationError."""
     try:
-        return schema.model_validate_json(text)
+        return _validate_clipped(text, schema)
     except ValidationError:
         arguments = _call_arguments(text)
         if arguments is None:
             raise
-    return schema.model_validate_json(arguments)
+    return _validate_clipped(arguments, schema)
+
+
+def _validate_clipped(text: str | bytes, schema: type[T]) -> Parsed[T]:
+    """Validate, with numbers set to their bounds where nothing else is wrong. Raises ValidationError."""
+    try:
+        return Parsed(schema.model_validate_json(text), [])
+    except ValidationError as error:
+        beyond = error.errors(include_url=False)
+        if len(beyond) > MAX_PROBLEMS or any(detail["type"] not in _BOUNDS for detail in beyond):
+            raise
+    data, lines = from_json(text), list[str]()
+    for detail in beyond:
+        bound = detail["ctx"][_BOUNDS[detail["type"]]]
+        # The place of a number also names the tags of unions, which are no keys of the data.
+        *outer, name = detail["loc"]
+        parent = data
+        for part in outer:
+            if isinstance(parent, list) or part in parent:
+                parent = parent[part]
+        lines.append(f"{_place(detail)}: {parent[name]:g} was set to {bound:g}")
+        parent[name] = bound
+    return Parsed(schema.model_validate_json(to_json(data)), lines)
 
 
 def _call_arguments(text: str) -> str | bytes | None:
@@ -116,10 +155,14 @@ def _why_none(raw: str, found: list[Found], schema: type[T]) -> list[str]:
 
 
 def _problem_line(detail: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in detail["loc"][:12])
-    if len(place) > 3 * _HALF:
-        place = f"{place[: 2 * _HALF]}…{place[-_HALF:]}"
+    place = _place(detail)
     return f"{place}: {detail['msg']}" if place else detail["msg"]
+
+
+def _place(detail: ErrorDetails) -> str:
+    """Return the place of a mistake in an answer, as a path of bounded length."""
+    place = ".".join(str(part) for part in detail["loc"][:12])
+    return place if len(place) <= 3 * _HALF else f"{place[: 2 * _HALF]}…{place[-_HALF:]}"
 
 
 def repair_text(error: str) -> str:

@@ -6,7 +6,7 @@ Grammar, in Python's syntax and with its precedence:
 |---|---|
 | `2`, `0.5` | the number |
 | `f` | the agent's own feature |
-| `a + b`, `a - b`, `a * b`, `a / b`, `-a` | arithmetic |
+| `a + b`, `a - b`, `a * b`, `a / b`, `-a`, `+a` | arithmetic |
 | `a < b`, `<=`, `>`, `>=`, `==`, `!=` | 1 where it holds, else 0; one at a time: `a < b < c` is refused |
 | `a and b`, `a or b`, `not a` | 1 or 0; a value that is not 0 counts as true |
 | `a if c else b` | a where c is not 0, else b |
@@ -105,6 +105,7 @@ _BINARY: dict[type[ast.operator], Callable[[Array, Array], Array]] = {
     ast.Div: lambda a, b: _clipped(divide(a, b)),
 }
 _UNARY: dict[type[ast.unaryop], Callable[[Array], Array]] = {
+    ast.UAdd: np.positive,
     ast.USub: np.negative,
     ast.Not: lambda a: _flag(a == 0),
 }

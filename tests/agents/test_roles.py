@@ -65,7 +65,6 @@ GOOD = proposals(potential("door_open * (1 - dist_goal / 17)"))
         (proposals(potential("dist_goal"), potential("dist_door")), "unique"),
         (proposals({"name": "e", "kind": "event", "event": "won"}), "'won' is no event"),
         (proposals({"name": "near", "expression": "dist_goal"}), "kind"),
-        (proposals(potential("dist_goal"), beta=3.0), "less than or equal to 2"),
         (json.dumps({"proposals": json.loads(GOOD)["proposals"] * 3}), "at most 2"),
         (
             json.dumps(

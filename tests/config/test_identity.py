@@ -36,7 +36,7 @@ DECIDING = {
     "branches.keep_control",
     "gate.claim", "gate.level", "gate.margin", "gate.looks", "gate.adopt", "race.",
     "llm.*.provider", "llm.*.model", "llm.*.temperature", "llm.*.max_output_tokens", "llm.*.structured",
-    "llm.*.logprobs", "llm.*.fallback",
+    "llm.*.logprobs", "llm.*.prompt_size", "llm.*.context_tokens", "llm.*.fallback",
     "llm.prompts.critic", "llm.prompts.generator", "llm.prompts.ranker",
 }  # fmt: skip
 

@@ -10,15 +10,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import socket
 import string
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +20,7 @@ from typing import Any
 import numpy as np
 from cosignal.agents.llm.parse import json_schema
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
+from cosignal.examples import real_model
 
 WIDTH, HEADS, HIDDEN = 32, 2, 64
 CONTEXT = 32_768  # most of a prompt's letters are a token each
@@ -97,21 +92,9 @@ def write_model(path: Path, words: Iterable[str], seed: int) -> Path:
     return path
 
 
-@contextmanager
-def served(model: Path, log: Path, seed: int = 1) -> Iterator[str]:
+def served(model: Path, log: Path, seed: int = 1) -> AbstractContextManager[str]:
     """The base URL of a server of `model` in a process of its own; ended on leaving."""
-    port = _free_port()
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(model), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--n_ctx", str(CONTEXT), "--n_threads", "1", "--n_threads_batch", "1"]
-    command += ["--chat_format", "chatml", "--logits_all", "false", "--verbose", "false", "--seed", str(seed)]
-    command += ["--model_alias", "nonsense", "--interrupt_requests", "false"]
-    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
-        try:
-            _await_answer(process, f"http://127.0.0.1:{port}/v1/models", log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            _end(process)
+    return real_model.served(model, log, "nonsense", CONTEXT, options=["--seed", str(seed)])
 
 
 # ---------------------------------------------------------------- parts
@@ -174,28 +157,3 @@ def _weights(tokens: list[Token], rng: np.random.Generator) -> dict[str, np.ndar
 
 def _in_block(inner: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
     return {f"blk.0.{name}": values for name, values in inner.items()}
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def _await_answer(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise RuntimeError(f"the engine's server does not answer (exit code {process.poll()}):\n{log.read_text()[-4000:]}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()

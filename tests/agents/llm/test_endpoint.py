@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 from cosignal.agents.config import ModelConfig, Structured
 from cosignal.agents.llm.endpoint import answer_text, asks_for_tools, schema_method, strict_schema
+from cosignal.agents.llm.parse import json_schema
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel, Field
@@ -33,7 +34,7 @@ def named(schemas: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def test_every_object_is_closed_and_complete_and_nothing_else_is_left(model: type[BaseModel]) -> None:
     kept = {"type", "enum", "items", "anyOf", "$ref", "description"}
     allowed = kept | {"properties", "required", "additionalProperties"}
-    schema = strict_schema(model)
+    schema = strict_schema(json_schema(model))
     assert schema["type"] == "object"
     objects = 0
     for part in parts(schema):
@@ -65,7 +66,7 @@ def test_a_schema_by_hand() -> None:
         "required": ["kind", "title"],
         "additionalProperties": False,
     }
-    assert strict_schema(Outer) == {
+    assert strict_schema(json_schema(Outer)) == {
         "type": "object",
         "properties": {
             "inner": {"$ref": "#/$defs/Inner"},

@@ -267,15 +267,26 @@ async def test_what_a_reply_without_an_answer_took_is_counted() -> None:
 # ---------------------------------------------------------------- what answers mean
 
 
-async def test_numbers_out_of_range_and_unknown_names_are_repaired_with_words_that_say_so() -> None:
+async def test_numbers_out_of_range_are_clipped_and_the_ledger_says_so() -> None:
+    rows: list[Call] = []
+    with MisbehavingServer(says(OUT_OF_RANGE)) as server:
+        model = RoleModel("generator", config(server), CallBudget(LimitsConfig()), rows.append)
+        answer = await propose(model, Place(3), build_payload(Evidence.model_validate(stuck_evidence())), 2)
+    assert answer.proposals[0].beta == 2.0
+    [row] = rows
+    assert row.outcome == "ok"
+    assert [line.partition(":")[0] for line in row.clipped] == ["proposals.0.beta"]
+    assert "was set to 2" in row.clipped[0]
+
+
+async def test_unknown_names_are_repaired_with_words_that_say_so() -> None:
     term = {"name": "a", "kind": "potential", "expression": "-no_such_feature / 2"}
     unknown = json.dumps({"proposals": [{**PROPOSAL, "terms": [term]}]})
-    for bad, complaint in ((OUT_OF_RANGE, "less than or equal to 2"), (unknown, "'no_such_feature' is no feature")):
-        with MisbehavingServer(says(bad), says(GOOD_SET)) as server:
-            model = RoleModel("generator", config(server), CallBudget(LimitsConfig()), [].append)
-            told = build_payload(Evidence.model_validate(stuck_evidence()))
-            assert len((await propose(model, Place(3), told, 2)).proposals) == 1
-        assert complaint in server.requests[1]["messages"][-1]["content"]
+    with MisbehavingServer(says(unknown), says(GOOD_SET)) as server:
+        model = RoleModel("generator", config(server), CallBudget(LimitsConfig()), [].append)
+        told = build_payload(Evidence.model_validate(stuck_evidence()))
+        assert len((await propose(model, Place(3), told, 2)).proposals) == 1
+    assert "'no_such_feature' is no feature" in server.requests[1]["messages"][-1]["content"]
 
 
 async def test_instructions_in_a_task_stay_inside_the_block_and_win_nothing() -> None:
