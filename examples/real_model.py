@@ -175,7 +175,7 @@ def served(
     Raises:
         RuntimeError: it does not answer; the message ends with its output.
     """
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(model), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--n_ctx", str(context), "--model_alias", alias, "--chat_format", "chatml"]
     command += ["--n_threads", str(threads), "--n_threads_batch", str(threads), "--logits_all", "false"]
@@ -207,7 +207,8 @@ def serving(command: Sequence[str], base_url: str, log: Path) -> Iterator[str]:
                 process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
@@ -269,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("llama_cpp") is None:
         print("needs llama-cpp-python[server]; `make run-model` compiles and installs it")
         return 1
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     log, threads = chosen.folder / f"{chosen.model}.log", min(MOST_THREADS, len(os.sched_getaffinity(0)))
     try:
         model = model_file(chosen.model, weights, chosen.folder)
@@ -281,8 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(143)  # so that the server is ended
+def leave(_number: int, _frame: FrameType | None) -> None:
+    """End this process by SystemExit, as a handler of SIGTERM, so that the server is ended."""
+    raise SystemExit(143)
 
 
 if __name__ == "__main__":

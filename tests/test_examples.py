@@ -99,7 +99,9 @@ def test_a_file_of_that_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_any_other_name_gets_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"local_server, mixed_roles, openai, overlap, two_switch") as caught:
+    with pytest.raises(
+        ConfigError, match=r"local_server, mixed_roles, openai, overlap, real_model, two_switch"
+    ) as caught:
         example_path(given)
     assert str(caught.value).startswith(f"{given}: a config file must exist here")
 
