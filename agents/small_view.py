@@ -232,7 +232,7 @@ def _term(name: str, expression: str, feature: Feature) -> Json:
 
 def diagnosis_schema(payload: Payload) -> Json:
     """Return the schema of a diagnosis that cites keys of this evidence."""
-    schema = _bare(json_schema(Diagnosis))
+    schema: Json = _bare(json_schema(Diagnosis))
     properties = schema["$defs"]["Finding"]["properties"]
     properties["cites"] = {
         "type": "array",
@@ -249,7 +249,7 @@ def diagnosis_schema(payload: Payload) -> Json:
 
 def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) -> Json:
     """Return the schema of proposals for this task: kinds of terms and names of agents that there are, few terms."""
-    schema = _bare(json_schema(ProposalSet))
+    schema: Json = _bare(json_schema(ProposalSet))
     definitions = schema["$defs"]
     groups = [item["group"] for item in payload["evidence"]["behaviour"]]
     agents = {"type": "string", "enum": ["all", *(groups if len(groups) > 1 else [])]}
@@ -275,7 +275,7 @@ def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) ->
 
 def ranking_schema(ids: Sequence[str]) -> Json:
     """Return the schema of an order of these proposals."""
-    schema = _bare(json_schema(ProposalRanking))
+    schema: Json = _bare(json_schema(ProposalRanking))
     order = {
         "type": "array",
         "items": {"type": "string", "enum": list(ids)},

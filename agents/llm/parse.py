@@ -114,12 +114,12 @@ def _validate_clipped(text: str | bytes, schema: type[T]) -> Parsed[T]:
     for detail in beyond:
         bound = detail["ctx"][_BOUNDS[detail["type"]]]
         # The place of a number also names the tags of unions, which are no keys of the data.
-        *outer, name = detail["loc"]
-        parent = data
-        for part in outer:
+        place: list[Any] = list(detail["loc"])
+        name, parent = place.pop(), data
+        for part in place:
             if isinstance(parent, list) or part in parent:
                 parent = parent[part]
-        lines.append(f"{_place(detail)}: {parent[name]:g} was set to {bound:g}")
+        lines.append(f"{_place(detail)}: {cut(str(parent[name]), _HALF)} was set to {bound:g}")
         parent[name] = bound
     return Parsed(schema.model_validate_json(to_json(data)), lines)
 

@@ -14,7 +14,7 @@ from cosignal.agents.critic import citation_problems
 from cosignal.agents.generator import proposal_problems
 from cosignal.agents.llm.endpoint import Endpoint
 from cosignal.agents.llm.extract import MAX_ANSWER
-from cosignal.agents.llm.parse import MAX_ERROR, MAX_RAW, encodable, json_schema, parse
+from cosignal.agents.llm.parse import MAX_ERROR, MAX_RAW, encodable, json_schema, parse, parse_clipped
 from cosignal.agents.prompt_payload import build_payload
 from cosignal.agents.ranker import order_problems
 from cosignal.agents.schemas import Diagnosis, ProposalRanking, ProposalSet
@@ -153,6 +153,28 @@ def bounded(error: InvalidAnswer) -> None:
     assert len(str(error)) < 2 * MAX_ERROR
     assert str(error).replace("\n", "").isprintable()
     assert len(error.raw.encode()) < 4 * (MAX_RAW + 100)
+
+
+@pytest.mark.parametrize(
+    ("beta", "weight", "clipped"),
+    [
+        (0.5, 1.0, []),
+        (2.5, 1.0, ["proposals.0.beta: 2.5 was set to 2"]),
+        (-1, 1.0, ["proposals.0.beta: -1 was set to 0"]),
+        ("2.5", 99, ["proposals.0.beta: 2.5 was set to 2", "proposals.0.terms.0.potential.weight: 99 was set to 10"]),
+    ],
+)
+def test_numbers_beyond_a_bound_are_set_to_it_and_told(beta: Any, weight: float, clipped: list[str]) -> None:
+    answer = deepcopy(VALID["proposals"])
+    answer["proposals"][0] |= {"beta": beta, "terms": [TERMS[0] | {"weight": weight}]}
+    parsed = parse_clipped(json.dumps(answer), ProposalSet)
+    assert parsed.clipped == clipped
+    [proposal] = parsed.answer.proposals
+    assert (proposal.beta, proposal.terms[0].weight) == (min(max(float(beta), 0.0), 2.0), min(weight, 10.0))
+    # Beside another mistake nothing is set: the model is told of both.
+    del answer["proposals"][0]["title"]
+    with pytest.raises(InvalidAnswer, match="title"):
+        parse_clipped(json.dumps(answer), ProposalSet)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
