@@ -124,6 +124,9 @@ def generator_question(
     if not model.template.is_small:
         return Question(place, model.prompt(full), ProposalSet, problems=problems)
     cut = small_view.cut_payload(payload)
+    # Other kinds only where they are in force: small models give events too much weight.
+    in_force = dict.fromkeys(term["kind"] for term in payload["evidence"]["signal"]["terms"])
+    few_kinds = list(dict.fromkeys(["potential", *in_force]))
     variables = {
         "task": small_view.task_text(cut),
         "example": small_view.worked_proposals(cut),
@@ -132,7 +135,6 @@ def generator_question(
         "figures": small_view.figures(cut),
         "diagnosis": small_view.diagnosis_text(cut),
         "stage": payload["evidence"]["stage"],
-        "events": "event" in kinds,
         "candidates": k,
     }
     return Question(
@@ -140,7 +142,7 @@ def generator_question(
         model.prompt(variables),
         ProposalSet,
         problems=problems,
-        narrow_schema=small_view.proposals_schema(cut, k, kinds),
+        narrow_schema=small_view.proposals_schema(cut, k, few_kinds),
         prompt_for_rules=model.prompt_for_rules(full),
     )
 

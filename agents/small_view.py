@@ -17,7 +17,7 @@ from typing import Any
 from .evidence_view import shown
 from .llm.parse import json_schema
 from .prompt_payload import Json, Payload, most_relevant, names_in_terms
-from .rules.features import Feature, feature_roles, kinds_of_agents
+from .rules.features import Feature, feature_roles, kinds_of_agents, never_reached
 from .schemas import Diagnosis, ProposalRanking, ProposalSet
 
 MAX_TASK = 900  # characters of the task's description
@@ -28,6 +28,7 @@ MAX_ROWS = 14  # of either, where groups have rows of their own
 MAX_HISTORY = 4  # entries
 MAX_LINES = 3  # of a failed episode, the last ones
 MAX_TERMS = 3  # of a proposal
+MAX_NEVER = 3  # distances that nobody closes, the furthest first
 _TERMS = {"PotentialTerm": "potential", "EventTerm": "event", "LearnedTerm": "learned"}  # of a schema → its kind
 
 
@@ -79,6 +80,9 @@ def figures(payload: Payload) -> str:
         for name, row in rows.items():
             when = [f", {key} {row[key]:.3g}" for key in ("first_step", "last_step") if key in row]
             lines.append(f"events.{place}.{name}: per_episode {_number(row['per_episode'])}{''.join(when)}")
+    never = never_reached([feature for kind in kinds_of_agents(evidence) for feature in kind])
+    if never:
+        lines.append(f"never reached: {', '.join(feature.name for feature in never[:MAX_NEVER])}")
     if evidence["idle_tail"] is not None:
         lines.append(f"idle_tail {_number(evidence['idle_tail'])}")
     lines += [f"terms.{term['name']}: share {_number(term['share'])}" for term in evidence["terms"]]
