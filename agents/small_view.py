@@ -273,7 +273,8 @@ def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) ->
     proposal["reason"]["maxLength"] = 200
     proposal["addresses"]["maxItems"] = 2
     del proposal["exploration"], definitions["Exploration"]
-    schema["properties"]["proposals"] |= {"minItems": min(2, candidates), "maxItems": candidates}
+    # One is enough: small models fill a list that must be longer with copies.
+    schema["properties"]["proposals"] |= {"minItems": 1, "maxItems": candidates}
     return schema
 
 

@@ -42,7 +42,9 @@ def check_play(config: TaskConfig, say: Say) -> Iterator[Check]:
     with closing(make_task(config, ENVS)) as task:
         spec = task.spec
         played = play(task, max(STEPS, EPISODES * (spec.max_steps or 0)), PATIENCE_S, say)
+        pictures = check_pictures(task)
     yield from check_played(played, spec)
+    yield pictures
     # Who declares the range of returns has added the rewards up, and knows how they are paid.
     if config.name is None and spec.return_range is None:
         say("comparing what agents are paid")
@@ -213,6 +215,23 @@ def check_events(group: GroupSpec, counts: NDArray[np.int64]) -> Check:
     seen = ", ".join(f"{name} {count}×" for name, count in pairs if count)
     never = ", ".join(name for name, count in pairs if not count)
     return ok(f"task.{group.name}.events", f"in random play {seen or 'none'}; never seen: {never or 'none'}")
+
+
+def check_pictures(task: BatchedTask) -> Check:
+    """Say how the task draws its state, at the start of an episode of no steps."""
+    actions: list[ActionArray] = [
+        np.zeros((0, len(group.agents), len(group.action_bounds)), np.float32)
+        if group.continuous
+        else np.zeros((0, len(group.agents)), np.int64)
+        for group in task.spec.groups
+    ]
+    as_text = bool(task.episode_text(0, actions, pictures_of=[0]).pictures)
+    as_frames = bool(task.episode_frames(0, actions, frames_of=[0]))
+    if not as_text and not as_frames:
+        reason = 'its metadata declare none of the render_modes "ansi" and "rgb_array", or it cannot draw here'
+        return ok("task.pictures", f"draws nothing, models and the player are told of steps in words: {reason}")
+    shown = ["as text, which models are shown"] * as_text + ["in frames, which the page's player shows"] * as_frames
+    return ok("task.pictures", f"draws its state {' and '.join(shown)}")
 
 
 # ---------------------------------------------------------------- contract and rewards

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from cosignal.doctor.check import Check
-from cosignal.doctor.play import ENOUGH, STEPS, check_played, play, random_actions
+from cosignal.doctor.play import ENOUGH, STEPS, check_pictures, check_played, play, random_actions
 from cosignal.doctor.task_process import look_at
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task
@@ -39,6 +39,28 @@ class Space(Walk):
         return self._spaces[agent][1]
 
 
+class Drawn(Space):
+    """Draws its state where it is asked to by PettingZoo's convention, in text, frames or both."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "drawn", "render_modes": ["ansi", "rgb_array"]}
+    drawings: ClassVar[dict[str, Any]] = {"ansi": "w.w.", "rgb_array": np.zeros((4, 4, 3), np.uint8)}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__()
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        return self.drawings.get(self.render_mode or "")
+
+
+class DrawnInFrames(Drawn):
+    drawings: ClassVar[dict[str, Any]] = {"rgb_array": np.zeros((4, 4, 3), np.uint8)}
+
+
+class Undrawn(Drawn):
+    drawings: ClassVar[dict[str, Any]] = {}
+
+
 def test_a_sound_task_is_told_in_numbers() -> None:
     found = checks("Space")
     assert {check.state for check in found.values()} == {"ok"}
@@ -48,6 +70,28 @@ def test_a_sound_task_is_told_in_numbers() -> None:
     assert "dist_end 0…5" in found["task.agents.features"].message
     assert "never seen: none" in found["task.agents.events"].message
     assert "the same 1,000 steps twice, also after going back" in found["task.deterministic"].message
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        (TaskConfig(env=f"{__name__}:Space"), "draws nothing"),
+        (TaskConfig(env=f"{__name__}:Undrawn"), "draws nothing"),
+        (TaskConfig(env=f"{__name__}:DrawnInFrames"), "draws its state in frames, which the page"),
+        (TaskConfig(env=f"{__name__}:Drawn"), "as text, which models are shown and in frames"),
+        (TaskConfig(name="two_switch"), "draws its state as text, which models are shown"),
+    ],
+    ids=["declares nothing", "draws nothing", "frames", "both", "native"],
+)
+def test_who_sees_pictures_is_said(task: TaskConfig, told: str) -> None:
+    with closing(make_task(task, 1)) as built:
+        pictures = check_pictures(built)
+    assert (pictures.name, pictures.state) == ("task.pictures", "ok")
+    assert told in pictures.message
+
+
+def test_pictures_are_among_what_is_looked_at() -> None:
+    assert "draws nothing" in checks("Space")["task.pictures"].message
 
 
 def test_numbers_are_exact_on_a_task_that_is_counted_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ class Translator:
     def joint_actions(self, actions: list[ActionArray]) -> NDArray[np.generic]:
         """Put actions, [g] [N, A_g] or [N, A_g, k], side by side into a copy of shape [N, …]."""
         # Each agent's numbers follow those of the agent before it.
-        flat = [x.reshape(len(x), -1) for x in actions]
+        flat = [x.reshape(len(x), math.prod(x.shape[1:])) for x in actions]
         return np.concatenate(flat, axis=1).astype(self.row_dtype)
 
     def env_actions(self, env: Any, row: JointAction) -> dict[Any, Any]:
