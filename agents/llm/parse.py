@@ -113,11 +113,12 @@ def _validate_clipped(text: str | bytes, schema: type[T]) -> Parsed[T]:
     data, lines = from_json(text), list[str]()
     for detail in beyond:
         bound = detail["ctx"][_BOUNDS[detail["type"]]]
-        # The place of a number also names the tags of unions, which are no keys of the data.
+        # The place of a number also names the tags of unions. Those are no keys of the data, or keys of a mere text: an
+        # event term has an "event".
         place: list[Any] = list(detail["loc"])
         name, parent = place.pop(), data
         for part in place:
-            if isinstance(parent, list) or part in parent:
+            if isinstance(parent, list) or isinstance(parent.get(part), (dict, list)):
                 parent = parent[part]
         lines.append(f"{_place(detail)}: {cut(str(parent[name]), _HALF)} was set to {bound:g}")
         parent[name] = bound

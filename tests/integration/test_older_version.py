@@ -102,6 +102,7 @@ def _forget_later_words(record: dict[str, Any]) -> None:
         row["result"].pop("episodes", None)
     for row in record["calls"]:
         assert row.pop("temperature") is None
+        assert not row.pop("clipped")
     for row in record["proposals"]:
         row.pop("preview", None)
     for row in record["metrics"]:

@@ -177,6 +177,17 @@ def test_numbers_beyond_a_bound_are_set_to_it_and_told(beta: Any, weight: float,
         parse_clipped(json.dumps(answer), ProposalSet)
 
 
+def test_a_bound_in_a_term_whose_kind_is_also_one_of_its_keys() -> None:
+    """The place of an error says `event` for the kind of the term, and `event` holds a name."""
+    answer = deepcopy(VALID["proposals"])
+    term = {"name": "switch", "kind": "event", "event": "switch_triggered", "weight": 99, "decay_steps": 0}
+    answer["proposals"][0]["terms"] = [term]
+    parsed = parse_clipped(json.dumps(answer), ProposalSet)
+    [kept] = parsed.answer.proposals[0].terms
+    assert (kept.weight, kept.decay_steps) == (1.0, 1_000)
+    assert len(parsed.clipped) == 2
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_any_answer_becomes_an_object_or_a_typed_error(name: str) -> None:
     schema, problems = PARSERS[name]

@@ -168,11 +168,13 @@ def test_a_signal_that_ends_the_process_is_no_loss(number: signal.Signals, error
 
     task = PettingZooTask(lambda: Interrupted("somebody ends the process", every=1), 1)
     before = signal.signal(signal.SIGTERM, leave)
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background ignore it
     try:
         with pytest.raises(error):
             play(task, 1)
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, ctrl_c)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
