@@ -39,7 +39,11 @@ HOSTED = {
     "together": "https://api.together.xyz",
     "xai": "https://api.x.ai",
 }
-BASE_URL_VARIABLES = {"openai": ("OPENAI_API_BASE", "OPENAI_BASE_URL")}  # which its package reads by itself
+GATEWAY = "LANGSMITH_GATEWAY"  # a variable that leads questions over a service of LangChain's, or to the host it names
+GATEWAY_HOST = "https://gateway.smith.langchain.com"
+GATEWAY_PATHS = {"openai": "openai/v1", "anthropic": "anthropic"}
+# Variables that the packages read by themselves, the first that is set counts.
+BASE_URL_VARIABLES = {"openai": ("OPENAI_API_BASE", GATEWAY, "OPENAI_BASE_URL"), "anthropic": (GATEWAY,)}
 LANGSMITH = "https://api.smith.langchain.com"  # where the package langsmith posts to when nothing else is named
 
 
@@ -69,8 +73,27 @@ def _describe_model(model: ModelConfig) -> str:
     if model.provider == "rules":
         return "rules: plain rules, no language model"
     where = f" at {model.base_url}" if model.base_url else ""
+    if not where and (led := _led_elsewhere(model.provider)):
+        where = f" at {led[0]}, as {led[1]} says"
     key = f", key from {model.api_key_env}" if model.api_key_env else ""
     return f"{model.provider} {model.model}{where}{key}"
+
+
+def _led_elsewhere(provider: str) -> tuple[str, str] | None:
+    """Return the address to which the environment leads a provider's questions, and the variable that does it.
+
+    That is where no `base_url` is given; None where the provider itself is asked.
+    """
+    for name in BASE_URL_VARIABLES.get(provider, ()):
+        value = os.environ.get(name, "")
+        if name == GATEWAY and value.lower() in ("0", "false", "no"):
+            continue
+        if name == GATEWAY and value:
+            host = GATEWAY_HOST if value.lower() in ("1", "true", "yes") else value.rstrip("/")
+            return f"{host}/{GATEWAY_PATHS[provider]}", name
+        if value:
+            return value, name
+    return None
 
 
 def check_prices(config: LLMConfig) -> Iterator[Check]:
@@ -107,8 +130,8 @@ def check_network(config: LLMConfig, online: bool) -> Iterator[Check]:
         url = model.base_url
         # Without `base_url` a package goes to its provider, or where a variable of its own says.
         if url is None and online:
-            named = (os.environ.get(name) for name in BASE_URL_VARIABLES.get(model.provider, ()))
-            url = next(filter(None, named), HOSTED.get(model.provider))
+            led = _led_elsewhere(model.provider)
+            url = led[0] if led else HOSTED.get(model.provider)
             if url is None:
                 rule = f"the address of provider {model.provider!r} is not known here, so it was not tried"
                 yield warning("network", rule, "name it by base_url where the provider has one")

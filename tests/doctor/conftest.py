@@ -20,6 +20,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "OPENAI_BASE_URL",
         "OPENAI_API_BASE",
         "LANGSMITH_ENDPOINT",
+        "LANGSMITH_GATEWAY",
         *TRACING_SWITCHES,
         *ENDPOINTS,
     ):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cosignal.doctor import Check, addresses
 from cosignal.testing import MisbehavingServer
 from cosignal.testing.server import says
 from examined import found, looked_at, one
+from langchain_openai import ChatOpenAI
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -121,6 +123,42 @@ def test_only_online_tries_a_hosted_provider(monkeypatch: pytest.MonkeyPatch, se
     monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.test:8443/v1")
     looked_at(model, online=True)
     assert asked[1:] == ["https://elsewhere.test:8443/v1 elsewhere.test 8443"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "asked_at"),
+    [
+        ({"LANGSMITH_GATEWAY": "true"}, "https://gateway.smith.langchain.com/openai/v1, as LANGSMITH_GATEWAY says"),
+        ({"LANGSMITH_GATEWAY": "https://ours.test/"}, "https://ours.test/openai/v1, as LANGSMITH_GATEWAY says"),
+        ({"LANGSMITH_GATEWAY": "no"}, None),
+        (
+            {"LANGSMITH_GATEWAY": "true", "OPENAI_API_BASE": "https://elsewhere.test/v1"},
+            "https://elsewhere.test/v1, as OPENAI_API_BASE says",
+        ),
+        (
+            {"LANGSMITH_GATEWAY": "true", "OPENAI_BASE_URL": "https://elsewhere.test/v1"},
+            "https://gateway.smith.langchain.com/openai/v1, as LANGSMITH_GATEWAY says",
+        ),
+    ],
+    ids=["LangChain's", "one's own", "off", "before it", "after it"],
+)
+def test_who_is_led_elsewhere_by_the_environment_is_told_where(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], asked_at: str | None
+) -> None:
+    """As the package itself does it, and nowhere else than the config says."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    told = one(looked_at("llm.default={provider: openai, model: m}"), "llm.critic, generator, ranker").message
+    chat: Any = ChatOpenAI(model="m")
+    if asked_at is None:
+        assert " at " not in told
+        assert chat.openai_api_base is None
+    else:
+        assert f"openai m at {asked_at}" in told
+        assert chat.openai_api_base == asked_at.partition(",")[0]
+    given = one(looked_at(f"llm.default={at('https://models.test/v1')}"), "llm.critic, generator, ranker").message
+    assert "at https://models.test/v1" in given and "as " not in given
 
 
 def test_a_proxy_of_the_environment_is_what_is_connected_to(
