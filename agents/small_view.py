@@ -252,30 +252,60 @@ def diagnosis_schema(payload: Payload) -> Json:
 
 
 def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) -> Json:
-    """Return the schema of proposals for this task: kinds of terms and names of agents that there are, few terms."""
+    """Return the schema of proposals for this task, with few terms, over features and events that their agents have.
+
+    A term has a definition for each kind and each scope: all agents, with what every group has, and one group.
+    """
     schema: Json = _bare(json_schema(ProposalSet))
-    definitions = schema["$defs"]
-    groups = [item["group"] for item in payload["evidence"]["behaviour"]]
-    agents = {"type": "string", "enum": ["all", *(groups if len(groups) > 1 else [])]}
-    allowed = [name for name, kind in _TERMS.items() if kind in kinds]
-    for name in _TERMS:
-        if name not in allowed:
-            del definitions[name]
+    definitions, evidence = schema["$defs"], payload["evidence"]
+    groups = [item["group"] for item in evidence["behaviour"]]
+    items = []
+    for name, kind in _TERMS.items():
+        term = definitions.pop(name)
+        if kind not in kinds:
             continue
-        properties = definitions[name]["properties"]
-        properties["agents"] = agents
-        properties.pop("anneal_steps", None)
+        for scope in ("all", *(groups if len(groups) > 1 else [])):
+            inside = set(groups) if scope == "all" else {scope}
+            features, events = (_names_of(evidence[part], inside) for part in ("features", "events"))
+            if (kind == "potential" and not features) or (kind == "event" and not events):
+                continue
+            own = deepcopy(term)
+            properties = own["properties"]
+            properties["agents"] = {"type": "string", "enum": [scope]}
+            properties.pop("anneal_steps", None)
+            if kind == "potential":
+                properties["expression"] = {"type": "string", "pattern": expression_pattern(features)}
+            elif kind == "event":
+                properties["event"] = {"type": "string", "enum": events}
+            definitions[f"{name}_{scope}"] = own
+            items.append({"$ref": f"#/$defs/{name}_{scope}"})
     # No terms at all is an answer only where there is something to take away.
-    least = 0 if payload["evidence"]["signal"]["terms"] else 1
-    items = {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in allowed]}
+    least = 0 if evidence["signal"]["terms"] else 1
     proposal = definitions["Proposal"]["properties"]
-    proposal["terms"] = {"type": "array", "items": items, "minItems": least, "maxItems": MAX_TERMS}
+    proposal["terms"] = {"type": "array", "items": {"anyOf": items}, "minItems": least, "maxItems": MAX_TERMS}
     proposal["reason"]["maxLength"] = 200
     proposal["addresses"]["maxItems"] = 2
     del proposal["exploration"], definitions["Exploration"]
     # One is enough: small models fill a list that must be longer with copies.
     schema["properties"]["proposals"] |= {"minItems": 1, "maxItems": candidates}
     return schema
+
+
+def expression_pattern(names: Sequence[str]) -> str:
+    """Return a pattern of expressions over these features: sums and products, with brackets of one depth.
+
+    Where it is kept no name is misspelt, no bracket left open and no number stands alone in front. It is narrower than
+    the language: small models use functions and conditions wrongly.
+    """
+    atom = f"({'|'.join(names)}|(0|[1-9][0-9]{{0,2}})([.][0-9]{{1,2}})?)"
+    bracket = f"\\({atom}(( (\\+|-|\\*|/) {atom}){{1,3}}| (<|<=|>|>=|==) {atom})\\)"
+    factor = f"({atom}|{bracket})"
+    return f"^-?({'|'.join(names)}|{bracket})( (\\+|-|\\*|/) {factor}){{0,5}}$"
+
+
+def _names_of(rows: Sequence[Json], groups: set[str]) -> list[str]:
+    """Return the names that all of these groups have."""
+    return [name for name, found in _by_name(rows).items() if groups <= {row["group"] for row in found}]
 
 
 def ranking_schema(ids: Sequence[str]) -> Json:

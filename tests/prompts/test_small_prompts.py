@@ -7,6 +7,7 @@ After a change of the words on purpose write the golden files anew with
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +28,7 @@ from cosignal.agents.small_view import (
     cut_payload,
     diagnosis_schema,
     expression_forms,
+    expression_pattern,
     proposals_schema,
     worked_diagnosis,
     worked_proposals,
@@ -41,6 +43,8 @@ from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import PotentialTerm
 from cosignal.testing import MisbehavingServer, early_evidence, feature_evidence, stuck_evidence
 from cosignal.testing.server import says
+from hypothesis import given
+from hypothesis import strategies as st
 from training_lines import small_config, trained
 
 GOLDEN = Path(__file__).with_name("golden_small")
@@ -194,11 +198,55 @@ def test_the_schema_that_is_sent_names_what_there_is_and_describes_nothing() -> 
         whole = Diagnosis(findings=[finding.model_copy(update={"cites": cites[start : start + 8]})])
         assert citation_problems(whole, payload) == []
     schema = proposals_schema(cut, 3, ["potential"])
-    assert set(schema["$defs"]) == {"Failure", "PotentialTerm", "Proposal"}
-    assert schema["$defs"]["PotentialTerm"]["properties"]["agents"]["enum"] == ["all", "medic", "engineer"]
+    terms = {f"PotentialTerm_{scope}": scope for scope in ("all", "medic", "engineer")}
+    assert set(schema["$defs"]) == {"Failure", "Proposal", *terms}
+    for term, scope in terms.items():
+        properties = schema["$defs"][term]["properties"]
+        assert properties["agents"]["enum"] == [scope]
+        allowed = re.compile(properties["expression"]["pattern"])
+        for row in cut["evidence"]["features"]:
+            has = {found["group"] for found in cut["evidence"]["features"] if found["name"] == row["name"]}
+            needed = {"medic", "engineer"} if scope == "all" else {scope}
+            assert bool(allowed.fullmatch(f"-{row['name']} / 10")) is (needed <= has)
     text = json.dumps([schema, diagnosis_schema(cut)])
     assert "description" not in text and '"default"' not in text
     assert strict_schema(schema)["properties"]["proposals"]["type"] == "array"
+
+
+def test_terms_of_a_kind_that_is_not_in_force_and_events_that_a_group_has_not_are_not_to_be_said() -> None:
+    cut = cut_payload(payloads()["two_switch"])
+    schema = proposals_schema(cut, 3, ["potential", "event"])
+    assert set(schema["$defs"]) == {"Failure", "Proposal", "PotentialTerm_all", "EventTerm_all"}
+    events = schema["$defs"]["EventTerm_all"]["properties"]["event"]["enum"]
+    assert events == [row["name"] for row in cut["evidence"]["events"]]
+
+
+NAMES = ("dist_goal", "door_open", "n")
+
+
+@given(st.from_regex(expression_pattern(NAMES), fullmatch=True, alphabet=st.characters(codec="ascii")))
+def test_what_keeps_the_pattern_is_an_expression_over_the_features(text: str) -> None:
+    term = PotentialTerm(name="t", expression=text)
+    assert term.reads.features <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("-dist_goal / 16", True),
+        ("door_open * (1 - dist_goal / 16)", True),
+        ("-dist_goal / 10 + (n == 1) * (1 - dist_goal / 9)", True),
+        ("(n > 1.9) * (1 - dist_goal / 16)", True),
+        ("door_open * (1 - (n - 1) / 3)", False),  # brackets in brackets
+        ("dist goal / 16", False),
+        ("dist_gaol / 16", False),
+        ("0.5", False),  # which would do nothing
+        ("(1 - dist_goal / 16", False),
+        ("n ** 2", False),
+    ],
+)
+def test_the_pattern_by_hand(text: str, kept: bool) -> None:
+    assert bool(re.fullmatch(expression_pattern(NAMES), text)) is kept
 
 
 # ---------------------------------------------------------------- who is asked by them
