@@ -8,7 +8,6 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
 from ..prompts.bounded import off_the_loop
-from . import small_view
 from .evidence_view import analysed, shown, uncitable
 from .llm.ledger import Place
 from .llm.model_call import Question
@@ -17,6 +16,7 @@ from .llm.parse import json_schema
 from .prompt_payload import Payload, pictures, prompt_block
 from .rules.critic import thresholds
 from .schemas import Diagnosis
+from .small_prompts.questions import ask_for_diagnosis
 
 
 async def diagnose(
@@ -72,19 +72,13 @@ def critic_question(
         return citation_problems(diagnosis, payload) + step_problems(diagnosis, payload)
 
     if model.template.is_small:
-        cut = small_view.cut_payload(payload)
-        variables = {
-            "task": small_view.task_text(cut),
-            "example": small_view.worked_diagnosis(cut),
-            "history": small_view.history_text(cut),
-            "figures": small_view.figures(cut),
-        }
+        variables, schema = ask_for_diagnosis(payload)
         return Question(
             place,
             model.prompt(variables),
             Diagnosis,
             problems=problems,
-            narrow_schema=small_view.diagnosis_schema(cut),
+            narrow_schema=schema,
             prompt_for_rules=model.prompt_for_rules({**full, "calls_left": 0}),
         )
     return Question(

@@ -11,7 +11,6 @@ from ..errors import ExpressionError, ModelAnswerError
 from ..prompts.bounded import off_the_loop
 from ..rl.signals.terms import TERM_KINDS, Term
 from ..rl.stage import STAGES
-from . import small_view
 from .llm.ledger import Call, Place
 from .llm.model_call import Question, ledger_message
 from .llm.models import RoleModel
@@ -19,6 +18,7 @@ from .llm.parse import json_schema
 from .prompt_payload import Json, Payload, pictures, prompt_block
 from .race_rules import RaceRules
 from .schemas import Proposal, ProposalSet
+from .small_prompts.questions import ask_for_proposals
 
 
 @dataclass(frozen=True)
@@ -123,26 +123,13 @@ def generator_question(
 
     if not model.template.is_small:
         return Question(place, model.prompt(full), ProposalSet, problems=problems)
-    cut = small_view.cut_payload(payload)
-    # Other kinds only where they are in force: small models give events too much weight.
-    in_force = dict.fromkeys(term["kind"] for term in payload["evidence"]["signal"]["terms"])
-    few_kinds = list(dict.fromkeys(["potential", *in_force]))
-    variables = {
-        "task": small_view.task_text(cut),
-        "example": small_view.worked_proposals(cut),
-        "forms": small_view.expression_forms(cut),
-        "history": small_view.history_text(cut),
-        "figures": small_view.figures(cut),
-        "diagnosis": small_view.diagnosis_text(cut),
-        "stage": payload["evidence"]["stage"],
-        "candidates": k,
-    }
+    variables, schema = ask_for_proposals(payload, k)
     return Question(
         place,
         model.prompt(variables),
         ProposalSet,
         problems=problems,
-        narrow_schema=small_view.proposals_schema(cut, k, few_kinds),
+        narrow_schema=schema,
         prompt_for_rules=model.prompt_for_rules(full),
     )
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from ..prompts.bounded import off_the_loop
 from ..rl.signals.preview import SignalPreview
-from . import small_view
 from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
@@ -14,6 +13,7 @@ from .llm.parse import json_schema
 from .prompt_payload import Json, Payload, bounded_rows, prompt_block, rounded
 from .race_rules import RaceRules
 from .schemas import Proposal, ProposalRanking
+from .small_prompts.questions import ask_for_ranking
 
 MAX_AFTER = 8  # events after which Φ is shown
 MAX_NEAREST = 3  # earlier proposals
@@ -71,25 +71,13 @@ def ranker_question(
 
     if not model.template.is_small:
         return Question(place, model.prompt(full), ProposalRanking, problems=problems)
-    cut = small_view.cut_payload(payload)
-    variables = {
-        "task": small_view.task_text(cut),
-        "figures": small_view.figures(cut),
-        "diagnosis": small_view.diagnosis_text(cut),
-        "history": small_view.history_text(cut),
-        "proposals": small_view.proposals_text(rows),
-        "example": {
-            "kind": "proposals",
-            "order": list(proposals)[::-1],
-            "reason": "The first pays for what comes next.",
-        },
-    }
+    variables, schema = ask_for_ranking(payload, rows)
     return Question(
         place,
         model.prompt(variables),
         ProposalRanking,
         problems=problems,
-        narrow_schema=small_view.ranking_schema(list(proposals)),
+        narrow_schema=schema,
         prompt_for_rules=model.prompt_for_rules(full),
     )
 

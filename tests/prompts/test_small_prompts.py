@@ -24,15 +24,9 @@ from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import Payload, TriedProposal, build_payload
 from cosignal.agents.ranker import ranker_question
 from cosignal.agents.schemas import Diagnosis, Failure, Finding, Proposal, ProposalSet
-from cosignal.agents.small_view import (
-    cut_payload,
-    diagnosis_schema,
-    expression_forms,
-    expression_pattern,
-    proposals_schema,
-    worked_diagnosis,
-    worked_proposals,
-)
+from cosignal.agents.small_prompts.examples import expression_forms, worked_diagnosis, worked_proposals
+from cosignal.agents.small_prompts.schemas import diagnosis_schema, expression_pattern, proposals_schema
+from cosignal.agents.small_prompts.text import cut_payload
 from cosignal.prompts import SMALL_VERSIONS, load_template
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.registry import ShippedName

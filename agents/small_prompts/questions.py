@@ -1,0 +1,62 @@
+"""What a role is asked by a small prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..prompt_payload import Json, Payload
+from . import schemas
+from .examples import expression_forms, worked_diagnosis, worked_proposals
+from .text import cut_payload, diagnosis_text, figures, history_text, proposals_text, task_text
+
+
+class SmallQuestion(NamedTuple):
+    """What a small prompt is made of.
+
+    Attributes:
+        variables: of the role's small template.
+        schema: of the answer, narrower than the role's own.
+    """
+
+    variables: dict[str, Any]
+    schema: Json
+
+
+def ask_for_diagnosis(payload: Payload) -> SmallQuestion:
+    """Return the Critic's question."""
+    cut = cut_payload(payload)
+    return SmallQuestion(_about(cut) | {"example": worked_diagnosis(cut)}, schemas.diagnosis_schema(cut))
+
+
+def ask_for_proposals(payload: Payload, candidates: int) -> SmallQuestion:
+    """Return the Generator's question, for at most `candidates` proposals."""
+    cut = cut_payload(payload)
+    evidence = cut["evidence"]
+    variables = _about(cut) | {
+        "example": worked_proposals(cut),
+        "forms": expression_forms(cut),
+        "diagnosis": diagnosis_text(cut),
+        "stage": evidence["stage"],
+        "candidates": candidates,
+    }
+    # Other kinds only where they are in force: small models give events too much weight.
+    kinds = ["potential", *(term["kind"] for term in evidence["signal"]["terms"])]
+    return SmallQuestion(variables, schemas.proposals_schema(cut, candidates, kinds))
+
+
+def ask_for_ranking(payload: Payload, rows: Sequence[Json]) -> SmallQuestion:
+    """Return the Ranker's question about proposals, a row each."""
+    cut, ids = cut_payload(payload), [row["id"] for row in rows]
+    example = {"kind": "proposals", "order": ids[::-1], "reason": "The first pays for what comes next."}
+    variables = _about(cut) | {
+        "diagnosis": diagnosis_text(cut),
+        "proposals": proposals_text(rows),
+        "example": example,
+    }
+    return SmallQuestion(variables, schemas.ranking_schema(ids))
+
+
+def _about(cut: Payload) -> dict[str, Any]:
+    """Return what every role is told."""
+    return {"task": task_text(cut), "figures": figures(cut), "history": history_text(cut)}
