@@ -3,7 +3,6 @@ parameters.
 
     Payload  ->  questions   what a role's small template is rendered with, and the schema of its answer
                    text      the task and what its names mean, the state of learning, what was tried
-                   examples  answers over the task's own features
                    schemas   of answers, narrowed to what can be said about this task
 
 What the schemas allow, `agents/schemas.py` does too.

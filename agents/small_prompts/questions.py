@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ..evidence_view import shown
 from ..prompt_payload import Json, Payload
 from . import schemas
-from .examples import expression_forms, worked_diagnosis, worked_proposals
-from .text import cut_payload, diagnosis_text, figures, history_text, proposals_text, task_text
+from .text import cut_payload, diagnosis_text, figures, history_text, never_reached_names, proposals_text, task_text
 
 
 class SmallQuestion(NamedTuple):
@@ -34,10 +34,9 @@ def ask_for_proposals(payload: Payload, candidates: int) -> SmallQuestion:
     cut = cut_payload(payload)
     evidence = cut["evidence"]
     variables = _about(cut) | {
-        "example": worked_proposals(cut),
-        "forms": expression_forms(cut),
         "diagnosis": diagnosis_text(cut),
         "stage": evidence["stage"],
+        "never": never_reached_names(cut),
         "candidates": candidates,
     }
     # Other kinds only where they are in force: small models give events too much weight.
@@ -60,3 +59,14 @@ def ask_for_ranking(payload: Payload, rows: Sequence[Json]) -> SmallQuestion:
 def _about(cut: Payload) -> dict[str, Any]:
     """Return what every role is told."""
     return {"task": task_text(cut), "figures": figures(cut), "history": history_text(cut)}
+
+
+def worked_diagnosis(payload: Payload) -> Json:
+    """Return an answer of the Critic that cites keys of this evidence, as an example of its form."""
+    place, rows = next(iter(shown(payload["evidence"])["features"].items()), ("", {}))
+    cites = ["sparse.trend", *(f"features.{place}.{name}" for name in list(rows)[:1])]
+    text = "Trend and this feature say what keeps the return where it is."
+    return {
+        "findings": [{"failure": "plateau", "cites": cites, "explanation": text}],
+        "advice": "What the signal should reward next.",
+    }

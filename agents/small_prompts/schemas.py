@@ -4,17 +4,20 @@ grammar cannot name what is not there. They have no descriptions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
 from ..evidence_view import shown
 from ..llm.parse import json_schema
 from ..prompt_payload import Json, Payload
+from ..rules.features import Feature, kinds_of_agents
 from ..schemas import Diagnosis, ProposalRanking, ProposalSet
 from .text import by_name
 
 MAX_TERMS = 3  # of a proposal
+MAX_PARTS = 3  # of an expression
 _TERMS = {"PotentialTerm": "potential", "EventTerm": "event", "LearnedTerm": "learned"}  # of a schema → its kind
 
 
@@ -49,8 +52,7 @@ def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) ->
         if kind not in kinds:
             continue
         for scope in ("all", *(groups if len(groups) > 1 else [])):
-            inside = set(groups) if scope == "all" else {scope}
-            features, events = (_names_of(evidence[part], inside) for part in ("features", "events"))
+            features, events = _features_of(evidence, scope), _events_of(evidence, scope)
             if (kind == "potential" and not features) or (kind == "event" and not events):
                 continue
             own = deepcopy(term)
@@ -75,16 +77,55 @@ def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) ->
     return schema
 
 
-def expression_pattern(names: Sequence[str]) -> str:
-    """Return a pattern of expressions over these features: sums and products, with brackets of one depth.
+def expression_pattern(features: Sequence[Feature]) -> str:
+    """Return a pattern of expressions over these features: a sum of one to three parts, each feature over its range.
 
-    Where it is kept no name is misspelt, no bracket left open and no number stands alone in front. It is narrower than
-    the language: small models use functions and conditions wrongly.
+    | part | what it says |
+    |---|---|
+    | `-d / 16` | nearer is better, of a distance; less is better, of a position or quantity |
+    | `c / 3` | more is better, of a count, a flag, or any feature that is no distance |
+    | `f * (1 - d / 16)`, `(c > 1.9) * (1 - d / 16)` | nearer is better, once a flag or count is at its top |
+    | `f * c / 3` | more is better, then |
+
+    Where it is kept no name is misspelt and no sign is wrong. It is far narrower than the language.
     """
-    atom = f"({'|'.join(names)}|(0|[1-9][0-9]{{0,2}})([.][0-9]{{1,2}})?)"
-    bracket = f"\\({atom}(( (\\+|-|\\*|/) {atom}){{1,3}}| (<|<=|>|>=|==) {atom})\\)"
-    factor = f"({atom}|{bracket})"
-    return f"^-?({'|'.join(names)}|{bracket})( (\\+|-|\\*|/) {factor}){{0,5}}$"
+    distances = _one_of(feature.up() for feature in features if feature.kind == "distance")
+    free = _one_of(feature.up() for feature in features if feature.kind in ("position", "quantity"))
+    others = _one_of(feature.up() for feature in features if feature.kind != "distance")
+    gates = _one_of(feature.at_high() for feature in features if feature.kind in ("count", "flag"))
+    rising = [others] if others else []
+    if gates and distances:
+        rising.append(f"{gates} \\* \\(1 - {distances}\\)")
+    if gates and others:
+        rising.append(f"{gates} \\* {others}")
+    falling = [part for part in (distances, free) if part]
+    first = "|".join([*(f"-{part}" for part in falling), *rising])
+    further = "|".join([*(f" - {part}" for part in falling), *(f" \\+ {part}" for part in rising)])
+    return f"^({first})({further}){{0,{MAX_PARTS - 1}}}$"
+
+
+def _one_of(texts: Iterable[str]) -> str:
+    """Return a pattern of one of these texts; empty where there is none."""
+    literals = [re.sub(r"[()*+]", r"\\\g<0>", text).replace(".", "[.]") for text in texts]
+    return f"({'|'.join(literals)})" if literals else ""
+
+
+def _features_of(evidence: Json, scope: str) -> list[Feature]:
+    """Return the features that agents of a group have, or of `all` groups."""
+    groups = [item["group"] for item in evidence["behaviour"]]
+    kinds = kinds_of_agents(evidence)
+    if len(kinds) == 1:  # all groups have the same
+        return kinds[0]
+    if scope != "all":
+        return kinds[groups.index(scope)]
+    shared = set.intersection(*({feature.name for feature in kind} for kind in kinds))
+    return [feature for feature in kinds[0] if feature.name in shared]
+
+
+def _events_of(evidence: Json, scope: str) -> list[str]:
+    """Return the names of events that agents of a group have, or of `all` groups."""
+    groups = {item["group"] for item in evidence["behaviour"]} if scope == "all" else {scope}
+    return [name for name, rows in by_name(evidence["events"]).items() if groups <= {row["group"] for row in rows}]
 
 
 def ranking_schema(ids: Sequence[str]) -> Json:

@@ -64,9 +64,8 @@ def figures(payload: Payload) -> str:
         for name, row in rows.items():
             when = [f", {key} {row[key]:.3g}" for key in ("first_step", "last_step") if key in row]
             lines.append(f"events.{place}.{name}: per_episode {_number(row['per_episode'])}{''.join(when)}")
-    never = never_reached([feature for kind in kinds_of_agents(evidence) for feature in kind])
-    if never:
-        lines.append(f"never reached: {', '.join(feature.name for feature in never[:MAX_NEVER])}")
+    if never := never_reached_names(payload):
+        lines.append(f"never reached: {', '.join(never)}")
     if evidence["idle_tail"] is not None:
         lines.append(f"idle_tail {_number(evidence['idle_tail'])}")
     lines += [f"terms.{term['name']}: share {_number(term['share'])}" for term in evidence["terms"]]
@@ -76,6 +75,12 @@ def figures(payload: Payload) -> str:
         lines.append("end of a failed episode:")
         lines += [_cut(line, MAX_TEXT) for line in failed["lines"][-MAX_LINES:]]
     return "\n".join(lines)
+
+
+def never_reached_names(payload: Payload) -> list[str]:
+    """Return the distances that no agent ever closes, the furthest first."""
+    features = [feature for kind in kinds_of_agents(payload["evidence"]) for feature in kind]
+    return [feature.name for feature in never_reached(features)[:MAX_NEVER]]
 
 
 def diagnosis_text(payload: Payload) -> str:

@@ -14,17 +14,17 @@ from typing import Any, get_args
 import pytest
 from cosignal.agents.config import ROLES, LimitsConfig, LLMConfig, ModelConfig, Role
 from cosignal.agents.critic import citation_problems, critic_question, diagnose
-from cosignal.agents.generator import generator_question, proposal_problems
+from cosignal.agents.generator import generator_question
 from cosignal.agents.llm.endpoint import strict_schema
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.model_call import Question
 from cosignal.agents.llm.models import RoleModel, role_template
-from cosignal.agents.llm.parse import parse
 from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import Payload, TriedProposal, build_payload
 from cosignal.agents.ranker import ranker_question
-from cosignal.agents.schemas import Diagnosis, Failure, Finding, Proposal, ProposalSet
-from cosignal.agents.small_prompts.examples import expression_forms, worked_diagnosis, worked_proposals
+from cosignal.agents.rules.features import kinds_of_agents
+from cosignal.agents.schemas import Diagnosis, Failure, Finding, Proposal
+from cosignal.agents.small_prompts.questions import worked_diagnosis
 from cosignal.agents.small_prompts.schemas import diagnosis_schema, expression_pattern, proposals_schema
 from cosignal.agents.small_prompts.text import cut_payload
 from cosignal.prompts import SMALL_VERSIONS, load_template
@@ -157,26 +157,26 @@ def test_texts_of_the_task_stay_inside_their_fences(role: Role) -> None:
     assert "Ignore" not in prompt.system
 
 
-# ---------------------------------------------------------------- worked examples
+# ---------------------------------------------------------------- every task
 
 
 @pytest.mark.parametrize("task", get_args(ShippedName))
-def test_on_every_task_the_worked_examples_and_forms_are_answers_that_pass(task: str) -> None:
+def test_on_every_task_the_example_and_the_shortest_expressions_are_answers_that_pass(task: str) -> None:
     config = small_config(envs=4, rollout=32, ippo={"minibatches": 2})
     line = trained(config.model_copy(update={"task": TaskConfig.model_validate({"name": task, "n_max": 20})}), 2)
     payload = build_payload(build_evidence(line, 10_000), [], diagnosis())
     cut = cut_payload(payload)
     assert citation_problems(Diagnosis.model_validate(worked_diagnosis(cut)), payload) == []
-    example = parse(
-        json.dumps(worked_proposals(cut)), ProposalSet, lambda answer: proposal_problems(answer, payload, 1)
-    )
-    [proposal] = example.proposals
-    signal = Signal(beta=proposal.beta, terms=tuple(proposal.terms))
-    report = check_signal(signal, line.spec, line.recorder.recorded(line.episodes), line.signal, set())
-    assert report.problems == []
-    for form in expression_forms(cut):
-        term = PotentialTerm(name="form", expression=form.partition("   ")[0])
-        assert term.reads.features <= {row["name"] for row in cut["evidence"]["features"]}
+    recorded = line.recorder.recorded(line.episodes)
+    for features in kinds_of_agents(cut["evidence"]):
+        pattern, passed = expression_pattern(features), 0
+        for feature in features:
+            expression = f"-{feature.up()}" if feature.kind == "distance" else feature.up()
+            assert re.fullmatch(pattern, expression)
+            term = PotentialTerm(name="t", expression=expression, agents=feature.agents)
+            signal = Signal(beta=0.5, terms=(term,))
+            passed += not check_signal(signal, line.spec, recorded, line.signal, set()).problems
+        assert passed  # features that never varied are refused
     line.close()
 
 
@@ -201,7 +201,7 @@ def test_the_schema_that_is_sent_names_what_there_is_and_describes_nothing() -> 
         for row in cut["evidence"]["features"]:
             has = {found["group"] for found in cut["evidence"]["features"] if found["name"] == row["name"]}
             needed = {"medic", "engineer"} if scope == "all" else {scope}
-            assert bool(allowed.fullmatch(f"-{row['name']} / 10")) is (needed <= has)
+            assert (row["name"] in allowed.pattern) is (needed <= has)
     text = json.dumps([schema, diagnosis_schema(cut)])
     assert "description" not in text and '"default"' not in text
     assert strict_schema(schema)["properties"]["proposals"]["type"] == "array"
@@ -215,32 +215,39 @@ def test_terms_of_a_kind_that_is_not_in_force_and_events_that_a_group_has_not_ar
     assert events == [row["name"] for row in cut["evidence"]["events"]]
 
 
-NAMES = ("dist_goal", "door_open", "n")
+FEATURES = {task: kinds_of_agents(payload["evidence"]) for task, payload in payloads().items()}
 
 
-@given(st.from_regex(expression_pattern(NAMES), fullmatch=True, alphabet=st.characters(codec="ascii")))
-def test_what_keeps_the_pattern_is_an_expression_over_the_features(text: str) -> None:
-    term = PotentialTerm(name="t", expression=text)
-    assert term.reads.features <= set(NAMES)
+@pytest.mark.parametrize(("task", "kind"), [("two_switch", 0), ("victim_rubble", 0)])
+def test_what_keeps_the_pattern_is_an_expression_over_the_features(task: str, kind: int) -> None:
+    features = FEATURES[task][kind]
+
+    @given(st.from_regex(expression_pattern(features), fullmatch=True, alphabet=st.characters(codec="ascii")))
+    def law(text: str) -> None:
+        assert PotentialTerm(name="t", expression=text).reads.features <= {feature.name for feature in features}
+
+    law()
 
 
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        ("-dist_goal / 16", True),
-        ("door_open * (1 - dist_goal / 16)", True),
-        ("-dist_goal / 10 + (n == 1) * (1 - dist_goal / 9)", True),
-        ("(n > 1.9) * (1 - dist_goal / 16)", True),
-        ("door_open * (1 - (n - 1) / 3)", False),  # brackets in brackets
-        ("dist goal / 16", False),
-        ("dist_gaol / 16", False),
+        ("-dist_goal / 17", True),
+        ("door_open * (1 - dist_goal / 17)", True),
+        ("(switches_triggered > 1.9) * (1 - dist_goal / 17) - dist_door / 9", True),
+        ("switches_triggered / 2 + door_open * own_triggered / 2", True),
+        ("door_open + door_open + door_open + door_open", False),  # at most three parts
+        ("dist_goal / 17", False),  # a distance must fall
+        ("door_open - switches_triggered / 2", False),  # what is done must rise
+        ("-dist_goal / 3", False),  # its range is 17
+        ("(switches_triggered > 1x9) * (1 - dist_goal / 17)", False),
+        ("dist goal / 17", False),
         ("0.5", False),  # which would do nothing
-        ("(1 - dist_goal / 16", False),
-        ("n ** 2", False),
+        ("door_open * (1 - dist_goal / 17", False),
     ],
 )
 def test_the_pattern_by_hand(text: str, kept: bool) -> None:
-    assert bool(re.fullmatch(expression_pattern(NAMES), text)) is kept
+    assert bool(re.fullmatch(expression_pattern(FEATURES["two_switch"][0]), text)) is kept
 
 
 # ---------------------------------------------------------------- who is asked by them
