@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..evidence_view import shown
 from ..prompt_payload import Json, Payload
 from . import schemas
 from .text import cut_payload, diagnosis_text, figures, history_text, never_reached_names, proposals_text, task_text
@@ -26,7 +25,7 @@ class SmallQuestion(NamedTuple):
 def ask_for_diagnosis(payload: Payload) -> SmallQuestion:
     """Return the Critic's question."""
     cut = cut_payload(payload)
-    return SmallQuestion(_about(cut) | {"example": worked_diagnosis(cut)}, schemas.diagnosis_schema(cut))
+    return SmallQuestion(_about(cut), schemas.diagnosis_schema(cut))
 
 
 def ask_for_proposals(payload: Payload, candidates: int) -> SmallQuestion:
@@ -46,27 +45,11 @@ def ask_for_proposals(payload: Payload, candidates: int) -> SmallQuestion:
 
 def ask_for_ranking(payload: Payload, rows: Sequence[Json]) -> SmallQuestion:
     """Return the Ranker's question about proposals, a row each."""
-    cut, ids = cut_payload(payload), [row["id"] for row in rows]
-    example = {"kind": "proposals", "order": ids[::-1], "reason": "The first pays for what comes next."}
-    variables = _about(cut) | {
-        "diagnosis": diagnosis_text(cut),
-        "proposals": proposals_text(rows),
-        "example": example,
-    }
-    return SmallQuestion(variables, schemas.ranking_schema(ids))
+    cut = cut_payload(payload)
+    variables = _about(cut) | {"diagnosis": diagnosis_text(cut), "proposals": proposals_text(rows)}
+    return SmallQuestion(variables, schemas.ranking_schema([row["id"] for row in rows]))
 
 
 def _about(cut: Payload) -> dict[str, Any]:
     """Return what every role is told."""
     return {"task": task_text(cut), "figures": figures(cut), "history": history_text(cut)}
-
-
-def worked_diagnosis(payload: Payload) -> Json:
-    """Return an answer of the Critic that cites keys of this evidence, as an example of its form."""
-    place, rows = next(iter(shown(payload["evidence"])["features"].items()), ("", {}))
-    cites = ["sparse.trend", *(f"features.{place}.{name}" for name in list(rows)[:1])]
-    text = "Trend and this feature say what keeps the return where it is."
-    return {
-        "findings": [{"failure": "plateau", "cites": cites, "explanation": text}],
-        "advice": "What the signal should reward next.",
-    }

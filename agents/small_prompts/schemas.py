@@ -32,6 +32,8 @@ def diagnosis_schema(payload: Payload) -> Json:
         "maxItems": 3,
     }
     properties["explanation"]["maxLength"] = 250
+    # Servers that write by a grammar keep this order: what is seen, and then its name.
+    properties["failure"] = properties.pop("failure")
     schema["properties"]["findings"]["maxItems"] = 2
     schema["properties"]["advice"]["maxLength"] = 250
     del schema["properties"]["went_wrong_at"], schema["properties"]["went_wrong_because"]
@@ -137,8 +139,9 @@ def ranking_schema(ids: Sequence[str]) -> Json:
         "minItems": len(ids),
         "maxItems": len(ids),
     }
-    schema["properties"]["order"] = order
     schema["properties"]["reason"]["maxLength"] = 200
+    del schema["properties"]["order"]
+    schema["properties"]["order"] = order  # after the reason, where a server keeps the order
     return schema
 
 

@@ -24,8 +24,7 @@ from cosignal.agents.prompt_payload import Payload, TriedProposal, build_payload
 from cosignal.agents.ranker import ranker_question
 from cosignal.agents.rules.features import kinds_of_agents
 from cosignal.agents.schemas import Diagnosis, Failure, Finding, Proposal
-from cosignal.agents.small_prompts.questions import worked_diagnosis
-from cosignal.agents.small_prompts.schemas import diagnosis_schema, expression_pattern, proposals_schema
+from cosignal.agents.small_prompts.schemas import diagnosis_schema, expression_pattern, proposals_schema, ranking_schema
 from cosignal.agents.small_prompts.text import cut_payload
 from cosignal.prompts import SMALL_VERSIONS, load_template
 from cosignal.rl.envs.config import TaskConfig
@@ -161,12 +160,11 @@ def test_texts_of_the_task_stay_inside_their_fences(role: Role) -> None:
 
 
 @pytest.mark.parametrize("task", get_args(ShippedName))
-def test_on_every_task_the_example_and_the_shortest_expressions_are_answers_that_pass(task: str) -> None:
+def test_on_every_task_the_shortest_expressions_are_answers_that_pass(task: str) -> None:
     config = small_config(envs=4, rollout=32, ippo={"minibatches": 2})
     line = trained(config.model_copy(update={"task": TaskConfig.model_validate({"name": task, "n_max": 20})}), 2)
     payload = build_payload(build_evidence(line, 10_000), [], diagnosis())
     cut = cut_payload(payload)
-    assert citation_problems(Diagnosis.model_validate(worked_diagnosis(cut)), payload) == []
     recorded = line.recorder.recorded(line.episodes)
     for features in kinds_of_agents(cut["evidence"]):
         pattern, passed = expression_pattern(features), 0
@@ -191,6 +189,10 @@ def test_the_schema_that_is_sent_names_what_there_is_and_describes_nothing() -> 
     for start in range(0, len(cites), 8):
         whole = Diagnosis(findings=[finding.model_copy(update={"cites": cites[start : start + 8]})])
         assert citation_problems(whole, payload) == []
+    names = list(diagnosis_schema(cut)["$defs"]["Finding"]["properties"])
+    assert names.index("explanation") < names.index("failure")  # a server that keeps the order lets it look first
+    names = list(ranking_schema(["a", "b"])["properties"])
+    assert names.index("reason") < names.index("order")
     schema = proposals_schema(cut, 3, ["potential"])
     terms = {f"PotentialTerm_{scope}": scope for scope in ("all", "medic", "engineer")}
     assert set(schema["$defs"]) == {"Failure", "Proposal", *terms}
