@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
@@ -16,7 +17,7 @@ from .llm.parse import json_schema
 from .prompt_payload import Payload, pictures, prompt_block
 from .rules.critic import thresholds
 from .schemas import Diagnosis
-from .small_prompts.questions import ask_for_diagnosis
+from .small_prompts.questions import ask_for_diagnosis, question_of_size
 
 
 async def diagnose(
@@ -60,6 +61,7 @@ def critic_question(
 
     A small prompt offers no tools: small models call them badly, and some servers constrain no answer beside them.
     """
+    calls_left = 0 if model.template.is_small else calls_left
     full = {
         "stage": payload["evidence"]["stage"],
         "schema": json_schema(Diagnosis),
@@ -71,24 +73,9 @@ def critic_question(
     def problems(diagnosis: Diagnosis) -> list[str]:
         return citation_problems(diagnosis, payload) + step_problems(diagnosis, payload)
 
-    if model.template.is_small:
-        variables, schema = ask_for_diagnosis(payload)
-        return Question(
-            place,
-            model.prompt(variables),
-            Diagnosis,
-            problems=problems,
-            narrow_schema=schema,
-            prompt_for_rules=model.prompt_for_rules({**full, "calls_left": 0}),
-        )
-    return Question(
-        place,
-        model.prompt(full),
-        Diagnosis,
-        conversation=tuple(conversation),
-        tools=tuple(tools) if calls_left > 0 else (),
-        problems=problems,
-    )
+    question = question_of_size(model, place, Diagnosis, full, lambda: ask_for_diagnosis(payload), problems)
+    offered = tuple(tools) if calls_left > 0 else ()
+    return replace(question, conversation=tuple(conversation), tools=offered)
 
 
 def citation_problems(diagnosis: Diagnosis, payload: Payload) -> list[str]:

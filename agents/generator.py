@@ -18,7 +18,7 @@ from .llm.parse import json_schema
 from .prompt_payload import Json, Payload, pictures, prompt_block
 from .race_rules import RaceRules
 from .schemas import Proposal, ProposalSet
-from .small_prompts.questions import ask_for_proposals
+from .small_prompts.questions import ask_for_proposals, question_of_size
 
 
 @dataclass(frozen=True)
@@ -121,17 +121,7 @@ def generator_question(
     def problems(answer: ProposalSet) -> list[str]:
         return proposal_problems(answer, payload, k, race)
 
-    if not model.template.is_small:
-        return Question(place, model.prompt(full), ProposalSet, problems=problems)
-    variables, schema = ask_for_proposals(payload, k)
-    return Question(
-        place,
-        model.prompt(variables),
-        ProposalSet,
-        problems=problems,
-        narrow_schema=schema,
-        prompt_for_rules=model.prompt_for_rules(full),
-    )
+    return question_of_size(model, place, ProposalSet, full, lambda: ask_for_proposals(payload, k), problems)
 
 
 def proposal_problems(answer: ProposalSet, payload: Payload, k: int, race: RaceRules | None = None) -> list[str]:

@@ -13,7 +13,7 @@ from .llm.parse import json_schema
 from .prompt_payload import Json, Payload, bounded_rows, prompt_block, rounded
 from .race_rules import RaceRules
 from .schemas import Proposal, ProposalRanking
-from .small_prompts.questions import ask_for_ranking
+from .small_prompts.questions import ask_for_ranking, question_of_size
 
 MAX_AFTER = 8  # events after which Φ is shown
 MAX_NEAREST = 3  # earlier proposals
@@ -69,17 +69,7 @@ def ranker_question(
     def problems(ranking: ProposalRanking) -> list[str]:
         return order_problems(ranking, list(proposals))
 
-    if not model.template.is_small:
-        return Question(place, model.prompt(full), ProposalRanking, problems=problems)
-    variables, schema = ask_for_ranking(payload, rows)
-    return Question(
-        place,
-        model.prompt(variables),
-        ProposalRanking,
-        problems=problems,
-        narrow_schema=schema,
-        prompt_for_rules=model.prompt_for_rules(full),
-    )
+    return question_of_size(model, place, ProposalRanking, full, lambda: ask_for_ranking(payload, rows), problems)
 
 
 def shown_numbers(preview: SignalPreview) -> Json:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+from pydantic import BaseModel
+
+from ..llm.ledger import Place
+from ..llm.model_call import Question
+from ..llm.models import RoleModel
 from ..prompt_payload import Json, Payload
 from . import schemas
 from .text import cut_payload, diagnosis_text, figures, history_text, never_reached_names, proposals_text, task_text
+
+T = TypeVar("T", bound=BaseModel)
 
 
 class SmallQuestion(NamedTuple):
@@ -20,6 +27,36 @@ class SmallQuestion(NamedTuple):
 
     variables: dict[str, Any]
     schema: Json
+
+
+def question_of_size(
+    model: RoleModel,
+    place: Place,
+    answer: type[T],
+    full: dict[str, Any],
+    small: Callable[[], SmallQuestion],
+    problems: Callable[[T], list[str]],
+) -> Question[T]:
+    """Return a role's question by the template of its model: by the full one, or by the small one.
+
+    Args:
+        model: of the role.
+        place: where in the run it is asked.
+        answer: the type of the answer.
+        full: variables of the full template, which rules behind a small model are asked too.
+        small: gives what the small template is made of.
+        problems: semantic checks of an answer.
+
+    Raises:
+        ModelAnswerError: the template fails on this data.
+    """
+    if not model.template.is_small:
+        return Question(place, model.prompt(full), answer, problems=problems)
+    variables, schema = small()
+    for_rules = model.prompt_for_rules(full)
+    return Question(
+        place, model.prompt(variables), answer, problems=problems, narrow_schema=schema, prompt_for_rules=for_rules
+    )
 
 
 def ask_for_diagnosis(payload: Payload) -> SmallQuestion:

@@ -145,11 +145,6 @@ def ranking_schema(ids: Sequence[str]) -> Json:
     return schema
 
 
-def _names_of(rows: Sequence[Json], groups: set[str]) -> list[str]:
-    """Return the names that all of these groups have."""
-    return [name for name, found in by_name(rows).items() if groups <= {row["group"] for row in found}]
-
-
 def _citable(payload: Payload) -> Iterator[str]:
     """Give the keys that a small prompt shows."""
     view = shown(payload["evidence"])

@@ -135,6 +135,7 @@ def _statistics(row: Json, kind: str) -> str:
 
 
 def by_name(rows: Sequence[Json]) -> dict[str, list[Json]]:
+    """Return rows of features or events by their name, a row of each group that has it."""
     names: dict[str, list[Json]] = {}
     for row in rows:
         names.setdefault(row["name"], []).append(row)
