@@ -127,7 +127,8 @@ class RunConfig(Config):
         rule = f"must be at least one update, trainer.envs × trainer.rollout = {update:_} steps"
         for key, value in (("trainer.steps", self.trainer.steps), ("adaptation.interval", self.adaptation.interval)):
             _require(value >= update, key, rule, value, "raise it")
-        self.trainer.algorithm_config.check_update_size(f"trainer.{self.trainer.algorithm}", update)
+        trainer = self.trainer
+        trainer.algorithm_config.check_update_size(f"trainer.{trainer.algorithm}", trainer.envs, trainer.rollout)
         horizon = self.branches.horizon
         rule = f"must be at least two updates, {2 * update:_} steps, since screening runs half of it"
         _require(horizon == "auto" or horizon >= 2 * update, "branches.horizon", rule, horizon, "raise it or set auto")

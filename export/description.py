@@ -2,8 +2,8 @@
 
 policy.json   format, and where the policy comes from
               stochastic: whether the run evaluated it by drawing actions
-              networks: name → outputs, activation, layers, epsilon
-              agents: name → network, observation (shape; sizes and starts of choices), id, present, action
+              networks: name → outputs, epsilon, kind, activation, layers; of a cnn image and convolutions
+              agents: name → network, observation (shape, divisor; sizes and starts of choices), id, present, action
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 from gymnasium.spaces import Discrete, MultiDiscrete
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..rl.algorithms.learner import ActingNetwork
+from ..rl.algorithms.networks.cnn import CHANNELS, CNN
+from ..rl.algorithms.networks.factory import Network
+from ..rl.algorithms.networks.gru import GRU
 from ..rl.envs.pettingzoo.declared import GroupLayout, Layout
 from ..rl.envs.pettingzoo.spaces import ActionSpace, ObservationSpace
 from ..rl.task import Arrays, GroupSpec
@@ -40,9 +43,8 @@ def described_policy(networks: list[ActingNetwork], layout: Layout, origin: dict
         "networks": {
             _name(n): {
                 "outputs": acting.outputs,
-                "activation": acting.network.activation.__name__,
-                "layers": len(acting.network.linears),
                 "epsilon": acting.epsilon,
+                **_described_network(acting.network),
             }
             for n, acting in enumerate(networks)
         },
@@ -54,9 +56,8 @@ def policy_weights(networks: list[ActingNetwork]) -> Arrays:
     """Return the weights by the names that `policy` documents, float32."""
     tensors: dict[str, Tensor] = {}
     for n, acting in enumerate(networks):
-        for number, layer in enumerate(acting.network.linears):
-            tensors[f"{_name(n)}.layer_{number}.weight"] = layer.weight
-            tensors[f"{_name(n)}.layer_{number}.bias"] = layer.bias
+        for part, layer in _layers(acting.network).items():
+            tensors |= {f"{_name(n)}.{part}.{name}": tensor for name, tensor in layer.named_parameters()}
         if acting.std is not None:
             tensors[f"{_name(n)}.std"] = acting.std
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
@@ -64,7 +65,27 @@ def policy_weights(networks: list[ActingNetwork]) -> Arrays:
 
 def sees_presence(acting: ActingNetwork) -> bool:
     """Return whether the last number of a network's input is the sign of an agent that is there."""
-    return acting.network.linears[0].in_features > acting.members.spec.obs_size
+    return acting.network.inputs > acting.members.spec.obs_size
+
+
+def _described_network(network: Network) -> dict[str, Any]:
+    """Return of what kind and size a network is."""
+    if isinstance(network, CNN):
+        more = {"kind": "cnn", "image": list(network.image), "convolutions": len(CHANNELS)}
+        return _described_network(network.linear) | more
+    kind = "gru" if isinstance(network, GRU) else "mlp"
+    return {"kind": kind, "activation": network.activation.__name__, "layers": len(network.linears)}
+
+
+def _layers(network: Network) -> dict[str, nn.Module]:
+    """Return the layers of a network by the names that `policy` documents."""
+    linear = network.linear if isinstance(network, CNN) else network
+    layers: dict[str, nn.Module] = {f"layer_{number}": layer for number, layer in enumerate(linear.linears)}
+    if isinstance(network, CNN):
+        layers |= {f"convolution_{number}": layer for number, layer in enumerate(network.convolutions)}
+    if isinstance(network, GRU):
+        layers |= {"cell": network.cell, "head": network.head}
+    return layers
 
 
 def _name(n: int) -> str:
@@ -82,13 +103,14 @@ def described_agent(acting: ActingNetwork, group: GroupLayout, spec: GroupSpec, 
 
 
 def described_observation(observations: ObservationSpace) -> dict[str, Any]:
-    """Return the shape of what is observed, and where it is choices, their numbers and first ones."""
+    """Return shape and divisor of what is observed, and where it is choices, their numbers and first ones."""
     space, sizes, starts = observations.space, list[int](), list[int]()
     if isinstance(space, Discrete):
         sizes, starts = [int(space.n)], [int(space.start)]
     elif isinstance(space, MultiDiscrete):
         sizes, starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
-    return {"shape": list(space.shape or ()), "sizes": sizes, "starts": starts}
+    divisor = observations.divisor
+    return {"shape": list(space.shape or ()), "sizes": sizes, "starts": starts, "divisor": divisor}
 
 
 def described_action(actions: ActionSpace, spec: GroupSpec) -> dict[str, Any]:

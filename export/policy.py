@@ -4,13 +4,18 @@
     actions = policy.act(observations)                 # greedy: {agent: action}, as the environment takes them
     actions = policy.act(observations, sample=True)    # drawn; the seed given to `load` or `seed` repeats the draws
     actions = policy.act(observations, masks)          # masks: {agent: [U]}, 1 where an action is allowed
+    policy.reset()                                     # at the start of each episode: recurrent networks remember
 
 `policy.json` says which network serves an agent, how its observation becomes numbers, and what its actions are.
 `policy.safetensors` holds the weights:
 
-    network_N.layer_L.weight   [outputs, inputs] of layer L of network N
-    network_N.layer_L.bias     [outputs]
-    network_N.std              [k] standard deviations, where an action is k numbers
+    network_N.layer_L.weight         [outputs, inputs] of linear layer L of network N
+    network_N.layer_L.bias           [outputs]
+    network_N.convolution_L.weight   [channels, channels before, 3, 3] of a `cnn`, before the linear layers; stride 2
+    network_N.convolution_L.bias     [channels]
+    network_N.cell.…                 of a `gru`, as `torch.nn.GRUCell` names them, after the linear layers
+    network_N.head.…                 of a `gru`, the linear layer after the cell
+    network_N.std                    [k] standard deviations, where an action is k numbers
 """
 
 from __future__ import annotations
@@ -24,38 +29,59 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import conv2d, linear
 
-FORMAT = 1
+FORMAT = 2
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 OBSERVATION, MASK = "observation", "action_mask"  # keys of an observation that brings its mask along
 
 
 class Network(nn.Module):
-    """Linear layers with an activation between them: [..., inputs] → [..., outputs].
+    """Linear layers with an activation between them; convolutions before them, or a recurrent unit after them.
 
     Attributes:
         outputs: logits of choices, values of choices, or means of numbers in -1..1.
         epsilon: share of random actions where values are sampled, 0..1.
         std: [k] standard deviations of the numbers, None for choices.
+        state_size: H, numbers that a recurrent network remembers; 0 of another one.
     """
 
     def __init__(self, name: str, description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.outputs, self.epsilon = description["outputs"], float(description["epsilon"])
+        self.kind: str = description["kind"]
+        self.image: list[int] = description.get("image", [])
         self.activation = ACTIVATIONS[description["activation"]]
-        layers = [f"{name}.layer_{n}" for n in range(description["layers"])]
-        self.weights = nn.ParameterList([weights[f"{layer}.weight"] for layer in layers])
-        self.biases = nn.ParameterList([weights[f"{layer}.bias"] for layer in layers])
-        self.std = weights.get(f"{name}.std")
+        self.layers = [f"layer_{n}" for n in range(description["layers"])]
+        self.convolutions = [f"convolution_{n}" for n in range(description.get("convolutions", 0))]
+        # names of parameters have no dots
+        mine = {key.removeprefix(f"{name}."): x for key, x in weights.items() if key.startswith(f"{name}.")}
+        self.weights = nn.ParameterDict({key.replace(".", "_"): x for key, x in mine.items()})
+        self.state_size = mine["cell.weight_hh"].shape[1] if self.kind == "gru" else 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        last = len(self.weights) - 1
-        for n, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = linear(x, weight, bias)
-            if n < last:
+    @property
+    def std(self) -> Tensor | None:
+        std: Tensor | None = self.weights.get("std", None)
+        return std
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs [N, outputs] for inputs [N, inputs], and the next states; states are [N, H]."""
+        if self.kind == "cnn":
+            height, width, channels = self.image
+            pixels = x[:, : height * width * channels].reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+            for name in self.convolutions:
+                weight, bias = self.weights[f"{name}_weight"], self.weights[f"{name}_bias"]
+                pixels = torch.relu(conv2d(pixels, weight, bias, stride=2, padding=1))
+            x = torch.cat([pixels.flatten(1), x[:, height * width * channels :]], -1)
+        for name in self.layers:
+            x = linear(x, self.weights[f"{name}_weight"], self.weights[f"{name}_bias"])
+            if self.kind == "gru" or name != self.layers[-1]:
                 x = self.activation(x)
-        return x
+        if self.kind == "gru":
+            cell = [self.weights[f"cell_{part}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            state = torch.gru_cell(x, state, *cell)
+            x = linear(state, self.weights["head_weight"], self.weights["head_bias"])
+        return x, state
 
 
 class Policy:
@@ -83,6 +109,7 @@ class Policy:
             name: Network(name, network, weights).requires_grad_(False).to(self.device)
             for name, network in description["networks"].items()
         }
+        self.states: dict[str, Tensor] = {}  # of agents with recurrent networks, [H]
         self.generator = torch.Generator()  # on the CPU, so that a seed draws the same on every device
         self.seed(seed)
 
@@ -97,6 +124,10 @@ class Policy:
         """
         description = json.loads((Path(folder) / "policy.json").read_text(encoding="utf-8"))
         return cls(description, load_file(Path(folder) / "policy.safetensors"), seed, device)
+
+    def reset(self) -> None:
+        """Begin a new episode: what recurrent networks remember is forgotten."""
+        self.states.clear()
 
     def seed(self, seed: int) -> None:
         """Draw actions from the stream of this seed from now on."""
@@ -122,7 +153,9 @@ class Policy:
         Raises:
             ValueError: an agent is not known, an observation or a mask is none of its.
         """
-        outputs, actions = self.outputs(observations), dict[Any, Any]()
+        outputs, states = self._outputs(observations)
+        self.states |= {str(agent): state for agent, state in states.items()}
+        actions = dict[Any, Any]()
         for agent, output in outputs.items():
             described, network = self.agents[str(agent)], self.networks[self.agents[str(agent)]["network"]]
             if network.std is not None:
@@ -135,24 +168,33 @@ class Policy:
             actions[agent] = choice + int(described["action"]["start"])
         return actions
 
-    @torch.no_grad()
     def outputs(self, observations: Mapping[Any, Any]) -> dict[Any, Tensor]:
         """Return what the networks say, agent → [U] logits or values, or [k] means; masks play no part.
 
-        Agents come in the order of `policy.json`, so that draws do not depend on that of the observations.
+        Agents come in the order of `policy.json`, so that draws do not depend on that of the observations. What
+        recurrent networks remember stays as it is.
         """
+        return self._outputs(observations)[0]
+
+    @torch.no_grad()
+    def _outputs(self, observations: Mapping[Any, Any]) -> tuple[dict[Any, Tensor], dict[Any, Tensor]]:
+        """Return the outputs of all agents, and what those of recurrent networks remember after this step."""
         if unknown := [agent for agent in observations if str(agent) not in self.agents]:
             raise ValueError(f"agents must be among {list(self.agents)}, got {unknown}; leave out who is not trained")
         places = {name: place for place, name in enumerate(self.agents)}
         present = sorted(observations, key=lambda agent: places[str(agent)])
-        outputs: dict[Any, Tensor] = {}
+        outputs, states = dict[Any, Tensor](), dict[Any, Tensor]()
         # the agents that share a network go through it at once
         for name, network in self.networks.items():
             mine = [agent for agent in present if self.agents[str(agent)]["network"] == name]
             if mine:
                 rows = np.stack([network_input(agent, self.agents[str(agent)], observations[agent]) for agent in mine])
-                outputs.update(zip(mine, network(torch.from_numpy(rows).to(self.device)).cpu(), strict=True))
-        return {agent: outputs[agent] for agent in present}
+                zeros = torch.zeros(network.state_size, device=self.device)
+                before = torch.stack([self.states.get(str(agent), zeros) for agent in mine])
+                found, after = network(torch.from_numpy(rows).to(self.device), before)
+                outputs.update(zip(mine, found.cpu(), strict=True))
+                states.update(zip(mine, after, strict=True))
+        return {agent: outputs[agent] for agent in present}, states
 
     def _choice(self, network: Network, output: Tensor, may: Tensor, sample: bool) -> int:
         """Return the number of a choice, from logits or values [U] and what is allowed [U]."""
@@ -184,7 +226,7 @@ def network_input(agent: Any, described: Mapping[str, Any], observed: Any) -> np
             f"agent {agent!r} must observe numbers of shape {tuple(space['shape'])}, got {numbers.shape}; give what "
             "the environment shows it"
         )
-    flat = numbers.ravel()
+    flat = numbers.ravel() / space.get("divisor", 1)
     if space["sizes"]:
         choices = flat - np.array(space["starts"])
         if (choices < 0).any() or (choices >= space["sizes"]).any():

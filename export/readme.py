@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..packages import installed_version
+from ..rl.algorithms.networks.gru import GRU
 from ..rl.signals.signal import describe_signal
 from ..rl.task import GroupSpec
 from ..text import printable
@@ -71,6 +72,7 @@ def readme(source: Source) -> str:
             scorers=[name for term in source.signal.terms for name in term.scorers],
             stochastic=first.outputs != "values",
             outputs=outputs,
+            recurrent=isinstance(first.network, GRU),
             greedy=greedy,
             sampled=sampled.format(epsilon=first.epsilon),
             description=spec.description.rstrip(),

@@ -116,6 +116,7 @@ class GroupSpec(Spec):
 
     Attributes:
         obs_size: O_g.
+        image: (height, width, channels) where an observation begins with an image, flat, row by row; else None.
         n_actions: number of choices; 0 in a Box.
         action_bounds: (lowest, highest) of each number in a Box; a policy gives those in -1..1.
         action_names: of the choices, in order; empty where they have none.
@@ -125,6 +126,7 @@ class GroupSpec(Spec):
     name: str
     agents: tuple[str, ...]
     obs_size: int = Field(ge=1)
+    image: tuple[int, int, int] | None = None
     n_actions: int = Field(default=0, ge=0)
     action_bounds: tuple[tuple[float, float], ...] = ()
     action_names: tuple[str, ...] = ()

@@ -27,8 +27,8 @@ import torch
 from ..config.run_config import RunConfig
 from ..graphs.nodes.rank_transitions import LEARNED_TITLE
 from ..graphs.preference_jobs import PLAYED_PER_RANKED
+from ..rl.preferences.collect import sampling
 from ..rl.processes import one_thread
-from ..rl.task import ActionArray, BoolArray, FloatArray
 from ..rl.training.line import TrainingLine
 from .job_cache import Job, run_jobs
 from .lca.arms import TASKS, LcaArm, LcaTask
@@ -142,15 +142,11 @@ def train_lca(config: RunConfig, task: LcaTask, accuracy: float, aided: bool) ->
     """
     line, arm = TrainingLine(config.training()), LcaArm("lca", "LCA", queries=1, accuracy=accuracy)
     generator = torch.Generator().manual_seed(line.config.seed)
-
-    def untrained(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
-        return line.learner.act(obs, generator, masks)[0]
-
     # moves are played before the first step, and count as steps
     if aided:
         fits, played = fit_scorers(task, arm, config.seed)
     else:
-        fits, played = fit_scorers(task, arm, config.seed, untrained, PLAYED_PER_RANKED)
+        fits, played = fit_scorers(task, arm, config.seed, sampling(line.learner, generator), PLAYED_PER_RANKED)
     pay_by(line, fits)
     points = list[Point]()
     while line.steps_main < config.trainer.steps:

@@ -6,12 +6,13 @@ here, and its learner's class in `registry.py`. Nothing else names algorithms. I
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from ..base_config import Config
 
+NetworkName = Literal["auto", "mlp", "gru", "cnn"]
 Layers = tuple[Annotated[int, Field(ge=1)], ...]  # units of each hidden layer; () is a linear network
 
 
@@ -26,6 +27,10 @@ class AlgorithmConfig(Config):
             each algorithm; of one without it, a potential leaves only by branches.
         lr: step size of Adam.
         gamma: discount factor, 0..1.
+        network: `mlp` (feed-forward), `gru` (recurrent, for what one observation does not tell), `cnn` (for images);
+            `auto` takes `cnn` for agents that observe a Box of height × width × channels, else `mlp`.
+        hidden: units of each hidden layer; of a `gru` the last one is the recurrent unit, in a `cnn` they follow the
+            convolutions.
     """
 
     on_policy: ClassVar[bool]
@@ -34,18 +39,27 @@ class AlgorithmConfig(Config):
 
     lr: float = Field(gt=0)
     gamma: float = Field(default=0.99, gt=0, le=1)
+    network: NetworkName = "auto"
+    hidden: Layers = (64, 64)
+
+    @model_validator(mode="after")
+    def _recurrent_unit_has_a_size(self) -> Self:
+        if self.network == "gru" and not self.hidden:
+            raise ValueError("hidden: must name at least one layer, the recurrent unit, where network is gru; got ()")
+        return self
 
     @property
     def initial_log_std(self) -> float:
         """The logarithm of the first standard deviation of continuous actions; 0 where there are none."""
         return 0.0
 
-    def check_update_size(self, section: str, samples: int) -> None:
+    def check_update_size(self, section: str, envs: int, rollout: int) -> None:
         """Check the hyper-parameters against the size of an update.
 
         Args:
             section: the dotted key of this section in the config, for the message.
-            samples: environment steps of an update, `trainer.envs` × `trainer.rollout`.
+            envs: environments that are stepped together.
+            rollout: steps of each.
 
         Raises:
             ValueError: an update cannot be made; the message names key, rule, value and remedy.
@@ -56,6 +70,7 @@ class IPPOConfig(AlgorithmConfig):
     """Independent PPO. Defaults after Yu et al. 2022 (official MAPPO code), with four epochs.
 
     Attributes:
+        chunk_length: steps that a `gru` is backpropagated through, a divisor of the rollout; None for all of them.
         share_parameters: agents of a group are samples of one policy; without it every agent has networks of its own.
         value_norm: the critic learns targets of zero mean and unit deviation (Yu et al. 2022, section 5.1).
         advantage_norm: advantages are normalised over all samples of a minibatch, or for every agent apart.
@@ -74,7 +89,7 @@ class IPPOConfig(AlgorithmConfig):
     max_grad_norm: float = Field(default=10.0, gt=0)
     epochs: int = Field(default=4, ge=1)
     minibatches: int = Field(default=4, ge=1)
-    hidden: Layers = (64, 64)
+    chunk_length: int | None = Field(default=None, ge=1)
     share_parameters: bool = True
     value_norm: bool = False
     advantage_norm: Literal["minibatch", "agent"] = "minibatch"
@@ -84,11 +99,24 @@ class IPPOConfig(AlgorithmConfig):
     def initial_log_std(self) -> float:
         return self.log_std_init
 
-    def check_update_size(self, section: str, samples: int) -> None:
-        if self.minibatches > samples:
+    def check_update_size(self, section: str, envs: int, rollout: int) -> None:
+        if self.network != "gru":
+            if self.minibatches > envs * rollout:
+                raise ValueError(
+                    f"{section}.minibatches: must be at most the {envs * rollout:_} samples of an update, "
+                    f"got {self.minibatches!r}; lower it"
+                )
+            return
+        length = self.chunk_length or rollout
+        if rollout % length:
             raise ValueError(
-                f"{section}.minibatches: must be at most the {samples:_} samples of an update, "
-                f"got {self.minibatches!r}; lower it"
+                f"{section}.chunk_length: must divide the {rollout} steps of trainer.rollout, got {length!r}; change "
+                "either, or leave it out"
+            )
+        if self.minibatches > envs * rollout // length:
+            raise ValueError(
+                f"{section}.minibatches: must be at most the {envs * rollout // length:_} sequences of an update, "
+                f"which a gru learns from, got {self.minibatches!r}; lower it, or shorten {section}.chunk_length"
             )
 
 
@@ -111,13 +139,25 @@ class LIIRConfig(MAPPOConfig):
     intrinsic_lr: float = Field(default=5e-4, gt=0)
     intrinsic_hidden: Layers = (64, 64)
 
+    @field_validator("network")
+    @classmethod
+    def _is_feed_forward(cls, network: NetworkName) -> NetworkName:
+        if network == "gru":
+            raise ValueError(
+                "must be auto, mlp or cnn, since its rewards are learned through a step of a feed-forward policy, got "
+                "'gru'; use mappo or ippo with it"
+            )
+        return network
+
 
 class VDNConfig(AlgorithmConfig):
     """Value decomposition networks. Defaults after EPyMARL (Papoudakis et al. 2021), with feed-forward networks.
 
+    A `gru` learns from whole episodes, as in EPyMARL, each from a state of zeros.
+
     Attributes:
         buffer_size: transitions of the whole team that the replay holds, one an environment step.
-        batch_size: transitions that a gradient is computed from.
+        batch_size: transitions that a gradient is computed from; a `gru` takes whole episodes until it has as many.
         samples_per_step: sampled transitions that are learned from for every environment step; EPyMARL's default (one
             update on 32 episodes after each episode) is 32.
         learning_starts: environment steps before the first gradient.
@@ -133,7 +173,6 @@ class VDNConfig(AlgorithmConfig):
     offsets_potentials = True
 
     lr: float = Field(default=5e-4, gt=0)
-    hidden: Layers = (64, 64)
     share_parameters: bool = True
     buffer_size: int = Field(default=200_000, ge=1)
     batch_size: int = Field(default=512, ge=1)
@@ -147,7 +186,7 @@ class VDNConfig(AlgorithmConfig):
     max_grad_norm: float = Field(default=10.0, gt=0)
     standardise_rewards: bool = False
 
-    def check_update_size(self, section: str, samples: int) -> None:  # noqa: ARG002 the replay holds several updates
+    def check_update_size(self, section: str, envs: int, rollout: int) -> None:  # noqa: ARG002 the replay holds several updates
         if self.buffer_size < self.batch_size:
             raise ValueError(
                 f"{section}.buffer_size: must be at least {section}.batch_size = {self.batch_size:_}, "

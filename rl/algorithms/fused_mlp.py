@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .losses import HUBER, Minibatch, PPOLosses
-from .networks import FORBIDDEN_LOGIT, MLP, CategoricalActorCritic
+from .networks.actor_critic import CategoricalActorCritic
+from .networks.mlp import MLP
+from .networks.sampling import FORBIDDEN_LOGIT
 
 Float = NDArray[np.float32]
 MAX_SIZES = 16  # numbers of rows that buffers are held for
@@ -35,6 +37,8 @@ class FusedActorCritic:
     """
 
     def __init__(self, network: CategoricalActorCritic, clip: float, value_coef: float) -> None:
+        assert isinstance(network.actor, MLP)
+        assert isinstance(network.critic, MLP)
         self.actor, self.critic = FusedMLP(network.actor), FusedMLP(network.critic)
         self.clip, self.value_coef = clip, value_coef
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ..digests import Digest
+from ..experience.rnn_states import RNNStates
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import ActionArray, Arrays, BoolArray, FloatArray
-from .networks import MLP
+from .networks.factory import Network
 from .parameter_sharing import NetworkGroup
 
 
@@ -36,14 +37,14 @@ class ActingNetwork:
 
     Attributes:
         members: the agents that it serves.
-        network: [..., inputs] → [..., U] or [..., k].
+        network: [..., inputs] → [..., U] or [..., k]; a `gru` takes and gives its state, too.
         outputs: logits of U choices, values of U choices, or means of k numbers in -1..1.
         std: [k] standard deviations of the numbers, None for choices.
         epsilon: share of random actions while it learns, 0..1; 0 where the outputs are no values.
     """
 
     members: NetworkGroup
-    network: MLP
+    network: Network
     outputs: Literal["logits", "values", "means"]
     std: Tensor | None = None
     epsilon: float = 0.0
@@ -69,6 +70,7 @@ class Learner(Protocol):
         obs: list[FloatArray],
         generator: torch.Generator | None = None,
         masks: list[BoolArray] | None = None,
+        rnn_states: RNNStates | None = None,
     ) -> tuple[list[ActionArray], list[FloatArray]]:
         """Choose an action of every agent, to learn from.
 
@@ -76,6 +78,8 @@ class Learner(Protocol):
             obs: [g] [E, A_g, O_g].
             generator: gives the random numbers; without one they come from the learner's own stream.
             masks: [g] [E, A_g, U], true where an action is allowed; None where all are.
+            rnn_states: of recurrent actors before this step, overwritten by those after it; None where there are none,
+                or everybody is at the first step of an episode. Whoever keeps them resets them where episodes end.
 
         Returns:
             Actions, [g] [E, A_g] or in a Box [g] [E, A_g, k], and their log-probabilities, [g] [E, A_g].
@@ -83,9 +87,17 @@ class Learner(Protocol):
         ...
 
     def act_to_evaluate(
-        self, obs: list[FloatArray], generator: torch.Generator, masks: list[BoolArray] | None = None
+        self,
+        obs: list[FloatArray],
+        generator: torch.Generator,
+        masks: list[BoolArray] | None = None,
+        rnn_states: RNNStates | None = None,
     ) -> list[ActionArray]:
         """Choose actions as the current policy is evaluated: sampled from a stochastic one, greedily by values."""
+        ...
+
+    def new_rnn_states(self, num_envs: int) -> RNNStates | None:
+        """Make the states of so many environments at the first step of an episode; None where no network has any."""
         ...
 
     def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[UpdateMetrics]:
@@ -107,6 +119,10 @@ class Learner(Protocol):
 
     def kick(self, factor: float) -> None:
         """Explore anew, once. See `signal.Exploration`."""
+        ...
+
+    def forget_episodes(self) -> None:
+        """Drop what is kept of the running episodes, since all environments begin new ones."""
         ...
 
     def reseed(self, seed: int) -> None:

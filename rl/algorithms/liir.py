@@ -22,7 +22,8 @@ from .flat_adam import FlatAdam, load_trained_state, trained_state
 from .learner import UpdateMetrics
 from .losses import Minibatch, value_loss
 from .mappo import MAPPO
-from .networks import MLP, ActorCritic
+from .networks.actor_critic import ActorCritic
+from .networks.mlp import MLP
 from .ppo import Batch, policy_loss_and_entropy, split_into_minibatches
 from .returns import ValueNorm, gae
 
@@ -106,7 +107,7 @@ class LIIR(MAPPO):
         finished = batch.finished_samples(members.n_agents).to(self.device)
         if len(finished) < 2:
             return AddedMetrics(0.0, 0.0, 0.0)
-        advantage, target = self.advantages_by(lambda inputs: critic.values(self.tensor(inputs)), n, batch)
+        advantage, target = self.extrinsic_advantages(n, batch)
         # η
         loss = self.extrinsic_loss(n, batch, r_in, advantage)
         if loss is not None:
@@ -119,6 +120,12 @@ class LIIR(MAPPO):
         value = critic.fit(inputs[finished], target.flatten()[finished], self.meta_generator)
         size = r_in.detach().flatten()[finished].abs().mean()
         return AddedMetrics(float(size), 0.0 if loss is None else loss.item(), value)
+
+    def extrinsic_advantages(self, n: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return advantages and targets by the extrinsic critic, each [T, E, A]."""
+        agents, values = self.network_groups[n].agents, self.critics[n].values
+        at_cuts = values(self.tensor(batch.cuts.critic_obs[:, agents]))
+        return self.advantages_by(values(self.tensor(batch.critic_obs[:, :, agents])), at_cuts, n, batch)
 
     def extrinsic_loss(self, n: int, batch: Batch, r_in: Tensor, advantage: Tensor) -> Tensor | None:
         """Return L_ex(θ′), see `loss_after_step`, by r_in and extrinsic advantages [T, E, A]; None where nobody acts.
@@ -133,7 +140,8 @@ class LIIR(MAPPO):
 
         def as_one_minibatch(x: Tensor) -> Minibatch:
             """Join all samples that count, with these advantages [T, E, A] normalised as PPO does."""
-            flat = self.flat_samples(n, batch, self.normalise_agents(batch, x), torch.zeros_like(x))
+            samples = self.arranged(n, batch, self.normalise_agents(batch, x), torch.zeros_like(x))
+            flat = samples.each(lambda part: part.flatten(0, 2))
             return self.normalise_minibatch(next(split_into_minibatches(flat, finished, 1)))
 
         for_proxy, for_task = as_one_minibatch(proxy), as_one_minibatch(advantage)
@@ -224,7 +232,7 @@ class _PolicyLoss(nn.Module):
         self.network, self.clip = network, clip
 
     def forward(self, batch: Minibatch) -> tuple[Tensor, Tensor]:
-        return policy_loss_and_entropy(self.network, batch, self.clip)
+        return policy_loss_and_entropy(self.network, self.network.actor(batch.obs), batch, self.clip)
 
 
 # ---------------------------------------------------------------- the critic of the extrinsic return

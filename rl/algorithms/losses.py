@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,11 @@ class Minibatch(NamedTuple):
     target: Tensor  # [N] of the critic's output
     forbidden: Tensor | None = None  # [N, U] true where an action was forbidden
     acting: Tensor | None = None  # [N] false for an agent that had left: the critic learns from it, the policy does not
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Minibatch:
+        """Return a minibatch of `change(x)` for each tensor x; a critic that sees what its actor sees still does."""
+        changed = self._replace(**{name: change(x) for name, x in self._asdict().items() if x is not None})
+        return changed._replace(critic_obs=changed.obs) if self.critic_obs is self.obs else changed
 
 
 class PPOLosses(NamedTuple):

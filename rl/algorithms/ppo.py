@@ -3,13 +3,14 @@
 learn     rollout, shaping → batches [g] → update
 update    for each network: advantages and targets by its critic, then `epochs` × `minibatches` gradient steps
 gradient  by hand on a CPU (`fused_mlp`), else by autograd
+recurrent networks learn from `sequences` of a rollout, all others from single samples in random order
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -20,19 +21,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..digests import Digest
+from ..experience.rnn_states import RNNStates
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import ActionArray, Arrays, BoolArray, FloatArray, GroupSpec, TaskSpec, arrays_below
 from .config import IPPOConfig
-from .critic_inputs import agent_views
+from .critic_inputs import agent_views, view_size
 from .flat_adam import FlatAdam, load_trained_state, load_weights, trained_state
 from .fused_mlp import FusedActorCritic
 from .learner import ActingNetwork, UpdateMetrics
 from .losses import Minibatch, PPOLosses, normalised, ppo_policy_loss, value_loss
-from .networks import FORBIDDEN_LOGIT, ActorCritic, CategoricalActorCritic, GaussianActorCritic, sample_categorical
+from .networks.actor_critic import ActorCritic, CategoricalActorCritic, GaussianActorCritic
+from .networks.factory import make_network
+from .networks.gru import GRU
+from .networks.mlp import MLP
+from .networks.sampling import FORBIDDEN_LOGIT, sample_categorical
 from .parameter_sharing import network_groups
 from .returns import ValueNorm, gae
+from .sequences import Sequences, cut_into_chunks, states_at_chunks
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,11 @@ class Batch:
     masks: BoolArray | None = None  # [T, E, A_g, U]
     alive: BoolArray | None = None  # [T, E, A_g]
     lost: FloatArray | None = None  # [T, E] steps that an environment did not finish; nothing is learned from them
+    # of recurrent networks: [T, E] 1 where an episode begins after the first step; their states before that step, and
+    # after the last one
+    first: FloatArray | None = None
+    rnn_states: RNNStates | None = None
+    last_rnn_states: RNNStates | None = None
 
     def of_finished_steps(self, values: Tensor) -> Tensor:
         """Return `values` [T, E, A] as they are, or [1, n, A] of the steps that were finished where some were not."""
@@ -99,7 +111,8 @@ class PPO(ABC):
             self.networks.append(network)
             name = f"the networks of {members.name}"
             self.optimisers.append(FlatAdam(network, config.lr, config.max_grad_norm, name=name))
-            if self.device.type == "cpu" and isinstance(network, CategoricalActorCritic):
+            layers_only = isinstance(network.actor, MLP) and isinstance(network.critic, MLP)
+            if self.device.type == "cpu" and isinstance(network, CategoricalActorCritic) and layers_only:
                 self.fused.append(FusedActorCritic(network, config.clip, config.value_coef))
             else:
                 self.fused.append(None)
@@ -116,13 +129,19 @@ class PPO(ABC):
 
     def make_network(self, group: GroupSpec) -> ActorCritic:
         """Make an actor-critic for agents of this group, with fresh weights."""
-        config, critic_size = self.config, self.critic_size(group)
+        config, size, outputs = self.config, self.critic_size(group), len(group.action_bounds) or group.n_actions
+        name, hidden, draw = config.network, config.hidden, self.generator
+        actor = make_network(name, group, group.obs_size, hidden, outputs, 0.01, draw)
+        critic = make_network(name, group, size, hidden, 1, 1.0, draw, views=size // view_size(self.spec, group))
         if group.continuous:
-            outputs = len(group.action_bounds)
-            return GaussianActorCritic(
-                group.obs_size, critic_size, outputs, config.hidden, self.generator, config.log_std_init
-            )
-        return CategoricalActorCritic(group.obs_size, critic_size, group.n_actions, config.hidden, self.generator)
+            return GaussianActorCritic(actor, critic, config.log_std_init)
+        return CategoricalActorCritic(actor, critic)
+
+    def new_rnn_states(self, num_envs: int) -> RNNStates | None:
+        if self.config.network != "gru":
+            return None
+        shapes = [(num_envs, x.n_agents, self.config.hidden[-1]) for x in self.network_groups]
+        return RNNStates(*([np.zeros(shape, np.float32) for shape in shapes] for _ in range(2)))
 
     # ------------------------------------------------------------ acting
 
@@ -132,6 +151,7 @@ class PPO(ABC):
         obs: list[FloatArray],
         generator: torch.Generator | None = None,
         masks: list[BoolArray] | None = None,
+        rnn_states: RNNStates | None = None,
     ) -> tuple[list[ActionArray], list[FloatArray]]:
         """Sample actions from the policy."""
         groups = self.spec.groups
@@ -146,24 +166,32 @@ class PPO(ABC):
             forbidden = None if masks is None else ~masks[g][..., members.agents, :]
             rows = (*mine, slice(None)) if groups[g].continuous else mine
             actions[g][rows], logps[g][mine] = self._sample(
-                n, obs[g][..., members.agents, :], forbidden, generator or self.generator
+                n,
+                obs[g][..., members.agents, :],
+                forbidden,
+                generator or self.generator,
+                None if rnn_states is None else rnn_states.actor[n],
             )
         return actions, logps
 
     def _sample(
-        self, n: int, obs: FloatArray, forbidden: BoolArray | None, generator: torch.Generator
+        self,
+        n: int,
+        obs: FloatArray,
+        forbidden: BoolArray | None,
+        generator: torch.Generator,
+        state: FloatArray | None,
     ) -> tuple[ActionArray, FloatArray]:
         """Sample from network n at obs [..., O]: actions [...] or [..., k], log-probabilities [...]."""
-        network, fused = self.networks[n], self.fused[n]
+        network, outputs = self.networks[n], self._actor_outputs(n, obs, state)
         # numbers of a Box
         if isinstance(network, GaussianActorCritic):
-            numbers, density = network.sample(self.tensor(obs), generator)
+            numbers, density = network.sample(outputs, generator)
             if not bool(density.isfinite().all()):
                 raise FloatingPointError(f"the actions of {self.network_groups[n].name}")
             return numbers.cpu().numpy(), density.cpu().numpy()
         # choices
-        assert isinstance(network, CategoricalActorCritic)
-        logits: FloatArray = (fused or network).logits(self.tensor(obs)).cpu().numpy()
+        logits: FloatArray = outputs.cpu().numpy()
         logits = logits.reshape(-1, logits.shape[-1])
         if forbidden is not None:
             np.copyto(logits, FORBIDDEN_LOGIT, where=forbidden.reshape(logits.shape))
@@ -172,10 +200,27 @@ class PPO(ABC):
         sample_categorical(logits, uniform.numpy(), action, logp)
         return action.reshape(obs.shape[:-1]), logp.reshape(obs.shape[:-1])
 
+    def _actor_outputs(self, n: int, obs: FloatArray, state: FloatArray | None) -> Tensor:
+        """Return what network n's actor gives at obs [..., O]; its state [..., H] is overwritten by the next one."""
+        actor, fused = self.networks[n].actor, self.fused[n]
+        if fused is not None:
+            return fused.logits(self.tensor(obs))
+        if not isinstance(actor, GRU):
+            outputs: Tensor = actor(self.tensor(obs))
+            return outputs
+        before = np.zeros((*obs.shape[:-1], actor.state_size), np.float32) if state is None else state
+        outputs, after = actor(self.tensor(obs), self.tensor(before))
+        before[:] = after.cpu().numpy()
+        return outputs
+
     def act_to_evaluate(
-        self, obs: list[FloatArray], generator: torch.Generator, masks: list[BoolArray] | None = None
+        self,
+        obs: list[FloatArray],
+        generator: torch.Generator,
+        masks: list[BoolArray] | None = None,
+        rnn_states: RNNStates | None = None,
     ) -> list[ActionArray]:
-        return self.act(obs, generator, masks)[0]
+        return self.act(obs, generator, masks, rnn_states)[0]
 
     def explore(self, entropy: float | None) -> None:
         self.entropy_coef = self.config.entropy if entropy is None else entropy
@@ -226,6 +271,9 @@ class PPO(ABC):
                 masks=None if rollout.masks is None or group.continuous else rollout.masks[g],
                 alive=None if rollout.alive is None else rollout.alive[g],
                 lost=rollout.lost,
+                first=None if rollout.rnn_states is None else _first_steps(rollout),
+                rnn_states=rollout.rnn_states,
+                last_rnn_states=rollout.last_rnn_states,
             )
             for g, group in enumerate(self.spec.groups)
         ]
@@ -249,31 +297,86 @@ class PPO(ABC):
         ]
 
     def _update_network(self, n: int, batch: Batch) -> PPOLosses:
-        config, fused = self.config, self.fused[n]
+        recurrent = self.networks[n].recurrent
+        losses = self._update_by_sequences(n, batch) if recurrent else self._update_by_samples(n, batch)
+        self.optimisers[n].check_finite()
+        return PPOLosses(*np.mean(losses, axis=0).tolist()) if losses else PPOLosses(0.0, 0.0, 0.0)
+
+    def _update_by_samples(self, n: int, batch: Batch) -> list[PPOLosses]:
+        """Take the gradient steps of a feed-forward network, each on a part of all samples in random order."""
+        config, network, fused = self.config, self.networks[n], self.fused[n]
         finished = batch.finished_samples(self.network_groups[n].n_agents)
         # of at least two samples each, which have a deviation
         n_minibatches = min(config.minibatches, len(finished) // 2)
         if not n_minibatches:
-            return PPOLosses(0.0, 0.0, 0.0)
-        samples, sums = self.samples(n, batch), np.zeros(3)
+            return []
+        samples, losses = self.samples(n, batch), list[PPOLosses]()
         for _ in range(config.epochs):
             # another order in every epoch
             order = finished[torch.randperm(len(finished), generator=self.generator)].to(self.device)
             for minibatch in split_into_minibatches(samples, order, n_minibatches):
                 normal = self.normalise_minibatch(minibatch)
                 if fused is not None:
-                    sums += fused.gradient(normal, self.entropy_coef)
+                    losses.append(fused.gradient(normal, self.entropy_coef))
                 else:
                     self.optimisers[n].zero_grad()
-                    sums += autograd_gradient(self.networks[n], normal, config, self.entropy_coef)
+                    outputs, values = network.actor(normal.obs), network.values(normal.critic_obs)
+                    losses.append(autograd_gradient(network, outputs, values, normal, config, self.entropy_coef))
                 self.optimisers[n].step()
-        self.optimisers[n].check_finite()
-        return PPOLosses(*(sums / (config.epochs * n_minibatches)).tolist())
+        return losses
+
+    def _update_by_sequences(self, n: int, batch: Batch) -> list[PPOLosses]:
+        """Take the gradient steps of a recurrent network, each on a part of all sequences in random order."""
+        config, network, losses = self.config, self.networks[n], list[PPOLosses]()
+        if len(batch.finished_samples(self.network_groups[n].n_agents)) < 2:
+            return []
+        sequences = self.sequences(n, batch)
+        for _ in range(config.epochs):
+            order = torch.randperm(len(sequences), generator=self.generator).to(self.device)
+            for part in order.tensor_split(min(config.minibatches, len(sequences))):
+                self.optimisers[n].zero_grad()
+                outputs, values, minibatch = sequences.chosen(part).unroll(network)
+                # where environments crashed all the time nothing is left
+                if len(values) < 2:
+                    continue
+                normal = self.normalise_minibatch(minibatch)
+                losses.append(autograd_gradient(network, outputs, values, normal, config, self.entropy_coef))
+                self.optimisers[n].step()
+        return losses
 
     # ------------------------------------------------------------ advantages, targets and samples
 
     def samples(self, n: int, batch: Batch) -> Minibatch:
         """Return all samples of the rollout for network n, flat; the value norm counts their targets."""
+        return self._samples(n, batch).each(lambda x: x.flatten(0, 2))
+
+    def sequences(self, n: int, batch: Batch) -> Sequences:
+        """Return all sequences of the rollout for recurrent network n; the value norm counts their targets."""
+        network, samples = self.networks[n], self._samples(n, batch)
+        states, length = batch.rnn_states, self.config.chunk_length or len(batch.done)
+        assert states is not None
+        assert batch.first is not None
+        assert isinstance(network.actor, GRU)
+        assert isinstance(network.critic, GRU)
+        first = self.tensor(batch.first)[..., None].expand(samples.advantage.shape)
+        lost = None if batch.lost is None or not batch.lost.any() else self.tensor(batch.lost)[..., None]
+        actor_state, critic_state = (
+            states_at_chunks(part, inputs, self.tensor(state[n]), first, length)
+            for part, inputs, state in (
+                (network.actor, samples.obs, states.actor),
+                (network.critic, samples.critic_obs, states.critic),
+            )
+        )
+        return Sequences(
+            samples=samples.each(lambda x: cut_into_chunks(x, length)),
+            first=cut_into_chunks(first, length),
+            finished=None if lost is None else cut_into_chunks(lost.expand(first.shape) == 0, length),
+            actor_state=actor_state,
+            critic_state=critic_state,
+        )
+
+    def _samples(self, n: int, batch: Batch) -> Minibatch:
+        """Return all samples of the rollout for network n, [T, E, A, …]; the value norm counts their targets."""
         norm = self.value_norms[n]
         advantage, target = self.advantages(n, batch)
         if self.last_advantages is not None:
@@ -286,27 +389,50 @@ class PPO(ABC):
         if norm is not None:
             norm.add(batch.of_finished_steps(target))
             target = norm.normalised(target)
-        return self.flat_samples(n, batch, self.normalise_agents(batch, advantage), target)
+        return self.arranged(n, batch, self.normalise_agents(batch, advantage), target)
 
     def advantages(self, n: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return advantages, and the targets of network n's own critic, by the values of that critic.
 
         See `advantages_by`.
         """
-        outputs, norm = self.fused[n] or self.networks[n], self.value_norms[n]
-
-        def critic(critic_obs: FloatArray) -> Tensor:
-            values = outputs.values(self.tensor(critic_obs)).clone()  # else the next call overwrites them
-            return values if norm is None else norm.denormalised(values)
-
-        return self.advantages_by(critic, n, batch)
+        values, at_cuts = self._critic_values(n, batch)
+        norm = self.value_norms[n]
+        if norm is not None:
+            values, at_cuts = norm.denormalised(values), norm.denormalised(at_cuts)
+        return self.advantages_by(values, at_cuts, n, batch)
 
     @torch.no_grad()
-    def advantages_by(self, critic: Callable[[FloatArray], Tensor], n: int, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _critic_values(self, n: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the outputs of network n's critic at s [T, E, A], and at s' of the cuts [n, A].
+
+        The states of a recurrent critic after the rollout are kept for the next one.
+        """
+        agents, network = self.network_groups[n].agents, self.networks[n]
+        inputs, at_cuts = self.tensor(batch.critic_obs[:, :, agents]), self.tensor(batch.cuts.critic_obs[:, agents])
+        if not isinstance(network.critic, GRU):
+            outputs = self.fused[n] or network
+            return outputs.values(inputs).clone(), outputs.values(at_cuts)  # the second call overwrites the first
+        states, last = batch.rnn_states, batch.last_rnn_states
+        assert states is not None
+        assert last is not None
+        assert batch.first is not None
+        # all agents of all environments go through time side by side
+        shape, first = inputs.shape[:3], self.tensor(batch.first)[..., None].expand(inputs.shape[:3])
+        start = self.tensor(states.critic[n])
+        values, every = network.critic.unroll(inputs.flatten(1, 2), start.flatten(0, 1), first.flatten(1, 2))
+        after = every.view(*shape, -1)
+        values_at_cuts, _ = network.critic(at_cuts, after[batch.cuts.t, batch.cuts.env])
+        last.critic[n][:] = after[-1].cpu().numpy()
+        last.critic[n][batch.done[-1] > 0] = 0
+        return values.view(shape), values_at_cuts.squeeze(-1)
+
+    def advantages_by(self, values: Tensor, at_cuts: Tensor, n: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return advantages, and the targets of a critic, of the agents of network n.
 
         Args:
-            critic: its inputs [..., S] → values [...].
+            values: of the critic at s, [T, E, A].
+            at_cuts: at s' of the cuts, [n, A].
             n: index of the network.
             batch: the rollout of the network's group.
 
@@ -314,12 +440,10 @@ class PPO(ABC):
             Advantages, and returns less the offset, which the critic is to learn; each [T, E, A].
         """
         agents = self.network_groups[n].agents
-        cut = batch.cuts.t, batch.cuts.env
         # v(s'): of the next row, but at the cuts of the state before auto-reset
-        values = critic(batch.critic_obs[:, :, agents])
         next_values = torch.empty_like(values)
         next_values[:-1] = values[1:]
-        next_values[cut] = critic(batch.cuts.critic_obs[:, agents])
+        next_values[batch.cuts.t, batch.cuts.env] = at_cuts
         offset: Tensor | float = 0.0
         if batch.offset is not None and batch.last_offset is not None:
             offset = self.tensor(batch.offset[:, :, agents])
@@ -332,22 +456,21 @@ class PPO(ABC):
         advantage = gae(rewards, values, next_values, terminated, done, self.config.gamma, self.config.gae_lambda)
         return advantage, advantage + values - offset
 
-    def flat_samples(self, n: int, batch: Batch, advantage: Tensor, target: Tensor) -> Minibatch:
-        """Flatten the rollout of network n's agents, with these advantages and targets [T, E, A]."""
+    def arranged(self, n: int, batch: Batch, advantage: Tensor, target: Tensor) -> Minibatch:
+        """Return the rollout of network n's agents, with these advantages and targets; all [T, E, A, …]."""
         agents = self.network_groups[n].agents
         obs, critic_obs, actions, logp = (
-            self.tensor(x[:, :, agents]).flatten(0, 2) for x in (batch.obs, batch.critic_obs, batch.actions, batch.logp)
+            self.tensor(x[:, :, agents]) for x in (batch.obs, batch.critic_obs, batch.actions, batch.logp)
         )
         return Minibatch(
             obs=obs,
-            # the same object, so that minibatches copy it once
             critic_obs=obs if batch.critic_obs is batch.obs else critic_obs,
             actions=actions,
             logp_old=logp,
-            advantage=advantage.flatten(),
-            target=target.flatten(),
-            forbidden=None if batch.masks is None else ~self.tensor(batch.masks[:, :, agents]).flatten(0, 2),
-            acting=None if batch.alive is None else self.tensor(batch.alive[:, :, agents]).flatten(0, 2),
+            advantage=advantage,
+            target=target,
+            forbidden=None if batch.masks is None else ~self.tensor(batch.masks[:, :, agents]),
+            acting=None if batch.alive is None else self.tensor(batch.alive[:, :, agents]),
         )
 
     def normalise_agents(self, batch: Batch, advantage: Tensor) -> Tensor:
@@ -367,6 +490,9 @@ class PPO(ABC):
         return torch.from_numpy(array).to(self.device)
 
     # ------------------------------------------------------------ state
+
+    def forget_episodes(self) -> None:  # noqa: B027 nothing is kept
+        """Do nothing: what recurrent networks remember is with the training line."""
 
     def reseed(self, seed: int) -> None:
         self.generator.manual_seed(seed)
@@ -406,6 +532,11 @@ class PPO(ABC):
         return {}
 
 
+def _first_steps(rollout: Rollout) -> FloatArray:
+    """Return [T, E], 1 where an episode begins; the states before the rollout are those of its first step already."""
+    return np.concatenate([np.zeros_like(rollout.done[:1]), rollout.done[:-1]])
+
+
 def split_into_minibatches(samples: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:
     """Cut all samples in this order into `number` minibatches; they are copied once, and the minibatches are views."""
     present = {name: x for name, x in samples._asdict().items() if x is not None}
@@ -419,20 +550,37 @@ def split_into_minibatches(samples: Minibatch, order: Tensor, number: int) -> It
         yield Minibatch(**{name: x[i] for name, x in pieces.items()})
 
 
-def autograd_gradient(network: ActorCritic, batch: Minibatch, config: IPPOConfig, entropy_coef: float) -> PPOLosses:
-    """Add ∂L/∂θ of one minibatch to the gradients, and return its losses."""
-    policy, entropy = policy_loss_and_entropy(network, batch, config.clip)
-    value = value_loss(network.values(batch.critic_obs), batch.target)
+def autograd_gradient(
+    network: ActorCritic, outputs: Tensor, values: Tensor, batch: Minibatch, config: IPPOConfig, entropy_coef: float
+) -> PPOLosses:
+    """Add ∂L/∂θ of one minibatch to the gradients, and return its losses.
+
+    Args:
+        network: has the parameters θ.
+        outputs: of its actor, [N, U] or [N, k].
+        values: of its critic, [N].
+        batch: the N samples.
+        config: has clip and c_v.
+        entropy_coef: c_e.
+    """
+    policy, entropy = policy_loss_and_entropy(network, outputs, batch, config.clip)
+    value = value_loss(values, batch.target)
     loss = policy + config.value_coef * value - entropy_coef * entropy
     loss.backward()  # type: ignore[no-untyped-call]
     return PPOLosses(policy.item(), value.item(), entropy.item())
 
 
-def policy_loss_and_entropy(network: ActorCritic, batch: Minibatch, clip: float) -> tuple[Tensor, Tensor]:
-    """Return the means over those who act, scalars; zero where nobody does."""
+def policy_loss_and_entropy(
+    network: ActorCritic, outputs: Tensor, batch: Minibatch, clip: float
+) -> tuple[Tensor, Tensor]:
+    """Return the means over those who act, scalars; zero where nobody does.
+
+    `outputs` are the actor's, [N, U] or [N, k].
+    """
     acting = slice(None) if batch.acting is None else batch.acting
-    obs, actions, forbidden = batch.obs[acting], batch.actions[acting], batch.forbidden
-    if not len(obs):
-        return batch.obs.new_zeros(()), batch.obs.new_zeros(())
-    logp, entropy = network.log_prob_and_entropy(obs, actions, None if forbidden is None else forbidden[acting])
+    actions, forbidden = batch.actions[acting], batch.forbidden
+    if not len(actions):
+        return outputs.sum() * 0, outputs.sum() * 0
+    forbidden = None if forbidden is None else forbidden[acting]
+    logp, entropy = network.log_prob_and_entropy(outputs[acting], actions, forbidden)
     return ppo_policy_loss(logp, batch.logp_old[acting], batch.advantage[acting], clip), entropy

@@ -19,16 +19,19 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from ..digests import Digest
+from ..experience.episode_replay import EpisodeReplay
 from ..experience.replay_buffer import ReplayBuffer, Sample
+from ..experience.rnn_states import RNNStates
 from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
-from ..task import Arrays, BoolArray, FloatArray, IntArray, TaskSpec, arrays_below
+from ..task import Arrays, BoolArray, FloatArray, GroupSpec, IntArray, TaskSpec, arrays_below
 from .config import VDNConfig
 from .critic_inputs import agent_views, global_state, view_size
 from .flat_adam import FlatAdam, load_weights, module_weights
 from .learner import ActingNetwork, UpdateMetrics
-from .networks import MLP
+from .networks.factory import Network, make_network
+from .networks.gru import GRU
 from .parameter_sharing import NetworkGroup, network_groups
 from .returns import td_target
 
@@ -36,7 +39,7 @@ from .returns import td_target
 class QNetworks(nn.Module):
     """The agents' networks and the mixer: all that is learned, and copied into the target."""
 
-    def __init__(self, agents: list[MLP], mixer: nn.Module) -> None:
+    def __init__(self, agents: list[Network], mixer: nn.Module) -> None:
         super().__init__()
         self.agents, self.mixer = nn.ModuleList(agents), mixer
 
@@ -48,6 +51,8 @@ class QLearner(ABC):
     are sampled, from the signal in force then, so that no stale reward is ever learned from.
 
     Attributes:
+        recurrent: whether the agents' networks carry a state; they learn from whole episodes then, else from single
+            transitions.
         agent_networks: one for each entry of `network_groups`; they choose the actions.
         values: these and the mixer: all that is learned.
         target: an older copy of them, which values next states.
@@ -72,20 +77,24 @@ class QLearner(ABC):
         self.generator = torch.Generator().manual_seed(seed)
         self.network_groups = network_groups(spec, config.share_parameters)
         self.last_advantages: list[FloatArray] | None = None  # values have none
-        self.agent_networks = [
-            MLP(view_size(spec, x.spec), config.hidden, x.spec.n_actions, 1.0, self.generator, torch.relu)
-            for x in self.network_groups
-        ]
+        self.agent_networks = [self.make_agent_network(x.spec) for x in self.network_groups]
         self.values = QNetworks(self.agent_networks, self.make_mixer()).to(self.device)
         self.target = deepcopy(self.values)
         self.optimiser = FlatAdam(self.values, config.lr, config.max_grad_norm, name="the value networks of the team")
-        self.replay = ReplayBuffer(spec, config.buffer_size, replay_folder)
+        self.recurrent = config.network == "gru"
+        replay = EpisodeReplay if self.recurrent else ReplayBuffer
+        self.replay = replay(spec, config.buffer_size, replay_folder)
         self.steps = 0
         self.updates = 0
         self.owed = 0.0
         self.least_epsilon = 0.0
         self.kicked_to, self.kicked_at = config.epsilon_start, 0
         self.moments = np.zeros(3)
+
+    def make_agent_network(self, group: GroupSpec) -> Network:
+        """Make the network of agents of this group, with fresh weights."""
+        size, hidden, outputs = view_size(self.spec, group), self.config.hidden, group.n_actions
+        return make_network(self.config.network, group, size, hidden, outputs, 1.0, self.generator, torch.relu)
 
     @abstractmethod
     def make_mixer(self) -> nn.Module:
@@ -101,14 +110,28 @@ class QLearner(ABC):
         falling = self.kicked_to - (config.epsilon_start - config.epsilon_end) * elapsed
         return min(max(falling, config.epsilon_end, self.least_epsilon), 1.0)
 
+    def new_rnn_states(self, num_envs: int) -> RNNStates | None:
+        if not self.recurrent:
+            return None
+        width = self.config.hidden[-1]
+        return RNNStates([np.zeros((num_envs, x.n_agents, width), np.float32) for x in self.network_groups], [])
+
     @torch.no_grad()
-    def _greedy(self, obs: list[FloatArray], masks: list[BoolArray] | None) -> list[IntArray]:
-        """Return the best allowed actions, [g] [E, A_g]."""
+    def _greedy(
+        self, obs: list[FloatArray], masks: list[BoolArray] | None, rnn_states: RNNStates | None
+    ) -> list[IntArray]:
+        """Return the best allowed actions, [g] [E, A_g]; states are overwritten by the next ones."""
         actions: list[IntArray] = [np.empty(x.shape[:-1], np.int64) for x in obs]
         views = agent_views(self.spec, obs)  # who has left may do one thing only, whatever it is worth
-        for members, network in zip(self.network_groups, self.values.agents, strict=True):
+        states = rnn_states or self.new_rnn_states(len(obs[0]))
+        for n, (members, network) in enumerate(zip(self.network_groups, self.agent_networks, strict=True)):
             view = self.tensor(views[members.group][..., members.agents, :])
-            q = mask_values(network(view), self._mask(members, masks))
+            if states is None:
+                values = network(view)
+            else:
+                values, after = network(view, self.tensor(states.actor[n]))
+                states.actor[n][:] = after.cpu().numpy()
+            q = mask_values(values, self._mask(members, masks))
             actions[members.group][..., members.agents] = q.argmax(-1).cpu().numpy()
         return actions
 
@@ -120,10 +143,11 @@ class QLearner(ABC):
         obs: list[FloatArray],
         generator: torch.Generator | None = None,
         masks: list[BoolArray] | None = None,
+        rnn_states: RNNStates | None = None,
     ) -> tuple[list[IntArray], list[FloatArray]]:
         """Choose actions ε-greedily."""
         draw, epsilon = generator or self.generator, self.epsilon
-        actions, logps = self._greedy(obs, masks), []
+        actions, logps = self._greedy(obs, masks, rnn_states), []
         for g, action in enumerate(actions):
             n_actions, greedy = self.spec.groups[g].n_actions, action.copy()
             mask = np.ones((*action.shape, n_actions), np.bool_) if masks is None else masks[g]
@@ -141,8 +165,9 @@ class QLearner(ABC):
         obs: list[FloatArray],
         generator: torch.Generator,  # noqa: ARG002 greedy
         masks: list[BoolArray] | None = None,
+        rnn_states: RNNStates | None = None,
     ) -> list[IntArray]:
-        return self._greedy(obs, masks)
+        return self._greedy(obs, masks, rnn_states)
 
     def explore(self, entropy: float | None) -> None:
         """Set the share of random actions that ε does not fall below."""
@@ -161,7 +186,7 @@ class QLearner(ABC):
         if not np.isfinite(self.moments).all():
             raise FloatingPointError("the sum of the squared rewards")
         losses = np.zeros(2)
-        if self.steps >= self.config.learning_starts:
+        if self.steps >= self.config.learning_starts and len(self.replay):
             self.owed += rollout.steps * self.config.samples_per_step / self.config.batch_size
             # whole steps are taken now, the rest is owed
             due, self.owed = divmod(self.owed, 1.0)
@@ -180,7 +205,7 @@ class QLearner(ABC):
         target = self.targets(sample, rewards)
         self.optimiser.zero_grad()
         q_tot = self.q_tot(sample)
-        loss = mse_loss(q_tot, target)
+        loss = mse_loss(q_tot, target) if sample.filled is None else self._mean_of_filled(q_tot, target, sample.filled)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.updates += 1
@@ -188,10 +213,16 @@ class QLearner(ABC):
             load_weights(self.target, module_weights(self.values))
         return loss.item(), q_tot.detach().mean().item()
 
+    def _mean_of_filled(self, q_tot: Tensor, target: Tensor, filled: FloatArray) -> Tensor:
+        """Return the mean squared error over steps that episodes have."""
+        counted = self.tensor(filled)
+        return ((q_tot - target) ** 2 * counted).sum() / counted.sum()
+
     def q_tot(self, sample: Sample) -> Tensor:
         """Return the team's value of what it did, [N]."""
+        outputs = self.outputs(self.values, sample, after=False)
         views = agent_views(self.spec, sample.obs, sample.alive)
-        return self.team_values(self.values, self.action_values(self.values, views, sample.actions), views)
+        return self.team_values(self.values, self.chosen_values(outputs, sample.actions), views)
 
     @torch.no_grad()
     def targets(self, sample: Sample, rewards: Rewards) -> Tensor:
@@ -203,10 +234,11 @@ class QLearner(ABC):
         offset, at s and at s', so that no TD error changes when it leaves (Wiewiora 2003).
         """
         # the team's value of the best next actions
-        chooser = self.values if self.config.double_q else self.target
+        by_target = self.outputs(self.target, sample, after=True)
+        chooser = self.outputs(self.values, sample, after=True) if self.config.double_q else by_target
+        best = self.best_actions(chooser, sample.last_masks)
         views = agent_views(self.spec, sample.last_obs, sample.last_alive)
-        best = self.best_actions(chooser, views, sample.last_masks)
-        next_values = self.team_values(self.target, self.action_values(self.target, views, best), views)
+        next_values = self.team_values(self.target, self.chosen_values(by_target, best), views)
         # rewards and offsets of now, in the units of the values
         offset = rewards.offset(sample.features, sample.alive, sample.obs)
         last_offset = rewards.offset(sample.last_features, sample.last_alive, sample.last_obs)
@@ -231,26 +263,47 @@ class QLearner(ABC):
 
     # ------------------------------------------------------------ values of agents and of the team
 
-    def _outputs(self, networks: QNetworks, views: list[FloatArray]) -> list[Tensor]:
-        """Return the values of all actions, [N, A, U] for each network."""
-        pairs = zip(self.network_groups, networks.agents, strict=True)
+    def outputs(self, networks: QNetworks, sample: Sample, after: bool) -> list[Tensor]:
+        """Return the values of all actions at s, or `after` at s′: [N, A, U] for each network."""
+        if self.recurrent:
+            return self._unrolled(networks, sample, after)
+        obs, alive = (sample.last_obs, sample.last_alive) if after else (sample.obs, sample.alive)
+        views, pairs = agent_views(self.spec, obs, alive), zip(self.network_groups, networks.agents, strict=True)
         return [network(self.tensor(views[members.group][:, members.agents])) for members, network in pairs]
 
-    def action_values(
-        self, networks: QNetworks, views: list[FloatArray], actions: list[Tensor] | list[IntArray]
-    ) -> Tensor:
-        """Return the values of `actions` [g] [N, A_g], as [N, A]."""
+    def _unrolled(self, networks: QNetworks, sample: Sample, after: bool) -> list[Tensor]:
+        """Return the same of recurrent networks, unrolled over whole episodes."""
+        assert sample.shape is not None
+        views = agent_views(self.spec, sample.obs, sample.alive)
+        last_views = agent_views(self.spec, sample.last_obs, sample.last_alive)
+        outputs = []
+        for members, network in zip(self.network_groups, networks.agents, strict=True):
+            assert isinstance(network, GRU)
+            # s of the first step, then s′ of every one, which is s of the next: [L + 1, n, A, V]
+            here, there = (
+                self.tensor(x[members.group][:, members.agents]).view(*sample.shape, members.n_agents, -1)
+                for x in (views, last_views)
+            )
+            through = torch.cat([here[:1], there]).flatten(1, 2)
+            zeros = through.new_zeros(through.shape[1], network.state_size)
+            values, _ = network.unroll(through, zeros, through.new_zeros(through.shape[:2]))
+            values = values[1:] if after else values[:-1]
+            outputs.append(values.reshape(-1, members.n_agents, values.shape[-1]))
+        return outputs
+
+    def chosen_values(self, outputs: list[Tensor], actions: list[Tensor] | list[IntArray]) -> Tensor:
+        """Return the values of `actions` [g] [N, A_g] among those of all actions, as [N, A]."""
         columns = []
-        for members, output in zip(self.network_groups, self._outputs(networks, views), strict=True):
+        for members, output in zip(self.network_groups, outputs, strict=True):
             chosen = actions[members.group][:, members.agents]
             index = chosen if isinstance(chosen, Tensor) else self.tensor(chosen)
             columns.append(output.gather(-1, index[..., None]).squeeze(-1))
         return torch.cat(columns, -1)
 
-    def best_actions(self, networks: QNetworks, views: list[FloatArray], masks: list[BoolArray] | None) -> list[Tensor]:
+    def best_actions(self, outputs: list[Tensor], masks: list[BoolArray] | None) -> list[Tensor]:
         """Return the allowed actions of the highest values, [g] [N, A_g]."""
         columns: list[list[Tensor]] = [[] for _ in self.spec.groups]
-        for members, output in zip(self.network_groups, self._outputs(networks, views), strict=True):
+        for members, output in zip(self.network_groups, outputs, strict=True):
             columns[members.group].append(mask_values(output, self._mask(members, masks)).argmax(-1))
         return [torch.cat(of_group, -1) for of_group in columns]
 
@@ -263,6 +316,10 @@ class QLearner(ABC):
         return torch.from_numpy(array).to(self.device)
 
     # ------------------------------------------------------------ state
+
+    def forget_episodes(self) -> None:
+        if isinstance(self.replay, EpisodeReplay):
+            self.replay.forget_running()
 
     def reseed(self, seed: int) -> None:
         self.generator.manual_seed(seed)

@@ -58,8 +58,9 @@ def _play(line: TrainingLine, task: BatchedTask, seed: int, most: int) -> Episod
     step, actions = task.reset(seed), list[list[ActionArray]]()
     total, ended, eventful = 0.0, False, list[int]()
     work, last_event = work_events(spec), 0
+    rnn_states = line.learner.new_rnn_states(1)
     while not ended and len(actions) < most:
-        chosen = line.learner.act_to_evaluate(step.obs, generator, masks=step.masks)
+        chosen = line.learner.act_to_evaluate(step.obs, generator, step.masks, rnn_states)
         actions.append([a[0].copy() for a in chosen])
         step = task.step(chosen)
         total += float(step.reward[0])

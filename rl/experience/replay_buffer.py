@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ...errors import SnapshotError
 from ..digests import Digest
 from ..processes import process_is_alive
-from ..task import ActionArray, BoolArray, FloatArray, TaskSpec
+from ..task import ActionArray, BoolArray, FloatArray, IntArray, TaskSpec
 from .episodes import Arrays
 from .rollout import Rollout
 
@@ -38,7 +38,11 @@ PER_TEAM = ("reward", "terminated")
 
 @dataclass(frozen=True)
 class Sample:
-    """N transitions of the whole team. `last_*` are s′, before auto-reset."""
+    """N transitions of the whole team. `last_*` are s′, before auto-reset.
+
+    Of whole episodes (`episode_replay`) they are `shape` = (L, n) steps of n episodes, one step of all after the other,
+    N = L · n; where an episode is shorter its last transition stands again, and `filled` is 0.
+    """
 
     obs: list[FloatArray]  # [g] [N, A_g, O_g]
     last_obs: list[FloatArray]
@@ -51,6 +55,8 @@ class Sample:
     last_masks: list[BoolArray] | None = None  # [g] [N, A_g, U], None where the task has none
     alive: list[BoolArray] | None = None  # [g] [N, A_g]
     last_alive: list[BoolArray] | None = None
+    shape: tuple[int, int] | None = None
+    filled: FloatArray | None = None  # [N]
 
 
 def record_type(spec: TaskSpec) -> np.dtype[np.void]:
@@ -106,7 +112,13 @@ class ReplayBuffer:
 
     def add(self, rollout: Rollout) -> None:
         """Append a rollout, [T, E] in the order of time, without steps that an environment did not finish."""
-        # [T, E] in a row, steps that crashed left out.
+        records = self._records(rollout)
+        if rollout.lost is not None:
+            records = records[rollout.lost.ravel() == 0]
+        self._append(records)
+
+    def _records(self, rollout: Rollout) -> NDArray[np.void]:
+        """Return all steps of a rollout as records, [T · E] in the order of time."""
         records = np.empty(rollout.reward.size, self.record)
         for name in PER_TEAM:
             records[name] = getattr(rollout, name).ravel()
@@ -114,8 +126,9 @@ class ReplayBuffer:
             for g in range(self.groups):
                 values = getattr(rollout, name)[g]
                 records[f"{name}.{g}"] = values.reshape(len(records), *values.shape[2:])
-        if rollout.lost is not None:
-            records = records[rollout.lost.ravel() == 0]
+        return records
+
+    def _append(self, records: NDArray[np.void]) -> None:
         # Fill the last segment, begin another one, and so on.
         while len(records):
             if self._writable is None or self._segments[-1].length == self.segment_size:
@@ -141,16 +154,22 @@ class ReplayBuffer:
     def sample(self, n: int, generator: torch.Generator) -> Sample:
         """Draw `n` of the last `capacity` transitions, uniformly and with replacement."""
         low = self.count - len(self)
-        # Indices count from the beginning of the run; each segment gives those that lie in it.
-        index = torch.randint(low, self.count, (n,), generator=generator).numpy()
-        records = np.empty(n, self.record)
+        return self._sample(torch.randint(low, self.count, (n,), generator=generator).numpy())
+
+    def _sample(
+        self, index: IntArray, shape: tuple[int, int] | None = None, filled: FloatArray | None = None
+    ) -> Sample:
+        """Return the transitions of these numbers, which count from the beginning of the run."""
+        # Each segment gives those that lie in it.
+        records = np.empty(len(index), self.record)
         for key, first, length in self._segments:
             inside = (index >= first) & (index < first + length)
             records[inside] = self._files[key][index[inside] - first]
         per_agent = {
             name: [np.ascontiguousarray(records[f"{name}.{g}"]) for g in range(self.groups)] for name in self.per_agent
         }
-        return Sample(**per_agent, reward=records["reward"].copy(), terminated=records["terminated"].copy())
+        reward, terminated = records["reward"].copy(), records["terminated"].copy()
+        return Sample(**per_agent, reward=reward, terminated=terminated, shape=shape, filled=filled)
 
     # ------------------------------------------------------------ state
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from ..task import ActionArray, BatchedTask, BoolArray, FloatArray, Step
+from .rnn_states import RNNStates
 
 
 class Transitions(Protocol):
@@ -94,6 +95,8 @@ class Rollout:
     last_masks: list[BoolArray] | None = None
     last_alive: list[BoolArray] | None = None
     lost: FloatArray | None = None  # [T, E] cut by a crash, see `Step.lost`; None: that cannot have happened
+    rnn_states: RNNStates | None = None  # before the first step; None where no network has any
+    last_rnn_states: RNNStates | None = None  # after the last one; those of critics are filled in by whoever learns
 
     @property
     def steps(self) -> int:
@@ -105,7 +108,11 @@ class Policy(Protocol):
     """Whatever chooses the actions of a rollout."""
 
     def act(
-        self, obs: list[FloatArray], *, masks: list[BoolArray] | None = None
+        self,
+        obs: list[FloatArray],
+        *,
+        masks: list[BoolArray] | None = None,
+        rnn_states: RNNStates | None = None,
     ) -> tuple[list[ActionArray], list[FloatArray]]:
         """Choose: obs [g] [E, A_g, O_g], masks [g] [E, A_g, U] → actions, log-probabilities [g] [E, A_g]."""
         ...
@@ -154,12 +161,14 @@ class Collector:
             lost=np.zeros(shape, np.float32),
         )
 
-    def collect(self, policy: Policy, step: Step) -> Step:
-        """Fill the buffers starting from `step`, and return the step to go on from."""
+    def collect(self, policy: Policy, step: Step, rnn_states: RNNStates | None = None) -> Step:
+        """Fill the buffers starting from `step`, and return the step to go on from; `rnn_states` go on, too."""
         rollout, lost = self.rollout, self.rollout.lost
         assert lost is not None
+        rollout.rnn_states = None if rnn_states is None else rnn_states.copied()
+        rollout.last_rnn_states = rnn_states
         for t in range(len(rollout.reward)):
-            actions, logps = policy.act(step.obs, masks=step.masks)
+            actions, logps = policy.act(step.obs, masks=step.masks, rnn_states=rnn_states)
             # Tasks may reuse the arrays of a step at the next one: everything is copied before and after it.
             for g, action in enumerate(actions):
                 rollout.obs[g][t] = step.obs[g]
@@ -181,6 +190,8 @@ class Collector:
             rollout.done[t] = step.terminated | step.truncated
             rollout.success[t] = step.success
             lost[t] = 0 if step.lost is None else step.lost
+            if rnn_states is not None:
+                rnn_states.reset(step.terminated | step.truncated)
         return step
 
 

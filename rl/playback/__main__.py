@@ -49,10 +49,11 @@ def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
     task, generator = make_task(line.config.task, 1), torch.Generator().manual_seed(splitmix64(seed) >> 1)
     step, actions = task.reset(seed), list[list[ActionArray]]()
     steps, total, ended = list[PlayedStep](), 0.0, False
+    rnn_states = line.learner.new_rnn_states(1)
     while not ended and len(steps) < LONGEST:
         # the task overwrites its arrays at the next step
         obs, features, alive = _copied(step.obs), _copied(step.features), step.alive and _copied(step.alive)
-        chosen = line.learner.act_to_evaluate(step.obs, generator, masks=step.masks)
+        chosen = line.learner.act_to_evaluate(step.obs, generator, step.masks, rnn_states)
         actions.append([a[0].copy() for a in chosen])
         step = task.step(chosen)
         moment = Moment(

@@ -20,11 +20,11 @@ from ..envs.step_alarm import step_alarm
 from ..experience.replay_buffer import REPLAY
 from ..processes import leave_with_parent, one_thread, run_process
 from ..signals.scorer import FOLDER, Scorers
-from ..task import ActionArray, BoolArray, FloatArray, splitmix64
+from ..task import splitmix64
 from ..training.checkpoint import load_snapshot
 from ..training.config import TrainingConfig
 from ..training.line import TrainingLine
-from .collect import collect_pairs
+from .collect import collect_pairs, sampling
 from .fit import fit_scorer
 from .jobs import ANSWERS, JOB, CollectJob, CollectResult, FitJob, GroupFit, result_file
 from .key_steps import key_steps
@@ -63,9 +63,7 @@ def collect(job: CollectJob, closing: ExitStack) -> CollectResult:
         load_snapshot(line, job.run_dir / job.snapshot)
     generator = torch.Generator().manual_seed(splitmix64(job.seed) >> 1)
 
-    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
-        return line.learner.act(obs, generator, masks)[0]
-
+    act = sampling(line.learner, generator)
     collected = collect_pairs(config.task, job.counts, job.seed, act, episode_steps=None, spread=job.spread)
     save_pairs(collected.pairs, job.run_dir / job.out)
     moments, steps = key_steps(config.task, job.seed) if job.key_steps else ([], 0)

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 
 from ...errors import PreferenceError
+from ..algorithms.learner import Learner
 from ..envs.adapter import Task
 from ..envs.config import TaskConfig
 from ..envs.factory import plain_task_factory, task_spec
 from ..envs.pettingzoo.batch import PettingZooTask
 from ..envs.step_alarm import step_alarm
-from ..task import ActionArray, BoolArray, FloatArray, Step, TaskSpec
+from ..task import ActionArray, FloatArray, Step, TaskSpec
 from .pairs import NOT_JUDGED, Pairs
 
 ENVS = 8
@@ -27,9 +29,21 @@ LONGEST = 1_000_000  # environment steps
 
 
 class Act(Protocol):
-    """A policy: obs [g] [E, A_g, O_g], masks [g] [E, A_g, U] or None → actions [g] [E, A_g]."""
+    """A policy: the step that was just made, whose observations are acted on → actions [g] [E, A_g]."""
 
-    def __call__(self, obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]: ...
+    def __call__(self, step: Step) -> list[ActionArray]: ...
+
+
+def sampling(learner: Learner, generator: torch.Generator) -> Act:
+    """Return the policy of a learner, sampled, in one play from its first step on."""
+    rnn_states = learner.new_rnn_states(ENVS)
+
+    def act(step: Step) -> list[ActionArray]:
+        if rnn_states is not None:
+            rnn_states.reset(step.terminated | step.truncated)
+        return learner.act(step.obs, generator, step.masks, rnn_states)[0]
+
+    return act
 
 
 @dataclass(frozen=True)
@@ -197,7 +211,7 @@ class _Play:
                 f"the data policy needs the task's heuristic, {self.spec.name!r} has none; give a policy, or write one"
             )
 
-        def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:  # noqa: ARG001 it sees more
+        def act(step: Step) -> list[ActionArray]:  # noqa: ARG001 it sees more
             chosen: list[ActionArray] = []
             for ids in self.batch.agent_ids:
                 actions = np.zeros((self.batch.num_envs, len(ids)), np.int64)
@@ -215,9 +229,9 @@ class _Play:
         envs = self.batch.num_envs
         shares = [self.rng.uniform(*share_random, (envs, len(g.agents))) for g in self.spec.groups]
 
-        def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
+        def act(step: Step) -> list[ActionArray]:
             mixed = []
-            for g, (actions, share) in enumerate(zip(policy(obs, masks), shares, strict=True)):
+            for g, (actions, share) in enumerate(zip(policy(step), shares, strict=True)):
                 group = self.spec.groups[g]
                 # Now and then a share is drawn anew.
                 changes = self.rng.random(share.shape) < CHANGE
@@ -225,7 +239,7 @@ class _Play:
                 at_random = self.rng.random(share.shape) < share
                 # The allowed action with the highest random number is one at random.
                 drawn = self.rng.random((envs, len(group.agents), group.n_actions))
-                allowed = drawn if masks is None else np.where(masks[g], drawn, -1.0)
+                allowed = drawn if step.masks is None else np.where(step.masks[g], drawn, -1.0)
                 mixed.append(np.where(at_random, allowed.argmax(-1), actions))
             return mixed
 
@@ -233,7 +247,7 @@ class _Play:
 
     def step(self, policy: Act) -> None:
         """Play one joint step of all environments, and keep some of its moves."""
-        actions = policy(self.now.obs, self.now.masks)
+        actions = policy(self.now)
         self._pending = {e: self.draw_moves(e, task, actions) for e, task in enumerate(self.batch.tasks)}
         self._judged = []
         self.now = self.batch.step(actions)  # calls `judge`

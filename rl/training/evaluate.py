@@ -90,9 +90,12 @@ class Evaluator:
         step = self.task.reset(self.seed)
         returns, successes, lengths = np.zeros(n), np.zeros(n), np.zeros(n, np.int64)
         milestones, running = _Milestones(spec, n), np.ones(n, bool)
+        rnn_states = policy.new_rnn_states(n)
         while running.any() and self.steps < LONGEST_EPISODE * n:
-            step = self.task.step(policy.act_to_evaluate(step.obs, generator, masks=step.masks))
+            step = self.task.step(policy.act_to_evaluate(step.obs, generator, step.masks, rnn_states))
             self.steps += n
+            if rnn_states is not None:
+                rnn_states.reset(step.terminated | step.truncated)
             returns += np.where(running, step.reward, 0.0)
             successes += running & step.success
             lengths += running

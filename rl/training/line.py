@@ -91,6 +91,7 @@ class TrainingLine:
         signal_start: main steps at its version's first update; of one that only leaves terms out, at that of the
             version that the others came with, so that they fade as they would have.
         step: where the environments stand, to go on from.
+        rnn_states: what recurrent networks remember of the running episodes; None where there are none.
         replay_difference: what was different where running episodes could not be brought back, see
             `BatchedTask.load_state_dict`; None where that was never so.
     """
@@ -158,6 +159,7 @@ class TrainingLine:
         self._set_signal(self._freeze(signal))
         self.explore(config.signal.exploration)
         self.step: Step = self.task.reset(seed)
+        self.rnn_states = self.learner.new_rnn_states(trainer.envs)
         self.replay_difference: str | None = None
 
     def close(self) -> None:
@@ -177,7 +179,7 @@ class TrainingLine:
         self.learner.explore(self.signal.exploration.entropy)
         rollout, rewards = self.collector.rollout, self.rewards()
         try:
-            self.step = self.collector.collect(self.learner, self.step)
+            self.step = self.collector.collect(self.learner, self.step, self.rnn_states)
 
             # shape: the signal in force adds to the team reward
             shaping = rewards.shape(rollout)
@@ -363,6 +365,7 @@ class TrainingLine:
             "recorder": self.recorder.state_dict(),
             "before_reward": {str(g): sums.copy() for g, sums in enumerate(self.before_reward)},
             "before_done": {str(g): sums.copy() for g, sums in enumerate(self.before_done)},
+            "rnn_states": {} if self.rnn_states is None else self.rnn_states.state_dict(),
         }
         arrays = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
         data: LineData = {
@@ -404,6 +407,8 @@ class TrainingLine:
         if difference is not None:
             structlog.get_logger().warning("replay differs", difference=difference)
             self.replay_difference = difference
+        if self.rnn_states is not None:
+            self.rnn_states.load_state_dict(arrays_below("rnn_states/", arrays))
         self.episodes.load_state_dict(arrays_below("episodes/", arrays))
         self.recorder.load_state_dict(arrays_below("recorder/", arrays))
         self.before_reward = [np.array(arrays[f"before_reward/{g}"], np.float64) for g in range(len(self.spec.groups))]
@@ -427,5 +432,8 @@ class TrainingLine:
         # Where fresh episodes have begun, nothing of the old ones may go on.
         if difference is not None or fresh or not self.spec.deterministic:
             self.episodes.forget_running()
+            self.learner.forget_episodes()
+            if self.rnn_states is not None:
+                self.rnn_states.reset()
         self._last_text = data["tale"]
         self.step = self.task.observe()

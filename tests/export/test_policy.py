@@ -20,6 +20,7 @@ from cosignal.rl.algorithms.ppo import PPO
 from cosignal.rl.algorithms.q_learning import QLearner
 from cosignal.rl.envs.factory import make_task
 from cosignal.rl.envs.pettingzoo.spaces import read_actions, read_observations
+from cosignal.rl.experience.rnn_states import RNNStates
 from cosignal.rl.task import FloatArray, GroupSpec, Step, episode_seed
 from cosignal.rl.training.evaluate import Evaluator
 from cosignal.rl.training.line import TrainingLine
@@ -28,7 +29,7 @@ from mixed_spaces import BOXES, PLAIN
 from safetensors.torch import load_file
 from trained_runs import main_run, run_config
 
-OWN = Trust(envs=frozenset({"small_tasks:Walk", "small_tasks:Glide", "mixed_spaces:Mixed"}))
+OWN = Trust(envs=frozenset({*(f"small_tasks:{name}" for name in ("Walk", "Glide", "Spot")), "mixed_spaces:Mixed"}))
 TASKS: dict[str, dict[str, Any]] = {
     "two_switch": {"name": "two_switch", "n_max": 30},
     "victim_rubble": {"name": "victim_rubble", "n_max": 30},  # two groups
@@ -38,19 +39,24 @@ TASKS: dict[str, dict[str, Any]] = {
     "walk": {"env": "small_tasks:Walk"},  # masks, agents that leave early, numbers of agents
     "mixed": {"env": "mixed_spaces:Mixed"},  # every space, masks in observations
     "glide": {"env": "small_tasks:Glide"},  # numbers of a Box
+    "spot": {"env": "small_tasks:Spot"},  # images
     "boxes": {"env": "mixed_spaces:Mixed", "env_args": {"boxes": True}},
 }
-APART = {"share_parameters": False}
+APART: dict[str, Any] = {"share_parameters": False}
+GRU: dict[str, Any] = {"network": "gru", "minibatches": 2}
+Q_GRU: dict[str, Any] = {"network": "gru"}
 CASES = [
     *[(algorithm, task, {}) for algorithm in ("ippo", "vdn") for task in TASKS if task not in ("glide", "boxes")],
     *[(algorithm, task, {}) for algorithm in ("mappo", "liir", "qmix") for task in ("two_switch", "walk")],
     *[(algorithm, task, APART) for algorithm in ("ippo", "qmix") for task in ("rware", "walk")],
     *[(algorithm, "glide", {}) for algorithm in ("ippo", "mappo", "liir")],
     ("ippo", "boxes", APART),
+    *[("ippo", task, GRU) for task in ("victim_rubble", "walk", "glide")],
+    ("qmix", "walk", Q_GRU | APART),
 ]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: "-".join([*case[:2], *case[2]]), scope="module")
+@pytest.fixture(params=CASES, ids=lambda case: "-".join([*case[:2], *map(str, case[2].values())]), scope="module")
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[TrainingLine, Path]]:
@@ -66,26 +72,28 @@ def exported(
         yield main.line, export_run(tmp_path / "run", tmp_path / "export", trust=OWN)
 
 
-def own_outputs(line: TrainingLine, step: Step) -> list[FloatArray]:
-    """What the learner's own networks give, before masks: [g] [A_g, …]."""
+def own_outputs(line: TrainingLine, step: Step, rnn_states: RNNStates | None = None) -> list[FloatArray]:
+    """What the learner's own networks give, before masks: [g] [A_g, …]; states are overwritten by the next ones."""
     learner, outputs = line.learner, list[list[FloatArray]]([[] for _ in line.spec.groups])
     for n, members in enumerate(learner.network_groups):  # type: ignore[attr-defined]
         obs = step.obs[members.group][:, members.agents]
         if isinstance(learner, QLearner):
             there = np.ones((*obs.shape[:-1], int(line.spec.has_masks)), np.float32)
-            out = learner.agent_networks[n](torch.from_numpy(np.concatenate([obs, there], -1)))
+            network, fused, x = learner.agent_networks[n], None, torch.from_numpy(np.concatenate([obs, there], -1))
         else:
             assert isinstance(learner, PPO)
-            fused, x = learner.fused[n], torch.from_numpy(np.ascontiguousarray(obs))
-            out = learner.networks[n].actor(x) if fused is None else fused.logits(x)
+            network, fused, x = learner.networks[n].actor, learner.fused[n], torch.from_numpy(np.ascontiguousarray(obs))
+        if rnn_states is not None:
+            out, after = network(x, torch.from_numpy(rnn_states.actor[n]))
+            rnn_states.actor[n][:] = after.detach().numpy()
+        else:
+            out = network(x) if fused is None else fused.logits(x)
         outputs[members.group].append(out.detach().numpy()[0].copy())
     return [np.concatenate(rows) for rows in outputs]
 
 
 def best(line: TrainingLine, step: Step, outputs: list[FloatArray], g: int, i: int) -> Any:
     """The learner's own greedy action of an agent, as numbers of a policy."""
-    if isinstance(line.learner, QLearner):
-        return line.learner.act_to_evaluate(step.obs, torch.Generator(), step.masks)[g][0, i]
     if line.spec.groups[g].continuous:
         return outputs[g][i]
     allowed = np.ones(outputs[g].shape[-1], bool) if step.masks is None else step.masks[g][0, i]
@@ -101,18 +109,19 @@ def test_it_gives_the_learners_numbers_and_greedy_actions(exported: tuple[Traini
     line, folder = exported
     policy, env = Policy.load(folder), RunEnv(folder)
     task, translator, compared, episode = make_task(line.config.task, 1), env.translator, 0, 0
-    draw = np.random.default_rng(0)
+    draw, rnn_states = np.random.default_rng(0), line.learner.new_rnn_states(1)
     step, (observations, infos) = task.reset(5), env.reset(seed=episode_seed(5, 0, 0))
     for _ in range(100):
         seen = {agent: observations[agent] for agent in env.agents}
-        outputs, actions = own_outputs(line, step), policy.act(seen, masks_of(infos))
+        outputs, exported_outputs = own_outputs(line, step, rnn_states), policy.outputs(seen)
+        actions = policy.act(seen, masks_of(infos))
         played: list[Any] = []
         for g, group in enumerate(translator.groups):
             chosen = np.zeros((1, len(group.ids), *line.spec.groups[g].action_shape), line.spec.groups[g].action_dtype)
             for i, agent in enumerate(group.ids):
                 if agent not in seen:
                     continue
-                assert policy.outputs(seen)[agent].numpy() == pytest.approx(outputs[g][i], abs=1e-6)
+                assert exported_outputs[agent].numpy() == pytest.approx(outputs[g][i], abs=1e-6)
                 expected = group.actions.action(np.atleast_1d(best(line, step, outputs, g, i)).tolist())
                 assert np.asarray(actions[agent]) == pytest.approx(np.asarray(expected), rel=1e-6, abs=1e-6)
                 assert env.action_space(agent).contains(actions[agent])
@@ -127,9 +136,12 @@ def test_it_gives_the_learners_numbers_and_greedy_actions(exported: tuple[Traini
         joint = translator.joint_actions(played)[0]
         observations, _, _, _, infos = env.step(translator.env_actions(env.env, joint))
         step = task.step(played)
+        if rnn_states is not None:
+            rnn_states.reset(step.terminated | step.truncated)
         assert bool(step.terminated[0] | step.truncated[0]) == (not env.agents)
         if not env.agents:
             episode += 1
+            policy.reset()
             observations, infos = env.reset(seed=episode_seed(5, 0, episode))
     assert compared >= 140
     env.close(), task.close()
@@ -138,11 +150,12 @@ def test_it_gives_the_learners_numbers_and_greedy_actions(exported: tuple[Traini
 def test_the_twin_with_another_weight_does_not(exported: tuple[TrainingLine, Path]) -> None:
     line, folder = exported
     weights = load_file(folder / "policy.safetensors")
-    weights["network_0.layer_2.bias"] += 1e-4
+    last = next(name for name in ("network_0.head.bias", "network_0.layer_2.bias") if name in weights)
+    weights[last] += 1e-4
     policy, env = Policy(json.loads((folder / "policy.json").read_text()), weights), RunEnv(folder)
     observations, _ = env.reset(seed=episode_seed(5, 0, 0))
     outputs, step = policy.outputs(observations), make_task(line.config.task, 1).reset(5)
-    theirs = np.concatenate([x.ravel() for x in own_outputs(line, step)])
+    theirs = np.concatenate([x.ravel() for x in own_outputs(line, step, line.learner.new_rnn_states(1))])
     ours = np.concatenate([outputs[agent].numpy() for agent in env.translator.ids])
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() > 1e-5
@@ -169,9 +182,17 @@ def test_sampled_actions_are_actions_of_the_environment(exported: tuple[Training
 def policy_of(outputs: str, bias: list[float], **more: Any) -> Policy:
     """A policy of one agent whose network gives `bias`, whatever it observes."""
     description = {
-        "format": 1,
+        "format": 2,
         "stochastic": outputs != "values",
-        "networks": {"n": {"outputs": outputs, "activation": "tanh", "layers": 1, "epsilon": more.get("epsilon", 0.0)}},
+        "networks": {
+            "n": {
+                "outputs": outputs,
+                "kind": "mlp",
+                "activation": "tanh",
+                "layers": 1,
+                "epsilon": more.get("epsilon", 0.0),
+            }
+        },
         "agents": {
             "a": {
                 "network": "n",
@@ -254,8 +275,8 @@ def test_what_is_none_of_an_agents_is_refused(observations: Any, masks: Any, lin
 
 def test_a_description_of_another_format_is_refused() -> None:
     policy = policy_of("logits", [0.0, 0.0])
-    with pytest.raises(ValueError, match="must have format 1, got 2"):
-        Policy(policy.description | {"format": 2}, {})
+    with pytest.raises(ValueError, match="must have format 2, got 3"):
+        Policy(policy.description | {"format": 3}, {})
 
 
 # ---------------------------------------------------------------- spaces, against the trainer's own

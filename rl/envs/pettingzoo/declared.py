@@ -94,6 +94,7 @@ def declared_layout(task: Task, n_max: int | None = None, agent_ids: bool = Fals
                 name=name,
                 agents=tuple(str(member.id) for member in members),
                 obs_size=len(first.observations.bounds) + layout.identity.shape[1],
+                image=first.observations.image,
                 n_actions=first.actions.n,
                 action_bounds=first.actions.bounds,
                 action_names=action_names if len(action_names) == first.actions.n else (),

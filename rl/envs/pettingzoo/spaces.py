@@ -28,12 +28,14 @@ class ObservationSpace:
     Attributes:
         space: the space of the observation itself, without a mask.
         bounds: (lowest, highest) of each component of the flat observation.
+        divisor: of its numbers: 255 for an image of bytes, so that they are 0..1, else 1.
         masked: whether the observation comes in a Dict with the mask.
     """
 
     space: Space[Any]
     bounds: tuple[tuple[float, float], ...]
     masked: bool
+    divisor: int = 1
 
     def flat(self, observed: Any) -> NDArray[Any]:
         """Return the observation as a row of numbers, [O].
@@ -50,8 +52,15 @@ class ObservationSpace:
         if self._box_shape is not None:
             if numbers.shape != self._box_shape:
                 raise ValueError(f"{numbers.shape}, its space says {self._box_shape}")
-            return numbers if numbers.ndim == 1 else numbers.ravel()
+            flat = numbers if numbers.ndim == 1 else numbers.ravel()
+            return flat if self.divisor == 1 else flat / np.float32(self.divisor)
         return self._one_hot(numbers)
+
+    @property
+    def image(self) -> tuple[int, int, int] | None:
+        """The shape of a Box of height × width × channels; None of other spaces."""
+        shape = self._box_shape
+        return shape if shape is not None and len(shape) == 3 else None
 
     @cached_property
     def _box_shape(self) -> tuple[int, ...] | None:
@@ -133,8 +142,10 @@ def read_observations(agent: Any, space: Space[Any]) -> ObservationSpace:
     # Gymnasium's own flattening says the bounds of one-hot components, too.
     flat = flatten_space(inner)
     assert isinstance(flat, Box)
-    bounds = tuple(zip(flat.low.astype(float).tolist(), flat.high.astype(float).tolist(), strict=True))
-    return ObservationSpace(inner, bounds, masked)
+    bytes_of_image = isinstance(inner, Box) and len(inner.shape) == 3 and inner.dtype == np.uint8
+    divisor = 255 if bytes_of_image else 1
+    low, high = flat.low.astype(float) / divisor, flat.high.astype(float) / divisor
+    return ObservationSpace(inner, tuple(zip(low.tolist(), high.tolist(), strict=True)), masked, divisor)
 
 
 # ---------------------------------------------------------------- actions

@@ -10,10 +10,9 @@ from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.algorithms.flat_adam import FlatAdam
 from cosignal.rl.algorithms.fused_mlp import FusedActorCritic
 from cosignal.rl.algorithms.losses import Minibatch
-from cosignal.rl.algorithms.networks import CategoricalActorCritic
-from cosignal.rl.algorithms.ppo import autograd_gradient
 from cosignal.rl.algorithms.qmix import MonotonicMixer
 from cosignal.rl.algorithms.returns import gae
+from small_networks import categorical, gradient
 from torch.distributions import Categorical
 
 with warnings.catch_warnings():
@@ -43,10 +42,10 @@ def test_generalised_advantages() -> None:
 def test_loss_and_gradient_of_ppo() -> None:
     """The policy's part: torchrl's critic has another loss. Old log-probabilities are far enough away to be clipped."""
     draw = torch.Generator().manual_seed(2)
-    network = CategoricalActorCritic(6, 6, 5, (16, 16), draw)
+    network = categorical(6, 6, 5, (16, 16), draw)
     obs, actions = torch.randn(64, 6, generator=draw), torch.randint(0, 5, (64,), generator=draw)
     advantage = torch.randn(64, generator=draw)
-    now = torch.log_softmax(network.logits(obs), -1).gather(-1, actions[:, None]).squeeze(-1).detach()
+    now = torch.log_softmax(network.actor(obs), -1).gather(-1, actions[:, None]).squeeze(-1).detach()
     logp_old = now + 0.5 * torch.randn(64, generator=draw)
 
     module = TensorDictModule(network.actor, in_keys=["observation"], out_keys=["logits"])
@@ -62,10 +61,10 @@ def test_loss_and_gradient_of_ppo() -> None:
 
     config, batch = IPPOConfig(clip=0.2), Minibatch(obs, obs, actions, logp_old, advantage, torch.zeros(64))
     flat = FlatAdam(network, 1e-3, 10.0)
-    for gradient in (lambda: autograd_gradient(network, batch, config, 0.03),
-                     lambda: FusedActorCritic(network, 0.2, config.value_coef).gradient(batch, 0.03)):  # fmt: skip
+    for by in (lambda: gradient(network, batch, config, 0.03),
+               lambda: FusedActorCritic(network, 0.2, config.value_coef).gradient(batch, 0.03)):  # fmt: skip
         flat.zero_grad()
-        policy, _, entropy = gradient()
+        policy, _, entropy = by()
         assert policy == pytest.approx(theirs["loss_objective"].item(), abs=1e-5)
         assert -0.03 * entropy == pytest.approx(theirs["loss_entropy"].item(), abs=1e-6)
         ours = sorted((p.grad.clone() for p in network.actor.parameters()), key=lambda g: (tuple(g.shape), g.sum()))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cosignal.rl.algorithms.networks.factory import Network
+from cosignal.rl.algorithms.networks.gru import GRU
 from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.experience.episodes import entropy_at_start
@@ -30,28 +32,40 @@ SECTIONS = {
     "vdn": Q,
     "qmix": Q | {"share_parameters": False},
 }
+SEQUENCES: dict[str, Any] = {"network": "gru"}
+RECURRENT = {
+    "ippo": PPO | SEQUENCES | {"chunk_length": 4, "value_norm": True},
+    "mappo": PPO | SEQUENCES | {"share_parameters": False},
+    "vdn": Q | SEQUENCES | {"batch_size": 256},
+    "qmix": Q | SEQUENCES | {"batch_size": 256, "share_parameters": False},
+}
 TASKS = {
     "two_switch": TaskConfig(name="two_switch", n_max=30),
     "walk": TaskConfig(env="small_tasks:Walk", agent_ids=False),  # masks, and agents that leave early
     "glide": TaskConfig(env="small_tasks:Glide"),  # numbers as actions
+    "spot": TaskConfig(env="small_tasks:Spot"),  # images, for which `auto` takes convolutions
 }
 CASES = [
-    (algorithm, task)
+    (algorithm, task, section.get("network", "auto"))
     for task in TASKS
-    for algorithm in SECTIONS
-    if task != "glide" or SECTIONS[algorithm].items() >= PPO.items()
+    for sections in (SECTIONS, RECURRENT)
+    for algorithm, section in sections.items()
+    if (task != "glide" or section.items() >= PPO.items()) and (task != "spot" or sections is SECTIONS)
 ]
 
 
 @pytest.fixture(params=CASES, ids="-".join)
 def config(request: pytest.FixtureRequest) -> TrainingConfig:
-    algorithm, task = request.param
-    small = small_config(algorithm=algorithm, **{algorithm: SECTIONS[algorithm]})
+    algorithm, task, network = request.param
+    sections = RECURRENT if network == "gru" else SECTIONS
+    small = small_config(algorithm=algorithm, **{algorithm: sections[algorithm]})
     return small.model_copy(update={"task": TASKS[task]})
 
 
 def shaped(config: TrainingConfig) -> Signal:
     distance = "dist_nearest_open_switch / 12" if config.task.name else "dist_end / 5"
+    if config.task.env == "small_tasks:Spot":
+        distance = "obs_0"
     term = {"name": "near", "kind": "potential", "expression": f"-{distance}"}
     return Signal.model_validate({"version": 1, "terms": [term]})
 
@@ -137,16 +151,20 @@ def test_what_acts_can_be_taken_from_a_state_alone(config: TrainingConfig) -> No
     line, fresh = trained(config, 4), TrainingLine(config.model_copy(update={"seed": 9}))
     step = line.step
     first, *_ = fresh.learner.acting_networks()
-    obs = torch.rand(7, first.network.linears[0].in_features)
-    before = first.network(obs)
+    obs = torch.rand(7, first.network.inputs)
+
+    def outputs(network: Network) -> torch.Tensor:
+        return network(obs, torch.zeros(7, network.state_size))[0] if isinstance(network, GRU) else network(obs)
+
+    before = outputs(first.network)
     needed = ("values.", "counters") if hasattr(line.learner, "epsilon") else tuple(f"{n}." for n in range(2))
     state = {name: value for name, value in line.learner.state_dict().items() if name.startswith(needed)}
     fresh.learner.load_policy({name: value for name, value in state.items() if "adam" not in name})
     for own, loaded in zip(line.learner.acting_networks(), fresh.learner.acting_networks(), strict=True):
-        assert torch.equal(own.network(obs), loaded.network(obs))
+        assert torch.equal(outputs(own.network), outputs(loaded.network))
         assert own.epsilon == loaded.epsilon
         assert (own.std is None) == (loaded.std is None) and (own.std is None or torch.equal(own.std, loaded.std))
-    assert not torch.equal(first.network(obs), before)
+    assert not torch.equal(outputs(first.network), before)
     seeded = [torch.Generator().manual_seed(3) for _ in range(2)]
     chosen = [
         learner.act_to_evaluate(step.obs, generator, step.masks)

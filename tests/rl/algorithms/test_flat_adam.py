@@ -2,7 +2,7 @@
 
 import torch
 from cosignal.rl.algorithms.flat_adam import FlatAdam
-from cosignal.rl.algorithms.networks import MLP
+from cosignal.rl.algorithms.networks.mlp import MLP
 
 
 def test_flat_adam_is_torchs_adam_with_a_clipped_norm() -> None:

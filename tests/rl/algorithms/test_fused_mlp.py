@@ -7,10 +7,10 @@ from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.algorithms.flat_adam import FlatAdam
 from cosignal.rl.algorithms.fused_mlp import FusedActorCritic, FusedMLP, add_bias
 from cosignal.rl.algorithms.losses import Minibatch
-from cosignal.rl.algorithms.networks import MLP, CategoricalActorCritic
-from cosignal.rl.algorithms.ppo import autograd_gradient
+from cosignal.rl.algorithms.networks.mlp import MLP
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import categorical, gradient
 
 
 def minibatch(rows: int, n_actions: int, seed: int) -> Minibatch:
@@ -33,9 +33,9 @@ def test_the_kernel_gives_the_gradient_of_autograd(
     rows: int, n_actions: int, hidden: tuple[int, ...], seed: int, entropy_coef: float
 ) -> None:
     config, batch = IPPOConfig(hidden=hidden), minibatch(rows, n_actions, seed)
-    network = CategoricalActorCritic(6, 9, n_actions, hidden, torch.Generator().manual_seed(seed))
+    network = categorical(6, 9, n_actions, hidden, torch.Generator().manual_seed(seed))
     flat = FlatAdam(network, 1e-3, 10.0)
-    expected_losses = autograd_gradient(network, batch, config, entropy_coef)
+    expected_losses = gradient(network, batch, config, entropy_coef)
     expected = flat.gradient.clone()
     flat.gradient.fill_(float("nan"))  # the kernel overwrites all of it
     losses = FusedActorCritic(network, config.clip, config.value_coef).gradient(batch, entropy_coef)
@@ -46,11 +46,11 @@ def test_the_kernel_gives_the_gradient_of_autograd(
 def test_nothing_is_lost_where_nothing_is_clipped() -> None:
     """At the old policy every ratio is 1, so that every sample pulls: by rounding it must never count as clipped."""
     batch = minibatch(512, 5, 3)
-    network = CategoricalActorCritic(6, 9, 5, (8,), torch.Generator().manual_seed(1))
-    logp_all = torch.log_softmax(network.logits(batch.obs), -1).detach()
+    network = categorical(6, 9, 5, (8,), torch.Generator().manual_seed(1))
+    logp_all = torch.log_softmax(network.actor(batch.obs), -1).detach()
     batch = batch._replace(logp_old=logp_all.gather(-1, batch.actions[:, None]).squeeze(-1))
     flat = FlatAdam(network, 1e-3, 10.0)
-    autograd_gradient(network, batch, IPPOConfig(), 0.0)
+    gradient(network, batch, IPPOConfig(), 0.0)
     expected = flat.gradient.clone()
     FusedActorCritic(network, 0.2, 0.5).gradient(batch, 0.0)
     assert torch.allclose(flat.gradient, expected, rtol=1e-3, atol=1e-6)

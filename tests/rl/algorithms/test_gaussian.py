@@ -12,10 +12,11 @@ from cosignal.rl.algorithms.flat_adam import FlatAdam
 from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.algorithms.losses import Minibatch, gaussian_log_prob
 from cosignal.rl.algorithms.mappo import MAPPO
-from cosignal.rl.algorithms.networks import GaussianActorCritic
-from cosignal.rl.algorithms.ppo import PPO, Batch, autograd_gradient
+from cosignal.rl.algorithms.networks.actor_critic import GaussianActorCritic
+from cosignal.rl.algorithms.ppo import PPO, Batch
 from cosignal.rl.task import GroupSpec, TaskSpec
 from one_step_episodes import one_step_batch
+from small_networks import gaussian, gradient
 
 ARMS = GroupSpec(name="arms", agents=("a", "b"), obs_size=1, action_bounds=((0.0, 1.0), (-5.0, 5.0)))
 SWITCH = GroupSpec(name="switches", agents=("s",), obs_size=2, n_actions=3)
@@ -92,12 +93,12 @@ def test_groups_of_numbers_and_of_choices_learn_side_by_side_and_repeat_themselv
 
 
 def test_an_agent_that_has_left_pulls_on_no_policy_of_numbers() -> None:
-    network = GaussianActorCritic(1, 1, 2, (4,), torch.Generator().manual_seed(1), 0.0)
+    network = gaussian(1, 1, 2, (4,), torch.Generator().manual_seed(1))
     flat = FlatAdam(network, 1e-3, 10.0)
     zeros, gone = torch.zeros(5), torch.zeros(5, dtype=torch.bool)
     batch = Minibatch(torch.zeros(5, 1), torch.zeros(5, 1), torch.ones(5, 2), zeros, zeros + 7, zeros + 1, None, gone)
     flat.zero_grad()
-    policy, value, entropy = autograd_gradient(network, batch, IPPOConfig(), 0.5)
+    policy, value, entropy = gradient(network, batch, IPPOConfig(), 0.5)
     assert (policy, entropy) == (0.0, 0.0)
     assert value > 0
     assert network.log_std.grad is not None

@@ -14,8 +14,7 @@ from cosignal.rl.algorithms.ippo import IPPO
 from cosignal.rl.algorithms.liir import LIIR
 from cosignal.rl.algorithms.losses import Minibatch
 from cosignal.rl.algorithms.mappo import MAPPO
-from cosignal.rl.algorithms.networks import FORBIDDEN_LOGIT, CategoricalActorCritic, sample_categorical
-from cosignal.rl.algorithms.ppo import autograd_gradient
+from cosignal.rl.algorithms.networks.sampling import FORBIDDEN_LOGIT, sample_categorical
 from cosignal.rl.algorithms.q_learning import QLearner, sample_allowed
 from cosignal.rl.algorithms.qmix import QMIX
 from cosignal.rl.algorithms.vdn import VDN
@@ -29,6 +28,7 @@ from cosignal.rl.task import FeatureSpec, GroupSpec, TaskSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_transitions import MadeUpTransitions
+from small_networks import categorical, gradient
 
 X = FeatureSpec(name="x", kind="quantity", low=-1, high=1)
 GROUP = GroupSpec(name="agents", agents=("a", "b"), obs_size=3, n_actions=4, features=(X,))
@@ -89,9 +89,9 @@ def test_the_kernel_with_masks_gives_the_gradient_of_autograd(seed: int, entropy
     obs, logp = torch.randn(40, 3, generator=draw), -torch.rand(40, generator=draw)
     advantage, target = torch.randn(40, generator=draw), torch.randn(40, generator=draw)
     batch = Minibatch(obs, obs, actions, logp, advantage, target, torch.from_numpy(~mask))
-    network = CategoricalActorCritic(3, 3, 4, (8,), draw)
+    network = categorical(3, 3, 4, (8,), draw)
     flat = FlatAdam(network, 1e-3, 10.0)
-    expected_losses = autograd_gradient(network, batch, IPPOConfig(), entropy_coef)
+    expected_losses = gradient(network, batch, IPPOConfig(), entropy_coef)
     expected = flat.gradient.clone()
     losses = FusedActorCritic(network, 0.2, 0.5).gradient(batch, entropy_coef)
     assert losses == pytest.approx(expected_losses, rel=1e-4, abs=1e-5)
@@ -100,7 +100,7 @@ def test_the_kernel_with_masks_gives_the_gradient_of_autograd(seed: int, entropy
 
 def test_an_agent_that_has_left_pulls_on_no_policy() -> None:
     """It may do its first action only, so that neither advantage nor entropy has a slope."""
-    network = CategoricalActorCritic(3, 3, 4, (8,), torch.Generator().manual_seed(1))
+    network = categorical(3, 3, 4, (8,), torch.Generator().manual_seed(1))
     FlatAdam(network, 1e-3, 10.0)
     blocked = torch.tensor([[False, True, True, True]]).repeat(5, 1)
     zeros = torch.zeros(5)
@@ -204,12 +204,12 @@ def test_policy_and_entropy_are_means_over_those_who_act(seed: int) -> None:
     obs, logp = torch.randn(30, 3, generator=draw), -torch.rand(30, generator=draw) * acting
     advantage, target = torch.randn(30, generator=draw), torch.randn(30, generator=draw)
     batch = Minibatch(obs, obs, actions, logp, advantage, target, torch.from_numpy(~mask), acting)
-    network = CategoricalActorCritic(3, 3, 4, (8,), draw)
+    network = categorical(3, 3, 4, (8,), draw)
     flat = FlatAdam(network, 1e-3, 10.0)
-    policy, _, entropy = autograd_gradient(network, batch, IPPOConfig(), 0.05)
+    policy, _, entropy = gradient(network, batch, IPPOConfig(), 0.05)
     expected = flat.gradient.clone()
     found = FusedActorCritic(network, 0.2, 0.5).gradient(batch, 0.05)
     assert (found[0], found[2]) == pytest.approx((policy, entropy), rel=1e-4, abs=1e-5)
     assert torch.allclose(flat.gradient, expected, rtol=1e-3, atol=3e-6)
     alone = Minibatch(*(x[:20] for x in batch[:7]))  # type: ignore[index]
-    assert autograd_gradient(network, alone, IPPOConfig(), 0.05)[::2] == pytest.approx((policy, entropy), rel=1e-5)
+    assert gradient(network, alone, IPPOConfig(), 0.05)[::2] == pytest.approx((policy, entropy), rel=1e-5)

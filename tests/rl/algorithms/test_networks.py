@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cosignal.rl.algorithms.networks import sample_categorical
+from cosignal.rl.algorithms.networks.sampling import sample_categorical
 
 
 def test_sampling_by_inversion_takes_each_action_for_its_share_of_the_numbers() -> None:

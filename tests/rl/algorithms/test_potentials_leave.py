@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from cosignal.rl.algorithms.config import AlgorithmSections
 from cosignal.rl.algorithms.learner import Learner
 from cosignal.rl.algorithms.liir import LIIR
@@ -167,12 +166,7 @@ def td_errors(learner: Learner, rollout: Rollout, by: Rewards) -> list[np.ndarra
             learner.config = config.model_copy(update={"gae_lambda": lam})
             numbers += [x.numpy() for x in learner.advantages(n, batch)]
             if isinstance(learner, LIIR):
-                extrinsic = learner.critics[n]
-
-                def values(inputs: np.ndarray, critic: Any = extrinsic) -> torch.Tensor:
-                    return critic.values(torch.from_numpy(inputs))  # type: ignore[no-any-return]
-
-                numbers += [x.numpy() for x in learner.advantages_by(values, n, batch)]
+                numbers += [x.numpy() for x in learner.extrinsic_advantages(n, batch)]
     learner.config = config
     return numbers
 

@@ -122,9 +122,9 @@ def test_kick_makes_the_policy_more_uniform() -> None:
     learner = IPPO(IPPOConfig(lr=3e-3, entropy=0.0), SPEC, 1)
     train(learner, 40)
     obs = [np.eye(3, dtype=np.float32)[None, :2]]
-    before = learner.networks[0].logits(torch.from_numpy(obs[0]))
+    before = learner.networks[0].actor(torch.from_numpy(obs[0]))
     learner.kick(0.05)
-    after = learner.networks[0].logits(torch.from_numpy(obs[0]))
+    after = learner.networks[0].actor(torch.from_numpy(obs[0]))
     assert torch.allclose(after, before * 0.05, atol=1e-6)
 
 

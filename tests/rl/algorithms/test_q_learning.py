@@ -192,8 +192,9 @@ def test_standardised_rewards_scale_rewards_and_offsets_alike() -> None:
     now = rewards(PLAIN, left=[NEAR], gamma=0.9)
     one, other = policy.targets(sample(), now), plain.targets(sample(), now)
     views = sample().last_obs
-    best = plain.best_actions(plain.values, views, None)
-    future = 0.9 * plain.team_values(plain.target, plain.action_values(plain.target, views, best), views)
+    best = plain.best_actions(plain.outputs(plain.values, sample(), after=True), None)
+    by_target = plain.outputs(plain.target, sample(), after=True)
+    future = 0.9 * plain.team_values(plain.target, plain.chosen_values(by_target, best), views)
     future = future * torch.tensor([0.0, 1.0])
     assert torch.allclose(one - future, (other - future) / 2, atol=1e-5)
     assert learner(standardise_rewards=True).reward_scale == 1.0  # nothing seen, or rewards that never differ

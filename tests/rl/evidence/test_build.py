@@ -23,7 +23,9 @@ def idle_line() -> TrainingLine:
     """Both agents always stay: nothing ever changes, and every episode is cut after 30 steps with return −1."""
     line = TrainingLine(small_config())
 
-    def stay(obs: list[FloatArray], masks: object = None) -> tuple[list[IntArray], list[FloatArray]]:
+    def stay(
+        obs: list[FloatArray], masks: object = None, rnn_states: object = None
+    ) -> tuple[list[IntArray], list[FloatArray]]:
         shape = obs[0].shape[:2]
         return [np.zeros(shape, np.int64)], [np.zeros(shape, np.float32)]
 
@@ -127,7 +129,9 @@ def test_without_a_position_what_is_observed_tells_whether_a_step_did_something(
     """Walkers that stay, or go on; their only feature is a distance, so that what they observe decides."""
     line = TrainingLine(small_config(rollout=2).model_copy(update={"task": TaskConfig(env="small_tasks:Walk")}))
 
-    def act(obs: list[FloatArray], masks: object = None) -> tuple[list[IntArray], list[FloatArray]]:
+    def act(
+        obs: list[FloatArray], masks: object = None, rnn_states: object = None
+    ) -> tuple[list[IntArray], list[FloatArray]]:
         shape = obs[0].shape[:2]
         return [np.full(shape, action)], [np.zeros(shape, np.float32)]
 

@@ -9,7 +9,7 @@ from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.preferences.collect import collect_pairs
 from cosignal.rl.preferences.key_steps import key_steps
 from cosignal.rl.preferences.pairs import NOT_JUDGED
-from cosignal.rl.task import ActionArray, BoolArray, FloatArray
+from cosignal.rl.task import ActionArray, Step
 
 TWO_SWITCH = TaskConfig(name="two_switch")
 
@@ -40,8 +40,8 @@ def test_the_same_arguments_give_the_same_pairs() -> None:
 
 
 def test_a_policy_is_followed_and_what_nobody_judges_is_said() -> None:
-    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
-        return [np.full(x.shape[:-1], 1) for x in obs]
+    def act(step: Step) -> list[ActionArray]:
+        return [np.full(x.shape[:-1], 1) for x in step.obs]
 
     [pairs] = collect_pairs(TWO_SWITCH, [50], 1, act, share_random=(0.0, 0.0)).pairs
     assert set(pairs.action.tolist()) == {1}
@@ -62,8 +62,8 @@ def test_key_steps_are_the_rewarded_moments_in_order() -> None:
 def test_agents_act_at_random_in_the_share_of_steps_that_is_asked_for() -> None:
     """The policy always turns left, which is action 1; a random move is one of five, and staying makes no pair."""
 
-    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
-        return [np.ones(obs[0].shape[:2], np.int64)]
+    def act(step: Step) -> list[ActionArray]:
+        return [np.ones(step.obs[0].shape[:2], np.int64)]
 
     [half] = collect_pairs(TWO_SWITCH, [4000], 1, act, share_random=(0.5, 0.5)).pairs
     left = 0.5 + 0.5 / 5
@@ -75,9 +75,9 @@ def test_agents_act_at_random_in_the_share_of_steps_that_is_asked_for() -> None:
 def test_random_actions_are_allowed_ones() -> None:
     """Walkers that go forward but when they act at random; there is no step back from the line's start."""
 
-    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
-        assert masks is not None
-        return [np.full(o.shape[:2], 2) for o in obs]
+    def act(step: Step) -> list[ActionArray]:
+        assert step.masks is not None
+        return [np.full(o.shape[:2], 2) for o in step.obs]
 
     [pairs] = collect_pairs(TaskConfig(env="small_tasks:Walk"), [300], 3, act, share_random=(1.0, 1.0)).pairs
     back = pairs.action == 1
@@ -87,8 +87,8 @@ def test_random_actions_are_allowed_ones() -> None:
 def test_spread_out_a_move_is_kept_once_where_others_suffice() -> None:
     """A policy that is stuck in a corner makes the same few moves over and over."""
 
-    def act(obs: list[FloatArray], masks: list[BoolArray] | None) -> list[ActionArray]:
-        return [np.full(x.shape[:-1], 3) for x in obs]  # straight on, into the wall
+    def act(step: Step) -> list[ActionArray]:
+        return [np.full(x.shape[:-1], 3) for x in step.obs]  # straight on, into the wall
 
     def known(spread: int, count: int = 100) -> int:
         found = collect_pairs(TWO_SWITCH, [count], 1, act, share_random=(0.0, 0.2), spread=spread).pairs[0]

@@ -93,7 +93,10 @@ class Scripted:
 
 
 class Idle:
-    def act_to_evaluate(self, obs: Any, generator: Any, masks: Any = None) -> list[Any]:
+    def new_rnn_states(self, num_envs: int) -> None:
+        return None
+
+    def act_to_evaluate(self, obs: Any, generator: Any, masks: Any = None, rnn_states: Any = None) -> list[Any]:
         return [np.zeros(x.shape[:-1], np.int64) for x in obs]
 
 

@@ -104,7 +104,12 @@ def test_ppo_learns_nothing_from_a_step_that_was_not_finished(algorithm: str) ->
 
 def test_in_an_evaluation_the_next_episode_counts_in_the_place_of_a_lost_one() -> None:
     class Idle:
-        def act_to_evaluate(self, obs: Any, generator: Any, masks: Any = None) -> list[IntArray]:
+        def new_rnn_states(self, num_envs: int) -> None:
+            return None
+
+        def act_to_evaluate(
+            self, obs: Any, generator: Any, masks: Any = None, rnn_states: Any = None
+        ) -> list[IntArray]:
             return [np.zeros(x.shape[:-1], np.int64) for x in obs]
 
     evaluator = Evaluator(small_config().task, 4, seed=3)
