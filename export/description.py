@@ -3,7 +3,8 @@
 policy.json   format, and where the policy comes from
               stochastic: whether the run evaluated it by drawing actions
               networks: name → outputs, epsilon, kind, activation, layers; of a cnn image and convolutions
-              agents: name → network, observation (shape, divisor; sizes and starts of choices), id, present, action
+              agents: name → network, observation (its parts: keys, shape, divisor, sizes and starts of
+              choices), id, present, action
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..rl.algorithms.networks.cnn import CHANNELS, CNN
 from ..rl.algorithms.networks.factory import Network
 from ..rl.algorithms.networks.gru import GRU
 from ..rl.envs.pettingzoo.declared import GroupLayout, Layout
-from ..rl.envs.pettingzoo.spaces import ActionSpace, ObservationSpace
+from ..rl.envs.pettingzoo.spaces import ActionSpace, ObservationSpace, ObservedPart
 from ..rl.task import Arrays, GroupSpec
 from .policy import FORMAT
 
@@ -103,14 +104,20 @@ def described_agent(acting: ActingNetwork, group: GroupLayout, spec: GroupSpec, 
 
 
 def described_observation(observations: ObservationSpace) -> dict[str, Any]:
-    """Return shape and divisor of what is observed, and where it is choices, their numbers and first ones."""
-    space, sizes, starts = observations.space, list[int](), list[int]()
+    """Return the parts of what is observed: the keys to each, its shape and divisor, and of choices their numbers and
+    first ones.
+    """
+    return {"parts": [_described_part(part) for part in observations.parts]}
+
+
+def _described_part(part: ObservedPart) -> dict[str, Any]:
+    space, sizes, starts = part.space, list[int](), list[int]()
     if isinstance(space, Discrete):
         sizes, starts = [int(space.n)], [int(space.start)]
     elif isinstance(space, MultiDiscrete):
         sizes, starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
-    divisor = observations.divisor
-    return {"shape": list(space.shape or ()), "sizes": sizes, "starts": starts, "divisor": divisor}
+    described = {"keys": list(part.keys), "shape": list(space.shape or ()), "divisor": part.divisor}
+    return described | {"sizes": sizes, "starts": starts}
 
 
 def described_action(actions: ActionSpace, spec: GroupSpec) -> dict[str, Any]:

@@ -219,21 +219,29 @@ def network_input(agent: Any, described: Mapping[str, Any], observed: Any) -> np
 
     The last two are only there where `policy.json` says so. Choices in an observation become one-hot.
     """
-    space = described["observation"]
-    numbers = np.asarray(observed[OBSERVATION] if isinstance(observed, Mapping) else observed)
-    if list(numbers.shape) != space["shape"] and not (numbers.size == 1 and not space["shape"]):
+    inner = observed[OBSERVATION] if isinstance(observed, Mapping) and MASK in observed else observed
+    flat = [part_of_input(agent, part, inner) for part in described["observation"]["parts"]]
+    present = [1.0] if described["present"] else []
+    return np.concatenate([*flat, np.array([*described["id"], *present], np.float32)])
+
+
+def part_of_input(agent: Any, part: Mapping[str, Any], observed: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return a Box or choices of an observation as numbers, which may lie in Dicts and Tuples."""
+    for key in part["keys"]:
+        observed = observed[key]
+    numbers = np.asarray(observed)
+    if list(numbers.shape) != part["shape"] and not (numbers.size == 1 and not part["shape"]):
         raise ValueError(
-            f"agent {agent!r} must observe numbers of shape {tuple(space['shape'])}, got {numbers.shape}; give what "
+            f"agent {agent!r} must observe numbers of shape {tuple(part['shape'])}, got {numbers.shape}; give what "
             "the environment shows it"
         )
-    flat = numbers.ravel() / space.get("divisor", 1)
-    if space["sizes"]:
-        choices = flat - np.array(space["starts"])
-        if (choices < 0).any() or (choices >= space["sizes"]).any():
-            raise ValueError(f"agent {agent!r} must observe choices within {space['sizes']}, got {flat.tolist()}")
-        flat = np.concatenate([np.eye(size)[int(choice)] for size, choice in zip(space["sizes"], choices, strict=True)])
-    present = [1.0] if described["present"] else []
-    return np.concatenate([flat.astype(np.float32), np.array([*described["id"], *present], np.float32)])
+    flat = numbers.ravel() / part["divisor"]
+    if part["sizes"]:
+        choices = flat - np.array(part["starts"])
+        if (choices < 0).any() or (choices >= part["sizes"]).any():
+            raise ValueError(f"agent {agent!r} must observe choices within {part['sizes']}, got {flat.tolist()}")
+        flat = np.concatenate([np.eye(size)[int(choice)] for size, choice in zip(part["sizes"], choices, strict=True)])
+    return np.asarray(flat, np.float32)
 
 
 def allowed(agent: Any, mask: Any, choices: int) -> Tensor:

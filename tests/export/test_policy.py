@@ -196,7 +196,7 @@ def policy_of(outputs: str, bias: list[float], **more: Any) -> Policy:
         "agents": {
             "a": {
                 "network": "n",
-                "observation": {"shape": [1], "sizes": [], "starts": []},
+                "observation": {"parts": [{"keys": [], "shape": [1], "divisor": 1, "sizes": [], "starts": []}]},
                 "id": [],
                 "present": False,
                 "action": more.get("action", {"choices": len(bias), "start": 0, "names": []}),

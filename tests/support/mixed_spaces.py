@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from pettingzoo import ParallelEnv
 
 LIMIT = 12  # steps
@@ -15,12 +15,14 @@ PLAIN: dict[Any, Space[Any]] = {
     "choice": Discrete(4, start=-1),
     "choices": MultiDiscrete(np.array([[2, 3], [4, 2]]), start=np.array([[0, 1], [5, 0]])),
     7: MultiBinary(3),  # ids need not be text
+    "parts": Dict({"b": Tuple((Discrete(3), Box(0, 1, (2,)))), "a": MultiBinary(2)}),
 }
 ACTIONS: dict[Any, Space[Any]] = {
     "box": Discrete(3, start=2),
     "choice": Discrete(2),
     "choices": Discrete(4),
     7: Discrete(3),
+    "parts": Discrete(2),
     "masked_0": Discrete(5),
     "masked_1": Discrete(5),
 }
@@ -29,6 +31,7 @@ BOXES: dict[Any, Space[Any]] = {
     "choice": Box(-3, 4, (2,), np.int8),
     "choices": Box(0, 1, (1,), np.float32),
     7: Box(0, 2**62, (1,), np.int64),
+    "parts": Box(0, 1, (1,), np.float32),
     "masked_0": Box(-1, 1, (1,), np.float32),
     "masked_1": Box(-1, 1, (1,), np.float32),
 }
@@ -74,6 +77,6 @@ class Mixed(ParallelEnv):  # type: ignore[misc]
         for agent, space in self.observation_spaces.items():
             space.seed(int(self.rng.integers(2**31)))
             seen[agent] = space.sample()
-            if isinstance(space, Dict):
+            if "action_mask" in seen[agent]:
                 seen[agent]["action_mask"][int(self.rng.integers(5))] = 1
         return seen

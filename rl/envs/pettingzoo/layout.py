@@ -20,7 +20,9 @@ those that the task's `groups()` names. If that is one group, it is called "agen
     describe()      the current state in a line of text
 
 Spaces of Gymnasium that can be batched. Observations: Box of any shape (flattened), Discrete and MultiDiscrete
-(one-hot), MultiBinary; or PettingZoo's Dict of "observation" and "action_mask". Actions: Discrete, with a mask in the
+(one-hot), MultiBinary, and Dicts and Tuples of them, one part behind the other as Gymnasium's `flatten` has them; or
+PettingZoo's Dict of "observation" and "action_mask". An image of bytes (a Box of height × width × channels) is divided
+by 255. Actions: Discrete, with a mask in the
 observation or in infos[agent]["action_mask"] where there is one; or a bounded Box.
 
 Without `feature_specs` each component of the flat observation is a feature `obs_0`, `obs_1`, … with the bounds of its

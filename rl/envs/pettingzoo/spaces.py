@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, flatten, flatten_space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple, flatten, flatten_space
 from numpy.typing import NDArray
 
 from ....errors import ConfigError
@@ -22,50 +22,43 @@ INTEGERS, NUMBERS = "biu", "biuf"  # kinds of dtypes: booleans and integers; flo
 
 
 @dataclass(frozen=True)
-class ObservationSpace:
-    """A rule that makes an agent's observation a row of numbers.
+class ObservedPart:
+    """A Box or choices, alone or somewhere in a Dict or Tuple.
 
     Attributes:
-        space: the space of the observation itself, without a mask.
-        bounds: (lowest, highest) of each component of the flat observation.
+        keys: that lead to it from the whole observation; none where it is that.
+        space: its own.
+        bounds: (lowest, highest) of each of its numbers.
         divisor: of its numbers: 255 for an image of bytes, so that they are 0..1, else 1.
-        masked: whether the observation comes in a Dict with the mask.
     """
 
+    keys: tuple[str | int, ...]
     space: Space[Any]
     bounds: tuple[tuple[float, float], ...]
-    masked: bool
     divisor: int = 1
 
     def flat(self, observed: Any) -> NDArray[Any]:
-        """Return the observation as a row of numbers, [O].
-
-        Raises:
-            ValueError: it is none of the space; the message says what it is in the place of what.
-        """
-        if self.masked and not (isinstance(observed, Mapping) and OBSERVATION in observed):
-            raise ValueError(f"{shown(observed)}, its space says a dict of {OBSERVATION!r} and {MASK!r}")
-        inner = observed[OBSERVATION] if self.masked else observed
-        numbers = _numbers(inner)
+        """Return the part as a row of numbers. Raises ValueError as `ObservationSpace.flat`."""
+        numbers = _numbers(observed)
         if numbers is None:
-            raise ValueError(f"{shown(inner)}, its space says numbers")
-        if self._box_shape is not None:
-            if numbers.shape != self._box_shape:
-                raise ValueError(f"{numbers.shape}, its space says {self._box_shape}")
-            flat = numbers if numbers.ndim == 1 else numbers.ravel()
-            return flat if self.divisor == 1 else flat / np.float32(self.divisor)
-        return self._one_hot(numbers)
+            raise ValueError(f"{shown(observed)}, its space says numbers")
+        if self._box_shape is None:
+            return self._one_hot(numbers)
+        if numbers.shape != self._box_shape:
+            raise ValueError(f"{numbers.shape}, its space says {self._box_shape}")
+        flat = numbers if numbers.ndim == 1 else numbers.ravel()
+        return flat if self.divisor == 1 else flat / np.float32(self.divisor)
+
+    @cached_property
+    def _box_shape(self) -> tuple[int, ...] | None:
+        """The shape of a Box, None of other spaces."""
+        return self.space.shape if isinstance(self.space, Box) else None
 
     @property
     def image(self) -> tuple[int, int, int] | None:
         """The shape of a Box of height × width × channels; None of other spaces."""
         shape = self._box_shape
         return shape if shape is not None and len(shape) == 3 else None
-
-    @cached_property
-    def _box_shape(self) -> tuple[int, ...] | None:
-        """The shape of a Box, None of other spaces."""
-        return self.space.shape if isinstance(self.space, Box) else None
 
     def _one_hot(self, numbers: NDArray[Any]) -> NDArray[Any]:
         """Return choices one-hot, and a MultiBinary as it is."""
@@ -81,6 +74,44 @@ class ObservationSpace:
                 raise ValueError(f"{numbers.tolist()!r}, its space says {self.space}")
         row: NDArray[Any] = np.asarray(flatten(self.space, numbers))
         return row
+
+
+@dataclass(frozen=True)
+class ObservationSpace:
+    """A rule that makes an agent's observation a row of numbers: those of its parts, in Gymnasium's order.
+
+    Attributes:
+        space: the space of the observation itself, without a mask.
+        parts: the Boxes and choices in it; a Dict or Tuple has several.
+        masked: whether the observation comes in a Dict with the mask.
+    """
+
+    space: Space[Any]
+    parts: tuple[ObservedPart, ...]
+    masked: bool
+
+    @cached_property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """(Lowest, highest) of each component of the flat observation."""
+        return tuple(bound for part in self.parts for bound in part.bounds)
+
+    @property
+    def image(self) -> tuple[int, int, int] | None:
+        """The shape of an observation that is an image and nothing else; None of others."""
+        return self.parts[0].image if len(self.parts) == 1 else None
+
+    def flat(self, observed: Any) -> NDArray[Any]:
+        """Return the observation as a row of numbers, [O].
+
+        Raises:
+            ValueError: it is none of the space; the message says what it is in the place of what.
+        """
+        if self.masked and not (isinstance(observed, Mapping) and OBSERVATION in observed):
+            raise ValueError(f"{shown(observed)}, its space says a dict of {OBSERVATION!r} and {MASK!r}")
+        inner = observed[OBSERVATION] if self.masked else observed
+        if len(self.parts) == 1 and not self.parts[0].keys:
+            return self.parts[0].flat(inner)
+        return np.concatenate([part.flat(_at(inner, part.keys)) for part in self.parts])
 
     def given_mask(self, observed: Any, info: Mapping[str, Any]) -> Any:
         """Return the mask as the environment gives it, None where it gives none."""
@@ -103,6 +134,17 @@ class ObservationSpace:
         if numbers.dtype != np.bool_ and allowed.tolist() != numbers.tolist():
             raise ValueError(f"{numbers.tolist()!r:.120}")
         return allowed
+
+
+def _at(observed: Any, keys: tuple[str | int, ...]) -> Any:
+    """Return what an observation has at these keys and places; raise ValueError where it has nothing there."""
+    for key in keys:
+        try:
+            observed = observed[key]
+        except (KeyError, IndexError, TypeError):
+            kind = f"a dict with {key!r}" if isinstance(key, str) else f"a tuple of at least {key + 1}"
+            raise ValueError(f"{shown(observed)}, its space says {kind}") from None
+    return observed
 
 
 def _numbers(given: Any) -> NDArray[Any] | None:
@@ -134,18 +176,31 @@ def read_observations(agent: Any, space: Space[Any]) -> ObservationSpace:
     """
     masked = isinstance(space, Dict) and set(space.spaces) == {OBSERVATION, MASK}
     inner: Space[Any] = space[OBSERVATION] if masked and isinstance(space, Dict) else space
-    if not isinstance(inner, Box | Discrete | MultiDiscrete | MultiBinary) or not np.prod(inner.shape or (1,)):
+    parts = tuple(_parts(agent, inner, ()))
+    if not parts:
+        raise ConfigError(f"an observation must hold a number, agent {agent!r} has {inner!r}; show it something")
+    return ObservationSpace(inner, parts, masked)
+
+
+def _parts(agent: Any, space: Space[Any], keys: tuple[str | int, ...]) -> Iterator[ObservedPart]:
+    """Give the Boxes and choices of a space, in the order of Gymnasium's `flatten`."""
+    if isinstance(space, Dict | Tuple):
+        inside = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
+        for key, part in inside:
+            yield from _parts(agent, part, (*keys, key))
+        return
+    if not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary) or not np.prod(space.shape or (1,)):
         raise ConfigError(
-            f"observations must be a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of {OBSERVATION!r} and"
-            f" {MASK!r}, agent {agent!r} has {space!r}; put the parts into one Box in a wrapper"
+            f"observations must be a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict or Tuple of them, agent "
+            f"{agent!r} has {space!r}; put it into a Box in a wrapper"
         )
     # Gymnasium's own flattening says the bounds of one-hot components, too.
-    flat = flatten_space(inner)
+    flat = flatten_space(space)
     assert isinstance(flat, Box)
-    bytes_of_image = isinstance(inner, Box) and len(inner.shape) == 3 and inner.dtype == np.uint8
+    bytes_of_image = isinstance(space, Box) and len(space.shape) == 3 and space.dtype == np.uint8
     divisor = 255 if bytes_of_image else 1
     low, high = flat.low.astype(float) / divisor, flat.high.astype(float) / divisor
-    return ObservationSpace(inner, tuple(zip(low.tolist(), high.tolist(), strict=True)), masked, divisor)
+    yield ObservedPart(keys, space, tuple(zip(low.tolist(), high.tolist(), strict=True)), divisor)
 
 
 # ---------------------------------------------------------------- actions

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cosignal.errors import ConfigError
 from cosignal.rl.envs.pettingzoo.spaces import read_actions, read_observations
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple, flatten
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,12 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
         (Discrete(3, start=5), 6, [0, 1, 0]),
         (MultiDiscrete([2, 3]), np.array([1, 2]), [0, 1, 0, 0, 1]),
         (MultiBinary(3), np.array([1, 0, 1], np.int8), [1, 0, 1]),
+        (Box(0, 255, (1, 2, 1), np.uint8), np.array([[[51], [255]]], np.uint8), [np.float32(0.2), 1.0]),
+        (
+            Dict({"b": Discrete(2), "a": Tuple((Box(0, 9, (1, 1)), Discrete(2)))}),
+            {"b": 1, "a": ([[7.0]], 0)},
+            [7, 1, 0, 0, 1],
+        ),
     ],
 )
 def test_observations_are_rows_of_numbers(space: Space[Any], observed: Any, row: list[float]) -> None:
@@ -29,6 +35,16 @@ def test_observations_are_rows_of_numbers(space: Space[Any], observed: Any, row:
     together = {"observation": observed, "action_mask": np.array([1, 0, 0, 1], np.int8)}
     assert np.asarray(masked.flat(together)).tolist() == row
     assert mask_of(masked.mask(together, {})) == [True, False, False, True]
+
+
+def test_dicts_and_tuples_are_flattened_as_gymnasium_does() -> None:
+    space = Dict({"z": Tuple((Discrete(3), Dict({"y": MultiBinary(2)}))), "a": Box(-1, 1, (2, 2)), "m": Discrete(2)})
+    space.seed(1)
+    found = read_observations("a", space)
+    assert len(found.bounds) == 3 + 2 + 4 + 2
+    for _ in range(20):
+        seen = space.sample()
+        assert np.allclose(found.flat(seen), flatten(space, seen))
 
 
 def mask_of(mask: Any) -> list[bool]:
@@ -89,6 +105,8 @@ def test_a_box_without_dimensions_takes_one_number(dtype: Any, middle: float) ->
         (MultiBinary(3), [1, 0], r"\(2,\), its space says"),
         (Dict({"observation": Box(0, 1, (2,)), "action_mask": MultiBinary(4)}), np.zeros(2), "says a dict of"),
         (Dict({"observation": Box(0, 1, (2,)), "action_mask": MultiBinary(4)}), {"observation": None}, "None"),
+        (Dict({"a": Discrete(2)}), {"b": 1}, "a dict of 'b', its space says a dict with 'a'"),
+        (Tuple((Discrete(2), Discrete(2))), (1,), r"a list of 1|a tuple of 1 .*its space says a tuple of at least 2"),
     ],
 )
 def test_what_is_not_of_the_space_is_told(space: Space[Any], observed: Any, words: str) -> None:
