@@ -27,7 +27,7 @@ from ..task import ActionArray, Arrays, BoolArray, FloatArray, GroupSpec, TaskSp
 from .config import IPPOConfig
 from .critic_inputs import agent_views
 from .flat_adam import FlatAdam, load_trained_state, load_weights, trained_state
-from .fused_mlp import FusedActorCritic
+from .fused_mlp import FusedActorCritic, kernel_samples
 from .learner import ActingNetwork, UpdateMetrics
 from .losses import Minibatch, PPOLosses, normalised, ppo_policy_loss, value_loss
 from .networks import FORBIDDEN_LOGIT, ActorCritic, CategoricalActorCritic, GaussianActorCritic, sample_categorical
@@ -163,8 +163,10 @@ class PPO(ABC):
             return numbers.cpu().numpy(), density.cpu().numpy()
         # choices
         assert isinstance(network, CategoricalActorCritic)
-        logits: FloatArray = (fused or network).logits(self.tensor(obs)).cpu().numpy()
-        logits = logits.reshape(-1, logits.shape[-1])
+        if fused is not None:
+            logits = fused.actor.forward(obs.reshape(-1, obs.shape[-1]))
+        else:
+            logits = network.logits(self.tensor(obs)).cpu().numpy().reshape(-1, network.actor.linears[-1].out_features)
         if forbidden is not None:
             np.copyto(logits, FORBIDDEN_LOGIT, where=forbidden.reshape(logits.shape))
         uniform = torch.rand(len(logits), generator=generator)
@@ -256,16 +258,20 @@ class PPO(ABC):
         if not n_minibatches:
             return PPOLosses(0.0, 0.0, 0.0)
         samples, sums = self.samples(n, batch), np.zeros(3)
+        arrays = None if fused is None else kernel_samples(samples)
         for _ in range(config.epochs):
             # another order in every epoch
             order = finished[torch.randperm(len(finished), generator=self.generator)].to(self.device)
+            if fused is not None and arrays is not None:
+                for chosen in order.tensor_split(n_minibatches):
+                    normalise = config.advantage_norm == "minibatch"
+                    sums += fused.gradient_of(arrays, chosen.numpy(), self.entropy_coef, normalise)
+                    self.optimisers[n].step()
+                continue
             for minibatch in split_into_minibatches(samples, order, n_minibatches):
+                self.optimisers[n].zero_grad()
                 normal = self.normalise_minibatch(minibatch)
-                if fused is not None:
-                    sums += fused.gradient(normal, self.entropy_coef)
-                else:
-                    self.optimisers[n].zero_grad()
-                    sums += autograd_gradient(self.networks[n], normal, config, self.entropy_coef)
+                sums += autograd_gradient(self.networks[n], normal, config, self.entropy_coef)
                 self.optimisers[n].step()
         self.optimisers[n].check_finite()
         return PPOLosses(*(sums / (config.epochs * n_minibatches)).tolist())
