@@ -26,10 +26,10 @@ export OMP_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-model test test-slow test-ray test-page test-engine test-wheel lint shape format clean
+.PHONY: help setup run run-model test test-slow test-ray test-page test-engine test-wheel bench-peers lint shape format clean
 
 help:  ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make .venv with pinned dependencies and the cosignal command (skipped when up to date)
 
@@ -88,6 +88,16 @@ test-wheel: setup  ## the wheel in a new environment in an empty folder: doctor 
 	mkdir "$$new/empty"; cd "$$new/empty"; PATH="$$new/venv/bin:$$PATH"; unset PYTHONPATH; \
 	cosignal doctor; cosignal run two_switch $(SHORT); cosignal status two_switch-runs/two_switch-*
 
+# JaxMARL lives in an environment of its own. six: what gymnax 1.0.1 imports and does not ask for.
+PEERS := .peers
+$(PEERS)/.ready: Makefile
+	"$(PYTHON)" -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -qq jaxmarl==0.2.0 'jax[cpu]==0.10.2' optax==0.2.8 gymnax==1.0.1 six==1.17.0
+	touch $@
+
+bench-peers: setup $(PEERS)/.ready  ## speed beside JaxMARL, which is installed into .peers (needs an index; ten minutes)
+	$(BIN)/python -m cosignal.studies.bench.peers $(PEERS)/bin/python
+
 lint: setup  ## linter, format check, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -102,4 +112,4 @@ format: setup  ## format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove .venv and caches (runs stay)
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -29,7 +29,7 @@ from ..task import ActionArray, Arrays, BoolArray, FloatArray, GroupSpec, TaskSp
 from .config import IPPOConfig
 from .critic_inputs import agent_views, view_size
 from .flat_adam import FlatAdam, load_trained_state, load_weights, trained_state
-from .fused_mlp import FusedActorCritic
+from .fused_mlp import FusedActorCritic, kernel_samples
 from .learner import ActingNetwork, UpdateMetrics
 from .losses import Minibatch, PPOLosses, normalised, ppo_policy_loss, value_loss
 from .networks.actor_critic import ActorCritic, CategoricalActorCritic, GaussianActorCritic
@@ -183,16 +183,18 @@ class PPO(ABC):
         state: FloatArray | None,
     ) -> tuple[ActionArray, FloatArray]:
         """Sample from network n at obs [..., O]: actions [...] or [..., k], log-probabilities [...]."""
-        network, outputs = self.networks[n], self._actor_outputs(n, obs, state)
+        network, fused = self.networks[n], self.fused[n]
         # numbers of a Box
         if isinstance(network, GaussianActorCritic):
-            numbers, density = network.sample(outputs, generator)
+            numbers, density = network.sample(self._actor_outputs(n, obs, state), generator)
             if not bool(density.isfinite().all()):
                 raise FloatingPointError(f"the actions of {self.network_groups[n].name}")
             return numbers.cpu().numpy(), density.cpu().numpy()
         # choices
-        logits: FloatArray = outputs.cpu().numpy()
-        logits = logits.reshape(-1, logits.shape[-1])
+        if fused is not None:
+            logits = fused.actor.forward(obs.reshape(-1, obs.shape[-1]))
+        else:
+            logits = self._actor_outputs(n, obs, state).cpu().numpy().reshape(-1, network.actor.head.out_features)
         if forbidden is not None:
             np.copyto(logits, FORBIDDEN_LOGIT, where=forbidden.reshape(logits.shape))
         uniform = torch.rand(len(logits), generator=generator)
@@ -202,9 +204,7 @@ class PPO(ABC):
 
     def _actor_outputs(self, n: int, obs: FloatArray, state: FloatArray | None) -> Tensor:
         """Return what network n's actor gives at obs [..., O]; its state [..., H] is overwritten by the next one."""
-        actor, fused = self.networks[n].actor, self.fused[n]
-        if fused is not None:
-            return fused.logits(self.tensor(obs))
+        actor = self.networks[n].actor
         if not isinstance(actor, GRU):
             outputs: Tensor = actor(self.tensor(obs))
             return outputs
@@ -311,17 +311,21 @@ class PPO(ABC):
         if not n_minibatches:
             return []
         samples, losses = self.samples(n, batch), list[PPOLosses]()
+        arrays = None if fused is None else kernel_samples(samples)
         for _ in range(config.epochs):
             # another order in every epoch
             order = finished[torch.randperm(len(finished), generator=self.generator)].to(self.device)
+            if fused is not None and arrays is not None:
+                normalise = config.advantage_norm == "minibatch"
+                for chosen in order.tensor_split(n_minibatches):
+                    losses.append(fused.gradient_of(arrays, chosen.numpy(), self.entropy_coef, normalise))
+                    self.optimisers[n].step()
+                continue
             for minibatch in split_into_minibatches(samples, order, n_minibatches):
+                self.optimisers[n].zero_grad()
                 normal = self.normalise_minibatch(minibatch)
-                if fused is not None:
-                    losses.append(fused.gradient(normal, self.entropy_coef))
-                else:
-                    self.optimisers[n].zero_grad()
-                    outputs, values = network.actor(normal.obs), network.values(normal.critic_obs)
-                    losses.append(autograd_gradient(network, outputs, values, normal, config, self.entropy_coef))
+                outputs, values = network.actor(normal.obs), network.values(normal.critic_obs)
+                losses.append(autograd_gradient(network, outputs, values, normal, config, self.entropy_coef))
                 self.optimisers[n].step()
         return losses
 
@@ -412,7 +416,7 @@ class PPO(ABC):
         inputs, at_cuts = self.tensor(batch.critic_obs[:, :, agents]), self.tensor(batch.cuts.critic_obs[:, agents])
         if not isinstance(network.critic, GRU):
             outputs = self.fused[n] or network
-            return outputs.values(inputs).clone(), outputs.values(at_cuts)  # the second call overwrites the first
+            return outputs.values(inputs), outputs.values(at_cuts)
         states, last = batch.rnn_states, batch.last_rnn_states
         assert states is not None
         assert last is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, zeros_like
 
@@ -40,12 +41,23 @@ def gae(
         )
     delta_t = r_t + gamma * v_tp1 * (1 - terminated_t) - v_t
     weight_t = gamma * lam * (1 - done_t)
-    advantage_t = zeros_like(delta_t)
-    running = zeros_like(delta_t[0])
+    if delta_t.device.type == "cpu" and not delta_t.requires_grad:
+        add_later_rows(delta_t.reshape(len(delta_t), -1).numpy(), weight_t.reshape(len(delta_t), -1).numpy())
+        return delta_t
+    # the same in torch
+    advantage_t, running = zeros_like(delta_t), zeros_like(delta_t[0])
     for t in range(len(delta_t) - 1, -1, -1):
         running = delta_t[t] + weight_t[t] * running
         advantage_t[t] = running
     return advantage_t
+
+
+@njit(nogil=True, cache=True)
+def add_later_rows(x: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
+    """Add to each row of x [T, n] the one behind it times its own weights [T, n], from the last to the first."""
+    for t in range(len(x) - 2, -1, -1):
+        for i in range(x.shape[1]):
+            x[t, i] += weights[t, i] * x[t + 1, i]
 
 
 def td_target(r_t: Tensor, v_tp1: Tensor, terminated_t: Tensor, gamma: float) -> Tensor:

@@ -3,7 +3,7 @@
     rollout → EpisodeSegments (cut where episodes end) → EpisodeTracker (rings of finished episodes)
             → action_shares, rollout_text
 
-Nothing here loops over single steps of the environments but the texts and the sum of rewards.
+Nothing here loops over single steps of the environments but the texts and the sum of rewards, which is compiled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import reduce
 from typing import Any, TypedDict
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, TaskSpec
@@ -239,11 +240,7 @@ class EpisodeTracker:
 
     def _totals(self, rollout: Rollout, segments: EpisodeSegments) -> dict[str, NDArray[Any]]:
         """Return the return, length and success of each segment's episode so far, [S] by name."""
-        # Rewards are added step by step: another order would round otherwise.
-        total, running = np.empty(rollout.reward.shape), self.running["return"]
-        for t, reward in enumerate(rollout.reward):
-            total[t] = running + reward
-            running = np.where(rollout.done[t] > 0, 0.0, total[t])
+        total = _running_sums(rollout.reward, rollout.done, self.running["return"])
         lengths = (segments.last - segments.first + 1).astype(np.float64)
         lengths[segments.carried] += self.running["length"]
         at_end = segments.last, segments.env
@@ -343,6 +340,26 @@ class EpisodeTracker:
         for key, kept in self.after_event.items():
             self.after_event[key] = state[f"after_event.{key}"].copy() if "after_event.count" in state else 0 * kept
         self.finished = int(state["finished"][0])
+
+
+@njit(nogil=True, cache=True)
+def _running_sums(rewards: FloatArray, done: FloatArray, before: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return [T, E]: the reward of each running episode with this step, added step by step, for another order rounds.
+
+    Args:
+        rewards: [T, E].
+        done: [T, E], above 0 at the last step of an episode.
+        before: [E], of the episodes that run when the rollout begins.
+    """
+    total = np.empty(rewards.shape)
+    for env in range(rewards.shape[1]):
+        running = before[env]
+        for t in range(len(rewards)):
+            running += rewards[t, env]
+            total[t, env] = running
+            if done[t, env] > 0:
+                running = 0.0
+    return total
 
 
 def _over_agents(operation: np.ufunc, values: FloatArray) -> FloatArray:

@@ -167,6 +167,7 @@ class Collector:
         assert lost is not None
         rollout.rnn_states = None if rnn_states is None else rnn_states.copied()
         rollout.last_rnn_states = rnn_states
+        lost[:] = 0
         for t in range(len(rollout.reward)):
             actions, logps = policy.act(step.obs, masks=step.masks, rnn_states=rnn_states)
             # Tasks may reuse the arrays of a step at the next one: everything is copied before and after it.
@@ -175,27 +176,31 @@ class Collector:
                 rollout.features[g][t] = step.features[g]
                 rollout.actions[g][t] = action
                 rollout.logp[g][t] = logps[g]
-            _fill_row(t, rollout.masks, step.masks)
-            _fill_row(t, rollout.alive, step.alive)
+            if rollout.masks is not None:
+                _fill_row(t, rollout.masks, step.masks)
+                _fill_row(t, rollout.alive, step.alive)
             # Now s is recorded; the step gives s′ and what happened in between.
             step = self.task.step(actions)
-            _fill_row(t, rollout.last_masks, step.last_masks)
-            _fill_row(t, rollout.last_alive, step.last_alive)
+            if rollout.masks is not None:
+                _fill_row(t, rollout.last_masks, step.last_masks)
+                _fill_row(t, rollout.last_alive, step.last_alive)
             for g in range(len(actions)):
                 rollout.last_obs[g][t] = step.last_obs[g]
                 rollout.last_features[g][t] = step.last_features[g]
                 rollout.events[g][t] = step.events[g]
             rollout.reward[t] = step.reward
             rollout.terminated[t] = step.terminated
-            rollout.done[t] = step.terminated | step.truncated
+            rollout.done[t] = step.truncated
             rollout.success[t] = step.success
-            lost[t] = 0 if step.lost is None else step.lost
+            if step.lost is not None:
+                lost[t] = step.lost
             if rnn_states is not None:
                 rnn_states.reset(step.terminated | step.truncated)
+        np.maximum(rollout.done, rollout.terminated, out=rollout.done)
         return step
 
 
 def _fill_row(t: int, rows: list[BoolArray] | None, values: list[BoolArray] | None) -> None:
-    """Copy [g] [E, …] into row t of [g] [T, E, …]; nothing where the task has neither masks nor early leavers."""
+    """Copy [g] [E, …] into row t of [g] [T, E, …]; nothing where the step has none."""
     for row, value in zip(rows or (), values or (), strict=True):
         row[t] = value

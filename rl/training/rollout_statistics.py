@@ -45,7 +45,8 @@ def add_changes_before_reward(sums: Sequence[NDArray[np.float64]], rollout: Roll
     if steps <= LAG:
         return
     # a change counts only where no episode ended in between
-    crosses_end = np.stack([rollout.done[t : t + LAG].any(0) for t in range(steps - LAG)])
+    ends = np.cumsum(np.vstack([np.zeros_like(rollout.done[:1]), rollout.done]), 0)
+    crosses_end = ends[LAG:-1] > ends[: -LAG - 1]
     t, e = np.nonzero((rollout.reward[LAG:] > 0) & ~crosses_end)
     for group_sums, features in zip(sums, rollout.features, strict=True):
         group_sums *= DECAY
@@ -73,7 +74,8 @@ def add_values_before_done(sums: Sequence[NDArray[np.float64]], rollout: Rollout
             changed = (before != done) & (after == done)
             if alive is not None:
                 changed &= alive
-            values = np.where(changed, before, np.inf)[changed.any(-1)].min(-1)
+            at = changed.any(-1)
+            values = np.where(changed[at], before[at], np.inf).min(-1)
             sums[g][:, f] += values.sum(dtype=np.float64), len(values)
 
 

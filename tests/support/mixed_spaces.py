@@ -77,6 +77,6 @@ class Mixed(ParallelEnv):  # type: ignore[misc]
         for agent, space in self.observation_spaces.items():
             space.seed(int(self.rng.integers(2**31)))
             seen[agent] = space.sample()
-            if "action_mask" in seen[agent]:
+            if isinstance(space, Dict) and "action_mask" in space.spaces:
                 seen[agent]["action_mask"][int(self.rng.integers(5))] = 1
         return seen

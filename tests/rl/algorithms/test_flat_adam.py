@@ -1,7 +1,8 @@
 """Adam on one buffer against torch's own."""
 
+import pytest
 import torch
-from cosignal.rl.algorithms.flat_adam import FlatAdam
+from cosignal.rl.algorithms.flat_adam import BETAS, EPS, FlatAdam, _clipped_step_in_torch, clipped_step
 from cosignal.rl.algorithms.networks.mlp import MLP
 
 
@@ -20,3 +21,17 @@ def test_flat_adam_is_torchs_adam_with_a_clipped_norm() -> None:
         reference.step()
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("largest", [0.1, 1e20])
+def test_the_compiled_step_is_the_one_of_other_devices(largest: float) -> None:
+    """A norm that is no number of float32 stops both."""
+    draw = torch.Generator().manual_seed(1)
+    ours = [torch.rand(1001, generator=draw) for _ in range(4)]
+    ours[1] *= largest
+    theirs, before = [x.clone() for x in ours], [x.clone() for x in ours]
+    finite = clipped_step(*(x.numpy() for x in ours), 1.0, *BETAS, 1e-2, 2.0, EPS)
+    assert _clipped_step_in_torch(*theirs, 1.0, 1e-2, 2.0, EPS) == finite == (largest < 1)
+    for one, other, old in zip(ours, theirs, before, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5)
+        assert finite or torch.equal(one, old)

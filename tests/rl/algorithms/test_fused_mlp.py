@@ -5,8 +5,9 @@ import pytest
 import torch
 from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.algorithms.flat_adam import FlatAdam
-from cosignal.rl.algorithms.fused_mlp import FusedActorCritic, FusedMLP, add_bias
-from cosignal.rl.algorithms.losses import Minibatch
+from cosignal.rl.algorithms.fused_kernel import PAD, exp_in_place
+from cosignal.rl.algorithms.fused_mlp import FusedActorCritic, FusedMLP, kernel_samples
+from cosignal.rl.algorithms.losses import Minibatch, normalised
 from cosignal.rl.algorithms.networks.mlp import MLP
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,8 +26,8 @@ def minibatch(rows: int, n_actions: int, seed: int) -> Minibatch:
 
 
 @given(
-    st.integers(1, 70), st.integers(2, 7), st.sampled_from([(), (5,), (8, 8), (16, 4, 8)]), st.integers(0, 2**31),
-    st.sampled_from([0.0, 0.01, 0.5]),
+    st.integers(1, 70), st.integers(2, 7), st.sampled_from([(), (5,), (8, 8), (16, 4, 8), (70, 33)]),
+    st.integers(0, 2**31), st.sampled_from([0.0, 0.01, 0.5]),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
 def test_the_kernel_gives_the_gradient_of_autograd(
@@ -68,8 +69,49 @@ def test_fast_outputs_are_those_of_the_network(hidden: tuple[int, ...]) -> None:
 
 def test_fast_tanh_is_tanh() -> None:
     x = np.concatenate([np.linspace(-12, 12, 100_001), [-1e30, 1e30, 0.0, 1e-20]]).astype(np.float32)
-    found = x[:, None].copy()
-    add_bias(found, np.zeros(1, np.float32), True)
-    found = found[:, 0]
+    network = MLP(1, (1,), 1, 1.0, torch.Generator())
+    for layer in network.linears:
+        torch.nn.init.ones_(layer.weight)
+    found = FusedMLP(network).forward(x[:, None])[:, 0]
     assert np.abs(found - np.tanh(x.astype(np.float64))).max() < 4e-7
     assert np.all(np.abs(found) <= 1.0 + 2e-7)
+
+
+def test_fast_exp_is_exp() -> None:
+    """It is at most 1 in a softmax, exactly 0 of what is forbidden, and of what is not finite it makes no number."""
+    x = np.concatenate([np.linspace(-87, 80, 160_000), [0.0, -1e-20, -1e9, -np.inf, np.nan, np.nan]])
+    found = np.concatenate([x, np.zeros(-len(x) % PAD)]).astype(np.float32)
+    exp_in_place(found)
+    found = found[: len(x)]
+    assert found[:160_000] == pytest.approx(np.exp(x[:160_000].astype(np.float32).astype(np.float64)), rel=2e-7)
+    assert found[160_000:164_000].tolist()[:4] == [1.0, 1.0, 0.0, 0.0]
+    assert np.isnan(found[-2:]).all()
+
+
+def test_what_is_no_number_stays_none() -> None:
+    """Else a run that diverges would go on unnoticed."""
+    network = MLP(6, (8, 8), 3, 1.0, torch.Generator().manual_seed(1))
+    x = np.zeros((2, 6), np.float32)
+    x[1, 3] = np.nan
+    found = FusedMLP(network).forward(x)
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_minibatch_is_some_of_the_samples(normalise: bool) -> None:
+    """More of them than a tile, in any order, and normalised as `normalised` does it."""
+    batch, chosen = minibatch(300, 5, 2), torch.randperm(300, generator=torch.Generator().manual_seed(1))[:131]
+    network = categorical(6, 9, 5, (8, 8), torch.Generator().manual_seed(1))
+    flat, fused = FlatAdam(network, 1e-3, 10.0), FusedActorCritic(network, 0.2, 0.5)
+    part = Minibatch(*(x[chosen] for x in batch[:6]))
+    part = part._replace(advantage=normalised(part.advantage)) if normalise else part
+    expected_losses = gradient(network, part, IPPOConfig(), 0.01)
+    expected = flat.gradient.clone()
+    losses = fused.gradient_of(kernel_samples(batch), chosen.numpy(), 0.01, normalise)
+    assert losses == pytest.approx(expected_losses, rel=1e-4, abs=1e-5)
+    assert torch.allclose(flat.gradient, expected, rtol=1e-3, atol=3e-6)
+    # and again the same, bit for bit
+    before = flat.gradient.clone()
+    assert fused.gradient_of(kernel_samples(batch), chosen.numpy(), 0.01, normalise) == losses
+    assert torch.equal(flat.gradient, before)
