@@ -1,4 +1,4 @@
-"""Pistonball with a sparse reward and a few numbers to observe, never pixels.
+"""Pistonball with a sparse reward, and a few numbers or a small image to observe.
 
 It needs `pip install 'cosignal[pistonball]'`.
 
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from ..task import EventSpec, FeatureSpec, FloatArray
@@ -34,6 +35,11 @@ FASTEST, SPIN = 300.0, 20.0  # features are cut off here
 NEAR = 80  # heuristic: who is farther from the ball is not responsible
 DEAD_BAND = 20  # heuristic: neither is who is nearer
 
+# An image of the lower part of the table: 8 × 8 pixels a cell, down to the floor. Channels: now, the step before, and
+# where the piston that looks is.
+CELL, ROWS = 8, 16
+DARK, BALL, PISTON = 0, 255, 128
+
 _RULES = """\
 A ball of radius {radius} drops onto {pistons} pistons between two walls. Lengths are pixels: x runs to the
 right, y downwards; piston i covers {width} pixels around x = {first} + {width} i, from piston_0 at the left.
@@ -43,7 +49,9 @@ left to right, and the ball moves for 1/20 of a second after each of them.
 The episode ends with success when the ball is at the left wall or would be there 1/20 of a second later at its present
 velocity, and without at the time limit of {n_max} steps.
 Team reward: -{penalty} in every step, and 1 for success.
-Each piston observes the ball's place, velocity and turning speed, and the heights of all pistons."""
+Each piston observes {observed}."""
+_NUMBERS = "the ball's place, velocity and turning speed, and the heights of all pistons"
+_IMAGE = "an image of the lower part of the table, now and one step ago, in which it is marked"
 
 EVENTS = (
     EventSpec(name="moved_up", description="The piston moved up.", repeatable=True),
@@ -52,7 +60,8 @@ EVENTS = (
 
 
 class PistonballEnv(ParallelEnv):  # type: ignore[misc]
-    """The ParallelEnv: agents `piston_0`, …, observations float32 [7 + 2 pistons], actions 0 down, 1 stay, 2 up.
+    """The ParallelEnv: agents `piston_0`, …, observations float32 [7 + 2 pistons] or uint8 images [16, 5 pistons, 3],
+    actions 0 down, 1 stay, 2 up.
 
     The team's reward is paid in equal shares, so it is the *sum* over agents; upstream and LCA pay it to each agent.
     The observation of piston i: where the ball is ((x - its x)/100, (x - 80)/100, (y - 400)/50), the ball's velocity/
@@ -62,9 +71,13 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         pistons: at least 2.
         n_max: time limit of an episode in steps, then truncation.
         render_mode: "rgb_array", so that `render` draws a frame; None: it draws nothing.
+        pixels: observe images, not numbers: the ball 255, pistons 128, in cells of 8 × 8 pixels from the floor up, now
+            and in the step before, and the columns of the piston that looks.
     """
 
-    def __init__(self, pistons: int = 5, n_max: int = 125, render_mode: str | None = None) -> None:
+    def __init__(
+        self, pistons: int = 5, n_max: int = 125, render_mode: str | None = None, pixels: bool = False
+    ) -> None:
         require_at_least(2, pistons=pistons)
         require_at_least(1, n_max=n_max)
         require_mode(render_mode, RENDER_MODES)
@@ -83,7 +96,11 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         self.agents: list[str] = []
         # Piston 0 is at the left wall.
         self._centres = LEFT - WIDTH / 2 + WIDTH * np.arange(pistons)
+        self.pixels = pixels
         self._space = Box(-np.inf, np.inf, (7 + 2 * pistons,), np.float32)
+        if pixels:
+            self._space = Box(0, 255, (ROWS, pistons * WIDTH // CELL, 3), np.uint8)
+        self._picture = np.zeros(self._space.shape[:2], np.uint8)
         self._choices = Discrete(3)
         self.ball: tuple[float, ...] = ()  # x, y, velocity in x and y, turning speed; pixels, radians, seconds
         self.heights: list[int] = []  # pixels, 0..64, by piston
@@ -98,12 +115,14 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         """Return x of the middle of the piston."""
         return float(self._centres[self.possible_agents.index(agent)])
 
-    def _look(self) -> dict[str, FloatArray]:
+    def _look(self) -> dict[str, NDArray[Any]]:
         """Read the table; return what each piston observes of it."""
         ball, n = self.table.ball, len(self.possible_agents)
         self.ball = (*ball.position, *ball.velocity, ball.angular_velocity)
         # y runs downwards.
         self.heights = [FLOOR - int(piston.position[1]) for piston in self.table.pistonList]
+        if self.pixels:
+            return dict(zip(self.possible_agents, self._images(), strict=True))
         # One row per piston; the columns are described at the class.
         rows = np.empty((n, 7 + 2 * n), np.float32)
         rows[:, 0] = (self.ball[0] - self._centres) / 100
@@ -113,21 +132,38 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         rows[:, 7 + n :] = np.eye(n)
         return dict(zip(self.possible_agents, rows, strict=True))
 
+    def _images(self) -> NDArray[np.uint8]:
+        """Return what each piston sees, [pistons, rows, columns, 3]; in the first step both frames are alike."""
+        n, (rows, columns) = len(self.possible_agents), self._picture.shape
+        # the middle of each cell, in pixels of the table
+        x = LEFT - RADIUS + CELL * (np.arange(columns) + 0.5)
+        y = (FLOOR - CELL * (rows - np.arange(rows) - 0.5))[:, None]
+        tops = FLOOR - np.repeat(self.heights, columns // n)
+        picture = np.where(y > tops, PISTON, DARK).astype(np.uint8)
+        picture[(x - self.ball[0]) ** 2 + (y - self.ball[1]) ** 2 < RADIUS**2] = BALL
+        images = np.zeros((n, rows, columns, 3), np.uint8)
+        images[..., 0], images[..., 1] = picture, self._picture if self._seen else picture
+        for i in range(n):
+            images[i, :, i * columns // n : (i + 1) * columns // n, 2] = 255
+        self._picture, self._seen = picture, True
+        return images
+
     def _ball_row(self) -> list[float]:
         x, y, vx, vy, spin = self.ball
         return [(x - LEFT) / 100, (y - 400) / 50, vx / 300, vy / 300, spin / 20]
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, FloatArray], dict[str, dict[str, Any]]]:
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, Any]]]:
         """Start an episode. Without a seed the random stream goes on."""
         self.table.reset(seed=seed, options=options)
+        self._seen = False
         self.agents, self.clock, self.solved = list(self.possible_agents), 0, False
         return self._look(), {agent: {} for agent in self.agents}
 
     def step(
         self, actions: dict[str, int]
-    ) -> tuple[dict[str, FloatArray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Make one joint step.
 
         Raises:
@@ -224,6 +260,7 @@ class PistonballTask(Task):
         pistons: at least 2.
         n_max: time limit of an episode in steps.
         render_mode: "rgb_array", so that the environment draws frames; None: it draws nothing.
+        pixels: pistons observe small images, not numbers.
 
     Raises:
         ValueError: an argument is too small, or there is no such mode.
@@ -236,14 +273,17 @@ class PistonballTask(Task):
     stay = STAY
     heuristic = PistonballHeuristic()
 
-    def __init__(self, *, pistons: int = 5, n_max: int = 125, render_mode: str | None = None) -> None:
+    def __init__(
+        self, *, pistons: int = 5, n_max: int = 125, render_mode: str | None = None, pixels: bool = False
+    ) -> None:
         # Arguments are checked by the environment.
-        super().__init__(PistonballEnv(pistons, n_max, render_mode))
+        super().__init__(PistonballEnv(pistons, n_max, render_mode, pixels))
         self.max_steps = n_max
         self.return_range = (-PENALTY * n_max, 1 - PENALTY)
         self.description = _RULES.format(
-            radius=RADIUS, pistons=pistons, width=WIDTH, first=LEFT - WIDTH // 2, top=TOP, n_max=n_max, penalty=PENALTY
-        )
+            radius=RADIUS, pistons=pistons, width=WIDTH, first=LEFT - WIDTH // 2, top=TOP, n_max=n_max, penalty=PENALTY,
+            observed=_IMAGE if pixels else _NUMBERS,
+        )  # fmt: skip
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
         # The same bounds for every piston. The ball is pressed into walls and pistons by a few pixels: that is cut off.

@@ -4,7 +4,8 @@ By size (environments × rollout, two agents): every algorithm's whole `Training
 the Python twin of the same task (`reference_loop`), in short rounds that alternate; and the environment alone.
 `_core_s` are CPU seconds of this process, which has one thread; compiled code is warm. `_wall_s` also sees who else
 uses the machine. Ratios are medians over rounds, `_range` the lowest and the highest. An algorithm's own figures are
-those of the first, the default size; `sizes` has all of them.
+those of the first, the default size; `sizes` has all of them. `gru`: the same with recurrent networks, and the ratio to
+the feed-forward ones.
 
 Start-up is measured in CPU seconds, user and system, of whole child processes with warm caches. `help_cpu_s`:
 `cosignal --help`. `torch_cpu_s`: Python that does nothing but `import torch`. `trainer_cpu_s`: the trainer process of
@@ -28,7 +29,7 @@ from typing import Any, get_args
 import numpy as np
 
 from ...errors import TrainerGone
-from ...rl.algorithms.config import AlgorithmName
+from ...rl.algorithms.config import AlgorithmName, NetworkName
 from ...rl.envs.config import TaskConfig
 from ...rl.envs.factory import make_task
 from ...rl.envs.grid.env import Infos
@@ -43,7 +44,9 @@ from ..report import Tell
 from .measure import Spell, alternating, bench_result, median, rate, ratios, span, wall_rate
 from .reference_loop import ReferenceLoop
 
-ALGORITHMS: tuple[str, ...] = get_args(AlgorithmName)
+ALGORITHMS: tuple[AlgorithmName, ...] = get_args(AlgorithmName)
+RECURRENT: tuple[AlgorithmName, ...] = ("ippo", "mappo", "vdn", "qmix")  # which have a `gru`
+GRU = "_gru"  # behind the name of an algorithm with such networks
 SIZES = ((64, 32), (16, 128), (256, 32))  # environments, rollout; the first is the default
 REFERENCE = "reference"
 WARM_UPDATES = 3
@@ -86,6 +89,8 @@ def run_trainer(
         spells = alternating(learners(envs, rollout), rounds, round_s)
         for name in ALGORITHMS:
             metrics = learner_metrics(spells[name], spells[REFERENCE])
+            if name in RECURRENT:
+                metrics["gru"] = recurrent_metrics(spells[name + GRU], spells[name])
             by_size[name][f"{envs}x{rollout}"] = {"env_steps_per_core_s": alone["env_steps_per_core_s"], **metrics}
             tell(f"{name}, {envs} environments × {rollout}: {metrics}")
     by_algorithm = {name: {**next(iter(sized.values())), "sizes": sized} for name, sized in by_size.items()}
@@ -100,9 +105,10 @@ def run_trainer(
 # ---------------------------------------------------------------- work
 
 
-def training_config(algorithm: str, envs: int, rollout: int) -> TrainingConfig:
+def training_config(algorithm: AlgorithmName, envs: int, rollout: int, network: NetworkName = "mlp") -> TrainingConfig:
     """Return the config of a Two-Switch line that never pauses."""
-    trainer = TrainerConfig.model_validate({"algorithm": algorithm, "envs": envs, "rollout": rollout})
+    section = {"algorithm": algorithm, algorithm: {"network": network}}
+    trainer = TrainerConfig.model_validate({**section, "envs": envs, "rollout": rollout})
     return TrainingConfig(
         seed=1, clock="lockstep", task=TaskConfig(name="two_switch"), trainer=trainer, signal=SignalConfig(),
         pause_every_steps=None, margin=0.02,
@@ -110,7 +116,7 @@ def training_config(algorithm: str, envs: int, rollout: int) -> TrainingConfig:
 
 
 def learners(envs: int, rollout: int) -> Works:
-    """Return updates of the reference loop and of every algorithm, warm."""
+    """Return updates of the reference loop and of every algorithm, warm; also with recurrent networks."""
     reference = ReferenceLoop([BareTwoSwitch() for _ in range(envs)], rollout)
 
     def update(line: TrainingLine) -> int:
@@ -119,7 +125,8 @@ def learners(envs: int, rollout: int) -> Works:
         return line.steps_main - before
 
     # compiled kernels and buffers are warm before anything is timed
-    lines = {algorithm: TrainingLine(training_config(algorithm, envs, rollout)) for algorithm in ALGORITHMS}
+    lines = {name: TrainingLine(training_config(name, envs, rollout)) for name in ALGORITHMS}
+    lines |= {name + GRU: TrainingLine(training_config(name, envs, rollout, "gru")) for name in RECURRENT}
     works: Works = {REFERENCE: reference.update, **{name: partial(update, line) for name, line in lines.items()}}
     for work in works.values():
         for _ in range(WARM_UPDATES):
@@ -179,6 +186,15 @@ def learner_metrics(ours: Sequence[Spell], reference: Sequence[Spell]) -> dict[s
         "train_steps_per_core_s": rate(ours), "train_steps_per_wall_s": wall_rate(ours),
         "reference_steps_per_core_s": rate(reference), "reference_steps_per_wall_s": wall_rate(reference),
         "ratio_to_reference": median(by_round, 2), "ratio_to_reference_range": span(by_round, 2),
+    }  # fmt: skip
+
+
+def recurrent_metrics(gru: Sequence[Spell], mlp: Sequence[Spell]) -> dict[str, Any]:
+    """Return the metrics of an algorithm with recurrent networks beside those of its feed-forward ones."""
+    by_round = ratios(gru, mlp)
+    return {
+        "train_steps_per_core_s": rate(gru),
+        "ratio_to_mlp": median(by_round, 3), "ratio_to_mlp_range": span(by_round, 3),
     }  # fmt: skip
 
 

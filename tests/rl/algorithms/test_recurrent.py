@@ -178,19 +178,3 @@ def test_a_bit_is_remembered_over_ten_steps_and_the_feed_forward_twin_cannot(
 
     assert returns("gru", 120) >= 0.9
     assert returns("mlp", 80) <= 0.65
-
-
-SPOT = TaskConfig(env="small_tasks:Spot")
-
-
-@pytest.mark.parametrize("algorithm", ["ippo", "mappo", "liir", "vdn", "qmix"])
-def test_where_a_spot_is_in_an_image_is_learned_and_the_twin_without_a_learning_rate_does_not(algorithm: str) -> None:
-    """Two quarters of eight are right by chance."""
-
-    def returns(updates: int, lr: float) -> float:
-        section = {algorithm: {"lr": lr, "network": "cnn"}}
-        line = trained(small_config(algorithm=algorithm, **section).model_copy(update={"task": SPOT}), updates)
-        return Evaluator(SPOT, 32, seed=3).evaluate(line.learner).mean_return
-
-    assert returns(60, 1e-3) >= 6.5
-    assert returns(5, 1e-30) <= 3

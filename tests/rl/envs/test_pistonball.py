@@ -52,6 +52,33 @@ def test_the_observation_is_the_formula() -> None:
     np.testing.assert_array_equal(env.state(), [*observations["piston_0"][1:6], *observations["piston_0"][7:12]])
 
 
+def test_a_picture_shows_ball_pistons_and_the_step_before() -> None:
+    """Cells of 8 × 8 pixels: rows from y 363 to the floor at 491, columns from x 40, five a piston."""
+    env = PistonballEnv(pixels=True)
+    before, _ = env.reset(seed=3)
+    for _ in range(60):
+        seen, *_ = env.step({agent: UP if agent == "piston_1" else DOWN for agent in env.agents})
+        if not env.agents:
+            break
+        for i, agent in enumerate(env.possible_agents):
+            image = seen[agent]
+            assert (image.shape, image.dtype) == ((16, 25, 3), np.uint8)
+            assert env.observation_space(agent).contains(image)
+            assert np.array_equal(image[..., 1], before[agent][..., 0])
+            assert np.flatnonzero(image[0, :, 2]).tolist() == list(range(5 * i, 5 * i + 5))
+            now = image[..., 0]
+            for row, column in ((0, 0), (9, 7), (15, 7), (15, 24)):
+                x, y = 40 + 8 * (column + 0.5), 363 + 8 * (row + 0.5)
+                expected = 128 if y > 491 - env.heights[column // 5] else 0
+                if (x - env.ball[0]) ** 2 + (y - env.ball[1]) ** 2 < 40**2:
+                    expected = 255
+                assert now[row, column] == expected
+        before = seen
+    assert (now == 255).any() and (now == 128).any()
+    first, _ = env.reset(seed=4)
+    assert np.array_equal(first["piston_0"][..., 0], first["piston_0"][..., 1])
+
+
 def test_the_return_of_a_rollout_is_counted_once_for_the_team() -> None:
     total, steps = play(PistonballEnv(), 0, ramp)
     assert 3 < steps < 125

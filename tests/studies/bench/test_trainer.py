@@ -15,9 +15,11 @@ from cosignal.studies.bench import trainer as bench_trainer
 from cosignal.studies.bench.measure import Spell, alternating, spell
 from cosignal.studies.bench.trainer import (
     ALGORITHMS,
+    RECURRENT,
     children_cpu_s,
     environment_metrics,
     learner_metrics,
+    recurrent_metrics,
     run_trainer,
     start_python,
     start_trainer,
@@ -34,6 +36,9 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert learner_metrics(ours, reference) == {
         "train_steps_per_core_s": 100, "train_steps_per_wall_s": 80, "reference_steps_per_core_s": 20,
         "reference_steps_per_wall_s": 10, "ratio_to_reference": 4.0, "ratio_to_reference_range": [3.0, 10.0],
+    }  # fmt: skip
+    assert recurrent_metrics(ours, reference) == {
+        "train_steps_per_core_s": 100, "ratio_to_mlp": 4.0, "ratio_to_mlp_range": [3.0, 10.0],
     }  # fmt: skip
     assert environment_metrics({"batch": ours, "python": reference}) == {
         "env_steps_per_core_s": 100, "python_env_steps_per_core_s": 20, "env_ratio": 4.0,
@@ -81,6 +86,7 @@ def test_a_tiny_run_has_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
             "ratio_to_reference",
         } < {*metrics[name]}
         assert metrics[name]["ratio_to_reference"] > 0
+        assert ("gru" in metrics[name]) == (name in RECURRENT)
     assert len(said) == 2 * (1 + len(ALGORITHMS))
     json.dumps(found)
 
