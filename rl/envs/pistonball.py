@@ -97,10 +97,12 @@ class PistonballEnv(ParallelEnv):  # type: ignore[misc]
         # Piston 0 is at the left wall.
         self._centres = LEFT - WIDTH / 2 + WIDTH * np.arange(pistons)
         self.pixels = pixels
-        self._space = Box(-np.inf, np.inf, (7 + 2 * pistons,), np.float32)
-        if pixels:
-            self._space = Box(0, 255, (ROWS, pistons * WIDTH // CELL, 3), np.uint8)
-        self._picture = np.zeros(self._space.shape[:2], np.uint8)
+        self._picture, self._seen = np.zeros((ROWS, pistons * WIDTH // CELL), np.uint8), False  # of the step before
+        self._space: Box = (
+            Box(0, 255, (*self._picture.shape, 3), np.uint8)
+            if pixels
+            else Box(-np.inf, np.inf, (7 + 2 * pistons,), np.float32)
+        )
         self._choices = Discrete(3)
         self.ball: tuple[float, ...] = ()  # x, y, velocity in x and y, turning speed; pixels, radians, seconds
         self.heights: list[int] = []  # pixels, 0..64, by piston

@@ -125,7 +125,7 @@ def learners(envs: int, rollout: int) -> Works:
         return line.steps_main - before
 
     # compiled kernels and buffers are warm before anything is timed
-    lines = {name: TrainingLine(training_config(name, envs, rollout)) for name in ALGORITHMS}
+    lines: dict[str, TrainingLine] = {name: TrainingLine(training_config(name, envs, rollout)) for name in ALGORITHMS}
     lines |= {name + GRU: TrainingLine(training_config(name, envs, rollout, "gru")) for name in RECURRENT}
     works: Works = {REFERENCE: reference.update, **{name: partial(update, line) for name, line in lines.items()}}
     for work in works.values():
