@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from .gru_scan import GRUScan
+
 
 class GRU(nn.Module):
     """All but the last of the hidden layers, a gated recurrent unit as wide as that (Cho et al. 2014), linear outputs.
@@ -64,20 +66,26 @@ class GRU(nn.Module):
             Outputs [T, N, outputs], and the states after each step, [T, N, H].
         """
         # what does not depend on the state is one product for all steps
-        from_inputs, carried = self._before(x), (1 - first)[..., None]
-        cell, states = self.cell, list[Tensor]()
-        for t in range(len(x)):
-            state = state * carried[t]
-            state = gru_step(from_inputs[t], linear(state, cell.weight_hh, cell.bias_hh), state)
-            states.append(state)
-        every = torch.stack(states)
-        return linear(every, self.head.weight, self.head.bias), every
+        from_inputs, cell = self._before(x), self.cell
+        scan = GRUScan.apply if x.device.type == "cpu" and x.dtype == torch.float32 else gru_loop
+        states = scan(from_inputs, state, first, cell.weight_hh, cell.bias_hh)
+        return linear(states, self.head.weight, self.head.bias), states
 
     def _before(self, x: Tensor) -> Tensor:
         """Return what inputs [..., inputs] give to the gates, [..., 3H]."""
         for layer in self.linears:
             x = self.activation(linear(x, layer.weight, layer.bias))
         return linear(x, self.cell.weight_ih, self.cell.bias_ih)
+
+
+def gru_loop(x: Tensor, state: Tensor, first: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return what `GRUScan` gives, by autograd: for other devices, and its oracle."""
+    states = list[Tensor]()
+    for from_inputs, carried in zip(x, (1 - first)[..., None], strict=True):
+        state = state * carried
+        state = gru_step(from_inputs, linear(state, weight, bias), state)
+        states.append(state)
+    return torch.stack(states)
 
 
 def gru_step(from_inputs: Tensor, from_state: Tensor, state: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from cosignal.errors import ConfigError
 from cosignal.rl.algorithms.config import IPPOConfig, LIIRConfig, QMIXConfig
 from cosignal.rl.algorithms.ippo import IPPO
-from cosignal.rl.algorithms.networks.gru import GRU, gru_step
+from cosignal.rl.algorithms.networks.gru import GRU, gru_loop, gru_step
+from cosignal.rl.algorithms.networks.gru_scan import GRUScan
 from cosignal.rl.algorithms.ppo import PPO
 from cosignal.rl.algorithms.sequences import cut_into_chunks, states_at_chunks
 from cosignal.rl.envs.config import TaskConfig
@@ -19,6 +20,8 @@ from cosignal.rl.envs.factory import task_spec
 from cosignal.rl.experience.rnn_states import RNNStates
 from cosignal.rl.training.evaluate import Evaluator
 from cosignal.rl.training.line import TrainingLine
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.nn.functional import linear
 from training_lines import small_config, trained
@@ -59,6 +62,32 @@ def test_unrolled_it_gives_what_its_steps_give_and_begins_anew_where_an_episode_
     assert not torch.equal(made.unroll(x, start, first)[0][:3, 1], outputs[:3, 1])
 
 
+@settings(deadline=None, max_examples=25)
+@given(
+    steps=st.integers(1, 6), rows=st.integers(1, 5), width=st.integers(1, 9), seed=st.integers(0, 99),
+    scale=st.sampled_from([0.3, 1.0, 4.0]),
+)  # fmt: skip
+def test_the_pass_by_hand_gives_states_and_gradients_of_autograd(
+    steps: int, rows: int, width: int, seed: int, scale: float
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> torch.Tensor:
+        return (scale * torch.randn(shape, generator=draw)).requires_grad_()
+
+    x, weight, bias = random(steps, rows, 3 * width), random(3 * width, width), random(3 * width)
+    start = torch.randn(rows, width, generator=draw)
+    first = (torch.rand(steps, rows, generator=draw) < 0.3).float()
+    slopes = torch.randn(steps, rows, width, generator=draw)
+    found = []
+    for scan in (GRUScan.apply, gru_loop):
+        states = scan(x, start, first, weight, bias)
+        gradients = torch.autograd.grad((states * slopes).sum(), [x, weight, bias])
+        found.append([states.detach(), *gradients])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=2e-5 * max(1.0, float(theirs.abs().max())))
+
+
 def test_chunks_hold_the_steps_in_order_and_start_from_the_states_that_the_network_was_in() -> None:
     steps = torch.arange(6 * 2 * 3).reshape(6, 2, 3)  # [T, E, A]
     chunks = cut_into_chunks(steps, 3)
@@ -94,8 +123,8 @@ def test_unrolled_from_the_kept_states_the_policy_says_what_it_said_when_it_acte
     learner, batch = learner_and_batch(chunk_length=4)
     sequences = learner.sequences(0, batch)
     assert len(sequences) == 4 * 8 * 2
-    for given, alike in ((sequences, True), (replace(sequences, actor_state=sequences.actor_state * 0), False)):
-        outputs, _, samples = given.unroll(learner.networks[0])
+    for some, alike in ((sequences, True), (replace(sequences, actor_state=sequences.actor_state * 0), False)):
+        outputs, _, samples = some.unroll(learner.networks[0])
         logp = torch.log_softmax(outputs, -1).gather(-1, samples.actions[:, None]).squeeze(-1)
         assert torch.allclose(logp, samples.logp_old, atol=1e-5) == alike
 

@@ -1,4 +1,7 @@
-"""Every shipped task is trained by both families of algorithms, and goes on from a snapshot as if never left."""
+"""Every shipped task is trained by both families of algorithms and with every network that fits it.
+
+From a snapshot it goes on as if never left.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "ippo": {"minibatches": 2},
     "qmix": {"learning_starts": 16, "batch_size": 16, "buffer_size": 256, "target_every": 3},
 }
-CASES = [(task, algorithm) for task in get_args(ShippedName) for algorithm in SMALL]
+CASES = [
+    *[(task, algorithm, "mlp") for task in get_args(ShippedName) for algorithm in SMALL],
+    *[(task, algorithm, "gru") for task in get_args(ShippedName) for algorithm in SMALL],
+    *[("pistonball", algorithm, "cnn") for algorithm in SMALL],
+]
 
 
 @pytest.fixture(params=CASES, ids="-".join)
 def config(request: pytest.FixtureRequest) -> TrainingConfig:
-    task, algorithm = request.param
-    small = small_config(algorithm=algorithm, envs=2, rollout=16, **{algorithm: SMALL[algorithm]})
-    return small.model_copy(update={"task": TaskConfig.model_validate({"name": task, "n_max": 10})})
+    task, algorithm, network = request.param
+    section = SMALL[algorithm] | {"network": network}
+    small = small_config(algorithm=algorithm, envs=2, rollout=16, **{algorithm: section})
+    arguments = {"env_args": {"pixels": True}} if network == "cnn" else {}
+    return small.model_copy(update={"task": TaskConfig.model_validate({"name": task, "n_max": 10, **arguments})})
 
 
 def test_a_task_is_trained_and_restored_and_gives_evidence(config: TrainingConfig, tmp_path: Path) -> None:
