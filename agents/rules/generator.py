@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .critic import LOW_SUCCESS
-from .features import NEVER, Feature, FeatureRoles, Json, feature_roles, kinds_of_agents
+from .features import NEVER, Feature, FeatureRoles, Json, feature_roles, kinds_of_agents, never_reached
 
 MAX_TERMS = 8
 BETA = 0.5
@@ -249,6 +249,24 @@ def ladder(roles: FeatureRoles) -> list[Piece]:
     return [*_most_progress(roles), *(_near(feature, 1.0 / len(targets)) for feature in targets)]
 
 
+def gates_in_order(roles: FeatureRoles) -> list[Piece]:
+    """Return a gate for each of several never reached distances: what is next counts once what precedes it is done.
+
+    Flags come as often as they are reached, then as they are declared; distances the nearest first.
+    """
+    flags = [feature for feature in roles.features if feature.kind == "flag"]
+    flags.sort(key=lambda feature: -(feature.reached_high or 0.0))  # stable
+    distances = never_reached(roles.features)[::-1]
+    pairs = list(zip(flags, distances, strict=False))
+    if len(pairs) < 2:
+        return []
+    done = [_done(flag) for flag, _ in pairs]
+    then = [
+        Piece("then", f"{flag.at_high()} * (1 - {distance.up()})", 1.0, distance.agents) for flag, distance in pairs
+    ]
+    return [piece for both in zip(done, then, strict=True) for piece in both]
+
+
 def team_staircase(roles: FeatureRoles) -> list[Piece]:
     """Return the staircase where the teammate nearest to the frontier counts: one agent there may be enough."""
     if not roles.frontier or not roles.frontier[0].has_mates:
@@ -377,6 +395,9 @@ def _signed(feature: Feature, sign: float) -> str:
 
 
 IDEAS: tuple[Idea, ...] = (
+    Idea("A gate for each thing that is left",
+         "Several things are never reached, one behind the other: each counts once the one before it is done.",
+         gates_in_order),
     Idea("Staircase to the frontier",
          "What is done counts up, the distance that precedes rewards counts down, and the least reached distance "
          "counts once its gate is open, so that the potential rises along a whole successful episode.",

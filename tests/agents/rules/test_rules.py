@@ -299,6 +299,26 @@ async def test_what_is_left_pays_whom_gets_such_things_done() -> None:
     assert "All that is left" not in [one.title for one in await generator(things_left(*usual), k=8)]
 
 
+async def test_each_thing_that_is_left_gets_the_gate_before_it() -> None:
+    """Flags by how often they are reached, distances the nearest first; what is reached already gets none."""
+    raw = stuck_evidence()
+    raw["features"] = [
+        feature_evidence("far", "distance", 0, 30, mean=25.0, reached_low_share=0.0),
+        feature_evidence("known", "distance", 0, 9, mean=2.0, reached_low_share=0.9),
+        feature_evidence("near", "distance", 0, 20, mean=8.0, reached_low_share=0.0),
+        feature_evidence("late", "flag", 0, 1, reached_high_share=0.0),
+        feature_evidence("early", "flag", 0, 1, reached_high_share=0.7),
+        feature_evidence("last", "flag", 0, 1, reached_high_share=0.0),
+    ]
+    found = await generator(raw)
+    assert found[0].title == "A gate for each thing that is left"
+    assert expressions(found[0]) == ["early", "early * (1 - near / 20)", "late", "late * (1 - far / 30)"]
+    # One flag, or one thing: other ideas say that.
+    for left in (raw["features"][:4], raw["features"][1:]):
+        fewer = await generator(raw | {"features": left}, k=8)
+        assert "A gate for each thing that is left" not in [one.title for one in fewer]
+
+
 # ---------------------------------------------------------------- the chat model
 
 
