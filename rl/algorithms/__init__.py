@@ -10,8 +10,9 @@ q_learning         what the value-based algorithms share
   vdn, qmix        the team's value is a sum, or a monotonic mix, of the agents'
 parameter_sharing  which agents share a network
 critic_inputs      the inputs of critics, mixers and Q-networks
-networks           actors, critics, and drawing actions from them
-fused_mlp          the same networks and PPO's gradient, written out by hand for a CPU
+networks/          feed-forward, recurrent and convolutional ones, actor-critics, and drawing actions
+sequences          what recurrent actors and critics learn from
+fused_mlp          feed-forward networks and PPO's gradient, written out by hand for a CPU
   fused_kernel     what of that is compiled: a tile of samples goes through a whole network
 losses, returns    losses, advantages and targets as pure functions
 flat_adam          Adam on one flat buffer of parameters
