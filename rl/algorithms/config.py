@@ -101,6 +101,11 @@ class IPPOConfig(AlgorithmConfig):
 
     def check_update_size(self, section: str, envs: int, rollout: int) -> None:
         if self.network != "gru":
+            if self.chunk_length is not None:
+                raise ValueError(
+                    f"{section}.chunk_length: must be left out where {section}.network is {self.network!r}, which has "
+                    f"no sequences, got {self.chunk_length!r}; remove it, or take a gru"
+                )
             if self.minibatches > envs * rollout:
                 raise ValueError(
                     f"{section}.minibatches: must be at most the {envs * rollout:_} samples of an update, "

@@ -30,6 +30,14 @@ Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 FAST = {"contract", "arcp", "nsz"}  # fused multiply-add, and what cannot change NaN or infinity
+# tanh(x) of Eigen's `ptanh`: within ±7.9 an odd polynomial over an even one, in x², the highest power first; beyond it
+# is ±1 in single precision
+TANH_END = 7.90531110763549805
+TANH_ODD = (
+    -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+    1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03,
+)  # fmt: skip
+TANH_EVEN = 1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03
 TILE = 32  # rows that go through a network together
 PAD = 16  # widths are multiples of this
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # numbers in a vector register
@@ -173,16 +181,10 @@ class _Vectors:
     def tanh(self, several: list[Any]) -> list[Any]:
         """Return tanh of each, within 5e-7, by the rational function of Eigen's `ptanh`."""
         builder = self.builder
-        # beyond ±7.9 it is ±1 in single precision; between, an odd polynomial over an even one
-        several = [self.bounded(x, -7.90531110763549805, 7.90531110763549805) for x in several]
+        several = [self.bounded(x, -TANH_END, TANH_END) for x in several]
         squares = [builder.fmul(x, x) for x in several]
-        odd = (
-            -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
-            1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03,
-        )  # fmt: skip
-        even = 1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03
-        over = [builder.fmul(x, self.polynomial(y, odd)) for x, y in zip(several, squares, strict=True)]
-        inverses = self.inverses([self.polynomial(y, even) for y in squares])
+        over = [builder.fmul(x, self.polynomial(y, TANH_ODD)) for x, y in zip(several, squares, strict=True)]
+        inverses = self.inverses([self.polynomial(y, TANH_EVEN) for y in squares])
         return [builder.fmul(x, y) for x, y in zip(over, inverses, strict=True)]
 
     def inverses(self, several: list[Any]) -> list[Any]:

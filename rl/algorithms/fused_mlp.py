@@ -41,11 +41,6 @@ class FusedActorCritic:
         self._gradient: Float | None = None  # found at the first use: an optimiser has to make it
 
     @torch.no_grad()
-    def logits(self, obs: Tensor) -> Tensor:
-        """[..., O] → [..., U]."""
-        return torch.from_numpy(self.actor.forward(obs.flatten(0, -2).numpy())).view(*obs.shape[:-1], -1)
-
-    @torch.no_grad()
     def values(self, critic_obs: Tensor) -> Tensor:
         """[..., S] → [...]."""
         return torch.from_numpy(self.critic.forward(critic_obs.flatten(0, -2).numpy())).view(critic_obs.shape[:-1])

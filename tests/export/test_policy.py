@@ -87,7 +87,8 @@ def own_outputs(line: TrainingLine, step: Step, rnn_states: RNNStates | None = N
             out, after = network(x, torch.from_numpy(rnn_states.actor[n]))
             rnn_states.actor[n][:] = after.detach().numpy()
         else:
-            out = network(x) if fused is None else fused.logits(x)
+            by_hand = None if fused is None else torch.from_numpy(fused.actor.forward(x.flatten(0, -2).numpy()))
+            out = network(x) if by_hand is None else by_hand.view(*x.shape[:-1], -1)
         outputs[members.group].append(out.detach().numpy()[0].copy())
     return [np.concatenate(rows) for rows in outputs]
 

@@ -109,60 +109,17 @@ class NewSpaces(Glide):
         return Box(-1, 2, (1,))
 
 
-class Recall(ParallelEnv):  # type: ignore[misc]
-    """Each of two agents sees a bit in the first step only, and is paid ½ where it says the bit in the last one.
+class Guess(ParallelEnv):  # type: ignore[misc]
+    """Two agents say a number in each step; the team is paid the share of those who say what they ought to."""
 
-    It sees what the bit is (-1 or 1), and whether this is the last step. What it says before has no effect. Who acts
-    by what it sees now is paid ½ on average for both together, who remembers 1.
-    """
-
-    metadata: ClassVar[dict[str, Any]] = {"name": "recall"}
-    STEPS, SEEN, SAID = 11, Box(-1, 1, (2,)), Discrete(2)
-    has_masks, has_success, return_range, max_steps = False, True, (0.0, 1.0), STEPS
+    STEPS: ClassVar[int]
+    SEEN: ClassVar[Box]
+    SAID: ClassVar[Discrete]
+    has_masks = False
 
     def __init__(self) -> None:
         self.possible_agents = ["one", "other"]
-
-    def observation_space(self, agent: str) -> Box:
-        return self.SEEN
-
-    def action_space(self, agent: str) -> Discrete:
-        return self.SAID
-
-    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        self.agents, self.t = list(self.possible_agents), 0
-        bits = np.random.default_rng(seed).integers(0, 2, 2).tolist()
-        self.bits = dict(zip(self.agents, bits, strict=True))
-        return self._observed(), {agent: {} for agent in self.agents}
-
-    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-        self.t += 1
-        ends = self.t >= self.STEPS
-        right = sum(int(actions[agent]) == bit for agent, bit in self.bits.items()) if ends else 0
-        observed, everybody = self._observed(), self.agents
-        self.agents = [] if ends else everybody
-        infos = {agent: {"success": right == len(self.bits)} for agent in everybody}
-        rewards, over = dict.fromkeys(everybody, right / 4), dict.fromkeys(everybody, ends)
-        return observed, rewards, over, dict.fromkeys(everybody, False), infos
-
-    def _observed(self) -> dict[str, Any]:
-        last = float(self.t == self.STEPS - 1)
-        seen = {agent: 2.0 * bit - 1 if self.t == 0 else 0.0 for agent, bit in self.bits.items()}
-        return {agent: np.array([bit, last], np.float32) for agent, bit in seen.items()}
-
-
-class Spot(ParallelEnv):  # type: ignore[misc]
-    """Two agents see a 6 × 6 image of bytes with one bright 2 × 2 spot, and say in which quarter it is.
-
-    An episode has eight steps. The team is paid the share of those who are right; the spot moves in every step.
-    """
-
-    metadata: ClassVar[dict[str, Any]] = {"name": "spot"}
-    STEPS, SEEN, SAID = 8, Box(0, 255, (6, 6, 1), np.uint8), Discrete(4)
-    has_masks, has_success, return_range, max_steps = False, False, (0.0, 8.0), STEPS
-
-    def __init__(self) -> None:
-        self.possible_agents = ["one", "other"]
+        self.max_steps = self.STEPS
 
     def observation_space(self, agent: str) -> Box:
         return self.SEEN
@@ -172,18 +129,63 @@ class Spot(ParallelEnv):  # type: ignore[misc]
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         self.agents, self.t, self.rng = list(self.possible_agents), 0, np.random.default_rng(seed)
-        return self._observed(), {agent: {} for agent in self.agents}
+        self.begin()
+        return self.look(), {agent: {} for agent in self.agents}
 
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         self.t += 1
-        ends = self.t >= self.STEPS
-        right = sum(int(actions[agent]) == quarter for agent, quarter in self.quarters.items())
-        observed, everybody = self._observed(), self.agents
-        self.agents = [] if ends else everybody
+        ends, everybody = self.t >= self.STEPS, self.agents
+        right = sum(int(actions[agent]) == number for agent, number in self.wanted().items())
+        observed, self.agents = self.look(), [] if ends else everybody
+        infos = {agent: {"success": right == len(everybody)} if self.has_success else {} for agent in everybody}
         rewards, over = dict.fromkeys(everybody, right / 4), dict.fromkeys(everybody, ends)
-        return observed, rewards, over, dict.fromkeys(everybody, False), {agent: {} for agent in everybody}
+        return observed, rewards, over, dict.fromkeys(everybody, False), infos
 
-    def _observed(self) -> dict[str, Any]:
+    def begin(self) -> None:
+        """Begin an episode."""
+
+    def wanted(self) -> dict[str, int]:
+        raise NotImplementedError
+
+    def look(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class Recall(Guess):
+    """Each agent sees a bit in the first step only, and ought to say it in the last one; nothing else is paid.
+
+    It sees what the bit is (-1 or 1), and whether this is the last step. Who acts by what it sees now is right half
+    the time, who remembers always: 0.5 and 1 for the team.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "recall"}
+    STEPS, SEEN, SAID = 11, Box(-1, 1, (2,)), Discrete(2)
+    has_success, return_range = True, (0.0, 1.0)
+
+    def begin(self) -> None:
+        self.bits = dict(zip(self.agents, self.rng.integers(0, 2, 2).tolist(), strict=True))
+
+    def wanted(self) -> dict[str, int]:
+        return self.bits if self.t >= self.STEPS else {}
+
+    def look(self) -> dict[str, Any]:
+        last = float(self.t == self.STEPS - 1)
+        seen = {agent: 2.0 * bit - 1 if self.t == 0 else 0.0 for agent, bit in self.bits.items()}
+        return {agent: np.array([bit, last], np.float32) for agent, bit in seen.items()}
+
+
+class Spot(Guess):
+    """Each agent sees a 6 × 6 image of bytes with one bright 2 × 2 spot, which moves in every step, and ought to say in
+    which quarter it is."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "spot"}
+    STEPS, SEEN, SAID = 8, Box(0, 255, (6, 6, 1), np.uint8), Discrete(4)
+    has_success, return_range = False, (0.0, 8.0)
+
+    def wanted(self) -> dict[str, int]:
+        return self.quarters
+
+    def look(self) -> dict[str, Any]:
         """Draw a spot for each agent: two cells high and wide, inside a quarter of three by three."""
         images, self.quarters = {}, {}
         for agent in self.possible_agents:

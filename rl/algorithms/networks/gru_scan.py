@@ -1,7 +1,7 @@
 """A gated recurrent unit through time on a CPU, forward and backward written out by hand.
 
-It gives what `gru_step` in a loop gives, up to rounding, in a seventh of the time: no graph is built over the steps. A
-step is one product by numpy and one compiled pass. With x_r, x_z, x_n what inputs give to the gates, k the state that
+It gives what `gru_step` in a loop gives, up to rounding, three to six times as fast: no graph is built over the steps.
+A step is one product by numpy and one compiled pass. With x_r, x_z, x_n what inputs give to the gates, k the state that
 is carried (zero where an episode begins) and a_r, a_z, a_n = W k + b:
 
     r = σ(x_r + a_r),  z = σ(x_z + a_z),  n = tanh(x_n + r ∘ a_n),  h = n + z ∘ (k − n)
@@ -19,11 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
-from numpy.typing import NDArray
 from torch import Tensor
 
-Float = NDArray[np.float32]
-FAST = {"contract", "arcp", "nsz"}  # fused multiply-add, and what cannot change NaN or infinity
+from ..fused_kernel import FAST, TANH_END, TANH_EVEN, TANH_ODD, Float
 
 
 class GRUScan(torch.autograd.Function):
@@ -75,20 +73,13 @@ class GRUScan(torch.autograd.Function):
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", inline="always")
 def rational_tanh(x: np.float32) -> np.float32:
     """Return tanh(x), within 3e-7, by the rational function of Eigen's `ptanh`."""
-    # beyond ±7.9 it is ±1 in single precision; between, an odd polynomial over an even one
-    v = min(max(x, np.float32(-7.90531110763549805)), np.float32(7.90531110763549805))
+    v = min(max(x, np.float32(-TANH_END)), np.float32(TANH_END))
     s = v * v
-    p = np.float32(-2.76076847742355e-16)
-    p = p * s + np.float32(2.00018790482477e-13)
-    p = p * s + np.float32(-8.60467152213735e-11)
-    p = p * s + np.float32(5.12229709037114e-08)
-    p = p * s + np.float32(1.48572235717979e-05)
-    p = p * s + np.float32(6.37261928875436e-04)
-    p = p * s + np.float32(4.89352455891786e-03)
-    q = np.float32(1.19825839466702e-06)
-    q = q * s + np.float32(1.18534705686654e-04)
-    q = q * s + np.float32(2.26843463243900e-03)
-    q = q * s + np.float32(4.89352518554385e-03)
+    p, q = np.float32(TANH_ODD[0]), np.float32(TANH_EVEN[0])
+    for factor in TANH_ODD[1:]:
+        p = p * s + np.float32(factor)
+    for factor in TANH_EVEN[1:]:
+        q = q * s + np.float32(factor)
     return v * p / q
 
 

@@ -175,6 +175,8 @@ def test_what_cannot_be_is_refused_with_a_remedy() -> None:
         QMIXConfig.model_validate({"network": "gru", "hidden": []})
     with pytest.raises(ValueError, match="chunk_length: must divide the 32 steps"):
         IPPOConfig(network="gru", chunk_length=5).check_update_size("trainer.ippo", 64, 32)
+    with pytest.raises(ValueError, match="chunk_length: must be left out where trainer.ippo.network is 'mlp'"):
+        IPPOConfig(network="mlp", chunk_length=8).check_update_size("trainer.ippo", 64, 32)
     with pytest.raises(ValueError, match="at most the 2 sequences"):
         IPPOConfig(network="gru", minibatches=4).check_update_size("trainer.ippo", 2, 32)
     with pytest.raises(ConfigError, match="needs agents that observe an image"):
