@@ -160,11 +160,12 @@ class ReplayBuffer:
         self, index: IntArray, shape: tuple[int, int] | None = None, filled: FloatArray | None = None
     ) -> Sample:
         """Return the transitions of these numbers, which count from the beginning of the run."""
-        # Each segment gives those that lie in it.
-        records = np.empty(len(index), self.record)
+        # Each segment gives those that lie in it, as bytes: numpy copies records field by field, four times as slowly.
+        records, as_bytes = np.empty(len(index), self.record), np.dtype((np.void, self.record.itemsize))
         for key, first, length in self._segments:
-            inside = (index >= first) & (index < first + length)
-            records[inside] = self._files[key][index[inside] - first]
+            inside = np.flatnonzero((index >= first) & (index < first + length))
+            stored = np.asarray(self._files[key]).view(as_bytes)
+            records.view(as_bytes)[inside] = stored.take(index[inside] - first)
         per_agent = {
             name: [np.ascontiguousarray(records[f"{name}.{g}"]) for g in range(self.groups)] for name in self.per_agent
         }
