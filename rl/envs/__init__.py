@@ -7,7 +7,8 @@ How a config becomes a batch:
     -> a layout: groups of agents, features, events, the `TaskSpec` (`pettingzoo.layout`)
     -> a batch of E environments (`pettingzoo.batch`, or `pettingzoo.process_batch` over several processes)
 
-    the native tasks two_switch, victim_rubble and relay -> a batch compiled by numba (`grid.batch`), with a plain twin
+    the native tasks -> a batch compiled by numba: two_switch, victim_rubble and relay (`grid.batch`) with a plain twin,
+    lbf and rware (`compiled.batch`) with the original package beside them
 
 `factory.make_task` does all of it. Nothing is imported here, since the config reads the names in `registry`.
 
@@ -19,9 +20,10 @@ Modules, in reading order:
     load_env      other people's environments, found by name and built
     factory       from a config to its task
     probe         what a task is, asked in a process of its own
-    lbf, mpe, pistonball, warehouse   shipped tasks around environments of other packages
-    grid          what the two native tasks have in common
-    two_switch, victim_rubble, relay  the native tasks
+    mpe, pistonball, lbf.original, rware.original   shipped tasks around environments of other packages
+    compiled      what batches have in common that are stepped by one compiled call
+    grid          what the games of two agents on a grid have in common
+    two_switch, victim_rubble, relay, lbf, rware   the native tasks
     pettingzoo    any ParallelEnv as a batch
     step_alarm    a limit on the time of a step in processes that only branch or rank
 

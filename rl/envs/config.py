@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ..base_config import Config
-from .registry import EXTRAS, NATIVE, ShippedName
+from .registry import GRIDS, NATIVE, WITH_ARGUMENTS, ShippedName
 
 TeamReward = Literal["sum", "mean"]  # how what the agents are paid becomes the team's reward
 
@@ -22,7 +22,7 @@ class TaskConfig(Config):
         env: "package.module:factory" of an environment, or of a `cosignal.Task`.
         env_args: arguments by name for the factory, or for a shipped task.
         n_max: time limit of an episode, in steps.
-        allow_agent_overlap: whether agents of a native task may share a cell.
+        allow_agent_overlap: whether agents of two_switch, victim_rubble and relay may share a cell.
         team_reward: how a PettingZoo environment's rewards become the team's.
         agent_ids: whether agents of a group of a PettingZoo environment observe which of them they are.
         workers: processes that a PettingZoo environment's copies are divided over; 0 for the trainer's own.
@@ -41,11 +41,11 @@ class TaskConfig(Config):
 
     @property
     def team_is_paid(self) -> TeamReward:
-        """How its environments pay the team: each agent of a native one gets all of it, of another shipped one a share,
+        """How its environments pay the team: each agent of a grid game gets all of it, of another shipped task a share,
         and of one's own what `team_reward` says."""
         if self.name is None:
             return self.team_reward
-        return "mean" if self.name in NATIVE else "sum"
+        return "mean" if self.name in GRIDS else "sum"
 
     @property
     def added_limit(self) -> int | None:
@@ -65,9 +65,9 @@ class TaskConfig(Config):
     def _one_of_name_and_env(self) -> TaskConfig:
         if (self.name is None) == (self.env is None):
             raise ValueError("set exactly one of task.name (a shipped task) and task.env ('package.module:factory')")
-        if self.name is not None and self.name not in EXTRAS and self.env_args:
+        if self.name is not None and self.name not in WITH_ARGUMENTS and self.env_args:
             raise ValueError(
-                f"task.env_args go with task.env or one of {', '.join(EXTRAS)}, got {self.env_args!r} with"
+                f"task.env_args go with task.env or one of {', '.join(WITH_ARGUMENTS)}, got {self.env_args!r} with"
                 f" task.name {self.name!r}; drop them"
             )
         if self.name in NATIVE and self.workers:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..task import BatchedTask, TaskSpec
 from .adapter import Task, close_all
 from .config import TaskConfig
-from .load_env import pettingzoo_task, task_factory, task_import_errors
+from .load_env import check_no_grid_options, pettingzoo_task, task_factory, task_import_errors
 
 if TYPE_CHECKING:
+    from .lbf.spec import ForagingSettings
     from .pettingzoo.declared import Layout
+    from .rware.spec import WarehouseSettings
+
+S = TypeVar("S")
 
 
 def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
@@ -39,6 +43,14 @@ def make_task(config: TaskConfig, num_envs: int) -> BatchedTask:
             from .relay.env import BatchedRelay
 
             return BatchedRelay(num_envs, **_native_options(config))
+        case "lbf":
+            from .lbf.batch import BatchedForaging
+
+            return BatchedForaging(num_envs, _foraging_settings(config))
+        case "rware":
+            from .rware.batch import BatchedWarehouse
+
+            return BatchedWarehouse(num_envs, _warehouse_settings(config))
     if config.workers:
         from .pettingzoo.process_batch import ProcessTask
 
@@ -69,6 +81,14 @@ def task_spec(config: TaskConfig) -> TaskSpec:
             from .relay.spec import relay_spec
 
             return relay_spec(**_native_options(config))
+        case "lbf":
+            from .lbf.spec import foraging_spec
+
+            return foraging_spec(_foraging_settings(config))
+        case "rware":
+            from .rware.spec import warehouse_spec
+
+            return warehouse_spec(_warehouse_settings(config))
     with closing_task(config, task_factory(config)()) as task:
         return spec_of(config, task)
 
@@ -129,11 +149,41 @@ def plain_task_factory(config: TaskConfig) -> Callable[[], Task]:
             from .relay.env import RelayTask
 
             return lambda: RelayTask(**_native_options(config))
+        case "lbf":
+            from .lbf.batch import ForagingTask
+
+            foraging = _foraging_settings(config)
+            return lambda: ForagingTask(foraging)
+        case "rware":
+            from .rware.batch import WarehouseTask
+
+            warehouse = _warehouse_settings(config)
+            return lambda: WarehouseTask(warehouse)
     return task_factory(config)
 
 
 def _native_options(config: TaskConfig) -> dict[str, Any]:
-    """Return the arguments that batch, spec and plain twin of a native task take."""
+    """Return the arguments that batch, spec and plain twin of a grid game take."""
     # Without a limit of its own the task's default holds.
     limit = {} if config.n_max is None else {"n_max": config.n_max}
     return {**limit, "allow_agent_overlap": config.allow_agent_overlap}
+
+
+def _foraging_settings(config: TaskConfig) -> ForagingSettings:
+    from .lbf.spec import ForagingSettings
+
+    return _settings(ForagingSettings, config)
+
+
+def _warehouse_settings(config: TaskConfig) -> WarehouseSettings:
+    from .rware.spec import WarehouseSettings
+
+    return _settings(WarehouseSettings, config)
+
+
+def _settings(kind: type[S], config: TaskConfig) -> S:
+    """Return the settings that `task.env_args` and `task.n_max` make. Raises TaskImportError where they do not fit."""
+    check_no_grid_options(config)
+    limit = {} if config.n_max is None else {"n_max": config.n_max}
+    with task_import_errors(config, f"its settings must fit, with task.env_args {config.env_args!r}"):
+        return kind(**{**config.env_args, **limit})

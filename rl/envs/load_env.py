@@ -65,14 +65,9 @@ def task_factory(config: TaskConfig) -> Callable[[], Task]:
 
     Raises:
         TaskImportError: the module or attribute is missing, importing it fails, or it cannot be called.
-        ConfigError: `task` has an option that only the native tasks have.
+        ConfigError: `task` has an option that only the grid games have.
     """
-    # Refused and not ignored, since nothing else would say that it has no effect.
-    if not config.allow_agent_overlap:
-        raise ConfigError(
-            "task.allow_agent_overlap is an option of two_switch, victim_rubble and relay, got False with"
-            f" {_key(config)} {_name(config)!r}; leave it out, and let your factory set what it needs"
-        )
+    check_no_grid_options(config)
     # Around an environment of `task.env` the batch adds the limit, since its factory may not take one.
     shipped_with_limit = config.name is not None and config.n_max is not None
     arguments = config.env_args | ({"n_max": config.n_max} if shipped_with_limit else {})
@@ -96,6 +91,16 @@ def task_factory(config: TaskConfig) -> Callable[[], Task]:
             ) from error
 
     return build
+
+
+def check_no_grid_options(config: TaskConfig) -> None:
+    """Raise ConfigError where `task` has an option that only the grid games have."""
+    # Refused and not ignored, since nothing else would say that it has no effect.
+    if not config.allow_agent_overlap:
+        raise ConfigError(
+            "task.allow_agent_overlap is an option of two_switch, victim_rubble and relay, got False with"
+            f" {_key(config)} {_name(config)!r}; leave it out, and let your factory set what it needs"
+        )
 
 
 def import_factory(config: TaskConfig) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 ShippedName = Literal[
-    "two_switch", "victim_rubble", "relay", "lbf", "rware", "mpe_spread", "mpe_speaker_listener", "pistonball"
-]
+    "two_switch", "victim_rubble", "relay",
+    "lbf", "lbf_original", "rware", "rware_original", "mpe_spread", "mpe_speaker_listener", "pistonball",
+]  # fmt: skip
 
 
 class Extra(NamedTuple):
@@ -21,13 +22,15 @@ class Extra(NamedTuple):
     extra: str
 
 
-NATIVE = ("two_switch", "victim_rubble", "relay")  # compiled into one batch, not environments of PettingZoo
+GRIDS = ("two_switch", "victim_rubble", "relay")  # games of two agents, each of whom is paid the team's reward
+NATIVE = (*GRIDS, "lbf", "rware")  # compiled into one batch, not environments of PettingZoo
 NATIVE_WITH_HEURISTIC = ("two_switch", "victim_rubble")
 
 EXTRAS = {
-    "lbf": Extra("cosignal.rl.envs.lbf:ForagingTask", "lbf"),
-    "rware": Extra("cosignal.rl.envs.warehouse:WarehouseTask", "rware"),
+    "lbf_original": Extra("cosignal.rl.envs.lbf.original:OriginalForagingTask", "lbf"),
+    "rware_original": Extra("cosignal.rl.envs.rware.original:OriginalWarehouseTask", "rware"),
     "mpe_spread": Extra("cosignal.rl.envs.mpe:SpreadTask", "mpe"),
     "mpe_speaker_listener": Extra("cosignal.rl.envs.mpe:SpeakerListenerTask", "mpe"),
     "pistonball": Extra("cosignal.rl.envs.pistonball:PistonballTask", "pistonball"),
 }
+WITH_ARGUMENTS = ("lbf", "rware", *EXTRAS)  # those that `task.env_args` go with

@@ -29,6 +29,7 @@ TOLERANCES: dict[str, tuple[float, Better]] = {
     "cpu_ratio": (0.25, "lower"),
     "main_slowdown_cpu": (0.25, "lower"),
     "wrapper_share": (0.5, "lower"),
+    "compiled_to_bare": (0.5, "higher"),
     "overhead_fraction": (1.0, "lower"),
     "rate_ratio": (0.05, "higher"),
     "round_trip_to_echo": (1.0, "lower"),

@@ -120,8 +120,8 @@ def test_the_hash_is_of_what_can_change_a_run(tmp_path: Path) -> None:
         ),
         (
             "task: {name: two_switch, env_args: {size: 8}}",
-            "task.env_args go with task.env or one of lbf, rware, mpe_spread, mpe_speaker_listener, pistonball, "
-            "got {'size': 8} with task.name 'two_switch'; drop them",
+            "task.env_args go with task.env or one of lbf, rware, lbf_original, rware_original, mpe_spread, "
+            "mpe_speaker_listener, pistonball, got {'size': 8} with task.name 'two_switch'; drop them",
         ),
         (
             "trainer: {ippo: {hidden: [64, -5]}}",

@@ -17,7 +17,7 @@ from cosignal.errors import ExportError, SignalError
 from cosignal.export.environment import RunEnv
 from cosignal.export.shaped_env import ShapedEnv
 from cosignal.export.write import export_run
-from cosignal.rl.envs.lbf import ForagingTask
+from cosignal.rl.envs.lbf.original import OriginalForagingTask
 from cosignal.rl.envs.two_switch.env import TwoSwitchEnv, TwoSwitchTask
 from cosignal.rl.signals.scorer import FOLDER, Scorer, Scorers
 from cosignal.rl.signals.signal import Signal
@@ -297,8 +297,8 @@ def test_another_environment_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_shipped_task_wants_its_adapter_where_that_has_the_features(tmp_path: Path) -> None:
-    folder = exported(tmp_path / "lbf", {"name": "lbf", "n_max": 15}, Signal())
-    task = ForagingTask(n_max=15)
+    folder = exported(tmp_path / "lbf", {"name": "lbf_original", "n_max": 15}, Signal())
+    task = OriginalForagingTask(n_max=15)
     assert ShapedEnv(folder, task).task is task
     with pytest.raises(ExportError, match=r"a cosignal\.Task"):
         ShapedEnv(folder, task.env)

@@ -5,8 +5,7 @@ are one SplitMix64 stream per episode, started at the episode's reset seed, so t
 (`game.GridGame`) draws the same ones: four at reset (cell of the first agent, cell of the second, heading of the first,
 heading of the second) and one at each step (who acts first).
 
-Nothing is imported but numpy and numba, and constants are repeated here: numba renews its cache on disk when this file
-changes, but not when an imported one does.
+Constants are repeated here: numba renews its cache on disk when this file changes, but not when an imported one does.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ..compiled.random_stream import draw, start_stream
+
 # Columns of `state` [E, 7]; the two agents' numbers lie side by side. OWN: number of things that the agent has handled.
 POSE, OWN, FLAGS, CLOCK, EPISODE = 0, 2, 4, 5, 6
 STATE_COLUMNS = 7
-# Columns of `streams` [E, 2]: the state of the running episode's stream; the hash that episode seeds come from.
-STREAM, ENV_HASH = 0, 1
 # Rows of `ended` [3, E].
 TERMINATED, TRUNCATED, SUCCESS = 0, 1, 2
 HANDLED, GOAL_REACHED = 0, 1  # columns of `events` [E, 2, V]; the second only where there is a goal
@@ -28,28 +27,10 @@ N_ACTIONS = 5
 WIDTH, DIST_MATE, OWN_HANDLED, GOAL_CELL, ALL_FLAGS, OVERLAP, PAYS_EVENTS = 0, 1, 2, 3, 4, 5, 6
 
 
-@njit(nogil=True, cache=True, inline="always")
-def mix(x):  # type: ignore[no-untyped-def]
-    """Return `rl.task.splitmix64` of x, on unsigned 64-bit numbers."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(nogil=True, cache=True, inline="always")
-def draw(streams, e):  # type: ignore[no-untyped-def]
-    """Return the next 64-bit number of environment e's stream."""
-    x = streams[e, STREAM]
-    streams[e, STREAM] = x + np.uint64(0x9E3779B97F4A7C15)
-    return mix(x)
-
-
 @njit(nogil=True, cache=True)
 def start_episode(e, state, streams, start_poses):  # type: ignore[no-untyped-def]
     """Reset environment e to the start of episode `state[e, EPISODE]`; start_poses are [cells], heading 0."""
-    # The reset seed of the episode, `rl.task.episode_seed`.
-    streams[e, STREAM] = mix(streams[e, ENV_HASH] ^ np.uint64(state[e, EPISODE])) >> np.uint64(33)
+    start_stream(streams, e, state[e, EPISODE])
     # Two different cells, then the headings.
     cells = np.uint64(len(start_poses))
     first = np.int64(draw(streams, e) % cells)

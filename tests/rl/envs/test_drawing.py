@@ -94,7 +94,7 @@ def test_the_batch_and_its_twin_draw_the_same_at_the_states_asked_for() -> None:
 
 def test_lbf_by_hand() -> None:
     pytest.importorskip("lbforaging")
-    task = make_task(TaskConfig(name="lbf", env_args={"size": 5}), 1)
+    task = make_task(TaskConfig(name="lbf_original", env_args={"size": 5}), 1)
     assert isinstance(task, PettingZooTask)
     inner = task.tasks[0].env.inner
     inner.field[:] = 0
@@ -109,7 +109,7 @@ def test_lbf_by_hand() -> None:
 
 def test_the_warehouse_by_hand() -> None:
     pytest.importorskip("rware")
-    task = make_task(TaskConfig(name="rware"), 1)
+    task = make_task(TaskConfig(name="rware_original"), 1)
     assert isinstance(task, PettingZooTask)
     inner = task.tasks[0].env.inner
     for robot, (x, y) in zip(inner.agents, ((0, 0), (9, 10)), strict=True):

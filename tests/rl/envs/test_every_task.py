@@ -20,7 +20,9 @@ LIMIT = 9
 OTHER_ARGUMENTS = [
     ("lbf", {"size": 7, "players": 4, "foods": 1, "sight": 2, "coop": False}),
     ("lbf", {"size": 15, "players": 3, "foods": 5}),
+    ("lbf_original", {"size": 7, "players": 4, "foods": 1, "sight": 2, "coop": False, "penalty": 0.1}),
     ("rware", {"size": "small", "agents": 3, "difficulty": "easy"}),
+    ("rware_original", {"size": "small", "agents": 3, "difficulty": "easy"}),
     ("mpe_spread", {"agents": 2}),
     ("pistonball", {"pistons": 3}),
 ]

@@ -10,7 +10,7 @@ from cosignal.errors import TaskImportError
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task, plain_task_factory, task_spec
 from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
-from cosignal.rl.envs.registry import NATIVE, ShippedName
+from cosignal.rl.envs.registry import GRIDS, ShippedName
 from cosignal.rl.envs.two_switch.env import BatchedTwoSwitch
 
 TWO_SWITCH = "cosignal.rl.envs.two_switch:TwoSwitchEnv"
@@ -52,8 +52,8 @@ def test_a_shipped_task_takes_arguments() -> None:
         make_task(TaskConfig(name="lbf", env_args={"foods": 0}), 1)
 
 
-@pytest.mark.parametrize("name", NATIVE)
-def test_the_plain_twin_of_a_native_task_has_the_same_options(name: ShippedName) -> None:
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_plain_twin_of_a_grid_game_has_the_same_options(name: ShippedName) -> None:
     config = TaskConfig(name=name, n_max=7, allow_agent_overlap=False)
     env = plain_task_factory(config)().env
     assert (env.max_steps, env.allow_agent_overlap) == (7, False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.envs.factory import make_task
-from cosignal.rl.envs.lbf import ForagingTask
+from cosignal.rl.envs.lbf.original import OriginalForagingTask as ForagingTask
 from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
 
 NONE, NORTH, SOUTH, WEST, EAST, LOAD = range(6)

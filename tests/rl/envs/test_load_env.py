@@ -95,14 +95,16 @@ def test_options_of_two_switch_are_refused_for_others() -> None:
         ConfigError,
         match="allow_agent_overlap is an option of two_switch, victim_rubble and relay, got False with task.name",
     ):
+        task_spec(TaskConfig(name="rware_original", allow_agent_overlap=False))
+    with pytest.raises(ConfigError, match="allow_agent_overlap.*got False with task.name 'lbf'"):
         task_spec(TaskConfig(name="lbf", allow_agent_overlap=False))
 
 
 @pytest.mark.parametrize(
     ("name", "package"),
     [
-        ("lbf", "lbforaging"),
-        ("rware", "rware"),
+        ("lbf_original", "lbforaging"),
+        ("rware_original", "rware"),
         ("mpe_spread", "mpe2"),
         ("mpe_speaker_listener", "mpe2"),
         ("pistonball", "pymunk"),

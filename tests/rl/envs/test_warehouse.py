@@ -8,7 +8,8 @@ import gymnasium
 import numpy as np
 import pytest
 from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
-from cosignal.rl.envs.warehouse import HEADINGS, REQUESTS_PER_AGENT, SHELVES, WarehouseTask
+from cosignal.rl.envs.rware.original import OriginalWarehouseTask as WarehouseTask
+from cosignal.rl.envs.rware.spec import HEADINGS, REQUESTS_PER_AGENT, SHELVES
 from rware.warehouse import Direction
 
 NONE, FORWARD, LEFT, RIGHT, LOAD = range(5)

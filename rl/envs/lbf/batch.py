@@ -1,0 +1,112 @@
+"""Level-based foraging as a compiled batch, and one environment of it as a `Task`."""
+
+from __future__ import annotations
+
+from string import ascii_lowercase
+
+import numpy as np
+
+from ...task import FloatArray, IntArray
+from ..adapter import Task
+from ..compiled.batch import DescribedBatch
+from ..compiled.environment import CompiledEnv
+from . import kernel
+from .spec import ForagingSettings, foraging_spec
+
+
+class BatchedForaging(DescribedBatch):
+    """The compiled batch, in one group "agents"; observations, rewards and ends are lbforaging's.
+
+    Attributes:
+        players: [E, A, 3] row, column and level of each agent.
+        foods: [E, F, 3] row, column and level of each item, in reading order; level 0 once it is loaded.
+        numbers: [E, 4], whose columns `kernel` names.
+
+    Raises:
+        ConfigError: `num_envs` is below 1.
+    """
+
+    def __init__(self, num_envs: int, settings: ForagingSettings, auto_reset: bool = True) -> None:
+        """Start episode 0 in every environment.
+
+        Args:
+            num_envs: E.
+            settings: of the task.
+            auto_reset: whether an environment whose episode has ended begins the next one in the same step.
+        """
+        self.settings = settings
+        self._rules = np.array(
+            [
+                settings.size,
+                settings.reach,
+                settings.coop,
+                settings.max_food_level or 0,
+                settings.n_max,
+                auto_reset,
+            ],
+            np.int64,
+        )
+        spec = foraging_spec(settings)
+        self.players = np.zeros((max(num_envs, 0), settings.players, 3), np.int64)
+        self.foods = np.zeros((max(num_envs, 0), settings.foods, 3), np.int64)
+        self.numbers = np.zeros((max(num_envs, 0), 4), np.int64)
+        super().__init__(spec, num_envs, {"players": self.players, "foods": self.foods, "numbers": self.numbers})
+        self.shares = np.zeros((num_envs, settings.players))
+        self._room = np.zeros(settings.players, np.int64), np.zeros(settings.players, np.int64)
+        nothing, last = [-1, -1, 0], settings.size - 1
+        highest = [[last, last, settings.top_food_level]] * settings.foods + [[last, last, 2]] * settings.players
+        self.obs_bounds = (
+            np.array(nothing * (settings.foods + settings.players), np.float32),
+            np.array(highest, np.float32).ravel(),
+        )
+        self.reset(0)
+
+    @property
+    def episodes(self) -> IntArray:
+        return self.numbers[:, kernel.EPISODE]
+
+    def start_all(self) -> None:
+        kernel.start_all(self.players, self.foods, self.numbers, self.streams, self._rules)
+
+    def start_from_stream(self) -> None:
+        kernel.place(0, self.players, self.foods, self.numbers, self.streams, self._rules)
+
+    def view_all(self) -> None:
+        kernel.view_all(self.players, self.foods, self.numbers, self._rules, self.obs, self.features)
+
+    def step_all(self, actions: IntArray, reward: FloatArray) -> int:
+        bad: int = kernel.step_all(
+            actions, self.players, self.foods, self.numbers, self.streams, self._rules, self.settings.penalty,
+            *self._room, self.obs, self.features, self.last_obs, self.last_features, self.events, self.shares, reward,
+            self.ended,
+        )  # fmt: skip
+        return bad
+
+    def alone(self) -> BatchedForaging:
+        return BatchedForaging(1, self.settings, auto_reset=False)
+
+    def describe(self) -> str:
+        agents = [
+            f"{agent} (level {level}) at ({column},{row})"
+            for agent, (row, column, level) in zip(self.spec.agents, self.players[0].tolist(), strict=True)
+        ]
+        food = [f"level {level} at ({column},{row})" for row, column, level in self.foods[0].tolist() if level]
+        return f"{', '.join(agents)}; food: {', '.join(food) or 'none left'}"
+
+    def picture(self) -> str:
+        """Return the field as text: an item is * and its level, an agent its letter and its level."""
+        cells = {(row, column): f"*{level}" for row, column, level in self.foods[0].tolist() if level}
+        for letter, (row, column, level) in zip(ascii_lowercase, self.players[0].tolist(), strict=False):
+            before = cells.get((row, column))
+            cells[row, column] = f"{letter}{level}" if before is None else f"{before[0]}{letter}"
+        side = range(self.settings.size)
+        lines = [" ".join(cells.get((y, x), ".").ljust(2) for x in side).rstrip() for y in side]
+        letters = ", ".join(f"{a} {agent}" for a, agent in zip(ascii_lowercase, self.spec.agents, strict=False))
+        return "\n".join([*lines, f"*2 an item of level 2; {letters} with its level, two letters: two agents"])
+
+
+class ForagingTask(Task):
+    """One environment of the compiled batch; see `ForagingSettings` for the arguments."""
+
+    def __init__(self, settings: ForagingSettings | None = None, render_mode: str | None = "ansi") -> None:
+        super().__init__(CompiledEnv(BatchedForaging(1, settings or ForagingSettings()), render_mode))

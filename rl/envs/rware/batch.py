@@ -1,0 +1,115 @@
+"""The robotic warehouse as a compiled batch, and one environment of it as a `Task`."""
+
+from __future__ import annotations
+
+from string import ascii_lowercase
+
+import numpy as np
+
+from ...task import FloatArray, IntArray
+from ..adapter import Task
+from ..compiled.batch import DescribedBatch
+from ..compiled.environment import CompiledEnv
+from . import kernel
+from .spec import FACING, HEADINGS, OBS_SIZE, WarehouseSettings, warehouse_spec
+
+
+class BatchedWarehouse(DescribedBatch):
+    """The compiled batch, in one group "agents"; observations, rewards and ends are rware's.
+
+    Attributes:
+        robots, shelves, queue, shelf_at, robot_at, numbers: [E, …], as `kernel` has them.
+
+    Raises:
+        ConfigError: `num_envs` is below 1.
+    """
+
+    def __init__(self, num_envs: int, settings: WarehouseSettings, auto_reset: bool = True) -> None:
+        """Start episode 0 in every environment.
+
+        Args:
+            num_envs: E.
+            settings: of the task.
+            auto_reset: whether an environment whose episode has ended begins the next one in the same step.
+        """
+        self.settings, self.auto_reset = settings, auto_reset
+        envs, cells = max(num_envs, 0), (settings.height, settings.width)
+        self._places, self._goals = np.array(settings.places, np.int64), np.array(settings.goals, np.int64)
+        self._ways = np.ones(cells, np.int64)
+        self._ways[self._places[:, 1], self._places[:, 0]] = 0
+        self.robots = np.zeros((envs, settings.agents, 4), np.int64)
+        self.shelves = np.zeros((envs, len(self._places), 2), np.int64)
+        self.queue = np.zeros((envs, settings.requests), np.int64)
+        self.shelf_at, self.robot_at = np.zeros((envs, *cells), np.int64), np.zeros((envs, *cells), np.int64)
+        self.numbers = np.zeros((envs, 2), np.int64)
+        names = ("robots", "shelves", "queue", "shelf_at", "robot_at", "numbers")
+        super().__init__(warehouse_spec(settings), num_envs, {name: getattr(self, name) for name in names})
+        self.shares = np.zeros((num_envs, settings.agents))
+        self._targets, self._room = np.zeros((settings.agents, 2), np.int64), np.zeros((3, settings.agents), np.int64)
+        self.obs_bounds = np.full(OBS_SIZE, -np.inf, np.float32), np.full(OBS_SIZE, np.inf, np.float32)
+        self.reset(0)
+
+    @property
+    def episodes(self) -> IntArray:
+        return self.numbers[:, kernel.EPISODE]
+
+    def start_all(self) -> None:
+        kernel.start_all(
+            self.robots, self.shelves, self.queue, self.shelf_at, self.robot_at, self.numbers, self.streams,
+            self._places,
+        )  # fmt: skip
+
+    def start_from_stream(self) -> None:
+        kernel.place(
+            0, self.robots, self.shelves, self.queue, self.shelf_at, self.robot_at, self.numbers, self.streams,
+            self._places,
+        )  # fmt: skip
+
+    def view_all(self) -> None:
+        kernel.view_all(
+            self.robots, self.shelves, self.queue, self.shelf_at, self.robot_at, self._ways, self._goals, self.obs,
+            self.features,
+        )  # fmt: skip
+
+    def step_all(self, actions: IntArray, reward: FloatArray) -> int:
+        bad: int = kernel.step_all(
+            actions, self.robots, self.shelves, self.queue, self.shelf_at, self.robot_at, self.numbers, self.streams,
+            self._places, self._ways, self._goals, self.settings.n_max, self.auto_reset, self._targets, self._room,
+            self.obs, self.features, self.last_obs, self.last_features, self.events, self.shares, reward, self.ended,
+        )  # fmt: skip
+        return bad
+
+    def alone(self) -> BatchedWarehouse:
+        return BatchedWarehouse(1, self.settings, auto_reset=False)
+
+    def describe(self) -> str:
+        requested, agents = self.queue[0].tolist(), []
+        for name, (x, y, heading, shelf) in zip(self.spec.agents, self.robots[0].tolist(), strict=True):
+            load = " with a requested shelf" if shelf in requested else " with a shelf"
+            agents.append(f"{name}{'' if shelf < 0 else load} at ({x},{y}) facing {HEADINGS[heading]}")
+        places = ", ".join(f"({x},{y})" for x, y in self.shelves[0][requested].tolist())
+        return f"{', '.join(agents)}; requested: {places}"
+
+    def picture(self) -> str:
+        """Return the grid as text, two characters a cell: what stands there, or an agent and the way it faces."""
+        cells = np.where(self._ways, ". ", "_ ")
+        for x, y in self.settings.goals:
+            cells[y, x] = "G "
+        requested = self.queue[0].tolist()
+        for shelf, (x, y) in enumerate(self.shelves[0].tolist()):
+            cells[y, x] = "R " if shelf in requested else "S "
+        for letter, (x, y, heading, shelf) in zip(ascii_lowercase, self.robots[0].tolist(), strict=False):
+            cells[y, x] = (letter if shelf < 0 else letter.upper()) + FACING[heading]
+        letters = ", ".join(f"{a} {agent}" for a, agent in zip(ascii_lowercase, self.spec.agents, strict=False))
+        key = (
+            "Two characters a cell: S shelf, R requested shelf, _ empty place, . way, G goal;"
+            f" {letters} with the way it faces, a capital carries a shelf"
+        )
+        return "\n".join([*("".join(row).rstrip() for row in cells), key])
+
+
+class WarehouseTask(Task):
+    """One environment of the compiled batch; see `WarehouseSettings` for the arguments."""
+
+    def __init__(self, settings: WarehouseSettings | None = None, render_mode: str | None = "ansi") -> None:
+        super().__init__(CompiledEnv(BatchedWarehouse(1, settings or WarehouseSettings()), render_mode))
