@@ -511,7 +511,8 @@ def study(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help="lca, ranking: only this task; may be given again. race, race-harm: the task, two_switch if left out."
+            help="lca, ranking, curves: only this task; may be given again. race, race-harm: the task, two_switch if"
+            " left out."
         ),
     ] = None,
     proposals: Annotated[
@@ -521,13 +522,20 @@ def study(
     stalled: Annotated[
         int | None, typer.Option(min=1, help="race: add seeds until plain training fails on so many.")
     ] = None,
+    algorithm: Annotated[
+        list[str] | None, typer.Option(help="curves: only arms of this algorithm; may be given again.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="curves: main steps of a run in place of the protocol's.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a comparison; says what it measured, with intervals."""
     from .studies import run_study
 
     with _errors_as_lines():
-        tell, options = _progress_printer(as_json), (figure or (), task or (), proposals, stalled)
+        tell = _progress_printer(as_json)
+        options = (figure or (), task or (), proposals, stalled, algorithm or (), steps)
         result = run_study(name, seeds, arm or (), tell, first_seed, *options)
     if as_json:
         typer.echo(json.dumps(result))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FREE = frozenset(
     {
         "run_dir",
+        "protocol",  # what it fills in is there to be compared
         "task.workers",
         "task.step_timeout_s",
         "trainer.checkpoint_every_steps",

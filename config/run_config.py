@@ -34,6 +34,7 @@ from .budget import (
 )
 from .identity import identity, task_identity
 from .load import explain_errors, explain_misread, read_settings
+from .protocols import ProtocolName, with_protocol
 
 # Keys that configs of older versions name: dotted key → why it is gone. They are left out with a warning.
 REMOVED_KEYS = {"branches.recorded_screen": "no study has shown that it does anything (docs/results.md)"}
@@ -51,6 +52,7 @@ class RunConfig(Config):
     seed: int = Field(default=1, ge=0)
     run_dir: UserPath = Path("runs_out")
     clock: Literal["lockstep", "overlap"] = "lockstep"
+    protocol: ProtocolName = "own"
     task: TaskConfig = TaskConfig(name="two_switch")
     trainer: TrainerConfig = TrainerConfig()
     signal: SignalConfig = SignalConfig()
@@ -120,6 +122,11 @@ class RunConfig(Config):
                 warnings.warn(f"{key}: this key is gone, {reason}; remove it", RemovedKeyWarning, stacklevel=2)
                 data = data | {section: {k: v for k, v in data[section].items() if k != name}}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_protocol(cls, data: Any) -> Any:
+        return with_protocol(data) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _at_least_one_update(self) -> Self:

@@ -47,7 +47,7 @@ def check_task(config: RunConfig, tell: Say) -> tuple[list[Check], TaskSpec | No
         play_checks = task_process.look_at(config.task, tell).checks
     else:
         play_checks = _look_at_others(config.task, secrets, tell)
-    return [*check_spec(spec), *play_checks, *check_signal(config, spec)], spec
+    return [*check_spec(spec), *check_time_limit(config), *play_checks, *check_signal(config, spec)], spec
 
 
 def _look_at_others(config: TaskConfig, secrets: Sequence[str], tell: Say) -> list[Check]:
@@ -78,6 +78,16 @@ def _look_at_others(config: TaskConfig, secrets: Sequence[str], tell: Say) -> li
     except ConfigError as error:
         checks += problems_from("task.play", error)
     return checks
+
+
+def check_time_limit(config: RunConfig) -> Iterator[Check]:
+    """Yield a warning where reaching the time limit is learned as an end."""
+    if config.trainer.time_limit == "termination":
+        yield warning(
+            "trainer.time_limit",
+            "termination: what would follow the time limit counts for nothing, which is wrong and EPyMARL's way",
+            "leave it out, unless the run is to be held against published ones (docs/protocols.md)",
+        )
 
 
 def check_spec(spec: TaskSpec) -> Iterator[Check]:

@@ -13,6 +13,7 @@
 | race | races of policies with plain training, restarts and the gate |
 | race-harm | what adopted policies are worth later, beside a twin of the run that goes on without them |
 | ranking | what the numbers of a proposal, before any training, say of what training under it brings |
+| curves | plain training on LBF and RWARE by EPyMARL's protocol with published figures |
 | union | ranking moves (LCA) and validated adaptation together, and either alone |
 
 Modules, in reading order:
@@ -22,7 +23,7 @@ Modules, in reading order:
 `job_cache`    jobs in processes of their own, cached, so that a study that was interrupted goes on where it was
 `line_arms`    arms that are one training line, without a loop
 `loop_arms`    arms that are whole runs of the loop
-`two_switch`, `economy`, `stages`, `dip`, `union`, `race`, `ranking`    a study each
+`two_switch`, `economy`, `stages`, `dip`, `union`, `race`, `ranking`, `curves`    a study each
 `adversary/`   the studies adversary, gate-trials, policy-power and race-harm
 `lca/`         the study lca
 `bench/`       measurements of this machine: `cosignal bench NAME`
@@ -71,6 +72,7 @@ STUDIES = {
     "union": Study("union", "run_union", 5, ("--arm", "--first-seed")),
     "ranking": Study("ranking", "run_ranking", 3, ("--first-seed", "--task")),
     "race-harm": Study("adversary.race_harm", "run_race_harm", 40, ("--arm", "--first-seed", "--task", "--proposals")),
+    "curves": Study("curves", "run_curves", 5, ("--arm", "--first-seed", "--task", "--algorithm", "--steps")),
     "race": Study("race", "run_race", 20, ("--arm", "--first-seed", "--task", "--proposals", "--stalled")),
 }
 NAMES = tuple(STUDIES)
@@ -86,6 +88,8 @@ def run_study(
     tasks: Sequence[str] = (),
     proposals: Path | None = None,
     stalled: int | None = None,
+    algorithms: Sequence[str] = (),
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """Run a study, and return `name, command, commit, rows` and more as plain data.
 
@@ -96,9 +100,11 @@ def run_study(
         tell: is given lines of progress, and the table at the end.
         first_seed: the first seed; the study's own where None.
         figures: of the study lca, all where empty.
-        tasks: of the studies lca and ranking, all where empty; of the studies race and race-harm one.
+        tasks: of the studies lca, ranking and curves, all where empty; of the studies race and race-harm one.
         proposals: file of the signals that the studies race and race-harm try.
         stalled: how many seeds of the study race are to stall.
+        algorithms: whose arms the study curves runs.
+        steps: main steps of a run of the study curves.
 
     Raises:
         ConfigError: the name or an arm is unknown, or the study has no such option.
@@ -112,6 +118,8 @@ def run_study(
         "--task": tasks,
         "--proposals": () if proposals is None else (str(proposals),),
         "--stalled": () if stalled is None else (stalled,),
+        "--algorithm": algorithms,
+        "--steps": () if steps is None else (steps,),
         "--first-seed": () if first_seed in (None, 1) else (first_seed,),
         "--arm": arms,
     }
@@ -130,7 +138,11 @@ def run_study(
         keywords["proposals"] = proposals
     if "--stalled" in study.options:
         keywords["stalled"] = stalled
-    if first_seed is not None and name in ("lca", "ranking", "race", "race-harm"):
+    if "--algorithm" in study.options:
+        keywords["algorithms"] = algorithms
+    if "--steps" in study.options:
+        keywords["steps"] = steps
+    if first_seed is not None and name in ("lca", "ranking", "race", "race-harm", "curves"):
         keywords["first_seed"] = first_seed
     elif first_seed is not None and "--first-seed" in study.options:
         from .report import example_config  # imports the config, which `cosignal --help` does without

@@ -38,7 +38,7 @@ from .networks.gru import GRU
 from .networks.mlp import MLP
 from .networks.sampling import FORBIDDEN_LOGIT, sample_categorical
 from .parameter_sharing import network_groups
-from .returns import ValueNorm, gae
+from .returns import RewardScale, ValueNorm, gae
 from .sequences import Sequences, cut_into_chunks, states_at_chunks
 
 
@@ -94,6 +94,7 @@ class PPO(ABC):
     Attributes:
         networks: an actor-critic for each entry of `network_groups`; the other lists go with it.
         fused: the same networks written out by hand, None where autograd has to do it.
+        reward_scale: what rewards are multiplied by.
     """
 
     tensorboard_tags: ClassVar[Mapping[str, str]] = {"policy_loss": "loss/policy", "value_loss": "loss/value"}
@@ -117,6 +118,7 @@ class PPO(ABC):
             else:
                 self.fused.append(None)
         self.value_norms = [ValueNorm() if config.value_norm else None for _ in self.networks]
+        self.reward_scale = RewardScale(config.standardise_rewards)
         self.last_advantages: list[FloatArray] | None = None
 
     @abstractmethod
@@ -145,7 +147,6 @@ class PPO(ABC):
 
     # ------------------------------------------------------------ acting
 
-    @torch.no_grad()
     def act(
         self,
         obs: list[FloatArray],
@@ -154,6 +155,17 @@ class PPO(ABC):
         rnn_states: RNNStates | None = None,
     ) -> tuple[list[ActionArray], list[FloatArray]]:
         """Sample actions from the policy."""
+        return self._act(obs, generator or self.generator, masks, rnn_states)
+
+    @torch.no_grad()
+    def _act(
+        self,
+        obs: list[FloatArray],
+        generator: torch.Generator | None,
+        masks: list[BoolArray] | None,
+        rnn_states: RNNStates | None,
+    ) -> tuple[list[ActionArray], list[FloatArray]]:
+        """Choose actions, the likeliest ones where there is no generator."""
         groups = self.spec.groups
         actions: list[ActionArray] = [
             np.empty((*x.shape[:-1], *group.action_shape), group.action_dtype)
@@ -169,7 +181,7 @@ class PPO(ABC):
                 n,
                 obs[g][..., members.agents, :],
                 forbidden,
-                generator or self.generator,
+                generator,
                 None if rnn_states is None else rnn_states.actor[n],
             )
         return actions, logps
@@ -179,13 +191,19 @@ class PPO(ABC):
         n: int,
         obs: FloatArray,
         forbidden: BoolArray | None,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
         state: FloatArray | None,
     ) -> tuple[ActionArray, FloatArray]:
-        """Sample from network n at obs [..., O]: actions [...] or [..., k], log-probabilities [...]."""
+        """Sample from network n at obs [..., O]: actions [...] or [..., k], log-probabilities [...].
+
+        Without a generator the likeliest choice, or the mean of numbers, is taken, as if that were certain.
+        """
         network, fused = self.networks[n], self.fused[n]
         # numbers of a Box
         if isinstance(network, GaussianActorCritic):
+            if generator is None:
+                means = self._actor_outputs(n, obs, state).cpu().numpy()
+                return means, np.zeros(means.shape[:-1], np.float32)
             numbers, density = network.sample(self._actor_outputs(n, obs, state), generator)
             if not bool(density.isfinite().all()):
                 raise FloatingPointError(f"the actions of {self.network_groups[n].name}")
@@ -197,6 +215,8 @@ class PPO(ABC):
             logits = self._actor_outputs(n, obs, state).cpu().numpy().reshape(-1, network.actor.head.out_features)
         if forbidden is not None:
             np.copyto(logits, FORBIDDEN_LOGIT, where=forbidden.reshape(logits.shape))
+        if generator is None:
+            return logits.argmax(-1).reshape(obs.shape[:-1]), np.zeros(obs.shape[:-1], np.float32)
         uniform = torch.rand(len(logits), generator=generator)
         action, logp = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
         sample_categorical(logits, uniform.numpy(), action, logp)
@@ -220,7 +240,8 @@ class PPO(ABC):
         masks: list[BoolArray] | None = None,
         rnn_states: RNNStates | None = None,
     ) -> list[ActionArray]:
-        return self.act(obs, generator, masks, rnn_states)[0]
+        chosen = self._act(obs, None if self.config.greedy_evaluation else generator, masks, rnn_states)
+        return chosen[0]
 
     def explore(self, entropy: float | None) -> None:
         self.entropy_coef = self.config.entropy if entropy is None else entropy
@@ -233,6 +254,7 @@ class PPO(ABC):
     # ------------------------------------------------------------ learning
 
     def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[UpdateMetrics]:
+        self.reward_scale.add(rollout.reward)
         return self.update(self.batches(rollout, shaping, rewards))
 
     def batches(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Batch]:
@@ -253,7 +275,8 @@ class PPO(ABC):
         views_at_cut = agent_views(self.spec, [x[cut] for x in rollout.last_obs], alive_at_cut)
         critic_obs_at_cut = self.critic_inputs(views_at_cut)
 
-        # potentials that have left the reward are added to the critic's output
+        # potentials that have left the reward are added to the critic's output, in the units of the rewards
+        scale = np.float32(self.reward_scale.value)
         offset = rewards.offset(rollout.features, rollout.alive, rollout.obs)
         last_offset = rewards.offset(rollout.last_features, rollout.last_alive, rollout.last_obs)
         return [
@@ -263,11 +286,11 @@ class PPO(ABC):
                 cuts=Cuts(t=cut[0], env=cut[1], critic_obs=critic_obs_at_cut[g]),
                 actions=rollout.actions[g],
                 logp=rollout.logp[g],
-                rewards=(rollout.reward[..., None] + shaping.total[g]).astype(np.float32),
+                rewards=((rollout.reward[..., None] + shaping.total[g]) * scale).astype(np.float32),
                 terminated=rollout.terminated,
                 done=done,
-                offset=None if offset is None else offset[g],
-                last_offset=None if last_offset is None else last_offset[g],
+                offset=None if offset is None else offset[g] * scale,
+                last_offset=None if last_offset is None else last_offset[g] * scale,
                 masks=None if rollout.masks is None or group.continuous else rollout.masks[g],
                 alive=None if rollout.alive is None else rollout.alive[g],
                 lost=rollout.lost,
@@ -504,6 +527,7 @@ class PPO(ABC):
     def state_dict(self) -> Arrays:
         """Return weights, Adam moments and random stream as numpy arrays, copied."""
         state: Arrays = {"generator": self.generator.get_state().numpy().copy()}
+        state["moments"] = self.reward_scale.state()
         for n, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
             norm = self.value_norms[n]
             state |= trained_state(f"{n}.", network, optimiser)
@@ -512,6 +536,7 @@ class PPO(ABC):
 
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:  # noqa: ARG002 all is in the arrays
         self.generator.set_state(torch.from_numpy(np.asarray(state["generator"]).copy()))
+        self.reward_scale.load_state(state.get("moments", np.zeros(3)))  # snapshots of older versions have none
         for n, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
             norm = self.value_norms[n]
             load_trained_state(f"{n}.", network, optimiser, state)

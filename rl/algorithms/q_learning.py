@@ -33,7 +33,7 @@ from .learner import ActingNetwork, UpdateMetrics
 from .networks.factory import Network, make_network
 from .networks.gru import GRU
 from .parameter_sharing import NetworkGroup, network_groups
-from .returns import td_target
+from .returns import RewardScale, td_target
 
 
 class QNetworks(nn.Module):
@@ -61,7 +61,7 @@ class QLearner(ABC):
         owed: gradient steps that are due, with the fraction that the next rollout completes.
         least_epsilon: the share of random actions does not fall below it.
         kicked_to, kicked_at: the share of random actions that a kick set, and the environment step of it.
-        moments: [3] of the sparse rewards so far: number, sum, sum of squares.
+        reward_scale: what rewards are multiplied by.
     """
 
     tensorboard_tags: ClassVar[Mapping[str, str]] = {
@@ -89,7 +89,7 @@ class QLearner(ABC):
         self.owed = 0.0
         self.least_epsilon = 0.0
         self.kicked_to, self.kicked_at = config.epsilon_start, 0
-        self.moments = np.zeros(3)
+        self.reward_scale = RewardScale(config.standardise_rewards)
 
     def make_agent_network(self, group: GroupSpec) -> Network:
         """Make the network of agents of this group, with fresh weights."""
@@ -182,9 +182,7 @@ class QLearner(ABC):
     def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[UpdateMetrics]:  # noqa: ARG002 see the class
         self.replay.add(rollout)
         self.steps += rollout.steps
-        self.moments += rollout.reward.size, float(rollout.reward.sum()), float((rollout.reward**2).sum())
-        if not np.isfinite(self.moments).all():
-            raise FloatingPointError("the sum of the squared rewards")
+        self.reward_scale.add(rollout.reward)
         losses = np.zeros(2)
         if self.steps >= self.config.learning_starts and len(self.replay):
             self.owed += rollout.steps * self.config.samples_per_step / self.config.batch_size
@@ -242,24 +240,12 @@ class QLearner(ABC):
         # rewards and offsets of now, in the units of the values
         offset = rewards.offset(sample.features, sample.alive, sample.obs)
         last_offset = rewards.offset(sample.last_features, sample.last_alive, sample.last_obs)
-        scale = self.reward_scale
+        scale = self.reward_scale.value
         here = 0.0 if offset is None else self.tensor(_team_mean(offset)) * scale
         there = 0.0 if last_offset is None else self.tensor(_team_mean(last_offset)) * scale
         shaped = self.tensor(_team_mean(rewards.shape(sample).total))
         reward = (self.tensor(sample.reward) + shaped) * scale
         return td_target(reward, next_values + there, self.tensor(sample.terminated), self.config.gamma) - here
-
-    @property
-    def reward_scale(self) -> float:
-        """1 over the standard deviation of the sparse rewards so far, if they are standardised and differ.
-
-        Their mean stays: taking it away would pay for, or punish, every further step of an episode.
-        """
-        number, total, squares = self.moments
-        if not self.config.standardise_rewards or not number:
-            return 1.0
-        variance = squares / number - (total / number) ** 2
-        return float(variance**-0.5) if variance > 1e-8 else 1.0
 
     # ------------------------------------------------------------ values of agents and of the team
 
@@ -333,7 +319,7 @@ class QLearner(ABC):
         state |= {f"adam.{name}": value for name, value in self.optimiser.state_dict().items()}
         state |= {f"replay.{name}": value for name, value in self.replay.state_dict().items()}
         counters = [self.steps, self.updates, self.owed, self.kicked_to, self.kicked_at]
-        return state | {"counters": np.array(counters, np.float64), "moments": self.moments.copy()}
+        return state | {"counters": np.array(counters, np.float64), "moments": self.reward_scale.state()}
 
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:
         """Go on from `state`; `directory`: the snapshot that it comes from, which has the files of the replay."""
@@ -342,7 +328,7 @@ class QLearner(ABC):
         load_weights(self.target, arrays_below("target.", state))
         self.optimiser.load_state_dict(arrays_below("adam.", state))
         self.replay.load_state_dict(arrays_below("replay.", state), directory)
-        self.moments = np.asarray(state["moments"], np.float64).copy()
+        self.reward_scale.load_state(state["moments"])
 
     def load_policy(self, state: Arrays) -> None:
         load_weights(self.values, arrays_below("values.", state))

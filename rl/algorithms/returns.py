@@ -106,3 +106,39 @@ class ValueNorm:
 
     def load_state(self, sums: NDArray[np.generic]) -> None:
         self.sums = np.asarray(sums, np.float64).copy()
+
+
+class RewardScale:
+    """1 over the standard deviation of the sparse rewards so far, where rewards are to be standardised; else 1.
+
+    Their mean stays: taking it away would pay for, or punish, every further step of an episode. Shaping is scaled by
+    the same number, and plays no part in it.
+
+    Attributes:
+        moments: [3] of the sparse rewards so far: number, sum, sum of squares.
+    """
+
+    def __init__(self, standardise: bool) -> None:
+        self.standardise = standardise
+        self.moments = np.zeros(3)
+
+    def add(self, reward: NDArray[np.float32]) -> None:
+        """Count sparse rewards, in any shape. Raises FloatingPointError where their squares are no numbers."""
+        self.moments += reward.size, float(reward.sum()), float((reward**2).sum())
+        if not np.isfinite(self.moments).all():
+            raise FloatingPointError("the sum of the squared rewards")
+
+    @property
+    def value(self) -> float:
+        """1 until rewards differ."""
+        number, total, squares = self.moments
+        if not self.standardise or not number:
+            return 1.0
+        variance = squares / number - (total / number) ** 2
+        return float(variance**-0.5) if variance > 1e-8 else 1.0
+
+    def state(self) -> NDArray[np.float64]:
+        return self.moments.copy()
+
+    def load_state(self, moments: NDArray[np.generic]) -> None:
+        self.moments = np.asarray(moments, np.float64).copy()

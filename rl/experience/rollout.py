@@ -123,11 +123,12 @@ class Collector:
 
     Attributes:
         task: the batch of environments.
+        limit_terminates: whether reaching the time limit is recorded as termination.
         rollout: the buffers, which the next rollout overwrites.
     """
 
-    def __init__(self, task: BatchedTask, length: int) -> None:
-        self.task = task
+    def __init__(self, task: BatchedTask, length: int, limit_terminates: bool = False) -> None:
+        self.task, self.limit_terminates = task, limit_terminates
         groups, shape = task.spec.groups, (length, task.num_envs)
 
         def per_agent(sizes: list[int]) -> list[FloatArray]:
@@ -197,6 +198,8 @@ class Collector:
             if rnn_states is not None:
                 rnn_states.reset(step.terminated | step.truncated)
         np.maximum(rollout.done, rollout.terminated, out=rollout.done)
+        if self.limit_terminates:
+            rollout.terminated[:] = rollout.done * (1 - lost)  # what an environment did not finish is cut all the same
         return step
 
 

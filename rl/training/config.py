@@ -30,6 +30,8 @@ class UpdateConfig(Config):
         envs: environments that are stepped together.
         rollout: steps per environment and update.
         device: where the networks live.
+        time_limit: what the end of an episode by its time limit is learned as: `truncation`, after which something
+            would follow, or `termination`, after which nothing does. The latter is wrong, and EPyMARL's way.
         reward: whom the task's reward is paid to while learning, see `RewardView`; what is evaluated is the team's.
         checkpoint_every_steps: main steps between two snapshots.
         keep_looks: the snapshots of so many last looks (interventions) stay, so that branches can start there later.
@@ -40,6 +42,7 @@ class UpdateConfig(Config):
     envs: int = Field(default=64, ge=1)
     rollout: int = Field(default=32, ge=2)
     device: Literal["cpu", "cuda"] = "cpu"
+    time_limit: Literal["truncation", "termination"] = "truncation"
     reward: RewardView = "team"
     checkpoint_every_steps: int = Field(default=100_000, ge=1)
     keep_looks: int = Field(default=3, ge=3)  # a look's branches may start until two later looks were taken

@@ -135,7 +135,7 @@ class TrainingLine:
             trainer.device,
             self._replay_folder,
         )
-        self.collector = Collector(self.task, trainer.rollout)
+        self.collector = Collector(self.task, trainer.rollout, trainer.time_limit == "termination")
         check_reward_view(trainer.reward, self.spec)
         # the record of what happened
         self.episodes = EpisodeTracker(self.spec, trainer.envs, config.record_obs)

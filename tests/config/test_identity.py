@@ -23,7 +23,7 @@ DECIDING = {
     "seed", "clock",
     "task.name", "task.env", "task.env_args", "task.n_max", "task.allow_agent_overlap", "task.team_reward",
     "task.agent_ids",
-    "trainer.algorithm", "trainer.envs", "trainer.rollout", "trainer.device", "trainer.reward",
+    "trainer.algorithm", "trainer.envs", "trainer.rollout", "trainer.device", "trainer.time_limit", "trainer.reward",
     "trainer.ippo.", "trainer.mappo.", "trainer.liir.", "trainer.vdn.", "trainer.qmix.",
     "signal.beta", "signal.terms", "signal.exploration.",
     "adaptation.enabled", "adaptation.gated", "adaptation.candidates", "adaptation.rounds", "adaptation.approve",

@@ -14,7 +14,8 @@ from cosignal.studies import STUDIES, run_study
 
 def test_an_unknown_study_is_named() -> None:
     names = (
-        "two-switch, adversary, gate-trials, policy-power, economy, stages, dip, lca, union, ranking, race-harm, race"
+        "two-switch, adversary, gate-trials, policy-power, economy, stages, dip, lca, union, ranking, race-harm, "
+        "curves, race"
     )
     with pytest.raises(ConfigError, match=f"must be one of {names}, got 'nonsense'"):
         run_study("nonsense", 1, (), print)
@@ -29,6 +30,7 @@ def test_an_unknown_study_is_named() -> None:
         ("economy", "all, no_halving"),
         ("stages", "auto, exploring"),
         ("union", "plain, lca, "),
+        ("curves", "ippo_mlp, ippo_gru, mappo_mlp, "),
         ("race", "plain, restarts, gate, race, "),
         ("race-harm", "honest, honest_early, half_harmful, "),
     ],
@@ -49,6 +51,8 @@ def test_an_unknown_arm_is_named(name: str, arms: str) -> None:
         ("two-switch", {"stalled": 20}, "--stalled: the study 'two-switch' has no such option, got 20"),
         ("race-harm", {"stalled": 20}, "--stalled: the study 'race-harm' has no such option, got 20"),
         ("lca", {"proposals": Path("a.json")}, "--proposals: the study 'lca' has no such option, got 'a.json'"),
+        ("race", {"algorithms": ("ippo",)}, "--algorithm: the study 'race' has no such option, got 'ippo'"),
+        ("race", {"steps": 9}, "--steps: the study 'race' has no such option, got 9"),
         ("economy", {"tasks": ("two_switch",)}, "--task: the study 'economy' has no such option, got 'two_switch'"),
     ],
 )
@@ -76,6 +80,7 @@ def test_a_study_is_given_what_its_options_say(name: str, monkeypatch: pytest.Mo
     options |= {"tasks": ("two_switch",)} if "--task" in study.options else {}
     options |= {"proposals": Path("a.json")} if "--proposals" in study.options else {}
     options |= {"stalled": 20} if "--stalled" in study.options else {}
+    options |= {"algorithms": ("qmix",), "steps": 9} if "--algorithm" in study.options else {}
     run_study(name, 3, ("one",) if "--arm" in study.options else (), print, **options)
     first, second = calls
     assert (first[study.counts], second[study.counts]) == (study.seeds, 3)
@@ -90,3 +95,5 @@ def test_a_study_is_given_what_its_options_say(name: str, monkeypatch: pytest.Mo
         assert second["proposals"] == Path("a.json")
     if "--stalled" in study.options:
         assert second["stalled"] == 20
+    if "--algorithm" in study.options:
+        assert (second["algorithms"], second["steps"]) == (("qmix",), 9)

@@ -38,7 +38,11 @@ GAMMA, T, E = 0.9, 12, 6
 PPO_OPTIONS: dict[str, Any] = {"gamma": GAMMA, "hidden": (16,), "minibatches": 2}
 Q_OPTIONS: dict[str, Any] = {"gamma": GAMMA, "hidden": (16,), "learning_starts": 0, "batch_size": 16, "target_every": 2}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "ippo": [PPO_OPTIONS, PPO_OPTIONS | {"value_norm": True, "share_parameters": False}],
+    "ippo": [
+        PPO_OPTIONS,
+        PPO_OPTIONS | {"value_norm": True, "share_parameters": False},
+        PPO_OPTIONS | {"standardise_rewards": True},
+    ],
     "mappo": [PPO_OPTIONS, PPO_OPTIONS | {"value_norm": True, "advantage_norm": "agent"}],
     "liir": [PPO_OPTIONS | {"intrinsic_weight": 0.5}, PPO_OPTIONS | {"value_norm": True}],
     "vdn": [Q_OPTIONS, Q_OPTIONS | {"standardise_rewards": True, "double_q": False}],
@@ -152,12 +156,13 @@ def rewards(spec: TaskSpec, signal: Signal, offsets: Iterable[Signal], age: int)
 
 def td_errors(learner: Learner, rollout: Rollout, by: Rewards) -> list[np.ndarray]:
     """Return every number that a learner draws from rewards: TD errors, and of actor-critics advantages and targets."""
+    assert isinstance(learner, QLearner | PPO)
+    # a standard deviation of 2, where rewards are standardised
+    learner.reward_scale.load_state(np.array([4.0, 4.0, 20.0]))
     if isinstance(learner, QLearner):
-        learner.moments = np.array([4.0, 4.0, 20.0])  # a standard deviation of 2, where rewards are standardised
         sample = made_up_sample(rollout)
         targets = learner.targets(sample, by)
         return [targets.numpy(), (targets - learner.q_tot(sample)).detach().numpy()]
-    assert isinstance(learner, PPO)
     batches, config = learner.batches(rollout, by.shape(rollout), by), learner.config
     numbers: list[np.ndarray] = []
     for n, members in enumerate(learner.network_groups):

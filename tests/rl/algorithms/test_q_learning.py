@@ -185,8 +185,8 @@ def test_actions_are_greedy_but_for_the_share_epsilon() -> None:
 
 def test_standardised_rewards_scale_rewards_and_offsets_alike() -> None:
     policy = learner(standardise_rewards=True)
-    policy.moments = np.array([4.0, 4.0, 20.0])  # variance 20/4 − 1 = 4
-    assert policy.reward_scale == 0.5
+    policy.reward_scale.load_state(np.array([4.0, 4.0, 20.0]))  # variance 20/4 − 1 = 4
+    assert policy.reward_scale.value == 0.5
     plain = learner()
     plain.load_state_dict(policy.state_dict())
     now = rewards(PLAIN, left=[NEAR], gamma=0.9)
@@ -197,7 +197,7 @@ def test_standardised_rewards_scale_rewards_and_offsets_alike() -> None:
     future = 0.9 * plain.team_values(plain.target, plain.chosen_values(by_target, best), views)
     future = future * torch.tensor([0.0, 1.0])
     assert torch.allclose(one - future, (other - future) / 2, atol=1e-5)
-    assert learner(standardise_rewards=True).reward_scale == 1.0  # nothing seen, or rewards that never differ
+    assert learner(standardise_rewards=True).reward_scale.value == 1.0  # nothing seen, or rewards that never differ
 
 
 @pytest.mark.parametrize("kind", [VDN, QMIX])

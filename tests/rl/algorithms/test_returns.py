@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cosignal.rl.algorithms.returns import ValueNorm, gae
+from cosignal.rl.algorithms.returns import RewardScale, ValueNorm, gae
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,3 +83,22 @@ def test_value_norm_is_the_mean_and_deviation_of_what_it_saw() -> None:
     for _ in range(2000):
         norm.add(torch.tensor([7.0]))
     assert (norm.mean, norm.std) == pytest.approx((7.0, 0.1), abs=1e-3)  # forgets, and never divides by less than 0.1
+
+
+def test_rewards_are_scaled_by_the_deviation_of_all_that_was_paid() -> None:
+    """0, 0, 0 and 4 have mean 1 and variance 3; with four times 4 more, mean 2.5 and variance 3.75."""
+    scale = RewardScale(standardise=True)
+    assert scale.value == 1.0
+    scale.add(np.zeros((1, 2), np.float32))
+    assert scale.value == 1.0  # they do not differ
+    scale.add(np.array([[0.0, 4.0]], np.float32))
+    assert scale.value == pytest.approx(3**-0.5)
+    other = RewardScale(standardise=True)
+    other.load_state(scale.state())
+    other.add(np.full(4, 4.0, np.float32))
+    assert other.value == pytest.approx(3.75**-0.5)
+    off = RewardScale(standardise=False)
+    off.add(np.array([0.0, 4.0], np.float32))
+    assert off.value == 1.0
+    with pytest.raises(FloatingPointError, match="the sum of the squared rewards"):
+        scale.add(np.array([np.inf], np.float32))

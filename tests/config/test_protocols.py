@@ -1,0 +1,58 @@
+"""`protocol: epymarl`: what it fills in, and what it leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+from cosignal import RunConfig
+from cosignal.config.protocols import with_protocol
+from pydantic import ValidationError
+
+QUIET = {"adaptation": {"enabled": False}}
+
+
+def test_it_fills_in_epymarls_settings_by_algorithm() -> None:
+    config = RunConfig.model_validate(
+        {"protocol": "epymarl", "task": {"name": "rware"}, "trainer": {"algorithm": "mappo"}, **QUIET}
+    )
+    trainer, mappo = config.trainer, config.trainer.mappo
+    assert (trainer.steps, trainer.envs, trainer.rollout, trainer.time_limit) == (20_050_000, 10, 500, "termination")
+    assert (trainer.evaluation.every_steps, trainer.evaluation.episodes) == (50_000, 100)
+    assert (mappo.network, mappo.hidden, mappo.lr, mappo.entropy) == ("gru", (128, 128), 3e-4, 0.001)
+    assert mappo.standardise_rewards and mappo.greedy_evaluation and mappo.minibatches == 1
+
+    config = RunConfig.model_validate(
+        {"protocol": "epymarl", "task": {"name": "lbf"}, "trainer": {"algorithm": "qmix"}, **QUIET}
+    )
+    qmix = config.trainer.qmix
+    assert (config.trainer.steps, qmix.network, qmix.hidden) == (2_050_000, "mlp", (64, 64))
+    # 5,000 episodes, and batches of 32, of 50 steps each
+    assert (qmix.buffer_size, qmix.batch_size, qmix.samples_per_step, qmix.epsilon_steps) == (250_000, 1600, 32, 50_000)
+
+
+def test_what_is_written_counts_and_the_resolved_config_is_the_same_one() -> None:
+    config = RunConfig.model_validate(
+        {
+            "protocol": "epymarl",
+            "task": {"env": "small_tasks:Walk", "n_max": 20},
+            "trainer": {"algorithm": "ippo", "steps": 9_000, "ippo": {"lr": 0.01}, "evaluation": {"episodes": 4}},
+            **QUIET,
+        }
+    )
+    assert (config.trainer.steps, config.trainer.rollout, config.trainer.ippo.lr) == (9_000, 20, 0.01)
+    assert (config.trainer.evaluation.episodes, config.trainer.evaluation.every_steps) == (4, 50_000)
+    assert config.trainer.ippo.hidden == (128, 128)
+    assert RunConfig.model_validate_json(config.resolved_json()) == config
+
+
+def test_without_it_nothing_changes_and_without_a_length_it_is_refused() -> None:
+    assert with_protocol({"task": {"name": "lbf"}}) == {"task": {"name": "lbf"}}
+    assert RunConfig.model_validate({"trainer": {"algorithm": "mappo"}}).trainer.time_limit == "truncation"
+    with pytest.raises(ValidationError, match=r"task\.n_max must be set for a task other than lbf, .*, got none; set"):
+        RunConfig.model_validate({"protocol": "epymarl", "task": {"name": "two_switch"}})
+    with pytest.raises(ValidationError, match=r"protocol"):
+        RunConfig.model_validate({"protocol": "mava"})
+
+
+def test_liir_stays_feed_forward() -> None:
+    settings = {"protocol": "epymarl", "task": {"name": "lbf"}, "trainer": {"algorithm": "liir"}, **QUIET}
+    assert RunConfig.model_validate(settings).trainer.liir.network == "mlp"

@@ -1,0 +1,76 @@
+"""Names of tasks, a short row on real trainers, and rows by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cosignal.errors import ConfigError
+from cosignal.rl.envs.config import TaskConfig
+from cosignal.studies import job_cache
+from cosignal.studies.curves import best_and_final, curve_config, curve_rows, run_curves, task_settings
+
+TINY = {"evaluation": {"every_steps": 1_000, "episodes": 2}}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("8x8-2p-2f-coop", {"size": 8, "players": 2, "foods": 2, "sight": None, "coop": True}),
+        ("Foraging-2s-10x10-3p-3f-v3", {"size": 10, "players": 3, "foods": 3, "sight": 2, "coop": False}),
+        ("tiny-2ag", {"size": "tiny", "agents": 2, "difficulty": "normal"}),
+        ("rware-small-4ag-hard-v2", {"size": "small", "agents": 4, "difficulty": "hard"}),
+    ],
+)
+def test_tasks_go_by_upstreams_names(name: str, settings: dict[str, object]) -> None:
+    found = task_settings(name)
+    assert found["env_args"] == settings
+    TaskConfig.model_validate(found)
+
+
+def test_other_tasks_go_by_their_own_names_and_nonsense_is_refused() -> None:
+    assert task_settings("mpe_spread") == {"name": "mpe_spread"}
+    assert task_settings("small_tasks:Walk") == {"env": "small_tasks:Walk"}
+    with pytest.raises(ConfigError, match=r"--task: must be a name of lbforaging .*, got '8x9-2p-2f'; correct it"):
+        task_settings("8x9-2p-2f")
+    with pytest.raises(ConfigError, match="--algorithm: must be one of ippo, mappo, vdn, qmix, got 'coma'"):
+        run_curves(1, (), print, algorithms=("coma",))
+    with pytest.raises(ConfigError, match="--algorithm: must leave an arm, got vdn beside mappo_mlp"):
+        run_curves(1, ("mappo_mlp",), print, algorithms=("vdn",))
+
+
+def test_an_arm_has_the_protocols_settings_with_its_network() -> None:
+    config = curve_config("tiny-2ag", "mappo_mlp", None, {})
+    assert (config.trainer.mappo.network, config.trainer.mappo.hidden) == ("mlp", (128, 128))
+    assert (config.trainer.steps, config.adaptation.enabled) == (20_050_000, False)
+    assert curve_config("tiny-2ag", "vdn_gru", 9_000, {}).trainer.vdn.network == "gru"
+
+
+def test_best_is_the_mean_of_the_seeds_best_evaluations() -> None:
+    curves = [
+        {"points": [{"mean_return": x} for x in returns], "steps_main": 300, "cpu_s": 36.0}
+        for returns in ([0.0, 0.75, 0.5], [0.25, 0.25, 0.5])
+    ]
+    assert [best_and_final(curve) for curve in curves] == [(0.75, 0.5), (0.5, 0.5)]
+    rows = {row["id"]: row["mean"] for row in curve_rows("tiny-2ag", "vdn_mlp", curves)}
+    assert rows["tiny-2ag vdn_mlp.best"] == 0.625 and rows["tiny-2ag vdn_mlp.final"] == 0.5
+    assert rows["tiny-2ag vdn_mlp.hours"] == 0.01
+
+
+@pytest.mark.timeout(240)
+def test_a_short_row_is_run_once_and_read_from_the_cache_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job_cache, "PARALLEL", 0)
+    lines: list[str] = []
+    tasks, arms = ("5x5-2p-1f",), ("ippo_mlp", "qmix_mlp")
+    result = run_curves(1, arms, lines.append, tasks, steps=2_500, settings=TINY)
+    assert [line for line in lines if line.startswith("plan: 5x5-2p-1f qmix_mlp: 1 seeds of 2_500 steps")]
+    for curve in result["curves"]:
+        assert [point["steps"] for point in curve["points"]] == [1_000, 2_000, 2_500]
+        assert curve["max_memory_mb"] > 0
+    assert result["command"] == (
+        "cosignal study curves --task 5x5-2p-1f --steps 2500 --seeds 1 --arm ippo_mlp --arm qmix_mlp --json"
+    )
+    again: list[str] = []
+    assert run_curves(1, arms, again.append, tasks, steps=2_500, settings=TINY)["rows"] == result["rows"]
+    assert again[:2] == ["plan: 0.0 core-hours in all, 0.0 hours on 1 cores", "2 jobs are cached, 0 are to be run"]
