@@ -73,9 +73,12 @@ def ranker_question(
 
 
 def shown_numbers(preview: SignalPreview) -> Json:
-    """Return the numbers of a proposal as plain data of bounded size; what is not known is missing."""
+    """Return the numbers of a proposal as plain data of bounded size; what is not known is missing.
+
+    The mean sizes of shaping and reward are left out: they say nothing of what a proposal gains (docs/results.md).
+    """
     shown = {
-        **preview.model_dump(mode="json", exclude={"phi_after", "distances"}),
+        **preview.model_dump(mode="json", exclude={"phi_after", "distances", "mean_paid", "mean_reward"}),
         "phi_after": bounded_rows([[name, phi] for name, phi in preview.phi_after], MAX_AFTER),
         "nearest": [[key, distance] for key, distance in preview.distances[:MAX_NEAREST]],
     }

@@ -133,8 +133,10 @@ def test_the_ranker_sees_the_numbers_of_what_has_any_in_bounded_size() -> None:
     proposal = Proposal(title="t", reason="", addresses=[Failure.PLATEAU], terms=[])
     after = [(f"event_{i}", 1 / 3) for i in range(40)]
     distances = [(f"p1-r0-{i}", i / 100) for i in range(90)]
-    preview = SignalPreview(phi_start=2 / 3, paid_share=0.0, phi_after=after, distances=distances)
-    listed, previews = {"a": proposal, "b": proposal}, {"b": preview, "c": SignalPreview(mean_reward=0.25)}
+    # what tells nothing is known, and not shown
+    untold = {"mean_paid": 0.5, "mean_reward": 0.25}
+    preview = SignalPreview(phi_start=2 / 3, paid_share=0.0, phi_after=after, distances=distances, **untold)
+    listed, previews = {"a": proposal, "b": proposal}, {"b": preview, "c": SignalPreview(phi_start=0.25)}
     prompt = ranker_question(role_model("ranker"), Place(1), CONTEXT, listed, None, previews).prompt
     block = json.loads(prompt.user.split("```json\n")[1].split("\n```")[0])
     bare, told = block["proposals"]
@@ -143,5 +145,6 @@ def test_the_ranker_sees_the_numbers_of_what_has_any_in_bounded_size() -> None:
     assert told["numbers"]["phi_start"] == 0.6667
     assert told["numbers"]["phi_after"][0] == ["event_0", 0.3333] and len(told["numbers"]["phi_after"]) == MAX_AFTER
     assert told["numbers"]["nearest"] == [["p1-r0-0", 0.0], ["p1-r0-1", 0.01], ["p1-r0-2", 0.02]]
-    for field in {*SignalPreview.model_fields, "nearest"} - {"distances"}:
+    for field in {*SignalPreview.model_fields, "nearest"} - {"distances", *untold}:
         assert f"`{field}`" in prompt.system
+    assert not any(field in prompt.system for field in untold)
