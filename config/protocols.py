@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
+from ..rl.algorithms.config import AlgorithmSections
+
 ProtocolName = Literal["own", "epymarl"]
 
 # Steps of an episode in EPyMARL's own commands, by task; others say it by `task.n_max`.
@@ -33,16 +37,25 @@ def with_protocol(settings: Mapping[str, Any]) -> Settings:
     """
     if settings.get("protocol") != "epymarl":
         return dict(settings)
+    # sections that are models already hold what was set in them
+    settings = {
+        key: value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
+        for key, value in settings.items()
+    }
     task, trainer = settings.get("task") or {}, settings.get("trainer") or {}
+    # what is wrong there is told in its own place
     if not isinstance(task, Mapping) or not isinstance(trainer, Mapping):
-        return dict(settings)  # what is wrong there is told in its own place
+        return settings
+    algorithm = str(trainer.get("algorithm", "ippo"))
+    if algorithm not in AlgorithmSections.model_fields:
+        return settings
     episode = task.get("n_max") or EPISODE_STEPS.get(str(task.get("name")))
     if not isinstance(episode, int):
         raise ValueError(
             f"protocol: epymarl updates after whole episodes, so that task.n_max must be set for a task other than "
             f"{', '.join(EPISODE_STEPS)}, got none; set it"
         )
-    return _filled(settings, epymarl(str(trainer.get("algorithm", "ippo")), episode))
+    return _filled(settings, epymarl(algorithm, episode))
 
 
 def epymarl(algorithm: str, episode: int) -> Settings:

@@ -72,6 +72,7 @@ class RunEnv(BaseParallelWrapper):  # type: ignore[misc]
 
     Attributes:
         task: the adapter of the environment.
+        limit_terminates: whether the run's trainer took reaching the time limit for an end (`trainer.time_limit`).
         spec: the declaration of the run's task.
         success: whether the last episode was one; None before an end, and where the task has no test.
 
@@ -83,6 +84,7 @@ class RunEnv(BaseParallelWrapper):  # type: ignore[misc]
     def __init__(self, folder: str | Path, env: Any = None, *, team: bool = True) -> None:
         exported = ExportedTask.read(Path(folder) / "task.json")
         self.config, self.spec, self.team = exported.task, exported.spec, team
+        self.limit_terminates = False
         try:
             self.task = plain_task_factory(self.config)() if env is None else as_task(env)
         except TypeError as error:
@@ -119,7 +121,7 @@ class RunEnv(BaseParallelWrapper):  # type: ignore[misc]
         own = dict(zip(self.translator.ids, self.translator.paid(moved.rewards), strict=True))
         sparse = {agent: team if self.team else own[agent] for agent in self.translator.ids if agent in acted}
         terminated, truncated = calls.ending(self.task, moved, self.steps, self.config.added_limit)
-        added = self.added(acted, actions, moved, terminated)
+        added = self.added(acted, actions, moved, terminated or (truncated and self.limit_terminates))
         rewards = {agent: reward + added.get(agent, 0.0) for agent, reward in sparse.items()}
         infos = {agent: dict(info) for agent, info in moved.infos.items()}
         for agent, reward in sparse.items():

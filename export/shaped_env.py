@@ -34,12 +34,14 @@ class ExportedSignal(ExportedFile):
         age: main steps that its terms had faded for.
         gamma: the discount factor of the run's learner, 0..1.
         reward: whom the run paid the task's own reward to.
+        limit_terminates: whether Φ(s′) was 0 at time limits, too.
     """
 
     signal: Signal
     age: int
     gamma: float
     reward: RewardView
+    limit_terminates: bool = False
 
 
 class ShapedEnv(RunEnv):
@@ -70,7 +72,7 @@ class ShapedEnv(RunEnv):
     ) -> None:
         super().__init__(folder, env, team=team)
         exported = ExportedSignal.read(Path(folder) / "signal.json")
-        self.signal, self.copies = exported.signal, copies
+        self.signal, self.copies, self.limit_terminates = exported.signal, copies, exported.limit_terminates
         compiled = CompiledSignal(self.signal, self.spec, Scorers(Path(folder) / FOLDER))
         self.age = exported.age if age is None else age
         paid: RewardView = exported.reward if team else "team"

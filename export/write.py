@@ -83,7 +83,11 @@ def _write_environment(source: Source, run_dir: Path, folder: Path) -> None:
     """Write task and signal as data, the wrapper, and the scorers that the signal reads."""
     trainer = source.config.trainer
     signal = ExportedSignal(
-        signal=source.signal, age=source.age, gamma=trainer.algorithm_config.gamma, reward=trainer.reward
+        signal=source.signal,
+        age=source.age,
+        gamma=trainer.algorithm_config.gamma,
+        reward=trainer.reward,
+        limit_terminates=trainer.time_limit == "termination",
     )
     task = ExportedTask(task=source.config.task, spec=source.layout.spec)
     (folder / "task.json").write_text(task.model_dump_json(indent=INDENT), encoding="utf-8")

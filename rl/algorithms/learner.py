@@ -93,7 +93,8 @@ class Learner(Protocol):
         masks: list[BoolArray] | None = None,
         rnn_states: RNNStates | None = None,
     ) -> list[ActionArray]:
-        """Choose actions as the current policy is evaluated: sampled from a stochastic one, greedily by values."""
+        """Choose actions as the current policy is evaluated: sampled from a stochastic one unless its config says
+        otherwise, greedily by values."""
         ...
 
     def new_rnn_states(self, num_envs: int) -> RNNStates | None:

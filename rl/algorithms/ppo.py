@@ -203,6 +203,8 @@ class PPO(ABC):
         if isinstance(network, GaussianActorCritic):
             if generator is None:
                 means = self._actor_outputs(n, obs, state).cpu().numpy()
+                if not np.isfinite(means).all():
+                    raise FloatingPointError(f"the actions of {self.network_groups[n].name}")
                 return means, np.zeros(means.shape[:-1], np.float32)
             numbers, density = network.sample(self._actor_outputs(n, obs, state), generator)
             if not bool(density.isfinite().all()):
@@ -254,7 +256,7 @@ class PPO(ABC):
     # ------------------------------------------------------------ learning
 
     def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[UpdateMetrics]:
-        self.reward_scale.add(rollout.reward)
+        self.reward_scale.add(rollout.finished_rewards)
         return self.update(self.batches(rollout, shaping, rewards))
 
     def batches(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Batch]:

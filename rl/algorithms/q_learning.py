@@ -182,7 +182,7 @@ class QLearner(ABC):
     def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[UpdateMetrics]:  # noqa: ARG002 see the class
         self.replay.add(rollout)
         self.steps += rollout.steps
-        self.reward_scale.add(rollout.reward)
+        self.reward_scale.add(rollout.finished_rewards)
         losses = np.zeros(2)
         if self.steps >= self.config.learning_starts and len(self.replay):
             self.owed += rollout.steps * self.config.samples_per_step / self.config.batch_size

@@ -210,9 +210,11 @@ def require_at_least(low: int, **arguments: int) -> None:
     """Check arguments of a task, since `task.env_args` of a config may hold anything.
 
     Raises:
-        ValueError: one is below `low`.
+        ValueError: one is no whole number, or below `low`.
     """
     for name, value in arguments.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}; correct it")
         if value < low:
             raise ValueError(f"{name} must be at least {low}, got {value!r}; raise it")
 

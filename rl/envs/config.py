@@ -70,6 +70,11 @@ class TaskConfig(Config):
                 f"task.env_args go with task.env or one of {', '.join(WITH_ARGUMENTS)}, got {self.env_args!r} with"
                 f" task.name {self.name!r}; drop them"
             )
+        if self.name is not None and "n_max" in self.env_args:
+            raise ValueError(
+                f"task.env_args must leave the time limit of a shipped task to task.n_max, got {self.env_args!r}; set"
+                " that"
+            )
         if self.name in NATIVE and self.workers:
             raise ValueError(
                 f"task.workers are for environments of PettingZoo, got {self.workers!r} with task.name {self.name!r},"

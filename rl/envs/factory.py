@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..task import BatchedTask, TaskSpec
@@ -152,13 +153,13 @@ def plain_task_factory(config: TaskConfig) -> Callable[[], Task]:
         case "lbf":
             from .lbf.batch import ForagingTask
 
-            foraging = _foraging_settings(config)
-            return lambda: ForagingTask(foraging)
+            foraging = asdict(_foraging_settings(config))
+            return lambda: ForagingTask(**foraging)
         case "rware":
             from .rware.batch import WarehouseTask
 
-            warehouse = _warehouse_settings(config)
-            return lambda: WarehouseTask(warehouse)
+            warehouse = asdict(_warehouse_settings(config))
+            return lambda: WarehouseTask(**warehouse)
     return task_factory(config)
 
 

@@ -23,7 +23,8 @@ class Extra(NamedTuple):
 
 
 GRIDS = ("two_switch", "victim_rubble", "relay")  # games of two agents, each of whom is paid the team's reward
-NATIVE = (*GRIDS, "lbf", "rware")  # compiled into one batch, not environments of PettingZoo
+COMPILED = ("lbf", "rware")  # tasks of other packages, whose rules were written anew
+NATIVE = (*GRIDS, *COMPILED)  # compiled into one batch, not environments of PettingZoo
 NATIVE_WITH_HEURISTIC = ("two_switch", "victim_rubble")
 
 EXTRAS = {
@@ -33,4 +34,4 @@ EXTRAS = {
     "mpe_speaker_listener": Extra("cosignal.rl.envs.mpe:SpeakerListenerTask", "mpe"),
     "pistonball": Extra("cosignal.rl.envs.pistonball:PistonballTask", "pistonball"),
 }
-WITH_ARGUMENTS = ("lbf", "rware", *EXTRAS)  # those that `task.env_args` go with
+WITH_ARGUMENTS = (*COMPILED, *EXTRAS)  # those that `task.env_args` go with

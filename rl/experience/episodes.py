@@ -446,6 +446,8 @@ def _line(rollout: Rollout, spec: TaskSpec, t: int, env: int) -> str:
             events = [event.name for v, event in enumerate(group.events) if rollout.events[g][t, env, i, v] > 0]
             parts.append(f"{agent}: {action}" + (f" [{', '.join(events)}]" if events else ""))
     ending = " terminated" if rollout.terminated[t, env] else " cut by the time limit" if rollout.done[t, env] else ""
+    if rollout.truncated is not None and rollout.truncated[t, env]:
+        ending = " cut by the time limit"
     if rollout.lost is not None and rollout.lost[t, env]:
         ending = " cut since the environment crashed"
     return f"{'; '.join(parts)}; reward {rollout.reward[t, env]:+.3f}{ending}"

@@ -46,7 +46,7 @@ class Transitions(Protocol):
 
     @property
     def terminated(self) -> FloatArray:
-        """[...]: 1 at true terminations, and 0 at time limits."""
+        """[...]: 1 where nothing follows: at true terminations, and at time limits that are learned as ends."""
         ...
 
     @property
@@ -87,13 +87,14 @@ class Rollout:
     actions: list[ActionArray]  # [g] [T, E, A_g], or [T, E, A_g, k] in a Box
     logp: list[FloatArray]  # [g] [T, E, A_g]
     reward: FloatArray  # [T, E] sparse team reward
-    terminated: FloatArray  # [T, E] 0 or 1
+    terminated: FloatArray  # [T, E] 0 or 1, as it is learned from
     done: FloatArray  # [T, E] terminated or cut by a time limit
     success: FloatArray  # [T, E]
     masks: list[BoolArray] | None = None  # [g] [T, E, A_g, U], None where the task has none
     alive: list[BoolArray] | None = None  # [g] [T, E, A_g], None where nobody leaves early
     last_masks: list[BoolArray] | None = None
     last_alive: list[BoolArray] | None = None
+    truncated: FloatArray | None = None  # [T, E] cut by a time limit, whatever is learned of it; None: nobody says
     lost: FloatArray | None = None  # [T, E] cut by a crash, see `Step.lost`; None: that cannot have happened
     rnn_states: RNNStates | None = None  # before the first step; None where no network has any
     last_rnn_states: RNNStates | None = None  # after the last one; those of critics are filled in by whoever learns
@@ -102,6 +103,11 @@ class Rollout:
     def steps(self) -> int:
         """The number of environment steps: all agents acting once is one."""
         return self.reward.size
+
+    @property
+    def finished_rewards(self) -> FloatArray:
+        """[n] team rewards of the steps that environments finished."""
+        return self.reward.ravel() if self.lost is None else self.reward[self.lost == 0]
 
 
 class Policy(Protocol):
@@ -159,13 +165,15 @@ class Collector:
             alive=alive(),
             last_masks=masks(),
             last_alive=alive(),
+            truncated=np.zeros(shape, np.float32),
             lost=np.zeros(shape, np.float32),
         )
 
     def collect(self, policy: Policy, step: Step, rnn_states: RNNStates | None = None) -> Step:
         """Fill the buffers starting from `step`, and return the step to go on from; `rnn_states` go on, too."""
-        rollout, lost = self.rollout, self.rollout.lost
+        rollout, lost, truncated = self.rollout, self.rollout.lost, self.rollout.truncated
         assert lost is not None
+        assert truncated is not None
         rollout.rnn_states = None if rnn_states is None else rnn_states.copied()
         rollout.last_rnn_states = rnn_states
         lost[:] = 0
@@ -191,13 +199,13 @@ class Collector:
                 rollout.events[g][t] = step.events[g]
             rollout.reward[t] = step.reward
             rollout.terminated[t] = step.terminated
-            rollout.done[t] = step.truncated
+            truncated[t] = step.truncated
             rollout.success[t] = step.success
             if step.lost is not None:
                 lost[t] = step.lost
             if rnn_states is not None:
                 rnn_states.reset(step.terminated | step.truncated)
-        np.maximum(rollout.done, rollout.terminated, out=rollout.done)
+        np.maximum(truncated, rollout.terminated, out=rollout.done)
         if self.limit_terminates:
             rollout.terminated[:] = rollout.done * (1 - lost)  # what an environment did not finish is cut all the same
         return step

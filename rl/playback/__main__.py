@@ -46,6 +46,7 @@ def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
         seed: of episode and policy.
     """
     spec, rewards = line.spec, line.rewards()
+    limit_terminates = line.config.trainer.time_limit == "termination"
     task, generator = make_task(line.config.task, 1), torch.Generator().manual_seed(splitmix64(seed) >> 1)
     step, actions = task.reset(seed), list[list[ActionArray]]()
     steps, total, ended = list[PlayedStep](), 0.0, False
@@ -63,7 +64,7 @@ def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
             obs=obs,
             last_obs=_copied(step.last_obs),
             actions=chosen,
-            terminated=step.terminated.astype(np.float32),
+            terminated=(step.terminated | (step.truncated & limit_terminates)).astype(np.float32),
             alive=alive,
             last_alive=step.last_alive,
         )

@@ -179,7 +179,7 @@ class _Play:
         # The shorter of the task's own time limit and the one that is asked for.
         limits = [limit for limit in (config.n_max, episode_steps) if limit is not None]
         factory, limit = plain_task_factory(config), min(limits, default=None)
-        self.batch = PettingZooTask(factory, ENVS, config.team_reward, limit, agent_ids=config.adds_agent_ids)
+        self.batch = PettingZooTask(factory, ENVS, config.team_is_paid, limit, agent_ids=config.adds_agent_ids)
         self.batch.witness = self.judge
         self.moves: list[list[_Move]] = [[] for _ in spec.groups]
         self.steps = 0

@@ -1,6 +1,6 @@
 """Fresh episodes of the current policy on fixed seeds: sparse return, success, length and what was reached.
 
-A stochastic policy is sampled, one by values is greedy. Shaping plays no part.
+A stochastic policy is sampled, unless its `greedy_evaluation` is set; one by values is greedy. Shaping plays no part.
 """
 
 from __future__ import annotations

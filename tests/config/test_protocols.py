@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 from cosignal import RunConfig
+from cosignal.config.adaptation import AdaptationConfig
 from cosignal.config.protocols import with_protocol
+from cosignal.rl.envs.config import TaskConfig
+from cosignal.rl.training.config import TrainerConfig
 from pydantic import ValidationError
 
 QUIET = {"adaptation": {"enabled": False}}
@@ -51,6 +54,24 @@ def test_without_it_nothing_changes_and_without_a_length_it_is_refused() -> None
         RunConfig.model_validate({"protocol": "epymarl", "task": {"name": "two_switch"}})
     with pytest.raises(ValidationError, match=r"protocol"):
         RunConfig.model_validate({"protocol": "mava"})
+
+
+def test_sections_that_are_models_are_filled_in_too() -> None:
+    config = RunConfig(
+        protocol="epymarl",
+        task=TaskConfig(name="lbf"),
+        trainer=TrainerConfig(algorithm="mappo"),
+        adaptation=AdaptationConfig(enabled=False),
+    )
+    assert (config.trainer.rollout, config.trainer.mappo.network, config.trainer.steps) == (50, "gru", 20_050_000)
+    kept = RunConfig(protocol="epymarl", task=TaskConfig(name="lbf"), trainer=TrainerConfig(steps=9_000_000))
+    assert (kept.trainer.steps, kept.trainer.time_limit) == (9_000_000, "termination")
+
+
+def test_an_unknown_algorithm_is_told_once() -> None:
+    with pytest.raises(ValidationError) as told:
+        RunConfig.model_validate({"protocol": "epymarl", "task": {"name": "lbf"}, "trainer": {"algorithm": "coma"}})
+    assert told.value.error_count() == 1
 
 
 def test_liir_stays_feed_forward() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cosignal.doctor.task import check_spec
+from cosignal import RunConfig
+from cosignal.doctor.task import check_spec, check_time_limit
 from cosignal.rl.envs.two_switch.spec import two_switch_spec
 from examined import SILENT, found, looked_at, one
 from small_tasks import Walk
@@ -26,6 +27,12 @@ def test_the_task_is_told_as_it_was_understood() -> None:
     assert "events switch_triggered, goal_reached" in group
     assert one(examination, "task.return_range").message == "episode return from -1 to 4"
     assert found(examination, "task.agents.descriptions") == []
+
+
+def test_a_time_limit_that_is_learned_as_an_end_is_a_warning() -> None:
+    assert not list(check_time_limit(RunConfig()))
+    (check,) = check_time_limit(RunConfig.model_validate({"trainer": {"time_limit": "termination"}}))
+    assert check.state == "warning" and "wrong and EPyMARL's way" in check.message
 
 
 def test_features_and_events_without_a_description_are_named() -> None:

@@ -58,6 +58,11 @@ TASKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]] = 
         terms("dist_nearest_open_switch", "switch_triggered", 20),
         {"reward": "team_and_individual"},
     ),
+    "limit_is_an_end": (
+        {"name": "two_switch", "n_max": 25},
+        terms("dist_nearest_open_switch", "switch_triggered", 20),
+        {"time_limit": "termination"},
+    ),
     "victim_rubble": ({"name": "victim_rubble", "n_max": 25}, terms("x", "rubble_cleared", 29, "medic"), {}),
     "lbf": ({"name": "lbf", "n_max": 15}, terms("dist_nearest_food", "food_loaded", 12), {}),
     "walk": ({"env": "small_tasks:Walk"}, terms("dist_end", "arrived", 4), {}),  # who arrives leaves, with masks
@@ -96,7 +101,8 @@ class Paid:
             self.rewards.append(np.concatenate(paid))
             self.sparse.append(float(rollout.reward[t, 0]))
             self.ages.append(rewards.age)
-            self.terminated.append(bool(rollout.terminated[t, 0]))
+            assert rollout.truncated is not None
+            self.terminated.append(bool(rollout.done[t, 0] and not rollout.truncated[t, 0]))
             self.done.append(bool(rollout.done[t, 0]))
 
 

@@ -8,7 +8,7 @@ import pytest
 from cosignal.errors import ConfigError
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.studies import job_cache
-from cosignal.studies.curves import best_and_final, curve_config, curve_rows, run_curves, task_settings
+from cosignal.studies.curves import best_and_final, best_of_all, curve_config, curve_rows, run_curves, task_settings
 
 TINY = {"evaluation": {"every_steps": 1_000, "episodes": 2}}
 
@@ -18,6 +18,10 @@ TINY = {"evaluation": {"every_steps": 1_000, "episodes": 2}}
     [
         ("8x8-2p-2f-coop", {"size": 8, "players": 2, "foods": 2, "sight": None, "coop": True}),
         ("Foraging-2s-10x10-3p-3f-v3", {"size": 10, "players": 3, "foods": 3, "sight": 2, "coop": False}),
+        (
+            "5x5-2p-1f-ind-pen",
+            {"size": 5, "players": 2, "foods": 1, "sight": None, "coop": False, "max_food_level": 1, "penalty": 0.1},
+        ),
         ("tiny-2ag", {"size": "tiny", "agents": 2, "difficulty": "normal"}),
         ("rware-small-4ag-hard-v2", {"size": "small", "agents": 4, "difficulty": "hard"}),
     ],
@@ -29,8 +33,12 @@ def test_tasks_go_by_upstreams_names(name: str, settings: dict[str, object]) -> 
 
 
 def test_other_tasks_go_by_their_own_names_and_nonsense_is_refused() -> None:
-    assert task_settings("mpe_spread") == {"name": "mpe_spread"}
-    assert task_settings("small_tasks:Walk") == {"env": "small_tasks:Walk"}
+    assert task_settings("two_switch") == {"name": "two_switch", "n_max": 100}
+    twin = "cosignal.rl.envs.two_switch:TwoSwitchEnv"
+    assert task_settings(twin) == {"env": twin, "n_max": 100}
+    for name in ("relay", twin):
+        config = curve_config(name, "ippo_mlp", None, {})
+        assert config.trainer.rollout == config.task.n_max > 0
     with pytest.raises(ConfigError, match=r"--task: must be a name of lbforaging .*, got '8x9-2p-2f'; correct it"):
         task_settings("8x9-2p-2f")
     with pytest.raises(ConfigError, match="--algorithm: must be one of ippo, mappo, vdn, qmix, got 'coma'"):
@@ -52,9 +60,12 @@ def test_best_is_the_mean_of_the_seeds_best_evaluations() -> None:
         for returns in ([0.0, 0.75, 0.5], [0.25, 0.25, 0.5])
     ]
     assert [best_and_final(curve) for curve in curves] == [(0.75, 0.5), (0.5, 0.5)]
-    rows = {row["id"]: row["mean"] for row in curve_rows("tiny-2ag", "vdn_mlp", curves)}
-    assert rows["tiny-2ag vdn_mlp.best"] == 0.625 and rows["tiny-2ag vdn_mlp.final"] == 0.5
-    assert rows["tiny-2ag vdn_mlp.hours"] == 0.01
+    rows = {row["id"]: row["mean"] for row in curve_rows("a.b:C", "vdn_mlp", curves)}
+    # the means are 0.125, 0.5 and 0.5; the first of equals counts
+    name = "a/b:C vdn_mlp"
+    assert (rows[f"{name}.best"], rows[f"{name}.best_each"], rows[f"{name}.final"]) == (0.5, 0.625, 0.5)
+    assert best_of_all(curves) == [0.75, 0.25]
+    assert rows[f"{name}.hours"] == 0.01
 
 
 @pytest.mark.timeout(240)

@@ -159,7 +159,8 @@ class CompiledBatch(ABC):
                 got = f"{state[name].dtype} {state[name].shape}" if name in state else f"only {sorted(state)!r}"
                 raise SnapshotError(
                     f"{self.spec.name} with {self.num_envs} environments needs {name!r} as {array.dtype}"
-                    f" {array.shape}, got {got}; load a snapshot of the same task and trainer.envs"
+                    f" {array.shape}, got {got}; load a snapshot of the same task and trainer.envs, "
+                    "and of a version in which the task was compiled"
                 )
         for name, array in self._saved.items():
             array[:] = state[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,12 @@ class BatchedForaging(DescribedBatch):
 
 
 class ForagingTask(Task):
-    """One environment of the compiled batch; see `ForagingSettings` for the arguments."""
+    """One environment of the compiled batch.
 
-    def __init__(self, settings: ForagingSettings | None = None, render_mode: str | None = "ansi") -> None:
-        super().__init__(CompiledEnv(BatchedForaging(1, settings or ForagingSettings()), render_mode))
+    Args:
+        render_mode: "ansi", so that the state can be drawn as text; None: it draws nothing.
+        settings: those of `ForagingSettings` by name; it says which errors they raise.
+    """
+
+    def __init__(self, render_mode: str | None = "ansi", **settings: Any) -> None:
+        super().__init__(CompiledEnv(BatchedForaging(1, ForagingSettings(**settings)), render_mode))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 from ..adapter import require_at_least
 
 PLAYER_LEVELS = (1, 2)
 ACTION_NAMES = ("none", "north", "south", "west", "east", "load")
-RETURN_RANGE = (0.0, 1.0)
 
 _RULES = """\
 {players} agents move on a {size}x{size} grid. x runs from 0 to {last} to the east, y from 0 to {last} to the south.
@@ -51,7 +52,7 @@ class ForagingSettings:
         n_max: time limit of an episode in steps.
 
     Raises:
-        ValueError: one of them is too small, or there are as many agents as cells.
+        ValueError: one of them is no such number or too small, or there are as many agents as cells.
     """
 
     size: int = 8
@@ -66,9 +67,13 @@ class ForagingSettings:
     def __post_init__(self) -> None:
         require_at_least(5, size=self.size)
         require_at_least(2, players=self.players)
-        require_at_least(1, foods=self.foods, n_max=self.n_max, sight=self.reach, max_food_level=self.top_food_level)
-        if self.penalty < 0:
-            raise ValueError(f"penalty must be at least 0, got {self.penalty!r}; give what a failed load costs")
+        require_at_least(1, foods=self.foods, n_max=self.n_max, sight=self.reach)
+        require_at_least(1, max_food_level=self.top_food_level)
+        if not isinstance(self.coop, bool):
+            raise ValueError(f"coop must be true or false, got {self.coop!r}; correct it")
+        penalty: Any = self.penalty
+        if not isinstance(penalty, int | float) or not 0 <= penalty < math.inf:
+            raise ValueError(f"penalty must be a number of at least 0, got {self.penalty!r}; correct it")
         if self.players >= self.size**2:
             raise ValueError(f"players must be fewer than cells, got {self.players!r}; lower it, or enlarge size")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,12 @@ class BatchedWarehouse(DescribedBatch):
 
 
 class WarehouseTask(Task):
-    """One environment of the compiled batch; see `WarehouseSettings` for the arguments."""
+    """One environment of the compiled batch.
 
-    def __init__(self, settings: WarehouseSettings | None = None, render_mode: str | None = "ansi") -> None:
-        super().__init__(CompiledEnv(BatchedWarehouse(1, settings or WarehouseSettings()), render_mode))
+    Args:
+        render_mode: "ansi", so that the state can be drawn as text; None: it draws nothing.
+        settings: those of `WarehouseSettings` by name; it says which errors they raise.
+    """
+
+    def __init__(self, render_mode: str | None = "ansi", **settings: Any) -> None:
+        super().__init__(CompiledEnv(BatchedWarehouse(1, WarehouseSettings(**settings)), render_mode))

@@ -68,7 +68,8 @@ class WarehouseSettings:
         for name, value, known in words:
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}; correct it")
-        require_at_least(1, agents=self.agents, n_max=self.n_max, requests=self.requests)
+        require_at_least(1, agents=self.agents, n_max=self.n_max)
+        require_at_least(1, requests=self.requests)
         if self.agents > self.width * self.height or self.requests >= len(self.places):
             raise ValueError(
                 f"agents must fit on {self.width * self.height} cells, and their requests be fewer than "

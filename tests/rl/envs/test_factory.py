@@ -43,7 +43,7 @@ def test_a_spec_needs_neither_compiled_code_nor_torch() -> None:
 
 
 def test_a_shipped_task_takes_arguments() -> None:
-    config = TaskConfig(name="lbf", env_args={"players": 3, "n_max": 7})
+    config = TaskConfig(name="lbf", env_args={"players": 3}, n_max=7)
     assert (len(task_spec(config).agents), task_spec(config).max_steps) == (3, 7)
     assert task_spec(config.model_copy(update={"n_max": 5})).max_steps == 5
     with pytest.raises(TaskImportError, match="'player': 3.*got 'lbf', which raised TypeError.*correct task.env_args"):

@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cosignal.errors import SnapshotError
+from cosignal.rl.envs.config import TaskConfig
+from cosignal.rl.envs.factory import make_task, plain_task_factory, task_spec
 from cosignal.rl.envs.lbf.batch import BatchedForaging, ForagingTask
 from cosignal.rl.envs.lbf.original import OriginalForagingTask
 from cosignal.rl.envs.lbf.spec import EVENTS, ForagingSettings
+from cosignal.rl.envs.pettingzoo.batch import PettingZooTask
+from cosignal.rl.envs.registry import ShippedName
 from cosignal.rl.task import IntArray, Step
 from pettingzoo_tests import parallel_api_test, parallel_seed_test
 
@@ -141,9 +146,6 @@ def test_episodes_start_as_upstreams_do(settings: dict[str, Any]) -> None:
 
 
 def test_the_spec_is_the_originals() -> None:
-    from cosignal.rl.envs.config import TaskConfig
-    from cosignal.rl.envs.factory import task_spec
-
     for settings in SETTINGS:
         limit = {"n_max": settings["n_max"]} if "n_max" in settings else {}
         others = {name: value for name, value in settings.items() if name != "n_max"}
@@ -164,8 +166,8 @@ def test_loaders_of_several_items_are_asked_in_their_order() -> None:
 
 
 def test_one_environment_of_it_keeps_pettingzoos_promises() -> None:
-    parallel_api_test(ForagingTask(ForagingSettings(n_max=12)).env)
-    parallel_seed_test(lambda: ForagingTask(ForagingSettings(n_max=12)).env)
+    parallel_api_test(ForagingTask(n_max=12).env)
+    parallel_seed_test(lambda: ForagingTask(n_max=12).env)
 
 
 @pytest.mark.parametrize(
@@ -175,10 +177,42 @@ def test_one_environment_of_it_keeps_pettingzoos_promises() -> None:
         ({"foods": 0}, "foods must be at least 1, got 0"),
         ({"sight": 0}, "sight must be at least 1, got 0"),
         ({"max_food_level": 0}, "max_food_level must be at least 1, got 0"),
-        ({"penalty": -0.1}, "penalty must be at least 0, got -0.1"),
+        ({"penalty": -0.1}, "penalty must be a number of at least 0, got -0.1"),
+        ({"penalty": float("nan")}, "penalty must be a number of at least 0, got nan"),
+        ({"foods": 2.5}, "foods must be a whole number of at least 1, got 2.5"),
+        ({"sight": 2.5}, "sight must be a whole number of at least 1, got 2.5"),
+        ({"coop": 2}, "coop must be true or false, got 2"),
         ({"size": 5, "players": 25}, "players must be fewer than cells, got 25"),
     ],
 )
 def test_settings_that_make_no_field_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ForagingSettings(**settings)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("lbf", {"players": 3, "sight": 2}), ("rware", {"agents": 3})])
+def test_one_environment_of_it_plays_the_batchs_episodes(name: ShippedName, arguments: dict[str, Any]) -> None:
+    """What exports and preference collection build, through the wrapper for anybody's environment."""
+    config = TaskConfig(name=name, env_args=arguments, n_max=9)
+    batch, rng = make_task(config, 2), np.random.default_rng(0)
+    plain = PettingZooTask(plain_task_factory(config), 2, config.team_is_paid, None, agent_ids=config.adds_agent_ids)
+    assert plain.spec == batch.spec
+    one, other = batch.reset(5), plain.reset(5)
+    for _ in range(40):
+        for field in ("obs", "features", "last_obs", "last_features", "events"):
+            np.testing.assert_array_equal(getattr(one, field)[0], getattr(other, field)[0], field)
+        for field in ("reward", "terminated", "truncated", "success"):
+            np.testing.assert_array_equal(getattr(one, field), getattr(other, field), field)
+        actions = [rng.integers(0, group.n_actions, (2, len(group.agents))) for group in batch.spec.groups]
+        one, other = batch.step(actions), plain.step(actions)
+    joint = [np.zeros((4, 3), np.int64)]
+    assert batch.episode_text(77, joint, [0, 4]) == plain.episode_text(77, joint, [0, 4])
+    plain.close()
+
+
+def test_a_snapshot_of_another_version_is_refused_with_a_remedy() -> None:
+    batch = BatchedForaging(2, ForagingSettings())
+    with pytest.raises(
+        SnapshotError, match=r"needs 'players' as int64 \(2, 2, 3\), got only \['actions'\]; .* compiled"
+    ):
+        batch.load_state_dict({"actions": np.zeros(3)})

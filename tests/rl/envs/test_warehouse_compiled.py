@@ -199,8 +199,8 @@ def test_who_goes_first_by_hand() -> None:
 
 
 def test_one_environment_of_it_keeps_pettingzoos_promises() -> None:
-    parallel_api_test(WarehouseTask(WarehouseSettings(n_max=12)).env)
-    parallel_seed_test(lambda: WarehouseTask(WarehouseSettings(n_max=12)).env)
+    parallel_api_test(WarehouseTask(n_max=12).env)
+    parallel_seed_test(lambda: WarehouseTask(n_max=12).env)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +209,7 @@ def test_one_environment_of_it_keeps_pettingzoos_promises() -> None:
         ({"size": "huge"}, "size must be one of tiny, small, medium, large, got 'huge'"),
         ({"difficulty": "mean"}, "difficulty must be one of easy, normal, hard, got 'mean'"),
         ({"agents": 1, "difficulty": "hard"}, "requests must be at least 1, got 0"),
+        ({"agents": 3.0}, "agents must be a whole number of at least 1, got 3.0"),
         ({"agents": 200}, "agents must fit on 110 cells"),
     ],
 )

@@ -246,3 +246,32 @@ def test_of_a_task_that_cannot_be_repeated_no_running_episode_goes_on(tmp_path: 
     load_snapshot(line, tmp_path / "update_000000003")
     assert not line.episodes.running["length"].any()
     assert (line.episodes.running["first.0"] == -1).all()
+
+
+def test_a_time_limit_that_is_learned_as_an_end_stays_a_time_limit_in_words() -> None:
+    """The rollout says terminated, of which shaping and learner know; what models read says what happened."""
+    task = TaskConfig(name="two_switch", n_max=5)
+    for limit in ("truncation", "termination"):
+        line = trained(small_config(time_limit=limit).model_copy(update={"task": task}), 1)
+        rollout = line.collector.rollout
+        assert rollout.done.any()
+        assert (rollout.terminated == (rollout.done if limit == "termination" else 0)).all()
+        told = "\n".join(line.last_rollout_text()["episode"])
+        assert told.endswith("cut by the time limit")
+
+
+def test_rewards_are_counted_and_kept_where_they_are_standardised() -> None:
+    """Of Two-Switch, whose rewards are -0.01 but for a switch now and then."""
+    config = small_config(ippo={"standardise_rewards": True, "minibatches": 2})
+    line = trained(config, 3)
+    assert isinstance(line.learner, IPPO)
+    number, total, squares = line.learner.reward_scale.moments
+    assert number == line.steps_main
+    assert line.learner.reward_scale.value == pytest.approx((squares / number - (total / number) ** 2) ** -0.5)
+    arrays, data = line.state_dict()
+    copy = TrainingLine(config)
+    copy.load_state_dict(arrays, data)
+    assert_same_state(line, copy)
+    # a snapshot of an older version has no such numbers
+    copy.load_state_dict({name: x for name, x in arrays.items() if name != "learner/moments"}, data)
+    assert isinstance(copy.learner, IPPO) and copy.learner.reward_scale.value == 1.0
