@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import networkx
@@ -14,7 +13,7 @@ from cosignal.rl.envs.factory import task_spec
 from cosignal.rl.envs.rware.batch import BatchedWarehouse, WarehouseTask
 from cosignal.rl.envs.rware.original import OriginalWarehouseTask
 from cosignal.rl.envs.rware.spec import EVENTS, WarehouseSettings
-from cosignal.rl.task import IntArray, Step
+from cosignal.rl.task import IntArray, Step, splitmix64
 from pettingzoo_tests import parallel_api_test, parallel_seed_test
 from rware.warehouse import Direction, Warehouse
 
@@ -33,14 +32,17 @@ by_settings = pytest.mark.parametrize("settings", SETTINGS, ids=lambda x: "-".jo
 
 
 class Requests:
-    """A random generator that requests the shelves that it is told."""
+    """A random generator that requests what the batch requests: its stream, drawn from by plain Python."""
 
-    def __init__(self, shelves: list[Any]) -> None:
-        self.shelves = shelves
+    def __init__(self, batch: BatchedWarehouse, shelves: list[Any]) -> None:
+        self.stream, self.shelves = int(batch.streams[0, 0]), shelves
 
     def choice(self, candidates: list[Any]) -> Any:
-        assert self.shelves[0] in candidates
-        return self.shelves.pop(0)
+        while True:
+            drawn = self.shelves[splitmix64(self.stream) % len(self.shelves)]
+            self.stream = (self.stream + 0x9E3779B97F4A7C15) % 2**64
+            if drawn in candidates:
+                return drawn
 
 
 def longest_queue(inner: Warehouse, graph: networkx.DiGraph) -> list[tuple[int, int]]:
@@ -118,23 +120,14 @@ def test_every_step_is_the_originals(
         put(original, batch)
         while not batch.ended.any():
             actions = sensible(batch, rng) if plays == "sensibly" else rng.integers(0, 5, batch.settings.agents)
-            before = batch.queue[0].copy()
+            inner._np_random = Requests(batch, inner.shelfs)
             step = batch.step([actions[None]])
-            inner._np_random = Requests([inner.shelfs[shelf] for shelf in requested_anew(batch, before)])
             moved = original.env.step(dict(zip(original.env.possible_agents, actions.tolist(), strict=True)))
             assert_same(batch, original, step, moved)
             happened += step.events[0][0].sum(0)
         inner._np_random = None
     assert happened[1:].all() or (episodes < 300 and plays == "at random")
     assert happened[0] or plays == "at random", "nothing was delivered"
-
-
-def requested_anew(batch: BatchedWarehouse, before: IntArray) -> Iterator[int]:
-    """The shelves that were requested in the last step, in the order of the goals where others were delivered."""
-    slots = np.flatnonzero(batch.queue[0] != before).tolist()
-    goals = batch.settings.goals
-    for slot in sorted(slots, key=lambda slot: goals.index(tuple(batch.shelves[0, before[slot]].tolist()))):
-        yield int(batch.queue[0, slot])
 
 
 @by_settings
