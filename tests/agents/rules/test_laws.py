@@ -112,7 +112,7 @@ async def _all_answers(raw: Json) -> list[str]:
 
 
 @given(run=_run(), new=st.lists(_NAME, min_size=21, max_size=21, unique=True))
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_renaming_everything_renames_the_answers_and_changes_nothing_else(
     run: tuple[Json, list[str]], new: list[str]
 ) -> None:
