@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ..adapter import Task
 from ..compiled.batch import DescribedBatch
 from ..compiled.environment import CompiledEnv
 from . import kernel
-from .spec import ForagingSettings, foraging_spec
+from .spec import ForagingSettings, Thing, describe_field, draw_field, foraging_spec
 
 
 class BatchedForaging(DescribedBatch):
@@ -87,23 +86,16 @@ class BatchedForaging(DescribedBatch):
         return BatchedForaging(1, self.settings, auto_reset=False)
 
     def describe(self) -> str:
-        agents = [
-            f"{agent} (level {level}) at ({column},{row})"
-            for agent, (row, column, level) in zip(self.spec.agents, self.players[0].tolist(), strict=True)
-        ]
-        food = [f"level {level} at ({column},{row})" for row, column, level in self.foods[0].tolist() if level]
-        return f"{', '.join(agents)}; food: {', '.join(food) or 'none left'}"
+        return describe_field(self.spec.agents, self._players_now(), self._foods_now())
 
     def picture(self) -> str:
-        """Return the field as text: an item is * and its level, an agent its letter and its level."""
-        cells = {(row, column): f"*{level}" for row, column, level in self.foods[0].tolist() if level}
-        for letter, (row, column, level) in zip(ascii_lowercase, self.players[0].tolist(), strict=False):
-            before = cells.get((row, column))
-            cells[row, column] = f"{letter}{level}" if before is None else f"{before[0]}{letter}"
-        side = range(self.settings.size)
-        lines = [" ".join(cells.get((y, x), ".").ljust(2) for x in side).rstrip() for y in side]
-        letters = ", ".join(f"{a} {agent}" for a, agent in zip(ascii_lowercase, self.spec.agents, strict=False))
-        return "\n".join([*lines, f"*2 an item of level 2; {letters} with its level, two letters: two agents"])
+        return draw_field(self.settings.size, self.spec.agents, self._players_now(), self._foods_now())
+
+    def _players_now(self) -> list[Thing]:
+        return [(row, column, level) for row, column, level in self.players[0].tolist()]
+
+    def _foods_now(self) -> list[Thing]:
+        return [(row, column, level) for row, column, level in self.foods[0].tolist() if level]
 
 
 class ForagingTask(Task):

@@ -6,7 +6,6 @@ It is the oracle of the compiled batch, and built directly, since upstream regis
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from string import ascii_lowercase
 from typing import Any
 
 from lbforaging.foraging.environment import Action, ForagingEnv, Player
@@ -14,7 +13,7 @@ from lbforaging.foraging.environment import Action, ForagingEnv, Player
 from ...task import EventSpec, FeatureSpec
 from ..adapter import Infos, Task
 from ..pettingzoo.tuple_env import Counts, TupleEnv
-from .spec import ACTION_NAMES, EVENTS, PLAYER_LEVELS, ForagingSettings
+from .spec import ACTION_NAMES, EVENTS, PLAYER_LEVELS, ForagingSettings, Thing, describe_field, draw_field
 
 Cell = tuple[int, int]  # row, column
 
@@ -63,16 +62,20 @@ class _Foraging(TupleEnv):
         ]
 
     def picture(self) -> str:
-        """Return the field as text: an item is * and its level, an agent its letter and its level."""
-        cells: dict[Cell, str] = {}
-        for row, column in zip(*self.inner.field.nonzero(), strict=True):
-            cells[row, column] = f"*{self.inner.field[row, column]}"
-        for letter, player in zip(ascii_lowercase, self.inner.players, strict=False):
-            place = player.position
-            cells[place] = f"{cells[place][0]}{letter}" if place in cells else f"{letter}{player.level}"
-        rows, columns = self.inner.field.shape
-        lines = (" ".join(cells.get((y, x), ".").ljust(2) for x in range(columns)).rstrip() for y in range(rows))
-        return "\n".join([*lines, f"*2 an item of level 2; {self.letters()} with its level, two letters: two agents"])
+        return draw_field(len(self.inner.field), self.possible_agents, self.players(), self.foods())
+
+    def players(self) -> list[Thing]:
+        """Return (row, column, level) of every agent."""
+        return [(*player.position, player.level) for player in self.inner.players]
+
+    def foods(self) -> list[Thing]:
+        """Return (row, column, level) of the items that are left, row by row."""
+        # the field holds an item's level at its cell, 0 elsewhere
+        rows, columns = self.inner.field.nonzero()
+        return [
+            (row, column, int(self.inner.field[row, column]))
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+        ]
 
 
 class OriginalForagingTask(Task):
@@ -137,19 +140,11 @@ class OriginalForagingTask(Task):
         return not self._food()
 
     def describe(self) -> str:
-        inner = self.env.inner
-        agents = [
-            f"{agent} (level {player.level}) at ({player.position[1]},{player.position[0]})"
-            for agent, player in zip(self.env.possible_agents, inner.players, strict=True)
-        ]
-        food = [f"level {inner.field[cell]} at ({cell[1]},{cell[0]})" for cell in self._food()]
-        return f"{', '.join(agents)}; food: {', '.join(food) or 'none left'}"
+        return describe_field(self.env.possible_agents, self.env.players(), self.env.foods())
 
     def _food(self) -> list[Cell]:
         """Return the cells of the items that are left, row by row."""
-        # The field holds an item's level at its cell, 0 elsewhere.
-        rows, columns = self.env.inner.field.nonzero()
-        return list(zip(rows.tolist(), columns.tolist(), strict=True))
+        return [(row, column) for row, column, _ in self.env.foods()]
 
 
 def _distance(one: Cell, other: Cell) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 from ...task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 from ..adapter import require_at_least
 
 PLAYER_LEVELS = (1, 2)
+Thing = tuple[int, int, int]  # row, column, level
 ACTION_NAMES = ("none", "north", "south", "west", "east", "load")
 
 _RULES = """\
@@ -169,3 +171,26 @@ def foraging_spec(settings: ForagingSettings) -> TaskSpec:
         return_range=settings.return_range,
         max_steps=settings.n_max,
     )
+
+
+# ---------------------------------------------------------------- a state in words, of the batch and of the original
+
+
+def describe_field(names: Sequence[str], players: Sequence[Thing], foods: Sequence[Thing]) -> str:
+    """Return a state in a line of text; things are (row, column, level), and foods only those that are left."""
+    agents = [
+        f"{name} (level {level}) at ({column},{row})" for name, (row, column, level) in zip(names, players, strict=True)
+    ]
+    food = [f"level {level} at ({column},{row})" for row, column, level in foods]
+    return f"{', '.join(agents)}; food: {', '.join(food) or 'none left'}"
+
+
+def draw_field(size: int, names: Sequence[str], players: Sequence[Thing], foods: Sequence[Thing]) -> str:
+    """Return a state as lines of text: an item is * and its level, an agent its letter and its level."""
+    cells = {(row, column): f"*{level}" for row, column, level in foods}
+    for letter, (row, column, level) in zip(ascii_lowercase, players, strict=False):
+        before = cells.get((row, column))
+        cells[row, column] = f"{letter}{level}" if before is None else f"{before[0]}{letter}"
+    lines = [" ".join(cells.get((y, x), ".").ljust(2) for x in range(size)).rstrip() for y in range(size)]
+    letters = ", ".join(f"{letter} {name}" for letter, name in zip(ascii_lowercase, names, strict=False))
+    return "\n".join([*lines, f"*2 an item of level 2; {letters} with its level, two letters: two agents"])
