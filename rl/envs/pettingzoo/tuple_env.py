@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from string import ascii_lowercase
 from typing import Any
 
 from gymnasium.spaces import Space
@@ -103,12 +102,6 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
     @abstractmethod
     def picture(self) -> str:
         """Return the current state as text of several lines, the last of which says what the signs are."""
-
-    def letters(self) -> str:
-        """Return which agent is which letter, in alphabetical order, for the last line of a picture."""
-        return ", ".join(
-            f"{letter} {agent}" for letter, agent in zip(ascii_lowercase, self.possible_agents, strict=False)
-        )
 
     def render(self) -> str | None:
         """Return the state as a picture of text in render mode "ansi"; None else."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ..adapter import Task
 from ..compiled.batch import DescribedBatch
 from ..compiled.environment import CompiledEnv
 from . import kernel
-from .spec import FACING, HEADINGS, OBS_SIZE, WarehouseSettings, warehouse_spec
+from .spec import OBS_SIZE, Robot, WarehouseSettings, describe_warehouse, draw_warehouse, warehouse_spec
 
 
 class BatchedWarehouse(DescribedBatch):
@@ -84,29 +83,18 @@ class BatchedWarehouse(DescribedBatch):
         return BatchedWarehouse(1, self.settings, auto_reset=False)
 
     def describe(self) -> str:
-        requested, agents = self.queue[0].tolist(), []
-        for name, (x, y, heading, shelf) in zip(self.spec.agents, self.robots[0].tolist(), strict=True):
-            load = " with a requested shelf" if shelf in requested else " with a shelf"
-            agents.append(f"{name}{'' if shelf < 0 else load} at ({x},{y}) facing {HEADINGS[heading]}")
-        places = ", ".join(f"({x},{y})" for x, y in self.shelves[0][requested].tolist())
-        return f"{', '.join(agents)}; requested: {places}"
+        return describe_warehouse(self.spec.agents, *self._now())
 
     def picture(self) -> str:
-        """Return the grid as text, two characters a cell: what stands there, or an agent and the way it faces."""
-        cells = np.where(self._ways, ". ", "_ ")
-        for x, y in self.settings.goals:
-            cells[y, x] = "G "
-        requested = self.queue[0].tolist()
-        for shelf, (x, y) in enumerate(self.shelves[0].tolist()):
-            cells[y, x] = "R " if shelf in requested else "S "
-        for letter, (x, y, heading, shelf) in zip(ascii_lowercase, self.robots[0].tolist(), strict=False):
-            cells[y, x] = (letter if shelf < 0 else letter.upper()) + FACING[heading]
-        letters = ", ".join(f"{a} {agent}" for a, agent in zip(ascii_lowercase, self.spec.agents, strict=False))
-        key = (
-            "Two characters a cell: S shelf, R requested shelf, _ empty place, . way, G goal;"
-            f" {letters} with the way it faces, a capital carries a shelf"
-        )
-        return "\n".join([*("".join(row).rstrip() for row in cells), key])
+        return draw_warehouse(self.settings, self.spec.agents, *self._now())
+
+    def _now(self) -> tuple[list[Robot], list[tuple[int, int]], list[int]]:
+        """Return robots, places of shelves and requested shelves of the first environment."""
+        robots: list[Robot] = [
+            (x, y, heading, None if shelf == kernel.NOTHING else shelf)
+            for x, y, heading, shelf in self.robots[0].tolist()
+        ]
+        return robots, [(x, y) for x, y in self.shelves[0].tolist()], self.queue[0].tolist()
 
 
 class WarehouseTask(Task):

@@ -6,20 +6,31 @@ It is the oracle of the compiled batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from string import ascii_lowercase
 from typing import Any
 
-import numpy as np
 from rware.warehouse import RewardType, Warehouse
 
 from ...task import EventSpec, FeatureSpec
 from ..adapter import Infos, Task
 from ..pettingzoo.tuple_env import Counts, TupleEnv
-from .spec import ACTION_NAMES, COLUMN_HEIGHT, EVENTS, FACING, HEADINGS, SHELVES, WarehouseSettings
+from .spec import (
+    ACTION_NAMES,
+    COLUMN_HEIGHT,
+    EVENTS,
+    SHELVES,
+    Robot,
+    WarehouseSettings,
+    describe_warehouse,
+    draw_warehouse,
+)  # fmt: skip
 
 
 class _Warehouse(TupleEnv):
     """Upstream's environment with events."""
+
+    def __init__(self, inner: Warehouse, chosen: WarehouseSettings, render_mode: str | None) -> None:
+        super().__init__(inner, "rware_original", chosen.n_max, render_mode)
+        self.chosen = chosen
 
     def before_step(self, choices: list[int]) -> Any:  # noqa: ARG002
         """Return what each agent carries, and what is requested."""
@@ -43,21 +54,16 @@ class _Warehouse(TupleEnv):
         return counts
 
     def picture(self) -> str:
-        """Return the grid as text, two characters a cell: what stands there, or an agent and the way it faces."""
-        inner = self.inner
-        cells = np.where(inner.highways, ". ", "_ ")
-        for x, y in inner.goals:
-            cells[y, x] = "G "
-        for shelf in inner.shelfs:
-            cells[shelf.y, shelf.x] = "R " if shelf in inner.request_queue else "S "
-        for letter, robot in zip(ascii_lowercase, inner.agents, strict=False):
-            name = letter if robot.carrying_shelf is None else letter.upper()
-            cells[robot.y, robot.x] = name + FACING[robot.dir.value]
-        key = (
-            "Two characters a cell: S shelf, R requested shelf, _ empty place, . way, G goal;"
-            f" {self.letters()} with the way it faces, a capital carries a shelf"
-        )
-        return "\n".join([*("".join(row).rstrip() for row in cells), key])
+        return draw_warehouse(self.chosen, self.possible_agents, *self.now())
+
+    def now(self) -> tuple[list[Robot], list[tuple[int, int]], list[int]]:
+        """Return robots, places of shelves and requested shelves, whose numbers are upstream's less one."""
+        robots: list[Robot] = []
+        for robot in self.inner.agents:
+            carried = None if robot.carrying_shelf is None else robot.carrying_shelf.id - 1
+            robots.append((robot.x, robot.y, robot.dir.value, carried))
+        shelves = [(shelf.x, shelf.y) for shelf in self.inner.shelfs]
+        return robots, shelves, [shelf.id - 1 for shelf in self.inner.request_queue]
 
 
 class OriginalWarehouseTask(Task):
@@ -88,7 +94,7 @@ class OriginalWarehouseTask(Task):
             max_steps=None,  # the wrapper keeps the limit
             reward_type=RewardType.INDIVIDUAL,
         )
-        super().__init__(_Warehouse(inner, "rware_original", chosen.n_max, render_mode))
+        super().__init__(_Warehouse(inner, chosen, render_mode))
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
         return self.chosen.feature_specs()
@@ -120,13 +126,4 @@ class OriginalWarehouseTask(Task):
         return False
 
     def describe(self) -> str:
-        inner = self.env.inner
-        agents = []
-        for name, robot in zip(self.env.possible_agents, inner.agents, strict=True):
-            shelf = robot.carrying_shelf
-            load = (
-                "" if shelf is None else " with a requested shelf" if shelf in inner.request_queue else " with a shelf"
-            )
-            agents.append(f"{name}{load} at ({robot.x},{robot.y}) facing {HEADINGS[robot.dir.value]}")
-        requested = ", ".join(f"({shelf.x},{shelf.y})" for shelf in inner.request_queue)
-        return f"{', '.join(agents)}; requested: {requested}"
+        return describe_warehouse(self.env.possible_agents, *self.env.now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Literal
 
 from ...task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
@@ -18,6 +19,7 @@ COLUMN_HEIGHT = 8
 HEADINGS = ("up", "down", "left", "right")
 FACING = "^v<>"  # the same in a picture
 ACTION_NAMES = ("none", "forward", "left", "right", "load")
+Robot = tuple[int, int, int, int | None]  # column, row, heading, the shelf that it carries
 OBS_SIZE = 8 + 9 * 7  # the agent itself, and the nine cells around it
 
 _RULES = """\
@@ -177,3 +179,42 @@ def warehouse_spec(settings: WarehouseSettings) -> TaskSpec:
         max_steps=settings.n_max,
         has_success=False,
     )
+
+
+# ---------------------------------------------------------------- a state in words, of the batch and of the original
+
+
+def describe_warehouse(
+    names: Sequence[str], robots: Sequence[Robot], shelves: Sequence[tuple[int, int]], requested: Sequence[int]
+) -> str:
+    """Return a state in a line of text; shelves are (column, row) by number, and `requested` numbers of them."""
+    agents = []
+    for name, (x, y, heading, shelf) in zip(names, robots, strict=True):
+        load = "" if shelf is None else " with a requested shelf" if shelf in requested else " with a shelf"
+        agents.append(f"{name}{load} at ({x},{y}) facing {HEADINGS[heading]}")
+    places = ", ".join("({},{})".format(*shelves[shelf]) for shelf in requested)
+    return f"{', '.join(agents)}; requested: {places}"
+
+
+def draw_warehouse(
+    settings: WarehouseSettings,
+    names: Sequence[str],
+    robots: Sequence[Robot],
+    shelves: Sequence[tuple[int, int]],
+    requested: Sequence[int],
+) -> str:
+    """Return a state as lines of text, two characters a cell: what stands there, or an agent and the way it faces."""
+    cells = [[". "] * settings.width for _ in range(settings.height)]
+    # later ones stand on top
+    signs = [(cell, "_ ") for cell in settings.places] + [(cell, "G ") for cell in settings.goals]
+    signs += [(cell, "R " if shelf in requested else "S ") for shelf, cell in enumerate(shelves)]
+    for letter, (x, y, heading, shelf) in zip(ascii_lowercase, robots, strict=False):
+        signs.append(((x, y), (letter if shelf is None else letter.upper()) + FACING[heading]))
+    for (x, y), sign in signs:
+        cells[y][x] = sign
+    letters = ", ".join(f"{letter} {name}" for letter, name in zip(ascii_lowercase, names, strict=False))
+    key = (
+        "Two characters a cell: S shelf, R requested shelf, _ empty place, . way, G goal;"
+        f" {letters} with the way it faces, a capital carries a shelf"
+    )
+    return "\n".join([*("".join(row).rstrip() for row in cells), key])
