@@ -528,6 +528,10 @@ def study(
     steps: Annotated[
         int | None, typer.Option(min=1, help="curves: main steps of a run in place of the protocol's.")
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="curves: set one key of every row's config; may be given again."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a comparison; says what it measured, with intervals."""
@@ -535,7 +539,7 @@ def study(
 
     with _errors_as_lines():
         tell = _progress_printer(as_json)
-        options = (figure or (), task or (), proposals, stalled, algorithm or (), steps)
+        options = (figure or (), task or (), proposals, stalled, algorithm or (), steps, overrides or ())
         result = run_study(name, seeds, arm or (), tell, first_seed, *options)
     if as_json:
         typer.echo(json.dumps(result))

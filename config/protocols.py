@@ -97,6 +97,7 @@ def epymarl(algorithm: str, episode: int) -> Settings:
         "minibatches": 1,
         "max_grad_norm": 10.0,
         "value_norm": False,
+        "advantage_norm": "none",
         "standardise_rewards": True,
         "greedy_evaluation": True,
     }

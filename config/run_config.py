@@ -33,7 +33,7 @@ from .budget import (
     horizon_to_plan_for,
 )
 from .identity import identity, task_identity
-from .load import explain_errors, explain_misread, read_settings
+from .load import Settings, explain_errors, explain_misread, read_settings
 from .protocols import ProtocolName, with_protocol
 
 # Keys that configs of older versions name: dotted key → why it is gone. They are left out with a warning.
@@ -75,7 +75,11 @@ class RunConfig(Config):
         Raises:
             ConfigError: something is wrong; a line for each, with place, key, rule, value and remedy.
         """
-        settings = read_settings(example_path(Path(path)), overrides)
+        return cls.from_settings(read_settings(example_path(Path(path)), overrides))
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the config that settings make. Raises ConfigError as `load`."""
         try:
             config = cls.model_validate(settings.data)
             wrong = list(explain_misread(settings, config))

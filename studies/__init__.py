@@ -72,7 +72,7 @@ STUDIES = {
     "union": Study("union", "run_union", 5, ("--arm", "--first-seed")),
     "ranking": Study("ranking", "run_ranking", 3, ("--first-seed", "--task")),
     "race-harm": Study("adversary.race_harm", "run_race_harm", 40, ("--arm", "--first-seed", "--task", "--proposals")),
-    "curves": Study("curves", "run_curves", 5, ("--arm", "--first-seed", "--task", "--algorithm", "--steps")),
+    "curves": Study("curves", "run_curves", 5, ("--arm", "--first-seed", "--task", "--algorithm", "--steps", "--set")),
     "race": Study("race", "run_race", 20, ("--arm", "--first-seed", "--task", "--proposals", "--stalled")),
 }
 NAMES = tuple(STUDIES)
@@ -90,6 +90,7 @@ def run_study(
     stalled: int | None = None,
     algorithms: Sequence[str] = (),
     steps: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a study, and return `name, command, commit, rows` and more as plain data.
 
@@ -105,6 +106,7 @@ def run_study(
         stalled: how many seeds of the study race are to stall.
         algorithms: whose arms the study curves runs.
         steps: main steps of a run of the study curves.
+        overrides: keys of the configs of the study curves, each `dotted.key=value`.
 
     Raises:
         ConfigError: the name or an arm is unknown, or the study has no such option.
@@ -120,6 +122,7 @@ def run_study(
         "--stalled": () if stalled is None else (stalled,),
         "--algorithm": algorithms,
         "--steps": () if steps is None else (steps,),
+        "--set": overrides,
         "--first-seed": () if first_seed in (None, 1) else (first_seed,),
         "--arm": arms,
     }
@@ -142,6 +145,8 @@ def run_study(
         keywords["algorithms"] = algorithms
     if "--steps" in study.options:
         keywords["steps"] = steps
+    if "--set" in study.options:
+        keywords["overrides"] = overrides
     if first_seed is not None and name in ("lca", "ranking", "race", "race-harm", "curves"):
         keywords["first_seed"] = first_seed
     elif first_seed is not None and "--first-seed" in study.options:

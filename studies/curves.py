@@ -1,22 +1,25 @@
 """`cosignal study curves`: plain training on the field's own tasks by EPyMARL's protocol, beside published figures.
 
 Arms are an algorithm and a network, as in `mappo_gru`; settings are those of `protocol: epymarl` (config/protocols.py),
-but that `_mlp` arms of IPPO and MAPPO, and `_gru` arms of VDN and QMIX, have the other network. No signal is in force
-and nothing adapts. After every 50,000 steps 100 episodes are played greedily by the policy as it is then.
+but that `_mlp` arms of IPPO and MAPPO, and `_gru` arms of VDN and QMIX, have the other network; `--set` changes a key of
+every row's config. No signal is in force and nothing adapts. After every 50,000 steps 100 episodes are played greedily
+by the policy as it is then.
 
 * `best`        the mean over seeds at the evaluation where that mean is highest
 * `best_each`   the mean over seeds of each seed's own best evaluation, which is never lower
 * `final`       the mean over seeds of the last evaluation
 
-Tasks go by the names of lbforaging and rware (`8x8-2p-2f-coop`, `2s-10x10-3p-3f-pen`, `tiny-2ag`, `small-4ag-hard`), by
-those of other shipped tasks, or by "package.module:factory". Published figures are Mava's README charts of EPyMARL at
-20 million steps, read off to within about 5 %; they stand below the table where a row has one.
+Tasks go by the names of lbforaging and rware (`8x8-2p-2f-coop`, `2s-10x10-3p-3f-pen`, `grid-8x8-2p-2f`, `tiny-2ag`,
+`small-4ag-hard`, `img-Nd-tiny-2ag`), by those of other shipped tasks, or by "package.module:factory". Published figures
+are Mava's README charts of EPyMARL at 20 million steps, read off to within about 5 %; they stand below the table where
+a row has one.
 """
 
 from __future__ import annotations
 
 import re
 import resource
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -26,6 +29,7 @@ from typing import Any, get_args
 import numpy as np
 from pydantic import ValidationError
 
+from ..config.load import Settings, set_override
 from ..config.run_config import RunConfig
 from ..errors import ConfigError
 from ..rl.envs.config import TaskConfig
@@ -72,9 +76,13 @@ PUBLISHED: Mapping[tuple[str, str], str] = {
 }
 
 FORAGING = re.compile(
-    r"(?P<sight>2s-)?(?P<size>\d+)x(?P=size)-(?P<players>\d+)p-(?P<foods>\d+)f(?P<coop>-coop)?(?P<ind>-ind)?(?P<pen>-pen)?"
+    r"(?P<grid>grid-)?(?:(?P<sight>\d+)s-)?(?P<size>\d+)x(?P=size)-(?P<players>\d+)p-(?P<foods>\d+)f(?P<coop>-coop)?(?P<ind>-ind)?(?P<pen>-pen)?"
 )
-WAREHOUSE = re.compile(r"(?P<size>tiny|small|medium|large)-(?P<agents>\d+)ag(?:-(?P<difficulty>easy|hard))?")
+WAREHOUSE = re.compile(
+    r"(?:(?P<image>img|imgdict)-(?P<fixed>Nd-)?)?"
+    r"(?P<size>tiny|small|medium|large)-(?P<agents>\d+)ag(?:-(?P<difficulty>easy|hard))?"
+)
+OBSERVATIONS = {None: "flattened", "img": "image", "imgdict": "image_dict"}
 
 Json = dict[str, Any]
 
@@ -87,7 +95,7 @@ def run_curves(
     algorithms: Sequence[str] = (),
     steps: int | None = None,
     first_seed: int = 1,
-    settings: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
 ) -> Json:
     """Train every arm on every task; the result is also written to `studies_out/curves/`.
 
@@ -99,10 +107,10 @@ def run_curves(
         algorithms: only arms of these.
         steps: main steps of a run in place of the protocol's, which are then less than what was published.
         first_seed: the first of the seeds.
-        settings: of the config's section `trainer`, on top of the protocol's.
+        overrides: keys of every row's config, each `dotted.key=value`.
 
     Raises:
-        ConfigError: a task, an arm or an algorithm is unknown, or none is left.
+        ConfigError: a task, an arm or an algorithm is unknown, none is left, or an override is wrong.
     """
     for algorithm in algorithms:
         if algorithm not in ALGORITHMS:
@@ -112,7 +120,7 @@ def run_curves(
     if not wanted:
         raise ConfigError(f"--algorithm: must leave an arm, got {', '.join(algorithms)} beside {', '.join(arms)}")
     rows_wanted = list(product(tuple(tasks) or TASKS, wanted))
-    configs = {(task, arm): curve_config(task, arm, steps, settings or {}) for task, arm in rows_wanted}
+    configs = {(task, arm): curve_config(task, arm, steps, overrides) for task, arm in rows_wanted}
     jobs = {
         key: [curve_job(config.model_copy(update={"seed": first_seed + k}), *key) for k in range(seeds)]
         for key, config in configs.items()
@@ -123,6 +131,7 @@ def run_curves(
     rows = [row for key in rows_wanted for row in curve_rows(*key, curves[key])]
     options = [f"--task {task}" for task in tasks] + [f"--algorithm {algorithm}" for algorithm in algorithms]
     options += [f"--steps {steps}"] if steps is not None else []
+    options += [f"--set {shlex.quote(override)}" for override in overrides]
     extra = {
         "curves": [
             {"task": task, "arm": arm, "seed": first_seed + k, **curve}
@@ -138,29 +147,31 @@ def run_curves(
 # ---------------------------------------------------------------- configs
 
 
-def curve_config(task: str, arm: str, steps: int | None, settings: Mapping[str, Any]) -> RunConfig:
-    """Return the config of a row of the table."""
+def curve_config(task: str, arm: str, steps: int | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the config of a row of the table. Raises ConfigError: an override is wrong."""
     algorithm, _, network = arm.partition("_")
-    trainer: Json = {"algorithm": algorithm, algorithm: {"network": network}, **settings}
+    trainer: Json = {"algorithm": algorithm, algorithm: {"network": network}}
     if steps is not None:
         trainer["steps"] = steps
-    config = {"protocol": "epymarl", "task": task_settings(task), "trainer": trainer, "adaptation": {"enabled": False}}
-    return RunConfig.model_validate(config)
+    data = {"protocol": "epymarl", "task": task_settings(task), "trainer": trainer, "adaptation": {"enabled": False}}
+    settings = Settings(Path(f"{task} {arm}"), data, {})
+    for override in overrides:
+        set_override(settings, override)
+    return RunConfig.from_settings(settings)
 
 
 def task_settings(name: str) -> Json:
     """Return the config's section `task` for a task by its usual name. Raises ConfigError where there is none."""
     if found := FORAGING.fullmatch(name.removeprefix("Foraging-").removesuffix("-v3")):
         sizes = {key: int(found[key]) for key in ("size", "players", "foods")}
-        flags = {"sight": 2 if found["sight"] else None, "coop": bool(found["coop"])}
+        flags = {"sight": int(found["sight"]) if found["sight"] else None, "coop": bool(found["coop"])}
         rest = ({"max_food_level": 1} if found["ind"] else {}) | ({"penalty": 0.1} if found["pen"] else {})
+        rest |= {"grid_observation": True} if found["grid"] else {}
         return {"name": "lbf", "env_args": {**sizes, **flags, **rest}}
     if found := WAREHOUSE.fullmatch(name.removeprefix("rware-").removesuffix("-v2")):
-        difficulty = found["difficulty"] or "normal"
-        return {
-            "name": "rware",
-            "env_args": {"size": found["size"], "agents": int(found["agents"]), "difficulty": difficulty},
-        }
+        sizes = {"size": found["size"], "agents": int(found["agents"]), "difficulty": found["difficulty"] or "normal"}
+        image = {"observation_type": OBSERVATIONS[found["image"]], "directional": not found["fixed"]}
+        return {"name": "rware", "env_args": sizes | (image if found["image"] else {})}
     if name in get_args(ShippedName):
         return _with_limit({"name": name})
     if ":" in name:

@@ -73,7 +73,7 @@ class IPPOConfig(AlgorithmConfig):
         chunk_length: steps that a `gru` is backpropagated through, a divisor of the rollout; None for all of them.
         share_parameters: agents of a group are samples of one policy; without it every agent has networks of its own.
         value_norm: the critic learns targets of zero mean and unit deviation (Yu et al. 2022, section 5.1).
-        advantage_norm: advantages are normalised over all samples of a minibatch, or for every agent apart.
+        advantage_norm: advantages are normalised over all samples of a minibatch, for every agent apart, or not at all.
         standardise_rewards: rewards are divided by the running standard deviation of the sparse ones.
         greedy_evaluation: evaluations take the likeliest action; else they sample, as training does.
         log_std_init: where actions are numbers in -1..1, the logarithm of their first standard deviation.
@@ -94,7 +94,7 @@ class IPPOConfig(AlgorithmConfig):
     chunk_length: int | None = Field(default=None, ge=1)
     share_parameters: bool = True
     value_norm: bool = False
-    advantage_norm: Literal["minibatch", "agent"] = "minibatch"
+    advantage_norm: Literal["minibatch", "agent", "none"] = "minibatch"
     standardise_rewards: bool = False
     greedy_evaluation: bool = False
     log_std_init: float = Field(default=0.0, ge=-5, le=1)

@@ -10,7 +10,7 @@ from cosignal.rl.envs.config import TaskConfig
 from cosignal.studies import job_cache
 from cosignal.studies.curves import best_and_final, best_of_all, curve_config, curve_rows, run_curves, task_settings
 
-TINY = {"evaluation": {"every_steps": 1_000, "episodes": 2}}
+TINY = ("trainer.evaluation.every_steps=1000", "trainer.evaluation.episodes=2")
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,21 @@ TINY = {"evaluation": {"every_steps": 1_000, "episodes": 2}}
             {"size": 5, "players": 2, "foods": 1, "sight": None, "coop": False, "max_food_level": 1, "penalty": 0.1},
         ),
         ("tiny-2ag", {"size": "tiny", "agents": 2, "difficulty": "normal"}),
+        (
+            "Foraging-grid-3s-8x8-2p-1f-v3",
+            {"size": 8, "players": 2, "foods": 1, "sight": 3, "coop": False, "grid_observation": True},
+        ),
         ("rware-small-4ag-hard-v2", {"size": "small", "agents": 4, "difficulty": "hard"}),
+        (
+            "rware-imgdict-Nd-tiny-2ag-v2",
+            {
+                "size": "tiny",
+                "agents": 2,
+                "difficulty": "normal",
+                "observation_type": "image_dict",
+                "directional": False,
+            },
+        ),
     ],
 )
 def test_tasks_go_by_upstreams_names(name: str, settings: dict[str, object]) -> None:
@@ -37,7 +51,7 @@ def test_other_tasks_go_by_their_own_names_and_nonsense_is_refused() -> None:
     twin = "cosignal.rl.envs.two_switch:TwoSwitchEnv"
     assert task_settings(twin) == {"env": twin, "n_max": 100}
     for name in ("relay", twin):
-        config = curve_config(name, "ippo_mlp", None, {})
+        config = curve_config(name, "ippo_mlp", None)
         assert config.trainer.rollout == config.task.n_max > 0
     with pytest.raises(ConfigError, match=r"--task: must be a name of lbforaging .*, got '8x9-2p-2f'; correct it"):
         task_settings("8x9-2p-2f")
@@ -48,10 +62,19 @@ def test_other_tasks_go_by_their_own_names_and_nonsense_is_refused() -> None:
 
 
 def test_an_arm_has_the_protocols_settings_with_its_network() -> None:
-    config = curve_config("tiny-2ag", "mappo_mlp", None, {})
+    config = curve_config("tiny-2ag", "mappo_mlp", None)
     assert (config.trainer.mappo.network, config.trainer.mappo.hidden) == ("mlp", (128, 128))
     assert (config.trainer.steps, config.adaptation.enabled) == (20_050_000, False)
-    assert curve_config("tiny-2ag", "vdn_gru", 9_000, {}).trainer.vdn.network == "gru"
+    assert curve_config("tiny-2ag", "vdn_gru", 9_000).trainer.vdn.network == "gru"
+
+
+def test_a_key_of_every_row_can_be_set() -> None:
+    config = curve_config("tiny-2ag", "mappo_mlp", None, ("trainer.mappo.lr=5e-4", "trainer.time_limit=truncation"))
+    assert (config.trainer.mappo.lr, config.trainer.mappo.network, config.trainer.time_limit) == (
+        5e-4, "mlp", "truncation",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="--set trainer.mappo.clap: unknown key, got value 1; did you mean"):
+        curve_config("tiny-2ag", "mappo_mlp", None, ("trainer.mappo.clap=1",))
 
 
 def test_best_is_the_mean_of_the_seeds_best_evaluations() -> None:
@@ -74,14 +97,15 @@ def test_a_short_row_is_run_once_and_read_from_the_cache_then(tmp_path: Path, mo
     monkeypatch.setattr(job_cache, "PARALLEL", 0)
     lines: list[str] = []
     tasks, arms = ("5x5-2p-1f",), ("ippo_mlp", "qmix_mlp")
-    result = run_curves(1, arms, lines.append, tasks, steps=2_500, settings=TINY)
+    result = run_curves(1, arms, lines.append, tasks, steps=2_500, overrides=TINY)
     assert [line for line in lines if line.startswith("plan: 5x5-2p-1f qmix_mlp: 1 seeds of 2_500 steps")]
     for curve in result["curves"]:
         assert [point["steps"] for point in curve["points"]] == [1_000, 2_000, 2_500]
         assert curve["max_memory_mb"] > 0
     assert result["command"] == (
-        "cosignal study curves --task 5x5-2p-1f --steps 2500 --seeds 1 --arm ippo_mlp --arm qmix_mlp --json"
+        "cosignal study curves --task 5x5-2p-1f --steps 2500 --set trainer.evaluation.every_steps=1000 "
+        "--set trainer.evaluation.episodes=2 --seeds 1 --arm ippo_mlp --arm qmix_mlp --json"
     )
     again: list[str] = []
-    assert run_curves(1, arms, again.append, tasks, steps=2_500, settings=TINY)["rows"] == result["rows"]
+    assert run_curves(1, arms, again.append, tasks, steps=2_500, overrides=TINY)["rows"] == result["rows"]
     assert again[:2] == ["plan: 0.0 core-hours in all, 0.0 hours on 1 cores", "2 jobs are cached, 0 are to be run"]

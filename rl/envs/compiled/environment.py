@@ -46,7 +46,11 @@ class CompiledEnv(ParallelEnv):  # type: ignore[misc]
         # PettingZoo's
         self.possible_agents = list(spec.agents)
         self.agents: list[str] = []
-        self.observation_spaces = {agent: Box(*self.batch.obs_bounds) for agent in self.possible_agents}
+        low, high = self.batch.obs_bounds
+        self.observation_spaces = {
+            agent: Box(low.reshape(self._shape(agent)), high.reshape(self._shape(agent)))
+            for agent in self.possible_agents
+        }
         self.action_spaces = {agent: Discrete(group.n_actions) for agent, group in self.group_of.items()}
         # random, until the first reset with a seed
         self._next_seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -104,7 +108,14 @@ class CompiledEnv(ParallelEnv):  # type: ignore[misc]
         return self.batch.picture() if self.render_mode == "ansi" else None
 
     def _observations(self) -> dict[str, FloatArray]:
-        return {agent: self.batch.obs[0, i].copy() for i, agent in enumerate(self.possible_agents)}
+        return {
+            agent: self.batch.obs[0, i].reshape(self._shape(agent)).copy()
+            for i, agent in enumerate(self.possible_agents)
+        }
+
+    def _shape(self, agent: str) -> tuple[int, ...]:
+        """Return the shape of an agent's observation: of an image, or a row of numbers."""
+        return self.group_of[agent].image or (-1,)
 
     def _infos(self, success: bool) -> Infos:
         return {

@@ -11,7 +11,7 @@ from ..adapter import Task
 from ..compiled.batch import DescribedBatch
 from ..compiled.environment import CompiledEnv
 from . import kernel
-from .spec import ForagingSettings, Thing, describe_field, draw_field, foraging_spec
+from .spec import PLAYER_LEVELS, ForagingSettings, Thing, describe_field, draw_field, foraging_spec
 
 
 class BatchedForaging(DescribedBatch):
@@ -43,6 +43,7 @@ class BatchedForaging(DescribedBatch):
                 settings.max_food_level or 0,
                 settings.n_max,
                 auto_reset,
+                settings.grid_observation,
             ],
             np.int64,
         )
@@ -53,12 +54,13 @@ class BatchedForaging(DescribedBatch):
         super().__init__(spec, num_envs, {"players": self.players, "foods": self.foods, "numbers": self.numbers})
         self.shares = np.zeros((num_envs, settings.players))
         self._room = np.zeros(settings.players, np.int64), np.zeros(settings.players, np.int64)
-        nothing, last = [-1, -1, 0], settings.size - 1
-        highest = [[last, last, settings.top_food_level]] * settings.foods + [[last, last, 2]] * settings.players
-        self.obs_bounds = (
-            np.array(nothing * (settings.foods + settings.players), np.float32),
-            np.array(highest, np.float32).ravel(),
-        )
+        last, top_food, top = settings.size - 1, settings.top_food_level, PLAYER_LEVELS[1]
+        if settings.image is None:
+            lowest = np.tile([-1, -1, 0], settings.foods + settings.players)
+            highest = np.array([[last, last, top_food]] * settings.foods + [[last, last, top]] * settings.players)
+        else:
+            lowest, highest = np.zeros(settings.image), np.broadcast_to([top, top_food, 1], settings.image)
+        self.obs_bounds = lowest.ravel().astype(np.float32), highest.ravel().astype(np.float32)
         self.reset(0)
 
     @property

@@ -26,8 +26,9 @@ LOADED, FAILED = 0, 1  # columns of `events` [E, A, 2]
 NONE, NORTH, SOUTH, WEST, EAST, LOAD = range(6)
 LOWEST_LEVEL, HIGHEST_LEVEL = 1, 2  # of agents
 ATTEMPTS = 1000  # at cells for items, after which the rest is left out
-# Columns of `rules` [6]. TOP_LEVEL is 0 where the three lowest levels of agents add up to it.
-SIZE, SIGHT, COOP, TOP_LEVEL, N_MAX, AUTO_RESET = 0, 1, 2, 3, 4, 5
+# Columns of `rules` [7]. TOP_LEVEL is 0 where the three lowest levels of agents add up to it.
+SIZE, SIGHT, COOP, TOP_LEVEL, N_MAX, AUTO_RESET, GRID = 0, 1, 2, 3, 4, 5, 6
+AGENTS, ITEMS, FREE = 0, 1, 2  # layers of an image
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -132,14 +133,15 @@ def start_all(players, foods, numbers, streams, rules):  # type: ignore[no-untyp
 
 
 @njit(nogil=True, cache=True, inline="always")
-def write_view(e, players, foods, numbers, rules, obs, features):  # type: ignore[no-untyped-def]
-    """Fill rows e of obs [E, A, 3 F + 3 A] and features [E, A, 8]."""
+def write_lists(e, players, foods, rules, obs):  # type: ignore[no-untyped-def]
+    """Fill row e of obs [E, A, 3 F + 3 A]: row, column and level of items and agents.
+
+    Items in sight come in reading order, then this agent, then the others in sight; -1, -1, 0 where there is none.
+    Cells count from the corner of the window, which the border cuts.
+    """
     n_players, n_foods, sight = players.shape[1], foods.shape[1], rules[SIGHT]
     for i in range(n_players):
         row, col = players[e, i, ROW], players[e, i, COL]
-
-        # items in sight in reading order, then this agent, then the others in sight; -1, -1, 0 where there is none.
-        # Cells count from the corner of the window, which the border cuts.
         above, left = max(row - sight, 0), max(col - sight, 0)
         at = 0
         for f in range(n_foods):
@@ -165,7 +167,41 @@ def write_view(e, players, foods, numbers, rules, obs, features):  # type: ignor
             obs[e, i, at + 2] = 0
             at += 3
 
-        # features, in the order of `spec`; of items that are equally near the first in reading order
+
+@njit(nogil=True, cache=True, inline="always")
+def write_images(e, players, foods, rules, obs):  # type: ignore[no-untyped-def]
+    """Fill row e of obs [E, A, W · W · 3]: an image of the cells around each agent, row by row."""
+    sight, size, width = rules[SIGHT], rules[SIZE], 2 * rules[SIGHT] + 1
+    for i in range(players.shape[1]):
+        above, left = players[e, i, ROW] - sight, players[e, i, COL] - sight
+        obs[e, i] = 0.0
+        for row in range(max(above, 0), min(above + width, size)):
+            for col in range(max(left, 0), min(left + width, size)):
+                obs[e, i, ((row - above) * width + col - left) * 3 + FREE] = 1.0
+        for j in range(players.shape[1]):
+            down, right = players[e, j, ROW] - above, players[e, j, COL] - left
+            if min(down, right) >= 0 and max(down, right) < width:
+                at = (down * width + right) * 3
+                obs[e, i, at + AGENTS], obs[e, i, at + FREE] = players[e, j, LEVEL], 0.0
+        for f in range(foods.shape[1]):
+            down, right = foods[e, f, ROW] - above, foods[e, f, COL] - left
+            if foods[e, f, LEVEL] > 0 and min(down, right) >= 0 and max(down, right) < width:
+                at = (down * width + right) * 3
+                obs[e, i, at + ITEMS], obs[e, i, at + FREE] = foods[e, f, LEVEL], 0.0
+
+
+@njit(nogil=True, cache=True, inline="always")
+def write_view(e, players, foods, numbers, rules, obs, features):  # type: ignore[no-untyped-def]
+    """Fill rows e of obs [E, A, O] and features [E, A, 8]."""
+    if rules[GRID] == 1:
+        write_images(e, players, foods, rules, obs)
+    else:
+        write_lists(e, players, foods, rules, obs)
+    n_players, n_foods = players.shape[1], foods.shape[1]
+    for i in range(n_players):
+        row, col = players[e, i, ROW], players[e, i, COL]
+
+        # in the order of `spec`; of items that are equally near the first in reading order
         nearest, distance = -1, 0
         for f in range(n_foods):
             apart = abs(foods[e, f, ROW] - row) + abs(foods[e, f, COL] - col)

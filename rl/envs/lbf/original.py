@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from gymnasium.spaces import Box, Tuple
 from lbforaging.foraging.environment import Action, ForagingEnv, Player
 
 from ...task import EventSpec, FeatureSpec
@@ -109,6 +111,12 @@ class OriginalForagingTask(Task):
             force_coop=chosen.coop,
             penalty=chosen.penalty,
         )
+        if chosen.image is not None:
+            # upstream makes images, but fails to declare their space under today's Gymnasium
+            rows, columns, layers = chosen.image
+            highest = np.array([PLAYER_LEVELS[1], chosen.top_food_level, 1], np.float32)[:, None, None]
+            image = Box(np.float32(0), np.broadcast_to(highest, (layers, rows, columns)), dtype=np.float32)
+            inner._grid_observation, inner.observation_space = True, Tuple([image] * chosen.players)
         inner.players = [_NumberedPlayer(number) for number in range(chosen.players)]
         # The limit is kept by the wrapper.
         super().__init__(_Foraging(inner, "lbf_original", chosen.n_max, render_mode))

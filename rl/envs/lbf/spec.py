@@ -13,6 +13,7 @@ from ..adapter import require_at_least
 
 PLAYER_LEVELS = (1, 2)
 Thing = tuple[int, int, int]  # row, column, level
+LAYERS = ("agents", "items", "free cells")  # of an image
 ACTION_NAMES = ("none", "north", "south", "west", "east", "load")
 
 _RULES = """\
@@ -40,7 +41,7 @@ EVENTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ForagingSettings:
-    """What upstream's names `Foraging[-2s]-{size}x{size}-{players}p-{foods}f[-coop][-ind][-pen]-v3` settle, and more.
+    """What upstream's names settle, `Foraging[-grid][-2s]-{size}x{size}-{players}p-{foods}f[-coop][-ind][-pen]-v3`.
 
     Attributes:
         size: rows and columns of the field, at least 5.
@@ -51,6 +52,7 @@ class ForagingSettings:
             where there are fewer).
         penalty: what each agent pays that tries to load an item in vain; 0.1 in `-pen`.
         max_food_level: of an item; None for the sum of the three lowest levels of agents, 1 in `-ind`.
+        grid_observation: agents observe an image of the cells within `sight`, as in `-grid`, in place of a list.
         n_max: time limit of an episode in steps.
 
     Raises:
@@ -64,6 +66,7 @@ class ForagingSettings:
     coop: bool = True
     penalty: float = 0.0
     max_food_level: int | None = None
+    grid_observation: bool = False
     n_max: int = 50
 
     def __post_init__(self) -> None:
@@ -71,8 +74,9 @@ class ForagingSettings:
         require_at_least(2, players=self.players)
         require_at_least(1, foods=self.foods, n_max=self.n_max, sight=self.reach)
         require_at_least(1, max_food_level=self.top_food_level)
-        if not isinstance(self.coop, bool):
-            raise ValueError(f"coop must be true or false, got {self.coop!r}; correct it")
+        for name, flag in (("coop", self.coop), ("grid_observation", self.grid_observation)):
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} must be true or false, got {flag!r}; correct it")
         penalty: Any = self.penalty
         if not isinstance(penalty, int | float) or not 0 <= penalty < math.inf:
             raise ValueError(f"penalty must be a number of at least 0, got {self.penalty!r}; correct it")
@@ -83,6 +87,17 @@ class ForagingSettings:
     def reach(self) -> int:
         """Rows and columns to each side in which an agent sees."""
         return self.size if self.sight is None else self.sight
+
+    @property
+    def image(self) -> tuple[int, int, int] | None:
+        """Shape of an agent's observation, a row and column for each cell and three layers; None of a list."""
+        width = 2 * self.reach + 1
+        return (width, width, len(LAYERS)) if self.grid_observation else None
+
+    @property
+    def obs_size(self) -> int:
+        """Numbers of an agent's observation."""
+        return 3 * (self.foods + self.players) if self.image is None else math.prod(self.image)
 
     @property
     def top_food_level(self) -> int:
@@ -100,7 +115,12 @@ class ForagingSettings:
         together = f"the sum of {of_whom}"
         top = together if self.max_food_level is None else str(self.max_food_level)
         view = "Each agent observes the cells and levels of all food and agents."
-        if self.sight is not None:
+        if self.grid_observation:
+            view = (
+                f"Each agent observes, for every cell up to {self.reach} rows and {self.reach} columns away, the level"
+                " of an agent there, that of an item, and whether the cell is free."
+            )
+        elif self.sight is not None:
             # upstream shows agents a little farther away where the border cuts the window
             view = (
                 f"Each agent observes the cells and levels of food up to {self.sight} rows and {self.sight} columns"
@@ -158,11 +178,12 @@ def foraging_spec(settings: ForagingSettings) -> TaskSpec:
     group = GroupSpec(
         name="agents",
         agents=tuple(f"agent_{i}" for i in range(settings.players)),
-        obs_size=3 * (settings.foods + settings.players),
+        obs_size=settings.obs_size,
         n_actions=len(ACTION_NAMES),
         action_names=ACTION_NAMES,
         features=tuple(settings.feature_specs()),
         events=EVENTS,
+        image=settings.image,
     )
     return TaskSpec(
         name="lbf",

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from gymnasium.spaces import Space
+import numpy as np
+from gymnasium.spaces import Box, Dict, Space
 from pettingzoo import ParallelEnv
 
 from ..adapter import require_at_least, require_mode
@@ -39,8 +40,7 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         self.agents: list[str] = []
 
     def observation_space(self, agent: str) -> Space[Any]:
-        space: Space[Any] = self.inner.observation_space[self.number(agent)]
-        return space
+        return _layers_last_space(self.inner.observation_space[self.number(agent)])
 
     def action_space(self, agent: str) -> Space[Any]:
         space: Space[Any] = self.inner.action_space[self.number(agent)]
@@ -61,7 +61,7 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         """Start an episode. Without a seed the random stream goes on."""
         observations, _ = self.inner.reset(seed=seed)
         self.agents, self.clock = list(self.possible_agents), 0
-        return self._by_agent(observations), {agent: {} for agent in self.agents}
+        return self._by_agent([_layers_last(x) for x in observations]), {agent: {} for agent in self.agents}
 
     def step(
         self, actions: dict[str, int]
@@ -84,7 +84,7 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         if terminated or truncated:
             self.agents = []
         return (
-            self._by_agent(observations),
+            self._by_agent([_layers_last(x) for x in observations]),
             self._by_agent([float(reward) for reward in rewards]),
             dict.fromkeys(self.possible_agents, bool(terminated)),
             dict.fromkeys(self.possible_agents, truncated),
@@ -109,3 +109,20 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
 
     def close(self) -> None:
         self.inner.close()
+
+
+def _layers_last_space(space: Space[Any]) -> Space[Any]:
+    """Return a space in which images are height × width × layers, as everywhere here; theirs have layers first."""
+    if isinstance(space, Dict):
+        return Dict({name: _layers_last_space(part) for name, part in space.items()})
+    if isinstance(space, Box) and len(space.shape) == 3:
+        low, high = (np.moveaxis(x, 0, -1) for x in (space.low, space.high))
+        return Box(low, high, dtype=space.dtype.type)
+    return space
+
+
+def _layers_last(observed: Any) -> Any:
+    """Return an observation of such a space."""
+    if isinstance(observed, dict):
+        return {name: _layers_last(part) for name, part in observed.items()}
+    return np.moveaxis(observed, 0, -1) if observed.ndim == 3 else observed

@@ -27,7 +27,10 @@ NONE, FORWARD, LEFT, RIGHT, LOAD = 0, 1, 2, 3, 4  # actions
 # Rows of `ended` [3, E].
 TERMINATED, TRUNCATED, SUCCESS = 0, 1, 2
 DELIVERED, REQUESTED_LIFTED, LIFTED, PUT_DOWN = 0, 1, 2, 3  # columns of `events` [E, A, 4]
-OF_AGENT, OF_CELL = 8, 7  # numbers of an observation about the agent, and about each cell around it
+OF_AGENT, OF_CELL = 8, 7  # numbers of a flattened observation about the agent, and about each cell around it
+FLATTENED, IMAGE, IMAGE_DICT = 0, 1, 2  # types of observation
+SHELVES, REQUESTS, AGENTS, GOALS, FREE = 0, 1, 2, 3, 4  # layers of an image
+LAYERS, NUMBERS = 5, 6  # of an image, and about the agent before it
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -99,19 +102,17 @@ def start_all(robots, shelves, queue, shelf_at, robot_at, numbers, streams, plac
 
 
 @njit(nogil=True, cache=True, inline="always")
-def write_view(  # type: ignore[no-untyped-def]
-    e, robots, shelves, queue, shelf_at, robot_at, ways, goals, obs, features
-):
-    """Fill rows e of obs [E, A, 71] and features [E, A, 9]."""
+def write_flattened(e, robots, queue, shelf_at, robot_at, ways, obs):  # type: ignore[no-untyped-def]
+    """Fill row e of obs [E, A, 71]: the agent itself, then the nine cells around it, row by row.
+
+    A cell without an agent reads "faces up".
+    """
     height, width = shelf_at.shape[1], shelf_at.shape[2]
     for i in range(robots.shape[1]):
         x, y = robots[e, i, X], robots[e, i, Y]
-        heading, shelf = robots[e, i, HEADING], robots[e, i, CARRIED]
-
-        # the agent itself, then the nine cells around it, row by row; a cell without an agent reads "faces up"
         obs[e, i] = 0.0
-        obs[e, i, 0], obs[e, i, 1], obs[e, i, 2] = x, y, shelf != NOTHING
-        obs[e, i, 3 + heading] = 1.0
+        obs[e, i, 0], obs[e, i, 1], obs[e, i, 2] = x, y, robots[e, i, CARRIED] != NOTHING
+        obs[e, i, 3 + robots[e, i, HEADING]] = 1.0
         obs[e, i, 7] = ways[y, x]
         at = OF_AGENT
         for row in range(y - 1, y + 2):
@@ -127,7 +128,59 @@ def write_view(  # type: ignore[no-untyped-def]
                     obs[e, i, at + 6] = is_requested(e, shelf_at[e, row, col] - 1, queue)
                 at += OF_CELL
 
-        # features, in the order of `spec`
+
+@njit(nogil=True, cache=True, inline="always")
+def write_images(  # type: ignore[no-untyped-def]
+    e, robots, queue, shelf_at, robot_at, ways, goals, sees, obs
+):
+    """Fill row e of obs [E, A, 45 or 51]: an image of the nine cells around each agent, of an IMAGE_DICT behind six
+    numbers: heading (one-hot), whether the agent is on a way, whether it carries a shelf."""
+    height, width = shelf_at.shape[1], shelf_at.shape[2]
+    for i in range(robots.shape[1]):
+        x, y, heading = robots[e, i, X], robots[e, i, Y], robots[e, i, HEADING]
+        obs[e, i] = 0.0
+        at = 0
+        if sees[0] == IMAGE_DICT:
+            obs[e, i, heading], obs[e, i, 4] = 1.0, ways[y, x]
+            obs[e, i, 5] = robots[e, i, CARRIED] != NOTHING
+            at = NUMBERS
+        for down in range(-1, 2):
+            for right in range(-1, 2):
+                # the cell that is shown there: what lies ahead of the agent comes to the top
+                row, col = y + down, x + right
+                if sees[1] == 1 and heading == DOWN:
+                    row, col = y - down, x - right
+                elif sees[1] == 1 and heading == LEFTWARDS:
+                    row, col = y - right, x + down
+                elif sees[1] == 1 and heading == RIGHTWARDS:
+                    row, col = y + right, x - down
+                if 0 <= row < height and 0 <= col < width:
+                    shelf = shelf_at[e, row, col]
+                    obs[e, i, at + SHELVES] = shelf > 0
+                    obs[e, i, at + REQUESTS] = shelf > 0 and is_requested(e, shelf - 1, queue)
+                    obs[e, i, at + AGENTS] = robot_at[e, row, col] > 0
+                    obs[e, i, at + FREE] = robot_at[e, row, col] == 0
+                    for g in range(goals.shape[0]):
+                        if goals[g, X] == col and goals[g, Y] == row:
+                            obs[e, i, at + GOALS] = 1.0
+                at += LAYERS
+
+
+@njit(nogil=True, cache=True, inline="always")
+def write_view(  # type: ignore[no-untyped-def]
+    e, robots, shelves, queue, shelf_at, robot_at, ways, goals, sees, obs, features
+):
+    """Fill rows e of obs [E, A, O] and features [E, A, 9]; sees [2]: type of observation, and whether it turns."""
+    if sees[0] == FLATTENED:
+        write_flattened(e, robots, queue, shelf_at, robot_at, ways, obs)
+    else:
+        write_images(e, robots, queue, shelf_at, robot_at, ways, goals, sees, obs)
+    height, width = shelf_at.shape[1], shelf_at.shape[2]
+    for i in range(robots.shape[1]):
+        x, y = robots[e, i, X], robots[e, i, Y]
+        heading, shelf = robots[e, i, HEADING], robots[e, i, CARRIED]
+
+        # in the order of `spec`
         nearest = -1
         for r in range(queue.shape[1]):
             wanted = queue[e, r]
@@ -151,11 +204,11 @@ def write_view(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def view_all(  # type: ignore[no-untyped-def]
-    robots, shelves, queue, shelf_at, robot_at, ways, goals, obs, features
+    robots, shelves, queue, shelf_at, robot_at, ways, goals, sees, obs, features
 ):
     """Fill obs and features of every environment."""
     for e in range(robots.shape[0]):
-        write_view(e, robots, shelves, queue, shelf_at, robot_at, ways, goals, obs, features)
+        write_view(e, robots, shelves, queue, shelf_at, robot_at, ways, goals, sees, obs, features)
 
 
 # ---------------------------------------------------------------- a step
@@ -288,6 +341,7 @@ def step_all(  # type: ignore[no-untyped-def]
     places,
     ways,
     goals,
+    sees,
     n_max,
     auto_reset,
     targets,
@@ -303,7 +357,7 @@ def step_all(  # type: ignore[no-untyped-def]
 ):
     """Make one joint step of all environments, with auto-reset where it is asked for.
 
-    Shapes are actions [E, A], obs and last_obs [E, A, 71], features and last_features [E, A, 9], events [E, A, 4],
+    Shapes are actions [E, A], obs and last_obs [E, A, O], features and last_features [E, A, 9], events [E, A, 4],
     shares [E, A], reward [E], ended [3, E]; targets [A, 2] and room [3, A] are to work in. What is written: obs and
     features of the state to act from next, last_obs and last_features of s', before auto-reset.
 
@@ -332,12 +386,12 @@ def step_all(  # type: ignore[no-untyped-def]
         ended[TERMINATED, e] = ended[SUCCESS, e] = False
         ended[TRUNCATED, e] = late
         # s' first, then the state to act from next, which is s' itself where the episode goes on
-        write_view(e, robots, shelves, queue, shelf_at, robot_at, ways, goals, last_obs, last_features)
+        write_view(e, robots, shelves, queue, shelf_at, robot_at, ways, goals, sees, last_obs, last_features)
         if late and auto_reset:
             numbers[e, EPISODE] += 1
             start_stream(streams, e, numbers[e, EPISODE])
             place(e, robots, shelves, queue, shelf_at, robot_at, numbers, streams, places)
-            write_view(e, robots, shelves, queue, shelf_at, robot_at, ways, goals, obs, features)
+            write_view(e, robots, shelves, queue, shelf_at, robot_at, ways, goals, sees, obs, features)
         else:
             obs[e] = last_obs[e]
             features[e] = last_features[e]

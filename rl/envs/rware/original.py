@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rware.warehouse import RewardType, Warehouse
+from rware.warehouse import ObservationType, RewardType, Warehouse
 
 from ...task import EventSpec, FeatureSpec
 from ..adapter import Infos, Task
@@ -93,6 +93,8 @@ class OriginalWarehouseTask(Task):
             max_inactivity_steps=None,
             max_steps=None,  # the wrapper keeps the limit
             reward_type=RewardType.INDIVIDUAL,
+            observation_type=ObservationType[chosen.observation_type.upper()],
+            image_observation_directional=chosen.directional,
         )
         super().__init__(_Warehouse(inner, chosen, render_mode))
 

@@ -12,6 +12,7 @@ from ..adapter import require_at_least
 
 Size = Literal["tiny", "small", "medium", "large"]
 Difficulty = Literal["easy", "normal", "hard"]
+ObservationType = Literal["flattened", "image", "image_dict"]
 
 SHELVES: dict[str, tuple[int, int]] = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}
 REQUESTS_PER_AGENT: dict[str, float] = {"easy": 2, "normal": 1, "hard": 0.5}
@@ -20,7 +21,9 @@ HEADINGS = ("up", "down", "left", "right")
 FACING = "^v<>"  # the same in a picture
 ACTION_NAMES = ("none", "forward", "left", "right", "load")
 Robot = tuple[int, int, int, int | None]  # column, row, heading, the shelf that it carries
-OBS_SIZE = 8 + 9 * 7  # the agent itself, and the nine cells around it
+IMAGE = (3, 3, 5)  # rows, columns, layers: shelves, requested ones, agents, goals, cells without an agent
+# By type: the agent itself and the nine cells around it; an image of these; six numbers of the agent, and the image.
+OBS_SIZES: dict[str, int] = {"flattened": 8 + 9 * 7, "image": 45, "image_dict": 6 + 45}
 
 _RULES = """\
 {agents} agents move on a grid of {width}x{height} cells. x runs from 0 to {last_x} to the right, y from 0 to {last_y}
@@ -35,7 +38,14 @@ agents share a cell: where several want one, one of them moves at most, and two 
 A requested shelf is delivered when the agent that carries it is on a goal. Another shelf is requested in its place at
 random, and the delivered one stays with the agent.
 Team reward: 1 for each delivery. The episode ends at the time limit of {n_max} steps.
-Each agent observes its cell, heading and load, and agents, shelves and requests in the 3x3 cells around it."""
+Each agent observes {view}"""
+
+_VIEWS = {
+    "flattened": "its cell, heading and load, and agents, shelves and requests in the 3x3 cells around it.",
+    "image": "shelves, requested ones, agents, goals and cells without agents among the 3x3 cells around it{turned}.",
+    "image_dict": "its heading, load and whether it is on a way, and shelves, requested ones, agents, goals and cells "
+    "without agents among the 3x3 cells around it{turned}.",
+}
 
 EVENTS = (
     EventSpec(name="shelf_delivered", description="The agent delivered a requested shelf."),
@@ -47,12 +57,14 @@ EVENTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class WarehouseSettings:
-    """What upstream's names `rware-{size}-{agents}ag[-easy|-hard]-v2` settle.
+    """What upstream's names `rware[-img|-imgdict][-Nd]-{size}-{agents}ag[-easy|-hard]-v2` settle.
 
     Attributes:
         size: of the warehouse: tiny is 10x11 cells, small 10x20, medium 16x20, large 16x29.
         agents: robots.
         difficulty: requested shelves for each agent: easy 2, normal 1, hard 1/2 (rounded down).
+        observation_type: what agents observe: numbers, an image (`-img`), or a few numbers and an image (`-imgdict`).
+        directional: images are turned so that the agent looks up; false in `-Nd`.
         n_max: time limit of an episode in steps.
 
     Raises:
@@ -62,14 +74,22 @@ class WarehouseSettings:
     size: Size = "tiny"
     agents: int = 2
     difficulty: Difficulty = "normal"
+    observation_type: ObservationType = "flattened"
+    directional: bool = True
     n_max: int = 500
 
     def __post_init__(self) -> None:
         # `task.env_args` may hold any words
-        words = (("size", self.size, SHELVES), ("difficulty", self.difficulty, REQUESTS_PER_AGENT))
+        words = (
+            ("size", self.size, SHELVES),
+            ("difficulty", self.difficulty, REQUESTS_PER_AGENT),
+            ("observation_type", self.observation_type, OBS_SIZES),
+        )
         for name, value, known in words:
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}; correct it")
+        if not isinstance(self.directional, bool):
+            raise ValueError(f"directional must be true or false, got {self.directional!r}; correct it")
         require_at_least(1, agents=self.agents, n_max=self.n_max)
         require_at_least(1, requests=self.requests)
         if self.agents > self.width * self.height or self.requests >= len(self.places):
@@ -126,6 +146,7 @@ class WarehouseSettings:
             grid="\n".join("".join(row) for row in grid),
             requests=self.requests,
             n_max=self.n_max,
+            view=_VIEWS[self.observation_type].format(turned=", turned so that it looks up" * self.directional),
         )
 
     def feature_specs(self) -> Sequence[FeatureSpec]:
@@ -166,11 +187,12 @@ def warehouse_spec(settings: WarehouseSettings) -> TaskSpec:
     group = GroupSpec(
         name="agents",
         agents=tuple(f"agent_{i}" for i in range(settings.agents)),
-        obs_size=OBS_SIZE,
+        obs_size=OBS_SIZES[settings.observation_type],
         n_actions=len(ACTION_NAMES),
         action_names=ACTION_NAMES,
         features=tuple(settings.feature_specs()),
         events=EVENTS,
+        image=IMAGE if settings.observation_type == "image" else None,
     )
     return TaskSpec(
         name="rware",

@@ -28,6 +28,8 @@ SETTINGS = [
     {"size": 15, "players": 4, "foods": 3},
     {"size": 5, "players": 6, "foods": 2, "sight": 1, "coop": False, "max_food_level": 1},
     {"size": 6, "players": 5, "foods": 4, "coop": False, "penalty": 0.25, "n_max": 30},
+    {"players": 3, "foods": 3, "grid_observation": True},
+    {"size": 7, "players": 5, "foods": 3, "coop": False, "sight": 2, "grid_observation": True},
 ]
 by_settings = pytest.mark.parametrize("settings", SETTINGS, ids=lambda x: "-".join(map(str, x.values())) or "default")
 
@@ -65,7 +67,7 @@ def sensible(batch: BatchedForaging, rng: np.random.Generator) -> IntArray:
 def assert_same(batch: BatchedForaging, original: OriginalForagingTask, step: Step, moved: tuple[Any, ...]) -> None:
     """Everything that both say of the state after a step, and of the step."""
     observations, rewards, terminated, truncated, infos = moved
-    np.testing.assert_array_equal(step.last_obs[0][0], list(observations.values()))
+    np.testing.assert_array_equal(step.last_obs[0][0], [x.ravel() for x in observations.values()])
     assert batch.shares[0].tolist() == list(rewards.values())
     assert step.reward[0] == np.float32(sum(rewards.values()))
     assert [bool(step.terminated[0]), bool(step.truncated[0])] == [terminated["agent_0"], truncated["agent_0"]]
@@ -182,6 +184,7 @@ def test_one_environment_of_it_keeps_pettingzoos_promises() -> None:
         ({"foods": 2.5}, "foods must be a whole number of at least 1, got 2.5"),
         ({"sight": 2.5}, "sight must be a whole number of at least 1, got 2.5"),
         ({"coop": 2}, "coop must be true or false, got 2"),
+        ({"grid_observation": "yes"}, "grid_observation must be true or false, got 'yes'"),
         ({"size": 5, "players": 25}, "players must be fewer than cells, got 25"),
     ],
 )
@@ -190,7 +193,15 @@ def test_settings_that_make_no_field_are_refused(settings: dict[str, Any], messa
         ForagingSettings(**settings)
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("lbf", {"players": 3, "sight": 2}), ("rware", {"agents": 3})])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("lbf", {"players": 3, "sight": 2}),
+        ("lbf", {"players": 3, "sight": 3, "grid_observation": True}),
+        ("rware", {"agents": 3}),
+        ("rware", {"agents": 3, "observation_type": "image"}),
+    ],
+)
 def test_one_environment_of_it_plays_the_batchs_episodes(name: ShippedName, arguments: dict[str, Any]) -> None:
     """What exports and preference collection build, through the wrapper for anybody's environment."""
     config = TaskConfig(name=name, env_args=arguments, n_max=9)

@@ -27,6 +27,10 @@ SETTINGS = [
     {"size": "small", "agents": 4, "difficulty": "easy"},
     {"size": "medium", "agents": 3},
     {"size": "large", "agents": 19},
+    {"agents": 5, "observation_type": "image"},
+    {"agents": 3, "observation_type": "image", "directional": False},
+    {"size": "small", "agents": 6, "observation_type": "image_dict"},
+    {"agents": 4, "observation_type": "image_dict", "directional": False},
 ]
 by_settings = pytest.mark.parametrize("settings", SETTINGS, ids=lambda x: "-".join(map(str, x.values())) or "default")
 
@@ -88,10 +92,16 @@ def sensible(batch: BatchedWarehouse, rng: np.random.Generator) -> IntArray:
     return actions
 
 
+def flat(observed: Any) -> np.ndarray[Any, Any]:
+    """The original's observation as a row of numbers, its own before those of its image."""
+    parts = [observed["features"], observed["image"]] if isinstance(observed, dict) else [observed]
+    return np.concatenate([part.ravel() for part in parts])
+
+
 def assert_same(batch: BatchedWarehouse, original: OriginalWarehouseTask, step: Step, moved: tuple[Any, ...]) -> None:
     """Everything that both say of the state after a step, and of the step."""
     observations, rewards, terminated, truncated, infos = moved
-    np.testing.assert_array_equal(step.last_obs[0][0], list(observations.values()))
+    np.testing.assert_array_equal(step.last_obs[0][0], [flat(x) for x in observations.values()])
     assert batch.shares[0].tolist() == list(rewards.values())
     assert step.reward[0] == sum(rewards.values())
     assert [bool(step.terminated[0]), bool(step.truncated[0])] == [terminated["agent_0"], truncated["agent_0"]]
@@ -201,6 +211,8 @@ def test_one_environment_of_it_keeps_pettingzoos_promises() -> None:
     [
         ({"size": "huge"}, "size must be one of tiny, small, medium, large, got 'huge'"),
         ({"difficulty": "mean"}, "difficulty must be one of easy, normal, hard, got 'mean'"),
+        ({"observation_type": "pixels"}, "observation_type must be one of flattened, image, image_dict, got 'pixels'"),
+        ({"directional": 1}, "directional must be true or false, got 1"),
         ({"agents": 1, "difficulty": "hard"}, "requests must be at least 1, got 0"),
         ({"agents": 3.0}, "agents must be a whole number of at least 1, got 3.0"),
         ({"agents": 200}, "agents must fit on 110 cells"),
