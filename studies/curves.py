@@ -1,9 +1,9 @@
 """`cosignal study curves`: plain training on the field's own tasks by EPyMARL's protocol, beside published figures.
 
 Arms are an algorithm and a network, as in `mappo_gru`; settings are those of `protocol: epymarl` (config/protocols.py),
-but that `_mlp` arms of IPPO and MAPPO, and `_gru` arms of VDN and QMIX, have the other network; `--set` changes a key of
-every row's config. No signal is in force and nothing adapts. After every 50,000 steps 100 episodes are played greedily
-by the policy as it is then.
+but that `_mlp` arms of IPPO and MAPPO, and `_gru` arms of VDN and QMIX, have the other network; `--set` changes a key
+of every row's config. No signal is in force and nothing adapts. After every 50,000 steps 100 episodes are played
+greedily by the policy as it is then.
 
 * `best`        the mean over seeds at the evaluation where that mean is highest
 * `best_each`   the mean over seeds of each seed's own best evaluation, which is never lower
@@ -169,7 +169,11 @@ def task_settings(name: str) -> Json:
         rest |= {"grid_observation": True} if found["grid"] else {}
         return {"name": "lbf", "env_args": {**sizes, **flags, **rest}}
     if found := WAREHOUSE.fullmatch(name.removeprefix("rware-").removesuffix("-v2")):
-        sizes = {"size": found["size"], "agents": int(found["agents"]), "difficulty": found["difficulty"] or "normal"}
+        sizes: Json = {
+            "size": found["size"],
+            "agents": int(found["agents"]),
+            "difficulty": found["difficulty"] or "normal",
+        }
         image = {"observation_type": OBSERVATIONS[found["image"]], "directional": not found["fixed"]}
         return {"name": "rware", "env_args": sizes | (image if found["image"] else {})}
     if name in get_args(ShippedName):
