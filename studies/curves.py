@@ -175,7 +175,7 @@ def task_settings(name: str) -> Json:
             "difficulty": found["difficulty"] or "normal",
         }
         image = {"observation_type": OBSERVATIONS[found["image"]], "directional": not found["fixed"]}
-        return {"name": "rware", "env_args": sizes | (image if found["image"] else {})}
+        return {"name": "rware", "env_args": chosen | (image if found["image"] else {})}
     if name in get_args(ShippedName):
         return _with_limit({"name": name})
     if ":" in name:
