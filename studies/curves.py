@@ -163,13 +163,13 @@ def curve_config(task: str, arm: str, steps: int | None, overrides: Sequence[str
 def task_settings(name: str) -> Json:
     """Return the config's section `task` for a task by its usual name. Raises ConfigError where there is none."""
     if found := FORAGING.fullmatch(name.removeprefix("Foraging-").removesuffix("-v3")):
-        sizes = {key: int(found[key]) for key in ("size", "players", "foods")}
+        numbers = {key: int(found[key]) for key in ("size", "players", "foods")}
         flags = {"sight": int(found["sight"]) if found["sight"] else None, "coop": bool(found["coop"])}
         rest = ({"max_food_level": 1} if found["ind"] else {}) | ({"penalty": 0.1} if found["pen"] else {})
         rest |= {"grid_observation": True} if found["grid"] else {}
-        return {"name": "lbf", "env_args": {**sizes, **flags, **rest}}
+        return {"name": "lbf", "env_args": {**numbers, **flags, **rest}}
     if found := WAREHOUSE.fullmatch(name.removeprefix("rware-").removesuffix("-v2")):
-        sizes: Json = {
+        chosen: Json = {
             "size": found["size"],
             "agents": int(found["agents"]),
             "difficulty": found["difficulty"] or "normal",
