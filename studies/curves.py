@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 import resource
 import shlex
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -36,6 +37,13 @@ from ..rl.envs.config import TaskConfig
 from ..rl.envs.factory import task_spec
 from ..rl.envs.registry import ShippedName
 from ..rl.processes import one_thread
+from ..rl.training.checkpoint import (
+    load_snapshot,
+    newest_snapshot,
+    prune_snapshots,
+    save_snapshot,
+    snapshot_name,
+)
 from ..rl.training.evaluate import Evaluator
 from ..rl.training.line import TrainingLine
 from ..text import one_line
@@ -51,6 +59,7 @@ ARMS = tuple(f"{algorithm}_{network}" for algorithm, network in product(ALGORITH
 USUAL = ("ippo_gru", "mappo_mlp", "mappo_gru", "vdn_mlp", "qmix_mlp")
 TASKS = ("8x8-2p-2f-coop", "2s-8x8-2p-2f-coop", "tiny-2ag")  # where none is named
 EVALUATION_SEED = 0xE7A1
+KEEP_EVERY = 1_000_000  # main steps between two snapshots
 MEASURED_UPDATES = 2  # of each arm, for the plan of hours
 COLUMNS = {
     "best": "best evaluation",
@@ -206,16 +215,31 @@ def curve_job(config: RunConfig, task: str, arm: str) -> Job:
     return Job("curve", content, work_curve, f"{task} {arm} seed {config.seed}", summarise_curve)
 
 
-def work_curve(content: Json, folder: Path) -> Json:  # noqa: ARG001 nothing is kept
-    """Train one seed to its end, and return its evaluations with what it took."""
+def work_curve(content: Json, folder: Path) -> Json:
+    """Train one seed to its end, and return its evaluations with what it took.
+
+    A snapshot is kept in `folder` now and then, from which a job that was cut off goes on, bit for bit.
+    """
     one_thread()
     config = RunConfig.model_validate(content["config"])
     evaluation = config.trainer.evaluation
     line = TrainingLine(config.training())
     evaluator = Evaluator(config.task, evaluation.episodes, EVALUATION_SEED + config.seed)
     points: list[Json] = []
+    spent = {"wall_s": 0.0, "cpu_s": 0.0}  # before it was cut off
     started, cpu = time.perf_counter(), time.process_time()
+
+    def spent_now() -> dict[str, float]:
+        return {
+            "wall_s": round(spent["wall_s"] + time.perf_counter() - started, 1),
+            "cpu_s": round(spent["cpu_s"] + time.process_time() - cpu, 1),
+        }
+
     try:
+        if (saved := newest_snapshot(folder)) is not None:
+            extra: Json = load_snapshot(line, saved)
+            points, spent = extra["points"], extra["spent"]
+        kept = line.steps_main // KEEP_EVERY
         while line.steps_main < config.trainer.steps:
             line.update()
             # the first update at or after every so many steps, and the last one
@@ -229,16 +253,17 @@ def work_curve(content: Json, folder: Path) -> Json:  # noqa: ARG001 nothing is 
                         "success": found.success_rate,
                     }
                 )
+            if line.steps_main // KEEP_EVERY > kept:
+                kept = line.steps_main // KEEP_EVERY
+                name = Path(snapshot_name(line.update_index)).name
+                save_snapshot(line, folder / name, {"points": points, "spent": spent_now()})
+                prune_snapshots(folder, 1, set())
     finally:
         evaluator.close()
         line.close()
-    return {
-        "points": points,
-        "steps_main": line.steps_main,
-        "wall_s": round(time.perf_counter() - started, 1),
-        "cpu_s": round(time.process_time() - cpu, 1),
-        "max_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
+    shutil.rmtree(folder)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return {"points": points, "steps_main": line.steps_main, **spent_now(), "max_memory_mb": memory}
 
 
 def summarise_curve(value: Mapping[str, Any]) -> str:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from cosignal.errors import ConfigError
+from cosignal.rl.algorithms.learner import Learner
 from cosignal.rl.envs.config import TaskConfig
-from cosignal.studies import job_cache
+from cosignal.rl.training.evaluate import Evaluation
+from cosignal.studies import curves, job_cache
 from cosignal.studies.curves import best_and_final, best_of_all, curve_config, curve_rows, run_curves, task_settings
 
 TINY = ("trainer.evaluation.every_steps=1000", "trainer.evaluation.episodes=2")
@@ -109,3 +111,34 @@ def test_a_short_row_is_run_once_and_read_from_the_cache_then(tmp_path: Path, mo
     again: list[str] = []
     assert run_curves(1, arms, again.append, tasks, steps=2_500, overrides=TINY)["rows"] == result["rows"]
     assert again[:2] == ["plan: 0.0 core-hours in all, 0.0 hours on 1 cores", "2 jobs are cached, 0 are to be run"]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("arm", ["mappo_gru", "vdn_mlp"])
+def test_a_job_that_was_cut_off_goes_on_as_if_it_had_not_been(
+    arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "KEEP_EVERY", 1_000)
+    overrides = (*TINY, "trainer.envs=2", "trainer.vdn.learning_starts=500")
+    content = {"config": curve_config("5x5-2p-1f", arm, 3_500, overrides).model_dump(mode="json")}
+
+    def run(folder: Path) -> dict[str, object]:
+        folder.mkdir(exist_ok=True)
+        return curves.work_curve(content, folder)
+
+    whole = run(tmp_path / "whole")
+    evaluate, calls = curves.Evaluator.evaluate, [0]
+
+    def cut_off(self: curves.Evaluator, policy: Learner) -> Evaluation:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+        return evaluate(self, policy)
+
+    monkeypatch.setattr(curves.Evaluator, "evaluate", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut")
+    resumed = run(tmp_path / "cut")
+    assert calls[0] == 3 + 2, "it begins behind its second evaluation"
+    assert resumed["points"] == whole["points"]
+    assert not (tmp_path / "cut").exists()
