@@ -196,14 +196,16 @@ def task_settings(name: str) -> Json:
 
 
 def _with_limit(task: Json) -> Json:
-    """Return the section `task` with the task's own time limit. Raises ConfigError where it has none, or no task is."""
+    """Return the section `task` with the time limit that the task declares, if it does.
+
+    Raises:
+        ConfigError: no task is found there.
+    """
     try:
         limit = task_spec(TaskConfig.model_validate(task)).max_steps
     except ValidationError as error:
         raise ConfigError(f"--task: must name a task, got {task!r}: {one_line(str(error))}; correct it") from error
-    if limit is None:
-        raise ConfigError(f"--task: must have a time limit, as by max_steps, got {task!r} without; declare it")
-    return task | {"n_max": limit}
+    return task if limit is None else task | {"n_max": limit}
 
 
 # ---------------------------------------------------------------- one seed

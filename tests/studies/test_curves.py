@@ -55,6 +55,10 @@ def test_other_tasks_go_by_their_own_names_and_nonsense_is_refused() -> None:
     for name in ("relay", twin):
         config = curve_config(name, "ippo_mlp", None)
         assert config.trainer.rollout == config.task.n_max > 0
+    spread = "mpe2.simple_spread_v3:parallel_env"
+    assert curve_config(spread, "mappo_gru", None, ("task.n_max=25",)).trainer.rollout == 25
+    with pytest.raises(ConfigError, match=r"task.n_max must be set for a task other than .*; set it"):
+        curve_config(spread, "mappo_gru", None)
     with pytest.raises(ConfigError, match=r"--task: must be a name of lbforaging .*, got '8x9-2p-2f'; correct it"):
         task_settings("8x9-2p-2f")
     with pytest.raises(ConfigError, match="--algorithm: must be one of ippo, mappo, vdn, qmix, got 'coma'"):
