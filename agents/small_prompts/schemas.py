@@ -18,7 +18,13 @@ from .text import by_name
 
 MAX_TERMS = 3  # of a proposal
 MAX_PARTS = 3  # of an expression
-_TERMS = {"PotentialTerm": "potential", "EventTerm": "event", "LearnedTerm": "learned"}  # of a schema → its kind
+# Of a schema → its kind.
+_TERMS = {
+    "PotentialTerm": "potential",
+    "EventTerm": "event",
+    "LearnedTerm": "learned",
+    "DecompositionTerm": "decomposition",
+}
 
 
 def diagnosis_schema(payload: Payload) -> Json:

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import SignalError
 from ..experience.transition_sample import TransitionSample
 from ..task import FloatArray, TaskSpec
-from .distance import SignalComparison
+from .distance import SignalComparison, recorded_pairs
 from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal, freeze
 from .signal import Exploration, Signal, is_removal
@@ -143,7 +143,7 @@ def twin_problems(
 def _no_change(new: CompiledSignal, old: CompiledSignal, recorded: TransitionSample) -> Iterator[str]:
     """Give a line where a signal shapes nothing, or as the one in force does; both have their scale.
 
-    Potentials count as the same when they differ by a constant, event bonuses when they pay the same. Where a signal
+    Potentials count as the same when they differ by a constant, all other terms when they pay the same. Where a signal
     only keeps terms, it may shape nothing.
     """
     frozen, in_force = new.signal, old.signal
@@ -158,16 +158,17 @@ def _no_change(new: CompiledSignal, old: CompiledSignal, recorded: TransitionSam
         return [(compiled.strength * x).astype(np.float32) for x in values]
 
     potentials = [at_strength(c, c.state_values(recorded.features, recorded.obs)) for c in (new, old)]
-    bonuses = [at_strength(c, c.bonuses(recorded.events)) for c in (new, old)]
+    pairs = recorded_pairs(recorded)
+    direct = [at_strength(c, c.direct_rewards(pairs)) for c in (new, old)]
     # A term may be constant today, such as a part behind a gate that nobody has passed. All terms together may not.
-    shapes = max(spread(potentials[0]), _root_mean_square(bonuses[0]))
+    shapes = max(spread(potentials[0]), _root_mean_square(direct[0]))
     if shapes < SMALLEST_SPREAD and any(term not in in_force.terms for term in frozen.terms):
         yield (
             "on recorded transitions a signal must shape something, got a constant Φ in sum and no event that is paid; "
             "use features or events that vary under the current policies"
         )
         return
-    difference = max(_relative(spread, *potentials), _relative(_root_mean_square, *bonuses))
+    difference = max(_relative(spread, *potentials), _relative(_root_mean_square, *direct))
     if difference < TRIVIAL:
         yield (
             f"on recorded transitions the shaping must differ from the signal in force by {TRIVIAL:.0%} or more, "

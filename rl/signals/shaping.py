@@ -144,6 +144,15 @@ class CompiledSignal:
                 total = [a + compiled.term.weight * b for a, b in zip(total, counts, strict=True)]
         return [x.astype(np.float32) for x in total]
 
+    def direct_rewards(self, transitions: Transitions) -> list[FloatArray]:
+        """Return [g] [..., A_g]: Σ_k w_k F_k of the terms that give states no value, without beta, scale and fading."""
+        total = [np.zeros(x.shape[:-1]) for x in transitions.features]
+        for compiled in self.terms:
+            if not isinstance(compiled, CompiledStateTerm):
+                paid = compiled.rewards(transitions, 1.0)
+                total = [a + compiled.term.weight * b for a, b in zip(total, paid, strict=True)]
+        return [x.astype(np.float32) for x in total]
+
 
 def _weighted_sum(
     terms: Sequence[CompiledStateTerm], features: list[FloatArray], obs: list[FloatArray] | None

@@ -9,6 +9,7 @@ agent_masks   which agents a term applies to
 potential     Φ over features, paid as γΦ(s′) − Φ(s)
 event         a decaying bonus for an event
 learned       a scorer that was fitted to rankings
+decomposition each agent's share in the return, by a network that was fitted to episodes
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from typing import Annotated
 from pydantic import Field
 
 from .base import BaseTerm
+from .decomposition import DecompositionTerm
 from .event import EventTerm
 from .learned import LearnedTerm
 from .potential import PotentialTerm
 
-__all__ = ["TERM_KINDS", "EventTerm", "LearnedTerm", "PotentialTerm", "Term"]
+__all__ = ["TERM_KINDS", "DecompositionTerm", "EventTerm", "LearnedTerm", "PotentialTerm", "Term"]
 
-Term = Annotated[PotentialTerm | EventTerm | LearnedTerm, Field(discriminator="kind")]
+Term = Annotated[PotentialTerm | EventTerm | LearnedTerm | DecompositionTerm, Field(discriminator="kind")]
 
 TERM_KINDS: Mapping[str, type[BaseTerm]] = MappingProxyType(
-    {"potential": PotentialTerm, "event": EventTerm, "learned": LearnedTerm}
+    {"potential": PotentialTerm, "event": EventTerm, "learned": LearnedTerm, "decomposition": DecompositionTerm}
 )

@@ -1,0 +1,44 @@
+"""Config of signals that are fitted to experience. Imports neither torch nor LangChain."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ...base_config import Config
+from ..terms.decomposition import Inputs
+
+
+class DecompositionConfig(Config):
+    """Settings of return decomposition, see `return_decomposition`. Those without a source are ours.
+
+    Attributes:
+        episodes: that are played for a fit.
+        inputs: what the networks read, see `DecompositionTerm`.
+        agent_ids: they read the agent's number in its group, too (LaRe's one-hot).
+        subset: steps of an episode in a gradient step (RRD); None for all of them.
+        shrink: weight of the squared rewards in the loss; of all ways to share a return it prefers the smallest.
+        hidden: units of each ReLU layer.
+        lr: learning rate of Adam.
+        batch: episodes in a gradient step.
+        max_epochs: epochs after which a network stops in any case.
+        patience: epochs without a lower loss on the episodes that it holds out, after which it stops.
+        held_out: share of the episodes that each network holds out.
+        members: networks a group, whose mean counts.
+        least_explained: share of the variance of held-out returns that must be explained for the result to be proposed.
+    """
+
+    episodes: int = Field(default=256, ge=20, le=100_000)
+    inputs: Inputs = "features"
+    agent_ids: bool = True
+    subset: int | None = Field(default=64, ge=2)
+    shrink: float = Field(default=5e-4, ge=0)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)
+    lr: float = Field(default=1e-3, gt=0)
+    batch: int = Field(default=32, ge=1)
+    max_epochs: int = Field(default=200, ge=1)
+    patience: int = Field(default=20, ge=1)
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    members: int = Field(default=3, ge=1, le=16)
+    least_explained: float = Field(default=0.5, ge=0, le=1)
