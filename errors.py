@@ -164,6 +164,10 @@ class PreferenceError(CosignalError):
     """Pairs of states cannot be collected, ranked, read or fitted to."""
 
 
+class FitError(CosignalError):
+    """A process that fits signals to experience has failed."""
+
+
 class ModelAnswerError(CosignalError):
     """A model's answer did not become a schema object. The error is kept as data and routed by the graph."""
 

@@ -53,7 +53,7 @@ BUDGETS = frozenset(
 )
 # Keys that count where `adaptation.enabled` is false; the rest of these sections is read by the loop only.
 WITHOUT_ADAPTATION = frozenset({"adaptation.enabled", "preferences.ranker", "gate.margin"})
-LOOP_SECTIONS = ("adaptation", "preferences", "branches", "gate", "race", "llm")
+LOOP_SECTIONS = ("adaptation", "preferences", "learned_signals", "branches", "gate", "race", "llm")
 WHOLE = frozenset({"task.env_args"})  # mappings whose keys are the user's
 
 

@@ -19,6 +19,7 @@ from ..rl.branches.config import BranchConfig, GateConfig, RaceConfig
 from ..rl.envs.config import TaskConfig
 from ..rl.preferences.config import PreferenceConfig
 from ..rl.signals.config import SignalConfig
+from ..rl.signals.learned.config import LearnedSignalsConfig
 from ..rl.training.config import TrainerConfig, TrainingConfig
 from ..text import one_line
 from .adaptation import AdaptationConfig, OtelConfig
@@ -58,6 +59,7 @@ class RunConfig(Config):
     signal: SignalConfig = SignalConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
     preferences: PreferenceConfig = PreferenceConfig()
+    learned_signals: LearnedSignalsConfig = LearnedSignalsConfig()
     branches: BranchConfig = BranchConfig()
     gate: GateConfig = GateConfig()
     race: RaceConfig = RaceConfig()
@@ -107,7 +109,9 @@ class RunConfig(Config):
             signal=self.signal,
             pause_every_steps=self.adaptation.interval if self.adaptation.enabled else None,
             margin=self.gate.margin,
-            record_obs=self.preferences.ranker != "none" or any(term.reads_observations for term in self.signal.terms),
+            record_obs=self.preferences.ranker != "none"
+            or self.learned_signals.read_observations
+            or any(term.reads_observations for term in self.signal.terms),
         )
 
     def race_rules(self) -> RaceRules | None:

@@ -5,10 +5,11 @@ what it asks, the third what it writes to the tables, the last what it leaves in
 
     observe            the trainer                InterventionRecord            point, status, triggered
       │ a trigger
-    critic             the Critic                 the record's diagnosis        diagnosis, ranking
+    critic             the Critic                 the record's diagnosis        diagnosis, ranking, fitting
       │ ▲ calls of     critic_tools: trainer, branch pool; BranchRecord (probe); messages
       │ (unclear credit)
       │ rank_transitions   the Ranker, processes  RankingRecord, BranchRecord   learned
+      │ fit_signals        a process              FitRecord                   fitted
     generator          the Generator              ProposalRecord                proposals
     check              -                          the records' problems, notes  passed
     rank_proposals     the Ranker                 the records' rank             ranked, exploration
@@ -45,6 +46,7 @@ Modules, in reading order:
     asking           asking a model from a node
     history          earlier proposals and what became of them, as models read it
     library          signals of earlier runs, as the Generator is shown them
+    child_jobs       jobs that processes of their own do
     preference_jobs  pairs of states and scorers, from processes of their own
     human_review     the question of `approve` as reviewing interfaces show it, and their answers
     offline_round    a round of check and validate, or a race, without a trainer, for replays and studies

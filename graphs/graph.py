@@ -16,6 +16,7 @@ from .nodes.confirm import confirm
 from .nodes.critic import critic
 from .nodes.critic_tools import critic_tools
 from .nodes.decide import decide
+from .nodes.fit_signals import fit_signals
 from .nodes.generator import generator
 from .nodes.given_signals import given_signals
 from .nodes.monitor import monitor
@@ -37,6 +38,7 @@ from .routing import (
     after_observe,
     after_race,
     after_rank,
+    after_rank_transitions,
     after_remove_shaping,
 )
 from .state import State
@@ -55,6 +57,7 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
     graph.add_node("critic", critic)
     graph.add_node("critic_tools", critic_tools())
     graph.add_node("rank_transitions", rank_transitions)
+    graph.add_node("fit_signals", fit_signals)
     graph.add_node("generator", generator)
     graph.add_node("check", check)
     graph.add_node("rank_proposals", rank_proposals)
@@ -72,7 +75,8 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
     graph.add_edge("given_signals", "check")
     graph.add_conditional_edges("critic", after_critic)
     graph.add_edge("critic_tools", "critic")
-    graph.add_edge("rank_transitions", "generator")
+    graph.add_conditional_edges("rank_transitions", after_rank_transitions)
+    graph.add_edge("fit_signals", "generator")
     graph.add_conditional_edges("generator", after_generator)
     graph.add_conditional_edges("check", after_check)
     graph.add_conditional_edges("rank_proposals", after_rank)

@@ -13,27 +13,24 @@ Every folder is named after its point and round, and what is there is not done a
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..agents.llm.secrets import key_variable_names
 from ..errors import PreferenceError
-from ..rl.envs.step_alarm import STOPPED
 from ..rl.experience.transition_sample import TransitionSample
-from ..rl.ipc.launcher import end_child, last_words, printed_so_far, start_child
 from ..rl.ipc.messages import TrainerStatus
-from ..rl.preferences.jobs import ANSWERS, RESULT, CollectJob, FitJob
+from ..rl.preferences.jobs import ANSWERS, CollectJob, FitJob
 from ..rl.preferences.pairs import Pairs, load_pairs, save_pairs
-from ..rl.processes import describe_exit, module_command
 from ..rl.task import splitmix64
 from ..runs.records import FittedScorer, RankingRecord
 from .branches import snapshot_of
+from .child_jobs import result_of
 from .context import Context
 
 FOLDER = "preferences"
+MODULE = "cosignal.rl.preferences"  # whose processes do the jobs
 PLAYED_PER_RANKED = 12  # moves that are played for each that is ranked
 CHOICE_PER_RANKED = 3  # moves that are candidates for each that is ranked, where an ensemble can say which it is for
 PAIR_SEED = 0x9A12
@@ -100,7 +97,7 @@ async def collect_pairs_to_rank(ctx: Context, ranking_round: RankingRound, known
         out=f"{ranking_round.folder}/played",
         key_steps=key_steps is None and preferences.ranker == "model",
     )
-    result = await _result_of(ctx, job)
+    result = await result_of(ctx, MODULE, job, PreferenceError)
 
     # An ensemble that was fitted before says by its disagreement which of the candidates it can learn most from.
     def choose_pairs() -> list[Pairs]:
@@ -143,7 +140,10 @@ async def fit_scorers(ctx: Context, ranking_round: RankingRound) -> FittedScorer
         seed=ranking_round.point,
         out=ranking_round.folder,
     )
-    return {g: FittedScorer.model_validate(fitted) for g, fitted in (await _result_of(ctx, job)).items()}
+    return {
+        g: FittedScorer.model_validate(fitted)
+        for g, fitted in (await result_of(ctx, MODULE, job, PreferenceError)).items()
+    }
 
 
 async def last_fitted_scorers(ctx: Context, point: int) -> FittedScorers:
@@ -183,35 +183,3 @@ async def scorers_out_of_data(ctx: Context, status: TrainerStatus) -> list[str]:
 
     fitted_here = [scorer for scorer in in_force if scorer in usual_disagreement]
     return await asyncio.to_thread(lambda: [scorer for scorer in fitted_here if has_left(scorer)])
-
-
-# ---------------------------------------------------------------- processes
-
-
-async def _result_of(ctx: Context, job: CollectJob | FitJob) -> Any:
-    """Return the job's result, the JSON of its last file; the job is run only where that file is not there yet.
-
-    Raises:
-        PreferenceError: the process has failed; the message ends with what it printed last.
-    """
-    folder = ctx.run_dir / job.out
-    result = folder / f"{job.kind}.{RESULT}"
-    # The result is written last and whole, so that its file says that the job is done.
-    if not await asyncio.to_thread(result.exists):
-        job_file, output = folder / f"{job.kind}.json", folder / f"{job.kind}.out"
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        await asyncio.to_thread(job_file.write_text, job.model_dump_json(indent=2))
-        command = module_command("cosignal.rl.preferences", str(job_file))
-        printed_before = await asyncio.to_thread(printed_so_far, output)
-        process = await start_child(command, output, key_variable_names(ctx.config.llm))
-        try:
-            code = await process.wait()
-        finally:
-            await end_child(process)
-        if code != 0:
-            words = await asyncio.to_thread(last_words, output, printed_before)
-            hint = "; an environment hung: a step took longer than task.step_timeout_s" if code == -STOPPED else ""
-            raise PreferenceError(
-                f"the process of the job {job.kind!r} has ended ({describe_exit(code)}{hint}); {words}"
-            )
-    return json.loads(await asyncio.to_thread(result.read_text))

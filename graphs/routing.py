@@ -35,17 +35,23 @@ def after_remove_shaping(state: State) -> Literal["approve", "check"]:
     return "approve" if state.get("verdict") == "accept" else "check"
 
 
-def after_critic(state: State) -> Literal["critic_tools", "rank_transitions", "generator", "observe"]:
+def after_critic(state: State) -> Literal["critic_tools", "rank_transitions", "fit_signals", "generator", "observe"]:
     """Run the tools that the Critic has called, or go on with its diagnosis.
 
     A verdict means that there was no answer, or no failure in it: then the intervention is over. Where credit is
-    unclear, or the policy has left what a scorer in force was fitted to, single agents' moves are ranked.
+    unclear, or the policy has left what a scorer in force was fitted to, single agents' moves are ranked, and signals
+    are fitted to the run's episodes.
     """
     if state.get("verdict") is not None:
         return "observe"
     if state.get("diagnosis") is None:
         return "critic_tools"
-    return "rank_transitions" if state.get("ranking") else "generator"
+    return "rank_transitions" if state.get("ranking") else after_rank_transitions(state)
+
+
+def after_rank_transitions(state: State) -> Literal["fit_signals", "generator"]:
+    """Fit signals to the run's episodes where that is asked for; else ask for proposals."""
+    return "fit_signals" if state.get("fitting") else "generator"
 
 
 def after_generator(state: State) -> Literal["check", "observe"]:

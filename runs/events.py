@@ -163,6 +163,23 @@ class TransitionsRanked(EventBase):
     groups: dict[str, dict[str, Any]]
 
 
+class SignalFitted(EventBase):
+    """A signal was fitted to episodes of the run's policy, or could not be.
+
+    Attributes:
+        point: update of the adaptation point.
+        what: the kind of signal, as the config has it below `learned_signals`.
+        steps: environment steps that were played for it.
+        detail: a `FitDetail`.
+    """
+
+    kind: Literal["signal_fitted"] = "signal_fitted"
+    point: int
+    what: str
+    steps: int
+    detail: dict[str, Any]
+
+
 class ProposalMade(EventBase):
     """There is a proposal, of the Generator, a scorer, the config or a rule; with `problems` `check` has refused it."""
 
@@ -386,6 +403,7 @@ Event = Annotated[
     | NodeLeft
     | Diagnosed
     | TransitionsRanked
+    | SignalFitted
     | ProposalMade
     | BranchFinished
     | BranchFailed

@@ -88,7 +88,7 @@ class ShownProposal:
         judgement: the gate's; None where the gate did not judge it.
         screening: of a proposal that was screened only.
         failed: why a branch of it could not be run; None where none failed.
-        fitted: whether it was fitted to rankings, so that no Generator made it.
+        fitted: whether it has fitted terms, which no Generator makes.
         raced: its arm in the round's race; None where it did not race.
         preview: its numbers before any training; None where there are none.
     """
@@ -291,7 +291,7 @@ def _proposal(
         judgement=arm if isinstance(arm, JudgedArm) else None,
         screening=arm if isinstance(arm, ScreenedArm) else None,
         failed=decision.detail.failed.get(row.id) if decision else None,
-        fitted=any(term.kind == "learned" for term in row.proposal.terms),
+        fitted=any(term.scorers for term in row.proposal.terms),
         raced=raced,
         preview=row.preview,
     )

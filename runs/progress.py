@@ -191,6 +191,10 @@ class Tracker:
             case events.TransitionsRanked():
                 times = "once" if event.rounds == 1 else f"{event.rounds} times"
                 yield Line(steps, "ranking", f"moves ranked {times} by {event.ranker}", "yellow")
+            case events.SignalFitted():
+                explained = event.detail["explained"]
+                found = event.detail["problem"] or f"explains {explained:.0%} of unseen returns' differences"
+                yield Line(steps, "fit", f"{event.what.replace('_', ' ')}: {found}", "yellow")
             case events.ProposalMade():
                 # The title is shown again when the proposal is promoted or undone.
                 self._titles[event.id] = event.title

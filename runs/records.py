@@ -4,6 +4,7 @@ Who writes them, at an adaptation point:
 
     observe                       InterventionRecord    the evidence; critic adds its diagnosis
     rank_transitions              RankingRecord         single agents' moves that were ranked
+    fit_signals                   FitRecord             a signal that was fitted to experience
     generator, remove_shaping,
     given_signals                 ProposalRecord        check adds problems, notes and preview, rank_proposals the rank
     every node that branches      BranchRecord          one a finished branch
@@ -147,6 +148,42 @@ class RankingRecord(Record):
     ranker: str
     steps: int
     detail: RankingDetail = RankingDetail()
+
+
+class FitDetail(Record):
+    """What was fitted, and how well it fits.
+
+    Attributes:
+        episodes: that it was fitted to.
+        problem: why nothing could be fitted; None where something was.
+        scorers: by the group's number, its network.
+        explained: share of the variance of held-out returns that it explains, at most 1.
+        sum_error: mean of |Σ r̂ − R| over held-out episodes, as a share of the mean of |R|.
+        shares: by agent, of all that is paid, in absolute terms.
+    """
+
+    episodes: int
+    problem: str | None = None
+    scorers: dict[str, str] = {}
+    explained: float | None = None
+    sum_error: float | None = None
+    shares: dict[str, float] = {}
+
+
+class FitRecord(Record):
+    """A row of the table `fits`: a signal that was fitted to the run's own episodes at one point.
+
+    Attributes:
+        id: of point and kind.
+        kind: of signal, as the config has it below `learned_signals`.
+        steps: environment steps that were played for it.
+    """
+
+    id: str
+    point: int
+    kind: str
+    steps: int
+    detail: FitDetail
 
 
 class ProposalRecord(Record):

@@ -265,12 +265,12 @@ def cost(view: RunView) -> Cost:
     steps = view.steps()
     parts = [
         ("main", "main line", steps.main),
-        ("branches", BESIDE, steps.dropped - steps.extra.rankings),
+        ("branches", BESIDE, steps.dropped - steps.extra.play),
         ("evaluation", "evaluation of the main line", steps.evaluation),
     ]
-    # Few runs rank moves, so the others have no row of zeros.
-    if steps.extra.rankings:
-        parts.append(("pairs", "play from which single agents' moves were ranked", steps.extra.rankings))
+    # Few runs rank moves or fit signals, so the others have no row of zeros.
+    if steps.extra.play:
+        parts.append(("pairs", "play whose moves were ranked, or to which signals were fitted", steps.extra.play))
     total = steps.total
     return Cost(
         total=total,

@@ -25,6 +25,7 @@ from .records import (
     BranchRecord,
     DecisionRecord,
     FailedBranchRecord,
+    FitRecord,
     InterventionRecord,
     ProposalRecord,
     RankingRecord,
@@ -105,6 +106,10 @@ class RunView:
     def rankings(self) -> list[RankingRecord]:
         """Read what was ranked at each point, and the scorers that came of it."""
         return self._read(RankingRecord)
+
+    def fits(self) -> list[FitRecord]:
+        """Read what was fitted to the run's own episodes at each point."""
+        return self._read(FitRecord)
 
     def proposals(self) -> list[ProposalRecord]:
         """Read all proposals in the order in which they were made."""
@@ -193,8 +198,8 @@ class RunView:
         is_older = "steps_trained" not in self.counters()
         trained = main - self.count("steps_adopted") if is_older else self.count("steps_trained")
         spent = self.step_history()
-        branches, rankings = (sum(row.steps for row in rows) for rows in (spent.branches, spent.rankings))
-        return RunSteps(trained, main, evaluation, ExtraSteps(branches, rankings))
+        branches, play = (sum(row.steps for row in rows) for rows in (spent.branches, spent.play))
+        return RunSteps(trained, main, evaluation, ExtraSteps(branches, play))
 
     def steps_total(self) -> int:
         """Count every environment step of the run once; see `runs.steps`."""
@@ -207,7 +212,9 @@ class RunView:
             *(StepsAt(row.spent, row.steps) for row in self.failed_branches()),
             *(StepsAt(row.spent_at, row.steps) for row in self.evaluations()),
         ]
-        return StepHistory(branches, rankings=[StepsAt(row.point, row.steps) for row in self.rankings()])
+        played = [StepsAt(row.point, row.steps) for row in self.rankings()]
+        played += [StepsAt(row.point, row.steps) for row in self.fits()]
+        return StepHistory(branches, play=played)
 
     def _adopted_by_older(self) -> list[StepsAt]:
         """Say when steps of branches became main steps, as a version that did not write `steps_trained` did it.

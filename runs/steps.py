@@ -1,6 +1,6 @@
 """The one count of environment steps: everything that a run has played, every step once.
 
-    total = trained + evaluation + branches and races with theirs + play for the Ranker
+    total = trained + evaluation + branches and races with theirs + play for the Ranker and for fits
 
 * *Trained* is what the trainer process trained itself. What it trains again after a crash takes the place of what was
   lost, so it is in no count twice (`steps_repeated` says how much it was).
@@ -25,15 +25,15 @@ class ExtraSteps(NamedTuple):
 
     Attributes:
         branches: training of branches and their evaluation, and other evaluations of a race.
-        rankings: play from which single agents' moves are ranked.
+        play: of policies whose moves are ranked, or to whose episodes signals are fitted.
     """
 
     branches: int
-    rankings: int
+    play: int
 
     @property
     def total(self) -> int:
-        return self.branches + self.rankings
+        return self.branches + self.play
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class StepHistory:
     """The updates of the main line at which steps beside the trainer were spent."""
 
     branches: Sequence[StepsAt]
-    rankings: Sequence[StepsAt]
+    play: Sequence[StepsAt]
 
     def at(self, update: int, trained: int, main: int, evaluation: int) -> RunSteps:
         """Count up to the end of the update `update`.
@@ -84,10 +84,10 @@ class StepHistory:
             update: what happens at the boundary after it is not counted yet.
             trained, main, evaluation: steps so far, as the trainer wrote them for this update.
         """
-        branches, rankings = (
-            sum(spent.steps for spent in kind if spent.update < update) for kind in (self.branches, self.rankings)
+        branches, play = (
+            sum(spent.steps for spent in kind if spent.update < update) for kind in (self.branches, self.play)
         )
-        return RunSteps(trained, main, evaluation, ExtraSteps(branches, rankings))
+        return RunSteps(trained, main, evaluation, ExtraSteps(branches, play))
 
 
 def whole_updates(horizon: int, update_steps: int) -> int:

@@ -25,6 +25,7 @@ from .records import (
     BranchRecord,
     DecisionRecord,
     FailedBranchRecord,
+    FitRecord,
     InterventionRecord,
     ProposalRecord,
     RankingRecord,
@@ -63,6 +64,7 @@ CREATE TABLE IF NOT EXISTS evaluations(
     key TEXT PRIMARY KEY, point INTEGER, round INTEGER, purpose TEXT, arm TEXT, state TEXT, result TEXT,
     reason TEXT, steps INTEGER, spent_at INTEGER);
 CREATE TABLE IF NOT EXISTS rankings(point INTEGER PRIMARY KEY, ranker TEXT, steps INTEGER, detail TEXT);
+CREATE TABLE IF NOT EXISTS fits(id TEXT PRIMARY KEY, point INTEGER, kind TEXT, steps INTEGER, detail TEXT);
 CREATE TABLE IF NOT EXISTS decisions(
     id TEXT PRIMARY KEY, point INTEGER, round INTEGER, verdict TEXT, winner TEXT, adopted TEXT, version INTEGER,
     detail TEXT, created_steps INTEGER);
@@ -105,6 +107,7 @@ TABLES: dict[type[BaseModel], Table] = {
     RaceRecord: Table("loop.db", "races", "point, round", ("detail",)),
     EvaluationRecord: Table("loop.db", "evaluations", "point, round, rowid", ("result",)),
     RankingRecord: Table("loop.db", "rankings", "point", ("detail",)),
+    FitRecord: Table("loop.db", "fits", "point, id", ("detail",)),
     DecisionRecord: Table("loop.db", "decisions", "point, round", ("detail",)),
     SignalVersion: Table("trainer.db", "signals", "version", ("signal",)),
 }
@@ -225,9 +228,11 @@ class LoopStore:
             [row] = await self._fetch(f"SELECT COALESCE(SUM({steps}), 0) FROM {table} WHERE {of_phase}", values)
             branches += int(row[0])
         last = (1 << 62) if before is None else before[0]
-        ranked = "SELECT COALESCE(SUM(steps), 0) FROM rankings WHERE point <= ?"
-        [pairs] = await self._fetch(ranked, (last,))
-        return ExtraSteps(branches, int(pairs[0]))
+        play = 0
+        for table in ("rankings", "fits"):
+            [row] = await self._fetch(f"SELECT COALESCE(SUM(steps), 0) FROM {table} WHERE point <= ?", (last,))
+            play += int(row[0])
+        return ExtraSteps(branches, play)
 
     async def usage(self) -> tuple[int, int, float]:
         """Sum up the model calls made so far: how many, tokens charged, and US dollars where a price is known."""

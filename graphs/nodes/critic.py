@@ -24,7 +24,7 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
     """Ask for a diagnosis; the model may call evidence tools first, at most `adaptation.evidence_calls` times.
 
     A diagnosis without a failure ends the intervention. One of unclear credit, or a policy that has left the data of a
-    scorer in force, leads to the ranking of single agents' moves.
+    scorer in force, leads to the ranking of single agents' moves; one of unclear credit to the fit of signals.
     """
     ctx, point = runtime.context, state["point"]
     intervention = await intervention_at(ctx, point)
@@ -52,4 +52,5 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
         return {**await end_without_trial(ctx, state, "insufficient_evidence", reason), "diagnosis": diagnosis}
     unclear = any(finding.failure in CREDIT_FAILURES for finding in answer.findings)
     ranking = ctx.config.preferences.ranker != "none" and bool(state.get("left_data") or unclear)
-    return {"diagnosis": diagnosis, "ranking": ranking, "note": {"failures": failures}}
+    fitting = ctx.config.learned_signals.return_decomposition.enabled and unclear
+    return {"diagnosis": diagnosis, "ranking": ranking, "fitting": fitting, "note": {"failures": failures}}

@@ -18,13 +18,14 @@ from ..state import State
 async def generator(state: State, runtime: Runtime[Context]) -> State:
     """Ask for up to `adaptation.candidates` proposals; the history says what earlier rounds have shown.
 
-    Signals of `adaptation.library` are shown as examples. A proposal that was fitted to rankings at this point takes
-    the first place in the first round, and the model is asked for one fewer. With `llm.samples` the model is asked so
-    often, and the proposals of all answers are pooled; `check` finds twins among them, and lets no more pass than
-    `adaptation.candidates`.
+    Signals of `adaptation.library` are shown as examples. Proposals that were fitted at this point, to rankings or to
+    episodes, take the first places in the first round, and the model is asked for so many fewer. With `llm.samples` the
+    model is asked so often, and the proposals of all answers are pooled; `check` finds twins among them, and lets no
+    more pass than `adaptation.candidates`.
     """
-    ctx, learned = runtime.context, state.get("learned") if state["round"] == 0 else None
-    proposals = [] if learned is None else [Proposal.model_validate(learned)]
+    ctx, learned = runtime.context, state.get("learned")
+    found = [*([] if learned is None else [learned]), *state.get("fitted", [])] if state["round"] == 0 else []
+    proposals = [Proposal.model_validate(proposal) for proposal in found][: ctx.config.adaptation.candidates]
     missing, ladder = ctx.config.adaptation.candidates - len(proposals), ctx.config.llm.ladder
     failed: dict[int, str] = {}
     if missing > 0:

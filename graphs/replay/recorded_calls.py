@@ -21,6 +21,7 @@ from ...runs.run_view import RunView
 from ...runs.visits import CallId
 from ..history import decided_before, tried_by
 from ..library import library_examples
+from ..nodes.fit_signals import DECOMPOSITION_TITLE
 from ..nodes.rank_transitions import LEARNED_TITLE
 
 SHOWN_IDS = 8  # of known calls, in an error
@@ -35,6 +36,7 @@ class RunTables:
 
     def __init__(self, view: RunView, config: RunConfig) -> None:
         self.adaptation, self.race = config.adaptation, config.race_rules()
+        self.learned = config.learned_signals
         self.examples = library_examples(config)
         # Calls whose ids are of another form were made by no node of the graph.
         self.calls = {call.id: call for call in view.calls() if CallId.of(call) is not None}
@@ -43,6 +45,7 @@ class RunTables:
         self.proposals = view.proposals()
         self.races = view.races()
         self.rankings = {ranking.point: ranking for ranking in view.rankings()}
+        self.fits = view.fits()
 
     def question(self, call_id: str) -> RecordedQuestion:
         """Rebuild the question that the call belongs to, from its turn on; any of its attempts may be named.
@@ -148,12 +151,15 @@ class RunTables:
         return [row for row in self.proposals if (row.point, row.round) == (place.point, place.round)]
 
     def _candidates(self, place: Place) -> int:
-        """Return how many proposals were asked for at most: one that was fitted to rankings takes a model's place."""
+        """Return how many proposals were asked for at most: those that were fitted take a model's place."""
         rows, ranking = self._round(place), self.rankings.get(place.point)
         if rows:
-            fitted = rows[0].proposal.title == LEARNED_TITLE
+            fitted = sum(row.proposal.title in (LEARNED_TITLE, DECOMPOSITION_TITLE) for row in rows[:2])
         else:  # the Generator gave no answer
-            fitted = place.round == 0 and ranking is not None and bool(ranking.detail.groups)
+            least = self.learned.return_decomposition.least_explained
+            fits = [row for row in self.fits if row.point == place.point and (row.detail.explained or 0) >= least]
+            ranked = ranking is not None and bool(ranking.detail.groups)
+            fitted = (ranked + len(fits)) * (place.round == 0)
         return self.adaptation.candidates - fitted
 
     def _tool_answers(self, call: Call) -> dict[str, str]:

@@ -42,6 +42,7 @@ from ...runs.records import (
     BranchRecord,
     DecisionRecord,
     FailedBranchRecord,
+    FitRecord,
     InterventionRecord,
     ProposalRecord,
     RankingRecord,
@@ -207,6 +208,7 @@ class StartingTables:
     decisions: list[DecisionRecord]
     proposals: list[ProposalRecord]
     rankings: list[RankingRecord]
+    fits: list[FitRecord]
     branches: list[BranchRecord]
     failed: list[FailedBranchRecord]
     races: list[RaceRecord]
@@ -249,6 +251,7 @@ class StartingTables:
             decisions=decided_before(decisions, *here),
             proposals=[row for row in view.proposals() if (row.point, row.round) < here],
             rankings=[row for row in view.rankings() if row.point <= place.point],
+            fits=[row for row in view.fits() if row.point <= place.point],
             branches=paid,
             failed=failed,
             races=[row for row in view.races() if (row.point, row.round) < here],
@@ -265,7 +268,7 @@ class StartingTables:
         """Fill the tables of another run directory."""
         await store.write(self.intervention)
         branched = (self.branches, self.failed, self.races, self.evaluations)
-        for rows in (self.decisions, self.proposals, self.rankings, *branched):
+        for rows in (self.decisions, self.proposals, self.rankings, self.fits, *branched):
             await store.write(*rows)
 
 

@@ -6,7 +6,6 @@ gives the same files; the last one, which the loop looks for, is written as a wh
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,19 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...errors import CosignalError
-from ...files import write_whole
-from ..envs.step_alarm import step_alarm
-from ..experience.replay_buffer import REPLAY
-from ..processes import leave_with_parent, one_thread, run_process
+from ..job_process import do_job
+from ..processes import run_process
 from ..signals.scorer import FOLDER, Scorers
 from ..task import splitmix64
-from ..training.checkpoint import load_snapshot
+from ..training.checkpoint import line_of_snapshot
 from ..training.config import TrainingConfig
-from ..training.line import TrainingLine
 from .collect import collect_pairs, sampling
 from .fit import fit_scorer
-from .jobs import ANSWERS, JOB, CollectJob, CollectResult, FitJob, GroupFit, result_file
+from .jobs import ANSWERS, JOB, CollectJob, CollectResult, FitJob, GroupFit, Job
 from .key_steps import key_steps
 from .pairs import Pairs, load_pairs, save_pairs
 from .votes import confidence, read_answers, votes_of
@@ -34,44 +29,27 @@ from .votes import confidence, read_answers, votes_of
 USUAL = 0.9  # quantile of the ensemble's disagreement on its own pairs that counts as usual
 
 
-def main(path: Path, closing: ExitStack) -> int:
-    """Do the job that is written in `path`, and return the exit code; errors of a job go to standard error.
-
-    Environments go onto the stack, to be closed at last.
-    """
-    leave_with_parent()
-    one_thread()
-    try:
-        job = JOB.validate_json(path.read_text())
-        result = collect(job, closing) if isinstance(job, CollectJob) else fit(job)
-    except CosignalError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 1
-    file = result_file(job)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(result))
-    return 0
-
-
 def collect(job: CollectJob, closing: ExitStack) -> CollectResult:
     """Write the pairs, and return the environment steps that they took and what the team must do."""
-    config = TrainingConfig.model_validate_json((job.run_dir / "training.json").read_text()).for_branches()
     # The policy of the snapshot, sampled with a stream of the job's own.
-    line = TrainingLine(config, job.run_dir / REPLAY, Scorers(job.run_dir / FOLDER))
+    line = line_of_snapshot(job.run_dir, job.snapshot)
     closing.callback(line.close)
-    with step_alarm(line.task, config.task, config.trainer.envs):
-        load_snapshot(line, job.run_dir / job.snapshot)
     generator = torch.Generator().manual_seed(splitmix64(job.seed) >> 1)
 
     act = sampling(line.learner, generator)
-    collected = collect_pairs(config.task, job.counts, job.seed, act, episode_steps=None, spread=job.spread)
+    collected = collect_pairs(line.config.task, job.counts, job.seed, act, episode_steps=None, spread=job.spread)
     save_pairs(collected.pairs, job.run_dir / job.out)
-    moments, steps = key_steps(config.task, job.seed) if job.key_steps else ([], 0)
+    moments, steps = key_steps(line.config.task, job.seed) if job.key_steps else ([], 0)
     return {
         "steps": collected.steps + steps,
         "key_steps": moments,
         "pairs": [len(pairs) for pairs in collected.pairs],
     }
+
+
+def work(job: Job, closing: ExitStack) -> CollectResult | dict[str, GroupFit]:
+    """Do a job; environments go onto the stack."""
+    return collect(job, closing) if isinstance(job, CollectJob) else fit(job)
 
 
 def fit(job: FitJob) -> dict[str, GroupFit]:
@@ -101,4 +79,4 @@ def fit(job: FitJob) -> dict[str, GroupFit]:
 
 
 if __name__ == "__main__":
-    run_process(lambda closing: main(Path(sys.argv[1]), closing))
+    run_process(lambda closing: do_job(Path(sys.argv[1]), JOB.validate_json, work, closing))

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter
 from ..base_config import Config
 from .config import ScorerConfig
 
-RESULT, ANSWERS = "result.json", "answers.jsonl"
+ANSWERS = "answers.jsonl"
 
 
 class CollectJob(Config):
@@ -62,8 +62,3 @@ class GroupFit(TypedDict):
     agreement: float | None
     epochs: list[int]
     usual_disagreement: float  # of the ensemble on its own pairs
-
-
-def result_file(job: Job) -> Path:
-    """Return where the process writes the answer to a job, as its last file."""
-    return job.run_dir / job.out / f"{job.kind}.{RESULT}"

@@ -24,11 +24,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ...errors import SnapshotError, StorageError, TrainingDiverged
+from ...errors import CosignalError, SnapshotError, StorageError, TrainingDiverged
 from ...files import UNFINISHED, whole_folder, write_whole
 from ..digests import check_digests, damaged, write_digests
-from ..signals.scorer import FOLDER
+from ..envs.step_alarm import step_alarm
+from ..experience.replay_buffer import REPLAY
+from ..signals.scorer import FOLDER, Scorers
 from ..task import Arrays
+from .config import TrainingConfig
 from .line import LineData, TrainingLine
 
 FORMAT = 4
@@ -99,6 +102,24 @@ def load_snapshot(line: TrainingLine, directory: Path, adopted: bool = False, fr
     except (KeyError, RuntimeError, ValueError) as error:
         raise SnapshotError(f"snapshot {str(directory)!r} does not fit this config: {error!r}") from error
     return saved["extra"]
+
+
+def line_of_snapshot(run_dir: Path, snapshot: str) -> TrainingLine:
+    """Return a line of the run's config with the state of a snapshot, for whoever plays its policy in another process.
+
+    Args:
+        run_dir: of the run, whose replay and scorers it reads.
+        snapshot: its folder, relative to `run_dir`.
+    """
+    config = TrainingConfig.model_validate_json((run_dir / "training.json").read_text()).for_branches()
+    line = TrainingLine(config, run_dir / REPLAY, Scorers(run_dir / FOLDER))
+    try:
+        with step_alarm(line.task, config.task, config.trainer.envs):
+            load_snapshot(line, run_dir / snapshot)
+    except CosignalError:
+        line.close()
+        raise
+    return line
 
 
 def read_snapshot(task: str, directory: Path) -> tuple[Arrays, SavedState]:

@@ -32,6 +32,7 @@ DECIDING = {
     "llm.samples", "llm.sample_temperatures",
     "preferences.ranker", "preferences.accuracy", "preferences.pairs", "preferences.queries", "preferences.batch",
     "preferences.form", "preferences.left_data", "preferences.rounds", "preferences.rehearsal", "preferences.scorer.",
+    "learned_signals.",
     "branches.horizon", "branches.screen_seeds", "branches.finalists", "branches.evaluation_episodes",
     "branches.keep_control",
     "gate.claim", "gate.level", "gate.margin", "gate.looks", "gate.adopt", "race.",

@@ -65,6 +65,7 @@ def test_the_graph_has_the_nodes_of_the_design_and_needs_nothing_running() -> No
         "critic",
         "critic_tools",
         "rank_transitions",
+        "fit_signals",
         "generator",
         "check",
         "rank_proposals",

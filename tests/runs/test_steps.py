@@ -52,7 +52,7 @@ async def test_play_for_the_ranker_is_spent_at_its_point(ranked_run: Path) -> No
     at = {row["update"]: steps_at(history, row) for row in view.metrics()}
     assert at[POINT].extra == (0, 0)
     assert at[POINT + 1].extra == view.steps().extra
-    assert at[POINT + 1].extra.rankings == RANKED
+    assert at[POINT + 1].extra.play == RANKED
     assert [point.total for point in points_of(view)] == [steps.total for steps in at.values()]
 
 
@@ -79,12 +79,12 @@ async def test_a_race_is_paid_when_it_is_run_and_not_when_it_began(finished_run:
 
 
 def test_the_sum_by_hand() -> None:
-    steps = RunSteps(trained=600, main=1_000, evaluation=50, extra=ExtraSteps(branches=700, rankings=30))
+    steps = RunSteps(trained=600, main=1_000, evaluation=50, extra=ExtraSteps(branches=700, play=30))
     assert (steps.total, steps.dropped) == (1_380, 330)
 
 
 def test_what_happens_at_a_boundary_is_counted_with_the_next_update() -> None:
-    history = StepHistory(branches=[StepsAt(2, 500), StepsAt(4, 300)], rankings=[StepsAt(4, 40)])
+    history = StepHistory(branches=[StepsAt(2, 500), StepsAt(4, 300)], play=[StepsAt(4, 40)])
     assert history.at(2, 200, 200, 7) == RunSteps(200, 200, 7, ExtraSteps(0, 0))
     assert history.at(3, 300, 500, 7) == RunSteps(300, 500, 7, ExtraSteps(500, 0))
     assert history.at(5, 500, 700, 9).total == 500 + 9 + 500 + 300 + 40

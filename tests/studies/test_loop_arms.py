@@ -51,7 +51,7 @@ class View:
 
     def step_history(self) -> StepHistory:
         branches = [StepsAt(1, 205), StepsAt(1, 205)]
-        return StepHistory(branches=branches, rankings=[])
+        return StepHistory(branches=branches, play=[])
 
 
 def test_a_kept_control_counts_by_its_training_and_any_other_adopted_state_by_fresh_episodes() -> None:

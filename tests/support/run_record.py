@@ -18,6 +18,7 @@ ORDER = {
         "proposals": "id",
         "branches": "key",
         "rankings": "point",
+        "fits": "id",
         "decisions": "id",
     },
     "trainer.db": {"metrics": "update_index", "signals": "version", "counters": "name"},

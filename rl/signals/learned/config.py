@@ -14,6 +14,7 @@ class DecompositionConfig(Config):
     """Settings of return decomposition, see `return_decomposition`. Those without a source are ours.
 
     Attributes:
+        enabled: whether it is done where credit is unclear.
         episodes: that are played for a fit.
         inputs: what the networks read, see `DecompositionTerm`.
         agent_ids: they read the agent's number in its group, too (LaRe's one-hot).
@@ -29,6 +30,7 @@ class DecompositionConfig(Config):
         least_explained: share of the variance of held-out returns that must be explained for the result to be proposed.
     """
 
+    enabled: bool = False
     episodes: int = Field(default=256, ge=20, le=100_000)
     inputs: Inputs = "features"
     agent_ids: bool = True
@@ -42,3 +44,14 @@ class DecompositionConfig(Config):
     held_out: float = Field(default=0.2, gt=0, lt=1)
     members: int = Field(default=3, ge=1, le=16)
     least_explained: float = Field(default=0.5, ge=0, le=1)
+
+
+class LearnedSignalsConfig(Config):
+    """Kinds of signals that are fitted to a run's own episodes, and offered to the gate like any proposal."""
+
+    return_decomposition: DecompositionConfig = DecompositionConfig()
+
+    @property
+    def read_observations(self) -> bool:
+        """Whether what is fitted reads what agents observe, which the run has to keep then."""
+        return self.return_decomposition.enabled and self.return_decomposition.inputs == "observations"
