@@ -92,9 +92,10 @@ def paid_by(signal: Signal, spec: TaskSpec) -> frozenset[str]:
     """Return the milestones, without ×, that a signal pays for itself.
 
     An event term pays for its event, whatever its sign. A term that reads a distance, or where agents are (a position,
-    or what they observe), of the agent itself or of its mates, pays for every `at FEATURE` of the task: a pull to one
-    place leads past others, and a push away from one leads into some corner. Counts and flags pay for nothing here:
-    potentials use them to say which subgoal is next, and a potential cannot be farmed by going back and forth.
+    what they observe, or all features), of the agent itself or of its mates, pays for every `at FEATURE` of the task: a
+    pull to one place leads past others, and a push away from one leads into some corner. Counts and flags pay for
+    nothing here: potentials use them to say which subgoal is next, and a potential cannot be farmed by going back and
+    forth.
 
     Raises:
         ExpressionError: a term's expression is outside the grammar.
@@ -102,7 +103,9 @@ def paid_by(signal: Signal, spec: TaskSpec) -> frozenset[str]:
     features = [feature for group in spec.groups for feature in group.features]
     where = {feature.name for feature in features if feature.kind in ("distance", "position")}
     events = {event for term in signal.terms for event in term.reads.events}
-    leads = any(term.reads_observations or term.reads.features & where for term in signal.terms)
+    leads = any(
+        term.reads_observations or term.reads_all_features or term.reads.features & where for term in signal.terms
+    )
     places = {AT + feature.name for feature in features if feature.kind == "distance"} if leads else set()
     return frozenset(events | places)
 

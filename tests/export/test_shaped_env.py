@@ -41,7 +41,9 @@ def scorer(size: int) -> Scorer:
 
 
 def terms(feature: str, event: str, size: int, group: str = "agents") -> list[dict[str, Any]]:
-    """One term of each kind: two potentials, one of which anneals, an event that decays, and both forms of a scorer."""
+    """One term of each kind: two potentials, one of which anneals, an event that decays, both forms of a scorer, and
+    shares in the return by what is observed."""
+    shares = {"kind": "decomposition", "scorer": scorer(2 * size).name, "inputs": "observations", "agent_ids": False}
     learned = {"kind": "learned", "scorer": scorer(size).name, "agents": group}
     return [
         {"name": "near", "kind": "potential", "expression": f"-{feature} / 7"},
@@ -49,6 +51,7 @@ def terms(feature: str, event: str, size: int, group: str = "agents") -> list[di
         {"name": "did", "kind": "event", "event": event, "weight": 0.3, "decay_steps": FADES * 5},
         {"name": "learned", "form": "potential", "weight": 0.5, **learned},
         {"name": "moved", "form": "difference", "weight": 0.25, **learned},
+        {"name": "shares", "weight": 0.05, "agents": group, **shares},
     ]
 
 
@@ -114,6 +117,8 @@ def paid(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for term in given:
         if term["kind"] == "learned":
             Scorers(scorers).add(scorer(observed(task, str(term["agents"]))))
+        elif term["kind"] == "decomposition":
+            Scorers(scorers).add(scorer(2 * observed(task, str(term["agents"]))))
     config = run_config(
         task,
         seed=SEED,

@@ -55,12 +55,14 @@ class BaseTerm(Model, ABC):
         anneals: whether the term stays at full weight until that field is set.
         reads_from: the field whose text names the features or events that the term reads, empty for none.
         reads_observations: whether it is computed from what agents observe.
+        reads_all_features: whether it reads every feature that an agent has, which `reads` then does not name.
     """
 
     fading_field: ClassVar[str] = "anneal_steps"
     anneals: ClassVar[bool] = True
     reads_from: ClassVar[str] = ""
     reads_observations: ClassVar[bool] = False
+    reads_all_features: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         # Every kind has these fields, each at its own place in the JSON, whose order models and logs see. Fields of a

@@ -60,6 +60,11 @@ class DecompositionTerm(BaseTerm):
         return self.inputs == "observations"
 
     @property
+    def reads_all_features(self) -> bool:  # type: ignore[override]
+        """Whether it reads every feature that an agent has."""
+        return self.inputs == "features"
+
+    @property
     def reads(self) -> Reads:
         """All features in its factors; none where it reads all that there are."""
         if isinstance(self.inputs, str):

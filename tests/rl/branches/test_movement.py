@@ -111,6 +111,7 @@ PLACES = {"at dist_altar", "at dist_mate"}
         ([potential("-x")], PLACES),  # a corner: near whatever is near it
         ([potential("has_key")], set()),
         ([{"name": "s", "kind": "learned", "scorer": "0" * 16, "agents": "agents"}], PLACES),
+        ([{"name": "s", "kind": "decomposition", "scorer": "0" * 16, "agents": "agents"}], PLACES),
         ([potential("-x"), {"name": "e", "kind": "event", "event": "turned"}], PLACES | {"turned"}),
     ],
 )

@@ -13,6 +13,7 @@ from cosignal.errors import SignalError
 from cosignal.rl.algorithms.config import VDNConfig
 from cosignal.rl.branches.gate import signal_kind
 from cosignal.rl.branches.run_branch import run_branch
+from cosignal.rl.envs.factory import task_spec
 from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.ipc.messages import BranchJob
 from cosignal.rl.signals.check import check_signal
@@ -20,7 +21,8 @@ from cosignal.rl.signals.critic_offset import annealed_potential, removed_potent
 from cosignal.rl.signals.scorer import FOLDER, Scorer, Scorers
 from cosignal.rl.signals.shaping import CompiledSignal, frozen_scale
 from cosignal.rl.signals.signal import Exploration, Signal, is_removal
-from cosignal.rl.signals.terms import LearnedTerm, PotentialTerm
+from cosignal.rl.signals.terms import DecompositionTerm, LearnedTerm, PotentialTerm
+from cosignal.rl.signals.terms.decomposition import input_size
 from cosignal.rl.task import TaskSpec
 from cosignal.rl.training.checkpoint import load_snapshot, pack_snapshot, save_snapshot
 from cosignal.rl.training.config import TrainingConfig
@@ -172,14 +174,27 @@ def line_in(run_dir: Path, config: TrainingConfig) -> TrainingLine:
     return TrainingLine(config, scorers=Scorers(run_dir / FOLDER))
 
 
-@pytest.mark.parametrize("form", ["potential", "difference"])
-def test_a_line_learns_from_it_and_goes_on_from_a_snapshot_bit_for_bit(tmp_path: Path, form: str) -> None:
+def fitted_terms() -> dict[str, tuple[Scorer, LearnedTerm | DecompositionTerm]]:
+    """Terms of every fitted kind for Two-Switch, and their scorers."""
+    ranked, size = two_switch_scorer(), input_size(task_spec(small_config().task), 0, "features", True)
+    rng = np.random.default_rng(1)
+    shares = Scorer((rng.normal(size=(2, size, 1)).astype(np.float32),), (np.zeros((2, 1), np.float32),))
+    return {
+        "potential": (ranked, LearnedTerm(name="sigma", scorer=ranked.name, agents="agents")),
+        "difference": (ranked, LearnedTerm(name="sigma", scorer=ranked.name, agents="agents", form="difference")),
+        "decomposition": (shares, DecompositionTerm(name="sigma", scorer=shares.name, agents="agents")),
+    }
+
+
+@pytest.mark.parametrize("kind", ["potential", "difference", "decomposition"])
+def test_a_line_learns_from_it_and_goes_on_from_a_snapshot_bit_for_bit(tmp_path: Path, kind: str) -> None:
     config = small_config().model_copy(update={"record_obs": True})
-    name = Scorers(tmp_path / FOLDER).add(two_switch_scorer())
+    scorer, term = fitted_terms()[kind]
+    Scorers(tmp_path / FOLDER).add(scorer)
     line, twin = line_in(tmp_path, config), line_in(tmp_path, config)
     for each in (line, twin):
         each.update()
-        each.apply_signal(Signal(terms=(LearnedTerm(name="sigma", scorer=name, agents="agents", form=form),)))  # type: ignore[arg-type]
+        each.apply_signal(Signal(terms=(term,)))
         each.update()
     assert line.history[-1]["terms"]["sigma"][1] > 0
     save_snapshot(line, tmp_path / "snap")
@@ -190,15 +205,17 @@ def test_a_line_learns_from_it_and_goes_on_from_a_snapshot_bit_for_bit(tmp_path:
         each.apply_signal(Signal())  # a potential leaves an offset, also across the snapshot
         each.update()
     assert_same_state(restored, twin)
-    assert bool(twin.offsets) == (form == "potential")
+    assert bool(twin.offsets) == (kind == "potential")
 
 
-def test_a_q_learner_computes_it_when_transitions_are_sampled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["difference", "decomposition"])
+def test_a_q_learner_computes_it_when_transitions_are_sampled(tmp_path: Path, kind: str) -> None:
     config = small_config(algorithm="vdn", vdn=VDNConfig(batch_size=32, learning_starts=0))
-    name, weights = Scorers(tmp_path / FOLDER).add(two_switch_scorer()), []
+    scorer, term = fitted_terms()[kind]
+    Scorers(tmp_path / FOLDER).add(scorer)
+    weights = []
     for strength in (0.0, 1.0):
         line = line_in(tmp_path, config)
-        term = LearnedTerm(name="sigma", scorer=name, agents="agents", form="difference")
         line.apply_signal(Signal(beta=strength, scale=1.0, terms=(term,)))
         line.update()
         weights.append(np.concatenate([np.ravel(x) for k, x in line.learner.state_dict().items() if "weight" in k]))
@@ -206,13 +223,14 @@ def test_a_q_learner_computes_it_when_transitions_are_sampled(tmp_path: Path) ->
     assert not np.array_equal(*weights)
 
 
-def test_a_branch_finds_its_scorer_in_the_folder_that_its_job_comes_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["potential", "decomposition"])
+def test_a_branch_finds_its_scorer_in_the_folder_that_its_job_comes_with(tmp_path: Path, kind: str) -> None:
     config = small_config().model_copy(update={"record_obs": True})
-    name = Scorers(tmp_path / FOLDER).add(two_switch_scorer())
+    scorer, term = fitted_terms()[kind]
+    name = Scorers(tmp_path / FOLDER).add(scorer)
     line = line_in(tmp_path, config)
     line.update()
     save_snapshot(line, tmp_path / "snap")
-    term = LearnedTerm(name="sigma", scorer=name, agents="agents")
     job = BranchJob(
         key="k", arm="p", fork="snap", start="snap", signal=Signal(version=1, terms=(term,)), seed=1, horizon=256,
         exploration=Exploration(), evaluation_episodes=2, evaluation_seed=1, end_state="branches/k",
