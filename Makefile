@@ -55,9 +55,10 @@ run-model: setup  ## the loop with a real small model on this machine; MODEL=qwe
 	$(install_engine)
 	$(BIN)/python examples/real_model.py --model $(MODEL) $(CONFIG)
 
-# Two processes: most tests wait for processes of their own, and a file stays in one process for its fixtures.
+# Three processes, also on two cores: many tests wait for processes of their own. A file stays in one process for its
+# fixtures.
 test: lint  ## lint and the test suite (what .ci/run calls)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
