@@ -24,6 +24,7 @@ EPISODE_STEPS = {
     "mpe_spread": 25,
     "mpe_speaker_listener": 25,
 }
+WITH_AGENT_IDS = ("lbf", "lbf_original", "rware", "rware_original")  # own environments have `task.agent_ids`
 ENVS = 10  # EPyMARL's `batch_size_run` of IPPO and MAPPO, and episodes of an update
 
 Settings = dict[str, Any]
@@ -55,7 +56,13 @@ def with_protocol(settings: Mapping[str, Any]) -> Settings:
             f"protocol: epymarl updates after whole episodes, so that task.n_max must be set for a task other than "
             f"{', '.join(EPISODE_STEPS)}, got none; set it"
         )
-    return _filled(settings, epymarl(algorithm, episode))
+    filled = _filled(settings, epymarl(algorithm, episode))
+    # its agents observe which of them they are; beside an image that is not offered
+    arguments = task.get("env_args") or {}
+    if task.get("name") in WITH_AGENT_IDS and isinstance(arguments, Mapping):
+        image = arguments.get("grid_observation") or arguments.get("observation_type", "flattened") != "flattened"
+        filled["task"] = {**task, "env_args": {"agent_ids": not image, **arguments}}
+    return filled
 
 
 def epymarl(algorithm: str, episode: int) -> Settings:

@@ -206,6 +206,13 @@ def as_flag(value: Any) -> bool | None:
     return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
 
 
+def require_flags(**flags: object) -> None:
+    """Raise ValueError where one of the named settings is neither true nor false."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ValueError(f"{name} must be true or false, got {flag!r}; correct it")
+
+
 def require_at_least(low: int, **arguments: int) -> None:
     """Check arguments of a task, since `task.env_args` of a config may hold anything.
 

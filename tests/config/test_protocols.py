@@ -22,6 +22,7 @@ def test_it_fills_in_epymarls_settings_by_algorithm() -> None:
     assert (trainer.evaluation.every_steps, trainer.evaluation.episodes) == (50_000, 100)
     assert (mappo.network, mappo.hidden, mappo.lr, mappo.entropy) == ("gru", (128, 128), 3e-4, 0.001)
     assert mappo.standardise_rewards and mappo.greedy_evaluation and mappo.minibatches == 1
+    assert mappo.advantage_norm == "none"
 
     config = RunConfig.model_validate(
         {"protocol": "epymarl", "task": {"name": "lbf"}, "trainer": {"algorithm": "qmix"}, **QUIET}
@@ -44,6 +45,22 @@ def test_what_is_written_counts_and_the_resolved_config_is_the_same_one() -> Non
     assert (config.trainer.steps, config.trainer.rollout, config.trainer.ippo.lr) == (9_000, 20, 0.01)
     assert (config.trainer.evaluation.episodes, config.trainer.evaluation.every_steps) == (4, 50_000)
     assert config.trainer.ippo.hidden == (128, 128)
+    assert RunConfig.model_validate_json(config.resolved_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("task", "ids"),
+    [
+        ({"name": "lbf"}, True),
+        ({"name": "rware_original", "env_args": {"agents": 3}}, True),
+        ({"name": "rware", "env_args": {"agent_ids": False}}, False),
+        ({"name": "lbf", "env_args": {"grid_observation": True}}, False),
+        ({"name": "rware", "env_args": {"observation_type": "image"}}, False),
+    ],
+)
+def test_agents_observe_who_they_are_but_beside_images(task: dict[str, object], ids: bool) -> None:
+    config = RunConfig.model_validate({"protocol": "epymarl", "task": task, **QUIET})
+    assert config.task.env_args["agent_ids"] is ids
     assert RunConfig.model_validate_json(config.resolved_json()) == config
 
 

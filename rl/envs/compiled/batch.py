@@ -185,13 +185,30 @@ class CompiledBatch(ABC):
 class DescribedBatch(CompiledBatch):
     """A compiled batch whose kernels' arrays can be put into words, so that no plain game is needed beside it.
 
+    Args:
+        spec, num_envs, state: see `CompiledBatch`.
+        agent_ids: whether each observation ends with the agent's number, one-hot, which no kernel writes.
+
     Attributes:
+        seen, last_seen: [E, A, n] views of `obs` and `last_obs` without that number.
         shares: [E, A] what each agent was paid in the last step; the team's reward is their sum.
         obs_bounds: (lowest, highest) values of an agent's observation, [O] each.
     """
 
     shares: NDArray[np.float64]
     obs_bounds: tuple[FloatArray, FloatArray]
+
+    def __init__(self, spec: TaskSpec, num_envs: int, state: Arrays, agent_ids: bool) -> None:
+        super().__init__(spec, num_envs, state)
+        numbers = np.eye(len(spec.agents), len(spec.agents) if agent_ids else 0, dtype=np.float32)
+        size = self.obs.shape[-1] - numbers.shape[-1]
+        self.seen, self.last_seen = self.obs[..., :size], self.last_obs[..., :size]
+        self.obs[..., size:] = self.last_obs[..., size:] = numbers
+
+    def bounds_with_ids(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return bounds of an agent's observation, [O] each, from those without its number."""
+        more = self.obs.shape[-1] - len(low)
+        return np.append(low, np.zeros(more, np.float32)), np.append(high, np.ones(more, np.float32))
 
     @abstractmethod
     def alone(self) -> DescribedBatch:

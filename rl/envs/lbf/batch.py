@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...task import FloatArray, IntArray
+from ...task import Arrays, FloatArray, IntArray
 from ..adapter import Task
 from ..compiled.batch import DescribedBatch
 from ..compiled.environment import CompiledEnv
@@ -51,7 +51,8 @@ class BatchedForaging(DescribedBatch):
         self.players = np.zeros((max(num_envs, 0), settings.players, 3), np.int64)
         self.foods = np.zeros((max(num_envs, 0), settings.foods, 3), np.int64)
         self.numbers = np.zeros((max(num_envs, 0), 4), np.int64)
-        super().__init__(spec, num_envs, {"players": self.players, "foods": self.foods, "numbers": self.numbers})
+        state: Arrays = {"players": self.players, "foods": self.foods, "numbers": self.numbers}
+        super().__init__(spec, num_envs, state, settings.agent_ids)
         self.shares = np.zeros((num_envs, settings.players))
         self._room = np.zeros(settings.players, np.int64), np.zeros(settings.players, np.int64)
         last, top_food, top = settings.size - 1, settings.top_food_level, PLAYER_LEVELS[1]
@@ -60,7 +61,7 @@ class BatchedForaging(DescribedBatch):
             highest = np.array([[last, last, top_food]] * settings.foods + [[last, last, top]] * settings.players)
         else:
             lowest, highest = np.zeros(settings.image), np.broadcast_to([top, top_food, 1], settings.image)
-        self.obs_bounds = lowest.ravel().astype(np.float32), highest.ravel().astype(np.float32)
+        self.obs_bounds = self.bounds_with_ids(*(x.ravel().astype(np.float32) for x in (lowest, highest)))
         self.reset(0)
 
     @property
@@ -74,12 +75,12 @@ class BatchedForaging(DescribedBatch):
         kernel.place(0, self.players, self.foods, self.numbers, self.streams, self._rules)
 
     def view_all(self) -> None:
-        kernel.view_all(self.players, self.foods, self.numbers, self._rules, self.obs, self.features)
+        kernel.view_all(self.players, self.foods, self.numbers, self._rules, self.seen, self.features)
 
     def step_all(self, actions: IntArray, reward: FloatArray) -> int:
         bad: int = kernel.step_all(
             actions, self.players, self.foods, self.numbers, self.streams, self._rules, self.settings.penalty,
-            *self._room, self.obs, self.features, self.last_obs, self.last_features, self.events, self.shares, reward,
+            *self._room, self.seen, self.features, self.last_seen, self.last_features, self.events, self.shares, reward,
             self.ended,
         )  # fmt: skip
         return bad

@@ -119,7 +119,7 @@ class OriginalForagingTask(Task):
             inner._grid_observation, inner.observation_space = True, Tuple([image] * chosen.players)
         inner.players = [_NumberedPlayer(number) for number in range(chosen.players)]
         # The limit is kept by the wrapper.
-        super().__init__(_Foraging(inner, "lbf_original", chosen.n_max, render_mode))
+        super().__init__(_Foraging(inner, "lbf_original", chosen.n_max, render_mode, chosen.agent_ids))
 
     def feature_specs(self, agent: Any) -> Sequence[FeatureSpec]:  # noqa: ARG002
         return self.chosen.feature_specs()

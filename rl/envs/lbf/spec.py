@@ -9,7 +9,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from ...task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
-from ..adapter import require_at_least
+from ..adapter import require_at_least, require_flags
 
 PLAYER_LEVELS = (1, 2)
 Thing = tuple[int, int, int]  # row, column, level
@@ -53,6 +53,7 @@ class ForagingSettings:
         penalty: what each agent pays that tries to load an item in vain; 0.1 in `-pen`.
         max_food_level: of an item; None for the sum of the three lowest levels of agents, 1 in `-ind`.
         grid_observation: agents observe an image of the cells within `sight`, as in `-grid`, in place of a list.
+        agent_ids: agents also observe, one-hot, which of them they are; not beside an image.
         n_max: time limit of an episode in steps.
 
     Raises:
@@ -67,6 +68,7 @@ class ForagingSettings:
     penalty: float = 0.0
     max_food_level: int | None = None
     grid_observation: bool = False
+    agent_ids: bool = False
     n_max: int = 50
 
     def __post_init__(self) -> None:
@@ -74,9 +76,9 @@ class ForagingSettings:
         require_at_least(2, players=self.players)
         require_at_least(1, foods=self.foods, n_max=self.n_max, sight=self.reach)
         require_at_least(1, max_food_level=self.top_food_level)
-        for name, flag in (("coop", self.coop), ("grid_observation", self.grid_observation)):
-            if not isinstance(flag, bool):
-                raise ValueError(f"{name} must be true or false, got {flag!r}; correct it")
+        require_flags(coop=self.coop, grid_observation=self.grid_observation, agent_ids=self.agent_ids)
+        if self.agent_ids and self.grid_observation:
+            raise ValueError("agent_ids must be false with grid_observation, got true; remove either")
         penalty: Any = self.penalty
         if not isinstance(penalty, int | float) or not 0 <= penalty < math.inf:
             raise ValueError(f"penalty must be a number of at least 0, got {self.penalty!r}; correct it")
@@ -96,7 +98,7 @@ class ForagingSettings:
 
     @property
     def obs_size(self) -> int:
-        """Numbers of an agent's observation."""
+        """Numbers of an agent's observation, without its own."""
         return 3 * (self.foods + self.players) if self.image is None else math.prod(self.image)
 
     @property
@@ -178,7 +180,7 @@ def foraging_spec(settings: ForagingSettings) -> TaskSpec:
     group = GroupSpec(
         name="agents",
         agents=tuple(f"agent_{i}" for i in range(settings.players)),
-        obs_size=settings.obs_size,
+        obs_size=settings.obs_size + settings.players * settings.agent_ids,
         n_actions=len(ACTION_NAMES),
         action_names=ACTION_NAMES,
         features=tuple(settings.feature_specs()),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Space
+from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from ..adapter import require_at_least, require_mode
@@ -28,19 +29,28 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         name: of the task.
         n_max: time limit of an episode in steps, then truncation.
         render_mode: "ansi", so that `render` draws the state as text; None: it draws nothing.
+        agent_ids: observations, which are rows of numbers then, end with the agent's number, one-hot.
     """
 
-    def __init__(self, inner: Any, name: str, n_max: int, render_mode: str | None = None) -> None:
+    def __init__(
+        self, inner: Any, name: str, n_max: int, render_mode: str | None = None, agent_ids: bool = False
+    ) -> None:
         require_at_least(1, n_max=n_max)
         require_mode(render_mode, RENDER_MODES)
         self.metadata = {"name": name, "render_modes": [*RENDER_MODES], "is_parallelizable": True}
         self.render_mode = render_mode
         self.inner, self.n_max, self.clock = inner, n_max, 0
         self.possible_agents = [f"agent_{i}" for i in range(len(inner.action_space))]
+        number = len(self.possible_agents)
+        self._ids = np.eye(number, number if agent_ids else 0, dtype=np.float32)
+        self._spaces = [
+            _with_number(_layers_last_space(space), row)
+            for space, row in zip(inner.observation_space, self._ids, strict=True)
+        ]
         self.agents: list[str] = []
 
     def observation_space(self, agent: str) -> Space[Any]:
-        return _layers_last_space(self.inner.observation_space[self.number(agent)])
+        return self._spaces[self.number(agent)]
 
     def action_space(self, agent: str) -> Space[Any]:
         space: Space[Any] = self.inner.action_space[self.number(agent)]
@@ -49,6 +59,13 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
     def number(self, agent: str) -> int:
         """Return the place of an agent in the tuples."""
         return self.possible_agents.index(agent)
+
+    def _observed(self, observations: Sequence[Any]) -> dict[str, Any]:
+        """Return what each agent observes, from upstream's tuple."""
+        seen = [_layers_last(x) for x in observations]
+        if self._ids.size:
+            seen = [np.append(x, row) for x, row in zip(seen, self._ids, strict=True)]
+        return self._by_agent(seen)
 
     def _by_agent(self, values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(self.possible_agents, values, strict=True))
@@ -61,7 +78,7 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         """Start an episode. Without a seed the random stream goes on."""
         observations, _ = self.inner.reset(seed=seed)
         self.agents, self.clock = list(self.possible_agents), 0
-        return self._by_agent([_layers_last(x) for x in observations]), {agent: {} for agent in self.agents}
+        return self._observed(observations), {agent: {} for agent in self.agents}
 
     def step(
         self, actions: dict[str, int]
@@ -84,7 +101,7 @@ class TupleEnv(ParallelEnv, ABC):  # type: ignore[misc]
         if terminated or truncated:
             self.agents = []
         return (
-            self._by_agent([_layers_last(x) for x in observations]),
+            self._observed(observations),
             self._by_agent([float(reward) for reward in rewards]),
             dict.fromkeys(self.possible_agents, bool(terminated)),
             dict.fromkeys(self.possible_agents, truncated),
@@ -119,6 +136,15 @@ def _layers_last_space(space: Space[Any]) -> Space[Any]:
         low, high = (np.moveaxis(x, 0, -1) for x in (space.low, space.high))
         return Box(low, high, dtype=space.dtype.type)
     return space
+
+
+def _with_number(space: Space[Any], number: NDArray[np.float32]) -> Space[Any]:
+    """Return the space of a row of numbers with an agent's number behind it, [k] one-hot or empty."""
+    if not len(number):
+        return space
+    assert isinstance(space, Box)
+    low, high = np.append(space.low, np.zeros_like(number)), np.append(space.high, np.ones_like(number))
+    return Box(low, high, dtype=np.float32)
 
 
 def _layers_last(observed: Any) -> Any:

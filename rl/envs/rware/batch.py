@@ -11,7 +11,7 @@ from ..adapter import Task
 from ..compiled.batch import DescribedBatch
 from ..compiled.environment import CompiledEnv
 from . import kernel
-from .spec import Robot, WarehouseSettings, describe_warehouse, draw_warehouse, warehouse_spec
+from .spec import OBS_SIZES, Robot, WarehouseSettings, describe_warehouse, draw_warehouse, warehouse_spec
 
 
 class BatchedWarehouse(DescribedBatch):
@@ -45,7 +45,9 @@ class BatchedWarehouse(DescribedBatch):
         kinds = {"flattened": kernel.FLATTENED, "image": kernel.IMAGE, "image_dict": kernel.IMAGE_DICT}
         self._sees = np.array([kinds[settings.observation_type], settings.directional], np.int64)
         names = ("robots", "shelves", "queue", "shelf_at", "robot_at", "numbers")
-        super().__init__(warehouse_spec(settings), num_envs, {name: getattr(self, name) for name in names})
+        super().__init__(
+            warehouse_spec(settings), num_envs, {name: getattr(self, name) for name in names}, settings.agent_ids
+        )
         self.shares = np.zeros((num_envs, settings.agents))
         self._targets, self._room = np.zeros((settings.agents, 2), np.int64), np.zeros((3, settings.agents), np.int64)
         self.obs_bounds = self._bounds()
@@ -53,11 +55,11 @@ class BatchedWarehouse(DescribedBatch):
 
     def _bounds(self) -> tuple[FloatArray, FloatArray]:
         """Return the bounds that upstream declares: of layers 0 and 1, of other numbers none."""
-        size = self.spec.groups[0].obs_size
+        size = OBS_SIZES[self.settings.observation_type]
         numbers = {"flattened": size, "image": 0, "image_dict": kernel.NUMBERS}[self.settings.observation_type]
         lowest, highest = np.zeros(size, np.float32), np.ones(size, np.float32)
         lowest[:numbers], highest[:numbers] = -np.inf, np.inf
-        return lowest, highest
+        return self.bounds_with_ids(lowest, highest)
 
     @property
     def episodes(self) -> IntArray:
@@ -78,14 +80,14 @@ class BatchedWarehouse(DescribedBatch):
     def view_all(self) -> None:
         kernel.view_all(
             self.robots, self.shelves, self.queue, self.shelf_at, self.robot_at, self._ways, self._goals, self._sees,
-            self.obs, self.features,
+            self.seen, self.features,
         )  # fmt: skip
 
     def step_all(self, actions: IntArray, reward: FloatArray) -> int:
         bad: int = kernel.step_all(
             actions, self.robots, self.shelves, self.queue, self.shelf_at, self.robot_at, self.numbers, self.streams,
             self._places, self._ways, self._goals, self._sees, self.settings.n_max, self.auto_reset, self._targets,
-            self._room, self.obs, self.features, self.last_obs, self.last_features, self.events, self.shares, reward,
+            self._room, self.seen, self.features, self.last_seen, self.last_features, self.events, self.shares, reward,
             self.ended,
         )  # fmt: skip
         return bad

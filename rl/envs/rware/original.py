@@ -29,7 +29,7 @@ class _Warehouse(TupleEnv):
     """Upstream's environment with events."""
 
     def __init__(self, inner: Warehouse, chosen: WarehouseSettings, render_mode: str | None) -> None:
-        super().__init__(inner, "rware_original", chosen.n_max, render_mode)
+        super().__init__(inner, "rware_original", chosen.n_max, render_mode, chosen.agent_ids)
         self.chosen = chosen
 
     def before_step(self, choices: list[int]) -> Any:  # noqa: ARG002

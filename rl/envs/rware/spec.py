@@ -8,7 +8,7 @@ from string import ascii_lowercase
 from typing import Literal
 
 from ...task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
-from ..adapter import require_at_least
+from ..adapter import require_at_least, require_flags
 
 Size = Literal["tiny", "small", "medium", "large"]
 Difficulty = Literal["easy", "normal", "hard"]
@@ -65,6 +65,7 @@ class WarehouseSettings:
         difficulty: requested shelves for each agent: easy 2, normal 1, hard 1/2 (rounded down).
         observation_type: what agents observe: numbers, an image (`-img`), or a few numbers and an image (`-imgdict`).
         directional: images are turned so that the agent looks up; false in `-Nd`.
+        agent_ids: agents also observe, one-hot, which of them they are; not beside an image.
         n_max: time limit of an episode in steps.
 
     Raises:
@@ -76,6 +77,7 @@ class WarehouseSettings:
     difficulty: Difficulty = "normal"
     observation_type: ObservationType = "flattened"
     directional: bool = True
+    agent_ids: bool = False
     n_max: int = 500
 
     def __post_init__(self) -> None:
@@ -88,8 +90,9 @@ class WarehouseSettings:
         for name, value, known in words:
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}; correct it")
-        if not isinstance(self.directional, bool):
-            raise ValueError(f"directional must be true or false, got {self.directional!r}; correct it")
+        require_flags(directional=self.directional, agent_ids=self.agent_ids)
+        if self.agent_ids and self.observation_type != "flattened":
+            raise ValueError(f"agent_ids must be false with observation_type {self.observation_type}; remove either")
         require_at_least(1, agents=self.agents, n_max=self.n_max)
         require_at_least(1, requests=self.requests)
         if self.agents > self.width * self.height or self.requests >= len(self.places):
@@ -187,7 +190,7 @@ def warehouse_spec(settings: WarehouseSettings) -> TaskSpec:
     group = GroupSpec(
         name="agents",
         agents=tuple(f"agent_{i}" for i in range(settings.agents)),
-        obs_size=OBS_SIZES[settings.observation_type],
+        obs_size=OBS_SIZES[settings.observation_type] + settings.agents * settings.agent_ids,
         n_actions=len(ACTION_NAMES),
         action_names=ACTION_NAMES,
         features=tuple(settings.feature_specs()),

@@ -28,6 +28,7 @@ SETTINGS = [
     {"size": 15, "players": 4, "foods": 3},
     {"size": 5, "players": 6, "foods": 2, "sight": 1, "coop": False, "max_food_level": 1},
     {"size": 6, "players": 5, "foods": 4, "coop": False, "penalty": 0.25, "n_max": 30},
+    {"players": 3, "foods": 3, "sight": 3, "agent_ids": True},
     {"players": 3, "foods": 3, "grid_observation": True},
     {"size": 7, "players": 5, "foods": 3, "coop": False, "sight": 2, "grid_observation": True},
 ]
@@ -185,6 +186,7 @@ def test_one_environment_of_it_keeps_pettingzoos_promises() -> None:
         ({"sight": 2.5}, "sight must be a whole number of at least 1, got 2.5"),
         ({"coop": 2}, "coop must be true or false, got 2"),
         ({"grid_observation": "yes"}, "grid_observation must be true or false, got 'yes'"),
+        ({"grid_observation": True, "agent_ids": True}, "agent_ids must be false with grid_observation"),
         ({"size": 5, "players": 25}, "players must be fewer than cells, got 25"),
     ],
 )
@@ -198,6 +200,7 @@ def test_settings_that_make_no_field_are_refused(settings: dict[str, Any], messa
     [
         ("lbf", {"players": 3, "sight": 2}),
         ("lbf", {"players": 3, "sight": 3, "grid_observation": True}),
+        ("lbf", {"players": 3, "agent_ids": True}),
         ("rware", {"agents": 3}),
         ("rware", {"agents": 3, "observation_type": "image"}),
     ],
