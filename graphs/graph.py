@@ -38,7 +38,6 @@ from .routing import (
     after_observe,
     after_race,
     after_rank,
-    after_rank_transitions,
     after_remove_shaping,
 )
 from .state import State
@@ -75,7 +74,7 @@ def build_graph(config: RunConfig, checkpointer: BaseCheckpointSaver[str] | None
     graph.add_edge("given_signals", "check")
     graph.add_conditional_edges("critic", after_critic)
     graph.add_edge("critic_tools", "critic")
-    graph.add_conditional_edges("rank_transitions", after_rank_transitions)
+    graph.add_edge("rank_transitions", "fit_signals")
     graph.add_edge("fit_signals", "generator")
     graph.add_conditional_edges("generator", after_generator)
     graph.add_conditional_edges("check", after_check)
@@ -96,7 +95,7 @@ def step_limit(config: RunConfig) -> int:
     A rung of a race takes a point of its own under the lockstep clock; else a whole race may run between two points.
     """
     points = config.trainer.steps // config.adaptation.interval + 2
-    intervention = 2 * config.adaptation.evidence_calls + 2 + 5 * config.adaptation.rounds + 3
+    intervention = 2 * config.adaptation.evidence_calls + 3 + 5 * config.adaptation.rounds + 3
     race = 0
     if config.gate.claim != "signal":
         race = 2 if config.clock == "lockstep" else config.race.longest + 2

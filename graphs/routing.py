@@ -46,11 +46,8 @@ def after_critic(state: State) -> Literal["critic_tools", "rank_transitions", "f
         return "observe"
     if state.get("diagnosis") is None:
         return "critic_tools"
-    return "rank_transitions" if state.get("ranking") else after_rank_transitions(state)
-
-
-def after_rank_transitions(state: State) -> Literal["fit_signals", "generator"]:
-    """Fit signals to the run's episodes where that is asked for; else ask for proposals."""
+    if state.get("ranking"):
+        return "rank_transitions"
     return "fit_signals" if state.get("fitting") else "generator"
 
 

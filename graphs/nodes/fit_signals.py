@@ -33,8 +33,11 @@ MAX_TERMS, MAX_ADDRESSES, MAX_ERROR_CHARS = 8, 4, 500  # of a proposal; of a not
 async def fit_signals(state: State, runtime: Runtime[Context]) -> State:
     """Decompose the returns of the policy's episodes, and make the proposal that pays by it.
 
-    Where that fails, or does not explain enough of the returns, the intervention goes on without it.
+    Where that fails, or does not explain enough of the returns, the intervention goes on without it. After a ranking it
+    is passed through, where nothing is to be fitted.
     """
+    if not state.get("fitting"):
+        return {"fitted": []}
     ctx, point = runtime.context, state["point"]
     config = ctx.config.learned_signals.return_decomposition
     job = DecomposeJob(
