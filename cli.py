@@ -511,8 +511,8 @@ def study(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help="lca, ranking, curves: only this task; may be given again. race, race-harm: the task, two_switch if"
-            " left out."
+            help="lca, ranking, curves, signals: only this task; may be given again. race, race-harm: the task,"
+            " two_switch if left out."
         ),
     ] = None,
     proposals: Annotated[
@@ -532,6 +532,9 @@ def study(
         list[str] | None,
         typer.Option("--set", metavar="A.B=C", help="curves: set one key of every row's config; may be given again."),
     ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="signals: only this kind of signal; may be given again.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a comparison; says what it measured, with intervals."""
@@ -539,7 +542,7 @@ def study(
 
     with _errors_as_lines():
         tell = _progress_printer(as_json)
-        options = (figure or (), task or (), proposals, stalled, algorithm or (), steps, overrides or ())
+        options = (figure or (), task or (), proposals, stalled, algorithm or (), steps, overrides or (), kind or ())
         result = run_study(name, seeds, arm or (), tell, first_seed, *options)
     if as_json:
         typer.echo(json.dumps(result))

@@ -14,6 +14,7 @@
 | race-harm | what adopted policies are worth later, beside a twin of the run that goes on without them |
 | ranking | what the numbers of a proposal, before any training, say of what training under it brings |
 | curves | plain training on LBF and RWARE by EPyMARL's protocol with published figures |
+| signals | kinds of signals that are fitted to experience, alone and as candidates of the loop |
 | union | ranking moves (LCA) and validated adaptation together, and either alone |
 
 Modules, in reading order:
@@ -23,7 +24,8 @@ Modules, in reading order:
 `job_cache`    jobs in processes of their own, cached, so that a study that was interrupted goes on where it was
 `line_arms`    arms that are one training line, without a loop
 `loop_arms`    arms that are whole runs of the loop
-`two_switch`, `economy`, `stages`, `dip`, `union`, `race`, `ranking`, `curves`    a study each
+`two_switch`, `economy`, `stages`, `dip`, `union`, `race`, `ranking`, `curves`, `signals`    a study each
+`late_pay`     the task of the study signals on which a reward comes late
 `adversary/`   the studies adversary, gate-trials, policy-power and race-harm
 `lca/`         the study lca
 `bench/`       measurements of this machine: `cosignal bench NAME`
@@ -73,6 +75,7 @@ STUDIES = {
     "ranking": Study("ranking", "run_ranking", 3, ("--first-seed", "--task")),
     "race-harm": Study("adversary.race_harm", "run_race_harm", 40, ("--arm", "--first-seed", "--task", "--proposals")),
     "curves": Study("curves", "run_curves", 5, ("--arm", "--first-seed", "--task", "--algorithm", "--steps", "--set")),
+    "signals": Study("signals", "run_signals", 5, ("--arm", "--first-seed", "--task", "--kind")),
     "race": Study("race", "run_race", 20, ("--arm", "--first-seed", "--task", "--proposals", "--stalled")),
 }
 NAMES = tuple(STUDIES)
@@ -91,6 +94,7 @@ def run_study(
     algorithms: Sequence[str] = (),
     steps: int | None = None,
     overrides: Sequence[str] = (),
+    kinds: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a study, and return `name, command, commit, rows` and more as plain data.
 
@@ -101,11 +105,12 @@ def run_study(
         tell: is given lines of progress, and the table at the end.
         first_seed: the first seed; the study's own where None.
         figures: of the study lca, all where empty.
-        tasks: of the studies lca, ranking and curves, all where empty; of the studies race and race-harm one.
+        tasks: of the studies lca, ranking, curves and signals, all where empty; of the studies race and race-harm one.
         proposals: file of the signals that the studies race and race-harm try.
         stalled: how many seeds of the study race are to stall.
         algorithms: whose arms the study curves runs.
         steps: main steps of a run of the study curves.
+        kinds: of signals that the study signals compares, all where empty.
         overrides: keys of the configs of the study curves, each `dotted.key=value`.
 
     Raises:
@@ -123,6 +128,7 @@ def run_study(
         "--algorithm": algorithms,
         "--steps": () if steps is None else (steps,),
         "--set": overrides,
+        "--kind": kinds,
         "--first-seed": () if first_seed in (None, 1) else (first_seed,),
         "--arm": arms,
     }
@@ -145,9 +151,11 @@ def run_study(
         keywords["algorithms"] = algorithms
     if "--steps" in study.options:
         keywords["steps"] = steps
+    if "--kind" in study.options:
+        keywords["kinds"] = kinds
     if "--set" in study.options:
         keywords["overrides"] = overrides
-    if first_seed is not None and name in ("lca", "ranking", "race", "race-harm", "curves"):
+    if first_seed is not None and name in ("lca", "ranking", "race", "race-harm", "curves", "signals"):
         keywords["first_seed"] = first_seed
     elif first_seed is not None and "--first-seed" in study.options:
         from .report import example_config  # imports the config, which `cosignal --help` does without

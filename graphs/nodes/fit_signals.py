@@ -74,16 +74,7 @@ def _proposal(ctx: Context, state: State, fit: FitDetail, explained: float) -> P
     """Make a proposal of the fitted networks: terms beside those in force, in the place of older ones of the kind."""
     in_force, config = status_of(state).signal, ctx.config.learned_signals.return_decomposition
     terms: list[Term] = [term for term in in_force.terms if not isinstance(term, DecompositionTerm)]
-    terms += [
-        DecompositionTerm(
-            name=f"share_{g}",
-            scorer=scorer,
-            inputs=config.inputs,
-            agent_ids=config.agent_ids,
-            agents=ctx.spec.groups[int(g)].name,
-        )
-        for g, scorer in fit.scorers.items()
-    ]
+    terms += config.terms(ctx.spec, {int(g): scorer for g, scorer in fit.scorers.items()})
     diagnosis = Diagnosis.model_validate(state["diagnosis"])
     addresses = [finding.failure for finding in diagnosis.findings if finding.failure in CREDIT_FAILURES]
     shares = ", ".join(f"{agent} {share:.0%}" for agent, share in list(fit.shares.items())[:8])

@@ -15,7 +15,7 @@ from cosignal.studies import STUDIES, run_study
 def test_an_unknown_study_is_named() -> None:
     names = (
         "two-switch, adversary, gate-trials, policy-power, economy, stages, dip, lca, union, ranking, race-harm, "
-        "curves, race"
+        "curves, signals, race"
     )
     with pytest.raises(ConfigError, match=f"must be one of {names}, got 'nonsense'"):
         run_study("nonsense", 1, (), print)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
 
 from ...base_config import Config
-from ..terms.decomposition import Inputs
+from ...task import TaskSpec
+from ..terms.decomposition import DecompositionTerm, Inputs
 
 
 class DecompositionConfig(Config):
@@ -44,6 +46,19 @@ class DecompositionConfig(Config):
     held_out: float = Field(default=0.2, gt=0, lt=1)
     members: int = Field(default=3, ge=1, le=16)
     least_explained: float = Field(default=0.5, ge=0, le=1)
+
+    def terms(self, spec: TaskSpec, scorers: Mapping[int, str]) -> list[DecompositionTerm]:
+        """Return a term for each group of agents that has a network; `scorers`: its name by the group's number."""
+        return [
+            DecompositionTerm(
+                name=f"share_{g}",
+                scorer=scorer,
+                inputs=self.inputs,
+                agent_ids=self.agent_ids,
+                agents=spec.groups[g].name,
+            )
+            for g, scorer in scorers.items()
+        ]
 
 
 class LearnedSignalsConfig(Config):

@@ -257,7 +257,7 @@ def test_whole_episodes_are_cut_out_of_rollouts() -> None:
 
 # ------------------------------------------------------------ learning
 
-LATE = TaskConfig(env="late_pay:LatePay", n_max=25)
+LATE = TaskConfig(env="cosignal.studies.late_pay:LatePay", n_max=25)
 
 
 def late_line(seed: int) -> TrainingLine:
