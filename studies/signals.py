@@ -43,14 +43,6 @@ ARMS = ("plain", "alone", "rules", "rules_and_kind")
 REFIT = 50_000  # main steps
 FIT = DecompositionConfig()
 BUILT_FOR: Mapping[str, str] = {"decomposition": "late_pay"}
-COLUMNS = {
-    "solved": "share solved",
-    "main_to_90": "main steps to 90 %",
-    "total_to_90": "total steps to 90 %",
-    "final_return": "final sparse return",
-    "steps_total": "total steps of a run",
-}
-
 Json = dict[str, Any]
 
 
@@ -94,7 +86,7 @@ def run_signals(
                 outcomes += found
     options = [f"--task {task}" for task in tasks] + [f"--kind {kind}" for kind in kinds]
     extra = {"outcomes": [outcome.as_dict() for outcome in outcomes], "refit": REFIT, "built_for": dict(BUILT_FOR)}
-    return finish_study(NAME, seeds, arms, rows, markdown_table(rows, COLUMNS), extra, tell, first_seed, options)
+    return finish_study(NAME, seeds, arms, rows, markdown_table(rows), extra, tell, first_seed, options)
 
 
 def run_arm(arm: str, configs: Sequence[RunConfig], tell: Tell) -> list[Outcome]:
