@@ -74,7 +74,9 @@ def _proposal(ctx: Context, state: State, fit: FitDetail, explained: float) -> P
     """Make a proposal of the fitted networks: terms beside those in force, in the place of older ones of the kind."""
     in_force, config = status_of(state).signal, ctx.config.learned_signals.return_decomposition
     terms: list[Term] = [term for term in in_force.terms if not isinstance(term, DecompositionTerm)]
-    terms += config.terms(ctx.spec, {int(g): scorer for g, scorer in fit.scorers.items()})
+    beta = in_force.beta if in_force.terms else BETA
+    strength = beta * (in_force.scale or 1.0) if terms else beta
+    terms += config.terms(ctx.spec, {int(g): scorer for g, scorer in fit.scorers.items()}, strength)
     diagnosis = Diagnosis.model_validate(state["diagnosis"])
     addresses = [finding.failure for finding in diagnosis.findings if finding.failure in CREDIT_FAILURES]
     shares = ", ".join(f"{agent} {share:.0%}" for agent, share in list(fit.shares.items())[:8])
@@ -83,6 +85,6 @@ def _proposal(ctx: Context, state: State, fit: FitDetail, explained: float) -> P
         reason=f"Fitted to {fit.episodes} episodes; it explains {explained:.0%} of how unseen returns differ. "
         f"Of what it pays: {shares}.",
         addresses=addresses[:MAX_ADDRESSES] or [Failure.UNCLEAR_CREDIT],
-        beta=in_force.beta if in_force.terms else BETA,
+        beta=beta,
         terms=terms[-MAX_TERMS:],
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ...base_config import Config
 from ...task import TaskSpec
-from ..terms.decomposition import DecompositionTerm, Inputs
+from ..terms.decomposition import MAX_WEIGHT, DecompositionTerm, Inputs
 
 
 class DecompositionConfig(Config):
@@ -47,14 +47,23 @@ class DecompositionConfig(Config):
     members: int = Field(default=3, ge=1, le=16)
     least_explained: float = Field(default=0.5, ge=0, le=1)
 
-    def terms(self, spec: TaskSpec, scorers: Mapping[int, str]) -> list[DecompositionTerm]:
-        """Return a term for each group of agents that has a network; `scorers`: its name by the group's number."""
+    def terms(self, spec: TaskSpec, scorers: Mapping[int, str], strength: float = 1.0) -> list[DecompositionTerm]:
+        """Return a term for each group of agents that has a network.
+
+        Args:
+            spec: the task.
+            scorers: names of the networks by the group's number.
+            strength: beta · scale of the signal that they will be part of, which potentials set; weights make up for
+                it, as far as they may, so that what is paid is N·r̂ itself.
+        """
+        weight = min(1.0 / strength, MAX_WEIGHT)
         return [
             DecompositionTerm(
                 name=f"share_{g}",
                 scorer=scorer,
                 inputs=self.inputs,
                 agent_ids=self.agent_ids,
+                weight=weight,
                 agents=spec.groups[g].name,
             )
             for g, scorer in scorers.items()

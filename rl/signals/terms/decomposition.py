@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ...task import FloatArray, TaskSpec
     from ..scorer import Scorer, Scorers
 
+MAX_WEIGHT = 10.0
+
 Factor = Annotated[str, Field(min_length=1, max_length=400)]
 Inputs = Literal["features", "observations"] | Annotated[tuple[Factor, ...], Field(min_length=1, max_length=16)]
 
@@ -45,7 +47,7 @@ class DecompositionTerm(BaseTerm):
     scorer: str = Field(pattern=r"^[0-9a-f]{16}$")
     inputs: Inputs = "features"
     agent_ids: bool = True
-    weight: float = Field(default=1.0, ge=-10, le=10)
+    weight: float = Field(default=1.0, ge=-MAX_WEIGHT, le=MAX_WEIGHT)
     agents: str
     anneal_steps: int | None = Field(default=None, ge=1_000)
 

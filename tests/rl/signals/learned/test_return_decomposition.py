@@ -100,6 +100,13 @@ def test_an_agent_is_paid_what_its_network_says_of_its_step() -> None:
     assert term.describe().startswith("decomposition share: network") and not term.is_potential
 
 
+def test_weights_make_up_for_what_potentials_beside_it_set_as_strength() -> None:
+    terms = [CONFIG.terms(TEAM, {0: "0" * 16}, strength) for strength in (1.0, 0.25, 0.01)]
+    assert [(term.name, term.agents, term.weight) for [term] in terms] == [
+        ("share_0", "team", 1.0), ("share_0", "team", 4.0), ("share_0", "team", 10.0),
+    ]  # fmt: skip
+
+
 def test_factors_are_expressions_of_both_states() -> None:
     transitions = MadeUpTransitions(
         [np.array([[[1, 5], [2, 7]]], np.float32)], [np.array([[[4, 6], [2, 6]]], np.float32)], [], np.ones(1)
