@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...task import FloatArray, TaskSpec
     from ..scorer import Scorer, Scorers
 
-MAX_WEIGHT = 10.0
+MAX_WEIGHT = 10
 
 Factor = Annotated[str, Field(min_length=1, max_length=400)]
 Inputs = Literal["features", "observations"] | Annotated[tuple[Factor, ...], Field(min_length=1, max_length=16)]
