@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from ..rl.algorithms.config import AlgorithmSections
+from ..rl.envs.config import TaskConfig
 
 ProtocolName = Literal["own", "epymarl"]
 
@@ -57,9 +58,10 @@ def with_protocol(settings: Mapping[str, Any]) -> Settings:
             f"{', '.join(EPISODE_STEPS)}, got none; set it"
         )
     filled = _filled(settings, epymarl(algorithm, episode))
-    # its agents observe which of them they are; beside an image that is not offered
-    arguments = task.get("env_args") or {}
-    if task.get("name") in WITH_AGENT_IDS and isinstance(arguments, Mapping):
+    # its agents observe which of them they are; beside an image that is not offered, and a resolved config of a version
+    # that knew nothing of it stays what it is
+    arguments, is_resolved = task.get("env_args") or {}, TaskConfig.model_fields.keys() <= task.keys()
+    if task.get("name") in WITH_AGENT_IDS and isinstance(arguments, Mapping) and not is_resolved:
         image = arguments.get("grid_observation") or arguments.get("observation_type", "flattened") != "flattened"
         filled["task"] = {**task, "env_args": {"agent_ids": not image, **arguments}}
     return filled

@@ -23,6 +23,7 @@ from .records import (
     Confirmation,
     DecisionRecord,
     FailedBranchRecord,
+    FitRecord,
     JudgedArm,
     Phase,
     ProposalRecord,
@@ -155,6 +156,7 @@ class Intervention:
     steps: int | None
     diagnosis: Diagnosis | None
     ranking: RankingRecord | None
+    fits: list[FitRecord]
     rounds: list[ShownRound]
     branch_steps: int
     failed: list[FailedBranchRecord]
@@ -169,7 +171,7 @@ def interventions(view: RunView) -> list[Intervention]:
     proposals, branches, failures = view.proposals(), view.branches(), view.failed_branches()
     diagnoses = {row.point: row.diagnosis for row in view.interventions() if row.diagnosis is not None}
     rankings = {row.point: row for row in view.rankings()}
-    races, evaluations = view.races(), view.evaluations()
+    races, evaluations, fits = view.races(), view.evaluations(), view.fits()
     titles = {row.id: row.proposal.title for row in proposals}
     steps_at = {row["update"]: row["steps"] for row in view.metrics()}
     # A point counts from its diagnosis on, or from whatever was made there without one.
@@ -197,6 +199,7 @@ def interventions(view: RunView) -> list[Intervention]:
                 steps=steps_at.get(point),
                 diagnosis=diagnoses.get(point),
                 ranking=rankings.get(point),
+                fits=[row for row in fits if row.point == point],
                 rounds=rounds,
                 branch_steps=sum(row.steps for rows in (here, failed, played) for row in rows),
                 failed=failed,

@@ -193,7 +193,7 @@ class Tracker:
                 yield Line(steps, "ranking", f"moves ranked {times} by {event.ranker}", "yellow")
             case events.SignalFitted():
                 explained = event.detail["explained"]
-                found = event.detail["problem"] or f"explains {explained:.0%} of unseen returns' differences"
+                found = event.detail["problem"] or f"explains {explained:.0%} of how held-out returns differ"
                 yield Line(steps, "fit", f"{event.what.replace('_', ' ')}: {found}", "yellow")
             case events.ProposalMade():
                 # The title is shown again when the proposal is promoted or undone.

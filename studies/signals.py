@@ -8,7 +8,7 @@ Arms, on the same seeds:
 * `alone`           the kind from the start, fitted anew every `REFIT` main steps to episodes of the policy as it is,
                     and put in force without a gate; what is played for it counts in total steps
 * `rules`           the loop with the embedded rules
-* `rules_and_kind`  the same, with the kind as one candidate more where credit is unclear
+* `rules_and_kind`  the same, with the kind as one of the candidates where credit is unclear
 
 Tasks: one that is built for the kind (`late_pay`: eight agents, paid in the last of 25 steps), Victim-Rubble, and LBF
 8x8-2p-2f-coop. All arms of a task have the same trainer and budget of main steps.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.run_config import RunConfig
-from ..errors import ConfigError, SignalError
+from ..errors import ConfigError, SignalError, TrainingDiverged
 from ..rl.processes import one_thread
 from ..rl.signals.learned.config import DecompositionConfig
 from ..rl.signals.learned.episodes import play_episodes
@@ -165,7 +165,9 @@ def work_alone(content: Json, folder: Path) -> Json:
             played += refit(line, fit, fits)
         row = line.update().row
         points.append(Point(line.steps_main, line.steps_main + played, row["success"]))
-    return outcome_of_line(line, "alone", config.seed, points, line.steps_main, line.steps_main + played).as_dict()
+    outcome = outcome_of_line(line, "alone", config.seed, points, line.steps_main, line.steps_main + played)
+    line.close()
+    return outcome.as_dict()
 
 
 def refit(line: TrainingLine, fit: DecompositionConfig, number: int) -> int:
@@ -175,7 +177,7 @@ def refit(line: TrainingLine, fit: DecompositionConfig, number: int) -> int:
     episodes = play_episodes(line.config.task, learner, learner.new_rnn_states, fit.episodes, seed)
     try:
         found = decompose_returns(line.spec, episodes, fit, seed)
-    except SignalError:  # returns do not differ yet
+    except (SignalError, TrainingDiverged):  # such as that returns do not differ yet
         return episodes.steps
     if found.explained >= fit.least_explained:
         terms = fit.terms(line.spec, {g: line.scorers.add(scorer) for g, scorer in enumerate(found.scorers)})

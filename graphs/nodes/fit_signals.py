@@ -67,24 +67,32 @@ async def fit_signals(state: State, runtime: Runtime[Context]) -> State:
     if explained is None or explained < config.least_explained:
         return {"fitted": [], "note": note}
     proposal = _proposal(ctx, state, record.detail, explained)
+    if proposal is None:
+        note["error"] = f"the signal in force leaves no room for it among {MAX_TERMS} terms"
+        return {"fitted": [], "note": note}
     return {"fitted": [proposal.model_dump(mode="json")], "note": note}
 
 
-def _proposal(ctx: Context, state: State, fit: FitDetail, explained: float) -> Proposal:
-    """Make a proposal of the fitted networks: terms beside those in force, in the place of older ones of the kind."""
+def _proposal(ctx: Context, state: State, fit: FitDetail, explained: float) -> Proposal | None:
+    """Make a proposal of the fitted networks: terms beside those in force, in the place of older ones of the kind.
+
+    None where a proposal may not have as many.
+    """
     in_force, config = status_of(state).signal, ctx.config.learned_signals.return_decomposition
     terms: list[Term] = [term for term in in_force.terms if not isinstance(term, DecompositionTerm)]
-    beta = in_force.beta if in_force.terms else BETA
+    beta = in_force.beta if in_force.terms and in_force.beta else BETA
     strength = beta * (in_force.scale or 1.0) if terms else beta
     terms += config.terms(ctx.spec, {int(g): scorer for g, scorer in fit.scorers.items()}, strength)
+    if len(terms) > MAX_TERMS:
+        return None
     diagnosis = Diagnosis.model_validate(state["diagnosis"])
     addresses = [finding.failure for finding in diagnosis.findings if finding.failure in CREDIT_FAILURES]
     shares = ", ".join(f"{agent} {share:.0%}" for agent, share in list(fit.shares.items())[:8])
     return Proposal(
         title=DECOMPOSITION_TITLE,
-        reason=f"Fitted to {fit.episodes} episodes; it explains {explained:.0%} of how unseen returns differ. "
+        reason=f"Fitted to {fit.episodes} episodes; it explains {explained:.0%} of how held-out returns differ. "
         f"Of what it pays: {shares}.",
         addresses=addresses[:MAX_ADDRESSES] or [Failure.UNCLEAR_CREDIT],
         beta=beta,
-        terms=terms[-MAX_TERMS:],
+        terms=terms,
     )

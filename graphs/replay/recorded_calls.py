@@ -157,7 +157,8 @@ class RunTables:
             fitted = sum(row.proposal.title in (LEARNED_TITLE, DECOMPOSITION_TITLE) for row in rows[:2])
         else:  # the Generator gave no answer
             least = self.learned.return_decomposition.least_explained
-            fits = [row for row in self.fits if row.point == place.point and (row.detail.explained or 0) >= least]
+            explained = [row.detail.explained for row in self.fits if row.point == place.point]
+            fits = [share for share in explained if share is not None and share >= least]
             ranked = ranking is not None and bool(ranking.detail.groups)
             fitted = (ranked + len(fits)) * (place.round == 0)
         return self.adaptation.candidates - fitted

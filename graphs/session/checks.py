@@ -43,6 +43,11 @@ def check_before_start(config: RunConfig, task: TaskProbe, chat_models: Mapping[
     check_chat_models(chat_models)
     check_models(config.llm, frozenset(chat_models))
     check_can_sample(config.llm, frozenset(chat_models))
+    if config.learned_signals.return_decomposition.enabled:
+        try:
+            config.learned_signals.return_decomposition.check(task.spec)
+        except SignalError as error:
+            raise ConfigError(f"learned_signals.return_decomposition.{error}") from error
     # Whoever is to rank single agents' moves must be able to.
     if config.preferences.ranker == "model":
         check_can_rank(config.llm, frozenset(chat_models))

@@ -10,7 +10,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from ...errors import SignalError
+from ...errors import SignalError, TrainingDiverged
 from ..job_process import do_job
 from ..processes import run_process
 from ..signals.learned.episodes import play_episodes
@@ -27,14 +27,17 @@ def decompose(job: DecomposeJob, closing: ExitStack) -> DecomposeResult:
     closing.callback(line.close)
     line.reseed(splitmix64(job.seed) >> 1)
     learner = line.learner
-    episodes = play_episodes(line.config.task, learner, learner.new_rnn_states, job.config.episodes, job.seed)
+    reads_observations = job.config.inputs == "observations"
+    episodes = play_episodes(
+        line.config.task, learner, learner.new_rnn_states, job.config.episodes, job.seed, reads_observations
+    )
     result: DecomposeResult = {
         "steps": episodes.steps, "episodes": episodes.number, "problem": None, "scorers": {}, "explained": None,
         "sum_error": None, "shares": {},
     }  # fmt: skip
     try:
         found = decompose_returns(line.spec, episodes, job.config, job.seed)
-    except SignalError as error:
+    except (SignalError, TrainingDiverged) as error:  # what was played counts all the same
         return {**result, "problem": str(error)}
     scorers = Scorers(job.run_dir / FOLDER)
     result["scorers"] = {str(g): scorers.add(scorer) for g, scorer in enumerate(found.scorers)}

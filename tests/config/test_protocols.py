@@ -62,6 +62,10 @@ def test_agents_observe_who_they_are_but_beside_images(task: dict[str, object], 
     config = RunConfig.model_validate({"protocol": "epymarl", "task": task, **QUIET})
     assert config.task.env_args["agent_ids"] is ids
     assert RunConfig.model_validate_json(config.resolved_json()) == config
+    # one of an older version has every key but this one
+    older = config.model_dump(mode="json")
+    del older["task"]["env_args"]["agent_ids"]
+    assert "agent_ids" not in RunConfig.model_validate(older).task.env_args
 
 
 def test_without_it_nothing_changes_and_without_a_length_it_is_refused() -> None:

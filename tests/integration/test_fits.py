@@ -53,7 +53,9 @@ async def test_shares_in_the_return_become_a_term_that_the_gate_judges(tmp_path:
     assert offered.problems == []
     assert offered.id in {row.arm for row in view.branches()}
     assert {event.kind for event in events} >= {"signal_fitted", "proposal_made"}
-    assert "decomposition share_0: network" in (view.path / "report.html").read_text(encoding="utf-8")
+    page = (view.path / "report.html").read_text(encoding="utf-8")
+    assert "decomposition share_0: network" in page
+    assert "Return decomposition, fitted" in page
     # what was played is counted
     spent = cost(view)
     assert sum(part.steps for part in spent.parts) == spent.total == view.steps_total()

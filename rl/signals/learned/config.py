@@ -7,9 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ....errors import SignalError
 from ...base_config import Config
 from ...task import TaskSpec
-from ..terms.decomposition import MAX_WEIGHT, DecompositionTerm, Inputs
+from ..terms.decomposition import MAX_WEIGHT, DecompositionTerm, Inputs, input_size
+from ..terms.potential import expression_for
+
+NO_SCORER = "0" * 16  # of a term that is only checked
 
 
 class DecompositionConfig(Config):
@@ -27,7 +31,7 @@ class DecompositionConfig(Config):
         batch: episodes in a gradient step.
         max_epochs: epochs after which a network stops in any case.
         patience: epochs without a lower loss on the episodes that it holds out, after which it stops.
-        held_out: share of the episodes that each network holds out.
+        held_out: share of the episodes that each network holds out, which stop its training and say how well it fits.
         members: networks a group, whose mean counts.
         least_explained: share of the variance of held-out returns that must be explained for the result to be proposed.
     """
@@ -46,6 +50,22 @@ class DecompositionConfig(Config):
     held_out: float = Field(default=0.2, gt=0, lt=1)
     members: int = Field(default=3, ge=1, le=16)
     least_explained: float = Field(default=0.5, ge=0, le=1)
+
+    def check(self, spec: TaskSpec) -> None:
+        """Check that networks of every group have something to read.
+
+        Raises:
+            SignalError: a factor does not fit the task, or a group has nothing that is read.
+        """
+        for g, group in enumerate(spec.groups):
+            term = DecompositionTerm(name="share", scorer=NO_SCORER, inputs=self.inputs, agents=group.name)
+            for text in () if isinstance(self.inputs, str) else self.inputs:
+                expression_for(term, text, spec)
+            if not input_size(spec, g, self.inputs, agent_ids=False):
+                raise SignalError(
+                    f"inputs: {self.inputs} must be there for every group of agents, {group.name!r} has none; write "
+                    "observations, or declare features"
+                )
 
     def terms(self, spec: TaskSpec, scorers: Mapping[int, str], strength: float = 1.0) -> list[DecompositionTerm]:
         """Return a term for each group of agents that has a network.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ....errors import SignalError
 from ...envs.config import TaskConfig
 from ...envs.factory import make_task
 from ...envs.step_alarm import step_alarm
@@ -63,12 +63,17 @@ class Episodes:
 
 
 def play_episodes(
-    config: TaskConfig, policy: Policy, new_rnn_states: Callable[[int], RNNStates | None], number: int, seed: int
+    config: TaskConfig,
+    policy: Policy,
+    new_rnn_states: Callable[[int], RNNStates | None],
+    number: int,
+    seed: int,
+    observations: bool = True,
 ) -> Episodes:
     """Play the first ⌈number / 16⌉ episodes of each of 16 environments to their ends.
 
     So short episodes are no more likely to be among them than long ones. Those that an environment did not finish are
-    left out.
+    left out, and so are those that have not ended after LONGEST steps: there may be fewer of them, or none.
 
     Args:
         config: the task.
@@ -76,9 +81,7 @@ def play_episodes(
         new_rnn_states: the learner's; it makes the states of so many environments.
         number: at least so many episodes, where none is lost.
         seed: of the episodes.
-
-    Raises:
-        SignalError: they do not end within LONGEST steps, or none is left.
+        observations: whether they are kept, which may be large.
     """
     task, wanted = make_task(config, ENVS), -(-number // ENVS)
     try:
@@ -86,26 +89,25 @@ def play_episodes(
         ended = np.zeros(ENVS, np.int64)
         with step_alarm(task, config, ENVS):
             step, rnn_states = task.reset(seed), new_rnn_states(ENVS)
-            while ended.min() < wanted:
+            while ended.min() < wanted and len(rollouts) * LENGTH * ENVS < LONGEST:
                 step = collector.collect(policy, step, rnn_states)
-                rollouts.append(deepcopy(collector.rollout))
+                rollouts.append(_kept(collector.rollout, observations))
                 ended += collector.rollout.done.sum(0).astype(np.int64)
-                if len(rollouts) * LENGTH * ENVS > LONGEST:
-                    raise SignalError(
-                        f"{number} episodes of {task.spec.name!r} must end within {LONGEST:_} steps, and do not; "
-                        "set task.n_max"
-                    )
     finally:
         task.close()
     return whole_episodes(rollouts, wanted)
 
 
-def whole_episodes(rollouts: list[Rollout], number: int) -> Episodes:
-    """Cut the first `number` episodes of each environment out of rollouts that follow each other.
+def _kept(rollout: Rollout, observations: bool) -> Rollout:
+    """Return a copy of what is needed of a rollout, whose buffers the next one overwrites."""
+    unneeded: dict[str, Any] = {"logp": [], "masks": None, "last_masks": None}
+    unneeded |= {"rnn_states": None, "last_rnn_states": None}
+    unneeded |= {} if observations else {"obs": [], "last_obs": []}
+    return deepcopy(replace(rollout, **unneeded))
 
-    Raises:
-        SignalError: every one of them was lost.
-    """
+
+def whole_episodes(rollouts: list[Rollout], number: int) -> Episodes:
+    """Cut the first `number` episodes of each environment out of rollouts that follow each other."""
     done, lost, success = (np.concatenate([getattr(x, name) for x in rollouts]) for name in ("done", "lost", "success"))
     # where the steps of each episode are, [t] of environment e; those of one that was lost are passed over
     places: list[tuple[int, IntArray]] = []
@@ -113,10 +115,9 @@ def whole_episodes(rollouts: list[Rollout], number: int) -> Episodes:
         ends = np.flatnonzero(done[:, e])[:number]
         begins = [0, *(ends[:-1] + 1)]
         places += [(e, np.arange(a, b + 1)) for a, b in zip(begins, ends, strict=False) if not lost[a : b + 1, e].any()]
-    if not places:
-        raise SignalError("a signal is fitted to whole episodes, and all were lost; look why environments crash")
-    t = np.concatenate([steps for _, steps in places])
-    env = np.concatenate([np.full(len(steps), e) for e, steps in places])
+    nothing = np.zeros(0, np.int64)
+    t = np.concatenate([nothing, *(steps for _, steps in places)])
+    env = np.concatenate([nothing, *(np.full(len(steps), e) for e, steps in places)])
 
     def rows(name: str) -> NDArray[np.generic]:
         return np.asarray(np.concatenate([getattr(x, name) for x in rollouts])[t, env])
@@ -136,6 +137,6 @@ def whole_episodes(rollouts: list[Rollout], number: int) -> Episodes:
         last_alive=by_group_or_none("last_alive"),  # type: ignore[arg-type]
         reward=rows("reward"),  # type: ignore[arg-type]
         success=np.array([success[steps[-1], e] for e, steps in places], np.float32),
-        episode=np.repeat(np.arange(len(places)), [len(steps) for _, steps in places]),
+        episode=np.repeat(np.arange(len(places)), np.array([len(steps) for _, steps in places], np.int64)),
         steps=int(done.size),
     )

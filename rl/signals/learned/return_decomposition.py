@@ -32,6 +32,8 @@ from .episodes import Episodes
 
 LEAST_EPISODES = 20
 LEAST_SPREAD = 1e-6  # of returns, below which there is nothing to share out
+LEAST_VARIANCE = 0.1  # of held-out returns, as a share of that of all
+BLOCK = 65_536  # steps that are looked at together where all are
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def decompose_returns(spec: TaskSpec, episodes: Episodes, config: DecompositionC
     returns = episodes.returns.astype(np.float64)
     if episodes.number < LEAST_EPISODES:
         raise SignalError(
-            f"return decomposition needs at least {LEAST_EPISODES} episodes, got {episodes.number}; play more"
+            f"return decomposition needs at least {LEAST_EPISODES} episodes, got {episodes.number}; play more, and see "
+            "that they end"
         )
     if returns.std() < LEAST_SPREAD:
         raise SignalError(
@@ -81,10 +84,15 @@ def decompose_returns(spec: TaskSpec, episodes: Episodes, config: DecompositionC
         )
     apart, sums = training.held_out_sums()
     error, held_out = sums - returns[apart], returns[apart]
-    variance = float(((held_out - held_out.mean()) ** 2).mean())
+    variance = float(held_out.var())
+    if variance < LEAST_VARIANCE * returns.var():
+        raise SignalError(
+            "return decomposition needs returns that differ among held-out episodes too, but too few of "
+            f"{episodes.number} do; play more"
+        )
     return Decomposition(
         scorers=scorers,
-        explained=1 - float((error**2).mean()) / max(variance, LEAST_SPREAD**2),
+        explained=1 - float((error**2).mean()) / variance,
         sum_error=float(np.abs(error).mean() / max(np.abs(held_out).mean(), LEAST_SPREAD)),
         shares=shares(training.inputs, scorers, episodes),
         epochs=training.best_epoch.tolist(),
@@ -224,10 +232,12 @@ class _Training:
         """Return Σ_t Σ_i r̂/σ of all episodes by each member, [M, m]."""
         sums = torch.zeros(self.config.members, len(self.returns))
         for g, network in enumerate(networks or self.networks):
-            x = self.x[g].reshape(1, -1, self.x[g].shape[-1]).expand(self.config.members, -1, -1)
-            r = _forward(network, x).view(self.config.members, -1, self.x[g].shape[1]) * self.unit
-            r = r if self.alive is None else r * self.alive[g]
-            sums.index_add_(1, self.episode, r.sum(-1))
+            for begin in range(0, len(self.episode), BLOCK):
+                part = self.x[g][begin : begin + BLOCK]
+                x = part.reshape(1, -1, part.shape[-1]).expand(self.config.members, -1, -1)
+                r = _forward(network, x).view(self.config.members, *part.shape[:2]) * self.unit
+                r = r if self.alive is None else r * self.alive[g][begin : begin + BLOCK]
+                sums.index_add_(1, self.episode[begin : begin + BLOCK], r.sum(-1))
         return sums
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from ....errors import SignalError
 from ..expression import Expression, parse_expression
 from .agent_masks import named_agents
 from .base import BaseTerm, CompiledTerm, Reads, TermName, Values, zero_where_gone
-from .potential import GroupState
+from .potential import GroupState, expression_for
 
 if TYPE_CHECKING:
     from ...experience.rollout import Transitions
@@ -79,7 +79,7 @@ class DecompositionTerm(BaseTerm):
 
     def compile(self, spec: TaskSpec, scorers: Scorers) -> CompiledDecomposition:
         scorer, masks = scorers.get(self.scorer), named_agents(self, spec)
-        factors = parse_factors(self.inputs)
+        factors = [] if isinstance(self.inputs, str) else [expression_for(self, x, spec)[0] for x in self.inputs]
         for g, mask in enumerate(masks):
             size = input_size(spec, g, self.inputs, self.agent_ids)
             if mask.any() and scorer.obs_size != size:

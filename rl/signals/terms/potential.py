@@ -17,7 +17,7 @@ from .agent_masks import agents_that_have
 from .base import BaseTerm, CompiledStateTerm, Reads, TermName, Values
 
 if TYPE_CHECKING:
-    from ...task import FloatArray, GroupSpec, TaskSpec
+    from ...task import BoolArray, FloatArray, GroupSpec, TaskSpec
     from ..scorer import Scorers
 
 
@@ -53,21 +53,31 @@ class PotentialTerm(BaseTerm):
         return f"potential {self.name}: {self.expression} (weight {self.weight:g}{self.for_whom})"
 
     def compile(self, spec: TaskSpec, scorers: Scorers) -> CompiledPotential:  # noqa: ARG002 other kinds read scorers
-        expression = parse_expression(self.expression)
-        masks = agents_that_have(self, "feature", expression.of_agent, expression.names(), spec)
-        for names in expression.of_each_mate:
-            if not any(names <= set(group.feature_names()) for group in spec.groups):
-                raise SignalError(
-                    f"term {self.name!r} reads features {sorted(names)!r} of one mate, and no group has them all; "
-                    "use features of one group inside a mates function"
-                )
-        for feature in (feature for group in spec.groups for feature in group.features):
-            if feature.name in expression.distances and feature.kind != "distance":
-                raise SignalError(
-                    f"term {self.name!r}: nearest takes features of kind distance, {feature.name!r} is a "
-                    f"{feature.kind}; use min for it"
-                )
+        expression, masks = expression_for(self, self.expression, spec)
         return CompiledPotential(self, spec, masks, expression)
+
+
+def expression_for(term: BaseTerm, text: str, spec: TaskSpec) -> tuple[Expression, list[BoolArray]]:
+    """Return an expression of a term, and [g] [A_g], true for the agents that it applies to.
+
+    Raises:
+        SignalError: it does not fit the task (an ExpressionError where it is outside the grammar).
+    """
+    expression = parse_expression(text)
+    masks = agents_that_have(term, "feature", expression.of_agent, expression.names(), spec)
+    for names in expression.of_each_mate:
+        if not any(names <= set(group.feature_names()) for group in spec.groups):
+            raise SignalError(
+                f"term {term.name!r} reads features {sorted(names)!r} of one mate, and no group has them all; "
+                "use features of one group inside a mates function"
+            )
+    for feature in (feature for group in spec.groups for feature in group.features):
+        if feature.name in expression.distances and feature.kind != "distance":
+            raise SignalError(
+                f"term {term.name!r}: nearest takes features of kind distance, {feature.name!r} is a "
+                f"{feature.kind}; use min for it"
+            )
+    return expression, masks
 
 
 @dataclass(frozen=True)

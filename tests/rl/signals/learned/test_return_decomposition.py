@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -120,6 +121,25 @@ def test_factors_are_expressions_of_both_states() -> None:
     assert found.tolist() == [[[6, 2, 4, 0], [9, 1, -1, 3]]]
 
 
+def test_what_is_read_must_be_there() -> None:
+    CONFIG.check(TEAM)
+    for inputs, message in (
+        (("x", "bogus"), "reads feature 'bogus', which this task does not have"),
+        (("nearest(x)",), "nearest takes features of kind distance, 'x' is a quantity"),
+    ):
+        config = CONFIG.model_copy(update={"inputs": inputs})
+        with pytest.raises(SignalError, match=re.escape(message)):
+            config.check(TEAM)
+        [term] = config.terms(TEAM, {0: "0" * 16})
+        scorers = Scorers()
+        scorers._known[term.scorer] = Scorer((np.zeros((1, 4, 1), np.float32),), (np.zeros((1, 1), np.float32),))
+        with pytest.raises(SignalError, match=re.escape(message)):
+            term.compile(TEAM, scorers)
+    bare = TEAM.model_copy(update={"groups": (TEAM.groups[0].model_copy(update={"features": ()}),)})
+    with pytest.raises(SignalError, match="inputs: features must be there for every group .* 'team' has none; write"):
+        CONFIG.check(bare)
+
+
 def test_a_network_of_other_inputs_is_refused() -> None:
     scorers = Scorers()
     scorer = Scorer((np.zeros((1, 4, 1), np.float32),), (np.zeros((1, 1), np.float32),))
@@ -226,6 +246,15 @@ def test_too_little_to_learn_from_is_refused() -> None:
         decompose_returns(TEAM, replace(episodes, reward=np.zeros_like(episodes.reward)), CONFIG, seed=1)
 
 
+def test_one_success_among_many_failures_is_told_as_too_few() -> None:
+    episodes = made_up_episodes(40)
+    reward = np.zeros_like(episodes.reward)
+    reward[np.flatnonzero(episodes.terminated)[3]] = 1
+    with pytest.raises(SignalError, match="differ among held-out episodes too, but too few of 40 do; play more"):
+        # no member holds out the one that differs
+        decompose_returns(TEAM, replace(episodes, reward=reward), CONFIG.model_copy(update={"members": 1}), seed=1)
+
+
 def test_shares_are_of_absolute_payments() -> None:
     episodes = made_up_episodes(20)
     # x′ − x, so that steps back count as much as steps forward
@@ -258,8 +287,10 @@ def test_whole_episodes_are_cut_out_of_rollouts() -> None:
     assert found.episode.tolist() == [0, 0, 1, 1, 1, 2, 2, 2]
     assert (found.lengths.tolist(), found.returns.tolist(), found.steps) == ([2, 3, 3], [2, 18, 9], 12)
     lost[:] = 1
-    with pytest.raises(SignalError, match="all were lost"):
-        whole_episodes([rollout(slice(0, 6))], 2)
+    none = whole_episodes([rollout(slice(0, 6))], 2)
+    assert (none.number, none.steps, none.features[0].shape) == (0, 12, (0, 1, 1))
+    with pytest.raises(SignalError, match="at least 20 episodes, got 0"):
+        decompose_returns(TEAM, none, CONFIG, seed=1)
 
 
 # ------------------------------------------------------------ learning
