@@ -10,14 +10,14 @@ from pettingzoo import ParallelEnv
 
 from ..rl.task import FeatureSpec
 
-WORKERS, STEPS = 8, 25
+WORKERS, STEPS = 20, 40
 SOLVED = 0.9  # of the choices that are right, for success
 # The same objects at each call, as PettingZoo asks for.
 SEEN, SAID = Box(0, 1, (3,)), Discrete(3)
 
 
 class LatePay(ParallelEnv):  # type: ignore[misc]
-    """Each of eight workers sees one of three marks in each of 25 steps, and ought to choose the action of its number.
+    """Each of twenty workers sees one of three marks in each of 40 steps, and ought to choose the action of its number.
 
     The last step pays the share of all choices that were right: a third for chance, 1 at best. A worker's feature
     `done` is how often it was right. Observations are float32 [3], one-hot.

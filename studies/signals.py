@@ -10,7 +10,7 @@ Arms, on the same seeds:
 * `rules`           the loop with the embedded rules
 * `rules_and_kind`  the same, with the kind as one of the candidates where credit is unclear
 
-Tasks: one that is built for the kind (`late_pay`: eight agents, paid in the last of 25 steps), Victim-Rubble, and LBF
+Tasks: one that is built for the kind (`late_pay`: twenty agents, paid in the last of 40 steps), Victim-Rubble, and LBF
 8x8-2p-2f-coop. All arms of a task have the same trainer and budget of main steps.
 """
 
@@ -106,7 +106,7 @@ def late_pay_config(base: RunConfig) -> RunConfig:
     """Return the example's loop on the task that is paid late, for 400,000 main steps."""
     settings = base.model_dump(mode="json")
     settings["task"] = {"env": "cosignal.studies.late_pay:LatePay"}
-    settings["trainer"] |= {"steps": 400_000, "envs": 16, "rollout": 25}
+    settings["trainer"] |= {"steps": 400_000, "envs": 16, "rollout": 40}
     settings["adaptation"] |= {"interval": 20_000, "patience": 40_000}
     settings["gate"] |= {"claim": "policy"}
     return RunConfig.model_validate(settings)

@@ -52,15 +52,15 @@ def test_the_kind_alone_teaches_what_it_is_built_for(tmp_path: Path, monkeypatch
     monkeypatch.setattr(signals, "FIT", signals.FIT.model_copy(update=quick))
     short = signals.late_pay_config(example_config())
     settings = short.model_dump(mode="json")
-    settings["trainer"]["steps"] = 10_000
+    settings["trainer"]["steps"] = 10_240
     settings["adaptation"]["enabled"] = False  # no loop among these arms
     monkeypatch.setitem(signals.TASKS, "late_pay", lambda base: type(short).model_validate(settings))  # type: ignore[arg-type]
     result = signals.run_signals(1, ("plain", "alone"), lambda _: None, tasks=("late_pay",))
     plain, alone = (Outcome(**row) for row in result["outcomes"])
     assert (plain.arm, alone.arm) == ("late_pay plain", "late_pay alone decomposition")
-    assert plain.steps_total == plain.steps_main == alone.steps_main == 10_000
-    # 96 episodes of 25 steps, played once at the start and once after 5,000 steps, in whole rollouts of 64 steps
-    assert alone.steps_total > 10_000 + 2 * 96 * STEPS
+    assert plain.steps_total == plain.steps_main == alone.steps_main == 10_240
+    # 96 episodes of 40 steps, played once at the start and once after 5,000 steps, in whole rollouts of 64 steps
+    assert alone.steps_total > 10_240 + 2 * 96 * STEPS
     assert alone.final_return > plain.final_return + 0.1
     assert np.isfinite([row["mean"] for row in result["rows"]]).all()
     assert result["command"] == "cosignal study signals --task late_pay --seeds 1 --arm plain --arm alone --json"
