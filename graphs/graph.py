@@ -95,7 +95,8 @@ def step_limit(config: RunConfig) -> int:
     A rung of a race takes a point of its own under the lockstep clock; else a whole race may run between two points.
     """
     points = config.trainer.steps // config.adaptation.interval + 2
-    fits = config.learned_signals.return_decomposition.enabled
+    # a ranking passes through the fit of signals, too
+    fits = config.learned_signals.return_decomposition.enabled or config.preferences.ranker != "none"
     intervention = 2 * config.adaptation.evidence_calls + 2 + fits + 5 * config.adaptation.rounds + 3
     race = 0
     if config.gate.claim != "signal":

@@ -78,7 +78,7 @@ def run_signals(
     for task in tasks or TASKS:
         configs = seeded(TASKS[task](base), seeds)
         for arm in wanted:
-            # kinds that are not asked for make no arm twice
+            # arms without a kind run once
             for kind in (kinds or KINDS) if arm in ("alone", "rules_and_kind") else ("",):
                 name = " ".join(part for part in (task, arm, kind) if part)
                 found = [Outcome(**{**one.as_dict(), "arm": name}) for one in run_arm(arm, configs, tell)]
@@ -174,7 +174,8 @@ def refit(line: TrainingLine, fit: DecompositionConfig, number: int) -> int:
     """Put shares in force that are fitted to the policy as it is, where they explain enough; return steps played."""
     learner = line.learner
     seed = line.config.seed * 1_000 + number
-    episodes = play_episodes(line.config.task, learner, learner.new_rnn_states, fit.episodes, seed)
+    number, observations = fit.episodes, fit.reads_observations
+    episodes = play_episodes(line.config.task, learner, learner.new_rnn_states, number, seed, observations)
     try:
         found = decompose_returns(line.spec, episodes, fit, seed)
     except (SignalError, TrainingDiverged):  # such as that returns do not differ yet

@@ -1,6 +1,6 @@
 """fit_signals: where credit is unclear, fit signals to the run's own experience; no model is asked.
 
-What comes of it is one more proposal: check, branches and gate treat it like any other. It is never put in force by
+What comes of it is one of the candidates: check, branches and gate treat it like any other. It is never put in force by
 itself. The policy moves on, so it is fitted anew at every point; a signal in force is never changed in place.
 """
 
@@ -13,6 +13,7 @@ from langgraph.runtime import Runtime
 from ...agents.schemas import CREDIT_FAILURES, Diagnosis, Failure, Proposal
 from ...errors import FitError
 from ...rl.fitting.jobs import DecomposeJob
+from ...rl.signals.signal import MAX_TERMS
 from ...rl.signals.terms import DecompositionTerm, Term
 from ...rl.task import splitmix64
 from ...runs.events import SignalFitted
@@ -27,7 +28,7 @@ DECOMPOSITION = "return_decomposition"
 DECOMPOSITION_TITLE = "Each agent's share in the return"  # of the proposal
 SEED = 0xF177ED
 BETA = 1.0  # with it the mean of what agents are paid besides adds up to the return
-MAX_TERMS, MAX_ADDRESSES, MAX_ERROR_CHARS = 8, 4, 500  # of a proposal; of a note
+MAX_ADDRESSES, MAX_ERROR_CHARS = 4, 500  # of a proposal; of a note
 
 
 async def fit_signals(state: State, runtime: Runtime[Context]) -> State:

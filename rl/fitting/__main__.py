@@ -27,10 +27,8 @@ def decompose(job: DecomposeJob, closing: ExitStack) -> DecomposeResult:
     closing.callback(line.close)
     line.reseed(splitmix64(job.seed) >> 1)
     learner = line.learner
-    reads_observations = job.config.inputs == "observations"
-    episodes = play_episodes(
-        line.config.task, learner, learner.new_rnn_states, job.config.episodes, job.seed, reads_observations
-    )
+    number, observations = job.config.episodes, job.config.reads_observations
+    episodes = play_episodes(line.config.task, learner, learner.new_rnn_states, number, job.seed, observations)
     result: DecomposeResult = {
         "steps": episodes.steps, "episodes": episodes.number, "problem": None, "scorers": {}, "explained": None,
         "sum_error": None, "shares": {},

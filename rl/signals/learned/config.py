@@ -51,6 +51,11 @@ class DecompositionConfig(Config):
     members: int = Field(default=3, ge=1, le=16)
     least_explained: float = Field(default=0.5, ge=0, le=1)
 
+    @property
+    def reads_observations(self) -> bool:
+        """Whether the networks read what agents observe."""
+        return self.inputs == "observations"
+
     def check(self, spec: TaskSpec) -> None:
         """Check that networks of every group have something to read.
 
@@ -98,4 +103,4 @@ class LearnedSignalsConfig(Config):
     @property
     def read_observations(self) -> bool:
         """Whether what is fitted reads what agents observe, which the run has to keep then."""
-        return self.return_decomposition.enabled and self.return_decomposition.inputs == "observations"
+        return self.return_decomposition.enabled and self.return_decomposition.reads_observations

@@ -68,7 +68,7 @@ def play_episodes(
     new_rnn_states: Callable[[int], RNNStates | None],
     number: int,
     seed: int,
-    observations: bool = True,
+    observations: bool,
 ) -> Episodes:
     """Play the first ⌈number / 16⌉ episodes of each of 16 environments to their ends.
 

@@ -319,7 +319,7 @@ def test_it_teaches_many_agents_what_is_paid_at_the_end_only() -> None:
     settings = CONFIG.model_copy(update={"episodes": 96, "agent_ids": False, "lr": 1e-2, "max_epochs": 40})
 
     def fitted(line: TrainingLine, shuffle: bool) -> Signal:
-        episodes = play_episodes(LATE, line.learner, line.learner.new_rnn_states, settings.episodes, seed=11)
+        episodes = play_episodes(LATE, line.learner, line.learner.new_rnn_states, settings.episodes, 11, False)
         if shuffle:
             mixed = episodes.reward.copy()
             ends = np.flatnonzero(episodes.terminated)
