@@ -54,15 +54,11 @@ class BaseTerm(Model, ABC):
         fading_field: the field with the main environment steps over which the term's weight goes to zero.
         anneals: whether the term stays at full weight until that field is set.
         reads_from: the field whose text names the features or events that the term reads, empty for none.
-        reads_observations: whether it is computed from what agents observe.
-        reads_all_features: whether it reads every feature that an agent has, which `reads` then does not name.
     """
 
     fading_field: ClassVar[str] = "anneal_steps"
     anneals: ClassVar[bool] = True
     reads_from: ClassVar[str] = ""
-    reads_observations: ClassVar[bool] = False
-    reads_all_features: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         # Every kind has these fields, each at its own place in the JSON, whose order models and logs see. Fields of a
@@ -71,6 +67,16 @@ class BaseTerm(Model, ABC):
         kind: str
         weight: float
         agents: str | list[str]
+
+    @property
+    def reads_observations(self) -> bool:
+        """Whether it is computed from what agents observe."""
+        return False
+
+    @property
+    def reads_all_features(self) -> bool:
+        """Whether it reads every feature that an agent has, which `reads` then does not name."""
+        return False
 
     @property
     def reads(self) -> Reads:

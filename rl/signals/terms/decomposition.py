@@ -57,12 +57,12 @@ class DecompositionTerm(BaseTerm):
         return (self.scorer,)
 
     @property
-    def reads_observations(self) -> bool:  # type: ignore[override]
+    def reads_observations(self) -> bool:
         """Whether it is computed from what agents observe."""
         return self.inputs == "observations"
 
     @property
-    def reads_all_features(self) -> bool:  # type: ignore[override]
+    def reads_all_features(self) -> bool:
         """Whether it reads every feature that an agent has."""
         return self.inputs == "features"
 

@@ -35,8 +35,6 @@ class LearnedTerm(BaseTerm):
     that observe what the scorer was fitted to. `anneal_steps` as of a potential.
     """
 
-    reads_observations = True
-
     name: TermName
     kind: Literal["learned"] = "learned"
     scorer: str = Field(pattern=r"^[0-9a-f]{16}$")
@@ -44,6 +42,11 @@ class LearnedTerm(BaseTerm):
     weight: float = Field(default=1.0, ge=-10, le=10)
     agents: str | list[str]
     anneal_steps: int | None = Field(default=None, ge=1_000)
+
+    @property
+    def reads_observations(self) -> bool:
+        """True: σ is a function of observations."""
+        return True
 
     @property
     def scorers(self) -> tuple[str, ...]:
