@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..rl.signals.learner_settings import LearnerSettings
 from ..rl.signals.signal import MAX_BETA, MAX_TERMS, Exploration
 from ..rl.signals.terms import Term
 
@@ -29,6 +30,7 @@ class Failure(StrEnum):
     PLATEAU = "plateau"
     REGRESSION = "regression"
     SHARED_PARAMETER_CONFLICT = "shared_parameter_conflict"
+    NOT_THE_SIGNAL = "not_the_signal"
     UNCLEAR_CREDIT = "unclear_credit"
     INSUFFICIENT_EVIDENCE = "insufficient_evidence"
 
@@ -84,6 +86,7 @@ class Proposal(Answer):
     beta: float = Field(default=0.5, ge=0, le=MAX_BETA)
     terms: list[Term] = Field(max_length=MAX_TERMS)
     exploration: Exploration = Exploration()
+    learner: LearnerSettings = Field(default=LearnerSettings(), exclude_if=lambda x: not x.changed)
 
 
 class ProposalSet(Answer):

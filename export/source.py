@@ -133,8 +133,9 @@ class _State:
             adopted: the state that came with it, None where the line kept its own.
         """
         state, signal = adopted or self, change.signal
-        # exploration outlives the signal that it came with
-        signal = signal.model_copy(update={"exploration": state.signal.exploration})
+        # settings of exploration and learner outlive the signal that they came with
+        learner = signal.learner.over(state.signal.learner)
+        signal = signal.model_copy(update={"exploration": state.signal.exploration, "learner": learner})
         as_it_came = adopted is not None and (signal.terms, signal.beta, signal.scale) == (
             state.signal.terms,
             state.signal.beta,
@@ -184,7 +185,7 @@ def _found(run_dir: Path, snapshot: str) -> str:
 def _networks(config: TrainingConfig, spec: TaskSpec, state: _State) -> list[ActingNetwork]:
     """Return the networks that act in a state. Raises SnapshotError where it is not of this config."""
     trainer = config.trainer
-    learner = make_learner(trainer.algorithm, trainer.algorithm_config, spec, seed=0)
+    learner = make_learner(trainer.algorithm, trainer.algorithm_config.learning_as(state.signal.learner), spec, seed=0)
     try:
         learner.load_policy(arrays_below("learner/", state.arrays))
     except (KeyError, RuntimeError, ValueError) as error:

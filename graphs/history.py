@@ -56,6 +56,7 @@ def signal_of(proposal: Proposal, status: TrainerStatus) -> Signal:
         beta=proposal.beta,
         terms=tuple(proposal.terms),
         exploration=proposal.exploration,
+        learner=proposal.learner,
     )
 
 

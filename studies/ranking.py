@@ -212,6 +212,7 @@ def previewed(
             beta=proposal.beta,
             terms=tuple(proposal.terms),
             exploration=proposal.exploration,
+            learner=proposal.learner,
         )
         hashes = {other.proposal_hash() for other in earlier.values()}
         problems = check_signal(signal, line.spec, recorded, line.signal, hashes, line.return_range).problems

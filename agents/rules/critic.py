@@ -29,6 +29,8 @@ DOMINANT = 0.9  # share of the reward
 MUCH_PAID = 0.1  # of R, per episode
 EARNED = 0.05  # of R, above its lower end
 SOLVED = 0.9
+IN_VAIN = 8  # signals in a row
+IN_VAIN_VERDICTS = ("reject", "no_difference", "not_adopted", "screened_out", "not_informative")
 MAX_FINDINGS = 4
 
 _ADVICE = {
@@ -40,6 +42,7 @@ _ADVICE = {
     "waiting_on_each_other": "Reward the idle agents' own next distance.",
     "shaping_dominates": "Weaken or remove terms.",
     "plateau": "Point the signal at what separates successes from failures.",
+    "not_the_signal": "Change how policies learn: a network for each agent, advantages of its own, other steps.",
     "unclear_credit": "Rank what single agents do, from each one's side.",
     "regression": "Weaken or remove what came last.",
 }
@@ -47,7 +50,10 @@ _ADVICE = {
 
 def diagnosis(block: Mapping[str, Any]) -> Json:
     """Return the answer of schema `Diagnosis`, the most important finding first."""
-    findings = _findings(block["evidence"])[:MAX_FINDINGS]
+    findings = _findings(block["evidence"])
+    if findings[0]["failure"] != "insufficient_evidence" and (other := not_the_signal(block)) is not None:
+        findings.insert(0, other)
+    findings = findings[:MAX_FINDINGS]
     answer = {"findings": findings, "advice": _ADVICE.get(findings[0]["failure"], "")}
     return answer if findings[0]["failure"] == "insufficient_evidence" else answer | _went_wrong(block["evidence"])
 
@@ -231,7 +237,29 @@ def unclear_credit(evidence: Json) -> Json | None:
     return _finding("unclear_credit", ["sparse.return_now", "sparse.trend"], text)
 
 
+def not_the_signal(block: Mapping[str, Any]) -> Json | None:
+    """So many signals in a row were tried, and nothing came of any."""
+    sparse, tried = block["evidence"]["sparse"], signals_in_vain(block["history"])
+    if tried < IN_VAIN or not _unsuccessful(block["evidence"], MIDDLING_SUCCESS):
+        return None
+    text = f"{tried} signals in a row were tried without effect, and the return stays at {sparse['return_now']}."
+    return _finding("not_the_signal", ["sparse.return_now", "learner.networks"], text)
+
+
 # ---------------------------------------------------------------- what several rules read
+
+
+def signals_in_vain(history: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many signals of the history were tried in vain since one was kept, or the learner was changed.
+
+    Those that moved toward reward in a race, and those whose turn never came, do not count.
+    """
+    count = 0
+    for tried in reversed(history):
+        if tried["verdict"] in ("accept", "adopted") or tried["proposal"].get("learner") or tried.get("won_by"):
+            break
+        count += tried["verdict"] in IN_VAIN_VERDICTS and not tried.get("moved")
+    return count
 
 
 def collapsed(evidence: Json) -> bool:
@@ -358,6 +386,10 @@ def thresholds(evidence: Json) -> Json:
         "unclear_credit": (
             f"two agents or more, {_below(MIDDLING_SUCCESS)}, {flat}, return from {low + EARNED * size:.3g}",
             f"{success}, return {sparse['return_now']}, trend {sparse['trend']}",
+        ),
+        "not_the_signal": (
+            f"{IN_VAIN} signals in a row tried in vain, {_below(MIDDLING_SUCCESS)}",
+            f"{success}; see `history`",
         ),
         "insufficient_evidence": (
             f"fewer than {FEW_EPISODES} episodes in the last window, or no other",

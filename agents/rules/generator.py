@@ -19,6 +19,8 @@ BETA = 0.5
 OTHER_BETAS = (1.0, 0.75, 0.25)
 KICK = 0.05
 BONUS_STEPS = 300_000
+SLOWER = 3.0  # by which a step size is divided
+LEAST_LR = 1e-5  # of `LearnerSettings`
 
 
 class Piece(NamedTuple):
@@ -56,7 +58,7 @@ def proposals(block: Mapping[str, Any]) -> Json:
     exploration = {"entropy": None, "kick": KICK if needs_kick else None}
 
     # What the gate rejected, ever, and all of this intervention. What showed no difference earlier may help today.
-    seen = {_content({**evidence["signal"], "exploration": exploration})}
+    seen = {_content({**evidence["signal"], "exploration": exploration, "learner": None})}
     for tried in history:
         is_rejected = tried["verdict"] in ("reject", "rolled_back", "declined") or tried["point"] == block["point"]
         if is_rejected and tried["verdict"] != "not_tried":
@@ -93,16 +95,19 @@ def _round(tried: Json) -> tuple[int, int]:
 
 def _content(proposal: Json) -> str:
     """Return as text what the signal does to learning: term names, title and reason do not count."""
-    keys = ("kind", "expression", "event", "weight", "agents")
+    keys = ("kind", "expression", "event", "weight", "agents", "scorer")
     terms = [[term.get(key) for key in keys] for term in proposal["terms"]]
     exploration = proposal["exploration"]
-    return repr((proposal["beta"] if terms else 0, terms, exploration.get("kick"), exploration.get("entropy")))
+    learner = proposal.get("learner") or {}
+    return repr((proposal["beta"] if terms else 0, terms, exploration.get("kick"), exploration.get("entropy"), learner))
 
 
 def _drafts(block: Mapping[str, Any], failures: list[str]) -> Iterator[Json]:
     """Yield proposals without addresses and exploration, best first; some may repeat."""
     evidence = block["evidence"]
     yield from _relief(evidence, failures)
+    if not {"not_the_signal", "shared_parameter_conflict"}.isdisjoint(failures):
+        yield from _other_learners(evidence)
     yield from _refinements(_comparable(block))
 
     ideas = list(IDEAS)
@@ -141,6 +146,36 @@ def _relief(evidence: Json, failures: list[str]) -> Iterator[Json]:
     largest = max(signal["terms"], key=lambda term: shares.get(term["name"], 0.0))
     rest = [term for term in signal["terms"] if term is not largest]
     yield {"title": "Without the largest term", "reason": "It pays most.", "beta": signal["beta"], "terms": rest}
+
+
+def _other_learners(evidence: Json) -> Iterator[Json]:
+    """Yield the signal in force under other settings of the learner."""
+    learner, signal = evidence.get("learner"), evidence["signal"]
+    # runs of older versions do not tell, and algorithms by values, which have no advantages, cannot be changed
+    if not learner or learner.get("advantage_norm") is None:
+        return
+    same = {"beta": signal["beta"], "terms": signal["terms"]}
+    if any(len(agents) > 1 for agents in learner["networks"]):
+        yield {
+            **same,
+            "title": "A network for every agent",
+            "reason": "Agents that share one cannot act differently where they observe the same.",
+            "learner": {"share_parameters": False},
+        }
+    if learner["advantage_norm"] != "agent" and sum(len(agents) for agents in learner["networks"]) > 1:
+        yield {
+            **same,
+            "title": "Advantages normalised for every agent",
+            "reason": "Agents whose advantages are small beside another's hardly learn.",
+            "learner": {"advantage_norm": "agent"},
+        }
+    if learner["lr"] / SLOWER >= LEAST_LR:
+        yield {
+            **same,
+            "title": "Smaller steps",
+            "reason": "Policies of several agents that move fast together undo each other's progress.",
+            "learner": {"lr": round(learner["lr"] / SLOWER, 8)},
+        }
 
 
 def _comparable(block: Mapping[str, Any]) -> list[Json]:

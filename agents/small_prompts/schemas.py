@@ -79,7 +79,8 @@ def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) ->
     proposal["terms"] = {"type": "array", "items": {"anyOf": items}, "minItems": least, "maxItems": MAX_TERMS}
     proposal["reason"]["maxLength"] = 200
     proposal["addresses"]["maxItems"] = 2
-    del proposal["exploration"], definitions["Exploration"]
+    for name, definition in (("exploration", "Exploration"), ("learner", "LearnerSettings")):
+        del proposal[name], definitions[definition]
     # One is enough: small models fill a list that must be longer with copies.
     schema["properties"]["proposals"] |= {"minItems": 1, "maxItems": candidates}
     return schema

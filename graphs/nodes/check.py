@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from langgraph.runtime import Runtime
 
 from ...errors import SignalError
+from ...rl.algorithms.config import AlgorithmConfig
 from ...rl.branches.config import RaceConfig
 from ...rl.experience.transition_sample import TransitionSample
 from ...rl.signals.check import check_signal, twin_problems
@@ -48,7 +49,10 @@ async def check(state: State, runtime: Runtime[Context]) -> State:
         report = check_signal(
             row.signal, ctx.spec, recorded, status.signal, hashes, return_range, never, ctx.scorers, taken
         )
-        problems = report.problems
+        problems = [
+            *_learner_problems(ctx.config.trainer.algorithm_config, row.signal, status.signal),
+            *report.problems,
+        ]
         if not problems:
             passed = {other.id: other.signal for other in checked if not other.problems}
             problems = [*twin_problems(row.signal, comparison, tried, withdrawn, passed)]
@@ -77,6 +81,17 @@ async def check(state: State, runtime: Runtime[Context]) -> State:
     failed = {row.id: row.problems[0] for row in checked if row.problems}
     note = {"passed": passed, "failed": failed} | ({"left_out": left_out} if left_out else {})
     return {"passed": passed, "note": note}
+
+
+def _learner_problems(config: AlgorithmConfig, signal: Signal, in_force: Signal) -> Iterator[str]:
+    """Give a line where the signal's settings of the learner cannot be had, or change nothing."""
+    try:
+        now, then = (config.learning_as(x) for x in (in_force.learner, signal.learner.over(in_force.learner)))
+    except SignalError as error:
+        yield str(error)
+        return
+    if signal.learner.changed and then == now:
+        yield f"learner: must change something, but policies learn by {signal.learner.changed} already; leave it out"
 
 
 def _explorations_taken(race: RaceConfig, in_force: Signal) -> list[Exploration]:

@@ -35,6 +35,7 @@ def given_proposals(signals: Sequence[GivenSignal]) -> list[Proposal]:
             beta=given.signal.beta,
             terms=list(given.signal.terms),
             exploration=given.signal.exploration,
+            learner=given.signal.learner,
         )
         for number, given in enumerate(signals, start=1)
     ]

@@ -10,7 +10,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ...errors import SignalError
 from ..base_config import Config
+from ..signals.learner_settings import LearnerSettings
 
 NetworkName = Literal["auto", "mlp", "gru", "cnn"]
 Layers = tuple[Annotated[int, Field(ge=1)], ...]  # units of each hidden layer; () is a linear network
@@ -52,6 +54,19 @@ class AlgorithmConfig(Config):
     def initial_log_std(self) -> float:
         """The logarithm of the first standard deviation of continuous actions; 0 where there are none."""
         return 0.0
+
+    def learning_as(self, settings: LearnerSettings) -> Self:
+        """Return these hyper-parameters with what a signal changes of them.
+
+        Raises:
+            SignalError: the algorithm cannot be changed while it trains.
+        """
+        if settings.changed:
+            raise SignalError(
+                f"learner: must be left out where an algorithm learns from a replay, got {settings.changed}; set "
+                "them in the trainer's section"
+            )
+        return self
 
     def check_update_size(self, section: str, envs: int, rollout: int) -> None:
         """Check the hyper-parameters against the size of an update.
@@ -102,6 +117,9 @@ class IPPOConfig(AlgorithmConfig):
     @property
     def initial_log_std(self) -> float:
         return self.log_std_init
+
+    def learning_as(self, settings: LearnerSettings) -> Self:
+        return self.model_copy(update=settings.changed)
 
     def check_update_size(self, section: str, envs: int, rollout: int) -> None:
         if self.network != "gru":

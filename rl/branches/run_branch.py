@@ -100,7 +100,8 @@ def start_arm(line: TrainingLine, run_dir: Path, job: BranchJob) -> tuple[int, f
     # Seed 0 keeps the main run's random streams.
     if job.seed:
         line.reseed(job.seed)
-    if not job.signal.shapes_like(line.signal):
+    learner = line.signal.learner
+    if not job.signal.shapes_like(line.signal) or job.signal.learner.over(learner) != learner:
         # Exploration is given to every arm below, so a candidate's own must not act as well.
         line.apply_signal(job.signal.model_copy(update={"exploration": Exploration()}))
     line.explore(job.exploration)

@@ -105,9 +105,12 @@ def query(line: TrainingLine, what: str, name: str | None, points: int) -> dict[
 def learner_evidence(line: TrainingLine) -> LearnerEvidence:
     """Return what learns, and who shares a policy."""
     trainer = line.config.trainer
+    config = trainer.algorithm_config.learning_as(line.signal.learner)
     return LearnerEvidence(
         algorithm=trainer.algorithm,
-        gamma=trainer.algorithm_config.gamma,
+        gamma=config.gamma,
+        lr=config.lr,
+        advantage_norm=getattr(config, "advantage_norm", None),
         networks=[list(network.spec.agents[network.agents]) for network in line.learner.network_groups],
         entropy_bonus=line.signal.exploration.entropy,
     )

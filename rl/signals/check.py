@@ -48,7 +48,8 @@ def check_signal(
 ) -> CheckReport:
     """Check everything that recorded transitions can tell; costs no environment step.
 
-    A signal that only takes away is spared the questions about its potentials: they are in force already.
+    A signal that only takes away is spared the questions about its potentials: they are in force already. One that
+    changes how policies learn need not shape anything new.
 
     Args:
         signal: what is proposed; its scale is frozen here where it has none.
@@ -84,7 +85,8 @@ def check_signal(
         return CheckReport(problems, [*notes, "only takes away from the signal in force: judged by non-inferiority"])
     # Both signals are compared at the scale that they have, or would have.
     old = freeze(in_force, in_force, spec, recorded, returns, scorers)
-    if taken is None or signal.exploration in taken:
+    learns_alike = signal.learner.over(in_force.learner) == in_force.learner
+    if learns_alike and (taken is None or signal.exploration in taken):
         problems += _no_change(compiled.at_scale(frozen.scale), compiled_in_force.at_scale(old.scale), recorded)
     against, about = _potential_at_ends(compiled, spec, recorded)
     return CheckReport(problems + against, notes + about)

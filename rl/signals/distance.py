@@ -120,10 +120,12 @@ class SignalComparison:
             one: a signal.
             other: a signal.
             at_any_strength: sizes may differ, by one factor for all parts, and so may exploration; else both explore
-                alike.
+                alike. Both are learnt from alike in any case.
         """
         mine, theirs = self._paid(one), self._paid(other)
         if mine is None or theirs is None or (one.exploration != other.exploration and not at_any_strength):
+            return False
+        if one.learner != other.learner:
             return False
         ratios: list[float] = []
         for a, b in ((mine.recorded, theirs.recorded), (mine.drawn, theirs.drawn)):

@@ -12,6 +12,7 @@ import re
 
 from pydantic import Field, model_validator
 
+from .learner_settings import LearnerSettings
 from .terms import Term
 from .terms.base import Model
 
@@ -35,12 +36,12 @@ class Signal(Model):
 
     Signals are the same, or not, in one of these senses:
 
-    | compared by | beta | scale | exploration | terms |
-    |---|---|---|---|---|
-    | `content_hash` | yes | yes | yes | as they are |
-    | `proposal_hash` | yes | no | yes | as they are |
-    | `shapes_like` | yes | no | no | as they are |
-    | `shape_hash` | no | no | no | in any order, without their names and the spaces in expressions |
+    | compared by | beta | scale | exploration | learner | terms |
+    |---|---|---|---|---|---|
+    | `content_hash` | yes | yes | yes | yes | as they are |
+    | `proposal_hash` | yes | no | yes | yes | as they are |
+    | `shapes_like` | yes | no | no | no | as they are |
+    | `shape_hash` | no | no | no | yes | in any order, without their names and the spaces in expressions |
 
     Version, parent and stage never count.
 
@@ -52,6 +53,7 @@ class Signal(Model):
             version it never changes.
         parent: the version that it replaced.
         exploration: how much the policies explore with it.
+        learner: how they learn from it on; a proposal may change that alone.
         terms: what it rewards, under unique names.
     """
 
@@ -61,6 +63,7 @@ class Signal(Model):
     scale: float | None = Field(default=None, gt=0)
     parent: int | None = None
     exploration: Exploration = Exploration()
+    learner: LearnerSettings = Field(default=LearnerSettings(), exclude_if=lambda x: not x.changed)
     terms: tuple[Term, ...] = Field(default=(), max_length=MAX_TERMS)
 
     @model_validator(mode="after")
@@ -79,13 +82,15 @@ class Signal(Model):
         return _digest(json.dumps(self._content() | {"scale": None}, sort_keys=True))
 
     def shape_hash(self) -> str:
-        """Return 16 hex digits of what it rewards alone, so that it does not come back under another name."""
+        """Return 16 hex digits of what it rewards, and how it is learnt from, so that it does not come back under
+        another name."""
         terms = [term.model_dump(mode="json", exclude={"name"}) for term in self.terms]
         # White space in an expression says nothing but between two words.
         for term in terms:
             if "expression" in term:
                 term["expression"] = re.sub(r"(?<!\w) | (?!\w)", "", " ".join(term["expression"].split()))
-        return _digest(json.dumps(sorted(json.dumps(term, sort_keys=True) for term in terms)))
+        content: list[object] = [*sorted(json.dumps(term, sort_keys=True) for term in terms)]
+        return _digest(json.dumps(content + [self.learner.changed] * bool(self.learner.changed)))
 
     def shapes_like(self, other: Signal) -> bool:
         """Return whether both have the same terms at the same beta."""
@@ -106,12 +111,14 @@ def is_removal(signal: Signal, in_force: Signal) -> bool:
     """Return whether `signal` only takes away from `in_force`; the gate then asks for non-inferiority, not for a gain.
 
     It leaves out, weakens or anneals terms, or lowers beta, and has nothing new; versions do not count. Exploration may
-    stay or fall back to the trainer's own; a kick is something new. Weakened means the same sign and a smaller size. A
-    potential that kept its weight may begin to anneal, one that anneals may do so faster. Without terms, beta says
-    nothing.
+    stay or fall back to the trainer's own; a kick is something new, and so is another way to learn. Weakened means the
+    same sign and a smaller size. A potential that kept its weight may begin to anneal, one that anneals may do so
+    faster. Without terms, beta says nothing.
     """
     new = signal.exploration
     if new.kick is not None or new.entropy not in (None, in_force.exploration.entropy):
+        return False
+    if signal.learner.over(in_force.learner) != in_force.learner:
         return False
     if not signal.terms:
         return bool(in_force.terms)
@@ -128,9 +135,13 @@ def is_removal(signal: Signal, in_force: Signal) -> bool:
 def describe_signal(signal: Signal) -> list[str]:
     """Return a line for the strength and one a term; one line for a signal that adds nothing."""
     if not signal.terms:
-        return ["no shaping"]
+        return ["no shaping", *signal.learner.describe()]
     scale = "not frozen" if signal.scale is None else f"{signal.scale:.4g}"
-    return [f"beta {signal.beta:g}, scale {scale}", *(term.describe() for term in signal.terms)]
+    return [
+        f"beta {signal.beta:g}, scale {scale}",
+        *(term.describe() for term in signal.terms),
+        *signal.learner.describe(),
+    ]
 
 
 def describe_difference(old: Signal, new: Signal) -> list[str]:
@@ -141,6 +152,7 @@ def describe_difference(old: Signal, new: Signal) -> list[str]:
     lines += _change("entropy", old.exploration.entropy, new.exploration.entropy)
     if new.exploration.kick is not None and new.exploration.kick != old.exploration.kick:
         lines.append(f"+ exploration kick: actor head × {new.exploration.kick:g}")
+    lines += [f"~ {line}" for line in new.learner.describe() if line not in [*old.learner.describe()]]
     before, after = {t.name: t for t in old.terms}, {t.name: t for t in new.terms}
     lines += [f"- {term.describe()}" for name, term in before.items() if name not in after]
     for name, term in after.items():

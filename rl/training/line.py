@@ -14,13 +14,15 @@ import numpy as np
 import structlog
 
 from ...errors import TrainingDiverged
-from ..algorithms.learner import UpdateMetrics
+from ..algorithms.learner import Learner, UpdateMetrics
+from ..algorithms.parameter_sharing import rnn_states_by_network, states_by_network
 from ..algorithms.registry import make_learner
 from ..envs.factory import make_task
 from ..experience.episodes import EpisodeTracker, RolloutText, action_shares, rollout_text
 from ..experience.rollout import Collector, Rollout
 from ..experience.transition_sample import TransitionSampler
 from ..signals.critic_offset import annealed_potential, carried_over, leaving_potentials, only_leaves_out
+from ..signals.learner_settings import LearnerSettings
 from ..signals.reward_view import check_reward_view
 from ..signals.rewards import Rewards
 from ..signals.scorer import Scorers
@@ -127,14 +129,8 @@ class TrainingLine:
         """Make all but the task, and reset that."""
         config, trainer = self.config, self.config.trainer
         self.spec = self.task.spec
-        self.learner = make_learner(
-            trainer.algorithm,
-            trainer.algorithm_config,
-            self.spec,
-            splitmix64(seed) >> 1,
-            trainer.device,
-            self._replay_folder,
-        )
+        self.learner = self._make_learner(LearnerSettings(), splitmix64(seed) >> 1)
+        self.rnn_states = self.learner.new_rnn_states(trainer.envs)
         self.collector = Collector(self.task, trainer.rollout, trainer.time_limit == "termination")
         check_reward_view(trainer.reward, self.spec)
         # the record of what happened
@@ -157,10 +153,15 @@ class TrainingLine:
         self.signal_start = 0
         self.compiled = self._compile(self.signal.model_copy(update={"scale": 1.0}))
         self._set_signal(self._freeze(signal))
+        self.change_learner(LearnerSettings(), self.signal.learner)
         self.explore(config.signal.exploration)
         self.step: Step = self.task.reset(seed)
-        self.rnn_states = self.learner.new_rnn_states(trainer.envs)
         self.replay_difference: str | None = None
+
+    def _make_learner(self, settings: LearnerSettings, seed: int) -> Learner:
+        trainer = self.config.trainer
+        config = trainer.algorithm_config.learning_as(settings)
+        return make_learner(trainer.algorithm, config, self.spec, seed, trainer.device, self._replay_folder)
 
     def close(self) -> None:
         """Close the environments; the line can do nothing afterwards."""
@@ -310,13 +311,26 @@ class TrainingLine:
         if only_leaves_out(self.signal, before):
             self.signal_start -= age
         self.offsets += leaving_potentials(before, age, self.signal, self.signal_age)
-        # settings of exploration outlive the signal that they came with
-        self.signal = self.signal.model_copy(update={"exploration": before.exploration})
+        # settings of exploration and learner outlive the signal that they came with
+        learner = signal.learner.over(before.learner)
+        self.signal = self.signal.model_copy(update={"exploration": before.exploration, "learner": learner})
+        self.change_learner(before.learner, learner)
         self.explore(signal.exploration)
         return self.signal
 
+    def change_learner(self, before: LearnerSettings, after: LearnerSettings) -> None:
+        """Go on with the same policies, learnt otherwise; what was shared is copied to every agent."""
+        if after == before:
+            return
+        old, new = self.learner, self._make_learner(after, 0)
+        new.load_state_dict(states_by_network(old.state_dict(), old.network_groups, new.network_groups))
+        if self.rnn_states is not None:
+            self.rnn_states = rnn_states_by_network(self.rnn_states, old.network_groups, new.network_groups)
+        self.learner = new
+
     def check_signal(self, signal: Signal) -> None:
-        """Raise SignalError when the signal does not fit this task."""
+        """Raise SignalError when the signal does not fit this task, or its settings the learner."""
+        self.config.trainer.algorithm_config.learning_as(signal.learner)
         self._compile(signal.model_copy(update={"scale": signal.scale or 1.0}))
 
     def explore(self, exploration: Exploration) -> None:
@@ -402,6 +416,10 @@ class TrainingLine:
             directory: the snapshot that the state comes from, None where this line itself returned it.
             fresh: begin fresh episodes where they could only be played again.
         """
+        signal = Signal.model_validate(data["signal"])
+        if signal.learner != self.signal.learner:
+            self.learner = self._make_learner(signal.learner, 0)
+            self.rnn_states = self.learner.new_rnn_states(self.config.trainer.envs)
         self.learner.load_state_dict(arrays_below("learner/", arrays), directory)
         difference = self.task.load_state_dict(arrays_below("task/", arrays), fresh)
         if difference is not None:
@@ -426,7 +444,7 @@ class TrainingLine:
         seen = data["seen_range"]
         self.seen_range = (seen[0], seen[1]) if seen else None  # JSON has a list
         self.signal_start = data["signal_start"]
-        self.signal = Signal.model_validate(data["signal"])
+        self.signal = signal
         self.compiled = self._compile(self.signal)
         self.offsets = [Signal.model_validate(x) for x in data["offsets"]]
         # Where fresh episodes have begun, nothing of the old ones may go on.

@@ -1,7 +1,8 @@
 """Runs with a race and an adoption in real processes: the same twice, killed at every stage, and an exact control.
 
 The main line of two walkers is paid for not arriving, so it returns 0. One candidate explores too much to learn, the
-other takes the payment away and is proven better in its first rung, after the first one is out.
+other takes the payment away, gives each walker a network of its own, and is proven better in its first rung, after the
+first one is out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cosignal.graphs.race.arms import branch_job_of, control_arm
 from cosignal.graphs.replay.validation import RecordedRun, Trial, try_on_branches
 from cosignal.rl.branches.run_branch import run_branch
 from cosignal.rl.processes import one_thread
+from cosignal.rl.signals.learner_settings import LearnerSettings
 from cosignal.rl.training.checkpoint import save_snapshot
 from cosignal.rl.training.config import TrainingConfig
 from cosignal.rl.training.line import TrainingLine
@@ -46,7 +48,7 @@ RACING: dict[str, Any] = {
         "interval": RUNG, "patience": FORK * UPDATE, "max_share": 0.9, "stage": "exploring",
         "signals": [
             {"title": "Wild", "signal": {"terms": [], "exploration": {"entropy": 0.5}}},
-            {"title": "Unpaid", "signal": {"terms": []}},
+            {"title": "Unpaid", "signal": {"terms": [], "learner": {"share_parameters": False, "lr": 0.001}}},
         ],
     },
     "race": {"look_episodes": 8, "confirm_episodes": 32, "arms": 1, "rungs": 2, "error": 0.4},
@@ -87,7 +89,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     race = RunView(the_run(config)).races()[0]
     assert [len(rung.dropped) for rung in race.detail.rungs] == [0, 1, 0]
     assert race.detail.winner == f"p{FORK}-r0-1"
-    assert [row.cause for row in RunView(the_run(config)).signals()] == ["start", "promotion"]
+    rows = RunView(the_run(config)).signals()
+    assert [row.cause for row in rows] == ["start", "promotion"]
+    assert rows[1].signal.learner == LearnerSettings(share_parameters=False, lr=0.001)
     return config
 
 

@@ -24,6 +24,7 @@ from cosignal.agents.schemas import Diagnosis, Failure, Proposal
 from cosignal.errors import InvalidAnswer, ModelAnswerError
 from cosignal.rl.envs.two_switch.spec import two_switch_spec
 from cosignal.rl.evidence.schema import Evidence
+from cosignal.rl.signals.learner_settings import LearnerSettings
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.testing import early_evidence, feature_evidence, role_model, stuck_evidence
@@ -415,3 +416,49 @@ def test_groups_with_the_same_features_are_read_together_and_others_apart() -> N
         [("u", "agents"), ("v", "agents")],
         [("u", "others")],
     ]
+
+
+# ---------------------------------------------------------------- not the signal
+
+
+def shared_evidence(**learner: Any) -> Json:
+    """Stuck, with two agents in one network."""
+    told = {"algorithm": "ippo", "gamma": 0.99, "lr": 6e-4, "advantage_norm": "minibatch", "entropy_bonus": None}
+    return stuck_evidence() | {"learner": told | {"networks": [["agent_0", "agent_1"]]} | learner}
+
+
+async def in_vain(number: int, **changes: Any) -> tuple[TriedProposal, ...]:
+    """So many signals that raced at earlier points without effect."""
+    ideas = await generator(stuck_evidence(), k=8)
+    return tuple(raced(ideas[i % 8], 0.0, point=i // 4, **changes) for i in range(number))
+
+
+async def test_where_eight_signals_in_a_row_did_nothing_the_learner_is_changed_instead() -> None:
+    assert Failure.NOT_THE_SIGNAL not in failures(await critic(shared_evidence(), await in_vain(7)))
+    diagnosis = await critic(shared_evidence(), await in_vain(8))
+    assert diagnosis.findings[0].failure is Failure.NOT_THE_SIGNAL
+    apart, norm, slower, signal = await generator(shared_evidence(), await in_vain(8))
+    assert apart.learner == LearnerSettings(share_parameters=False)
+    assert norm.learner == LearnerSettings(advantage_norm="agent")
+    assert slower.learner == LearnerSettings(lr=2e-4)
+    assert [apart.terms, norm.terms, slower.terms] == [[], [], []]  # those in force
+    assert signal.learner == LearnerSettings()
+    assert signal.terms
+
+
+async def test_what_moved_or_won_is_not_in_vain_and_a_changed_learner_begins_the_count_anew() -> None:
+    moved = await in_vain(8, moved=[("switch_triggered ×2", 0.5, 0.0)])
+    won = (*await in_vain(4), *await in_vain(1, won_by="carried"), *await in_vain(4))
+    changed = Proposal.model_validate(
+        {"title": "a", "reason": "b", "addresses": ["plateau"], "terms": [], "learner": {"lr": 1e-4}}
+    )
+    anew = (*await in_vain(4), raced(changed, 0.0), *await in_vain(4))
+    for history in (moved, won, anew):
+        assert Failure.NOT_THE_SIGNAL not in failures(await critic(shared_evidence(), history))
+
+
+async def test_only_what_can_change_is_proposed() -> None:
+    alone = shared_evidence(networks=[["agent_0"], ["agent_1"]], advantage_norm="agent", lr=2e-5)
+    assert all(one.learner == LearnerSettings() for one in await generator(alone, await in_vain(8)))
+    by_values = shared_evidence(algorithm="qmix", advantage_norm=None)
+    assert all(one.learner == LearnerSettings() for one in await generator(by_values, await in_vain(8)))

@@ -152,3 +152,27 @@ def test_the_signal_in_force_may_race_under_an_exploration_that_no_other_arm_has
     assert {Exploration(kick=0.05), Exploration(entropy=0.1)}.isdisjoint(taken)
     alone = _explorations_taken(RaceConfig(kick_alone=False), in_force)
     assert none not in alone and own in alone
+
+
+# ---------------------------------------------------------------- how policies learn
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"lr": 1e-4}, None),
+        ({"share_parameters": False}, None),
+        (
+            {"advantage_norm": "minibatch"},
+            r"must change something, but policies learn by {'advantage_norm': 'minibatch'}",
+        ),
+    ],
+)
+async def test_another_way_to_learn_needs_no_new_shaping_but_must_change_something(
+    tmp_path: Path, settings: dict[str, Any], problem: str | None
+) -> None:
+    other = {**proposed("learn otherwise", "dist_goal"), "terms": [], "learner": settings}
+    said = scripts() | {"generator": [proposals(other)] * 2, "ranker": []}
+    await LoopSession(tmp_path, FakeTrainer(tmp_path), FakeBranchPool(tmp_path, nothing_helps), said).run()
+    found = (await tables(tmp_path))["proposals"][0]["problems"]
+    assert found == [] if problem is None else problem in found[0]

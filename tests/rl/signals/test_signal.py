@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cosignal.rl.signals.learner_settings import LearnerSettings
 from cosignal.rl.signals.signal import Exploration, Signal, describe_difference, describe_signal, is_removal
 from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 
@@ -39,6 +40,7 @@ SENSES = {
         ({"version": 9, "parent": 8, "stage": "improving"}, set()),
         ({"scale": 7.0}, {"content_hash"}),
         ({"exploration": Exploration(kick=0.1)}, {"content_hash", "proposal_hash"}),
+        ({"learner": LearnerSettings(lr=1e-4)}, {"content_hash", "proposal_hash", "shape_hash"}),
         ({"beta": 0.7}, {"content_hash", "proposal_hash", "shapes_like"}),
         ({"terms": (BONUS, NEAR)}, {"content_hash", "proposal_hash", "shapes_like"}),
         ({"terms": (changed(NEAR, name="other"), BONUS)}, {"content_hash", "proposal_hash", "shapes_like"}),
@@ -76,6 +78,7 @@ def test_spaces_count_between_words_only(one: str, other: str, same: bool) -> No
         (signal(), True),
         (signal(beta=2.0), True),  # without terms beta says nothing
         (signal(NEAR), True),
+        (signal(NEAR, learner=LearnerSettings(lr=1e-4)), False),  # another way to learn is something new
         (signal(BONUS, NEAR, beta=0.4), True),
         (signal(changed(NEAR, weight=0.2), BONUS), True),
         (signal(changed(NEAR, weight=0.0)), True),
@@ -175,3 +178,18 @@ def test_a_whole_signal() -> None:
         "beta 0.5, scale 3.22",
         "potential near: -dist / 12 (weight 1)",
     ]
+
+
+# ------------------------------------------------------------ how policies learn
+
+
+def test_settings_of_the_learner_last_and_are_told() -> None:
+    apart, slow = LearnerSettings(share_parameters=False), LearnerSettings(lr=1e-4)
+    assert slow.over(apart) == LearnerSettings(share_parameters=False, lr=1e-4)
+    assert LearnerSettings().over(slow) == slow
+    assert describe_signal(signal(learner=apart.over(slow))) == [
+        "no shaping", "learner: share_parameters false", "learner: lr 0.0001"
+    ]  # fmt: skip
+    assert describe_difference(signal(learner=apart), signal(learner=slow.over(apart))) == ["~ learner: lr 0.0001"]
+    # what signals of older versions were known by stays
+    assert "learner" not in signal().model_dump()

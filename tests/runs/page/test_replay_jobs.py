@@ -156,7 +156,7 @@ async def test_forms_that_are_none_of_ours_are_refused(
 async def test_the_form_begins_with_the_template_that_the_run_used(client: AsyncClient) -> None:
     page = (await client.get("/runs/run/nodes/critic")).text
     assert "Ask every question of the critic again" in page
-    assert "id: critic/v4" in page
+    assert "id: critic/v5" in page
 
 
 async def test_a_race_says_what_it_proved_and_of_what(client: AsyncClient, tmp_path: Path) -> None:
