@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cosignal.errors import SignalError
+from cosignal.rl.algorithms.config import IPPOConfig
 from cosignal.rl.algorithms.parameter_sharing import network_groups, rnn_states_by_network
 from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.experience.rnn_states import RNNStates
@@ -119,9 +120,9 @@ def test_states_of_recurrent_networks_go_with_their_agents() -> None:
 
 
 def stations_line(seed: int) -> TrainingLine:
-    trainer = TrainerConfig(algorithm="ippo", envs=16, rollout=2 * STEPS, steps=100_000)
+    trainer = TrainerConfig(algorithm="ippo", envs=16, rollout=2 * STEPS, steps=100_000, ippo=IPPOConfig(lr=2e-3))
     config = TrainingConfig(
-        seed=seed, clock="lockstep", task=TaskConfig(env="cosignal.studies.stations:Stations", n_max=STEPS),
+        seed=seed, clock="lockstep", task=TaskConfig(env="cosignal.studies.stations:Stations", n_max=STEPS, agent_ids=False),
         signal=SignalConfig(), trainer=trainer, pause_every_steps=None, margin=0.02,
     )  # fmt: skip
     return TrainingLine(config)
@@ -140,7 +141,7 @@ def test_agents_that_observe_the_same_learn_to_differ_by_networks_of_their_own_o
     for name, signal in arms.items():
         line = stations_line(seed=2)
         line.apply_signal(signal)
-        found = [line.update().row["returns"] for _ in range(150)]
+        found = [line.update().row["returns"] for _ in range(100)]
         results[name] = float(np.mean([x for x in found[-5:] if x is not None]))
         line.close()
     assert results["apart"] > 0.9, results
