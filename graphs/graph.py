@@ -96,7 +96,7 @@ def step_limit(config: RunConfig) -> int:
     """
     points = config.trainer.steps // config.adaptation.interval + 2
     # a ranking passes through the fit of signals, too
-    fits = config.learned_signals.return_decomposition.enabled or config.preferences.ranker != "none"
+    fits = bool(config.learned_signals.enabled) or config.preferences.ranker != "none"
     intervention = 2 * config.adaptation.evidence_calls + 2 + fits + 5 * config.adaptation.rounds + 3
     race = 0
     if config.gate.claim != "signal":

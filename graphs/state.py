@@ -92,7 +92,8 @@ class State(TypedDict, total=False):
     diagnosis: dict[str, Any] | None  # the Critic's Diagnosis
     ranking: bool  # single agents' moves are to be ranked at this point
     left_data: list[str]  # names of scorers in force whose pairs the policy has left
-    fitting: bool  # signals are to be fitted to the run's own episodes at this point
+    # kinds of signals that are to be fitted to the run's own episodes at this point; of older versions, whether one is
+    fitting: list[str] | bool
     learned: dict[str, Any] | None  # the Proposal that was fitted to rankings at this point
     fitted: list[dict[str, Any]]  # the Proposals that were fitted to episodes at this point
 

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..rl.signals.learned.fit import SignalFit
 from ..text import one_line
 from . import events
 from .events import GIVEN_SIGNALS, Event, Progress
@@ -192,8 +193,7 @@ class Tracker:
                 times = "once" if event.rounds == 1 else f"{event.rounds} times"
                 yield Line(steps, "ranking", f"moves ranked {times} by {event.ranker}", "yellow")
             case events.SignalFitted():
-                explained = event.detail["explained"]
-                found = event.detail["problem"] or f"explains {explained:.0%} of how held-out returns differ"
+                found = event.detail["problem"] or SignalFit.model_validate(event.detail).figure()
                 yield Line(steps, "fit", f"{event.what.replace('_', ' ')}: {found}", "yellow")
             case events.ProposalMade():
                 # The title is shown again when the proposal is promoted or undone.

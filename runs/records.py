@@ -25,6 +25,8 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from ..agents.schemas import Diagnosis, Proposal
 from ..rl.ipc.messages import BranchJob, BranchResult, Cause, TrainerStatus
+from ..rl.signals.learned.config import FitKind
+from ..rl.signals.learned.fit import SignalFit
 from ..rl.signals.preview import SignalPreview
 from ..rl.signals.signal import Signal
 
@@ -150,24 +152,10 @@ class RankingRecord(Record):
     detail: RankingDetail = RankingDetail()
 
 
-class FitDetail(Record):
-    """What was fitted, and how well it fits.
-
-    Attributes:
-        episodes: that it was fitted to.
-        problem: why nothing could be fitted; None where something was.
-        scorers: by the group's number, its network.
-        explained: share of the variance of held-out returns that it explains, at most 1.
-        sum_error: mean of |Σ r̂ − R| over held-out episodes, as a share of the mean of |R|.
-        shares: by agent, of all that is paid, in absolute terms.
-    """
+class FitDetail(SignalFit):
+    """What was fitted, to so many episodes."""
 
     episodes: int
-    problem: str | None = None
-    scorers: dict[str, str] = {}
-    explained: float | None = None
-    sum_error: float | None = None
-    shares: dict[str, float] = {}
 
 
 class FitRecord(Record):
@@ -176,12 +164,13 @@ class FitRecord(Record):
     Attributes:
         id: of point and kind.
         kind: of signal, as the config has it below `learned_signals`.
-        steps: environment steps that were played for it.
+        steps: environment steps that were played for it; 0 where it shares the episodes of another kind.
+        detail: what was found.
     """
 
     id: str
     point: int
-    kind: str
+    kind: FitKind
     steps: int
     detail: FitDetail
 

@@ -1,6 +1,7 @@
 """`cosignal study signals`: what each kind of signal that is fitted to experience is worth, alone and in the loop.
 
-Kinds: `decomposition` (return decomposition, `rl.signals.learned.return_decomposition`).
+Kinds: those of `learned_signals` (`return_decomposition`, `named_states`, `step_rewards`), and `learner`: a network for
+every agent in place of a signal.
 
 Arms, on the same seeds:
 
@@ -8,10 +9,11 @@ Arms, on the same seeds:
 * `alone`           the kind from the start, fitted anew every `REFIT` main steps to episodes of the policy as it is,
                     and put in force without a gate; what is played for it counts in total steps
 * `rules`           the loop with the embedded rules
-* `rules_and_kind`  the same, with the kind as one of the candidates where credit is unclear
+* `rules_and_kind`  the same, with the kind as one of the candidates; the rules propose `learner` by themselves
 
-Tasks: one that is built for the kind (`late_pay`: twenty agents, paid in the last of 40 steps), Victim-Rubble, and LBF
-8x8-2p-2f-coop. All arms of a task have the same trainer and budget of main steps.
+Tasks: those built for a kind (`late_pay`: twenty agents, paid in the last of 40 steps; `chain`: a small reward near and
+a large one far; `stations`: agents that observe the same), Victim-Rubble, and LBF 8x8-2p-2f-coop. All arms of a task
+have the same trainer and budget of main steps.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config.run_config import RunConfig
-from ..errors import ConfigError, SignalError, TrainingDiverged
+from ..errors import ConfigError
+from ..rl.fitting.fit import fit_signals
 from ..rl.processes import one_thread
-from ..rl.signals.learned.config import DecompositionConfig
-from ..rl.signals.learned.episodes import play_episodes
-from ..rl.signals.learned.return_decomposition import decompose_returns
+from ..rl.signals.learned.config import FIT_KINDS, FitKind, LearnedSignalsConfig
+from ..rl.signals.learner_settings import LearnerSettings
 from ..rl.signals.scorer import FOLDER, Scorers
 from ..rl.signals.signal import Signal
 from ..rl.training.line import TrainingLine
@@ -38,11 +40,16 @@ from .report import Tell, example_config, finish_study, known_arms, markdown_tab
 from .two_switch import arm_rows, plain_arm, seeded
 
 NAME = "signals"
-KINDS = ("decomposition",)
+LEARNER = "learner"
+KINDS = (*FIT_KINDS, LEARNER)
 ARMS = ("plain", "alone", "rules", "rules_and_kind")
 REFIT = 50_000  # main steps
-FIT = DecompositionConfig()
-BUILT_FOR: Mapping[str, str] = {"decomposition": "late_pay"}
+BUILT_FOR: Mapping[str, str] = {
+    "return_decomposition": "late_pay",
+    "named_states": "chain",
+    "step_rewards": "late_pay",
+    LEARNER: "stations",
+}
 Json = dict[str, Any]
 
 
@@ -81,7 +88,7 @@ def run_signals(
             # arms without a kind run once
             for kind in (kinds or KINDS) if arm in ("alone", "rules_and_kind") else ("",):
                 name = " ".join(part for part in (task, arm, kind) if part)
-                found = [Outcome(**{**one.as_dict(), "arm": name}) for one in run_arm(arm, configs, tell)]
+                found = [Outcome(**{**one.as_dict(), "arm": name}) for one in run_arm(arm, kind, configs, tell)]
                 rows += arm_rows(name, found)
                 outcomes += found
     options = [f"--task {task}" for task in tasks] + [f"--kind {kind}" for kind in kinds]
@@ -89,13 +96,13 @@ def run_signals(
     return finish_study(NAME, seeds, arms, rows, markdown_table(rows), extra, tell, first_seed, options)
 
 
-def run_arm(arm: str, configs: Sequence[RunConfig], tell: Tell) -> list[Outcome]:
-    """Run an arm on every config."""
+def run_arm(arm: str, kind: str, configs: Sequence[RunConfig], tell: Tell) -> list[Outcome]:
+    """Run an arm on every config, with this kind where the arm has one."""
     if arm == "plain":
         return run_lines([plain_arm(configs[0])], configs, tell)
     if arm == "alone":
-        return [Outcome(**value) for value in run_jobs([alone_job(config) for config in configs], tell)]
-    runs = [LoopArm(arm, config if arm == "rules" else with_kind(config)) for config in configs]
+        return [Outcome(**value) for value in run_jobs([alone_job(config, kind) for config in configs], tell)]
+    runs = [LoopArm(arm, with_kind(config, kind)) for config in configs]
     return [run.outcome for run in run_loops(runs, tell)]
 
 
@@ -104,8 +111,23 @@ def run_arm(arm: str, configs: Sequence[RunConfig], tell: Tell) -> list[Outcome]
 
 def late_pay_config(base: RunConfig) -> RunConfig:
     """Return the example's loop on the task that is paid late, for 400,000 main steps."""
+    return small_task(base, {"env": "cosignal.studies.late_pay:LatePay"})
+
+
+def chain_config(base: RunConfig) -> RunConfig:
+    """Return the example's loop on the deceptive chain, for 400,000 main steps."""
+    return small_task(base, {"env": "cosignal.studies.chain:Chain"})
+
+
+def stations_config(base: RunConfig) -> RunConfig:
+    """Return the example's loop on the task whose agents observe the same, for 400,000 main steps."""
+    return small_task(base, {"env": "cosignal.studies.stations:Stations", "agent_ids": False})
+
+
+def small_task(base: RunConfig, task: Json) -> RunConfig:
+    """Return the example's loop on a task of short episodes, for 400,000 main steps."""
     settings = base.model_dump(mode="json")
-    settings["task"] = {"env": "cosignal.studies.late_pay:LatePay"}
+    settings["task"] = task
     settings["trainer"] |= {"steps": 400_000, "envs": 16, "rollout": 40}
     settings["adaptation"] |= {"interval": 20_000, "patience": 40_000}
     settings["gate"] |= {"claim": "policy"}
@@ -128,41 +150,47 @@ def victim_rubble_config(base: RunConfig) -> RunConfig:
 
 TASKS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
     "late_pay": late_pay_config,
+    "chain": chain_config,
+    "stations": stations_config,
     "victim_rubble": victim_rubble_config,
     "8x8-2p-2f-coop": foraging_config,
 }
 
 
-def with_kind(config: RunConfig) -> RunConfig:
-    """Return the config of a loop to which return decomposition makes proposals, too."""
+def with_kind(config: RunConfig, kind: str) -> RunConfig:
+    """Return the config of a loop to which a kind of fit makes proposals, too; as it is for what is no fit."""
+    if kind not in FIT_KINDS:
+        return config
     settings = config.model_dump(mode="json")
-    settings["learned_signals"]["return_decomposition"]["enabled"] = True
+    settings["learned_signals"][kind]["enabled"] = True
     return RunConfig.model_validate(settings)
 
 
 # ---------------------------------------------------------------- the kind alone
 
 
-def alone_job(config: RunConfig) -> Job:
-    """Return the job of one seed of a line under shares in the return, without a loop."""
+def alone_job(config: RunConfig, kind: str) -> Job:
+    """Return the job of one seed of a line under a kind of signal, without a loop."""
     content = {
         "config": {**config.model_dump(mode="json", exclude={"run_dir", "llm"}), "adaptation": {"enabled": False}},
-        "fit": FIT.model_dump(mode="json"),
+        "kind": kind,
         "refit": REFIT,
     }
-    return Job("alone", content, work_alone, f"alone seed {config.seed}", summarise_outcome)
+    return Job("alone", content, work_alone, f"{kind} alone seed {config.seed}", summarise_outcome)
 
 
 def work_alone(content: Json, folder: Path) -> Json:
-    """Train one seed; a fit that explains too little changes nothing."""
+    """Train one seed; a fit that is not good enough changes nothing."""
     one_thread()
-    config, fit = RunConfig.model_validate(content["config"]), DecompositionConfig.model_validate(content["fit"])
+    config, kind = RunConfig.model_validate(content["config"]), content["kind"]
     line = TrainingLine(config.training(), scorers=Scorers(folder / FOLDER))
+    if kind == LEARNER:
+        line.apply_signal(Signal(version=1, learner=LearnerSettings(share_parameters=False)))
     points, played, fits = list[Point](), 0, 0
     while line.steps_main < config.trainer.steps:
-        if line.steps_main // content["refit"] >= fits:
+        if kind != LEARNER and line.steps_main // content["refit"] >= fits:
             fits += 1
-            played += refit(line, fit, fits)
+            played += refit(line, kind, config.learned_signals, fits)
         row = line.update().row
         points.append(Point(line.steps_main, line.steps_main + played, row["success"]))
     outcome = outcome_of_line(line, "alone", config.seed, points, line.steps_main, line.steps_main + played)
@@ -170,17 +198,9 @@ def work_alone(content: Json, folder: Path) -> Json:
     return outcome.as_dict()
 
 
-def refit(line: TrainingLine, fit: DecompositionConfig, number: int) -> int:
-    """Put shares in force that are fitted to the policy as it is, where they explain enough; return steps played."""
-    learner = line.learner
-    seed = line.config.seed * 1_000 + number
-    number, observations = fit.episodes, fit.reads_observations
-    episodes = play_episodes(line.config.task, learner, learner.new_rnn_states, number, seed, observations)
-    try:
-        found = decompose_returns(line.spec, episodes, fit, seed)
-    except (SignalError, TrainingDiverged):  # such as that returns do not differ yet
-        return episodes.steps
-    if found.explained >= fit.least_explained:
-        terms = fit.terms(line.spec, {g: line.scorers.add(scorer) for g, scorer in enumerate(found.scorers)})
-        line.apply_signal(Signal(version=number, beta=1.0, terms=tuple(terms)))
-    return episodes.steps
+def refit(line: TrainingLine, kind: FitKind, config: LearnedSignalsConfig, number: int) -> int:
+    """Put in force what is fitted to the policy as it is, where it is good enough; return the steps played."""
+    found = fit_signals(line, (kind,), config, line.config.seed * 1_000 + number, line.scorers)
+    if config.of(kind).accepts(found.fits[kind]):
+        line.apply_signal(Signal(version=number, beta=1.0, terms=found.fits[kind].terms))
+    return found.steps

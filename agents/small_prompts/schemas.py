@@ -24,6 +24,8 @@ _TERMS = {
     "EventTerm": "event",
     "LearnedTerm": "learned",
     "DecompositionTerm": "decomposition",
+    "StepRewardTerm": "step_reward",
+    "TableTerm": "table",
 }
 
 
@@ -55,6 +57,7 @@ def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) ->
     definitions, evidence = schema["$defs"], payload["evidence"]
     groups = [item["group"] for item in evidence["behaviour"]]
     items = []
+    del definitions["TableRow"]  # of a kind that nobody proposes
     for name, kind in _TERMS.items():
         term = definitions.pop(name)
         if kind not in kinds:

@@ -84,8 +84,9 @@ async def check(state: State, runtime: Runtime[Context]) -> State:
 
 
 def _learner_problems(config: AlgorithmConfig, signal: Signal, in_force: Signal) -> Iterator[str]:
-    """Give a line where the signal's settings of the learner cannot be had, or change nothing."""
+    """Give a line where the algorithm cannot learn from it, or its settings of the learner change nothing."""
     try:
+        config.check_signal(signal)
         now, then = (config.learning_as(x) for x in (in_force.learner, signal.learner.over(in_force.learner)))
     except SignalError as error:
         yield str(error)

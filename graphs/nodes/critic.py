@@ -24,7 +24,8 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
     """Ask for a diagnosis; the model may call evidence tools first, at most `adaptation.evidence_calls` times.
 
     A diagnosis without a failure ends the intervention. One of unclear credit, or a policy that has left the data of a
-    scorer in force, leads to the ranking of single agents' moves; one of unclear credit to the fit of signals.
+    scorer in force, leads to the ranking of single agents' moves. Some kinds of signals are fitted only where credit is
+    unclear.
     """
     ctx, point = runtime.context, state["point"]
     intervention = await intervention_at(ctx, point)
@@ -52,5 +53,6 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
         return {**await end_without_trial(ctx, state, "insufficient_evidence", reason), "diagnosis": diagnosis}
     unclear = any(finding.failure in CREDIT_FAILURES for finding in answer.findings)
     ranking = ctx.config.preferences.ranker != "none" and bool(state.get("left_data") or unclear)
-    fitting = ctx.config.learned_signals.return_decomposition.enabled and unclear
+    kinds = ctx.config.learned_signals.enabled.items()
+    fitting: list[str] = [kind for kind, config in kinds if unclear or not config.where_credit_is_unclear]
     return {"diagnosis": diagnosis, "ranking": ranking, "fitting": fitting, "note": {"failures": failures}}

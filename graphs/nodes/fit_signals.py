@@ -1,4 +1,4 @@
-"""fit_signals: where credit is unclear, fit signals to the run's own experience; no model is asked.
+"""fit_signals: signals are fitted to the run's own experience; no model is asked.
 
 What comes of it is one of the candidates: check, branches and gate treat it like any other. It is never put in force by
 itself. The policy moves on, so it is fitted anew at every point; a signal in force is never changed in place.
@@ -6,15 +6,17 @@ itself. The policy moves on, so it is fitted anew at every point; a signal in fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from langgraph.runtime import Runtime
 
 from ...agents.schemas import CREDIT_FAILURES, Diagnosis, Failure, Proposal
 from ...errors import FitError
-from ...rl.fitting.jobs import DecomposeJob
+from ...rl.fitting.jobs import FitJob, FitResult
+from ...rl.signals.learned.config import FIT_KINDS, FitKind
 from ...rl.signals.signal import MAX_TERMS
-from ...rl.signals.terms import DecompositionTerm, Term
+from ...rl.signals.terms import Term
 from ...rl.task import splitmix64
 from ...runs.events import SignalFitted
 from ...runs.records import FitDetail, FitRecord
@@ -24,75 +26,85 @@ from ..context import Context
 from ..state import State, status_of
 
 MODULE = "cosignal.rl.fitting"  # whose processes do the jobs
-DECOMPOSITION = "return_decomposition"
-DECOMPOSITION_TITLE = "Each agent's share in the return"  # of the proposal
+TITLES: Mapping[FitKind, str] = {  # of the proposals
+    "return_decomposition": "Each agent's share in the return",
+    "named_states": "A few states that tell most",
+    "step_rewards": "Steps as better episodes had them",
+}
 SEED = 0xF177ED
-BETA = 1.0  # with it the mean of what agents are paid besides adds up to the return
+BETA = 1.0  # with it the mean of what agents are paid by their shares adds up to the return
 MAX_ADDRESSES, MAX_ERROR_CHARS = 4, 500  # of a proposal; of a note
 
 
 async def fit_signals(state: State, runtime: Runtime[Context]) -> State:
-    """Decompose the returns of the policy's episodes, and make the proposal that pays by it.
+    """Fit every kind to the same episodes of the policy, and make a proposal of each that is good enough.
 
-    Where that fails, or does not explain enough of the returns, the intervention goes on without it. After a ranking it
-    is passed through, where nothing is to be fitted.
+    Where that fails, or nothing is, the intervention goes on without it. After a ranking it is passed through, where
+    nothing is to be fitted.
     """
-    if not state.get("fitting"):
+    wanted = state.get("fitting") or []
+    if not wanted:
         return {"fitted": []}
     ctx, point = runtime.context, state["point"]
-    config = ctx.config.learned_signals.return_decomposition
-    job = DecomposeJob(
+    # in runs of older versions it says only that something is to be fitted
+    kinds = [kind for kind in FIT_KINDS if kind in wanted] if isinstance(wanted, list) else [FIT_KINDS[0]]
+    job = FitJob(
         run_dir=ctx.run_dir,
         snapshot=snapshot_of(status_of(state)),
-        config=config,
+        fits=tuple(kinds),
+        config=ctx.config.learned_signals,
         seed=splitmix64(splitmix64(SEED ^ ctx.config.seed) ^ point) >> 33,
-        out=f"fits/update_{point:09d}/{DECOMPOSITION}",
+        out=f"fits/update_{point:09d}",
     )
     try:
-        result = await result_of(ctx, MODULE, job, FitError)
+        result = FitResult.model_validate(await result_of(ctx, MODULE, job, FitError))
     except FitError as error:
         message = str(error)[:MAX_ERROR_CHARS]
         await ctx.warn(f"fit {point}", f"a signal could not be fitted at update {point}: {message}")
         return {"fitted": [], "note": {"error": message}}
-    record = FitRecord(
-        id=f"p{point}-{DECOMPOSITION}",
-        point=point,
-        kind=DECOMPOSITION,
-        steps=result["steps"],
-        detail=FitDetail.model_validate(result),
-    )
-    await ctx.store.write(record)
-    ctx.emit(SignalFitted(point=point, what=DECOMPOSITION, steps=record.steps, detail=record.detail.model_dump()))
-    note: dict[str, Any] = {DECOMPOSITION: record.detail.model_dump(mode="json")}
-    explained = record.detail.explained
-    if explained is None or explained < config.least_explained:
-        return {"fitted": [], "note": note}
-    proposal = _proposal(ctx, state, record.detail, explained)
-    if proposal is None:
-        note["error"] = f"the signal in force leaves no room for it among {MAX_TERMS} terms"
-        return {"fitted": [], "note": note}
-    return {"fitted": [proposal.model_dump(mode="json")], "note": note}
+
+    proposals, note = list[Proposal](), dict[str, Any]()
+    for kind in kinds:
+        detail = FitDetail(episodes=result.episodes, **dict(result.fits[kind]))
+        # what was played is counted once
+        steps = result.steps if kind == kinds[0] else 0
+        record = FitRecord(id=f"p{point}-{kind}", point=point, kind=kind, steps=steps, detail=detail)
+        await ctx.store.write(record)
+        told = detail.model_dump(mode="json")
+        ctx.emit(SignalFitted(point=point, what=kind, steps=steps, detail=told))
+        note[kind] = told
+        if ctx.config.learned_signals.of(kind).accepts(detail):
+            proposal = _proposal(ctx, state, kind, detail)
+            if proposal is None:
+                note["error"] = f"the signal in force leaves no room for {kind} among {MAX_TERMS} terms"
+            else:
+                proposals.append(proposal)
+    # there are no more than are tried
+    proposals = proposals[: ctx.config.adaptation.candidates]
+    return {"fitted": [proposal.model_dump(mode="json") for proposal in proposals], "note": note}
 
 
-def _proposal(ctx: Context, state: State, fit: FitDetail, explained: float) -> Proposal | None:
-    """Make a proposal of the fitted networks: terms beside those in force, in the place of older ones of the kind.
+def _proposal(ctx: Context, state: State, kind: FitKind, fit: FitDetail) -> Proposal | None:
+    """Make a proposal of what was fitted: terms beside those in force, in the place of older ones of the kind.
 
     None where a proposal may not have as many.
     """
-    in_force, config = status_of(state).signal, ctx.config.learned_signals.return_decomposition
-    terms: list[Term] = [term for term in in_force.terms if not isinstance(term, DecompositionTerm)]
+    in_force, config = status_of(state).signal, ctx.config.learned_signals.of(kind)
+    terms: list[Term] = [term for term in in_force.terms if not config.replaces(term)]
     beta = in_force.beta if in_force.terms and in_force.beta else BETA
     strength = beta * (in_force.scale or 1.0) if terms else beta
-    terms += config.terms(ctx.spec, {int(g): scorer for g, scorer in fit.scorers.items()}, strength)
+    terms += [config.at_strength(term, strength) for term in fit.terms]
     if len(terms) > MAX_TERMS:
         return None
     diagnosis = Diagnosis.model_validate(state["diagnosis"])
-    addresses = [finding.failure for finding in diagnosis.findings if finding.failure in CREDIT_FAILURES]
+    found = [finding.failure for finding in diagnosis.findings]
+    addresses = (
+        [failure for failure in found if failure in CREDIT_FAILURES] if config.where_credit_is_unclear else found
+    )
     shares = ", ".join(f"{agent} {share:.0%}" for agent, share in list(fit.shares.items())[:8])
     return Proposal(
-        title=DECOMPOSITION_TITLE,
-        reason=f"Fitted to {fit.episodes} episodes; it explains {explained:.0%} of how held-out returns differ. "
-        f"Of what it pays: {shares}.",
+        title=TITLES[kind],
+        reason=f"Fitted to {fit.episodes} episodes; it {fit.figure()}." + (f" It pays: {shares}." if shares else ""),
         addresses=addresses[:MAX_ADDRESSES] or [Failure.UNCLEAR_CREDIT],
         beta=beta,
         terms=terms,

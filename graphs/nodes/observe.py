@@ -80,7 +80,7 @@ async def observe(state: State, runtime: Runtime[Context]) -> State:
         "diagnosis": None,
         "ranking": False,
         "left_data": await scorers_out_of_data(ctx, look.status),
-        "fitting": False,
+        "fitting": [],
         "learned": None,
         "fitted": [],
         "race": None,

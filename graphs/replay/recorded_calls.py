@@ -21,7 +21,7 @@ from ...runs.run_view import RunView
 from ...runs.visits import CallId
 from ..history import decided_before, tried_by
 from ..library import library_examples
-from ..nodes.fit_signals import DECOMPOSITION_TITLE
+from ..nodes.fit_signals import TITLES
 from ..nodes.rank_transitions import LEARNED_TITLE
 
 SHOWN_IDS = 8  # of known calls, in an error
@@ -154,11 +154,12 @@ class RunTables:
         """Return how many proposals were asked for at most: those that were fitted take a model's place."""
         rows, ranking = self._round(place), self.rankings.get(place.point)
         if rows:
-            fitted = sum(row.proposal.title in (LEARNED_TITLE, DECOMPOSITION_TITLE) for row in rows[:2])
+            titles = {LEARNED_TITLE, *TITLES.values()}
+            fitted = sum(row.proposal.title in titles for row in rows[: len(titles)])
         else:  # the Generator gave no answer
-            least = self.learned.return_decomposition.least_explained
-            explained = [row.detail.explained for row in self.fits if row.point == place.point]
-            fits = [share for share in explained if share is not None and share >= least]
+            fits = [
+                row for row in self.fits if row.point == place.point and self.learned.of(row.kind).accepts(row.detail)
+            ]
             ranked = ranking is not None and bool(ranking.detail.groups)
             fitted = (ranked + len(fits)) * (place.round == 0)
         return self.adaptation.candidates - fitted

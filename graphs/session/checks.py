@@ -43,11 +43,16 @@ def check_before_start(config: RunConfig, task: TaskProbe, chat_models: Mapping[
     check_chat_models(chat_models)
     check_models(config.llm, frozenset(chat_models))
     check_can_sample(config.llm, frozenset(chat_models))
-    if config.learned_signals.return_decomposition.enabled:
+    for kind, settings in config.learned_signals.enabled.items():
         try:
-            config.learned_signals.return_decomposition.check(task.spec)
+            settings.check(task.spec)
         except SignalError as error:
-            raise ConfigError(f"learned_signals.return_decomposition.{error}") from error
+            raise ConfigError(f"learned_signals.{kind}.{error}") from error
+    if config.learned_signals.step_rewards.enabled and not config.trainer.algorithm_config.has_advantages:
+        raise ConfigError(
+            f"learned_signals.step_rewards.enabled: must be false with trainer.algorithm {config.trainer.algorithm!r}, "
+            "which has no advantages to add to; use ippo, mappo or liir"
+        )
     # Whoever is to rank single agents' moves must be able to.
     if config.preferences.ranker == "model":
         check_can_rank(config.llm, frozenset(chat_models))

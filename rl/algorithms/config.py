@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from ...errors import SignalError
 from ..base_config import Config
 from ..signals.learner_settings import LearnerSettings
+from ..signals.signal import Signal
 
 NetworkName = Literal["auto", "mlp", "gru", "cnn"]
 Layers = tuple[Annotated[int, Field(ge=1)], ...]  # units of each hidden layer; () is a linear network
@@ -27,6 +28,7 @@ class AlgorithmConfig(Config):
         offsets_potentials: whether every value that its TD errors are made of gets `Rewards.offset`, so that none of
             them changes when a potential leaves the reward. tests/rl/algorithms/test_potentials_leave.py proves it of
             each algorithm; of one without it, a potential leaves only by branches.
+        has_advantages: whether it learns from advantages, to which a signal may add.
         lr: step size of Adam.
         gamma: discount factor, 0..1.
         network: `mlp` (feed-forward), `gru` (recurrent, for what one observation does not tell), `cnn` (for images);
@@ -38,6 +40,7 @@ class AlgorithmConfig(Config):
     on_policy: ClassVar[bool]
     continuous_actions: ClassVar[bool]
     offsets_potentials: ClassVar[bool] = False
+    has_advantages: ClassVar[bool] = False
 
     lr: float = Field(gt=0)
     gamma: float = Field(default=0.99, gt=0, le=1)
@@ -68,6 +71,14 @@ class AlgorithmConfig(Config):
             )
         return self
 
+    def check_signal(self, signal: Signal) -> None:
+        """Check that it can learn from a signal. Raises SignalError where it cannot."""
+        self.learning_as(signal.learner)
+        if not self.has_advantages and (terms := [x.name for x in signal.terms if x.acts_on_advantages]):
+            raise SignalError(
+                f"term {terms[0]!r} is added to advantages, which an algorithm by values has none of; leave it out"
+            )
+
     def check_update_size(self, section: str, envs: int, rollout: int) -> None:
         """Check the hyper-parameters against the size of an update.
 
@@ -97,6 +108,7 @@ class IPPOConfig(AlgorithmConfig):
     on_policy = True
     continuous_actions = True
     offsets_potentials = True
+    has_advantages = True
 
     lr: float = Field(default=6e-4, gt=0)
     gae_lambda: float = Field(default=0.95, ge=0, le=1)

@@ -66,6 +66,7 @@ class Batch:
     # [T, E, A_g] added to the critic's output at s, and at s', for potentials that were removed
     offset: FloatArray | None = None
     last_offset: FloatArray | None = None
+    step_rewards: FloatArray | None = None  # [T, E, A_g] added to advantages, in their standard deviations
     masks: BoolArray | None = None  # [T, E, A_g, U]
     alive: BoolArray | None = None  # [T, E, A_g]
     lost: FloatArray | None = None  # [T, E] steps that an environment did not finish; nothing is learned from them
@@ -281,6 +282,7 @@ class PPO(ABC):
         scale = np.float32(self.reward_scale.value)
         offset = rewards.offset(rollout.features, rollout.alive, rollout.obs)
         last_offset = rewards.offset(rollout.last_features, rollout.last_alive, rollout.last_obs)
+        step_rewards = rewards.step_rewards(rollout)
         return [
             Batch(
                 obs=rollout.obs[g],
@@ -293,6 +295,7 @@ class PPO(ABC):
                 done=done,
                 offset=None if offset is None else offset[g] * scale,
                 last_offset=None if last_offset is None else last_offset[g] * scale,
+                step_rewards=None if step_rewards is None else step_rewards[g],
                 masks=None if rollout.masks is None or group.continuous else rollout.masks[g],
                 alive=None if rollout.alive is None else rollout.alive[g],
                 lost=rollout.lost,
@@ -415,6 +418,9 @@ class PPO(ABC):
         for what, values in (("the advantages", advantage), ("the value targets", target)):
             if not math.isfinite(float(torch.linalg.vector_norm(values))):
                 raise FloatingPointError(f"{what} of {self.network_groups[n].name}")
+        if batch.step_rewards is not None:
+            added = self.tensor(batch.step_rewards[:, :, self.network_groups[n].agents])
+            advantage = advantage + batch.of_finished_steps(advantage).std() * added
         if norm is not None:
             norm.add(batch.of_finished_steps(target))
             target = norm.normalised(target)

@@ -10,39 +10,23 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from ...errors import SignalError, TrainingDiverged
 from ..job_process import do_job
 from ..processes import run_process
-from ..signals.learned.episodes import play_episodes
-from ..signals.learned.return_decomposition import decompose_returns
 from ..signals.scorer import FOLDER, Scorers
 from ..task import splitmix64
 from ..training.checkpoint import line_of_snapshot
-from .jobs import DecomposeJob, DecomposeResult
+from .fit import fit_signals
+from .jobs import FitJob, FitResult
 
 
-def decompose(job: DecomposeJob, closing: ExitStack) -> DecomposeResult:
-    """Keep a network a group, and return how well they fit. That returns do not differ is an answer, too."""
+def fit(job: FitJob, closing: ExitStack) -> dict[str, object]:
+    """Play, fit every kind to the same episodes, and keep networks in the run's folder."""
     line = line_of_snapshot(job.run_dir, job.snapshot)
     closing.callback(line.close)
     line.reseed(splitmix64(job.seed) >> 1)
-    learner = line.learner
-    number, observations = job.config.episodes, job.config.reads_observations
-    episodes = play_episodes(line.config.task, learner, learner.new_rnn_states, number, job.seed, observations)
-    result: DecomposeResult = {
-        "steps": episodes.steps, "episodes": episodes.number, "problem": None, "scorers": {}, "explained": None,
-        "sum_error": None, "shares": {},
-    }  # fmt: skip
-    try:
-        found = decompose_returns(line.spec, episodes, job.config, job.seed)
-    except (SignalError, TrainingDiverged) as error:  # what was played counts all the same
-        return {**result, "problem": str(error)}
-    scorers = Scorers(job.run_dir / FOLDER)
-    result["scorers"] = {str(g): scorers.add(scorer) for g, scorer in enumerate(found.scorers)}
-    result["explained"], result["sum_error"] = round(found.explained, 4), round(found.sum_error, 4)
-    result["shares"] = {agent: round(share, 4) for agent, share in zip(line.spec.agents, found.shares, strict=True)}
-    return result
+    result: FitResult = fit_signals(line, job.fits, job.config, job.seed, Scorers(job.run_dir / FOLDER))
+    return result.model_dump(mode="json")
 
 
 if __name__ == "__main__":
-    run_process(lambda closing: do_job(Path(sys.argv[1]), DecomposeJob.model_validate_json, decompose, closing))
+    run_process(lambda closing: do_job(Path(sys.argv[1]), FitJob.model_validate_json, fit, closing))

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal
 
 from ..base_config import Config
-from ..signals.learned.config import DecompositionConfig
+from ..signals.learned.config import FitKind, LearnedSignalsConfig
+from ..signals.learned.fit import SignalFit
 
 
-class DecomposeJob(Config):
-    """Play whole episodes of a policy and decompose their returns; all paths are below `run_dir`."""
+class FitJob(Config):
+    """Play whole episodes of a policy and fit signals to them; all paths are below `run_dir`."""
 
-    kind: Literal["decompose"] = "decompose"
+    kind: Literal["fit"] = "fit"
     run_dir: Path
     snapshot: str  # the folder whose policy plays
-    config: DecompositionConfig
+    fits: tuple[FitKind, ...]  # what is fitted, in this order
+    config: LearnedSignalsConfig
     seed: int
     out: str  # the folder that the result is written to
 
 
-class DecomposeResult(TypedDict):
-    """The answer to a DecomposeJob."""
+class FitResult(Config):
+    """The answer to a FitJob: environment steps and episodes that were played, and what was fitted to them."""
 
-    steps: int  # environment steps that were played
+    steps: int
     episodes: int
-    problem: str | None  # why nothing could be fitted; what stands below is empty then
-    scorers: dict[str, str]  # by the group's number, its network's name
-    explained: float | None  # see `Decomposition`
-    sum_error: float | None
-    shares: dict[str, float]  # by agent
+    fits: dict[FitKind, SignalFit]

@@ -49,7 +49,7 @@ def check_signal(
     """Check everything that recorded transitions can tell; costs no environment step.
 
     A signal that only takes away is spared the questions about its potentials: they are in force already. One that
-    changes how policies learn need not shape anything new.
+    changes how policies learn, or advantages, need not shape anything new.
 
     Args:
         signal: what is proposed; its scale is frozen here where it has none.
@@ -86,7 +86,8 @@ def check_signal(
     # Both signals are compared at the scale that they have, or would have.
     old = freeze(in_force, in_force, spec, recorded, returns, scorers)
     learns_alike = signal.learner.over(in_force.learner) == in_force.learner
-    if learns_alike and (taken is None or signal.exploration in taken):
+    acts_on_advantages = any(term.term.acts_on_advantages for term in fresh)
+    if learns_alike and not acts_on_advantages and (taken is None or signal.exploration in taken):
         problems += _no_change(compiled.at_scale(frozen.scale), compiled_in_force.at_scale(old.scale), recorded)
     against, about = _potential_at_ends(compiled, spec, recorded)
     return CheckReport(problems + against, notes + about)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..experience.rollout import Transitions
+from ..experience.rollout import Rollout, Transitions
 from ..task import BoolArray, FloatArray
 from .reward_view import RewardView, added_individually
 from .shaping import CompiledSignal, Shaping
@@ -45,6 +45,10 @@ class Rewards:
         individual = added_individually(self.paid, transitions.events, self.compiled.spec)
         total = [a + b for a, b in zip(shaping.total, individual, strict=True)]
         return Shaping(total, shaping.per_term)
+
+    def step_rewards(self, rollout: Rollout) -> list[FloatArray] | None:
+        """Return [g] [T, E, A_g]: what is added to advantages, in their standard deviations; None where nothing is."""
+        return self.compiled.step_rewards(rollout, self.age)
 
     def offset(
         self, features: list[FloatArray], alive: list[BoolArray] | None, obs: list[FloatArray]

@@ -31,7 +31,7 @@ class Scorer:
     """`M` networks for observations of `O` numbers; their mean is the score.
 
     Attributes:
-        weights: [M, in, out] by layer; the last layer has one output.
+        weights: [M, in, out] by layer; the last layer has one output, or of a policy one for each action.
         biases: [M, out] by layer.
         unit: what scores are divided by, the standard deviation of σ(o') − σ(o) over the pairs it was fitted to.
         anchor: what is subtracted first, the highest σ there, so that scores are at most about 0 and a true
@@ -48,12 +48,30 @@ class Scorer:
         """The number of observed numbers, `O`."""
         return int(self.weights[0].shape[1])
 
+    @property
+    def n_outputs(self) -> int:
+        """The number of outputs: 1, or of a policy that of its actions."""
+        return int(self.weights[-1].shape[2])
+
     def members(self, obs: FloatArray) -> FloatArray:
         """Return the score of each network, anchored and in units: [..., O] → [M, ...].
 
         Raises:
             SignalError: observations have another size.
         """
+        scores = (self._outputs(obs)[..., 0] - np.float32(self.anchor)) / np.float32(self.unit)
+        return np.asarray(scores.reshape(len(scores), *obs.shape[:-1]), np.float32)
+
+    def logits(self, obs: FloatArray) -> FloatArray:
+        """Return the mean outputs of a policy: [..., O] → [..., U].
+
+        Raises:
+            SignalError: observations have another size.
+        """
+        return np.asarray(self._outputs(obs).mean(0).reshape(*obs.shape[:-1], self.n_outputs), np.float32)
+
+    def _outputs(self, obs: FloatArray) -> FloatArray:
+        """Return what each network gives: [..., O] → [M, N, U]."""
         if obs.shape[-1] != self.obs_size:
             raise SignalError(
                 f"a scorer of {self.obs_size} observed numbers got {obs.shape[-1]}; fit one for this task"
@@ -64,8 +82,7 @@ class Scorer:
             x = x @ weight + bias[:, None]
             if i < len(self.weights) - 1:
                 x = np.maximum(x, 0)
-        scores = (x[..., 0] - np.float32(self.anchor)) / np.float32(self.unit)
-        return np.asarray(scores.reshape(len(x), *obs.shape[:-1]), np.float32)
+        return x
 
     def score(self, obs: FloatArray) -> FloatArray:
         """Return the mean over the networks: [..., O] → [...]."""

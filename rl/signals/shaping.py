@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...errors import SignalError
-from ..experience.rollout import Transitions
+from ..experience.rollout import Rollout, Transitions
 from ..experience.transition_sample import TransitionSample
 from ..task import BoolArray, FloatArray, TaskSpec
 from .scorer import NO_SCORERS, Scorers
@@ -106,6 +106,22 @@ class CompiledSignal:
         zero = [np.zeros(x.shape[:-1], np.float32) for x in transitions.features]
         total = [sum((term[g] for term in per_term), start=zero[g]) for g in range(len(zero))]
         return Shaping(total, per_term)
+
+    def step_rewards(self, rollout: Rollout, steps_since_start: int) -> list[FloatArray] | None:
+        """Return [g] [T, E, A_g]: what is added to advantages, in their standard deviations; None where nothing is.
+
+        Args:
+            rollout: what was just played.
+            steps_since_start: main environment steps since the version's first update.
+        """
+        total: list[FloatArray] | None = None
+        for compiled in self.terms:
+            added = compiled.step_rewards(rollout)
+            if added is not None:
+                weight = compiled.term.weight * float(fading(steps_since_start, compiled.term.fades_over))
+                part = [(weight * x).astype(np.float32) for x in added]
+                total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
+        return total
 
     def potential(self, features: list[FloatArray], obs: list[FloatArray] | None = None) -> list[FloatArray]:
         """Return [g] [..., A_g]: Σ_k w_k Φ_k of the potentials, without beta, scale and annealing."""

@@ -330,7 +330,7 @@ class TrainingLine:
 
     def check_signal(self, signal: Signal) -> None:
         """Raise SignalError when the signal does not fit this task, or its settings the learner."""
-        self.config.trainer.algorithm_config.learning_as(signal.learner)
+        self.config.trainer.algorithm_config.check_signal(signal)
         self._compile(signal.model_copy(update={"scale": signal.scale or 1.0}))
 
     def explore(self, exploration: Exploration) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import cosignal
+import psutil
 import pytest
 from cosignal import RunConfig, RunView
+from cosignal.graphs.nodes.fit_signals import TITLES
 from cosignal.rl.signals.scorer import Scorers
-from cosignal.rl.signals.terms import DecompositionTerm
+from cosignal.rl.signals.terms import DecompositionTerm, TableTerm
 from cosignal.runs.events import Event
 from cosignal.runs.report import cost
 from cosignal.testing import ScriptedChatModel
-from short_runs import SHORT
+from markupsafe import escape
+from short_runs import SHORT, family, plain, start_run, story, the_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -67,3 +71,68 @@ async def test_what_explains_too_little_is_told_and_not_proposed(tmp_path: Path)
     fit = view.fits()[0]
     assert fit.detail.explained is not None
     assert not any(term.kind == "decomposition" for row in view.proposals() for term in row.proposal.terms)
+
+
+# ---------------------------------------------------------------- all kinds, and a process that is killed
+
+EVERY_KIND = {
+    "return_decomposition": {"enabled": True, "episodes": 32, "max_epochs": 5, "least_explained": 0.0},
+    "named_states": {"enabled": True, "episodes": 32},
+    "step_rewards": {"enabled": True, "episodes": 48, "max_epochs": 5, "clone_epochs": 1, "least_accuracy": 0.0},
+}
+
+
+async def test_all_kinds_are_fitted_to_the_same_episodes_and_told_on_the_page(tmp_path: Path) -> None:
+    settings = config(tmp_path).model_dump(mode="json")
+    settings["learned_signals"] = EVERY_KIND
+    settings["adaptation"]["candidates"] = 4
+    view, _ = await played(RunConfig.model_validate(settings))
+    point = view.fits()[0].point
+    fits = {row.kind: row for row in view.fits() if row.point == point}
+    assert list(fits) == ["named_states", "return_decomposition", "step_rewards"]  # the table's order
+    assert {row.detail.episodes for row in fits.values()} == {48}
+    assert [bool(row.steps) for row in fits.values()] == [False, True, False]  # what was played is counted once
+    offered = [row for row in view.proposals() if row.point == point and row.proposal.title in TITLES.values()]
+    found = {row.proposal.title for row in offered}
+    assert found == {TITLES[row.kind] for row in fits.values() if row.detail.problem is None}
+    assert [row.problems for row in offered] == [[]] * len(offered)
+    page = (view.path / "report.html").read_text(encoding="utf-8")
+    assert "Named states, fitted" in page
+    assert "It pays with a correlation of" in page
+    [table] = fits["named_states"].detail.terms
+    assert isinstance(table, TableTerm)
+    assert all(f"<code>{escape(row.when)}</code>" in page for row in table.rows)
+
+
+def test_a_run_with_every_kind_that_is_killed_while_it_fits_ends_as_if_never_killed(tmp_path: Path) -> None:
+    stories = []
+    for name, killed in (("whole", False), ("killed", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        short = {**SHORT, "trainer": {**SHORT["trainer"], "steps": 5_120}, "learned_signals": EVERY_KIND}
+        short["gate"] = {**SHORT["gate"], "level": 0.49}
+        made = RunConfig.model_validate({**short, "run_dir": folder / "runs"})
+        (folder / "config.json").write_text(made.resolved_json())
+        where = folder / "config.json"
+        if killed:
+            process = start_run(where)
+            assert process.stdout is not None
+            seen = next((line for line in process.stdout if "diagnosis" in line), None)
+            assert seen is not None
+            time.sleep(0.5)  # the process that fits has begun
+            everything = family(process)
+            for member in everything:
+                if member.is_running():
+                    member.kill()
+            psutil.wait_procs(everything, timeout=10)
+            process.communicate()
+            assert RunView(the_run(where)).state() != "done"
+        process = start_run(where, "--resume")
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, output
+        view = RunView(the_run(where))
+        stories.append(story(where) | {"fits": plain(view.fits())})
+    whole, again = stories
+    assert whole["fits"]
+    for name, value in whole.items():
+        assert again[name] == value, name

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from ....errors import SignalError
 from ...base_config import Config
 from ...task import TaskSpec
-from ..terms.decomposition import MAX_WEIGHT, DecompositionTerm, Inputs, input_size
+from ..terms import DecompositionTerm, StepRewardTerm, TableTerm, Term
+from ..terms.decomposition import MAX_WEIGHT, Inputs, input_size
 from ..terms.potential import expression_for
+from ..terms.step_reward import MAX_STEP_WEIGHT
+from ..terms.table import MAX_ROWS
+from .fit import SignalFit
+
+FitKind = Literal["return_decomposition", "named_states", "step_rewards"]
+FIT_KINDS: tuple[FitKind, ...] = get_args(FitKind)
 
 NO_SCORER = "0" * 16  # of a term that is only checked
 
 
-class DecompositionConfig(Config):
+class FitConfig(Config, ABC):
+    """Settings that every fit of a signal has.
+
+    Attributes:
+        where_credit_is_unclear: whether it is done only there; else at every intervention that repairs something.
+        enabled: whether it is done.
+        episodes: that are played for a fit, by all kinds together as many as the one that asks for most.
+    """
+
+    where_credit_is_unclear: ClassVar[bool] = False
+
+    enabled: bool = False
+    episodes: int = Field(default=256, ge=20, le=100_000)
+
+    @property
+    def reads_observations(self) -> bool:
+        """Whether what is fitted reads what agents observe."""
+        return False
+
+    @abstractmethod
+    def check(self, spec: TaskSpec) -> None:
+        """Check that the kind fits the task. Raises SignalError where it does not."""
+
+    @abstractmethod
+    def accepts(self, fit: SignalFit) -> bool:
+        """Return whether what was fitted is good enough to be proposed."""
+
+    def at_strength(self, term: Term, strength: float) -> Term:  # noqa: ARG002 most are meant to be scaled
+        """Return a fitted term as it belongs into a signal whose beta · scale is `strength`."""
+        return term
+
+    @abstractmethod
+    def replaces(self, term: Term) -> bool:
+        """Return whether a term in force was made by an earlier fit of this kind."""
+
+
+class DecompositionConfig(FitConfig):
     """Settings of return decomposition, see `return_decomposition`. Those without a source are ours.
 
     Attributes:
-        enabled: whether it is done where credit is unclear.
-        episodes: that are played for a fit.
         inputs: what the networks read, see `DecompositionTerm`.
         agent_ids: they read the agent's number in its group, too (LaRe's one-hot).
         subset: steps of an episode in a gradient step (RRD); None for all of them.
@@ -36,8 +78,8 @@ class DecompositionConfig(Config):
         least_explained: share of the variance of held-out returns that must be explained for the result to be proposed.
     """
 
-    enabled: bool = False
-    episodes: int = Field(default=256, ge=20, le=100_000)
+    where_credit_is_unclear = True
+
     inputs: Inputs = "features"
     agent_ids: bool = True
     subset: int | None = Field(default=64, ge=2)
@@ -72,35 +114,139 @@ class DecompositionConfig(Config):
                     "observations, or declare features"
                 )
 
-    def terms(self, spec: TaskSpec, scorers: Mapping[int, str], strength: float = 1.0) -> list[DecompositionTerm]:
-        """Return a term for each group of agents that has a network.
+    def accepts(self, fit: SignalFit) -> bool:
+        return fit.explained is not None and fit.explained >= self.least_explained
 
-        Args:
-            spec: the task.
-            scorers: names of the networks by the group's number.
-            strength: beta · scale of the signal that they will be part of, which potentials set; weights make up for
-                it, as far as they may, so that what is paid is N·r̂ itself.
-        """
-        weight = min(1.0 / strength, MAX_WEIGHT)
+    def replaces(self, term: Term) -> bool:
+        return isinstance(term, DecompositionTerm)
+
+    def at_strength(self, term: Term, strength: float) -> Term:
+        # so that what is paid is N·r̂ itself, as far as may be
+        return term.model_copy(update={"weight": min(1.0 / strength, MAX_WEIGHT)})
+
+    def terms(self, spec: TaskSpec, scorers: Mapping[int, str]) -> list[DecompositionTerm]:
+        """Return a term for each group of agents that has a network; `scorers`: names by the group's number."""
         return [
             DecompositionTerm(
                 name=f"share_{g}",
                 scorer=scorer,
                 inputs=self.inputs,
                 agent_ids=self.agent_ids,
-                weight=weight,
                 agents=spec.groups[g].name,
             )
             for g, scorer in scorers.items()
         ]
 
 
+class NamedStatesConfig(FitConfig):
+    """Settings of sparse rewards at few states that features name, see `named_states`.
+
+    Attributes:
+        states: how many.
+        bonus: B of ExploRS, what a state that hardly any episode came to is worth besides, as a share of what the most
+            informative one is; 0 for none.
+        decay_steps: main steps over which the payment falls to zero, since what was fitted grows stale.
+        least_informativeness: correlation of what is paid with the advantages of steps from which on it is proposed; at
+            -1 always, since where a small reward deceives, what leads away from it agrees with no advantage.
+    """
+
+    states: int = Field(default=4, ge=1, le=MAX_ROWS)
+    bonus: float = Field(default=1.0, ge=0, le=1)
+    decay_steps: int = Field(default=200_000, ge=1_000)
+    least_informativeness: float = Field(default=-1.0, ge=-1, le=1)
+
+    def check(self, spec: TaskSpec) -> None:
+        if not any(group.features for group in spec.groups):
+            raise SignalError("enabled: must be false where the task declares no features, which name states; add some")
+
+    def accepts(self, fit: SignalFit) -> bool:
+        return fit.informativeness is not None and fit.informativeness >= self.least_informativeness
+
+    def replaces(self, term: Term) -> bool:
+        return isinstance(term, TableTerm)
+
+
+class StepRewardsConfig(FitConfig):
+    """Settings of implicit step rewards, see `step_rewards`. Those without a source are ours.
+
+    Attributes:
+        temperature: β of r = β log(π_φ / π), as in the released code.
+        bound: of |r|.
+        weight: α of A + α A^S, as there.
+        decay_steps: main steps over which α falls to zero, since what was fitted grows stale.
+        hidden: units of each ReLU layer of π_φ.
+        lr: learning rate of Adam.
+        batch: episodes in a gradient step, of which every pair with another outcome counts.
+        clone_epochs: epochs in which π_φ first becomes a copy of the policy, by its actions.
+        max_epochs: epochs of pairs after which it stops in any case.
+        patience: epochs without a lower loss on held-out pairs, after which it stops.
+        held_out: share of the episodes that are held out.
+        least_accuracy: share of held-out pairs in the right order from which on the result is proposed.
+    """
+
+    temperature: float = Field(default=0.05, gt=0, le=10)
+    bound: float = Field(default=1.0, gt=0, le=10)
+    weight: float = Field(default=1.0, ge=0, le=MAX_STEP_WEIGHT)
+    decay_steps: int = Field(default=200_000, ge=1_000)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)
+    lr: float = Field(default=1e-3, gt=0)
+    batch: int = Field(default=32, ge=4)
+    clone_epochs: int = Field(default=10, ge=0)
+    max_epochs: int = Field(default=50, ge=1)
+    patience: int = Field(default=5, ge=1)
+    held_out: float = Field(default=0.25, gt=0, lt=1)
+    least_accuracy: float = Field(default=0.7, ge=0, le=1)
+
+    @property
+    def reads_observations(self) -> bool:
+        return True
+
+    def check(self, spec: TaskSpec) -> None:
+        if wrong := [group.name for group in spec.groups if group.continuous]:
+            raise SignalError(
+                f"enabled: must be false where agents choose numbers of a Box, as {wrong[0]!r} does; use another kind"
+            )
+
+    def terms(self, spec: TaskSpec, scorers: Mapping[int, str]) -> list[StepRewardTerm]:
+        """Return a term for each group of agents; `scorers` are names of policies by the group's number."""
+        return [
+            StepRewardTerm(
+                name=f"step_{g}",
+                scorer=scorer,
+                temperature=self.temperature,
+                bound=self.bound,
+                weight=self.weight,
+                agents=spec.groups[g].name,
+                decay_steps=self.decay_steps,
+            )
+            for g, scorer in scorers.items()
+        ]
+
+    def accepts(self, fit: SignalFit) -> bool:
+        return fit.accuracy is not None and fit.accuracy >= self.least_accuracy
+
+    def replaces(self, term: Term) -> bool:
+        return isinstance(term, StepRewardTerm)
+
+
 class LearnedSignalsConfig(Config):
     """Kinds of signals that are fitted to a run's own episodes, and offered to the gate like any proposal."""
 
     return_decomposition: DecompositionConfig = DecompositionConfig()
+    named_states: NamedStatesConfig = NamedStatesConfig()
+    step_rewards: StepRewardsConfig = StepRewardsConfig()
+
+    @property
+    def enabled(self) -> dict[FitKind, FitConfig]:
+        """The kinds that are fitted, with their settings, in the order in which they are proposed."""
+        return {kind: config for kind in FIT_KINDS if (config := self.of(kind)).enabled}
+
+    def of(self, kind: FitKind) -> FitConfig:
+        """Return the settings of a kind."""
+        settings: FitConfig = getattr(self, kind)
+        return settings
 
     @property
     def read_observations(self) -> bool:
         """Whether what is fitted reads what agents observe, which the run has to keep then."""
-        return self.return_decomposition.enabled and self.return_decomposition.reads_observations
+        return any(config.reads_observations for config in self.enabled.values())

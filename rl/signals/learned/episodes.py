@@ -38,9 +38,11 @@ class Episodes:
     obs: list[FloatArray]  # [g] [n, A_g, O_g] of s
     last_obs: list[FloatArray]
     actions: list[ActionArray]  # [g] [n, A_g], or [n, A_g, k] in a Box
+    logp: list[FloatArray]  # [g] [n, A_g] of the policy that played
     terminated: FloatArray  # [n]
     alive: list[BoolArray] | None  # [g] [n, A_g] in s
     last_alive: list[BoolArray] | None
+    masks: list[BoolArray] | None  # [g] [n, A_g, U]
     reward: FloatArray
     success: FloatArray
     episode: IntArray
@@ -100,7 +102,7 @@ def play_episodes(
 
 def _kept(rollout: Rollout, observations: bool) -> Rollout:
     """Return a copy of what is needed of a rollout, whose buffers the next one overwrites."""
-    unneeded: dict[str, Any] = {"logp": [], "masks": None, "last_masks": None}
+    unneeded: dict[str, Any] = {"last_masks": None}
     unneeded |= {"rnn_states": None, "last_rnn_states": None}
     unneeded |= {} if observations else {"obs": [], "last_obs": []}
     return deepcopy(replace(rollout, **unneeded))
@@ -129,12 +131,13 @@ def whole_episodes(rollouts: list[Rollout], number: int) -> Episodes:
     def by_group_or_none(name: str) -> list[NDArray[np.generic]] | None:
         return None if getattr(rollouts[0], name) is None else by_group(name)
 
-    lists = ("features", "last_features", "events", "obs", "last_obs", "actions")
+    lists = ("features", "last_features", "events", "obs", "last_obs", "actions", "logp")
     return Episodes(
         **{name: by_group(name) for name in lists},  # type: ignore[arg-type]
         terminated=rows("terminated"),  # type: ignore[arg-type]
         alive=by_group_or_none("alive"),  # type: ignore[arg-type]
         last_alive=by_group_or_none("last_alive"),  # type: ignore[arg-type]
+        masks=by_group_or_none("masks"),  # type: ignore[arg-type]
         reward=rows("reward"),  # type: ignore[arg-type]
         success=np.array([success[steps[-1], e] for e, steps in places], np.float32),
         episode=np.repeat(np.arange(len(places)), np.array([len(steps) for _, steps in places], np.int64)),

@@ -10,6 +10,8 @@ potential     Φ over features, paid as γΦ(s′) − Φ(s)
 event         a decaying bonus for an event
 learned       a scorer that was fitted to rankings
 decomposition each agent's share in the return, by a network that was fitted to episodes
+step_reward   what a second policy says of a step, added to advantages
+table         what a few named states are worth
 """
 
 from __future__ import annotations
@@ -25,11 +27,32 @@ from .decomposition import DecompositionTerm
 from .event import EventTerm
 from .learned import LearnedTerm
 from .potential import PotentialTerm
+from .step_reward import StepRewardTerm
+from .table import TableTerm
 
-__all__ = ["TERM_KINDS", "DecompositionTerm", "EventTerm", "LearnedTerm", "PotentialTerm", "Term"]
+__all__ = [
+    "TERM_KINDS",
+    "DecompositionTerm",
+    "EventTerm",
+    "LearnedTerm",
+    "PotentialTerm",
+    "StepRewardTerm",
+    "TableTerm",
+    "Term",
+]
 
-Term = Annotated[PotentialTerm | EventTerm | LearnedTerm | DecompositionTerm, Field(discriminator="kind")]
+Term = Annotated[
+    PotentialTerm | EventTerm | LearnedTerm | DecompositionTerm | StepRewardTerm | TableTerm,
+    Field(discriminator="kind"),
+]
 
 TERM_KINDS: Mapping[str, type[BaseTerm]] = MappingProxyType(
-    {"potential": PotentialTerm, "event": EventTerm, "learned": LearnedTerm, "decomposition": DecompositionTerm}
+    {
+        "potential": PotentialTerm,
+        "event": EventTerm,
+        "learned": LearnedTerm,
+        "decomposition": DecompositionTerm,
+        "step_reward": StepRewardTerm,
+        "table": TableTerm,
+    }
 )

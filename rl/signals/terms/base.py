@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..expression import MAX_RESULT
 
 if TYPE_CHECKING:
-    from ...experience.rollout import Transitions
+    from ...experience.rollout import Rollout, Transitions
     from ...experience.transition_sample import TransitionSample
     from ...task import BoolArray, FloatArray, TaskSpec
     from ..scorer import Scorers
@@ -71,6 +71,11 @@ class BaseTerm(Model, ABC):
     @property
     def reads_observations(self) -> bool:
         """Whether it is computed from what agents observe."""
+        return False
+
+    @property
+    def acts_on_advantages(self) -> bool:
+        """Whether it is added to advantages instead of rewards, so that it pays nothing."""
         return False
 
     @property
@@ -185,6 +190,10 @@ class CompiledTerm(ABC):
 
     def bonuses(self, events: list[FloatArray]) -> list[Values] | None:  # noqa: ARG002
         """Return [g] [..., A_g]: what `events` [g] [..., A_g, V_g] earn before any decay; None where nothing ever."""
+        return None
+
+    def step_rewards(self, rollout: Rollout) -> list[Values] | None:  # noqa: ARG002
+        """Return [g] [..., A_g]: what is added to advantages of so many deviations; None where nothing ever."""
         return None
 
     def misuse(self) -> Iterator[str]:

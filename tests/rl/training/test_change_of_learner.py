@@ -121,8 +121,9 @@ def test_states_of_recurrent_networks_go_with_their_agents() -> None:
 
 def stations_line(seed: int) -> TrainingLine:
     trainer = TrainerConfig(algorithm="ippo", envs=16, rollout=2 * STEPS, steps=100_000, ippo=IPPOConfig(lr=2e-3))
+    task = TaskConfig(env="cosignal.studies.stations:Stations", n_max=STEPS, agent_ids=False)
     config = TrainingConfig(
-        seed=seed, clock="lockstep", task=TaskConfig(env="cosignal.studies.stations:Stations", n_max=STEPS, agent_ids=False),
+        seed=seed, clock="lockstep", task=task,
         signal=SignalConfig(), trainer=trainer, pause_every_steps=None, margin=0.02,
     )  # fmt: skip
     return TrainingLine(config)

@@ -114,7 +114,7 @@ async def test_a_template_that_cannot_be_read_is_refused_at_once(client: AsyncCl
     for prompt, told in (
         ("no front matter <b>", "no YAML front matter"),
         (edited.replace("{{ block | fenced }}", "{{ block | fences }}"), f"line {line}: No filter named"),
-        (edited.replace("version: v4", "version: v4\nversion: v5"), "must be there once"),
+        (edited.replace("version: v5", "version: v5\nversion: v6"), "must be there once"),
     ):
         answer = await client.post("/runs/run/replays", data={"role": "critic", "call": CRITIC, "prompt": prompt})
         assert (answer.status_code, told in answer.text, "<b>" in answer.text) == (422, True, False)

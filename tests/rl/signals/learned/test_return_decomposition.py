@@ -61,7 +61,8 @@ def made_up_episodes(number: int, seed: int = 0, only: int | None = 0, n_agents:
     terminated[ends] = 1
     return Episodes(
         features=[x], last_features=[last], events=[none], obs=[x], last_obs=[last],
-        actions=[np.zeros(x.shape[:2], np.int64)], terminated=terminated, alive=None, last_alive=None,
+        actions=[np.zeros(x.shape[:2], np.int64)], logp=[np.zeros(x.shape[:2], np.float32)], terminated=terminated,
+        alive=None, last_alive=None, masks=None,
         reward=np.concatenate(reward), success=np.zeros(number, np.float32),
         episode=np.repeat(np.arange(number), lengths), steps=len(x),
     )  # fmt: skip
@@ -103,8 +104,9 @@ def test_an_agent_is_paid_what_its_network_says_of_its_step() -> None:
 
 
 def test_weights_make_up_for_what_potentials_beside_it_set_as_strength() -> None:
-    terms = [CONFIG.terms(TEAM, {0: "0" * 16}, strength) for strength in (1.0, 0.25, 0.01)]
-    assert [(term.name, term.agents, term.weight) for [term] in terms] == [
+    [fitted] = CONFIG.terms(TEAM, {0: "0" * 16})
+    terms = [CONFIG.at_strength(fitted, strength) for strength in (1.0, 0.25, 0.01)]
+    assert [(term.name, term.agents, term.weight) for term in terms] == [
         ("share_0", "team", 1.0), ("share_0", "team", 4.0), ("share_0", "team", 10.0),
     ]  # fmt: skip
 
