@@ -32,11 +32,12 @@ class Chain(ParallelEnv):  # type: ignore[misc]
     )
     action_names = ("left", "right")
 
-    def __init__(self) -> None:
+    def __init__(self, length: int = LENGTH) -> None:
+        self.length = length
         self.possible_agents = ["one", "other"]
         self.agents: list[str] = []
         cell = FeatureSpec(
-            name="cell", kind="count", low=0, high=LENGTH, description="Cells to the right of the start."
+            name="cell", kind="count", low=0, high=length, description="Cells to the right of the start."
         )
         self.feature_specs = {agent: [cell] for agent in self.possible_agents}
 
@@ -60,8 +61,8 @@ class Chain(ParallelEnv):  # type: ignore[misc]
         self._t += 1
         moves = {2 * int(action) - 1 for action in actions.values()}
         self._cell += moves.pop() if len(moves) == 1 else 0
-        at_end, everybody = self._cell in (-1, LENGTH), self.agents
-        reward = (LARGE if self._cell == LENGTH else SMALL) if at_end else 0.0
+        at_end, everybody = self._cell in (-1, self.length), self.agents
+        reward = (LARGE if self._cell == self.length else SMALL) if at_end else 0.0
         self.agents = [] if at_end or self._t >= STEPS else everybody
         # the sum over walkers is the team's
         rewards, cut = dict.fromkeys(everybody, reward / 2), not at_end and self._t >= STEPS
@@ -69,12 +70,12 @@ class Chain(ParallelEnv):  # type: ignore[misc]
         return self._seen(), rewards, terminated, truncated, self._infos()
 
     def _seen(self) -> dict[str, Any]:
-        seen = np.array([self._cell / LENGTH, self._t / STEPS], np.float32).clip(0, 1)
+        seen = np.array([self._cell / self.length, self._t / STEPS], np.float32).clip(0, 1)
         return dict.fromkeys(self.possible_agents, seen)
 
     def _infos(self) -> dict[str, Any]:
         features = {"cell": max(self._cell, 0)}
         return {
-            agent: {"features": features, "events": {}, "success": self._cell == LENGTH}
+            agent: {"features": features, "events": {}, "success": self._cell == self.length}
             for agent in self.possible_agents
         }

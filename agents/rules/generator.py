@@ -21,6 +21,7 @@ KICK = 0.05
 BONUS_STEPS = 300_000
 SLOWER = 3.0  # by which a step size is divided
 LEAST_LR = 1e-5  # of `LearnerSettings`
+BLEND_LR = 0.1
 
 
 class Piece(NamedTuple):
@@ -106,7 +107,7 @@ def _drafts(block: Mapping[str, Any], failures: list[str]) -> Iterator[Json]:
     """Yield proposals without addresses and exploration, best first; some may repeat."""
     evidence = block["evidence"]
     yield from _relief(evidence, failures)
-    if not {"not_the_signal", "shared_parameter_conflict"}.isdisjoint(failures):
+    if not {"not_the_signal", "shared_parameter_conflict", "shaping_dominates"}.isdisjoint(failures):
         yield from _other_learners(evidence)
     yield from _refinements(_comparable(block))
 
@@ -168,6 +169,13 @@ def _other_learners(evidence: Json) -> Iterator[Json]:
             "title": "Advantages normalised for every agent",
             "reason": "Agents whose advantages are small beside another's hardly learn.",
             "learner": {"advantage_norm": "agent"},
+        }
+    if signal["terms"] and learner.get("blend_lr") == 0:
+        yield {
+            **same,
+            "title": "Terms weigh what the sparse return says",
+            "reason": "What misleads fades, by the gradient of the sparse return through the policy's step.",
+            "learner": {"blend_lr": BLEND_LR},
         }
     if learner["lr"] / SLOWER >= LEAST_LR:
         yield {

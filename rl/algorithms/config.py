@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ...errors import SignalError
 from ..base_config import Config
@@ -102,6 +102,8 @@ class IPPOConfig(AlgorithmConfig):
         advantage_norm: advantages are normalised over all samples of a minibatch, for every agent apart, or not at all.
         standardise_rewards: rewards are divided by the running standard deviation of the sparse ones.
         greedy_evaluation: evaluations take the likeliest action; else they sample, as training does.
+        blend_lr: the most that the factor of a term moves in an update, see `blend`; with 0 terms weigh what the signal
+            says. Not for recurrent networks.
         log_std_init: where actions are numbers in -1..1, the logarithm of their first standard deviation.
     """
 
@@ -124,14 +126,30 @@ class IPPOConfig(AlgorithmConfig):
     advantage_norm: Literal["minibatch", "agent", "none"] = "minibatch"
     standardise_rewards: bool = False
     greedy_evaluation: bool = False
+    blend_lr: float = Field(default=0.0, ge=0, le=0.2)
     log_std_init: float = Field(default=0.0, ge=-5, le=1)
+
+    @field_validator("blend_lr")
+    @classmethod
+    def _blends_feed_forward(cls, blend_lr: float, info: ValidationInfo) -> float:
+        if blend_lr and info.data.get("network") == "gru":
+            raise ValueError(
+                "must be 0 where network is gru, since factors are learned through a step of a feed-forward policy, "
+                f"got {blend_lr!r}; take mlp, or leave it out"
+            )
+        return blend_lr
 
     @property
     def initial_log_std(self) -> float:
         return self.log_std_init
 
     def learning_as(self, settings: LearnerSettings) -> Self:
-        return self.model_copy(update=settings.changed)
+        try:
+            return type(self).model_validate({**self.model_dump(), **settings.changed})
+        except ValidationError as error:
+            [wrong, *_] = error.errors()
+            told = f"learner.{wrong['loc'][0]}: {wrong['msg'].removeprefix('Value error, ')}"
+            raise SignalError(told) from error
 
     def check_update_size(self, section: str, envs: int, rollout: int) -> None:
         if self.network != "gru":
@@ -177,6 +195,13 @@ class LIIRConfig(MAPPOConfig):
     intrinsic_weight: float = Field(default=0.01, ge=0)
     intrinsic_lr: float = Field(default=5e-4, gt=0)
     intrinsic_hidden: Layers = (64, 64)
+
+    @field_validator("blend_lr")
+    @classmethod
+    def _has_one_outer_level(cls, blend_lr: float) -> float:
+        if blend_lr:
+            raise ValueError(f"must be 0 in liir, which learns rewards of its own, got {blend_lr!r}; use mappo with it")
+        return blend_lr
 
     @field_validator("network")
     @classmethod

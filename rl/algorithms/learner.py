@@ -58,12 +58,14 @@ class Learner(Protocol):
         last_advantages: [g] [T, E, A_g], of the last rollout by the critic as it was when it was played, not
             normalised; of the reward that is learned from, which under potentials alone are those of the task's own
             reward. None where the algorithm has none.
+        term_factors: [K], what the terms of the signal were multiplied by in the last update; None where by nothing.
         tensorboard_tags: names in `UpdateMetrics.losses` → the tags under which TensorBoard shows them.
     """
 
     tensorboard_tags: ClassVar[Mapping[str, str]]
     network_groups: list[NetworkGroup]
     last_advantages: list[FloatArray] | None
+    term_factors: list[float] | None
 
     def act(
         self,

@@ -17,15 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from ..task import Arrays, GroupSpec, TaskSpec, splitmix64
-from .config import IPPOConfig, LIIRConfig
+from .bilevel import ExtrinsicCritic, loss_after_step
+from .config import LIIRConfig
 from .flat_adam import FlatAdam, load_trained_state, trained_state
+from .gradient import split_into_minibatches
 from .learner import UpdateMetrics
-from .losses import Minibatch, value_loss
+from .losses import Minibatch
 from .mappo import MAPPO
-from .networks.actor_critic import ActorCritic
 from .networks.mlp import MLP
-from .ppo import Batch, policy_loss_and_entropy, split_into_minibatches
-from .returns import ValueNorm, gae
+from .ppo import Batch
+from .returns import gae
 
 BOUND = 10.0  # of an intrinsic reward, as in the official code
 # eps of Adam for η, whose gradient has α and λ as factors: 1e-10 to 1e-6 where there is something to learn
@@ -175,7 +176,7 @@ def _unrelated_seed(seed: int) -> int:
     return splitmix64(seed ^ 0x11E7) >> 1
 
 
-# ---------------------------------------------------------------- intrinsic rewards, and what they are worth
+# ---------------------------------------------------------------- intrinsic rewards
 
 
 class IntrinsicReward(nn.Module):
@@ -195,92 +196,3 @@ class IntrinsicReward(nn.Module):
             coded = nn.functional.one_hot(actions, self.n_choices)
         x: Tensor = self.network(torch.cat([obs, coded.to(obs.dtype)], -1)).squeeze(-1)
         return BOUND * torch.tanh(x / BOUND)
-
-
-def loss_after_step(
-    network: ActorCritic, proxy: Minibatch, extrinsic: Minibatch, clip: float, entropy_coef: float, lr: float
-) -> Tensor:
-    """Return L_ex(θ′) with θ′ = θ − α ∇_θ (L_proxy(θ; η) − c_e H(θ)), a scalar; θ stays as it is.
-
-    Both losses are PPO's clipped surrogate, on the same samples with different advantages. Differentiable in all that
-    `proxy.advantage` was computed from. Somebody must act in the samples.
-
-    Args:
-        network: the policy, with parameters θ.
-        proxy: the samples with proxy advantages.
-        extrinsic: the same with extrinsic advantages.
-        clip: ε of the clipped surrogate.
-        entropy_coef: c_e.
-        lr: α.
-    """
-    # the critic takes no part in the policy's step
-    loss = _PolicyLoss(network, clip)
-    weights = {name: w for name, w in loss.named_parameters() if not name.startswith("network.critic.")}
-    policy, entropy = loss(proxy)
-    slopes = torch.autograd.grad(policy - entropy_coef * entropy, list(weights.values()), create_graph=True)
-    # θ′ on paper: the graph remembers how it came from the proxy advantages
-    moved = {name: w - lr * slope for (name, w), slope in zip(weights.items(), slopes, strict=True)}
-    after: Tensor = torch.func.functional_call(loss, moved, (extrinsic,))[0]
-    return after
-
-
-class _PolicyLoss(nn.Module):
-    """PPO's policy loss as a module, so that torch can call it with other weights."""
-
-    def __init__(self, network: ActorCritic, clip: float) -> None:
-        super().__init__()
-        self.network, self.clip = network, clip
-
-    def forward(self, batch: Minibatch) -> tuple[Tensor, Tensor]:
-        return policy_loss_and_entropy(self.network, self.network.actor(batch.obs), batch, self.clip)
-
-
-# ---------------------------------------------------------------- the critic of the extrinsic return
-
-
-class ExtrinsicCritic:
-    """Critic inputs [..., S] → values [...]; learned, normalised and clipped as PPO's own critic."""
-
-    def __init__(
-        self,
-        inputs: int,
-        config: IPPOConfig,
-        generator: torch.Generator,
-        device: torch.device,
-        name: str = "the agents",
-    ) -> None:
-        self.config = config
-        self.network = MLP(inputs, config.hidden, 1, 1.0, generator).to(device)
-        self.optimiser = FlatAdam(self.network, config.lr, config.max_grad_norm, name=f"the extrinsic critic of {name}")
-        self.norm = ValueNorm() if config.value_norm else None
-
-    @torch.no_grad()
-    def values(self, inputs: Tensor) -> Tensor:
-        values: Tensor = self.network(inputs).squeeze(-1)
-        return values if self.norm is None else self.norm.denormalised(values)
-
-    def fit(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> float:
-        """Take `epochs` × `minibatches` gradient steps on inputs [N, S], targets [N], N at least 1; the mean loss."""
-        if self.norm is not None:
-            self.norm.add(targets)
-            targets = self.norm.normalised(targets)
-        n_minibatches, total = min(self.config.minibatches, len(targets)), 0.0
-        for _ in range(self.config.epochs):
-            order = torch.randperm(len(targets), generator=generator).to(targets.device)
-            for rows in order.tensor_split(n_minibatches):
-                self.optimiser.zero_grad()
-                loss = value_loss(self.network(inputs[rows]).squeeze(-1), targets[rows])
-                (self.config.value_coef * loss).backward()  # type: ignore[no-untyped-call]
-                self.optimiser.step()
-                total += loss.item()
-        self.optimiser.check_finite()
-        return total / (self.config.epochs * n_minibatches)
-
-    def state_dict(self, prefix: str) -> Arrays:
-        state = trained_state(prefix, self.network, self.optimiser)
-        return state if self.norm is None else state | {f"{prefix}value_norm": self.norm.state()}
-
-    def load_state_dict(self, prefix: str, state: Arrays) -> None:
-        load_trained_state(prefix, self.network, self.optimiser, state)
-        if self.norm is not None:
-            self.norm.load_state(state[f"{prefix}value_norm"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -26,12 +26,14 @@ from ..experience.rollout import Rollout
 from ..signals.rewards import Rewards
 from ..signals.shaping import Shaping
 from ..task import ActionArray, Arrays, BoolArray, FloatArray, GroupSpec, TaskSpec, arrays_below
+from .blend import Blend, weighted
 from .config import IPPOConfig
 from .critic_inputs import agent_views, view_size
 from .flat_adam import FlatAdam, load_trained_state, load_weights, trained_state
 from .fused_mlp import FusedActorCritic, kernel_samples
+from .gradient import autograd_gradient, split_into_minibatches
 from .learner import ActingNetwork, UpdateMetrics
-from .losses import Minibatch, PPOLosses, normalised, ppo_policy_loss, value_loss
+from .losses import Minibatch, PPOLosses, normalised
 from .networks.actor_critic import ActorCritic, CategoricalActorCritic, GaussianActorCritic
 from .networks.factory import make_network
 from .networks.gru import GRU
@@ -96,6 +98,7 @@ class PPO(ABC):
         networks: an actor-critic for each entry of `network_groups`; the other lists go with it.
         fused: the same networks written out by hand, None where autograd has to do it.
         reward_scale: what rewards are multiplied by.
+        blend: how much the terms of the signal weigh, None where that is what the signal says.
     """
 
     tensorboard_tags: ClassVar[Mapping[str, str]] = {"policy_loss": "loss/policy", "value_loss": "loss/value"}
@@ -121,6 +124,8 @@ class PPO(ABC):
         self.value_norms = [ValueNorm() if config.value_norm else None for _ in self.networks]
         self.reward_scale = RewardScale(config.standardise_rewards)
         self.last_advantages: list[FloatArray] | None = None
+        self.blend = Blend(self, seed) if config.blend_lr else None
+        self.term_factors: list[float] | None = None
 
     @abstractmethod
     def critic_size(self, group: GroupSpec) -> int:
@@ -258,7 +263,14 @@ class PPO(ABC):
 
     def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[UpdateMetrics]:
         self.reward_scale.add(rollout.finished_rewards)
-        return self.update(self.batches(rollout, shaping, rewards))
+        self.term_factors = None
+        if self.blend is None or not shaping.per_term:
+            return self.update(self.batches(rollout, shaping, rewards))
+        # the policies learn by the factors that were in force, as the rewards were when it was played
+        self.term_factors = self.blend.factors_of(rewards.compiled.term_keys)
+        batches = self.batches(rollout, weighted(shaping, self.term_factors), rewards)
+        self.blend.learn(self, rollout, shaping, batches)
+        return self.update(batches)
 
     def batches(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[Batch]:
         """Arrange a rollout by groups, [g], with the rewards and the inputs of the critic."""
@@ -531,6 +543,8 @@ class PPO(ABC):
 
     def reseed(self, seed: int) -> None:
         self.generator.manual_seed(seed)
+        if self.blend is not None:
+            self.blend.reseed(seed)
 
     def state_dict(self) -> Arrays:
         """Return weights, Adam moments and random stream as numpy arrays, copied."""
@@ -540,7 +554,7 @@ class PPO(ABC):
             norm = self.value_norms[n]
             state |= trained_state(f"{n}.", network, optimiser)
             state |= {f"{n}.value_norm": norm.state()} if norm is not None else {}
-        return state
+        return state if self.blend is None else state | self.blend.state_dict()
 
     def load_state_dict(self, state: Arrays, directory: Path | None = None) -> None:  # noqa: ARG002 all is in the arrays
         self.generator.set_state(torch.from_numpy(np.asarray(state["generator"]).copy()))
@@ -550,6 +564,8 @@ class PPO(ABC):
             load_trained_state(f"{n}.", network, optimiser, state)
             if norm is not None:
                 norm.load_state(state[f"{n}.value_norm"])
+        if self.blend is not None:
+            self.blend.load_state_dict(state)
 
     def load_policy(self, state: Arrays) -> None:
         for n, network in enumerate(self.networks):
@@ -572,52 +588,3 @@ class PPO(ABC):
 def _first_steps(rollout: Rollout) -> FloatArray:
     """Return [T, E], 1 where an episode begins; the states before the rollout are those of its first step already."""
     return np.concatenate([np.zeros_like(rollout.done[:1]), rollout.done[:-1]])
-
-
-def split_into_minibatches(samples: Minibatch, order: Tensor, number: int) -> Iterator[Minibatch]:
-    """Cut all samples in this order into `number` minibatches; they are copied once, and the minibatches are views."""
-    present = {name: x for name, x in samples._asdict().items() if x is not None}
-    pieces = {
-        name: x.index_select(0, order).tensor_split(number) for name, x in present.items() if name != "critic_obs"
-    }
-    # an independent critic sees what its actor sees: one copy serves both
-    same = samples.critic_obs is samples.obs
-    pieces["critic_obs"] = pieces["obs"] if same else samples.critic_obs.index_select(0, order).tensor_split(number)
-    for i in range(number):
-        yield Minibatch(**{name: x[i] for name, x in pieces.items()})
-
-
-def autograd_gradient(
-    network: ActorCritic, outputs: Tensor, values: Tensor, batch: Minibatch, config: IPPOConfig, entropy_coef: float
-) -> PPOLosses:
-    """Add ∂L/∂θ of one minibatch to the gradients, and return its losses.
-
-    Args:
-        network: has the parameters θ.
-        outputs: of its actor, [N, U] or [N, k].
-        values: of its critic, [N].
-        batch: the N samples.
-        config: has clip and c_v.
-        entropy_coef: c_e.
-    """
-    policy, entropy = policy_loss_and_entropy(network, outputs, batch, config.clip)
-    value = value_loss(values, batch.target)
-    loss = policy + config.value_coef * value - entropy_coef * entropy
-    loss.backward()  # type: ignore[no-untyped-call]
-    return PPOLosses(policy.item(), value.item(), entropy.item())
-
-
-def policy_loss_and_entropy(
-    network: ActorCritic, outputs: Tensor, batch: Minibatch, clip: float
-) -> tuple[Tensor, Tensor]:
-    """Return the means over those who act, scalars; zero where nobody does.
-
-    `outputs` are the actor's, [N, U] or [N, k].
-    """
-    acting = slice(None) if batch.acting is None else batch.acting
-    actions, forbidden = batch.actions[acting], batch.forbidden
-    if not len(actions):
-        return outputs.sum() * 0, outputs.sum() * 0
-    forbidden = None if forbidden is None else forbidden[acting]
-    logp, entropy = network.log_prob_and_entropy(outputs[acting], actions, forbidden)
-    return ppo_policy_loss(logp, batch.logp_old[acting], batch.advantage[acting], clip), entropy

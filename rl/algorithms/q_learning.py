@@ -76,6 +76,7 @@ class QLearner(ABC):
         self.config, self.spec, self.device = config, spec, torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.network_groups = network_groups(spec, config.share_parameters)
+        self.term_factors: list[float] | None = None
         self.last_advantages: list[FloatArray] | None = None  # values have none
         self.agent_networks = [self.make_agent_network(x.spec) for x in self.network_groups]
         self.values = QNetworks(self.agent_networks, self.make_mixer()).to(self.device)

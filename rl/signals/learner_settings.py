@@ -20,11 +20,14 @@ from .terms.base import Model
 class LearnerSettings(Model):
     """How the policies learn from now on, also after the terms have left; null keeps what is in force.
     `share_parameters` false: every agent gets a network of its own, which begins as a copy of the shared one.
-    `advantage_norm`: advantages are normalised over a minibatch, or for every agent apart. `lr`: Adam's step size."""
+    `advantage_norm`: advantages are normalised over a minibatch, or for every agent apart. `lr`: Adam's step size.
+    `blend_lr`: each term gets a factor, 1 at first, that moves by about so much an update to where the sparse return's
+    gradient through the policy's step leads, so that what misleads fades (0: none)."""
 
     share_parameters: Literal[False] | None = None
     advantage_norm: Literal["minibatch", "agent"] | None = None
     lr: float | None = Field(default=None, ge=1e-5, le=1e-2)
+    blend_lr: float | None = Field(default=None, ge=0, le=0.2)
 
     @property
     def changed(self) -> dict[str, object]:

@@ -9,9 +9,11 @@ that of a term with `anneal_steps` falls to zero, with the age of its version.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,6 +79,13 @@ class CompiledSignal:
         if self.signal.scale is None:
             raise SignalError("a signal shapes only with a frozen scale, got scale None; set it with frozen_scale")
         return self.signal.beta * self.signal.scale
+
+    @cached_property
+    def term_keys(self) -> list[str]:
+        """By term its name and 8 hex digits of what it pays for: another term of the same name has another key."""
+        contents = [x.model_dump_json(exclude={"weight", x.fading_field}).encode() for x in self.signal.terms]
+        digests = [hashlib.sha256(content).hexdigest()[:8] for content in contents]
+        return [f"{term.name}.{digest}" for term, digest in zip(self.signal.terms, digests, strict=True)]
 
     def at_scale(self, scale: float | None) -> CompiledSignal:
         """Return the same terms with another scale."""

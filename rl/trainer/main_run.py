@@ -241,6 +241,8 @@ class MainRun:
             "adopted": False,
             "trained": True,
         }
+        if (factors := self.line.learner.term_factors) is not None:
+            row["term_factors"] = dict(zip(history["terms"], factors, strict=True))
         row |= {name: [x.losses[name] for x in report.metrics] for name in report.metrics[0].losses}
         self._write_row(row)
 

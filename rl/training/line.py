@@ -14,6 +14,7 @@ import numpy as np
 import structlog
 
 from ...errors import TrainingDiverged
+from ..algorithms.blend import weighted
 from ..algorithms.learner import Learner, UpdateMetrics
 from ..algorithms.parameter_sharing import rnn_states_by_network, states_by_network
 from ..algorithms.registry import make_learner
@@ -188,6 +189,8 @@ class TrainingLine:
             # update: gradient steps on the rollout, or on what the replay holds; what overflows is raised
             with np.errstate(over="ignore", invalid="ignore"):
                 metrics = self.learner.learn(rollout, shaping, rewards)
+                if self.learner.term_factors is not None:
+                    shaping = weighted(shaping, self.learner.term_factors)
             for group, means in zip(self.spec.groups, metrics, strict=True):
                 for name, value in (("entropy", means.entropy), *means.losses.items()):
                     if not math.isfinite(value):
