@@ -4,6 +4,7 @@
         played/                                 what was played, of which the pairs are chosen
         pairs.safetensors texts.json            the pairs
         answers.jsonl                           who said what about them
+        refuted/                                pairs by which the sparse outcome refutes the scorers before
         fit.result.json                         the scorers that were fitted to them, written last
                                round_1/      then moves of a rehearsal
 
@@ -124,8 +125,16 @@ def answers_path(ctx: Context, ranking_round: RankingRound) -> Path:
 # ---------------------------------------------------------------- scorers
 
 
-async def fit_scorers(ctx: Context, ranking_round: RankingRound) -> FittedScorers:
+async def fit_scorers(
+    ctx: Context, ranking_round: RankingRound, status: TrainerStatus, before: FittedScorers
+) -> FittedScorers:
     """Fit a scorer a group to all pairs that the run has ranked so far, those of `ranking_round` too.
+
+    Args:
+        ctx: what nodes use.
+        ranking_round: the newest.
+        status: the trainer's, whose snapshot says how episodes ended.
+        before: the scorers that were fitted last, which these endings may refute.
 
     Raises:
         PreferenceError: the process that fits has failed.
@@ -137,6 +146,9 @@ async def fit_scorers(ctx: Context, ranking_round: RankingRound) -> FittedScorer
         run_dir=ctx.run_dir,
         folders=[round_folder(point, number) for point, number in rounds],
         scorer=ctx.config.preferences.scorer,
+        recorded=f"{snapshot_of(status)}/recorded.safetensors",
+        before={g: fitted.scorer for g, fitted in before.items()},
+        refuted=ctx.config.preferences.refuted,
         seed=ranking_round.point,
         out=ranking_round.folder,
     )

@@ -113,6 +113,10 @@ class FittedScorer(Record):
         agreement: the same with the judgements of the task's heuristic; None where there are none.
         epochs: of the fit, for each network of the ensemble.
         usual_disagreement: a high quantile of its ensemble's disagreement on its own pairs.
+        refuted: pairs among them that the sparse outcome had set against earlier scorers.
+        one_to_many: share of sets in which it scores the end of one good episode above those of nine bad ones; None
+            where too few ended well and badly, and in runs of older versions.
+        mean_reciprocal_rank: the mean of 1 / the rank of the good one.
     """
 
     scorer: str
@@ -122,6 +126,9 @@ class FittedScorer(Record):
     agreement: float | None
     epochs: list[int]
     usual_disagreement: float
+    refuted: int = 0
+    one_to_many: float | None = None
+    mean_reciprocal_rank: float | None = None
 
 
 class RankingDetail(Record):

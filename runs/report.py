@@ -29,6 +29,7 @@ from .race_records import RaceRecord
 from .races import arm_title, gain_over_kick, is_promotion, outcome_in_words, winner_kind
 from .records import KEPT_IN_CRITIC, OUT_OF_REWARD, DecisionRecord
 from .run_view import RunState, RunView
+from .scorer_record import scorer_record
 from .timeline import timeline
 from .trust import plain
 from .visits import node_visits
@@ -87,6 +88,7 @@ def write_report(run_dir: Path, topology: Topology, state: RunState | None = Non
             moments=timeline(view),
             signals=signal_history(view),
             interventions=interventions(view),
+            scorers=scorer_record(view),
             graph=Markup(graph),
             nodes=nodes,
             cost=cost(view),

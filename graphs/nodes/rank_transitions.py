@@ -136,7 +136,7 @@ async def _rank_in_rounds(ctx: Context, state: State, ranking: _Ranking) -> None
         await ctx.store.write(ranking.record())
         for pairs in collected.pairs:
             await _collect_votes(ctx, ranking_round, pairs, collected.key_steps)
-        known = ranking.groups = await fit_scorers(ctx, ranking_round)
+        known = ranking.groups = await fit_scorers(ctx, ranking_round, status, known)
         ranking.rounds += 1
         await ctx.store.write(ranking.record())
         if ranking.rounds == ctx.config.preferences.rounds:

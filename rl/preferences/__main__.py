@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..experience.transition_sample import TransitionSample
 from ..job_process import do_job
 from ..processes import run_process
 from ..signals.scorer import FOLDER, Scorers
@@ -21,9 +22,10 @@ from ..training.checkpoint import line_of_snapshot
 from ..training.config import TrainingConfig
 from .collect import collect_pairs, sampling
 from .fit import fit_scorer
-from .jobs import ANSWERS, JOB, CollectJob, CollectResult, FitJob, GroupFit, Job
+from .jobs import ANSWERS, JOB, REFUTED, CollectJob, CollectResult, FitJob, GroupFit, Job
 from .key_steps import key_steps
 from .pairs import Pairs, load_pairs, save_pairs
+from .refuted import ends_of, one_to_many, refuted_pairs
 from .votes import confidence, read_answers, votes_of
 
 USUAL = 0.9  # quantile of the ensemble's disagreement on its own pairs that counts as usual
@@ -56,16 +58,32 @@ def fit(job: FitJob) -> dict[str, GroupFit]:
     """Keep a scorer a group, and return by the group's number how well it fits."""
     config = TrainingConfig.model_validate_json((job.run_dir / "training.json").read_text())
     scorers, fits = Scorers(job.run_dir / FOLDER), dict[str, GroupFit]()
-    for group in [pairs.group for pairs in load_pairs(job.run_dir / job.folders[-1])]:
+    recorded, seed = TransitionSample.load(job.run_dir / job.recorded), splitmix64(job.seed ^ config.seed) >> 2
+    groups = [pairs.group for pairs in load_pairs(job.run_dir / job.folders[-1])]
+    # what the sparse outcome has refuted of the scorers before
+    ends = {g: ends_of(recorded, g) for g in groups}
+    new = [
+        refuted_pairs(scorers.get(job.before[str(g)]), ends[g], g, job.refuted, seed)
+        for g in groups
+        if str(g) in job.before
+    ]
+    save_pairs(new, job.run_dir / job.out / REFUTED)
+    for group in groups:
         # All pairs of the group from all folders, and their confidence [P].
-        parts, ranked = [], []
+        parts, ranked, refuted = [], [], 0
         for folder in job.folders:
             [part] = [p for p in load_pairs(job.run_dir / folder) if p.group == group]
             parts.append(part)
             ranked.append(confidence(votes_of(part, read_answers(job.run_dir / folder / ANSWERS))))
+            if (job.run_dir / folder / REFUTED).is_dir():
+                of_group = [p for p in load_pairs(job.run_dir / folder / REFUTED) if p.group == group]
+                parts += of_group
+                ranked += [np.ones(len(p)) for p in of_group]
+                refuted += sum(len(p) for p in of_group)
         pairs = Pairs.joined(parts)
-        fitted = fit_scorer(pairs, np.concatenate(ranked), job.scorer, splitmix64(job.seed ^ config.seed) >> 2)
+        fitted = fit_scorer(pairs, np.concatenate(ranked), job.scorer, seed)
         disagreement = fitted.scorer.disagreement(pairs.obs, pairs.last_obs)
+        found = one_to_many(fitted.scorer, ends[group], seed)
         fits[str(group)] = {
             "scorer": scorers.add(fitted.scorer),
             "pairs": len(pairs),
@@ -74,6 +92,9 @@ def fit(job: FitJob) -> dict[str, GroupFit]:
             "agreement": None if fitted.agreement is None else round(fitted.agreement, 4),
             "epochs": fitted.epochs,
             "usual_disagreement": float(np.quantile(disagreement, USUAL)),
+            "refuted": refuted,
+            "one_to_many": None if found is None else round(found.accuracy, 4),
+            "mean_reciprocal_rank": None if found is None else round(found.mean_reciprocal_rank, 4),
         }
     return fits
 

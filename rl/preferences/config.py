@@ -64,6 +64,8 @@ class PreferenceConfig(Config):
             to count as left behind.
         rounds: how often moves are ranked in one intervention.
         rehearsal: environment steps that the fork is trained for.
+        refuted: pairs a group, at each fit but the first, from ends of bad episodes that the scorer before likes to
+            ends of good ones, at most (Cooper); 0 for none.
         scorer: how scorers are fitted.
     """
 
@@ -76,4 +78,5 @@ class PreferenceConfig(Config):
     left_data: float = Field(default=0.25, gt=0, le=1)
     rounds: int = Field(default=4, ge=1, le=10)
     rehearsal: int = Field(default=50_000, ge=1)
+    refuted: int = Field(default=200, ge=0, le=10_000)
     scorer: ScorerConfig = ScorerConfig()

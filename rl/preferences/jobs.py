@@ -11,6 +11,7 @@ from ..base_config import Config
 from .config import ScorerConfig
 
 ANSWERS = "answers.jsonl"
+REFUTED = "refuted"  # the folder of a round with pairs that refute a scorer
 
 
 class CollectJob(Config):
@@ -30,12 +31,18 @@ class CollectJob(Config):
 
 
 class FitJob(Config):
-    """Fit one scorer a group to all pairs that have answers; all paths are below `run_dir`."""
+    """Fit one scorer a group to all pairs that have answers, and to what the sparse outcome refutes of those before.
+
+    All paths are below `run_dir`.
+    """
 
     kind: Literal["fit"] = "fit"
     run_dir: Path
     folders: list[str]  # those with the pairs
     scorer: ScorerConfig
+    recorded: str  # the file with where the run's episodes ended
+    before: dict[str, str]  # by the group's number the scorer that was fitted before; empty at first
+    refuted: int  # pairs a group that refute it, at most
     seed: int
     out: str  # the folder that the result is written to
 
@@ -62,3 +69,6 @@ class GroupFit(TypedDict):
     agreement: float | None
     epochs: list[int]
     usual_disagreement: float  # of the ensemble on its own pairs
+    refuted: int  # pairs that refute earlier scorers, of all that it was fitted to
+    one_to_many: float | None  # see `OneToMany`; None where too few episodes ended well and badly
+    mean_reciprocal_rank: float | None
