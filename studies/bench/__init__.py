@@ -7,6 +7,7 @@
 | overhead | what the loop costs the trainer |
 | scale | what 1 to 64 candidates cost |
 | tasks | steps of every shipped task through the wrapper, and bare |
+| signals | what each kind of signal costs the trainer while it is in force |
 | ipc | how long the trainer takes to answer, and what looking for a question costs it |
 
 A module each, but for `scale`, which is in `branches`. Beside them:
@@ -32,6 +33,7 @@ BENCHES = {
     "ipc": ("ipc", "run_ipc"),
     "tasks": ("tasks", "run_tasks"),
     "scale": ("branches", "run_scale"),
+    "signals": ("signals", "run_signals"),
 }
 NAMES = tuple(BENCHES)
 
