@@ -12,7 +12,8 @@ from ..rl.algorithms.registry import make_learner
 from ..rl.envs.factory import closing_task, layout_of, plain_task_factory
 from ..rl.envs.pettingzoo.declared import Layout
 from ..rl.ipc.messages import EvaluationReport
-from ..rl.signals.critic_offset import only_leaves_out
+from ..rl.signals.critic_offset import goes_on
+from ..rl.signals.learner_settings import LearnerSettings
 from ..rl.signals.signal import Signal
 from ..rl.task import Arrays, TaskSpec, arrays_below
 from ..rl.training.checkpoint import newest_snapshot, read_snapshot, snapshots_of
@@ -101,7 +102,12 @@ def read_source(run_dir: Path, snapshot: str | None, trust: Trust) -> Source:
 
 @dataclass(frozen=True)
 class _State:
-    """The part of a snapshot that an export reads; `signal_start`: main steps at which its terms began to fade."""
+    """The part of a snapshot that an export reads.
+
+    Attributes:
+        signal_start: main steps at which the terms of its signal began to fade.
+        learner: how the policies learned that its arrays are of; a signal that was promoted since may say otherwise.
+    """
 
     snapshot: str
     arrays: Arrays
@@ -109,19 +115,22 @@ class _State:
     steps_main: int
     signal: Signal
     signal_start: int
+    learner: LearnerSettings
     evaluation: EvaluationReport | None
 
     @classmethod
     def read(cls, run_dir: Path, task: str, snapshot: str) -> _State:
         arrays, saved = read_snapshot(task, run_dir / snapshot)
         line, evaluation = saved["line"], saved["extra"].get("evaluation")
+        signal = Signal.model_validate(line["signal"])
         return cls(
             snapshot=snapshot,
             arrays=arrays,
             update=line["update_index"],
             steps_main=line["steps_main"],
-            signal=Signal.model_validate(line["signal"]),
+            signal=signal,
             signal_start=line["signal_start"],
+            learner=signal.learner,
             evaluation=None if evaluation is None else EvaluationReport.model_validate(evaluation),
         )
 
@@ -136,17 +145,11 @@ class _State:
         # settings of exploration and learner outlive the signal that they came with
         learner = signal.learner.over(state.signal.learner)
         signal = signal.model_copy(update={"exploration": state.signal.exploration, "learner": learner})
-        as_it_came = adopted is not None and (signal.terms, signal.beta, signal.scale) == (
-            state.signal.terms,
-            state.signal.beta,
-            state.signal.scale,
-        )
-        goes_on = as_it_came or only_leaves_out(signal, state.signal)
         return replace(
             state,
             update=self.update if adopted is None else max(adopted.update, self.update + 1),
             signal=signal,
-            signal_start=state.signal_start if goes_on else state.steps_main,
+            signal_start=state.signal_start if goes_on(signal, state.signal) else state.steps_main,
         )
 
 
@@ -185,7 +188,7 @@ def _found(run_dir: Path, snapshot: str) -> str:
 def _networks(config: TrainingConfig, spec: TaskSpec, state: _State) -> list[ActingNetwork]:
     """Return the networks that act in a state. Raises SnapshotError where it is not of this config."""
     trainer = config.trainer
-    learner = make_learner(trainer.algorithm, trainer.algorithm_config.learning_as(state.signal.learner), spec, seed=0)
+    learner = make_learner(trainer.algorithm, trainer.algorithm_config.learning_as(state.learner), spec, seed=0)
     try:
         learner.load_policy(arrays_below("learner/", state.arrays))
     except (KeyError, RuntimeError, ValueError) as error:

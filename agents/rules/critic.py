@@ -256,6 +256,8 @@ def signals_in_vain(history: Sequence[Mapping[str, Any]]) -> int:
     """
     count = 0
     for tried in reversed(history):
+        if tried["verdict"] in ("failed_check", "not_tried"):
+            continue
         if tried["verdict"] in ("accept", "adopted") or tried["proposal"].get("learner") or tried.get("won_by"):
             break
         count += tried["verdict"] in IN_VAIN_VERDICTS and not tried.get("moved")

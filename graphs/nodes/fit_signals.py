@@ -63,7 +63,7 @@ async def fit_signals(state: State, runtime: Runtime[Context]) -> State:
         await ctx.warn(f"fit {point}", f"a signal could not be fitted at update {point}: {message}")
         return {"fitted": [], "note": {"error": message}}
 
-    proposals, note = list[Proposal](), dict[str, Any]()
+    proposals, note, full = list[Proposal](), dict[str, Any](), list[str]()
     for kind in kinds:
         detail = FitDetail(episodes=result.episodes, **dict(result.fits[kind]))
         # what was played is counted once
@@ -76,9 +76,11 @@ async def fit_signals(state: State, runtime: Runtime[Context]) -> State:
         if ctx.config.learned_signals.of(kind).accepts(detail):
             proposal = _proposal(ctx, state, kind, detail)
             if proposal is None:
-                note["error"] = f"the signal in force leaves no room for {kind} among {MAX_TERMS} terms"
+                full.append(f"the signal in force leaves no room for {kind} among {MAX_TERMS} terms")
             else:
                 proposals.append(proposal)
+    if full:
+        note["error"] = "; ".join(full)
     # there are no more than are tried
     proposals = proposals[: ctx.config.adaptation.candidates]
     return {"fitted": [proposal.model_dump(mode="json") for proposal in proposals], "note": note}

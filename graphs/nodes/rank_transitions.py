@@ -247,7 +247,7 @@ def _learned_proposal(ctx: Context, state: State, ranking: _Ranking) -> Proposal
     """
     in_force = status_of(state).signal
     diagnosis = Diagnosis.model_validate(state["diagnosis"])
-    terms: list[Term] = [term for term in in_force.terms if not term.scorers]
+    terms: list[Term] = [term for term in in_force.terms if not isinstance(term, LearnedTerm)]
     # Each group of agents gets a term of its own; how well its scorer fits becomes the proposal's reason.
     fits = []
     for g, fitted in ranking.groups.items():

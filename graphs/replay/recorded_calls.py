@@ -162,7 +162,7 @@ class RunTables:
             ]
             ranked = ranking is not None and bool(ranking.detail.groups)
             fitted = (ranked + len(fits)) * (place.round == 0)
-        return self.adaptation.candidates - fitted
+        return max(self.adaptation.candidates - fitted, 0)
 
     def _tool_answers(self, call: Call) -> dict[str, str]:
         """Return what tools answered, as the last turn read it; by what they were asked.

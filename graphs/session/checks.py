@@ -34,6 +34,7 @@ def check_before_start(config: RunConfig, task: TaskProbe, chat_models: Mapping[
     check_device(config.trainer.device)
     try:
         CompiledSignal(config.signal.to_signal(), task.spec, Scorers(config.signal.scorers))
+        config.trainer.algorithm_config.check_signal(config.signal.to_signal())
     except SignalError as error:
         raise ConfigError(f"signal.terms: {error}") from error
     if not config.adaptation.enabled:

@@ -79,7 +79,7 @@ class Blend:
             inputs = ppo.tensor(batch.critic_obs[:, :, members.agents])
             at_cuts = critic.values(ppo.tensor(batch.cuts.critic_obs[:, members.agents]))
             advantage, target = ppo.advantages_by(critic.values(inputs), at_cuts, n, extrinsic)
-            if rollout.reward.std() > 0:
+            if self.factors and rollout.reward.std() > 0:
                 added = [ppo.tensor(term[members.group][:, :, members.agents] * scale) for term in shaping.per_term]
                 loss = _loss_after_step(ppo, n, batch, advantage, factors, added)
                 if loss is not None:
@@ -138,7 +138,7 @@ def _loss_after_step(
     """
     config, zero = ppo.config, torch.zeros_like(extrinsic)
     done = ppo.tensor(batch.done)[..., None].expand(zero.shape)
-    proxy = ppo.advantages(n, batch)[0]
+    proxy = ppo.with_step_rewards(n, batch, ppo.advantages(n, batch)[0])
     for factor, paid in zip(factors, added, strict=True):
         proxy = proxy + (factor - factor.detach()) * gae(paid, zero, zero, zero, done, config.gamma, config.gae_lambda)
     finished = batch.finished_samples(ppo.network_groups[n].n_agents).to(ppo.device)

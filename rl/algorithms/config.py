@@ -71,6 +71,11 @@ class AlgorithmConfig(Config):
             )
         return self
 
+    @property
+    def can_blend(self) -> bool:
+        """Whether the factors of terms can be learned, see `blend`."""
+        return False
+
     def check_signal(self, signal: Signal) -> None:
         """Check that it can learn from a signal. Raises SignalError where it cannot."""
         self.learning_as(signal.learner)
@@ -143,6 +148,10 @@ class IPPOConfig(AlgorithmConfig):
     def initial_log_std(self) -> float:
         return self.log_std_init
 
+    @property
+    def can_blend(self) -> bool:
+        return self.network != "gru"
+
     def learning_as(self, settings: LearnerSettings) -> Self:
         try:
             return type(self).model_validate({**self.model_dump(), **settings.changed})
@@ -195,6 +204,10 @@ class LIIRConfig(MAPPOConfig):
     intrinsic_weight: float = Field(default=0.01, ge=0)
     intrinsic_lr: float = Field(default=5e-4, gt=0)
     intrinsic_hidden: Layers = (64, 64)
+
+    @property
+    def can_blend(self) -> bool:
+        return False
 
     @field_validator("blend_lr")
     @classmethod

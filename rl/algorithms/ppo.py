@@ -264,7 +264,7 @@ class PPO(ABC):
     def learn(self, rollout: Rollout, shaping: Shaping, rewards: Rewards) -> list[UpdateMetrics]:
         self.reward_scale.add(rollout.finished_rewards)
         self.term_factors = None
-        if self.blend is None or not shaping.per_term:
+        if self.blend is None:
             return self.update(self.batches(rollout, shaping, rewards))
         # the policies learn by the factors that were in force, as the rewards were when it was played
         self.term_factors = self.blend.factors_of(rewards.compiled.term_keys)
@@ -430,13 +430,18 @@ class PPO(ABC):
         for what, values in (("the advantages", advantage), ("the value targets", target)):
             if not math.isfinite(float(torch.linalg.vector_norm(values))):
                 raise FloatingPointError(f"{what} of {self.network_groups[n].name}")
-        if batch.step_rewards is not None:
-            added = self.tensor(batch.step_rewards[:, :, self.network_groups[n].agents])
-            advantage = advantage + batch.of_finished_steps(advantage).std() * added
+        advantage = self.with_step_rewards(n, batch, advantage)
         if norm is not None:
             norm.add(batch.of_finished_steps(target))
             target = norm.normalised(target)
         return self.arranged(n, batch, self.normalise_agents(batch, advantage), target)
+
+    def with_step_rewards(self, n: int, batch: Batch, advantage: Tensor) -> Tensor:
+        """Return advantages [T, E, A] of network n's agents with what a signal adds to them."""
+        if batch.step_rewards is None:
+            return advantage
+        added = self.tensor(batch.step_rewards[:, :, self.network_groups[n].agents])
+        return advantage + batch.of_finished_steps(advantage).std() * added
 
     def advantages(self, n: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return advantages, and the targets of network n's own critic, by the values of that critic.

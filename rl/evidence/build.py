@@ -111,7 +111,7 @@ def learner_evidence(line: TrainingLine) -> LearnerEvidence:
         gamma=config.gamma,
         lr=config.lr,
         advantage_norm=getattr(config, "advantage_norm", None),
-        blend_lr=getattr(config, "blend_lr", None),
+        blend_lr=getattr(config, "blend_lr", None) if config.can_blend else None,
         networks=[list(network.spec.agents[network.agents]) for network in line.learner.network_groups],
         entropy_bonus=line.signal.exploration.entropy,
     )

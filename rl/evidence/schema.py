@@ -104,7 +104,7 @@ class LearnerEvidence(Wire):
     networks: list[list[str]]  # agents that are samples of one policy; each sees whatever its observation holds
     lr: float | None = None  # step size of Adam; None in runs of older versions
     advantage_norm: str | None = None  # over a minibatch, for every agent apart, or none; None: it has no advantages
-    blend_lr: float | None = None  # of the factors of terms; 0: there are none
+    blend_lr: float | None = None  # of the factors of terms; 0: there are none, None: there can be none
     entropy_bonus: float | None  # coefficient in force, or least share of random actions; None for the trainer's own
 
 

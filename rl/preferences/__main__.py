@@ -70,19 +70,20 @@ def fit(job: FitJob) -> dict[str, GroupFit]:
     save_pairs(new, job.run_dir / job.out / REFUTED)
     for group in groups:
         # All pairs of the group from all folders, and their confidence [P].
-        parts, ranked, refuted = [], [], 0
+        parts, ranked, voted = [], [], list[bool]()
         for folder in job.folders:
             [part] = [p for p in load_pairs(job.run_dir / folder) if p.group == group]
             parts.append(part)
             ranked.append(confidence(votes_of(part, read_answers(job.run_dir / folder / ANSWERS))))
+            voted += [True] * len(part)
             if (job.run_dir / folder / REFUTED).is_dir():
                 of_group = [p for p in load_pairs(job.run_dir / folder / REFUTED) if p.group == group]
                 parts += of_group
                 ranked += [np.ones(len(p)) for p in of_group]
-                refuted += sum(len(p) for p in of_group)
-        pairs = Pairs.joined(parts)
-        fitted = fit_scorer(pairs, np.concatenate(ranked), job.scorer, seed)
-        disagreement = fitted.scorer.disagreement(pairs.obs, pairs.last_obs)
+                voted += [False] * sum(len(p) for p in of_group)
+        pairs, judged = Pairs.joined(parts), np.array(voted)
+        fitted = fit_scorer(pairs, np.concatenate(ranked), job.scorer, seed, voted=judged)
+        disagreement = fitted.scorer.disagreement(pairs.obs[judged], pairs.last_obs[judged])
         found = one_to_many(fitted.scorer, ends[group], seed)
         fits[str(group)] = {
             "scorer": scorers.add(fitted.scorer),
@@ -92,7 +93,7 @@ def fit(job: FitJob) -> dict[str, GroupFit]:
             "agreement": None if fitted.agreement is None else round(fitted.agreement, 4),
             "epochs": fitted.epochs,
             "usual_disagreement": float(np.quantile(disagreement, USUAL)),
-            "refuted": refuted,
+            "refuted": int((~judged).sum()),
             "one_to_many": None if found is None else round(found.accuracy, 4),
             "mean_reciprocal_rank": None if found is None else round(found.mean_reciprocal_rank, 4),
         }

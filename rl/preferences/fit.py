@@ -51,7 +51,12 @@ class Fitted:
 
 
 def fit_scorer(
-    pairs: Pairs, confidence: NDArray[np.float64], config: ScorerConfig, seed: int, labels: IntArray | None = None
+    pairs: Pairs,
+    confidence: NDArray[np.float64],
+    config: ScorerConfig,
+    seed: int,
+    labels: IntArray | None = None,
+    voted: BoolArray | None = None,
 ) -> Fitted:
     """Fit an ensemble to ranked pairs. The same arguments give the same scorer.
 
@@ -61,6 +66,7 @@ def fit_scorer(
         config: sizes, and when to stop.
         seed: of first weights, order of pairs and held-out pairs.
         labels: [P], the true ones to compare with, those of the pairs where None; no fit sees them.
+        voted: [P], where somebody has voted; all where None. By the other pairs nothing is judged or scaled.
 
     Raises:
         TrainingDiverged: a network has never had a finite loss on the pairs that it held out.
@@ -69,9 +75,10 @@ def fit_scorer(
     """
     # Only pairs that somebody was asked about count, and they must be usable.
     asked = np.isfinite(confidence)
-    if asked.sum() < LEAST_PAIRS:
+    voted = asked if voted is None else voted & asked
+    if voted.sum() < LEAST_PAIRS:
         raise PreferenceError(
-            f"a scorer needs at least {LEAST_PAIRS} ranked pairs, got {int(asked.sum())} of {len(pairs)}; "
+            f"a scorer needs at least {LEAST_PAIRS} ranked pairs, got {int(voted.sum())} of {len(pairs)}; "
             "collect more, or look why the Ranker did not answer"
         )
     target = confidence[asked]
@@ -82,22 +89,24 @@ def fit_scorer(
     if not (np.isfinite(pairs.obs).all() and np.isfinite(pairs.last_obs).all()):
         raise PreferenceError("a scorer needs finite observations, got nan or inf; look what the task observes")
     labels = (pairs.label if labels is None else labels)[asked]
-    pairs = pairs.select(asked)
+    pairs, voted = pairs.select(asked), voted[asked]
     training = _Training(pairs, target, config, seed)
     training.run()
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is raised
-        scorer = scaled(training.scorer(), pairs, config)
+        scorer = scaled(training.scorer(), pairs.select(voted), config)
     if not np.isfinite([*training.best_loss, scorer.unit, scorer.anchor]).all():
         raise TrainingDiverged(
             f"scorers must stay finite, got a held-out loss of {training.best_loss.max():g} and a unit of "
             f"{scorer.unit:g}; lower preferences.scorer.lr ({config.lr:g}), or scale what the task observes to about 1"
         )
     apart, change = held_out_change(scorer, pairs, training.held_out)
+    counted = voted[apart]
+    change, target, labels = change[counted], target[apart][counted], labels[apart][counted]
     return Fitted(
         scorer=scorer,
         held_out_loss=float(training.best_loss.mean()),
-        accuracy=agreement(change, target[apart] - 0.5),
-        agreement=agreement(change, labels[apart]),
+        accuracy=agreement(change, target - 0.5),
+        agreement=agreement(change, labels),
         epochs=training.best_epoch.tolist(),
     )
 

@@ -21,9 +21,17 @@ def potentials_that_stay(signal: Signal) -> Sequence[Term]:
 
 
 def only_leaves_out(new: Signal, old: Signal) -> bool:
-    """Return whether `new` is `old` without some of its terms, the others as they are and as strong."""
+    """Return whether `new` is `old` without some of its terms: the others as they are, as strong, learnt from alike."""
     as_strong = not new.terms or (new.beta, new.scale) == (old.beta, old.scale)
-    return as_strong and len(new.terms) < len(old.terms) and all(term in old.terms for term in new.terms)
+    learnt_alike = new.learner.over(old.learner) == old.learner
+    return (
+        as_strong and learnt_alike and len(new.terms) < len(old.terms) and all(term in old.terms for term in new.terms)
+    )
+
+
+def goes_on(new: Signal, old: Signal) -> bool:
+    """Return whether the terms of `new` fade on as under `old`: it has the same, as strong, or fewer of them."""
+    return (new.shapes_like(old) and new.scale == old.scale) or only_leaves_out(new, old)
 
 
 def only_potentials_leave(new: Signal, old: Signal) -> bool:

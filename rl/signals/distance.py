@@ -119,15 +119,15 @@ class SignalComparison:
         Args:
             one: a signal.
             other: a signal.
-            at_any_strength: sizes may differ, by one factor for all parts, and so may exploration; else both explore
-                alike. Both are learnt from alike in any case, and add the same to
-                advantages.
+            at_any_strength: sizes may differ, by one factor for all parts, and so may exploration and how they are
+                learnt from; else both are alike in these. Both add the same to advantages in any case.
         """
         mine, theirs = self._paid(one), self._paid(other)
         if mine is None or theirs is None or (one.exploration != other.exploration and not at_any_strength):
             return False
         on_advantages = [{x for x in signal.terms if x.acts_on_advantages} for signal in (one, other)]
-        if one.learner != other.learner or on_advantages[0] != on_advantages[1]:
+        learnt_alike = at_any_strength or one.learner == other.learner
+        if not learnt_alike or on_advantages[0] != on_advantages[1]:
             return False
         ratios: list[float] = []
         for a, b in ((mine.recorded, theirs.recorded), (mine.drawn, theirs.drawn)):

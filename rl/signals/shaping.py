@@ -204,11 +204,14 @@ def freeze(
     """Return `signal` with its scale frozen on recorded states; unchanged where it already has one.
 
     A signal that only removes or weakens what is in force keeps that scale: frozen anew, the remaining terms would
-    grow to fill the whole range of returns, and weakening would undo itself.
+    grow to fill the whole range of returns, and weakening would undo itself. So does one that pays the same, and
+    changes only how policies learn, or what is added to advantages.
     """
     if signal.scale is not None:
         return signal
-    scale = in_force.scale if is_removal(signal, in_force) else None
+    paying = [[term for term in x.terms if not term.acts_on_advantages] for x in (signal, in_force)]
+    pays_the_same = bool(paying[0]) and paying[0] == paying[1] and signal.beta == in_force.beta
+    scale = in_force.scale if pays_the_same or is_removal(signal, in_force) else None
     if scale is None:
         scale = frozen_scale(signal, spec, recorded, return_range, scorers)
     return signal.model_copy(update={"scale": scale})
@@ -229,7 +232,8 @@ def frozen_scale(
     recorded state, or no known range of returns.
     """
     width = 0.0 if return_range is None else return_range[1] - return_range[0]
-    values = _recorded_values(CompiledSignal(signal, spec, scorers), recorded)
+    compiled = CompiledSignal(signal, spec, scorers)
+    values = _recorded_values(compiled, recorded)
     if width <= 0 or not values.size:
         return 1.0
     # A range without outliers; the whole range where nearly all states are alike.
@@ -238,7 +242,9 @@ def frozen_scale(
         low, high = values.min(), values.max()
     if high - low < 1e-9:
         return 1.0
-    return float(np.clip(width / (high - low), *SCALE_RANGE))
+    # what nobody has come to yet is not in the range, and must not pay too much once somebody does
+    most = min((term.largest_strength(width) for term in compiled.terms), default=np.inf) / max(signal.beta, 1e-9)
+    return float(np.clip(min(width / (high - low), most), *SCALE_RANGE))
 
 
 def _recorded_values(compiled: CompiledSignal, recorded: TransitionSample) -> NDArray[np.float64]:

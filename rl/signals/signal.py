@@ -41,7 +41,7 @@ class Signal(Model):
     | `content_hash` | yes | yes | yes | yes | as they are |
     | `proposal_hash` | yes | no | yes | yes | as they are |
     | `shapes_like` | yes | no | no | no | as they are |
-    | `shape_hash` | no | no | no | yes | in any order, without their names and the spaces in expressions |
+    | `shape_hash` | no | no | no | without terms | in any order, without their names and the spaces in expressions |
 
     Version, parent and stage never count.
 
@@ -82,15 +82,16 @@ class Signal(Model):
         return _digest(json.dumps(self._content() | {"scale": None}, sort_keys=True))
 
     def shape_hash(self) -> str:
-        """Return 16 hex digits of what it rewards, and how it is learnt from, so that it does not come back under
-        another name."""
+        """Return 16 hex digits of what it rewards, or without terms of how it is learnt from, so that it does not come
+        back under another name."""
         terms = [term.model_dump(mode="json", exclude={"name"}) for term in self.terms]
         # White space in an expression says nothing but between two words.
         for term in terms:
             if "expression" in term:
                 term["expression"] = re.sub(r"(?<!\w) | (?!\w)", "", " ".join(term["expression"].split()))
         content: list[object] = [*sorted(json.dumps(term, sort_keys=True) for term in terms)]
-        return _digest(json.dumps(content + [self.learner.changed] * bool(self.learner.changed)))
+        alone = self.learner.changed and not terms
+        return _digest(json.dumps([self.learner.changed] if alone else content))
 
     def shapes_like(self, other: Signal) -> bool:
         """Return whether both have the same terms at the same beta."""

@@ -12,6 +12,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import structlog
+import torch
 
 from ...errors import TrainingDiverged
 from ..algorithms.blend import weighted
@@ -22,7 +23,7 @@ from ..envs.factory import make_task
 from ..experience.episodes import EpisodeTracker, RolloutText, action_shares, rollout_text
 from ..experience.rollout import Collector, Rollout
 from ..experience.transition_sample import TransitionSampler
-from ..signals.critic_offset import annealed_potential, carried_over, leaving_potentials, only_leaves_out
+from ..signals.critic_offset import annealed_potential, carried_over, goes_on, leaving_potentials
 from ..signals.learner_settings import LearnerSettings
 from ..signals.reward_view import check_reward_view
 from ..signals.rewards import Rewards
@@ -110,6 +111,7 @@ class TrainingLine:
             scorers: of learned terms.
         """
         self.config, self.scorers, self._replay_folder = config, scorers or Scorers(), replay_folder
+        config.trainer.algorithm_config.check_signal(config.signal.to_signal())
         self.task = make_task(config.task, config.trainer.envs)
         try:
             self._begin(config.seed, config.signal.to_signal())
@@ -160,7 +162,8 @@ class TrainingLine:
         self.replay_difference: str | None = None
 
     def _make_learner(self, settings: LearnerSettings, seed: int) -> Learner:
-        trainer = self.config.trainer
+        """Make the learner that these settings ask for; they are known from then on as those that it has."""
+        trainer, self._learns_as = self.config.trainer, settings
         config = trainer.algorithm_config.learning_as(settings)
         return make_learner(trainer.algorithm, config, self.spec, seed, trainer.device, self._replay_folder)
 
@@ -208,11 +211,12 @@ class TrainingLine:
 
     def _diverged(self, what: str) -> str:
         """Return the message of an update in which `what` is not finite."""
-        trainer = self.config.trainer
+        trainer, lr = self.config.trainer, self.signal.learner.lr
+        rate = f"trainer.{trainer.algorithm}.lr ({trainer.algorithm_config.lr:g})"
+        rate = rate if lr is None else f"learner.lr of the signal ({lr:g})"
         return (
             f"training must stay finite, got infinity or NaN in {what}, in update {self.update_index + 1} after main "
-            f"step {self.steps_main}; lower trainer.{trainer.algorithm}.lr ({trainer.algorithm_config.lr:g}), or scale "
-            "what the environment pays and shows to about 1"
+            f"step {self.steps_main}; lower {rate}, or scale what the environment pays and shows to about 1"
         )
 
     def rewards(self) -> Rewards:
@@ -311,7 +315,7 @@ class TrainingLine:
         # what leaves is computed with the age that the old version had
         before, age = self.signal, self.signal_age
         self._set_signal(self.prepare_signal(signal))
-        if only_leaves_out(self.signal, before):
+        if goes_on(self.signal, before):
             self.signal_start -= age
         self.offsets += leaving_potentials(before, age, self.signal, self.signal_age)
         # settings of exploration and learner outlive the signal that they came with
@@ -325,7 +329,10 @@ class TrainingLine:
         """Go on with the same policies, learnt otherwise; what was shared is copied to every agent."""
         if after == before:
             return
-        old, new = self.learner, self._make_learner(after, 0)
+        # what is new draws from a stream that follows from the old one's, which goes on
+        drawn = torch.Generator()
+        drawn.set_state(torch.from_numpy(self.learner.state_dict()["generator"]))
+        old, new = self.learner, self._make_learner(after, int(torch.randint(2**62, (1,), generator=drawn)))
         new.load_state_dict(states_by_network(old.state_dict(), old.network_groups, new.network_groups))
         if self.rnn_states is not None:
             self.rnn_states = rnn_states_by_network(self.rnn_states, old.network_groups, new.network_groups)
@@ -352,7 +359,7 @@ class TrainingLine:
         """
         frozen = self._freeze(signal)
         # terms of a signal that is left out of keep their weights with their age
-        return frozen if only_leaves_out(frozen, self.signal) else carried_over(frozen, self.signal, self.signal_age)
+        return frozen if goes_on(frozen, self.signal) else carried_over(frozen, self.signal, self.signal_age)
 
     def _freeze(self, signal: Signal) -> Signal:
         recorded = self.recorder.recorded(self.episodes)
@@ -420,7 +427,7 @@ class TrainingLine:
             fresh: begin fresh episodes where they could only be played again.
         """
         signal = Signal.model_validate(data["signal"])
-        if signal.learner != self.signal.learner:
+        if signal.learner != self._learns_as:
             self.learner = self._make_learner(signal.learner, 0)
             self.rnn_states = self.learner.new_rnn_states(self.config.trainer.envs)
         self.learner.load_state_dict(arrays_below("learner/", arrays), directory)

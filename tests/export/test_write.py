@@ -26,6 +26,7 @@ from cosignal.errors import (
 from cosignal.export.policy import Policy
 from cosignal.export.shaped_env import ExportedSignal, ShapedEnv
 from cosignal.rl.ipc.messages import Promote, Rollback
+from cosignal.rl.signals.learner_settings import LearnerSettings
 from cosignal.rl.signals.signal import Exploration, Signal
 from cosignal.rl.trainer.signal_log import promote, rollback
 from cosignal.rl.training.checkpoint import save_snapshot, snapshot_name
@@ -156,6 +157,20 @@ def test_a_signal_that_was_promoted_since_the_snapshot_is_in_force(tmp_path: Pat
     before = cosignal.export_run(tmp_path / "run", tmp_path / "before", snapshot_name(2))
     assert [term.name for term in exported_signal(before).signal.terms] == ["goal"]
     assert exported_signal(before).age == 2 * 128
+
+
+def test_networks_of_their_own_that_were_promoted_since_the_snapshot_are_not_in_it(tmp_path: Path) -> None:
+    """The policy is the same: what every agent has of its own is a copy of what it shared."""
+    with main_run(tmp_path / "run", run_config(GRID)) as main:
+        main.update()
+        main.update()
+        policy = outputs_of(main.line)
+        apart = signal(GOAL).model_copy(update={"learner": LearnerSettings(share_parameters=False)})
+        promote(main, Promote(key="p", base_version=0, signal=apart))
+        assert len(main.line.learner.network_groups) > 1
+    folder = cosignal.export_run(tmp_path / "run", tmp_path / "export")
+    assert torch.allclose(outputs(folder), policy, atol=1e-6)
+    assert exported_signal(folder).signal.learner == LearnerSettings(share_parameters=False)
 
 
 def test_what_is_only_left_out_goes_on_fading(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ class NamedStatesConfig(FitConfig):
             raise SignalError("enabled: must be false where the task declares no features, which name states; add some")
 
     def accepts(self, fit: SignalFit) -> bool:
-        return fit.informativeness is not None and fit.informativeness >= self.least_informativeness
+        return bool(fit.terms) and (fit.informativeness or 0.0) >= self.least_informativeness
 
     def replaces(self, term: Term) -> bool:
         return isinstance(term, TableTerm)

@@ -25,6 +25,7 @@ import numpy as np
 
 from ....errors import SignalError
 from ...task import FeatureSpec, FloatArray, TaskSpec
+from ..expression import MAX_NUMBER
 from ..scorer import NO_SCORERS
 from ..terms.base import Values
 from ..terms.table import TableRow, TableTerm
@@ -76,7 +77,12 @@ def name_states(
             "or distances"
         )
     advantages = step_advantages(episodes, gamma)
-    chosen = choose(states, advantages, config, episodes.number)
+    chosen = [(state, v) for state, v in choose(states, advantages, config, episodes.number) if round(v, 3) > 0]
+    if not chosen:
+        raise SignalError(
+            "named states need a state that is worth something, but most episodes come to each, and none tells how "
+            "they end; use another kind"
+        )
     tables = []
     for g, group in enumerate(spec.groups):
         rows = tuple(TableRow(when=state.when, worth=round(v, 3)) for state, v in chosen if state.group == g)
@@ -108,10 +114,16 @@ def known_states(spec: TaskSpec, episodes: Episodes) -> Iterator[State]:
 
 
 def conditions(features: Sequence[FeatureSpec], seen: FloatArray) -> Iterator[str]:
-    """Give conditions on the features of a group as expressions; `seen` [n, A, F] are their values."""
-    closed = [f"{x.name} <= {x.low + CLOSED * (x.high - x.low):g}" for x in features if x.kind == "distance"]
+    """Give conditions on the features of a group as expressions; `seen` [n, A, F] are their values.
+
+    Features of numbers that an expression may not have are left out.
+    """
+    usable = [i for i, x in enumerate(features) if max(abs(x.low), abs(x.high)) <= MAX_NUMBER]
+    distances = [features[i] for i in usable if features[i].kind == "distance"]
+    closed = [f"{x.name} <= {x.low + CLOSED * (x.high - x.low):g}" for x in distances]
     done = list[str]()
-    for i, feature in enumerate(features):
+    for i in usable:
+        feature = features[i]
         low, high = feature.low, feature.high
         if feature.kind == "flag":
             done.append(f"{feature.name} > {(low + high) / 2:g}")

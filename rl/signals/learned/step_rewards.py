@@ -26,6 +26,7 @@ from .config import StepRewardsConfig
 from .episodes import Episodes
 
 LEAST_PAIRS = 100  # of different outcomes
+MOST_HELD_OUT = 1_000  # episodes, whose pairs are all looked at
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def fit_step_rewards(spec: TaskSpec, episodes: Episodes, config: StepRewardsConf
         TrainingDiverged: a weight is not finite.
     """
     outcome = outcomes(episodes, spec.has_success)
-    if (number := len(pairs(outcome)[0])) < LEAST_PAIRS:
+    if (number := count_pairs(outcome)) < LEAST_PAIRS:
         raise SignalError(
             f"step rewards need at least {LEAST_PAIRS} pairs of episodes with different outcomes, got {number}; play "
             "more, or explore more first"
@@ -58,6 +59,7 @@ def fit_step_rewards(spec: TaskSpec, episodes: Episodes, config: StepRewardsConf
     order = torch.randperm(episodes.number, generator=generator).numpy()
     apart = max(round(config.held_out * episodes.number), 2)
     held_out, train = order[:apart], order[apart:]
+    held_out = held_out[:MOST_HELD_OUT]
     checked = pairs(outcome[held_out])
     if not len(checked[0]):
         raise SignalError("step rewards need different outcomes among held-out episodes, too; play more")
@@ -101,6 +103,12 @@ def outcomes(episodes: Episodes, has_success: bool) -> FloatArray:
     """Return [m]: success where some episodes succeeded and some did not, else the return."""
     both = has_success and 0 < episodes.success.mean() < 1
     return episodes.success if both else episodes.returns
+
+
+def count_pairs(outcome: FloatArray) -> int:
+    """Return how many pairs of different outcomes there are."""
+    alike = np.unique(outcome, return_counts=True)[1].astype(np.int64)
+    return int(len(outcome) ** 2 - (alike**2).sum()) // 2
 
 
 def pairs(outcome: FloatArray) -> tuple[IntArray, IntArray]:

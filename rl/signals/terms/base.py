@@ -200,6 +200,10 @@ class CompiledTerm(ABC):
         """Give a line for each reason why this task must not be shaped with the term, whatever its weight."""
         yield from ()
 
+    def largest_strength(self, width: float) -> float:  # noqa: ARG002
+        """Return the largest beta · scale at which the term may pay, where returns differ by `width`."""
+        return float("inf")
+
     def excess(self, strength: float, return_range: tuple[float, float] | None) -> Iterator[str]:  # noqa: ARG002
         """Give a line where the term pays too much at `strength` = beta · scale, for returns in `return_range`."""
         yield from ()

@@ -4,9 +4,9 @@
 
 The implicit step reward of iStar (Liu et al. 2025, OPRL), added to advantages, since merging rewards did worse there.
 π is the policy that took the step, so that the reward shrinks to nothing as the policy becomes π_φ. The mean is that of
-the rollout, over all agents that it is for; the deviation of the advantages makes α the same for every scale of
-rewards. `rl.signals.learned.step_rewards` fits π_φ. It is not policy-invariant, and grows stale: so it is bounded, and
-it fades.
+the rollout, over all agents of the group that it is for; std(A), of the advantages of a network, makes α the same for
+every scale of rewards. `rl.signals.learned.step_rewards` fits π_φ. It is not policy-invariant, and grows stale: so it
+is bounded, and it fades.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..scorer import Scorers
 
 MAX_ROWS = 8
+MOST_PAID = 2.0  # of the width of the return range
 
 
 # The prompt of the Generator shows these docstrings to models, as the schema's descriptions.
@@ -92,14 +93,19 @@ class CompiledTable(CompiledStateTerm):
         """Return [g] [..., A_g]: what s′ is worth less what s is worth."""
         return [y - x for x, y in zip(*self.before_and_after(transitions), strict=True)]
 
+    def largest_strength(self, width: float) -> float:
+        """All states together may be worth at most twice what returns differ by, as a potential at its largest."""
+        return MOST_PAID * width / max(abs(self.term.weight) * sum(abs(row.worth) for row in self.term.rows), 1e-9)
+
     def excess(self, strength: float, return_range: tuple[float, float] | None) -> Iterator[str]:
-        """All states together may be worth at most twice what returns can differ by, as a potential at its largest."""
+        """Give a line where it is stronger than that."""
         width = 0.0 if return_range is None else return_range[1] - return_range[0]
         most = strength * abs(self.term.weight) * sum(abs(row.worth) for row in self.term.rows)
-        if width > 0 and most > 2 * width * (1 + 1e-6):
+        if width > 0 and strength > self.largest_strength(width) * (1 + 1e-6):
+            limit = MOST_PAID * width
             yield (
-                f"table {self.term.name!r}: beta · scale · weight · the worth of all rows must be at most "
-                f"{2 * width:.3g}, got {most:.3g}; lower its weight to {self.term.weight * 2 * width / most:.2g}"
+                f"table {self.term.name!r}: beta · scale · weight · the worth of all rows must be at most {limit:.3g}, "
+                f"got {most:.3g}; lower its weight to {self.term.weight * limit / most:.2g}"
             )
 
     def notes(self, recorded: TransitionSample) -> Iterator[str]:

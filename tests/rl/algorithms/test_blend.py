@@ -175,6 +175,20 @@ def test_factors_are_in_snapshots_go_with_their_terms_and_begin_when_a_signal_as
     other.close()
 
 
+def test_what_has_left_the_signal_is_forgotten() -> None:
+    line = chain_line(1, "ippo", BAD, blend_lr=0.2)
+    for _ in range(3):
+        line.update()
+    assert line.learner.term_factors != [1.0]
+    line.apply_signal(Signal(version=2, scale=1.0))
+    line.update()
+    assert line.learner.term_factors == []
+    line.apply_signal(Signal(version=3, beta=0.5, scale=1.0, terms=(BAD,)))
+    line.update()
+    assert line.learner.term_factors == [1.0]
+    line.close()
+
+
 # ------------------------------------------------------------ learning
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cosignal.errors import PreferenceError
 from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.preferences.config import ScorerConfig
 from cosignal.rl.preferences.fit import fit_scorer
@@ -93,6 +94,25 @@ def test_an_exploit_that_votes_like_loses_its_score_within_three_fits() -> None:
     assert ahead[0] > -0.05  # it is liked about as much as what is paid for
     assert min(ahead[1:]) < ahead[0] - 0.5, ahead
     assert ahead[3] < -0.3, ahead
+
+
+def test_pairs_that_nobody_voted_on_neither_judge_nor_scale_a_scorer() -> None:
+    """Votes of chance stay at chance, however well the other pairs are learned."""
+    rng = np.random.default_rng(1)
+    before, after = (rng.normal(size=(400, 2)).astype(np.float32) for _ in range(2))
+    votes = rng.integers(0, 2, 400).astype(np.float64)
+    new = refuted_pairs(FIRST, Ends(column(*rng.random(50)), column(*(1 + rng.random(50)))), 0, most=50, seed=0)
+    pairs, confidence = Pairs.joined([of_votes(before, after), *[new] * 6]), np.concatenate([votes, np.ones(300)])
+    voted = np.arange(700) < 400
+    config = ScorerConfig(hidden=(16,), members=2, max_epochs=60, lr=3e-3, held_out=0.3)
+    mixed = fit_scorer(pairs, confidence, config, seed=1)
+    apart = fit_scorer(pairs, confidence, config, seed=1, voted=voted)
+    assert mixed.accuracy is not None
+    assert apart.accuracy is not None
+    assert mixed.accuracy > 0.65
+    assert abs(apart.accuracy - 0.5) < 0.1
+    with pytest.raises(PreferenceError, match="at least 20 ranked pairs, got 10 of 700"):
+        fit_scorer(pairs, confidence, config, seed=1, voted=np.arange(700) < 10)
 
 
 def of_votes(before: np.ndarray, after: np.ndarray) -> Pairs:

@@ -40,7 +40,7 @@ SENSES = {
         ({"version": 9, "parent": 8, "stage": "improving"}, set()),
         ({"scale": 7.0}, {"content_hash"}),
         ({"exploration": Exploration(kick=0.1)}, {"content_hash", "proposal_hash"}),
-        ({"learner": LearnerSettings(lr=1e-4)}, {"content_hash", "proposal_hash", "shape_hash"}),
+        ({"learner": LearnerSettings(lr=1e-4)}, {"content_hash", "proposal_hash"}),
         ({"beta": 0.7}, {"content_hash", "proposal_hash", "shapes_like"}),
         ({"terms": (BONUS, NEAR)}, {"content_hash", "proposal_hash", "shapes_like"}),
         ({"terms": (changed(NEAR, name="other"), BONUS)}, {"content_hash", "proposal_hash", "shapes_like"}),
@@ -191,5 +191,8 @@ def test_settings_of_the_learner_last_and_are_told() -> None:
         "no shaping", "learner: share_parameters false", "learner: lr 0.0001"
     ]  # fmt: skip
     assert describe_difference(signal(learner=apart), signal(learner=slow.over(apart))) == ["~ learner: lr 0.0001"]
+    # what was withdrawn does not come back by another setting, and without terms the setting is all that there is
+    assert signal(NEAR, learner=apart).shape_hash() == signal(NEAR).shape_hash()
+    assert signal(learner=apart).shape_hash() != signal().shape_hash()
     # what signals of older versions were known by stays
     assert "learner" not in signal().model_dump()

@@ -100,6 +100,47 @@ def test_a_snapshot_goes_on_bit_for_bit_and_leads_back_to_shared_networks(tmp_pa
     assert [x.n_agents for x in other.learner.network_groups] == [1, 1]
 
 
+def test_beside_the_same_terms_it_changes_nothing_but_how_policies_learn() -> None:
+    """Neither the scale is frozen anew, nor do the terms begin to fade again."""
+    annealing = NEAR.model_copy(update={"anneal_steps": 10_000})
+    line = trained(small_config(), 1)
+    line.apply_signal(Signal(version=1, terms=(annealing,)))
+    for _ in range(4):
+        line.update()
+    scale, age = line.signal.scale, line.signal_age
+    line.apply_signal(Signal(version=2, terms=(annealing,), learner=LearnerSettings(lr=1e-4)))
+    assert (line.signal.scale, line.signal_age, line.offsets) == (scale, age, [])
+    assert line.signal.terms == (annealing,)
+    assert age > 0
+
+
+def test_after_a_snapshot_that_could_not_be_loaded_the_next_one_is_learned_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a worker's line, which goes on with another branch."""
+    line = trained(small_config(), 1)
+    save_snapshot(line, tmp_path / "plain")
+    line.apply_signal(Signal(version=1, learner=LearnerSettings(lr=1e-5)))
+    save_snapshot(line, tmp_path / "slow")
+    other = TrainingLine(small_config())
+    with monkeypatch.context() as patch:
+        patch.setattr(other.task, "load_state_dict", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            load_snapshot(other, tmp_path / "slow")
+    load_snapshot(other, tmp_path / "plain")
+    assert other.learner.config.lr == 6e-4  # type: ignore[attr-defined]
+
+
+def test_what_is_new_draws_from_another_stream_for_every_seed_of_a_branch() -> None:
+    weights = []
+    for seed in (1, 2):
+        line = trained(small_config(), 1)
+        line.reseed(seed)
+        line.apply_signal(Signal(version=1, terms=(NEAR,), learner=LearnerSettings(blend_lr=0.1)))
+        weights.append(line.learner.state_dict()["0.extrinsic.layers.0.weight"])
+    assert not np.array_equal(*weights)
+
+
 @pytest.mark.parametrize("algorithm", ["vdn", "qmix"])
 def test_learners_from_a_replay_refuse_it_and_stay_as_they_were(algorithm: str) -> None:
     line = trained(small_config(algorithm=algorithm), 1)

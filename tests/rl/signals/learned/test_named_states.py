@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from cosignal.errors import SignalError
 from cosignal.rl.envs.config import TaskConfig
+from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.fitting.fit import fit_signals
 from cosignal.rl.signals.check import check_signal
 from cosignal.rl.signals.config import SignalConfig
 from cosignal.rl.signals.learned.config import LearnedSignalsConfig, NamedStatesConfig
 from cosignal.rl.signals.learned.episodes import Episodes
+from cosignal.rl.signals.learned.fit import SignalFit
 from cosignal.rl.signals.learned.named_states import (
     conditions,
     correlation,
@@ -21,7 +23,7 @@ from cosignal.rl.signals.learned.named_states import (
     step_advantages,
 )
 from cosignal.rl.signals.scorer import NO_SCORERS
-from cosignal.rl.signals.shaping import CompiledSignal
+from cosignal.rl.signals.shaping import CompiledSignal, frozen_scale
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import TableTerm
 from cosignal.rl.task import FeatureSpec, GroupSpec, TaskSpec
@@ -108,7 +110,39 @@ def test_what_leads_to_the_return_is_worth_most_and_the_rest_its_bonus() -> None
     ]  # fmt: skip
     assert informativeness > 0.2
     [bare], _ = name_states(SPEC, episodes, CONFIG.model_copy(update={"bonus": 0.0}), 1.0)
-    assert [row.worth for row in bare.rows] == [1.0, 0.0, 0.0, 0.0]
+    assert [(row.when, row.worth) for row in bare.rows] == [("open > 0.5", 1.0)]
+
+
+def test_where_no_state_is_worth_anything_nothing_is_proposed() -> None:
+    """Every episode comes to all that there is, and all return the same."""
+    features = (FEATURES[0],)
+    spec = SPEC.model_copy(update={"groups": (GROUP.model_copy(update={"features": features}),)})
+    episodes = walked(OPENED, OPENED, paid=[1, 1])
+    only = replace(
+        episodes, features=[episodes.features[0][..., :1]], last_features=[episodes.last_features[0][..., :1]]
+    )
+    with pytest.raises(SignalError, match="need a state that is worth something"):
+        name_states(spec, only, CONFIG, 1.0)
+    assert not CONFIG.accepts(SignalFit(informativeness=1.0))
+
+
+def test_numbers_that_an_expression_may_not_have_name_no_state() -> None:
+    wide = FeatureSpec(name="wide", kind="distance", low=0, high=1e8)
+    assert list(conditions((wide, FEATURES[0]), np.zeros((0, 2, 2), np.float32))) == ["open > 0.5"]
+
+
+def test_what_nobody_has_come_to_yet_does_not_pay_too_much_once_somebody_does() -> None:
+    """The scale is frozen on what was seen, which is a quarter of the table here."""
+    episodes = walked(OPENED, CLOSED, LOST, LOST, paid=[1, 0, 0, 0])
+    [table], _ = name_states(SPEC, episodes, CONFIG, 1.0)
+    recorded = TransitionSample(
+        features=episodes.features, last_features=episodes.last_features, events=episodes.events,
+        terminated=episodes.terminated, end_features=episodes.features, end_success=np.zeros(len(episodes.reward)),
+    )  # fmt: skip
+    proposed = Signal(version=1, beta=1.0, terms=(table,))
+    scale = frozen_scale(proposed, SPEC, recorded, (0.0, 1.0))
+    assert scale * sum(row.worth for row in table.rows) == pytest.approx(2.0)
+    assert check_signal(proposed, SPEC, recorded, Signal(), set()).problems == []
 
 
 def test_where_every_episode_returned_the_same_nothing_is_informative() -> None:

@@ -15,7 +15,7 @@ from cosignal.rl.fitting.fit import fit_signals
 from cosignal.rl.signals.config import SignalConfig
 from cosignal.rl.signals.learned.config import LearnedSignalsConfig, StepRewardsConfig
 from cosignal.rl.signals.learned.episodes import Episodes, play_episodes
-from cosignal.rl.signals.learned.step_rewards import fit_step_rewards, outcomes, pairs
+from cosignal.rl.signals.learned.step_rewards import count_pairs, fit_step_rewards, outcomes, pairs
 from cosignal.rl.signals.scorer import Scorer, Scorers
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import StepRewardTerm
@@ -192,6 +192,13 @@ def test_it_pays_nothing_and_is_counted_in_deviations_of_advantages() -> None:
     assert half[0] == pytest.approx(full[0] / 2, abs=1e-6)
     assert np.abs(full[0]).max() <= 2 * 2 * 1.0
     line.close()
+
+
+def test_pairs_of_many_episodes_are_counted_without_making_them() -> None:
+    outcome = np.random.default_rng(0).integers(0, 4, 200).astype(np.float32)
+    assert count_pairs(outcome) == len(pairs(outcome)[0])
+    assert count_pairs(np.zeros(100_000, np.float32)) == 0
+    assert count_pairs(np.arange(100_000, dtype=np.float32)) == 100_000 * 99_999 // 2
 
 
 @pytest.mark.parametrize("algorithm", ["vdn", "qmix"])
