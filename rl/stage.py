@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from types import MappingProxyType
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -83,6 +83,7 @@ class HistoryRow(TypedDict):
     success: float | None
     entropy: list[float]  # [g] nats
     no_effect: list[float]  # [g] share of agent steps that changed nothing about the agent itself
+    same_view: NotRequired[list[float]]  # [g] share of agents that observe what a mate does; older versions have none
     actions: list[list[float]]  # [g] share of each action
     terms: dict[str, list[float]]  # name → [mean, mean absolute] shaping a step
     reward_abs: float  # mean absolute sparse reward a step

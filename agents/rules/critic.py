@@ -29,6 +29,7 @@ DOMINANT = 0.9  # share of the reward
 MUCH_PAID = 0.1  # of R, per episode
 EARNED = 0.05  # of R, above its lower end
 SOLVED = 0.9
+ALIKE = 0.5  # share of agents that observe what another does
 IN_VAIN = 8  # signals in a row
 IN_VAIN_VERDICTS = ("reject", "no_difference", "not_adopted", "screened_out", "not_informative")
 MAX_FINDINGS = 4
@@ -42,6 +43,7 @@ _ADVICE = {
     "waiting_on_each_other": "Reward the idle agents' own next distance.",
     "shaping_dominates": "Weaken or remove terms.",
     "plateau": "Point the signal at what separates successes from failures.",
+    "shared_parameter_conflict": "Give every agent a network of its own.",
     "not_the_signal": "Change how policies learn: a network for each agent, advantages of its own, other steps.",
     "unclear_credit": "Rank what single agents do, from each one's side.",
     "regression": "Weaken or remove what came last.",
@@ -108,6 +110,23 @@ def regression(evidence: Json) -> Json | None:
     sparse = evidence["sparse"]
     text = f"The return is {sparse['return_now']} after a best window of {sparse['return_best']}."
     return _finding("regression", ["sparse.return_now", "sparse.return_best"], text)
+
+
+def shared_parameter_conflict(evidence: Json) -> Json | None:
+    """Agents in one network observe the same, so that they cannot act differently, and the return is flat and low."""
+    sparse, learner = evidence["sparse"], evidence.get("learner")
+    is_flat = sparse["trend"] is not None and abs(sparse["trend"]) <= FLAT_TREND * value_range(sparse)
+    if not learner or not is_flat or not _unsuccessful(evidence, MIDDLING_SUCCESS):
+        return None
+    for item in evidence["behaviour"]:
+        agents = {agent for agent, _ in item["events_per_agent"]}
+        shared = any(len(agents & set(members)) > 1 for members in learner["networks"])
+        if shared and (item.get("same_view_share") or 0.0) >= ALIKE:
+            text = f"{item['same_view_share']:.0%} of {item['group']} observe what another does, and share a network."
+            return _finding(
+                "shared_parameter_conflict", [*_behaviour_cites(item, "same_view_share"), "learner.networks"], text
+            )
+    return None
 
 
 def no_exploration(evidence: Json) -> Json | None:
@@ -204,6 +223,7 @@ def shaping_dominates(evidence: Json) -> Json | None:
 
 RULES: tuple[Callable[[Json], Json | None], ...] = (
     regression,
+    shared_parameter_conflict,
     no_exploration,
     subgoal_never_reached,
     wrong_subgoal_order,
@@ -333,6 +353,7 @@ def thresholds(evidence: Json) -> Json:
     success = _success_now(sparse)
     flat = f"trend within ±{FLAT_TREND * size:.3g}"
     idle = ", ".join(f"{item['group']} {item['no_effect_share']:.2f}" for item in evidence["behaviour"])
+    alike = ", ".join(f"{item['group']} {item.get('same_view_share')}" for item in evidence["behaviour"])
     entropy = ", ".join(
         f"{item['group']} {item['entropy'] / item['entropy_max']:.2f}" if item["entropy_max"] else item["group"]
         for item in evidence["behaviour"]
@@ -388,6 +409,10 @@ def thresholds(evidence: Json) -> Json:
         "unclear_credit": (
             f"two agents or more, {_below(MIDDLING_SUCCESS)}, {flat}, return from {low + EARNED * size:.3g}",
             f"{success}, return {sparse['return_now']}, trend {sparse['trend']}",
+        ),
+        "shared_parameter_conflict": (
+            f"{flat}, {_below(MIDDLING_SUCCESS)}, same_view_share from {ALIKE} of agents in one network",
+            f"{success}; same_view_share: {alike}",
         ),
         "not_the_signal": (
             f"{IN_VAIN} signals in a row tried in vain, {_below(MIDDLING_SUCCESS)}",

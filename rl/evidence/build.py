@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...errors import CosignalError
 from ..experience.episodes import action_labels, entropy_at_start, team_distances
-from ..stage import WINDOW_STEPS, Window, window
+from ..stage import WINDOW_STEPS, HistoryRow, Window, window
 from ..task import work_events
 from ..training.line import TrainingLine
 from .schema import (
@@ -172,11 +172,17 @@ def behaviour_evidence(line: TrainingLine, g: int) -> BehaviourEvidence:
         entropy=round(float(np.mean([row["entropy"][g] for row in rows])) if rows else at_start, 4),
         entropy_max=round(at_start, 4),
         entropy_curve=[round(float(x), 3) for x in curve],
+        same_view_share=round(float(np.mean(alike)), 4) if (alike := _same_view(rows, g)) else None,
         no_effect_share=round(float(np.mean([row["no_effect"][g] for row in rows])) if rows else 0.0, 4),
         action_shares=[(n, round(float(s), 4)) for n, s in zip(names, shares, strict=True)],
         episode_length_mean=round(float(lengths.mean()), 2) if len(lengths) else None,
         events_per_agent=[(a, round(float(c), 4)) for a, c in zip(group.agents, per_agent, strict=True)],
     )
+
+
+def _same_view(rows: Sequence[HistoryRow], g: int) -> list[float]:
+    """Return the shares of agents of group g that observed what another did, of the updates that have them."""
+    return [row["same_view"][g] for row in rows if "same_view" in row]
 
 
 # ------------------------------------------------------------ features, events and terms, a row each

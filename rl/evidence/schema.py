@@ -41,6 +41,8 @@ class BehaviourEvidence(Wire):
     # Share of agent steps that changed nothing about the agent itself: its own features but distances; without a
     # position among them, what it observes.
     no_effect_share: float
+    # Share of agents that observe exactly what another one of the group does; None in runs of older versions.
+    same_view_share: float | None = Field(default=None, exclude_if=lambda share: share is None)
     entropy_curve: list[float] = Field(default_factory=list)  # in the windows of `SparseEvidence.curve`
     action_shares: list[tuple[str, float]]  # [name, share], in the action order of the group
     episode_length_mean: float | None

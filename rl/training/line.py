@@ -37,6 +37,7 @@ from .rollout_statistics import (
     add_changes_before_reward,
     add_values_before_done,
     mean_and_mean_abs,
+    share_seeing_alike,
     share_without_effect,
 )
 
@@ -240,6 +241,7 @@ class TrainingLine:
             "success": float(successes.mean()) if len(returns) else None,
             "entropy": [x.entropy for x in metrics],
             "no_effect": [share_without_effect(rollout, g, group) for g, group in enumerate(self.spec.groups)],
+            "same_view": [share_seeing_alike(rollout, g) for g in range(len(self.spec.groups))],
             "actions": [
                 action_shares(group, rollout.actions[g], None if rollout.alive is None else rollout.alive[g])
                 for g, group in enumerate(self.spec.groups)

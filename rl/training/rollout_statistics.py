@@ -1,4 +1,5 @@
-"""Statistics of a rollout that evidence is made of: idle agents, what changes before a reward, who gets things done."""
+"""Statistics of a rollout that evidence is made of: idle agents and those that observe alike, what changes before a
+reward, who gets things done."""
 
 from __future__ import annotations
 
@@ -32,6 +33,17 @@ def share_without_effect(rollout: Rollout, g: int, group: GroupSpec) -> float:
         same = rollout.obs[g] == rollout.last_obs[g]
     still = same.all(-1) if rollout.alive is None else same.all(-1)[rollout.alive[g]]
     return float(still.mean()) if still.size else 0.0  # a whole group may have left
+
+
+def share_seeing_alike(rollout: Rollout, g: int) -> float:
+    """Return the share of agents of group g, 0..1, that observe exactly what another one does, in the last step."""
+    seen = rollout.obs[g][-1]  # [E, A_g, O_g]
+    alike = (seen[:, :, None] == seen[:, None]).all(-1)  # [E, A_g, A_g]
+    alike[:, np.arange(seen.shape[1]), np.arange(seen.shape[1])] = False
+    if rollout.alive is not None:
+        here = rollout.alive[g][-1] > 0
+        alike = (alike & here[:, None])[here]
+    return float(alike.any(-1).mean()) if alike.size else 0.0
 
 
 def add_changes_before_reward(sums: Sequence[NDArray[np.float64]], rollout: Rollout) -> None:

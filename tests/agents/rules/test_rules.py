@@ -462,3 +462,18 @@ async def test_only_what_can_change_is_proposed() -> None:
     assert all(one.learner == LearnerSettings() for one in await generator(alone, await in_vain(8)))
     by_values = shared_evidence(algorithm="qmix", advantage_norm=None)
     assert all(one.learner == LearnerSettings() for one in await generator(by_values, await in_vain(8)))
+
+
+async def test_agents_of_one_network_that_observe_the_same_need_networks_of_their_own() -> None:
+    raw = shared_evidence()
+    raw["behaviour"][0]["same_view_share"] = 1.0
+    agents = [agent for agent, _ in raw["behaviour"][0]["events_per_agent"]]
+    raw["learner"]["networks"] = [agents]
+    diagnosis = await critic(raw)
+    assert diagnosis.findings[0].failure is Failure.SHARED_PARAMETER_CONFLICT
+    assert diagnosis.findings[0].cites == ["behaviour.agents.same_view_share", "learner.networks"]
+    assert (await generator(raw))[0].learner == LearnerSettings(share_parameters=False)
+    for changed in ({"networks": [[agent] for agent in agents]}, {}):
+        raw["learner"] |= changed
+        raw["behaviour"][0]["same_view_share"] = 1.0 if changed else 0.2
+        assert Failure.SHARED_PARAMETER_CONFLICT not in failures(await critic(raw))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from cosignal.rl.experience.rollout import Rollout
 from cosignal.rl.task import FeatureSpec, GroupSpec
-from cosignal.rl.training.rollout_statistics import add_values_before_done
+from cosignal.rl.training.rollout_statistics import add_values_before_done, share_seeing_alike
 
 
 def group(name: str, agents: int) -> GroupSpec:
@@ -55,3 +55,14 @@ def test_an_agent_that_has_left_is_nowhere() -> None:
     assert sums[0][:, 0].tolist() == [5, 1]
     add_values_before_done(sums, rollout([scouts], alive=[[[False, False]]]), groups)
     assert sums[0][:, 0].tolist() == [5, 1]
+
+
+def test_agents_that_observe_what_a_mate_does_are_counted_and_who_has_left_is_not() -> None:
+    """In the step before the last state two of three scouts observe the same."""
+    ways = [[[[0, 1], [0, 1], [0, 1]], [[3, 1], [3, 1], [4, 1]], [[0, 0], [0, 0], [0, 0]]]]
+    assert share_seeing_alike(rollout(ways), 0) == 2 / 3
+    here = [[[True, True, True], [True, False, True]]]
+    assert share_seeing_alike(rollout(ways, here), 0) == 0.0
+    assert share_seeing_alike(rollout(ways, [[[False] * 3] * 2]), 0) == 0.0
+    alone = [[[[0, 1]], [[3, 1]], [[0, 0]]]]
+    assert share_seeing_alike(rollout(alone), 0) == 0.0
