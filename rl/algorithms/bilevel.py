@@ -6,17 +6,49 @@ The outer of two levels of optimisation, by LIIR (Du et al. 2019, section 4) for
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from ..task import Arrays
 from .config import IPPOConfig
 from .flat_adam import FlatAdam, load_trained_state, trained_state
-from .gradient import policy_loss_and_entropy
+from .gradient import policy_loss_and_entropy, split_into_minibatches
 from .losses import Minibatch, value_loss
 from .networks.actor_critic import ActorCritic
 from .networks.mlp import MLP
 from .returns import ValueNorm
+
+if TYPE_CHECKING:
+    from .ppo import PPO, Batch
+
+
+def extrinsic_loss_after_step(ppo: PPO, n: int, batch: Batch, proxy: Tensor, extrinsic: Tensor) -> Tensor | None:
+    """Return L_ex(θ′) of network n by all finished steps at once, see `loss_after_step`; None where nobody acts.
+
+    Args:
+        ppo: the learner.
+        n: index of the network.
+        batch: the rollout of its group.
+        proxy: advantages [T, E, A] that the policy learns from, differentiable in what they were computed from.
+        extrinsic: advantages [T, E, A] of the task's own reward.
+    """
+    finished = batch.finished_samples(ppo.network_groups[n].n_agents).to(ppo.device)
+    if len(finished) < 2:
+        return None
+
+    def as_one_minibatch(x: Tensor) -> Minibatch:
+        """Join all samples that count, with these advantages normalised as PPO does."""
+        samples = ppo.arranged(n, batch, ppo.normalise_agents(batch, x), torch.zeros_like(x))
+        flat = samples.each(lambda part: part.flatten(0, 2))
+        return ppo.normalise_minibatch(next(split_into_minibatches(flat, finished, 1)))
+
+    for_proxy, for_task = as_one_minibatch(proxy), as_one_minibatch(extrinsic)
+    if for_task.acting is not None and not for_task.acting.any():
+        return None
+    config = ppo.config
+    return loss_after_step(ppo.networks[n], for_proxy, for_task, config.clip, ppo.entropy_coef, config.lr)
 
 
 def loss_after_step(

@@ -25,9 +25,7 @@ from torch import Tensor
 from ..experience.rollout import Rollout
 from ..signals.shaping import Shaping
 from ..task import Arrays, FloatArray, splitmix64
-from .bilevel import ExtrinsicCritic, loss_after_step
-from .gradient import split_into_minibatches
-from .losses import Minibatch
+from .bilevel import ExtrinsicCritic, extrinsic_loss_after_step
 from .returns import gae
 
 if TYPE_CHECKING:
@@ -141,20 +139,7 @@ def _loss_after_step(
     proxy = ppo.with_step_rewards(n, batch, ppo.advantages(n, batch)[0])
     for factor, paid in zip(factors, added, strict=True):
         proxy = proxy + (factor - factor.detach()) * gae(paid, zero, zero, zero, done, config.gamma, config.gae_lambda)
-    finished = batch.finished_samples(ppo.network_groups[n].n_agents).to(ppo.device)
-    if len(finished) < 2:
-        return None
-
-    def as_one_minibatch(x: Tensor) -> Minibatch:
-        """Join all samples that count, with these advantages [T, E, A] normalised as PPO does."""
-        samples = ppo.arranged(n, batch, ppo.normalise_agents(batch, x), torch.zeros_like(x))
-        flat = samples.each(lambda part: part.flatten(0, 2))
-        return ppo.normalise_minibatch(next(split_into_minibatches(flat, finished, 1)))
-
-    for_proxy, for_task = as_one_minibatch(proxy), as_one_minibatch(extrinsic)
-    if for_task.acting is not None and not for_task.acting.any():
-        return None
-    return loss_after_step(ppo.networks[n], for_proxy, for_task, config.clip, ppo.entropy_coef, config.lr)
+    return extrinsic_loss_after_step(ppo, n, batch, proxy, extrinsic)
 
 
 def _adam_step(state: NDArray[np.float64], slope: float, lr: float) -> None:

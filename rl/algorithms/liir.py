@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ..task import Arrays, GroupSpec, TaskSpec, splitmix64
-from .bilevel import ExtrinsicCritic, loss_after_step
+from .bilevel import ExtrinsicCritic, extrinsic_loss_after_step
 from .config import LIIRConfig
 from .flat_adam import FlatAdam, load_trained_state, trained_state
-from .gradient import split_into_minibatches
 from .learner import UpdateMetrics
-from .losses import Minibatch
 from .mappo import MAPPO
 from .networks.mlp import MLP
 from .ppo import Batch
@@ -136,19 +134,8 @@ class LIIR(MAPPO):
         config, zero = self.config, torch.zeros_like(r_in)
         done = self.tensor(batch.done)[..., None].expand(r_in.shape)
         added = gae(r_in, zero, zero, zero, done, config.gamma, config.gae_lambda)
-        proxy = self.advantages(n, batch)[0] + config.intrinsic_weight * added
-        finished = batch.finished_samples(self.network_groups[n].n_agents).to(self.device)
-
-        def as_one_minibatch(x: Tensor) -> Minibatch:
-            """Join all samples that count, with these advantages [T, E, A] normalised as PPO does."""
-            samples = self.arranged(n, batch, self.normalise_agents(batch, x), torch.zeros_like(x))
-            flat = samples.each(lambda part: part.flatten(0, 2))
-            return self.normalise_minibatch(next(split_into_minibatches(flat, finished, 1)))
-
-        for_proxy, for_task = as_one_minibatch(proxy), as_one_minibatch(advantage)
-        if for_task.acting is not None and not for_task.acting.any():
-            return None
-        return loss_after_step(self.networks[n], for_proxy, for_task, config.clip, self.entropy_coef, config.lr)
+        proxy = self.with_step_rewards(n, batch, self.advantages(n, batch)[0]) + config.intrinsic_weight * added
+        return extrinsic_loss_after_step(self, n, batch, proxy, advantage)
 
     # ------------------------------------------------------------ state
 
