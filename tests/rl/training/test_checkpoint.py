@@ -18,6 +18,7 @@ from cosignal.rl.training.checkpoint import (
     unpack_snapshot,
 )
 from cosignal.rl.training.line import TrainingLine
+from cosignal.studies.bench.signals import KINDS
 from safetensors import SafetensorError
 from training_lines import assert_same_state, small_config, trained
 
@@ -125,3 +126,18 @@ def test_a_snapshot_without_digests_is_one_of_an_older_version(tmp_path: Path) -
         load_snapshot(line, path)
     (path / "state.json").write_text((path / "state.json").read_text().replace('"format": 4', '"format": 3'))
     load_snapshot(line, path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_each_kind_of_signal_in_force_a_snapshot_goes_on_bit_for_bit(tmp_path: Path, kind: str) -> None:
+    config = small_config().model_copy(update={"record_obs": True})
+    line = TrainingLine(config)
+    line.apply_signal(KINDS[kind](line))
+    line.update()
+    save_snapshot(line, tmp_path / "state")
+    other = TrainingLine(config, scorers=line.scorers)
+    load_snapshot(other, tmp_path / "state")
+    for _ in range(2):
+        line.update()
+        other.update()
+    assert_same_state(line, other)
