@@ -1,19 +1,20 @@
 """`cosignal study signals`: what each kind of signal that is fitted to experience is worth, alone and in the loop.
 
-Kinds: those of `learned_signals` (`return_decomposition`, `named_states`, `step_rewards`), and `learner`: a network for
-every agent in place of a signal.
+Kinds: those of `learned_signals` (`return_decomposition`, `named_states`, `step_rewards`), and what is no signal but
+another way to learn: `learner`, a network for every agent, and `blend`, factors of the terms that are in force.
 
 Arms, on the same seeds:
 
 * `plain`           training on the sparse reward
 * `alone`           the kind from the start, fitted anew every `REFIT` main steps to episodes of the policy as it is,
-                    and put in force without a gate; what is played for it counts in total steps
+                    and put in force without a gate; what is played for it counts in total steps. What is no
+                    signal comes beside the signal of the config
 * `rules`           the loop with the embedded rules
 * `rules_and_kind`  the same, with the kind as one of the candidates; the rules propose `learner` by themselves
 
 Tasks: those built for a kind (`late_pay`: twenty agents, paid in the last of 40 steps; `chain`: a small reward near and
-a large one far; `stations`: agents that observe the same), Victim-Rubble, and LBF 8x8-2p-2f-coop. All arms of a task
-have the same trainer and budget of main steps.
+a large one far; `stations`: agents that observe the same; `misled`: a shorter chain under a signal whose sign is
+wrong), Victim-Rubble, and LBF 8x8-2p-2f-coop. All arms of a task have the same trainer and budget of main steps.
 """
 
 from __future__ import annotations
@@ -40,15 +41,20 @@ from .report import Tell, example_config, finish_study, known_arms, markdown_tab
 from .two_switch import arm_rows, plain_arm, seeded
 
 NAME = "signals"
-LEARNER = "learner"
-KINDS = (*FIT_KINDS, LEARNER)
+# what is no signal, by its name
+LEARNERS: Mapping[str, LearnerSettings] = {
+    "learner": LearnerSettings(share_parameters=False),
+    "blend": LearnerSettings(blend_lr=0.2),
+}
+KINDS = (*FIT_KINDS, *LEARNERS)
 ARMS = ("plain", "alone", "rules", "rules_and_kind")
 REFIT = 50_000  # main steps
 BUILT_FOR: Mapping[str, str] = {
     "return_decomposition": "late_pay",
     "named_states": "chain",
     "step_rewards": "late_pay",
-    LEARNER: "stations",
+    "learner": "stations",
+    "blend": "misled",
 }
 Json = dict[str, Any]
 
@@ -124,6 +130,17 @@ def stations_config(base: RunConfig) -> RunConfig:
     return small_task(base, {"env": "cosignal.studies.stations:Stations", "agent_ids": False})
 
 
+def misled_config(base: RunConfig) -> RunConfig:
+    """Return the example's loop on a chain of five cells, with a table in force whose worths have the wrong sign."""
+    config = small_task(base, {"env": "cosignal.studies.chain:Chain", "env_args": {"length": 5}})
+    settings = config.model_dump(mode="json")
+    rows = [{"when": f"cell > {cell}.5", "worth": -1.0} for cell in range(4)]
+    table = {"kind": "table", "name": "wrong", "rows": rows, "weight": 0.5, "agents": "agents", "decay_steps": 10**9}
+    settings["signal"] |= {"beta": 0.5, "terms": [table]}
+    settings["trainer"]["ippo"]["lr"] = 2e-4
+    return RunConfig.model_validate(settings)
+
+
 def small_task(base: RunConfig, task: Json) -> RunConfig:
     """Return the example's loop on a task of short episodes, for 400,000 main steps."""
     settings = base.model_dump(mode="json")
@@ -152,6 +169,7 @@ TASKS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
     "late_pay": late_pay_config,
     "chain": chain_config,
     "stations": stations_config,
+    "misled": misled_config,
     "victim_rubble": victim_rubble_config,
     "8x8-2p-2f-coop": foraging_config,
 }
@@ -184,11 +202,11 @@ def work_alone(content: Json, folder: Path) -> Json:
     one_thread()
     config, kind = RunConfig.model_validate(content["config"]), content["kind"]
     line = TrainingLine(config.training(), scorers=Scorers(folder / FOLDER))
-    if kind == LEARNER:
-        line.apply_signal(Signal(version=1, learner=LearnerSettings(share_parameters=False)))
+    if kind in LEARNERS:
+        line.apply_signal(line.signal.model_copy(update={"version": 1, "learner": LEARNERS[kind]}))
     points, played, fits = list[Point](), 0, 0
     while line.steps_main < config.trainer.steps:
-        if kind != LEARNER and line.steps_main // content["refit"] >= fits:
+        if kind not in LEARNERS and line.steps_main // content["refit"] >= fits:
             fits += 1
             played += refit(line, kind, config.learned_signals, fits)
         row = line.update().row

@@ -29,6 +29,8 @@ def test_only_one_arm_of_the_loop_has_the_kind() -> None:
     for kind in FIT_KINDS:
         assert [*signals.with_kind(config, kind).learned_signals.enabled] == [kind]
     assert signals.with_kind(config, "learner") == config
+    # the one whose signal misleads is the only one that has one
+    assert [name for name, of in signals.TASKS.items() if of(example_config()).signal.terms] == ["misled"]
     assert set(signals.BUILT_FOR.values()) < set(signals.TASKS)
     assert set(signals.BUILT_FOR) == set(signals.KINDS)
 
