@@ -55,6 +55,7 @@ def readme(source: Source) -> str:
     """Return README.md of an export."""
     spec, task, first = source.layout.spec, source.config.task, source.networks[0]
     outputs, greedy, sampled = OUTPUTS[first.outputs]
+    learning = source.config.trainer.algorithm_config.learning_as(source.signal.learner)
     text = (
         templates()
         .get_template("README.md.j2")
@@ -81,6 +82,8 @@ def readme(source: Source) -> str:
             version=source.signal.version,
             signal=describe_signal(source.signal),
             difference=any(getattr(term, "form", "") == "difference" for term in source.signal.terms),
+            on_advantages=[term.name for term in source.signal.terms if term.acts_on_advantages],
+            blended=bool(getattr(learning, "blend_lr", 0.0)) and bool(source.signal.terms),
             gamma=source.config.trainer.algorithm_config.gamma,
             reward=source.config.trainer.reward,
             age=source.age,

@@ -27,7 +27,9 @@ from cosignal.export.policy import Policy
 from cosignal.export.shaped_env import ExportedSignal, ShapedEnv
 from cosignal.rl.ipc.messages import Promote, Rollback
 from cosignal.rl.signals.learner_settings import LearnerSettings
+from cosignal.rl.signals.scorer import Scorer
 from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.signals.terms import StepRewardTerm
 from cosignal.rl.trainer.signal_log import promote, rollback
 from cosignal.rl.training.checkpoint import save_snapshot, snapshot_name
 from cosignal.rl.training.line import TrainingLine
@@ -93,6 +95,32 @@ def test_the_readme_says_what_is_there(tmp_path: Path) -> None:
         f"{name} {version}" in text for name, version in (("torch", torch.__version__), ("numpy", np.__version__))
     )
     assert "probability 0.99" in text  # ε falls from 1 by 0.95 in 50 000 steps, of which 512 are over
+    assert "\n\n\n" not in text
+
+
+def test_the_readme_says_what_the_wrapper_does_not_pay(tmp_path: Path) -> None:
+    with main_run(tmp_path / "run", run_config(GRID)) as main:
+        main.update()
+        group = main.line.spec.groups[0]
+        policy = Scorer(
+            (np.zeros((1, group.obs_size, group.n_actions), np.float32),), (np.zeros((1, group.n_actions), np.float32),)
+        )
+        steps = StepRewardTerm(
+            name="better_steps", scorer=main.line.scorers.add(policy), agents=group.name, decay_steps=10_000
+        )
+        blended = signal(GOAL)
+        blended = blended.model_copy(
+            update={"terms": (*blended.terms, steps), "learner": LearnerSettings(blend_lr=0.1)}
+        )
+        promote(main, Promote(key="p", base_version=0, signal=blended))
+        main.update()
+        main.checkpoint()
+    text = (cosignal.export_run(tmp_path / "run", tmp_path / "export") / "README.md").read_text()
+    assert (
+        "* The run added better_steps to advantages and not to rewards, so that the wrapper pays nothing for it."
+        in text
+    )
+    assert "* The run multiplied each term by a factor that it learnt meanwhile (`blend_lr`)" in text
     assert "\n\n\n" not in text
 
 
