@@ -332,10 +332,10 @@ class TrainingLine:
         if after == before:
             return
         # what is new draws from a stream that follows from the old one's, which goes on
-        drawn = torch.Generator()
-        drawn.set_state(torch.from_numpy(self.learner.state_dict()["generator"]))
-        old, new = self.learner, self._make_learner(after, int(torch.randint(2**62, (1,), generator=drawn)))
-        new.load_state_dict(states_by_network(old.state_dict(), old.network_groups, new.network_groups))
+        old, state, drawn = self.learner, self.learner.state_dict(), torch.Generator()
+        drawn.set_state(torch.from_numpy(state["generator"].copy()))
+        new = self._make_learner(after, int(torch.randint(2**62, (1,), generator=drawn)))
+        new.load_state_dict(states_by_network(state, old.network_groups, new.network_groups))
         if self.rnn_states is not None:
             self.rnn_states = rnn_states_by_network(self.rnn_states, old.network_groups, new.network_groups)
         self.learner = new

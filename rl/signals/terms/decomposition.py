@@ -17,7 +17,7 @@ from ....errors import SignalError
 from ..expression import Expression, parse_expression
 from .agent_masks import named_agents
 from .base import BaseTerm, CompiledTerm, Reads, TermName, Values, zero_where_gone
-from .potential import GroupState, expression_for
+from .potential import expression_for, group_states
 
 if TYPE_CHECKING:
     from ...experience.rollout import Transitions
@@ -170,7 +170,6 @@ def network_inputs(
 
 def _factor_values(spec: TaskSpec, g: int, factors: Sequence[Expression], features: list[FloatArray]) -> FloatArray:
     """Return [..., A_g, d]: the d factors of each agent's state, by features [g] [..., A_g, F_g] of all agents."""
-    team: list[GroupState] = []
-    team += [GroupState(group, x, team) for group, x in zip(spec.groups, features, strict=True)]
+    team = group_states(spec, features)
     shape = features[g].shape[:-1]
     return np.stack([np.broadcast_to(factor.evaluate(team[g]), shape) for factor in factors], -1).astype(np.float32)

@@ -88,13 +88,19 @@ class CompiledPotential(CompiledStateTerm):
 
     def state_values(self, features: list[FloatArray], obs: list[FloatArray] | None) -> list[Values]:  # noqa: ARG002
         """Return [g] [..., A_g]: Φ of each agent's state."""
-        team: list[GroupState] = []
-        team += [GroupState(group, x, team) for group, x in zip(self.spec.groups, features, strict=True)]
+        team = group_states(self.spec, features)
         values = [np.zeros(group.shape) for group in team]
         for total, mask, group in zip(values, self.masks, team, strict=True):
             if mask.any():
                 total += np.where(mask, self.expression.evaluate(group), 0.0)  # in place: Φ may be a single number
         return values
+
+
+def group_states(spec: TaskSpec, features: list[FloatArray]) -> list[GroupState]:
+    """Return the state of each group, which knows those of the others, by features [g] [..., A_g, F_g]."""
+    team: list[GroupState] = []
+    team += [GroupState(group, x, team) for group, x in zip(spec.groups, features, strict=True)]
+    return team
 
 
 @dataclass(frozen=True, eq=False)

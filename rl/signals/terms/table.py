@@ -20,7 +20,7 @@ from pydantic import Field
 from ..expression import Expression, parse_expression
 from .agent_masks import named_agents
 from .base import BaseTerm, CompiledStateTerm, Model, Reads, TermName, Values
-from .potential import GroupState, expression_for
+from .potential import expression_for, group_states
 
 if TYPE_CHECKING:
     from ...experience.rollout import Transitions
@@ -80,8 +80,7 @@ class CompiledTable(CompiledStateTerm):
 
     def state_values(self, features: list[FloatArray], obs: list[FloatArray] | None) -> list[Values]:  # noqa: ARG002
         """Return [g] [..., A_g]: the sum of what the states are worth that each agent is in."""
-        team: list[GroupState] = []
-        team += [GroupState(group, x, team) for group, x in zip(self.spec.groups, features, strict=True)]
+        team = group_states(self.spec, features)
         values = [np.zeros(group.shape) for group in team]
         for total, mask, group in zip(values, self.masks, team, strict=True):
             if mask.any():
