@@ -1,7 +1,8 @@
 """`cosignal study signals`: what each kind of signal that is fitted to experience is worth, alone and in the loop.
 
 Kinds: those of `learned_signals` (`return_decomposition`, `named_states`, `step_rewards`), and what is no signal but
-another way to learn: `learner`, a network for every agent, and `blend`, factors of the terms that are in force.
+another way to learn: `learner`, a network for every agent, `advantage_norm`, advantages normalised for every agent, and
+`blend`, factors of the terms that are in force.
 
 Arms, on the same seeds:
 
@@ -10,11 +11,12 @@ Arms, on the same seeds:
                     and put in force without a gate; what is played for it counts in total steps. What is no
                     signal comes beside the signal of the config
 * `rules`           the loop with the embedded rules
-* `rules_and_kind`  the same, with the kind as one of the candidates; the rules propose `learner` by themselves
+* `rules_and_kind`  the same, with the kind as one of the candidates; what is no signal the rules propose by themselves
 
 Tasks: those built for a kind (`late_pay`: twenty agents, paid in the last of 40 steps; `chain`: a small reward near and
-a large one far; `stations`: agents that observe the same; `misled`: a shorter chain under a signal whose sign is
-wrong), Victim-Rubble, and LBF 8x8-2p-2f-coop. All arms of a task have the same trainer and budget of main steps.
+a large one far; `stations`: agents that observe the same; `scales`: agents that are paid 1 and 100 for what they do
+themselves; `misled`: a shorter chain under a signal whose sign is wrong), Victim-Rubble, and LBF 8x8-2p-2f-coop. All
+arms of a task have the same trainer and budget of main steps.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ NAME = "signals"
 # what is no signal, by its name
 LEARNERS: Mapping[str, LearnerSettings] = {
     "learner": LearnerSettings(share_parameters=False),
+    "advantage_norm": LearnerSettings(advantage_norm="agent"),
     "blend": LearnerSettings(blend_lr=0.2),
 }
 KINDS = (*FIT_KINDS, *LEARNERS)
@@ -54,6 +57,7 @@ BUILT_FOR: Mapping[str, str] = {
     "named_states": "chain",
     "step_rewards": "late_pay",
     "learner": "stations",
+    "advantage_norm": "scales",
     "blend": "misled",
 }
 Json = dict[str, Any]
@@ -130,6 +134,12 @@ def stations_config(base: RunConfig) -> RunConfig:
     return small_task(base, {"env": "cosignal.studies.stations:Stations", "agent_ids": False})
 
 
+def scales_config(base: RunConfig) -> RunConfig:
+    """Return the example's loop on the task whose agents are paid 1 and 100 for their own events."""
+    config = small_task(base, {"env": "cosignal.studies.scales:Scales"})
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"reward": "individual"})})
+
+
 def misled_config(base: RunConfig) -> RunConfig:
     """Return the example's loop on a chain of five cells, with a table in force whose worths have the wrong sign."""
     config = small_task(base, {"env": "cosignal.studies.chain:Chain", "env_args": {"length": 5}})
@@ -169,6 +179,7 @@ TASKS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
     "late_pay": late_pay_config,
     "chain": chain_config,
     "stations": stations_config,
+    "scales": scales_config,
     "misled": misled_config,
     "victim_rubble": victim_rubble_config,
     "8x8-2p-2f-coop": foraging_config,

@@ -6,17 +6,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from pettingzoo import ParallelEnv
 
-from ..rl.task import FeatureSpec
+from ..rl.task import FeatureSpec, FloatArray
+from .small_task import SmallTask
 
 STATIONS, STEPS = 4, 10
 SOLVED = 0.9  # share of the steps in which every station is manned, for success
-# The same objects at each call, as PettingZoo asks for.
-SEEN, SAID = Box(0, 1, (1,)), Discrete(STATIONS)
 
 
-class Stations(ParallelEnv):  # type: ignore[misc]
+class Stations(SmallTask):
     """Four workers each go to one of four stations in every step, and observe nothing but a 1.
 
     Every step pays the share of stations that are manned, divided by the number of steps: a return of 1 at best. With
@@ -24,56 +22,46 @@ class Stations(ParallelEnv):  # type: ignore[misc]
     """
 
     metadata: ClassVar[dict[str, Any]] = {"name": "stations", "is_parallelizable": True}
-    has_success, has_masks, return_range, max_steps = True, False, (0.0, 1.0), STEPS
+    return_range, max_steps = (0.0, 1.0), STEPS
     description = (
         f"{STATIONS} workers each choose one of {STATIONS} stations in each of {STEPS} steps, and observe nothing. The "
         "team is paid the share of stations that are manned. Success: all are, in 0.9 of the steps."
     )
     action_names = tuple(f"station_{i}" for i in range(STATIONS))
-
-    def __init__(self) -> None:
-        self.possible_agents = [f"worker_{i}" for i in range(STATIONS)]
-        self.agents: list[str] = []
-        crowd = FeatureSpec(
+    workers = tuple(f"worker_{i}" for i in range(STATIONS))
+    seen, said = Box(0, 1, (1,)), Discrete(STATIONS)
+    features = (
+        FeatureSpec(
             name="crowd", kind="quantity", low=0, high=STATIONS - 1, description="Other workers at its last station."
-        )
-        self.feature_specs = {agent: [crowd] for agent in self.possible_agents}
+        ),
+    )
 
-    def observation_space(self, agent: str) -> Box:  # noqa: ARG002
-        return SEEN
-
-    def action_space(self, agent: str) -> Discrete:  # noqa: ARG002
-        return SAID
-
-    def reset(
-        self,
-        seed: int | None = None,  # noqa: ARG002 nothing is random
-        options: dict[str, Any] | None = None,  # noqa: ARG002 PettingZoo's signature; there are none
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def begin(self) -> None:
         """Start an episode."""
-        self.agents, self._t, self._full = list(self.possible_agents), 0, 0
-        return self._seen(), self._infos(dict.fromkeys(self.agents, 0), success=False)
+        self._full, self._crowds = 0, dict.fromkeys(self.workers, 0)
 
-    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-        """Make one joint step."""
-        self._t += 1
-        at = [int(action) for action in actions.values()]
+    def play(self, actions: dict[str, int]) -> float:
+        """Make one joint step, and return the share of stations that are manned, by the number of steps."""
+        at = [*actions.values()]
+        self._crowds = {agent: at.count(station) - 1 for agent, station in actions.items()}
         manned = len(set(at))
         self._full += manned == STATIONS
-        ends, everybody = self._t >= STEPS, self.agents
-        infos = self._infos(
-            {agent: at.count(int(station)) - 1 for agent, station in actions.items()},
-            success=ends and self._full >= SOLVED * STEPS,
-        )
-        self.agents = [] if ends else everybody
-        # the sum over workers is the team's
-        rewards = dict.fromkeys(everybody, manned / STATIONS / STEPS / STATIONS)
-        return self._seen(), rewards, dict.fromkeys(everybody, ends), dict.fromkeys(everybody, False), infos
+        return manned / STATIONS / STEPS
 
-    def _seen(self) -> dict[str, Any]:
-        return {agent: np.ones(1, np.float32) for agent in self.possible_agents}
+    def observed(self, agent: str) -> FloatArray:  # noqa: ARG002
+        """Return a 1."""
+        return np.ones(1, np.float32)
 
-    def _infos(self, crowds: dict[str, int], success: bool) -> dict[str, Any]:
-        return {
-            agent: {"features": {"crowd": crowd}, "events": {}, "success": success} for agent, crowd in crowds.items()
-        }
+    def features_of(self, agent: str) -> dict[str, float]:
+        """Return an agent's features by name."""
+        return {"crowd": self._crowds[agent]}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the steps are over."""
+        return self.t >= STEPS
+
+    @property
+    def solved(self) -> bool:
+        """Whether every station was manned for long enough."""
+        return self.ended and self._full >= SOLVED * STEPS

@@ -12,6 +12,7 @@ from cosignal.studies import job_cache, report, signals
 from cosignal.studies.late_pay import STEPS, WORKERS, LatePay
 from cosignal.studies.outcome import Outcome
 from cosignal.studies.report import example_config
+from cosignal.studies.scales import Scales
 from cosignal.studies.stations import Stations
 from pettingzoo_tests import parallel_api_test
 
@@ -84,3 +85,16 @@ def test_stations_pay_the_share_that_is_manned() -> None:
     _, _, terminated, _, infos = paid[-1]
     assert all(terminated.values())
     assert infos["worker_0"] == {"features": {"crowd": 3}, "events": {}, "success": True}
+
+
+def test_scales_pay_each_for_its_own_choices() -> None:
+    parallel_api_test(Scales())
+    env = Scales()
+    env.reset(seed=1)
+    for step in range(10):
+        # the dear worker is wrong in the last step
+        actions = {"cheap": env.marks["cheap"], "dear": (env.marks["dear"] + (step < 9)) % 3}
+        _, rewards, _, _, infos = env.step(actions)
+        assert sum(rewards.values()) == pytest.approx(1.01 if step < 9 else 0.01)
+    assert infos["cheap"] == {"features": {"done": 10}, "events": {"cheap_right": 1}, "success": True}
+    assert infos["dear"] == {"features": {"done": 9}, "events": {"dear_right": 0}, "success": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,31 +161,47 @@ def test_states_of_recurrent_networks_go_with_their_agents() -> None:
 # ------------------------------------------------------------ learning
 
 
-def stations_line(seed: int) -> TrainingLine:
-    trainer = TrainerConfig(algorithm="ippo", envs=16, rollout=2 * STEPS, steps=100_000, ippo=IPPOConfig(lr=2e-3))
-    task = TaskConfig(env="cosignal.studies.stations:Stations", n_max=STEPS, agent_ids=False)
+def learned_return(task: TaskConfig, signal: Signal, updates: int, **trainer: Any) -> float:
+    """Return the mean return of the last five updates of a line that learns from this signal."""
+    short = TrainerConfig(envs=16, rollout=2 * STEPS, steps=100_000, **{"ippo": IPPOConfig(lr=2e-3), **trainer})
     config = TrainingConfig(
-        seed=seed, clock="lockstep", task=task,
-        signal=SignalConfig(), trainer=trainer, pause_every_steps=None, margin=0.02,
+        seed=2, clock="lockstep", task=task,
+        signal=SignalConfig(), trainer=short, pause_every_steps=None, margin=0.02,
     )  # fmt: skip
-    return TrainingLine(config)
+    line = TrainingLine(config)
+    line.apply_signal(signal)
+    found = [line.update().row["returns"] for _ in range(updates)]
+    line.close()
+    return float(np.mean([x for x in found[-5:] if x is not None]))
 
 
 @pytest.mark.timeout(240)
 def test_agents_that_observe_the_same_learn_to_differ_by_networks_of_their_own_only() -> None:
     """Twins: the shared network as it is, and under a signal that pays for being alone."""
+    stations = TaskConfig(env="cosignal.studies.stations:Stations", n_max=STEPS, agent_ids=False)
     alone = PotentialTerm(name="alone", expression="-crowd / 3")
     arms = {
         "plain": Signal(version=1),
         "signal": Signal(version=1, beta=1.0, scale=0.1, terms=(alone,)),
         "apart": Signal(version=1, learner=APART),
     }
-    results = {}
-    for name, signal in arms.items():
-        line = stations_line(seed=2)
-        line.apply_signal(signal)
-        found = [line.update().row["returns"] for _ in range(100)]
-        results[name] = float(np.mean([x for x in found[-5:] if x is not None]))
-        line.close()
+    results = {name: learned_return(stations, signal, 100) for name, signal in arms.items()}
     assert results["apart"] > 0.9, results
     assert max(results["plain"], results["signal"]) < 0.75, results
+
+
+@pytest.mark.timeout(240)
+def test_who_is_paid_a_hundredth_learns_by_a_network_of_its_own_only() -> None:
+    """Twins: the shared network, with advantages over a minibatch and of every agent apart, whose critic is one.
+
+    The return is 10 by the dear worker and 0.1 by the cheap one, of which guessing gives a third; so the agents are
+    told apart here by what the cheap one earns beyond 10.
+    """
+    scales = TaskConfig(env="cosignal.studies.scales:Scales")
+    arms = {"minibatch": LearnerSettings(), "agent": LearnerSettings(advantage_norm="agent"), "apart": APART}
+    results = {
+        name: learned_return(scales, Signal(version=1, learner=learner), 40, reward="individual")
+        for name, learner in arms.items()
+    }
+    assert results["apart"] > 10.06, results
+    assert max(results["minibatch"], results["agent"]) < 10.04, results
