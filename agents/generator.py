@@ -170,8 +170,8 @@ def _term_problems(term: Term, evidence: Json) -> Iterator[str]:
     for name in sorted(reads.events):
         if name not in repeatable:
             yield f"{name!r} is no event; use one of {list(repeatable)!r}"
-        elif repeatable[name] and term.weight > 0:
-            yield f"event {name!r} can be repeated without progress; reward a potential instead"
+        elif repeatable[name] and term.weight > 0 and term.pays_repeats:
+            yield f"event {name!r} can be repeated without progress; bound it, or reward a potential instead"
 
 
 def _ingredients(term: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..rl.envs.pettingzoo import calls
 from ..rl.envs.pettingzoo.translator import Views, current_views, last_views, state_pairs
-from ..rl.experience.rollout import Moment
+from ..rl.experience.rollout import Moment, in_order
 from ..rl.signals.reward_view import RewardView
 from ..rl.signals.rewards import Rewards
 from ..rl.signals.scorer import FOLDER, Scorers
@@ -80,8 +80,10 @@ class ShapedEnv(RunEnv):
         # one environment of a batch, as the trainer has it
         self._step = new_step(self.spec, 1)
         self._now, self._last = current_views(self._step), last_views(self._step)
+        self._memory = compiled.new_memory(1)
 
     def begin(self, observations: Mapping[Any, Any], infos: Mapping[Any, Any]) -> None:
+        self._memory = self._rewards.compiled.new_memory(1)
         for features in self._step.features:  # of an agent that is not there from the start
             features[:] = 0
         self._look(self._now, set(self.env.agents), observations, infos)
@@ -102,16 +104,17 @@ class ShapedEnv(RunEnv):
             last_obs=step.last_obs,
             actions=self._choices(actions),
             terminated=np.array([terminated], np.float32),
+            done=np.zeros(1, np.float32),  # `begin` forgets
             alive=step.alive,
             last_alive=step.last_alive,
         )
         self._rewards.age = self.age
-        shaping = self._rewards.shape(moment).total
+        shaping = self._rewards.shape(in_order([moment]), self._memory).total
         self.age += self.copies
         # s' is the next s
         for now, last in state_pairs(step):
             now[:] = last
-        flat = np.concatenate([x[0] for x in shaping])
+        flat = np.concatenate([x[0, 0] for x in shaping])
         return dict(zip(self.translator.ids, flat.tolist(), strict=True))
 
     def _look(self, views: Views, there: set[Any], observations: Mapping[Any, Any], infos: Mapping[Any, Any]) -> None:

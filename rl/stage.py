@@ -26,7 +26,7 @@ from typing import Literal, NotRequired, TypedDict
 import numpy as np
 
 Stage = Literal["exploring", "emerging", "improving", "plateaued", "regressing", "converged"]
-TermKind = Literal["potential", "event"]  # kinds of terms that may be proposed
+TermKind = Literal["potential", "similarity", "event", "subgoals"]  # kinds of terms that may be proposed
 Purpose = Literal["repair", "removal"]
 
 WINDOW_STEPS = 50_000
@@ -36,8 +36,8 @@ COMPETENT = 0.2
 
 # ------------------------------------------------------------ what a stage decides
 
-POTENTIALS: tuple[TermKind, ...] = ("potential",)
-ALL_KINDS: tuple[TermKind, ...] = ("potential", "event")
+POTENTIALS: tuple[TermKind, ...] = ("potential", "similarity")
+ALL_KINDS: tuple[TermKind, ...] = (*POTENTIALS, "event", "subgoals")
 
 
 @dataclass(frozen=True)

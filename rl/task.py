@@ -38,7 +38,7 @@ FeatureKind = Literal["distance", "position", "count", "flag", "quantity"]
 
 # The functions of term expressions, see `signals.expression`, and all words in them that are no features.
 MATE_FUNCTIONS = ("mean_mates", "min_mates", "max_mates", "sum_mates", "count_mates")
-EXPRESSION_FUNCTIONS = ("min", "max", "abs", "clip", "exp", "nearest", *MATE_FUNCTIONS)
+EXPRESSION_FUNCTIONS = ("min", "max", "abs", "clip", "exp", "exp_distance", "geo", "nearest", *MATE_FUNCTIONS)
 EXPRESSION_WORDS = frozenset({*EXPRESSION_FUNCTIONS, *keyword.kwlist})
 
 
@@ -67,6 +67,7 @@ class FeatureSpec(Spec):
         kind: *distance* (0 is there, in `unit`), *position* (a coordinate), *count* (of things done), *flag* (0 or 1),
             *quantity* (anything else).
         low, high: its bounds.
+        object: the thing of the task that it is about, empty where nobody says; see `signals.terms.similarity`.
         done: its value once the thing is done or gone, None where it has none; `nearest` skips it. Of a distance only.
     """
 
@@ -77,6 +78,7 @@ class FeatureSpec(Spec):
     done: Number | None = None
     unit: str = ""
     description: str = ""
+    object: str = Field(default="", max_length=40, exclude_if=lambda name: not name)
 
     @field_validator("name")
     @classmethod

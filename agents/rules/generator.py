@@ -15,6 +15,7 @@ from .critic import LOW_SUCCESS
 from .features import NEVER, Feature, FeatureRoles, Json, feature_roles, kinds_of_agents, never_reached
 
 MAX_TERMS = 8
+MAX_SUBGOALS = 8  # of a term
 BETA = 0.5
 OTHER_BETAS = (1.0, 0.75, 0.25)
 KICK = 0.05
@@ -96,8 +97,8 @@ def _round(tried: Json) -> tuple[int, int]:
 
 def _content(proposal: Json) -> str:
     """Return as text what the signal does to learning: term names, title and reason do not count."""
-    keys = ("kind", "expression", "event", "weight", "agents", "scorer")
-    terms = [[term.get(key) for key in keys] for term in proposal["terms"]]
+    apart = ("name", "decay_steps", "anneal_steps")
+    terms = [sorted((key, term[key]) for key in term if key not in apart) for term in proposal["terms"]]
     exploration = proposal["exploration"]
     learner = proposal.get("learner") or {}
     return repr((proposal["beta"] if terms else 0, terms, exploration.get("kick"), exploration.get("entropy"), learner))
@@ -124,6 +125,7 @@ def _drafts(block: Mapping[str, Any], failures: list[str]) -> Iterator[Json]:
     yield from drafts
     if "event" in block["term_kinds"]:
         yield from _event_bonus(evidence, min(BONUS_STEPS, block["longest_decay_steps"]))
+        yield from _subgoals(evidence, min(BONUS_STEPS, block["longest_decay_steps"]))
     for beta in OTHER_BETAS:
         yield from ({**draft, "beta": beta, "title": f"{draft['title']}, beta {beta:g}"} for draft in drafts)
 
@@ -265,6 +267,24 @@ def _event_bonus(evidence: Json, steps: int) -> Iterator[Json]:
     if terms:
         reason = "Some episodes miss these events."
         yield {"title": "Bonus on rare events", "reason": reason, "beta": BETA, "terms": terms}
+
+
+def _subgoals(evidence: Json, steps: int) -> Iterator[Json]:
+    """Yield a bonus, decaying over `steps`, on what the team does, in the order in which it first does it."""
+    seen = [event for event in evidence["events"] if event["first_step"] is not None]
+    order = [*dict.fromkeys(event["name"] for event in sorted(seen, key=lambda event: event["first_step"]))]
+    if len(order) > 1:
+        term = {
+            "name": "in_order",
+            "kind": "subgoals",
+            "events": order[:MAX_SUBGOALS],
+            "per": "team",
+            "weight": 0.1,
+            "agents": "all",
+            "decay_steps": steps,
+        }
+        reason = "What is done once, and in this order, leads on; doing it again pays nothing."
+        yield {"title": "One thing after the other", "reason": reason, "beta": BETA, "terms": [term]}
 
 
 # ---------------------------------------------------------------- ideas

@@ -26,6 +26,8 @@ _TERMS = {
     "DecompositionTerm": "decomposition",
     "StepRewardTerm": "step_reward",
     "TableTerm": "table",
+    "SimilarityTerm": "similarity",
+    "SubgoalsTerm": "subgoals",
 }
 
 
@@ -57,7 +59,8 @@ def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) ->
     definitions, evidence = schema["$defs"], payload["evidence"]
     groups = [item["group"] for item in evidence["behaviour"]]
     items = []
-    del definitions["TableRow"]  # of a kind that nobody proposes
+    for part in ("TableRow", "GoalObject", "GoalAttribute"):  # of kinds that small models do not propose
+        del definitions[part]
     for name, kind in _TERMS.items():
         term = definitions.pop(name)
         if kind not in kinds:

@@ -83,6 +83,12 @@ class AlgorithmConfig(Config):
             raise SignalError(
                 f"term {terms[0]!r} is added to advantages, which an algorithm by values has none of; leave it out"
             )
+        # a replay gives transitions in any order
+        if not self.has_advantages and (terms := [x.name for x in signal.terms if x.remembers]):
+            raise SignalError(
+                f"term {terms[0]!r} depends on earlier steps of the episode, which a replay does not give; leave it "
+                "out, or its bound"
+            )
 
     def check_update_size(self, section: str, envs: int, rollout: int) -> None:
         """Check the hyper-parameters against the size of an update.

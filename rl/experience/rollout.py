@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -60,9 +61,18 @@ class Transitions(Protocol):
         ...
 
 
+class PlayedInOrder(Transitions, Protocol):
+    """Consecutive steps of environments: arrays [g] [T, E, A_g, …]."""
+
+    @property
+    def done(self) -> FloatArray:
+        """[T, E]: 1 where an episode ends with the step."""
+        ...
+
+
 @dataclass
 class Moment:
-    """One joint step of one environment as `Transitions`: arrays [g] [1, A_g, …], terminated [1]."""
+    """One joint step of one environment as `Transitions`: arrays [g] [1, A_g, …], terminated and done [1]."""
 
     features: list[FloatArray]
     last_features: list[FloatArray]
@@ -71,8 +81,22 @@ class Moment:
     last_obs: list[FloatArray]
     actions: list[ActionArray]
     terminated: FloatArray
+    done: FloatArray
     alive: list[BoolArray] | None
     last_alive: list[BoolArray] | None
+
+
+def in_order(moments: Sequence[Moment]) -> Moment:
+    """Return consecutive moments as one, whose arrays are [g] [T, 1, A_g, …], terminated and done [T, 1]."""
+
+    def stacked(name: str) -> Any:
+        parts = [getattr(moment, name) for moment in moments]
+        if isinstance(parts[0], list):  # [g] of each moment
+            return [np.stack(arrays) for arrays in zip(*parts, strict=True)]
+        return None if parts[0] is None else np.stack(parts)
+
+    values: dict[str, Any] = {field.name: stacked(field.name) for field in fields(Moment)}
+    return Moment(**values)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ...errors import CosignalError, EpisodeError
 from ..child import results_only
 from ..envs.factory import make_task
-from ..experience.rollout import Moment
+from ..experience.rollout import Moment, in_order
 from ..processes import leave_with_parent, one_thread
 from ..signals.scorer import FOLDER, Scorers
 from ..task import ActionArray, BatchedTask, FloatArray, Frame, TaskSpec, episode_seed, splitmix64
@@ -49,7 +49,7 @@ def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
     limit_terminates = line.config.trainer.time_limit == "termination"
     task, generator = make_task(line.config.task, 1), torch.Generator().manual_seed(splitmix64(seed) >> 1)
     step, actions = task.reset(seed), list[list[ActionArray]]()
-    steps, total, ended = list[PlayedStep](), 0.0, False
+    steps, moments, total, ended = list[PlayedStep](), list[Moment](), 0.0, False
     rnn_states = line.learner.new_rnn_states(1)
     while not ended and len(steps) < LONGEST:
         # the task overwrites its arrays at the next step
@@ -65,15 +65,20 @@ def play_episode(line: TrainingLine, snapshot: str, seed: int) -> PlayedEpisode:
             last_obs=_copied(step.last_obs),
             actions=chosen,
             terminated=(step.terminated | (step.truncated & limit_terminates)).astype(np.float32),
+            done=(step.terminated | step.truncated).astype(np.float32),
             alive=alive,
-            last_alive=step.last_alive,
+            last_alive=step.last_alive and _copied(step.last_alive),
         )
-        # what each term paid in it
-        per_term = rewards.shape(moment).per_term
-        terms = {term.name: _by_agent(spec, x) for term, x in zip(line.signal.terms, per_term, strict=True)}
-        steps.append(_played_step(spec, moment, float(step.reward[0]), terms))
+        moments.append(moment)
+        steps.append(_played_step(spec, moment, float(step.reward[0])))
         total += steps[-1].reward
         ended = bool(step.terminated[0] or step.truncated[0])
+    # what each term paid, which may depend on other steps
+    per_term = rewards.shape(in_order(moments), rewards.compiled.new_memory(1)).per_term
+    for t, played in enumerate(steps):
+        paid = zip(line.signal.terms, per_term, strict=True)
+        terms = {term.name: _by_agent(spec, [x[t] for x in values]) for term, values in paid}
+        steps[t] = played.model_copy(update={"terms": terms})
     # the task's own line about each step, from the actions
     joint = [np.stack([row[g] for row in actions]) for g in range(len(spec.groups))]
     shown = task.episode_text(episode_seed(seed, 0, 0), joint, range(len(actions) + 1))
@@ -139,14 +144,14 @@ def _by_agent(spec: TaskSpec, values: list[FloatArray]) -> dict[str, float]:
     }
 
 
-def _played_step(spec: TaskSpec, moment: Moment, reward: float, terms: dict[str, dict[str, float]]) -> PlayedStep:
-    """Return a step with actions and events by agent, still without the task's text."""
+def _played_step(spec: TaskSpec, moment: Moment, reward: float) -> PlayedStep:
+    """Return a step with actions and events by agent, still without the task's text and what terms pay."""
     action_texts, events = dict[str, str](), dict[str, list[str]]()
     for g, group in enumerate(spec.groups):
         for i, agent in enumerate(group.agents):
             action_texts[agent] = group.action_text(moment.actions[g][0, i])
             events[agent] = [event.name for v, event in enumerate(group.events) if moment.events[g][0, i, v] > 0]
-    return PlayedStep(text="", actions=action_texts, events=events, reward=reward, terms=terms)
+    return PlayedStep(text="", actions=action_texts, events=events, reward=reward, terms={})
 
 
 def allowed_config(run_dir: Path, digest: str | None) -> TrainingConfig:

@@ -11,6 +11,8 @@ Grammar, in Python's syntax and with its precedence:
 | `a and b`, `a or b`, `not a` | 1 or 0; a value that is not 0 counts as true |
 | `a if c else b` | a where c is not 0, else b |
 | `min(a, b, …)`, `max(a, b, …)`, `abs(a)`, `clip(a, low, high)`, `exp(a)` | the function |
+| `exp_distance(d, s)`, `exp_distance(d, s, p)` | e^(−d / 2s)^(1/p): 1 at d = 0, falling; p = 1 where left out |
+| `geo(a, b, …)` | n-th root of |a · b · …|, with a plus where all are above 0, else with a minus |
 | `nearest(f1, f2, …)` | the smallest of these distances that are not done; 0 where all are |
 | `mean_mates(a)`, `min_mates(a)`, `max_mates(a)` | mean, least, greatest value of a over the mates |
 | `sum_mates(a)`, `count_mates(a)` | sum of a over the mates; how many of them a is not 0 for |
@@ -26,6 +28,9 @@ done with at least that weight.
 Every operation is total, and both branches of an `if` are computed. A divisor nearer to zero than 1e-6 counts as ±1e-6
 with its sign (zero counts as positive), `exp` takes at most 50, every intermediate value is clipped to ±1e9 and the
 result to ±100. A feature that is not a number counts as 0; `check_signal` reports such features.
+
+`exp_distance` and `geo` are the shapes of Lucy-SKG (KRC: Kinesthetic Reward Combination): each component says how near
+one thing is, and their geometric mean is large only where all are, 0 where one is. A distance below 0 counts as 0.
 
 An expression has at most 400 characters and 60 parts. A part is each number, feature, function and operator that is
 written (`if … else` is one); brackets and commas are none.
@@ -62,6 +67,8 @@ SMALLEST_DIVISOR = 1e-6
 
 Array = NDArray[np.floating[Any]]
 
+ONE: Array = np.asarray(1.0)
+
 GRAMMAR = (
     "write numbers, features, + - * /, one comparison at a time, and, or, not, a if c else b, "
     f"{' '.join(EXPRESSION_FUNCTIONS)}"
@@ -87,6 +94,20 @@ def divide(a: Array, b: Array) -> Array:
 def choose(c: Array, a: Array, b: Array) -> Array:
     """Return a where c is not 0, else b."""
     return np.where(c != 0, a, b)
+
+
+def exp_distance(distance: Array, dispersion: Array, density: Array = ONE) -> Array:
+    """Return e^(−d / 2s)^(1/p), 0..1, for a distance d, its dispersion s and its density p (Lucy-SKG)."""
+    exponent = divide(divide(0.5 * np.maximum(distance, 0.0), np.maximum(dispersion, 0.0)), np.maximum(density, 0.0))
+    return np.exp(-exponent)
+
+
+def geometric(*values: Array) -> Array:
+    """Return s · (Π |v_i|)^(1/n), s = 1 where all v_i are above 0, else −1 (KRC of Lucy-SKG)."""
+    n = len(values)
+    root = reduce(np.multiply, [np.abs(value) ** (1.0 / n) for value in values])
+    positive = reduce(np.logical_and, [value > 0 for value in values])
+    return np.where(positive, root, -root)
 
 
 def _clipped(values: Array) -> Array:
@@ -127,6 +148,8 @@ _FUNCTIONS: dict[str, tuple[int, int, Callable[..., Array]]] = {
     "max": (2, MAX_PARTS, lambda *values: reduce(np.maximum, values)),
     "abs": (1, 1, np.abs),
     "clip": (3, 3, lambda x, low, high: np.minimum(np.maximum(x, low), high)),
+    "exp_distance": (2, 3, exp_distance),
+    "geo": (2, MAX_PARTS, lambda *values: _clipped(geometric(*values))),
     "exp": (1, 1, lambda x: _clipped(np.exp(np.minimum(x, MAX_EXPONENT)))),
 }
 
@@ -327,7 +350,7 @@ def _read_call(node: ast.Call, name: str, args: list[ast.expr], text: str, *, in
         return Nearest(tuple(features))
     fewest, most, compute = (1, 1, None) if name in MATE_FUNCTIONS else _FUNCTIONS[name]
     if not fewest <= len(args) <= most:
-        takes = f"{fewest}" if fewest == most else f"{fewest} or more"
+        takes = f"{fewest}" if fewest == most else f"{fewest} or more" if most == MAX_PARTS else f"{fewest} or {most}"
         _refuse(node, text, f"has {len(args)} arguments, and {name} takes {takes}", f"write {takes}")
     if in_mates and name in MATE_FUNCTIONS:
         remedy = "inside one every feature is a mate's own: write the two side by side"

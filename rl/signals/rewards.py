@@ -9,7 +9,7 @@ import numpy as np
 from ..experience.rollout import Rollout, Transitions
 from ..task import BoolArray, FloatArray
 from .reward_view import RewardView, added_individually
-from .shaping import CompiledSignal, Shaping
+from .shaping import CompiledSignal, Shaping, SignalMemory
 from .terms.base import zero_where_gone
 
 
@@ -34,12 +34,16 @@ class Rewards:
     ) -> None:
         self.compiled, self.left, self.gamma, self.age, self.paid = compiled, left, gamma, age, paid
 
-    def shape(self, transitions: Transitions) -> Shaping:
+    def shape(self, transitions: Transitions, memory: SignalMemory | None = None) -> Shaping:
         """Return what is added to the team reward of these transitions now, whenever they were made.
 
         The signal adds to it, and the reward view.
+
+        Args:
+            transitions: in any order; consecutive steps [T, E] where there is a memory.
+            memory: what terms remember of the running episodes; it is brought forward in place.
         """
-        shaping = self.compiled.shape(transitions, self.gamma, self.age)
+        shaping = self.compiled.shape(transitions, self.gamma, self.age, memory)
         if self.paid == "team":
             return shaping
         individual = added_individually(self.paid, transitions.events, self.compiled.spec)

@@ -14,19 +14,22 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...errors import SignalError
-from ..experience.rollout import Rollout, Transitions
+from ..experience.rollout import PlayedInOrder, Rollout, Transitions
 from ..experience.transition_sample import TransitionSample
-from ..task import BoolArray, FloatArray, TaskSpec
+from ..task import Arrays, BoolArray, FloatArray, TaskSpec
 from .scorer import NO_SCORERS, Scorers
 from .signal import Signal, is_removal
 from .terms.base import CompiledStateTerm, fading
 
 SCALE_RANGE = (1e-3, 1e3)
+
+SignalMemory = list[Arrays]  # [K] what each term remembers of the running episodes, by name [E, …]
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,30 @@ class CompiledSignal:
         other.signal = self.signal.model_copy(update={"scale": scale})
         return other
 
-    def shape(self, transitions: Transitions, gamma: float, steps_since_start: ArrayLike = 0) -> Shaping:
+    @property
+    def remembers(self) -> bool:
+        """Whether what it pays depends on other steps of an episode."""
+        return any(term.term.remembers for term in self.terms)
+
+    def new_memory(self, envs: int) -> SignalMemory:
+        """Return what its terms remember of the running episodes of so many environments, at their start."""
+        return [term.new_memory(envs) for term in self.terms]
+
+    def shape(
+        self,
+        transitions: Transitions,
+        gamma: float,
+        steps_since_start: ArrayLike = 0,
+        memory: SignalMemory | None = None,
+    ) -> Shaping:
         """Return what the signal adds to the reward of transitions, with beta · scale · w in it.
 
         Args:
             transitions: arrays [g] [..., A_g, …], such as a rollout or a sample of a replay.
             gamma: the discount factor of the learner, in 0..1.
             steps_since_start: main environment steps since the version's first update, a number or [...].
+            memory: where the transitions are consecutive steps [T, E, …] (`PlayedInOrder`), what terms remember of the
+                running episodes; it is brought forward in place. None: each transition is taken by itself.
 
         Raises:
             SignalError: the scale is not frozen.
@@ -107,10 +127,13 @@ class CompiledSignal:
         # In float64 up to the end, so that each term is rounded once.
         strength = self.strength
         per_term: list[list[FloatArray]] = []
-        for compiled in self.terms:
+        for k, compiled in enumerate(self.terms):
             faded = fading(steps_since_start, compiled.term.fades_over)[..., None]
             factor = strength * compiled.term.weight
-            rewards = compiled.rewards(transitions, gamma)
+            if memory is None:
+                rewards = compiled.paid(transitions, gamma)
+            else:
+                rewards = compiled.paid_in_order(cast("PlayedInOrder", transitions), gamma, memory[k])
             per_term.append([(factor * (x * faded)).astype(np.float32) for x in rewards])
         zero = [np.zeros(x.shape[:-1], np.float32) for x in transitions.features]
         total = [sum((term[g] for term in per_term), start=zero[g]) for g in range(len(zero))]
@@ -174,7 +197,7 @@ class CompiledSignal:
         total = [np.zeros(x.shape[:-1]) for x in transitions.features]
         for compiled in self.terms:
             if not isinstance(compiled, CompiledStateTerm):
-                paid = compiled.rewards(transitions, 1.0)
+                paid = compiled.paid(transitions, 1.0)
                 total = [a + compiled.term.weight * b for a, b in zip(total, paid, strict=True)]
         return [x.astype(np.float32) for x in total]
 

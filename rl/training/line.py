@@ -97,6 +97,7 @@ class TrainingLine:
             version that the others came with, so that they fade as they would have.
         step: where the environments stand, to go on from.
         rnn_states: what recurrent networks remember of the running episodes; None where there are none.
+        signal_memory: what terms of the signal remember of the running episodes.
         replay_difference: what was different where running episodes could not be brought back, see
             `BatchedTask.load_state_dict`; None where that was never so.
     """
@@ -188,7 +189,7 @@ class TrainingLine:
             self.step = self.collector.collect(self.learner, self.step, self.rnn_states)
 
             # shape: the signal in force adds to the team reward
-            shaping = rewards.shape(rollout)
+            shaping = rewards.shape(rollout, self.signal_memory)
 
             # update: gradient steps on the rollout, or on what the replay holds; what overflows is raised
             with np.errstate(over="ignore", invalid="ignore"):
@@ -369,6 +370,7 @@ class TrainingLine:
 
     def _set_signal(self, signal: Signal) -> None:
         self.compiled = self._compile(signal)
+        self.signal_memory = self.compiled.new_memory(self.config.trainer.envs)
         self.signal = signal
         self.signal_start = self.steps_main
 
@@ -392,6 +394,11 @@ class TrainingLine:
             "before_reward": {str(g): sums.copy() for g, sums in enumerate(self.before_reward)},
             "before_done": {str(g): sums.copy() for g, sums in enumerate(self.before_done)},
             "rnn_states": {} if self.rnn_states is None else self.rnn_states.state_dict(),
+            "signal_memory": {
+                f"{k}/{name}": value.copy()
+                for k, memory in enumerate(self.signal_memory)
+                for name, value in memory.items()
+            },
         }
         arrays = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
         data: LineData = {
@@ -458,11 +465,15 @@ class TrainingLine:
         self.signal_start = data["signal_start"]
         self.signal = signal
         self.compiled = self._compile(self.signal)
+        self.signal_memory = self.compiled.new_memory(self.config.trainer.envs)
+        for k, memory in enumerate(self.signal_memory):
+            memory.update({name: arrays[f"signal_memory/{k}/{name}"].copy() for name in memory})
         self.offsets = [Signal.model_validate(x) for x in data["offsets"]]
         # Where fresh episodes have begun, nothing of the old ones may go on.
         if difference is not None or fresh or not self.spec.deterministic:
             self.episodes.forget_running()
             self.learner.forget_episodes()
+            self.signal_memory = self.compiled.new_memory(self.config.trainer.envs)
             if self.rnn_states is not None:
                 self.rnn_states.reset()
         self._last_text = data["tale"]

@@ -50,7 +50,7 @@ def test_an_event_may_be_new_only_where_the_stage_allows_it_and_no_longer_than_i
             f"proposals[0]: term 'bonus': decay_steps must be at most {most} at stage {stage!r}, got {got}; lower it"
         ]
     else:
-        refused = f"kind 'event' is not allowed at stage {stage!r}; use one of ['potential']"
+        refused = f"kind 'event' is not allowed at stage {stage!r}; use one of ['potential', 'similarity']"
         assert longest == longer == [f"proposals[0]: term 'bonus': {refused}"]
 
 

@@ -19,5 +19,6 @@ class MadeUpTransitions:
     obs: list[FloatArray] = field(default_factory=list)
     last_obs: list[FloatArray] = field(default_factory=list)
     actions: list[ActionArray] = field(default_factory=list)
+    done: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # [T, E] where steps are in order
     alive: list[BoolArray] | None = None
     last_alive: list[BoolArray] | None = None

@@ -64,6 +64,10 @@ def _value(node: ast.expr, me: int, team: Sequence[Agent], jitter: float) -> flo
     return cut({ast.Add: a + b, ast.Sub: a - b, ast.Mult: a * b}[type(node.op)])  # type: ignore[index]
 
 
+def _value_of_divisor(x: float) -> float:
+    return x if x >= 1e-6 else 1e-6
+
+
 def _call(name: str, args: list[ast.expr], me: int, team: Sequence[Agent], jitter: float) -> float:
     if name == "nearest":
         left = []
@@ -73,8 +77,14 @@ def _call(name: str, args: list[ast.expr], me: int, team: Sequence[Agent], jitte
                 left.append(cut(x))
         return min(left, default=0.0)
     if name.endswith("_mates"):
-        read = {part.id for part in ast.walk(args[0]) if isinstance(part, ast.Name)} - {"min", "max", "abs", "clip"}
-        has = [i for i, agent in enumerate(team) if read - {"exp", "nearest"} <= agent.features.keys()]
+        read = {part.id for part in ast.walk(args[0]) if isinstance(part, ast.Name)} - {
+            "min",
+            "max",
+            "abs",
+            "clip",
+            "geo",
+        }
+        has = [i for i, agent in enumerate(team) if read - {"exp", "exp_distance", "nearest"} <= agent.features.keys()]
         mates = [i for i in has if i != me]
         if not mates and name in ("sum_mates", "count_mates"):
             return 0.0
@@ -88,6 +98,12 @@ def _call(name: str, args: list[ast.expr], me: int, team: Sequence[Agent], jitte
     x = [_value(arg, me, team, jitter) for arg in args]
     if name == "exp":
         return cut(math.exp(min(x[0], 50.0)) * (1 + jitter))
+    if name == "exp_distance":
+        scale, root = (_value_of_divisor(max(number, 0.0)) for number in (x[1], x[2] if len(x) > 2 else 1.0))
+        return math.exp(-cut(0.5 * max(x[0], 0.0) / scale) / root) * (1 + jitter)
+    if name == "geo":
+        root_of = math.prod(abs(number) ** (1 / len(x)) for number in x) * (1 + jitter)
+        return cut(root_of if all(number > 0 for number in x) else -root_of)
     if name == "clip":
         return min(max(x[0], x[1]), x[2])
     return abs(x[0]) if name == "abs" else min(x) if name == "min" else max(x)

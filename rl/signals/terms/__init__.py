@@ -12,6 +12,10 @@ learned       a scorer that was fitted to rankings
 decomposition each agent's share in the return, by a network that was fitted to episodes
 step_reward   what a second policy says of a step, added to advantages
 table         what a few named states are worth
+similarity    how near each thing is to what it is in a goal state
+subgoals      events that pay once each, and only in order
+bounds        what keeps repeating a step from paying more
+team_spirit   how far agents are paid alike
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from .decomposition import DecompositionTerm
 from .event import EventTerm
 from .learned import LearnedTerm
 from .potential import PotentialTerm
+from .similarity import SimilarityTerm
 from .step_reward import StepRewardTerm
+from .subgoals import SubgoalsTerm
 from .table import TableTerm
 
 __all__ = [
@@ -36,13 +42,22 @@ __all__ = [
     "EventTerm",
     "LearnedTerm",
     "PotentialTerm",
+    "SimilarityTerm",
     "StepRewardTerm",
+    "SubgoalsTerm",
     "TableTerm",
     "Term",
 ]
 
 Term = Annotated[
-    PotentialTerm | EventTerm | LearnedTerm | DecompositionTerm | StepRewardTerm | TableTerm,
+    PotentialTerm
+    | EventTerm
+    | LearnedTerm
+    | DecompositionTerm
+    | StepRewardTerm
+    | TableTerm
+    | SimilarityTerm
+    | SubgoalsTerm,
     Field(discriminator="kind"),
 ]
 
@@ -54,5 +69,7 @@ TERM_KINDS: Mapping[str, type[BaseTerm]] = MappingProxyType(
         "decomposition": DecompositionTerm,
         "step_reward": StepRewardTerm,
         "table": TableTerm,
+        "similarity": SimilarityTerm,
+        "subgoals": SubgoalsTerm,
     }
 )

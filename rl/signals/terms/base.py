@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..expression import MAX_RESULT
+from .bounds import Bound, clipped, delta, running_memory
 
 if TYPE_CHECKING:
-    from ...experience.rollout import Rollout, Transitions
+    from ...experience.rollout import PlayedInOrder, Rollout, Transitions
     from ...experience.transition_sample import TransitionSample
-    from ...task import BoolArray, FloatArray, TaskSpec
+    from ...task import Arrays, BoolArray, FloatArray, TaskSpec
     from ..scorer import Scorers
 
 TermName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -77,6 +78,21 @@ class BaseTerm(Model, ABC):
     def acts_on_advantages(self) -> bool:
         """Whether it is added to advantages instead of rewards, so that it pays nothing."""
         return False
+
+    @property
+    def bounded_by(self) -> tuple[Bound, float]:
+        """How what repeating a step pays is bounded, and η of `clip`."""
+        return "none", 0.0
+
+    @property
+    def pays_repeats(self) -> bool:
+        """Whether an event that it reads pays each time, so that one which repeats without progress can be farmed."""
+        return False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what it pays depends on other steps of the episode, so that steps have to come in order."""
+        return self.bounded_by[0] == "delta"
 
     @property
     def reads_all_features(self) -> bool:
@@ -186,7 +202,39 @@ class CompiledTerm(ABC):
 
     @abstractmethod
     def rewards(self, transitions: Transitions, gamma: float) -> list[Values]:
-        """Return [g] [..., A_g]: F of each transition, without weight, strength and fading."""
+        """Return [g] [..., A_g]: F of each transition, without bound, weight, strength and fading.
+
+        Of a term that remembers, each transition counts as the first of an episode.
+        """
+
+    def rewards_in_order(self, played: PlayedInOrder, gamma: float, memory: Arrays) -> list[Values]:  # noqa: ARG002
+        """Return `rewards` of consecutive steps, [g] [T, E, A_g]; `memory` is brought forward in place."""
+        return self.rewards(played, gamma)
+
+    def new_memory(self, envs: int) -> Arrays:
+        """Return what it remembers of the running episodes of so many environments, at their start."""
+        return running_memory(envs) if self.term.bounded_by[0] == "delta" else {}
+
+    def paid(self, transitions: Transitions, gamma: float) -> list[Values]:
+        """Return [g] [..., A_g]: what each transition pays, with its bound, where nothing is known of other steps."""
+        return self._clipped(self.rewards(transitions, gamma), transitions.alive)
+
+    def paid_in_order(self, played: PlayedInOrder, gamma: float, memory: Arrays) -> list[Values]:
+        """Return [g] [T, E, A_g]: what consecutive steps pay, with its bound; `memory` is brought forward in place."""
+        values = self._clipped(self.rewards_in_order(played, gamma, memory), played.alive)
+        if self.term.bounded_by[0] == "delta":
+            values = [delta(x, played.done, memory["running"], gamma) for x in values]
+            memory["running"][:] = 1.0 - played.done[-1]
+        return values
+
+    def _clipped(self, values: list[Values], alive: list[BoolArray] | None) -> list[Values]:
+        bound, eta = self.term.bounded_by
+        if bound != "clip":
+            return values
+        # whom the term is not for is not paid less
+        return zero_where_gone(
+            [np.where(mask, clipped(x, eta), 0.0) for x, mask in zip(values, self.masks, strict=True)], alive
+        )
 
     def bonuses(self, events: list[FloatArray]) -> list[Values] | None:  # noqa: ARG002
         """Return [g] [..., A_g]: what `events` [g] [..., A_g, V_g] earn before any decay; None where nothing ever."""

@@ -17,6 +17,7 @@ from ....errors import SignalError
 from ..expression import Expression, parse_expression
 from .agent_masks import named_agents
 from .base import BaseTerm, CompiledTerm, Reads, TermName, Values, zero_where_gone
+from .bounds import Bound
 from .potential import expression_for, group_states
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class DecompositionTerm(BaseTerm):
 
     `scorer`: the network's name in the run's folder of scorers. `inputs`: what it reads of s and s′−s, *features*,
     *observations*, or a list of expressions over features. `agent_ids`: whether it reads the agent's number, too.
-    `agents`: the group that it was fitted for. `anneal_steps` as of a potential.
+    `agents`: the group that it was fitted for. `anneal_steps` as of a potential. `bound`: as of an event, about 0.
     """
 
     name: TermName
@@ -50,6 +51,12 @@ class DecompositionTerm(BaseTerm):
     weight: float = Field(default=1.0, ge=-MAX_WEIGHT, le=MAX_WEIGHT)
     agents: str
     anneal_steps: int | None = Field(default=None, ge=1_000)
+    bound: Bound = Field(default="none", exclude_if=lambda bound: bound == "none")
+
+    @property
+    def bounded_by(self) -> tuple[Bound, float]:
+        """The bound; clipped, it pays for no step and charges for bad ones."""
+        return self.bound, 0.0
 
     @property
     def scorers(self) -> tuple[str, ...]:
@@ -75,7 +82,9 @@ class DecompositionTerm(BaseTerm):
 
     def describe(self) -> str:
         read = self.inputs if isinstance(self.inputs, str) else f"{len(self.inputs)} factors"
-        return f"decomposition {self.name}: network {self.scorer} of {read} (weight {self.weight:g}{self.for_whom})"
+        bound = "" if self.bound == "none" else f", bound {self.bound}"
+        weight = f"weight {self.weight:g}"
+        return f"decomposition {self.name}: network {self.scorer} of {read} ({weight}{bound}{self.for_whom})"
 
     def compile(self, spec: TaskSpec, scorers: Scorers) -> CompiledDecomposition:
         scorer, masks = scorers.get(self.scorer), named_agents(self, spec)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ....errors import SignalError
 from .agent_masks import named_agents
 from .base import BaseTerm, CompiledStateTerm, TermName, Values
+from .bounds import Bound
 
 if TYPE_CHECKING:
     from ...experience.rollout import Transitions
@@ -32,7 +33,8 @@ class LearnedTerm(BaseTerm):
     `scorer`: its name in the run's folder of scorers, 16 hex digits of its content. `form`: *potential* shapes by
     γσ(s′)−σ(s), anchored so that σ is about 0 at best; *difference* is the paper's Eq. 4, σ(s′)−σ(s) and zero for an
     agent that stays, which is no potential and may change what is optimal. `agents`: a group's name, or names of agents
-    that observe what the scorer was fitted to. `anneal_steps` as of a potential.
+    that observe what the scorer was fitted to. `anneal_steps` as of a potential. `bound`: as of an event, about 0; of
+    the difference form, for a potential telescopes already.
     """
 
     name: TermName
@@ -42,6 +44,21 @@ class LearnedTerm(BaseTerm):
     weight: float = Field(default=1.0, ge=-10, le=10)
     agents: str | list[str]
     anneal_steps: int | None = Field(default=None, ge=1_000)
+    bound: Bound = Field(default="none", exclude_if=lambda bound: bound == "none")
+
+    @model_validator(mode="after")
+    def _bounds_the_difference_form(self) -> LearnedTerm:
+        if self.form == "potential" and self.bound != "none":
+            raise ValueError(
+                f"bound must be none in the potential form, whose payments cancel already, got {self.bound!r}; "
+                "leave it out"
+            )
+        return self
+
+    @property
+    def bounded_by(self) -> tuple[Bound, float]:
+        """The bound; clipped, it pays for no step and charges for bad ones."""
+        return self.bound, 0.0
 
     @property
     def reads_observations(self) -> bool:

@@ -15,6 +15,7 @@ from ....errors import SignalError
 from ..expression import Array, Expression, parse_expression
 from .agent_masks import agents_that_have
 from .base import BaseTerm, CompiledStateTerm, Reads, TermName, Values
+from .team_spirit import NO_SPIRIT, TeamSpirit, in_spirit, shared
 
 if TYPE_CHECKING:
     from ...task import BoolArray, FloatArray, GroupSpec, TaskSpec
@@ -27,7 +28,8 @@ class PotentialTerm(BaseTerm):
 
     `anneal_steps`: main environment steps over which the weight goes linearly to zero, from the version's first update;
     the critic is offset by exactly what has left, so that nothing dips. A term that stays in a new version goes on from
-    the weight it has left, over `anneal_steps` anew. None keeps the weight.
+    the weight it has left, over `anneal_steps` anew. None keeps the weight. `team_spirit`: the share, 0 to 1, that
+    every agent gets of the mean Φ.
     """
 
     reads_from = "expression"
@@ -38,6 +40,7 @@ class PotentialTerm(BaseTerm):
     weight: float = Field(default=1.0, ge=-10, le=10)
     agents: str | list[str] = "all"  # "all", a group's name, or names of agents
     anneal_steps: int | None = Field(default=None, ge=1_000)
+    team_spirit: TeamSpirit = NO_SPIRIT
 
     @property
     def reads(self) -> Reads:
@@ -47,10 +50,11 @@ class PotentialTerm(BaseTerm):
     @property
     def potential_key(self) -> tuple[str, str]:
         """The text of the expression, and whom it is for."""
-        return self.expression, repr(self.agents)
+        return self.expression, f"{self.agents!r}{in_spirit(self.team_spirit)}"
 
     def describe(self) -> str:
-        return f"potential {self.name}: {self.expression} (weight {self.weight:g}{self.for_whom})"
+        weight = f"weight {self.weight:g}{in_spirit(self.team_spirit)}"
+        return f"potential {self.name}: {self.expression} ({weight}{self.for_whom})"
 
     def compile(self, spec: TaskSpec, scorers: Scorers) -> CompiledPotential:  # noqa: ARG002 other kinds read scorers
         expression, masks = expression_for(self, self.expression, spec)
@@ -84,6 +88,7 @@ def expression_for(term: BaseTerm, text: str, spec: TaskSpec) -> tuple[Expressio
 class CompiledPotential(CompiledStateTerm):
     """A potential for one task."""
 
+    term: PotentialTerm
     expression: Expression
 
     def state_values(self, features: list[FloatArray], obs: list[FloatArray] | None) -> list[Values]:  # noqa: ARG002
@@ -93,7 +98,7 @@ class CompiledPotential(CompiledStateTerm):
         for total, mask, group in zip(values, self.masks, team, strict=True):
             if mask.any():
                 total += np.where(mask, self.expression.evaluate(group), 0.0)  # in place: Φ may be a single number
-        return values
+        return shared(values, self.masks, self.term.team_spirit)
 
 
 def group_states(spec: TaskSpec, features: list[FloatArray]) -> list[GroupState]:

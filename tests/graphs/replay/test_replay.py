@@ -206,14 +206,14 @@ async def test_prompts_are_not_posted_anywhere(ruled: Path, monkeypatch: pytest.
 
 async def test_another_prompt_is_asked_with_the_same_evidence(ruled: Path) -> None:
     mine = ruled / "mine.md"
-    text = load_template("generator").path.read_text().replace("id: generator/v6", "id: generator/short")
+    text = load_template("generator").path.read_text().replace("id: generator/v7", "id: generator/short")
     mine.write_text(text)
     chat = ScriptedChatModel(script=[proposals(GOAL)])
     replay = await replay_call(ruled, GENERATOR, Changes(prompt=mine, chats={"generator": chat}))
     assert replay.rebuilt.same  # it is the run's own prompt that must give the recorded messages
     assert (replay.after.prompt_id, replay.prompt) == ("generator/short", str(mine))
     assert replay.after.prompt_hash == hashlib.sha256(text.encode()).hexdigest()
-    assert replay.before.prompt_id == "generator/v6"
+    assert replay.before.prompt_id == "generator/v7"
 
 
 async def test_a_prompt_for_another_role_is_refused(ruled: Path) -> None:

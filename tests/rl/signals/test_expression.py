@@ -60,6 +60,17 @@ def evaluate(text: str, **values: Any) -> Any:
         ("min(near, far)", -2.5),
         ("max(near, far, 4)", 4.0),
         ("abs(far) + clip(near, 0, 1) + clip(far, 0, 1)", 3.5),
+        # the value table of KRC: a distance of 0, of one and of two dispersions, at densities 1 and 2
+        ("exp_distance(zero, 4)", 1.0),
+        ("exp_distance(8, 4)", 0.36787944117144233),
+        ("exp_distance(16, 4)", 0.1353352832366127),
+        ("exp_distance(8, 4, 2)", 0.6065306597126334),
+        ("exp_distance(far, 4)", 1.0),  # below 0 counts as 0
+        ("geo(0.25, 1)", 0.5),
+        ("geo(near, near, near)", 3.0),
+        ("geo(-0.25, 1)", -0.5),
+        ("geo(-0.25, -1)", -0.5),  # two that are negative do not make it good
+        ("geo(1, zero, 9)", 0.0),
         ("exp(0)", 1.0),
         ("exp(1000)", 100.0),
         ("exp(-1000)", 0.0),
