@@ -42,7 +42,7 @@ def phi(term: Term, one: list[float], other: list[float]) -> list[float]:
 def test_by_hand() -> None:
     # the door: (0 + 0.5) / 2 = 0.25 and 1; the gold: 0.5 and 1, which counts half: (0.25 + 0.25) / 1.5
     assert phi(TERM, [0, 10, 2], [1, 0, 4]) == pytest.approx([1 / 3, 1.0])
-    assert "similarity goal: to door (open 1, far 0); gold × 0.5 (gold 4) (weight 1)" == TERM.describe()
+    assert TERM.describe() == "similarity goal: to door (open 1, far 0); gold × 0.5 (gold 4) (weight 1)"
 
 
 @given(st.lists(st.floats(-50, 50), min_size=3, max_size=3))
