@@ -10,10 +10,11 @@ import numpy as np
 from ...errors import SignalError
 from ..experience.transition_sample import TransitionSample
 from ..task import FloatArray, TaskSpec
-from .distance import SignalComparison, recorded_pairs
+from .distance import SignalComparison
 from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal, freeze
 from .signal import Exploration, Signal, is_removal
+from .state_pairs import recorded_pairs
 from .terms.base import SMALLEST_SPREAD, spread
 
 TRIVIAL = 0.05  # relative difference of shaping below which two signals count as the same

@@ -8,58 +8,40 @@ out, and the Pearson distance √((1 − ρ)/2) of what they give on sampled tra
 payment, the triangle inequality, and that transitions stand in for training. Two signals that pay alike but for their
 strength have distance 0, two without correlation 0.71, a signal and its reverse 1.
 
-*Not taken over*: the canonical form. It maps every potential to zero, for all of them leave the optimal policies what
-they are; but signals of this package are mostly potentials, and what is asked is how differently they would teach. So
-the payments F themselves are compared, at γ = 1 and as if no episode ended: then F of a potential is Φ(s′) − Φ(s), in
-which a constant of Φ drops out. The sparse reward, which all have in common, is left out. Nor is there a coverage
-distribution of all transitions: the pairs are those that the run has recorded, of its own policies, so that the
-distance says nothing about states that nobody visits, and EPIC's bound on regret does not hold for it.
+*Not taken over here*, but in `epic`: the canonical form. It maps every potential to zero, for all leave the optimal
+policies what they are; but signals of this package are mostly potentials, and what is asked is how differently they
+would teach. So the payments F themselves are compared, at γ = 1 and as if no episode ended: then F of a potential is
+Φ(s′) − Φ(s), in which a constant of Φ drops out. The sparse reward, which all have in common, is left out. Nor is there
+a coverage distribution of all transitions: the pairs are those that the run has recorded, of its own policies, so that
+the distance says nothing about states that nobody visits, and EPIC's bound on regret does not hold for it.
 
 What counts as a twin is asked beyond the recorded pairs, see `SignalComparison.twins`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import SignalError
 from ..experience.transition_sample import TransitionSample
-from ..task import ActionArray, BoolArray, FloatArray, GroupSpec, TaskSpec
+from ..task import FloatArray, TaskSpec
+from .epic import canonical, epic_distance
 from .scorer import NO_SCORERS, Scorers
 from .shaping import CompiledSignal, freeze
 from .signal import Signal
+from .state_pairs import StatePairs, deviation, drawn_pairs, pearson_distance, recorded_pairs
 from .terms.base import SMALLEST_SPREAD
 
 TWIN = 1e-4  # largest distance, and largest relative difference of size, of two signals that pay the same
-DRAWN = 1024  # pairs of states that are drawn
 
 _NOTHING = np.zeros(1, np.float32)
 
 # What fades together is compared together, potentials apart from what is none: main steps that it fades over, and
 # whether it is a potential.
 Part = tuple[int | None, bool]
-
-
-@dataclass(frozen=True)
-class StatePairs:
-    """States s and s′ with the events between them, as `Transitions` has them: nobody has left, and everybody moves."""
-
-    features: list[FloatArray]
-    last_features: list[FloatArray]
-    events: list[FloatArray]
-    obs: list[FloatArray]
-    last_obs: list[FloatArray]
-    terminated: FloatArray
-    alive: list[BoolArray] | None = None
-    last_alive: list[BoolArray] | None = None
-    actions: list[ActionArray] = field(init=False)  # choices that no task has
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "actions", [np.full(x.shape[:-1], -1) for x in self.features])
 
 
 @dataclass(frozen=True)
@@ -91,6 +73,7 @@ class SignalComparison:
         self.spec, self.recorded, self.in_force = spec, recorded, in_force
         self._return_range, self._scorers = return_range, scorers
         self._payments: dict[str, Payments | None] = {}
+        self._forms: dict[str, NDArray[np.float64] | None] = {}  # canonical, by signal and γ
         self._pairs = recorded_pairs(recorded), drawn_pairs(spec, recorded)
 
     def compiled(self, signal: Signal) -> CompiledSignal:
@@ -133,7 +116,7 @@ class SignalComparison:
         for a, b in ((mine.recorded, theirs.recorded), (mine.drawn, theirs.drawn)):
             for part in a.keys() | b.keys():
                 x, y = a.get(part, _NOTHING), b.get(part, _NOTHING)
-                sizes = _deviation(x), _deviation(y)
+                sizes = deviation(x), deviation(y)
                 if max(sizes) < SMALLEST_SPREAD:
                     continue
                 distance = pearson_distance(x, y)
@@ -144,6 +127,25 @@ class SignalComparison:
                 return False
         usual = ratios[0] if at_any_strength else 1.0
         return all(abs(ratio / usual - 1.0) <= TWIN for ratio in ratios)
+
+    def epic_distance(self, one: Signal, other: Signal, gamma: float) -> float | None:
+        """Return their EPIC distance, 0..1, see `epic`.
+
+        It is None where nothing is recorded, or one has no terms or does not fit the task.
+        """
+        forms = [self._canonical(signal, gamma) for signal in (one, other)]
+        if forms[0] is None or forms[1] is None or not forms[0].size or not (one.terms and other.terms):
+            return None
+        return epic_distance(forms[0], forms[1])
+
+    def _canonical(self, signal: Signal, gamma: float) -> NDArray[np.float64] | None:
+        key = f"{signal.content_hash()} {gamma}"
+        if key not in self._forms:
+            try:
+                self._forms[key] = canonical(self.compiled(signal), self.recorded, gamma)
+            except SignalError:
+                self._forms[key] = None
+        return self._forms[key]
 
     def _paid(self, signal: Signal) -> Payments | None:
         """Return what it pays, None where it does not fit the task; each signal is computed once."""
@@ -171,65 +173,3 @@ def undiscounted(compiled: CompiledSignal, pairs: StatePairs) -> dict[Part, Floa
 def _total(parts: dict[Part, FloatArray]) -> NDArray[np.float64]:
     """Return the sum of all parts."""
     return np.asarray(sum((x.astype(np.float64) for x in parts.values()), start=_NOTHING))
-
-
-def _deviation(values: NDArray[np.floating[Any]]) -> float:
-    return float(values.astype(np.float64).std()) if values.size else 0.0
-
-
-def pearson_distance(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float | None:
-    """Return √((1 − ρ)/2) with the correlation ρ of two arrays [n], 0..1; None where one of them is constant."""
-    if min(_deviation(one), _deviation(other)) < SMALLEST_SPREAD:
-        return None
-    centred = [x.astype(np.float64) - x.mean(dtype=np.float64) for x in (one, other)]
-    u, v = (x / np.linalg.norm(x) for x in centred)
-    # Half the chord between both unit vectors is the same number, and exact where they nearly agree.
-    return min(float(np.linalg.norm(u - v)) / 2, 1.0)
-
-
-# ------------------------------------------------------------ pairs of states
-
-
-def recorded_pairs(recorded: TransitionSample, terminated: FloatArray | None = None) -> StatePairs:
-    """Return the recorded transitions; none of them ends an episode where `terminated` [N] is left out."""
-    return StatePairs(
-        features=recorded.features,
-        last_features=recorded.last_features,
-        events=recorded.events,
-        obs=recorded.obs,
-        last_obs=recorded.last_obs,
-        terminated=np.zeros(len(recorded.terminated), np.float32) if terminated is None else terminated,
-    )
-
-
-def drawn_pairs(spec: TaskSpec, recorded: TransitionSample) -> StatePairs:
-    """Return `DRAWN` pairs of made-up states, in which also holds what never held in the run; always the same.
-
-    Each feature of each agent is drawn for itself: an end of its declared range, a whole number or any number in it,
-    since conditions hold at such values; counts and flags are whole numbers. Events happen up to twice. Observations
-    have no declared range, so they are recorded ones.
-    """
-    rng = np.random.default_rng(0)
-
-    def features(group: GroupSpec) -> FloatArray:
-        out = np.zeros((DRAWN, len(group.agents), len(group.features)), np.float32)
-        for i, feature in enumerate(group.features):
-            shape, low, high = out.shape[:2], feature.low, feature.high
-            if feature.kind in ("count", "flag"):
-                out[..., i] = rng.integers(round(low), round(high), shape, endpoint=True)
-            else:
-                inside = rng.uniform(low, high, shape)
-                out[..., i] = np.choose(rng.integers(0, 4, shape), [low, high, np.round(inside), inside])
-        return out
-
-    def observations(recorded_obs: list[FloatArray]) -> list[FloatArray]:
-        return [x[rng.integers(0, max(len(x), 1), DRAWN)] if len(x) else x for x in recorded_obs]
-
-    return StatePairs(
-        features=[features(group) for group in spec.groups],
-        last_features=[features(group) for group in spec.groups],
-        events=[rng.integers(0, 3, (DRAWN, len(g.agents), len(g.events))).astype(np.float32) for g in spec.groups],
-        obs=observations(recorded.obs),
-        last_obs=observations(recorded.last_obs),
-        terminated=np.zeros(DRAWN, np.float32),
-    )

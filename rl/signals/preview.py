@@ -8,7 +8,7 @@ They order and decide nothing: sparse return does. `check` refuses by rules of i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..experience.transition_sample import TransitionSample
 from ..task import FloatArray
-from .distance import SignalComparison, pearson_distance, recorded_pairs
+from .distance import SignalComparison
 from .shaping import CompiledSignal
 from .signal import Signal
+from .state_pairs import pearson_distance, recorded_pairs
 
 PAID = 1e-6  # of reward: a payment that counts as one
 EPISODES = 5  # fewer have no rank correlation
@@ -69,6 +70,9 @@ class SignalPreview(SignalSummary):
         distance_in_force: Pearson distance of its payments to those of the signal in force, 0..1, see `distance`; None
             where one of them pays the same in every step.
         distances: rows [id, distance] to earlier proposals of the run, the nearest first.
+        epic_in_force: EPIC distance to the signal in force, 0..1, see `epic`: how differently both bend the task, where
+            potentials count for nothing.
+        epic_distances: rows [id, distance] to the same earlier proposals, the nearest first.
     """
 
     phi_after: list[tuple[str, float]] = []
@@ -76,6 +80,8 @@ class SignalPreview(SignalSummary):
     mean_reward: float | None = Field(default=None, exclude_if=_is_none)
     distance_in_force: float | None = Field(default=None, exclude_if=_is_none)
     distances: list[tuple[str, float]] = []
+    epic_in_force: float | None = Field(default=None, exclude_if=_is_none)
+    epic_distances: list[tuple[str, float]] = Field(default=[], exclude_if=lambda rows: not rows)
 
     def summary(self) -> SignalSummary:
         """Return the numbers that later prompts show."""
@@ -114,9 +120,15 @@ def preview_signal(
         mean_reward=_mean(np.abs(recorded.reward)),
         return_correlation=_return_correlation(compiled, recorded),
         distance_in_force=comparison.distance(signal, comparison.in_force),
-        distances=sorted(((key, x) for key, x in distances if x is not None), key=lambda row: row[1]),
+        distances=_nearest_first(distances),
+        epic_in_force=comparison.epic_distance(signal, comparison.in_force, gamma),
+        epic_distances=_nearest_first((key, comparison.epic_distance(signal, x, gamma)) for key, x in earlier),
         **_paid_per_step(compiled, recorded, gamma),
     )
+
+
+def _nearest_first(rows: Iterable[tuple[str, float | None]]) -> list[tuple[str, float]]:
+    return sorted(((key, x) for key, x in rows if x is not None), key=lambda row: row[1])
 
 
 # ------------------------------------------------------------ single steps

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cosignal.rl.experience.transition_sample import TransitionSample
-from cosignal.rl.signals.distance import SignalComparison, pearson_distance
+from cosignal.rl.signals.distance import SignalComparison
 from cosignal.rl.signals.signal import Exploration, Signal
+from cosignal.rl.signals.state_pairs import pearson_distance
 from cosignal.rl.signals.terms import EventTerm, PotentialTerm
 from cosignal.rl.task import TaskSpec
 from hypothesis import assume, given
