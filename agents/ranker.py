@@ -72,13 +72,17 @@ def ranker_question(
     return question_of_size(model, place, ProposalRanking, full, lambda: ask_for_ranking(payload, rows), problems)
 
 
+# rows are shown cut; the others say nothing of what a proposal gains (docs/results.md), or were never asked for
+UNSHOWN = {"phi_after", "distances", "mean_paid", "mean_reward", "epic_in_force", "epic_distances"}
+
+
 def shown_numbers(preview: SignalPreview) -> Json:
     """Return the numbers of a proposal as plain data of bounded size; what is not known is missing.
 
-    The mean sizes of shaping and reward are left out: they say nothing of what a proposal gains (docs/results.md).
+    The mean sizes of shaping and reward are left out, and EPIC distances.
     """
     shown = {
-        **preview.model_dump(mode="json", exclude={"phi_after", "distances", "mean_paid", "mean_reward"}),
+        **preview.model_dump(mode="json", exclude=UNSHOWN),
         "phi_after": bounded_rows([[name, phi] for name, phi in preview.phi_after], MAX_AFTER),
         "nearest": [[key, distance] for key, distance in preview.distances[:MAX_NEAREST]],
     }

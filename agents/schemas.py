@@ -110,6 +110,21 @@ class TransitionVotes(Answer):
     items: list[TransitionVote] = Field(min_length=1, max_length=100)
 
 
+class JudgedItem(Answer):
+    """On one entry: the reason first, so that it is thought before it is decided. `answer`: what the entry's question
+    asks for, null where it cannot be told."""
+
+    id: str = Field(max_length=20)
+    reason: str = Field(default="", max_length=300)
+    answer: float | None = Field(ge=-1, le=1)
+
+
+class JudgedItems(Answer):
+    """The Ranker's answer on steps and states: each id exactly once."""
+
+    items: list[JudgedItem] = Field(min_length=1, max_length=100)
+
+
 class ProposalRanking(Answer):
     """The Ranker's answer on proposals: their ids, best first, each exactly once."""
 

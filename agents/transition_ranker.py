@@ -6,32 +6,30 @@ neither. Where the provider gives log-probabilities, one query gives a fraction 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 import re
 from bisect import bisect_right
-from collections import deque
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ..errors import BudgetExhausted, ModelAnswerError, PromptTooLong
+from ..errors import PromptTooLong
 from ..prompts import Rendered
 from ..rl.preferences.votes import RecordedAnswer
+from .batches import in_batches
 from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
 from .llm.parse import json_schema
 from .prompt_payload import MAX_CHARS
 from .schemas import TransitionVotes
-
-MAX_FAILURES = 5  # failed requests, none answered so far, after which the rest is not made
 
 QueryKey = tuple[str, str, int]  # pair, agent, query
 
@@ -96,27 +94,17 @@ async def rank_transitions(
 
     Raises:
         BudgetExhausted: calls, tokens or money are used up. What was answered, and what was under way, was yielded.
-        ModelAnswerError: no request was answered, and all were made or `MAX_FAILURES` of them; it is what the last one
-            failed of. `ProviderError` where the model is the embedded rules.
+        ModelAnswerError: no request was answered, and all were made or `batches.MAX_FAILURES` of them; it is what the
+            last one failed of. `ProviderError` where the model is the embedded rules.
     """
     # A request is made again where any of its answers is missing.
     batches, known_keys = _batches(items, queries, batch), set(known)
-    ahead = deque(b for b in batches if not {(item.pair, item.agent, b.query) for item in b.items} <= known_keys)
-    is_answered, failed, failure = len(ahead) < len(batches), 0, None
-    async with aclosing(_outcomes(model, place, setting, ahead)) as outcomes:
-        async for outcome in outcomes:
-            if not isinstance(outcome, ModelAnswerError):
-                is_answered = True
-                yield outcome
-                continue
-            failed += 1
-            # A budget that is used up outranks other failures, which may pass.
-            if not isinstance(failure, BudgetExhausted):
-                failure = outcome
-            if isinstance(failure, BudgetExhausted) or (failed >= MAX_FAILURES and not is_answered):
-                ahead.clear()  # what is under way is waited for: it is paid for
-    if isinstance(failure, BudgetExhausted) or (failure and not is_answered):
-        raise failure
+    ahead = [b for b in batches if not {(item.pair, item.agent, b.query) for item in b.items} <= known_keys]
+    requests = [partial(_outcome, model, place, setting, one) for one in ahead]
+    outcomes = in_batches(requests, model.budget.limits.concurrency, is_answered=len(ahead) < len(batches))
+    async with aclosing(outcomes):
+        async for answers in outcomes:
+            yield answers
 
 
 def _batches(items: Sequence[RankItem], queries: int, size: int) -> list[_Batch]:
@@ -135,49 +123,20 @@ def _batches(items: Sequence[RankItem], queries: int, size: int) -> list[_Batch]
     return batches
 
 
-async def _outcomes(
-    model: RoleModel, place: Place, setting: RankSetting, ahead: deque[_Batch]
-) -> AsyncGenerator[list[RecordedAnswer] | ModelAnswerError, None]:
-    """Yield the outcome of each batch that is `ahead`, in the order in which they come.
-
-    As many are asked at a time as the run's limits let through: a question's deadline begins when it is put, so that
-    hundreds put at once would run out of time in the queue.
-    """
-    running: set[asyncio.Task[list[RecordedAnswer] | ModelAnswerError]] = set()
-    try:
-        while ahead or running:
-            # As many as may run; the rest waits here and not for a slot.
-            while ahead and len(running) < model.budget.limits.concurrency:
-                running.add(asyncio.create_task(_outcome(model, place, setting, ahead.popleft())))
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                yield task.result()
-    finally:
-        # The consumer has stopped early: what is under way is cut off and recorded as such.
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-async def _outcome(
-    model: RoleModel, place: Place, setting: RankSetting, batch: _Batch
-) -> list[RecordedAnswer] | ModelAnswerError:
-    """Ask about one batch. Return its votes, or why there are none."""
+async def _outcome(model: RoleModel, place: Place, setting: RankSetting, batch: _Batch) -> list[RecordedAnswer]:
+    """Ask about one batch, and return its votes. Raises ModelAnswerError where there are none."""
     # Short names: the model has to repeat them.
     ids = [f"m{k}" for k in range(len(batch.items))]
     part = f"{place.part}-q{batch.query}-b{batch.number}-{batch.items[0].agent}"
-    try:
-        prompt = transition_prompt(model, setting, batch.items)
-        question = Question(
-            Place(place.point, place.round, part),
-            prompt,
-            TransitionVotes,
-            problems=lambda votes: vote_problems(votes, ids),
-            by_rules=False,
-        )
-        answered = await model.ask(question)
-    except ModelAnswerError as error:
-        return error
+    prompt = transition_prompt(model, setting, batch.items)
+    question = Question(
+        Place(place.point, place.round, part),
+        prompt,
+        TransitionVotes,
+        problems=lambda votes: vote_problems(votes, ids),
+        by_rules=False,
+    )
+    answered = await model.ask(question)
     assert answered.parsed is not None  # no tools are offered
     prompt_hash = hashlib.sha256(f"{prompt.system}\n{prompt.user}".encode()).hexdigest()[:16]
     votes = soft_votes(answered.message, answered.parsed)

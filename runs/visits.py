@@ -18,7 +18,9 @@ ROLE_OF_NODE: dict[str, Role] = {
     "generator": "generator",
     "rank_proposals": "ranker",
     "rank_transitions": "ranker",
+    "fit_signals": "ranker",
 }
+JUDGE_PART = "-j"  # begins the parts of judgements
 # As `agents.llm.model_call` makes it: point, round, role, part, turn and attempt.
 CALL_ID = re.compile(r"p\d+-r\d+-(?:critic|generator|ranker)(?P<part>.*)-t(?P<turn>\d+)-a\d+(?P<cut>-cut\d+)?")
 
@@ -91,9 +93,11 @@ def node_visits(topology: drawing.Topology, visits: Sequence[VisitRecord], calls
 def node_of_call(call: Call) -> str:
     """Return the node that made a model call.
 
-    Two nodes ask the Ranker: `rank_transitions` asks about parts of its pairs, which the call's id names.
+    Three nodes ask the Ranker: `rank_transitions` and `fit_signals` ask in many parts, which the call's id names.
     """
     if call.role != "ranker":
         return call.role
     call_id = CallId.of(call)
-    return "rank_transitions" if call_id is not None and call_id.part else "rank_proposals"
+    if call_id is None or not call_id.part:
+        return "rank_proposals"
+    return "fit_signals" if call_id.part.startswith(JUDGE_PART) else "rank_transitions"

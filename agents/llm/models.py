@@ -19,6 +19,7 @@ from .rate_limits import CallBudget
 from .secrets import key_variable_names
 
 TRANSITIONS_VERSION = "transitions-v1"  # of the Ranker's template for its question on single moves
+JUDGE_VERSION = "judge-v1"  # of the same for its questions on short texts
 NEEDS_MODEL = (
     "ranking moves needs a language model, got provider 'rules', which is none; name a model by llm.ranker, or set "
     "preferences.ranker to task_heuristic where the task has one, else to none"
@@ -112,16 +113,17 @@ def _filled(template: Template, variables: dict[str, Any]) -> Rendered:
 
 @dataclass(frozen=True)
 class Models:
-    """The three roles' models of a run; the Ranker's with a template for each of its two questions."""
+    """The three roles' models of a run; the Ranker's with a template for each of its three questions."""
 
     critic: RoleModel
     generator: RoleModel
     ranker: RoleModel
     transition_ranker: RoleModel
+    judge: RoleModel
 
     async def aclose(self) -> None:
         """Close the connections of all chains, as the end of a run does."""
-        for model in (self.critic, self.generator, self.ranker, self.transition_ranker):
+        for model in (self.critic, self.generator, self.ranker, self.transition_ranker, self.judge):
             await model.aclose()
 
 
@@ -146,7 +148,11 @@ def build_models(
 
     # Broken templates are found here, before the run.
     by_role = {role: model(role, role_template(config, role)) for role in ROLES}
-    return Models(**by_role, transition_ranker=model("ranker", load_template("ranker", TRANSITIONS_VERSION)))
+    return Models(
+        **by_role,
+        transition_ranker=model("ranker", load_template("ranker", TRANSITIONS_VERSION)),
+        judge=model("ranker", load_template("ranker", JUDGE_VERSION)),
+    )
 
 
 def role_template(config: LLMConfig, role: Role) -> Template:

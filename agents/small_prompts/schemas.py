@@ -28,6 +28,8 @@ _TERMS = {
     "TableTerm": "table",
     "SimilarityTerm": "similarity",
     "SubgoalsTerm": "subgoals",
+    "MessageTerm": "message",
+    "ProgressTerm": "progress",
 }
 
 

@@ -7,7 +7,7 @@
 ``critic``             a diagnosis, or calls of the evidence tools
 ``critic_tools``       those tools
 ``rank_transitions``   rank single agents' moves and fit scorers to the rankings
-``fit_signals``        fit signals to the run's own episodes
+``fit_signals``        fit signals to the run's own experience, which the Ranker may judge
 ``generator``          candidate signals
 ``check``              what can be said against them before any training
 ``rank_proposals``     the order in which they are tried

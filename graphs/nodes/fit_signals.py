@@ -1,4 +1,4 @@
-"""fit_signals: signals are fitted to the run's own experience; no model is asked.
+"""fit_signals: signals are fitted to the run's own experience; for some kinds a model judges it first.
 
 What comes of it is one of the candidates: check, branches and gate treat it like any other. It is never put in force by
 itself. The policy moves on, so it is fitted anew at every point; a signal in force is never changed in place.
@@ -12,7 +12,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from ...agents.schemas import CREDIT_FAILURES, Diagnosis, Failure, Proposal
-from ...errors import FitError
+from ...errors import BudgetExhausted, FitError, ModelAnswerError
 from ...rl.fitting.jobs import FitJob, FitResult
 from ...rl.signals.learned.config import FIT_KINDS, FitKind
 from ...rl.signals.signal import MAX_TERMS
@@ -20,9 +20,11 @@ from ...rl.signals.terms import Term
 from ...rl.task import splitmix64
 from ...runs.events import SignalFitted
 from ...runs.records import FitDetail, FitRecord
+from ..asking import adaptation_over
 from ..branches import snapshot_of
 from ..child_jobs import result_of
 from ..context import Context
+from ..judging import JUDGEMENTS, ask_judge
 from ..state import State, status_of
 
 MODULE = "cosignal.rl.fitting"  # whose processes do the jobs
@@ -30,6 +32,11 @@ TITLES: Mapping[FitKind, str] = {  # of the proposals
     "return_decomposition": "Each agent's share in the return",
     "named_states": "A few states that tell most",
     "step_rewards": "Steps as better episodes had them",
+    "message_hash": "Steps that were called helpful",
+    "message_classifier": "Steps like those that were called helpful",
+    "message_ranking": "Steps like those that were preferred",
+    "progress": "How far it is judged to be on the way",
+    "goal_similarity": "As successful episodes end",
 }
 SEED = 0xF177ED
 BETA = 1.0  # with it the mean of what agents are paid by their shares adds up to the return
@@ -48,12 +55,24 @@ async def fit_signals(state: State, runtime: Runtime[Context]) -> State:
     ctx, point = runtime.context, state["point"]
     # in runs of older versions it says only that something is to be fitted
     kinds = [kind for kind in FIT_KINDS if kind in wanted] if isinstance(wanted, list) else [FIT_KINDS[0]]
+    seed = splitmix64(splitmix64(SEED ^ ctx.config.seed) ^ point) >> 33
+    unanswered = ""
+    try:
+        judged = await ask_judge(ctx, point, status_of(state), kinds, seed)
+    except BudgetExhausted as error:
+        return {"fitted": [], **adaptation_over(ctx), "note": {"error": str(error)[:MAX_ERROR_CHARS]}}
+    except ModelAnswerError as error:  # the other kinds are fitted all the same, and these to what is known
+        judged, unanswered = True, str(error)[:MAX_ERROR_CHARS]
+        await ctx.warn(f"judge {point}", f"nobody judged at update {point}: {unanswered}")
+    except FitError as error:
+        return {"fitted": [], "note": {"error": str(error)[:MAX_ERROR_CHARS]}}
     job = FitJob(
         run_dir=ctx.run_dir,
         snapshot=snapshot_of(status_of(state)),
         fits=tuple(kinds),
         config=ctx.config.learned_signals,
-        seed=splitmix64(splitmix64(SEED ^ ctx.config.seed) ^ point) >> 33,
+        judgements=JUDGEMENTS if judged else None,
+        seed=seed,
         out=f"fits/update_{point:09d}",
     )
     try:
@@ -63,7 +82,7 @@ async def fit_signals(state: State, runtime: Runtime[Context]) -> State:
         await ctx.warn(f"fit {point}", f"a signal could not be fitted at update {point}: {message}")
         return {"fitted": [], "note": {"error": message}}
 
-    proposals, note, full = list[Proposal](), dict[str, Any](), list[str]()
+    proposals, note, full = list[Proposal](), dict[str, Any](), [unanswered] if unanswered else []
     for kind in kinds:
         detail = FitDetail(episodes=result.episodes, **dict(result.fits[kind]))
         # what was played is counted once
@@ -106,7 +125,9 @@ def _proposal(ctx: Context, state: State, kind: FitKind, fit: FitDetail) -> Prop
     shares = ", ".join(f"{agent} {share:.0%}" for agent, share in list(fit.shares.items())[:8])
     return Proposal(
         title=TITLES[kind],
-        reason=f"Fitted to {fit.episodes} episodes; it {fit.figure()}." + (f" It pays: {shares}." if shares else ""),
+        reason=(f"Fitted to {fit.episodes} episodes; it " if fit.episodes else "It ")
+        + f"{fit.figure()}."
+        + (f" It pays: {shares}." if shares else ""),
         addresses=addresses[:MAX_ADDRESSES] or [Failure.UNCLEAR_CREDIT],
         beta=beta,
         terms=terms,

@@ -54,8 +54,8 @@ def check_before_start(config: RunConfig, task: TaskProbe, chat_models: Mapping[
             f"learned_signals.step_rewards.enabled: must be false with trainer.algorithm {config.trainer.algorithm!r}, "
             "which has no advantages to add to; use ippo, mappo or liir"
         )
-    # Whoever is to rank single agents' moves must be able to.
-    if config.preferences.ranker == "model":
+    # Whoever is to rank single agents' moves, or to judge, must be able to.
+    if config.preferences.ranker == "model" or config.learned_signals.asks_a_model:
         check_can_rank(config.llm, frozenset(chat_models))
     if config.preferences.ranker == "task_heuristic" and not task.has_heuristic:
         raise ConfigError(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..job_process import do_job
 from ..processes import run_process
+from ..signals.learned.judgements import answers_of, read_judgements
 from ..signals.scorer import FOLDER, Scorers
 from ..task import splitmix64
 from ..training.checkpoint import line_of_snapshot
@@ -24,7 +25,9 @@ def fit(job: FitJob, closing: ExitStack) -> dict[str, object]:
     line = line_of_snapshot(job.run_dir, job.snapshot)
     closing.callback(line.close)
     line.reseed(splitmix64(job.seed) >> 1)
-    result: FitResult = fit_signals(line, job.fits, job.config, job.seed, Scorers(job.run_dir / FOLDER))
+    judgements = [] if job.judgements is None else read_judgements(job.run_dir / job.judgements)
+    scorers = Scorers(job.run_dir / FOLDER)
+    result: FitResult = fit_signals(line, job.fits, job.config, job.seed, scorers, answers_of(judgements))
     return result.model_dump(mode="json")
 
 

@@ -11,13 +11,14 @@ from ..signals.learned.fit import SignalFit
 
 
 class FitJob(Config):
-    """Play whole episodes of a policy and fit signals to them; all paths are below `run_dir`."""
+    """Play whole episodes of a policy, where a kind needs some, and fit signals; all paths are below `run_dir`."""
 
     kind: Literal["fit"] = "fit"
     run_dir: Path
     snapshot: str  # the folder whose policy plays
     fits: tuple[FitKind, ...]  # what is fitted, in this order
     config: LearnedSignalsConfig
+    judgements: str | None = None  # the file with what a model has judged
     seed: int
     out: str  # the folder that the result is written to
 

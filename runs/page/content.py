@@ -320,8 +320,8 @@ def node(view: RunView, topology: Topology, name: str) -> Variables:
     nodes = {visited.name: visited for visited in node_visits(topology, view.visits(), view.calls())}
     if name not in nodes:
         raise NotInRunError(f"the graph has no node {name!r}; click one of its picture")
-    # Replays have no texts of single agents' moves, so what `rank_transitions` asked cannot be asked again.
-    role = None if name == "rank_transitions" else ROLE_OF_NODE.get(name)
+    # Replays have no texts of single moves and states, so what was asked about them cannot be asked again.
+    role = None if name in ("rank_transitions", "fit_signals") else ROLE_OF_NODE.get(name)
     return {"node": nodes[name], "form": None if role is None else ReplayForm(role, template_text(view, role))}
 
 

@@ -145,6 +145,6 @@ def test_the_ranker_sees_the_numbers_of_what_has_any_in_bounded_size() -> None:
     assert told["numbers"]["phi_start"] == 0.6667
     assert told["numbers"]["phi_after"][0] == ["event_0", 0.3333] and len(told["numbers"]["phi_after"]) == MAX_AFTER
     assert told["numbers"]["nearest"] == [["p1-r0-0", 0.0], ["p1-r0-1", 0.01], ["p1-r0-2", 0.02]]
-    for field in {*SignalPreview.model_fields, "nearest"} - {"distances", *untold}:
+    for field in {*SignalPreview.model_fields, "nearest"} - {"distances", "epic_in_force", "epic_distances", *untold}:
         assert f"`{field}`" in prompt.system
     assert not any(field in prompt.system for field in untold)

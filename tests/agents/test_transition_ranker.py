@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asking import config
+from cosignal.agents.batches import MAX_FAILURES
 from cosignal.agents.config import LimitsConfig, LLMConfig, ModelConfig, can_rank_transitions
 from cosignal.agents.llm.ledger import Call, Place
 from cosignal.agents.llm.model_call import Answered, Question
@@ -18,7 +19,6 @@ from cosignal.agents.llm.rate_limits import CallBudget
 from cosignal.agents.prompt_payload import MAX_CHARS
 from cosignal.agents.schemas import TransitionVotes
 from cosignal.agents.transition_ranker import (
-    MAX_FAILURES,
     RankItem,
     RankSetting,
     rank_transitions,

@@ -113,7 +113,7 @@ def test_the_hash_is_of_what_can_change_a_run(tmp_path: Path) -> None:
         (
             "signal: {terms: [{name: a, kind: learnt, event: b}]}",
             "signal.terms.0.kind: must be one of 'potential', 'event', 'learned', 'decomposition', 'step_reward', "
-            "'table', 'similarity', 'subgoals', got 'learnt'; correct it",
+            "'table', 'similarity', 'subgoals', 'message', 'progress', got 'learnt'; correct it",
         ),
         (
             "task: {name: two_switch, env: 'a:b'}",

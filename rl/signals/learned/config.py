@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -17,50 +16,32 @@ from ..terms.potential import expression_for
 from ..terms.step_reward import MAX_STEP_WEIGHT
 from ..terms.table import MAX_ROWS
 from .fit import SignalFit
+from .fit_config import EpisodesConfig, FitConfig
+from .judged_config import (
+    ClassifierConfig,
+    GoalSimilarityConfig,
+    HashConfig,
+    JudgedConfig,
+    ProgressConfig,
+    RankingConfig,
+)
 
-FitKind = Literal["return_decomposition", "named_states", "step_rewards"]
+FitKind = Literal[
+    "return_decomposition",
+    "named_states",
+    "step_rewards",
+    "message_hash",
+    "message_classifier",
+    "message_ranking",
+    "progress",
+    "goal_similarity",
+]
 FIT_KINDS: tuple[FitKind, ...] = get_args(FitKind)
 
 NO_SCORER = "0" * 16  # of a term that is only checked
 
 
-class FitConfig(Config, ABC):
-    """Settings that every fit of a signal has.
-
-    Attributes:
-        where_credit_is_unclear: whether it is done only there; else at every intervention that repairs something.
-        enabled: whether it is done.
-        episodes: that are played for a fit, by all kinds together as many as the one that asks for most.
-    """
-
-    where_credit_is_unclear: ClassVar[bool] = False
-
-    enabled: bool = False
-    episodes: int = Field(default=256, ge=20, le=100_000)
-
-    @property
-    def reads_observations(self) -> bool:
-        """Whether what is fitted reads what agents observe."""
-        return False
-
-    @abstractmethod
-    def check(self, spec: TaskSpec) -> None:
-        """Check that the kind fits the task. Raises SignalError where it does not."""
-
-    @abstractmethod
-    def accepts(self, fit: SignalFit) -> bool:
-        """Return whether what was fitted is good enough to be proposed."""
-
-    def at_strength(self, term: Term, strength: float) -> Term:  # noqa: ARG002 most are meant to be scaled
-        """Return a fitted term as it belongs into a signal whose beta · scale is `strength`."""
-        return term
-
-    @abstractmethod
-    def replaces(self, term: Term) -> bool:
-        """Return whether a term in force was made by an earlier fit of this kind."""
-
-
-class DecompositionConfig(FitConfig):
+class DecompositionConfig(EpisodesConfig):
     """Settings of return decomposition, see `return_decomposition`. Those without a source are ours.
 
     Attributes:
@@ -138,7 +119,7 @@ class DecompositionConfig(FitConfig):
         ]
 
 
-class NamedStatesConfig(FitConfig):
+class NamedStatesConfig(EpisodesConfig):
     """Settings of sparse rewards at few states that features name, see `named_states`.
 
     Attributes:
@@ -166,7 +147,7 @@ class NamedStatesConfig(FitConfig):
         return isinstance(term, TableTerm)
 
 
-class StepRewardsConfig(FitConfig):
+class StepRewardsConfig(EpisodesConfig):
     """Settings of implicit step rewards, see `step_rewards`. Those without a source are ours.
 
     Attributes:
@@ -230,11 +211,21 @@ class StepRewardsConfig(FitConfig):
 
 
 class LearnedSignalsConfig(Config):
-    """Kinds of signals that are fitted to a run's own episodes, and offered to the gate like any proposal."""
+    """Kinds of signals that are fitted to a run's own experience, and offered to the gate like any proposal."""
 
     return_decomposition: DecompositionConfig = DecompositionConfig()
     named_states: NamedStatesConfig = NamedStatesConfig()
     step_rewards: StepRewardsConfig = StepRewardsConfig()
+    message_hash: HashConfig = HashConfig()
+    message_classifier: ClassifierConfig = ClassifierConfig()
+    message_ranking: RankingConfig = RankingConfig()
+    progress: ProgressConfig = ProgressConfig()
+    goal_similarity: GoalSimilarityConfig = GoalSimilarityConfig()
+
+    @property
+    def asks_a_model(self) -> bool:
+        """Whether a model judges for one of the kinds that are fitted."""
+        return any(isinstance(config, JudgedConfig) and config.judge == "model" for config in self.enabled.values())
 
     @property
     def enabled(self) -> dict[FitKind, FitConfig]:

@@ -18,6 +18,9 @@ class SignalFit(BaseModel):
         sum_error: mean of |Σ r̂ − R| over held-out episodes, as a share of the mean of |R| (return decomposition).
         shares: by agent, of all that is paid, in absolute terms (return decomposition).
         accuracy: share of held-out pairs of episodes that it puts in the right order (step rewards).
+        judged: how many judgements it was fitted to (messages, progress).
+        unread: how many of them could not be read, and count as ties (messages, progress).
+        agreement: share of them that agree with how the run's own episodes ended, where both tell (messages, progress).
         informativeness: correlation of what it pays with the advantage of the step, −1..1 (named states).
     """
 
@@ -30,12 +33,26 @@ class SignalFit(BaseModel):
     sum_error: float | None = None
     shares: dict[str, float] = {}
     accuracy: float | None = None
+    judged: int | None = None
+    unread: int | None = None
+    agreement: float | None = None
     informativeness: float | None = None
 
     def figure(self) -> str:
         """Return in words how good it is."""
+        if self.judged is not None:
+            return self._judged_figure(self.judged)
         if self.explained is not None:
             return f"explains {self.explained:.0%} of how held-out returns differ"
         if self.accuracy is not None:
             return f"puts {self.accuracy:.0%} of held-out pairs of episodes in order"
-        return f"pays with a correlation of {self.informativeness or 0.0:.2f} to the step's advantage"
+        if self.informativeness is None:
+            return "compares with how successful episodes end"
+        return f"pays with a correlation of {self.informativeness:.2f} to the step's advantage"
+
+    def _judged_figure(self, judged: int) -> str:
+        unread = f", {self.unread} of them unread" if self.unread else ""
+        agrees = "" if self.agreement is None else f", {self.agreement:.0%} of which outcomes bear out"
+        fits = "" if self.accuracy is None else f" and agrees with {self.accuracy:.0%} of those held out"
+        fits += "" if self.explained is None else f" and explains {self.explained:.0%} of held-out progress"
+        return f"follows {judged} judgements{unread}{agrees}{fits}"

@@ -13,6 +13,8 @@ decomposition each agent's share in the return, by a network that was fitted to 
 step_reward   what a second policy says of a step, added to advantages
 table         what a few named states are worth
 similarity    how near each thing is to what it is in a goal state
+message       steps whose short text a model has called helpful
+progress      how far states are on the way, by a model's judgements
 subgoals      events that pay once each, and only in order
 bounds        what keeps repeating a step from paying more
 team_spirit   how far agents are paid alike
@@ -30,7 +32,9 @@ from .base import BaseTerm
 from .decomposition import DecompositionTerm
 from .event import EventTerm
 from .learned import LearnedTerm
+from .message import MessageTerm
 from .potential import PotentialTerm
+from .progress import ProgressTerm
 from .similarity import SimilarityTerm
 from .step_reward import StepRewardTerm
 from .subgoals import SubgoalsTerm
@@ -41,7 +45,9 @@ __all__ = [
     "DecompositionTerm",
     "EventTerm",
     "LearnedTerm",
+    "MessageTerm",
     "PotentialTerm",
+    "ProgressTerm",
     "SimilarityTerm",
     "StepRewardTerm",
     "SubgoalsTerm",
@@ -57,7 +63,9 @@ Term = Annotated[
     | StepRewardTerm
     | TableTerm
     | SimilarityTerm
-    | SubgoalsTerm,
+    | SubgoalsTerm
+    | MessageTerm
+    | ProgressTerm,
     Field(discriminator="kind"),
 ]
 
@@ -71,5 +79,7 @@ TERM_KINDS: Mapping[str, type[BaseTerm]] = MappingProxyType(
         "table": TableTerm,
         "similarity": SimilarityTerm,
         "subgoals": SubgoalsTerm,
+        "message": MessageTerm,
+        "progress": ProgressTerm,
     }
 )

@@ -1,0 +1,71 @@
+"""Asking the Ranker's model about what a run has recorded, for the kinds of signals that follow its judgements.
+
+    judgements.jsonl    every question that was answered, once: asked at no later point, nor by a loop that was killed
+
+Under the overlap clock the trainer goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from ..agents.judge import JudgeSetting, judge
+from ..agents.llm.ledger import Place
+from ..rl.experience.transition_sample import TransitionSample
+from ..rl.ipc.messages import TrainerStatus
+from ..rl.signals.learned.config import FitKind
+from ..rl.signals.learned.judged import judged_kinds, questions_for
+from ..rl.signals.learned.judged_config import JudgedConfig
+from ..rl.signals.learned.judgements import JudgeQuestion, answers_of, append_judgements, read_judgements
+from ..runs.visits import JUDGE_PART
+from .branches import snapshot_of
+from .context import Context
+
+JUDGEMENTS = "judgements.jsonl"  # in the run directory
+
+
+async def ask_judge(ctx: Context, point: int, status: TrainerStatus, kinds: Sequence[FitKind], seed: int) -> bool:
+    """Ask what is open at this point for the kinds that a model judges for; return whether there are such kinds.
+
+    Args:
+        ctx: what nodes use.
+        point: the adaptation point.
+        status: the trainer's there, whose snapshot has what was recorded.
+        kinds: that are to be fitted.
+        seed: of the fit, which asks for the same.
+
+    Raises:
+        BudgetExhausted, ModelAnswerError: see `agents.judge.judge`. What was answered before is kept.
+        FitError: the file of judgements is broken.
+    """
+    config, spec = ctx.config.learned_signals, ctx.spec
+    by_model = judged_kinds(kinds, config, "model")
+    if not by_model:
+        return False
+    path = ctx.run_dir / JUDGEMENTS
+    known = answers_of(await asyncio.to_thread(read_judgements, path))
+    recorded = await asyncio.to_thread(
+        TransitionSample.load, ctx.run_dir / snapshot_of(status) / "recorded.safetensors", spec
+    )
+    # two kinds may ask the same
+    wanted: dict[JudgeQuestion, int] = {}
+    for kind in by_model:
+        settings = config.of(kind)
+        assert isinstance(settings, JudgedConfig)
+        asked = await asyncio.to_thread(questions_for, kind, spec, recorded, settings, seed, known)
+        wanted = {**dict.fromkeys(asked, settings.batch), **wanted}
+    for batch in dict.fromkeys(wanted.values()):
+        questions = [question for question, size in wanted.items() if size == batch]
+        setting = JudgeSetting(spec.description, spec.agents)
+        requests = judge(ctx.models.judge, Place(point, part=JUDGE_PART), setting, questions, batch)
+        try:
+            async with aclosing(requests):
+                async for judgements in requests:
+                    # Calls go first: what was paid must be known before its answer keeps it from being asked again.
+                    await ctx.write_calls()
+                    await asyncio.to_thread(append_judgements, path, judgements)
+        finally:
+            await ctx.write_calls()
+    return True
