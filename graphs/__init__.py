@@ -9,7 +9,7 @@ what it asks, the third what it writes to the tables, the last what it leaves in
       │ ▲ calls of     critic_tools: trainer, branch pool; BranchRecord (probe); messages
       │ (unclear credit)
       │ rank_transitions   the Ranker, processes  RankingRecord, BranchRecord   learned
-      │ fit_signals        Ranker, process            FitRecord                   fitted
+      │ fit_signals        Ranker, process    FitRecord                    fitted
     generator          the Generator              ProposalRecord                proposals
     check              -                          the records' problems, notes  passed
     rank_proposals     the Ranker                 the records' rank             ranked, exploration

@@ -1,6 +1,7 @@
 """`cosignal study signals`: what each kind of signal that is fitted to experience is worth, alone and in the loop.
 
-Kinds: those of `learned_signals` (`return_decomposition`, `named_states`, `step_rewards`), and what is no signal but
+Kinds: those of `learned_signals` (what a model would judge is judged by the run's own outcomes here, which is no model:
+the rows say what a kind does with such answers, and nothing about any model), and what is no signal but
 another way to learn: `learner`, a network for every agent, `advantage_norm`, advantages normalised for every agent, and
 `blend`, factors of the terms that are in force.
 
@@ -30,6 +31,7 @@ from ..errors import ConfigError
 from ..rl.fitting.fit import fit_signals
 from ..rl.processes import one_thread
 from ..rl.signals.learned.config import FIT_KINDS, FitKind, LearnedSignalsConfig
+from ..rl.signals.learned.outcome_judge import NAME as OUTCOME
 from ..rl.signals.learner_settings import LearnerSettings
 from ..rl.signals.scorer import FOLDER, Scorers
 from ..rl.signals.signal import Signal
@@ -56,6 +58,7 @@ BUILT_FOR: Mapping[str, str] = {
     "return_decomposition": "late_pay",
     "named_states": "chain",
     "step_rewards": "late_pay",
+    **dict.fromkeys(("message_hash", "message_classifier", "message_ranking", "progress", "goal_similarity"), "chain"),
     "learner": "stations",
     "advantage_norm": "scales",
     "blend": "misled",
@@ -192,6 +195,8 @@ def with_kind(config: RunConfig, kind: str) -> RunConfig:
         return config
     settings = config.model_dump(mode="json")
     settings["learned_signals"][kind]["enabled"] = True
+    if "judge" in settings["learned_signals"][kind]:
+        settings["learned_signals"][kind]["judge"] = OUTCOME
     return RunConfig.model_validate(settings)
 
 
@@ -200,6 +205,7 @@ def with_kind(config: RunConfig, kind: str) -> RunConfig:
 
 def alone_job(config: RunConfig, kind: str) -> Job:
     """Return the job of one seed of a line under a kind of signal, without a loop."""
+    config = with_kind(config, kind)
     content = {
         "config": {**config.model_dump(mode="json", exclude={"run_dir", "llm"}), "adaptation": {"enabled": False}},
         "kind": kind,

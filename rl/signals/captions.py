@@ -23,6 +23,7 @@ MAX_FEATURES = 12  # of a text
 NEAR = ("at {}", "near {}", "half way from {}", "far from {}")  # of a distance, by its share of the range
 LEVEL = ("{} low", "{} below the middle", "{} above the middle", "{} high")
 SHARES = (0.02, 0.25, 0.6)  # between the words for distances
+MIX = np.int64(0x5BD1_E995_9E37_79B1)  # an odd number; its products spread over all bits
 VECTOR = 128  # numbers of a text's vector
 
 
@@ -62,7 +63,9 @@ def caption_codes(group: GroupSpec, form: CaptionFormat, features: FloatArray, e
 def _level(feature: FeatureSpec, values: FloatArray) -> NDArray[np.int64]:
     """Return the word's number of each value; -1 of one that is done."""
     plain = np.nan_to_num(values.astype(np.float64))
-    if feature.kind in ("flag", "count"):
+    if feature.kind == "flag":
+        return np.asarray(plain > 0.5, np.int64)
+    if feature.kind == "count":
         return np.asarray(np.rint(plain), np.int64)
     share = (plain - feature.low) / max(feature.high - feature.low, 1e-9)
     bounds = SHARES if feature.kind == "distance" else (0.25, 0.5, 0.75)
@@ -93,10 +96,20 @@ def _words(name: str, kind: str, level: int) -> str:
 
 def captions(spec: TaskSpec, g: int, form: CaptionFormat, codes: NDArray[np.int64]) -> tuple[list[str], NDArray[Any]]:
     """Return the different texts of rows [n, K], and [n], the number of each row's text among them."""
-    if not codes.shape[-1]:
-        return [caption(spec, g, form, ())], np.zeros(len(codes), np.int64)
-    rows, number = np.unique(codes, axis=0, return_inverse=True)
-    return [caption(spec, g, form, row) for row in rows.tolist()], number.reshape(-1)
+    _, first, number = np.unique(row_keys(codes), return_index=True, return_inverse=True)
+    return [caption(spec, g, form, row) for row in codes[first].tolist()], number.reshape(-1)
+
+
+def row_keys(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return [n]: a number for each row [n, K], equal for equal rows, and hardly ever for others.
+
+    Comparing one number a row is what a trainer can afford in every step.
+    """
+    keys = np.zeros(codes.shape[:-1], np.int64)
+    with np.errstate(over="ignore"):  # numbers wrap around
+        for column in range(codes.shape[-1]):
+            keys = (keys ^ codes[..., column]) * MIX
+    return keys
 
 
 def exact_text(spec: TaskSpec, g: int, features: FloatArray) -> str:

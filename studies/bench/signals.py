@@ -17,11 +17,25 @@ from typing import Any
 import numpy as np
 
 from ...rl.processes import one_thread
+from ...rl.signals.captions import caption_format
 from ...rl.signals.learned.config import DecompositionConfig, StepRewardsConfig
+from ...rl.signals.learned.judged_config import ProgressConfig
 from ...rl.signals.learner_settings import LearnerSettings
 from ...rl.signals.scorer import Scorer
 from ...rl.signals.signal import Signal
-from ...rl.signals.terms import DecompositionTerm, LearnedTerm, PotentialTerm, StepRewardTerm, TableTerm, Term
+from ...rl.signals.terms import (
+    DecompositionTerm,
+    EventTerm,
+    LearnedTerm,
+    MessageTerm,
+    PotentialTerm,
+    ProgressTerm,
+    SimilarityTerm,
+    StepRewardTerm,
+    SubgoalsTerm,
+    TableTerm,
+    Term,
+)
 from ...rl.signals.terms.decomposition import input_size
 from ...rl.training.line import TrainingLine
 from ..report import Tell, example_config
@@ -121,12 +135,50 @@ def table(line: TrainingLine) -> Signal:
     return of_terms(TableTerm.model_validate(term))
 
 
+def message(line: TrainingLine) -> Signal:
+    """Return a signal with a text that was called helpful."""
+    group = line.spec.groups[0]
+    form = caption_format(group)
+    return of_terms(
+        MessageTerm(
+            name="helps", form="hash", helpful=("x",), features=form.features, events=form.events, agents=group.name
+        )
+    )
+
+
+def progress(line: TrainingLine) -> Signal:
+    """Return a signal with judged progress."""
+    group, fit = line.spec.groups[0], ProgressConfig()
+    scorer = random_scorer(1, len(group.features), fit.hidden, 1)
+    return of_terms(ProgressTerm(name="way", scorer=line.scorers.add(scorer), agents=group.name))
+
+
+def similarity(line: TrainingLine) -> Signal:
+    """Return a signal with the similarity of four features to a goal."""
+    names = [feature.name for feature in line.spec.groups[0].features[:4]]
+    objects = [{"name": name, "attributes": [{"feature": name, "goal": 0.0}]} for name in names]
+    return of_terms(SimilarityTerm.model_validate({"name": "goal", "objects": objects}))
+
+
+def subgoals(line: TrainingLine) -> Signal:
+    """Return a signal with the group's events in order, and one of them bounded by delta."""
+    events = [event.name for event in line.spec.groups[0].events]
+    return of_terms(
+        SubgoalsTerm(name="order", events=tuple(events[:8]), per="team"),
+        EventTerm(name="once", event=events[0], bound="delta"),
+    )
+
+
 KINDS: dict[str, Callable[[TrainingLine], Signal]] = {
     "potential": lambda line: of_terms(near(line)),
     "learned": learned,
     "decomposition": decomposition,
     "table": table,
     "step_reward": step_reward,
+    "message": message,
+    "progress": progress,
+    "similarity": similarity,
+    "subgoals, delta": subgoals,
     "blend": lambda line: of_terms(near(line), learner=LearnerSettings(blend_lr=0.1)),
     "separate networks": lambda _: of_terms(learner=LearnerSettings(share_parameters=False)),
 }

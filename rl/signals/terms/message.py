@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ....errors import SignalError
-from ..captions import VECTOR, CaptionFormat, caption_codes, captions, text_vector
+from ..captions import VECTOR, CaptionFormat, caption, caption_codes, row_keys, text_vector
 from .agent_masks import named_agents
 from .base import BaseTerm, CompiledTerm, Reads, TermName, Values, zero_where_gone
 from .event import bonus_limit
@@ -103,12 +103,12 @@ class CompiledMessage(CompiledTerm):
 
     Attributes:
         scorer: its network, None of a hash.
-        known: r̂ and bucket by text, of those seen so far.
+        known: r̂ and bucket of texts seen so far, by group and the key of their codes.
     """
 
     term: MessageTerm
     scorer: Scorer | None
-    known: dict[str, tuple[float, int]] = field(default_factory=dict, compare=False)
+    known: dict[tuple[int, int], tuple[float, int]] = field(default_factory=dict, compare=False)
 
     def new_memory(self, envs: int) -> Arrays:
         """Return how often agents came to the texts of each bucket, [E, A_g, BUCKETS]: never."""
@@ -140,13 +140,19 @@ class CompiledMessage(CompiledTerm):
             return np.zeros(shape), np.zeros(shape, np.int64)
         form = CaptionFormat(self.term.features, self.term.events)
         codes = caption_codes(self.spec.groups[g], form, features, events)
-        texts, number = captions(self.spec, g, form, codes.reshape(-1, codes.shape[-1]))
-        for text in texts:
-            if text not in self.known:
-                self.known[text] = (_JUDGES[self.term.form](self, text), zlib.crc32(text.encode()) % BUCKETS)
-        worths, buckets = (np.array(x) for x in zip(*(self.known[text] for text in texts), strict=True))
-        found = np.where(self.masks[g], worths[number].reshape(shape), 0.0)
-        return found, buckets.astype(np.int64)[number].reshape(shape)
+        rows = codes.reshape(-1, codes.shape[-1])
+        if not len(rows):
+            return np.zeros(shape), np.zeros(shape, np.int64)
+        keys, first, number = np.unique(row_keys(rows), return_index=True, return_inverse=True)
+        found = []
+        for key, row in zip(keys.tolist(), first.tolist(), strict=True):
+            if (g, key) not in self.known:
+                text = caption(self.spec, g, form, rows[row].tolist())
+                self.known[g, key] = (_JUDGES[self.term.form](self, text), zlib.crc32(text.encode()) % BUCKETS)
+            found.append(self.known[g, key])
+        worths, buckets = np.array(found).T
+        paid = np.where(self.masks[g], worths[number.reshape(-1)].reshape(shape), 0.0)
+        return paid, buckets.astype(np.int64)[number.reshape(-1)].reshape(shape)
 
     def excess(self, strength: float, return_range: tuple[float, float] | None) -> Iterator[str]:
         """One text may be worth what an event bonus may."""
