@@ -230,7 +230,7 @@ def numbers_of(preview: SignalPreview) -> dict[str, float]:
     Besides those of the preview: by how much mean Φ rises from the start of episodes to their end, and to events.
     Distances say how new an idea is, and the mean reward is the same for all.
     """
-    left_out = {"phi_after", "mean_reward", "distances", "distance_in_force"}
+    left_out = {"phi_after", "mean_reward", "distances", "distance_in_force", "epic_in_force", "epic_distances"}
     numbers = {name: getattr(preview, name) for name in sorted(SignalPreview.model_fields.keys() - left_out)}
     end = preview.phi_end_failed if preview.phi_end_success is None else preview.phi_end_success
     if preview.phi_start is not None:

@@ -178,7 +178,7 @@ KINDS: dict[str, Callable[[TrainingLine], Signal]] = {
     "message": message,
     "progress": progress,
     "similarity": similarity,
-    "subgoals, delta": subgoals,
+    "subgoals": subgoals,
     "blend": lambda line: of_terms(near(line), learner=LearnerSettings(blend_lr=0.1)),
     "separate networks": lambda _: of_terms(learner=LearnerSettings(share_parameters=False)),
 }

@@ -19,6 +19,7 @@ from cosignal.rl.signals.learned.judgements import read_judgements
 from cosignal.rl.signals.scorer import Scorers
 from cosignal.testing import ScriptedChatModel
 from langchain_core.messages import BaseMessage
+from pydantic import Field
 from short_runs import SHORT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -42,8 +43,8 @@ class Judge(ScriptedChatModel):
         asked: texts of all entries that it was asked about, by request.
     """
 
-    hangs: list[int] | None = []
-    asked: list[list[tuple[str, ...]]] = []
+    hangs: list[int] | None = Field(default_factory=list)
+    asked: list[list[tuple[str, ...]]] = Field(default_factory=list)
 
     async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Any:
         block = json.loads(re.findall(r"```json\n(.*?)\n```", messages[1].text, re.DOTALL)[-1])
