@@ -36,7 +36,7 @@ def shown(evidence: Json) -> Json:
     view["events"] = _by_group(evidence["events"], groups)
     for part in _BY_NAME:
         view[part] = {row["name"]: _without(row, "name") for row in evidence[part]}
-    view["episodes"] = [_without(episode, "pictures") for episode in evidence["episodes"]]
+    view["episodes"] = [_without(episode, "pictures", "every_line") for episode in evidence["episodes"]]
     return view
 
 
@@ -122,6 +122,7 @@ def analysed(evidence: Json) -> Json | None:
 def citable(view: Json) -> list[str]:
     """Return the keys that may be cited: parts, rows, and fields of rows, in the order of the prompt."""
     keys = ["stage", "stage_reason", "steps", "signal", "idle_tail", "episodes", "key_moments"]
+    keys += ["readings"] if "readings" in view else []
     for part in ("sparse", "learner"):
         keys += [part, *(f"{part}.{field}" for field in view.get(part, {}))]
     for part in ("behaviour", *_BY_NAME):

@@ -212,6 +212,8 @@ def build_payload(
         "diagnosis": diagnosis.model_dump(mode="json") if diagnosis else None,
         "history": [rounded(tried.model_dump(mode="json")) for tried in history[-MAX_HISTORY:]],
     }
+    for episode in payload["evidence"]["episodes"]:  # read apart, see `episode_reader`
+        episode.pop("every_line", None)
     fitting = [example for example in examples if example.fits(evidence)]
     if fitting:
         payload["examples"] = [rounded(example.model_dump(mode="json")) for example in fitting[:MAX_EXAMPLES]]

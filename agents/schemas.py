@@ -77,6 +77,16 @@ class Diagnosis(Answer):
     advice: str = Field(default="", max_length=600)
 
 
+class EpisodeReading(Answer):
+    """What an episode failed of: the first `step` from which on nothing more led to success, the `agent` that it hangs
+    on, null for the whole team, and the `cause` in a sentence. `failure`: the word that fits best."""
+
+    step: int | None = Field(ge=1)
+    agent: str | None = Field(max_length=60)
+    cause: str = Field(min_length=1, max_length=300)
+    failure: Failure
+
+
 class Proposal(Answer):
     """One candidate signal. `terms` replace the terms in force; leaving one out removes it."""
 

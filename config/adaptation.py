@@ -50,6 +50,7 @@ class AdaptationConfig(Config):
         patience: main steps before the first intervention, and between two: from the fork of a race after which
             nothing is adopted, else from the adoption.
         evidence_calls: tool calls of the Critic.
+        read_failures: whether the Critic's model reads the evidence's failed episode step by step before its diagnosis.
         signals: candidates of every intervention, in this order, for which nobody is asked; in a config also the path
             of a YAML or JSON file that lists them. `candidates` is their number then, and `rounds` 1, since nobody can
             be asked for another idea.
@@ -70,6 +71,7 @@ class AdaptationConfig(Config):
     interval: int = Field(default=16_384, ge=1)
     patience: int = Field(default=150_000, ge=0)
     evidence_calls: int = Field(default=3, ge=0, le=10)
+    read_failures: bool = False
     signals: tuple[GivenSignal, ...] = Field(default=(), max_length=MAX_GIVEN)
     library: tuple[GivenSignal, ...] = Field(default=(), max_length=MAX_LIBRARY)
     library_of_other_tasks: bool = False

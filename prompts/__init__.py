@@ -28,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_CHARS = 200_000  # of a template's file
-VERSIONS = {"critic": "v5", "generator": "v7", "ranker": "v4"}  # by role, the one that is asked
+VERSIONS = {"critic": "v6", "generator": "v7", "ranker": "v4"}  # by role, the one that is asked
 SMALL_VERSIONS = {"critic": "small-v1", "generator": "small-v1", "ranker": "small-v1"}  # where prompts are small
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?---\n(.*?)\n---\n(.*)\Z", re.DOTALL)

@@ -13,6 +13,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from ..agents.schemas import Diagnosis, Failure
+from ..rl.evidence.schema import ReadingEvidence
 from ..rl.signals.preview import SignalPreview
 from ..rl.signals.signal import Signal, describe_difference
 from . import charts
@@ -148,6 +149,7 @@ class Intervention:
 
     Attributes:
         steps: main steps at the point; None while the trainer has not written its metrics.
+        readings: what a model said that failed episodes failed of, having read them step by step.
         branch_steps: environment steps of all its branches, with their evaluation, and of the fresh episodes of races.
         failed: its branches that could not be run.
     """
@@ -155,6 +157,7 @@ class Intervention:
     point: int
     steps: int | None
     diagnosis: Diagnosis | None
+    readings: list[ReadingEvidence]
     ranking: RankingRecord | None
     fits: list[FitRecord]
     rounds: list[ShownRound]
@@ -170,6 +173,7 @@ def interventions(view: RunView) -> list[Intervention]:
     undone = {row.winner for row in decisions if row.verdict == "rollback"}
     proposals, branches, failures = view.proposals(), view.branches(), view.failed_branches()
     diagnoses = {row.point: row.diagnosis for row in view.interventions() if row.diagnosis is not None}
+    readings = {row.point: row.evidence.get("readings", []) for row in view.interventions()}
     rankings = {row.point: row for row in view.rankings()}
     races, evaluations, fits = view.races(), view.evaluations(), view.fits()
     titles = {row.id: row.proposal.title for row in proposals}
@@ -198,6 +202,7 @@ def interventions(view: RunView) -> list[Intervention]:
                 point=point,
                 steps=steps_at.get(point),
                 diagnosis=diagnoses.get(point),
+                readings=[ReadingEvidence.model_validate(row) for row in readings.get(point, [])],
                 ranking=rankings.get(point),
                 fits=[row for row in fits if row.point == point],
                 rounds=rounds,

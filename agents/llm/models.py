@@ -19,6 +19,7 @@ from .rate_limits import CallBudget
 from .secrets import key_variable_names
 
 TRANSITIONS_VERSION = "transitions-v1"  # of the Ranker's template for its question on single moves
+EPISODE_VERSION = "episode-v1"  # of the Critic's for its reading of a failed episode
 JUDGE_VERSION = "judge-v1"  # of the same for its questions on short texts
 NEEDS_MODEL = (
     "ranking moves needs a language model, got provider 'rules', which is none; name a model by llm.ranker, or set "
@@ -113,17 +114,25 @@ def _filled(template: Template, variables: dict[str, Any]) -> Rendered:
 
 @dataclass(frozen=True)
 class Models:
-    """The three roles' models of a run; the Ranker's with a template for each of its three questions."""
+    """The three roles' models of a run; Critic and Ranker with a template for each of their questions."""
 
     critic: RoleModel
     generator: RoleModel
     ranker: RoleModel
     transition_ranker: RoleModel
     judge: RoleModel
+    episode_reader: RoleModel
 
     async def aclose(self) -> None:
         """Close the connections of all chains, as the end of a run does."""
-        for model in (self.critic, self.generator, self.ranker, self.transition_ranker, self.judge):
+        for model in (
+            self.critic,
+            self.generator,
+            self.ranker,
+            self.transition_ranker,
+            self.judge,
+            self.episode_reader,
+        ):
             await model.aclose()
 
 
@@ -152,6 +161,7 @@ def build_models(
         **by_role,
         transition_ranker=model("ranker", load_template("ranker", TRANSITIONS_VERSION)),
         judge=model("ranker", load_template("ranker", JUDGE_VERSION)),
+        episode_reader=model("critic", load_template("critic", EPISODE_VERSION)),
     )
 
 
@@ -227,6 +237,19 @@ def check_can_rank(config: LLMConfig, prebuilt: Collection[Role] = ()) -> None:
     is_able = any(can_rank_transitions(model.provider) for model in config.chain("ranker"))
     if not is_able and "ranker" not in prebuilt:
         raise ConfigError(f"llm (ranker): {NEEDS_MODEL}")
+
+
+def check_can_read(config: LLMConfig, prebuilt: Collection[Role] = ()) -> None:
+    """Check that there is a model that can read episodes. Contacts and imports nobody.
+
+    Raises:
+        ConfigError: the Critic's chain has no language model, and none is `prebuilt`.
+    """
+    if all(model.provider == "rules" for model in config.chain("critic")) and "critic" not in prebuilt:
+        raise ConfigError(
+            "adaptation.read_failures: must be false where the Critic is the embedded rules, which cannot read; set it "
+            "to false, or name a model by llm.critic"
+        )
 
 
 def check_can_sample(config: LLMConfig, prebuilt: Collection[Role] = ()) -> None:

@@ -6,18 +6,23 @@ from langchain_core.messages import AIMessage
 from langgraph.runtime import Runtime
 
 from ...agents.critic import diagnose
+from ...agents.episode_reader import read_episode
 from ...agents.llm.ledger import Place
 from ...agents.prompt_payload import build_payload
 from ...agents.schemas import CREDIT_FAILURES, Failure
-from ...errors import ModelAnswerError
+from ...errors import BudgetExhausted, ModelAnswerError
 from ...rl.evidence.schema import Evidence
 from ...runs.events import Diagnosed
+from ...runs.records import InterventionRecord
 from ..asking import end_without_answer, end_without_trial
 from ..context import Context
 from ..history import tried
 from ..intervention import intervention_at
 from ..state import State
 from .critic_tools import TOOLS
+
+READING_PART = "-e"  # of the reading's call
+MAX_ERROR_CHARS = 500
 
 
 async def critic(state: State, runtime: Runtime[Context]) -> State:
@@ -31,6 +36,7 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
     intervention = await intervention_at(ctx, point)
     calls_left, messages = max(state["calls_left"], 0), state.get("messages", [])
     try:
+        intervention = await _with_readings(ctx, intervention)
         async with ctx.recording_calls():
             payload = build_payload(Evidence.model_validate(intervention.evidence), await tried(ctx.store))
             answer = await diagnose(ctx.models.critic, Place(point), payload, messages, TOOLS, calls_left)
@@ -56,3 +62,35 @@ async def critic(state: State, runtime: Runtime[Context]) -> State:
     kinds = ctx.config.learned_signals.enabled.items()
     fitting: list[str] = [kind for kind, config in kinds if unclear or not config.where_credit_is_unclear]
     return {"diagnosis": diagnosis, "ranking": ranking, "fitting": fitting, "note": {"failures": failures}}
+
+
+async def _with_readings(ctx: Context, intervention: InterventionRecord) -> InterventionRecord:
+    """Have the failed episode of the evidence read step by step, once, where the config says so; the record is kept.
+
+    A reading that fails leaves the evidence as it was.
+
+    Raises:
+        BudgetExhausted: calls, tokens or money are used up.
+    """
+    evidence = Evidence.model_validate(intervention.evidence)
+    failed = next((episode for episode in evidence.episodes if episode.every_line), None)
+    if not ctx.config.adaptation.read_failures or evidence.readings or failed is None:
+        return intervention
+    place = Place(intervention.point, part=READING_PART)
+    try:
+        async with ctx.recording_calls():
+            reading = await read_episode(
+                ctx.models.episode_reader, place, ctx.spec.description, ctx.spec.agents, failed
+            )
+    except BudgetExhausted:
+        raise
+    except ModelAnswerError as error:
+        message = str(error)[:MAX_ERROR_CHARS]
+        await ctx.warn(
+            f"reading {intervention.point}", f"no episode was read at update {intervention.point}: {message}"
+        )
+        return intervention
+    read = {**intervention.evidence, "readings": [reading.model_dump(mode="json")]}
+    intervention = intervention.model_copy(update={"evidence": read})
+    await ctx.store.write(intervention)
+    return intervention

@@ -21,6 +21,7 @@ from ...runs.run_view import RunView
 from ...runs.visits import CallId
 from ..history import decided_before, tried_by
 from ..library import library_examples
+from ..nodes.critic import READING_PART
 from ..nodes.fit_signals import TITLES
 from ..nodes.rank_transitions import LEARNED_TITLE
 
@@ -85,12 +86,13 @@ class RunTables:
     # ------------------------------------------------------------ one question
 
     def _rebuild(self, call: Call) -> RecordedQuestion:
-        if call.role == "ranker" and _id_of(call).part:
+        part = _id_of(call).part
+        if part and (call.role == "ranker" or part == READING_PART):
             raise ReplayError(
-                f"call {call.id!r} is about single agents' moves, whose texts are in no table; replay a call of "
-                "the Critic, the Generator, or of the Ranker on proposals"
+                f"call {call.id!r} is about single moves, states or steps, whose texts are in no table; replay a call "
+                "of the Critic on evidence, of the Generator, or of the Ranker on proposals"
             )
-        place, role, calls = Place(call.point, call.round, _id_of(call).part), call.role, self._turns(call)
+        place, role, calls = Place(call.point, call.round, part), call.role, self._turns(call)
         conversation = _conversation(calls[0].messages) if role == "critic" else ()
         called = sum(len(message.tool_calls) for message in conversation if isinstance(message, AIMessage))
         try:

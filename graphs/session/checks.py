@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from langchain_core.language_models import BaseChatModel
 
 from ...agents.config import Role
-from ...agents.llm.models import check_can_rank, check_can_sample, check_chat_models, check_models
+from ...agents.llm.models import check_can_rank, check_can_read, check_can_sample, check_chat_models, check_models
 from ...config.run_config import RunConfig
 from ...errors import ConfigError, SignalError
 from ...rl.branches.executors import check_executor
@@ -54,6 +54,8 @@ def check_before_start(config: RunConfig, task: TaskProbe, chat_models: Mapping[
             f"learned_signals.step_rewards.enabled: must be false with trainer.algorithm {config.trainer.algorithm!r}, "
             "which has no advantages to add to; use ippo, mappo or liir"
         )
+    if config.adaptation.read_failures:
+        check_can_read(config.llm, frozenset(chat_models))
     # Whoever is to rank single agents' moves, or to judge, must be able to.
     if config.preferences.ranker == "model" or config.learned_signals.asks_a_model:
         check_can_rank(config.llm, frozenset(chat_models))

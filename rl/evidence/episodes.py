@@ -17,6 +17,7 @@ EPISODES_SEED = 0xE415  # nothing else plays these episodes
 TRIES = 3  # episodes that are played for one of each outcome
 MAX_STEPS = 1000  # of all of them together, about one rollout
 MAX_LINES = 12  # of one episode
+MOST_LINES = 400  # of one that is read step by step
 MIXED = (0.05, 0.95)  # success rates between which both outcomes are looked for
 
 
@@ -82,6 +83,7 @@ def _play(line: TrainingLine, task: BatchedTask, seed: int, most: int) -> Episod
         length=len(actions),
         last_event=last_event if work else None,
         lines=[shown.lines[i] for i in lines_shown(len(shown.lines), eventful)],
+        every_line=[] if outcome == "successful" else shown.lines[-MOST_LINES:],
         pictures=[StatePicture(after_step=state, text=text) for state, text in shown.pictures.items()],
     )
 

@@ -127,6 +127,17 @@ class EpisodeEvidence(Wire):
     last_event: int | None = None
     lines: list[str]
     pictures: list[StatePicture] = Field(default_factory=list)  # in order; none where the task draws nothing
+    # of an episode that did not succeed all lines (the last 400), for who reads it step by step; prompts show `lines`
+    every_line: list[str] = Field(default_factory=list, exclude_if=lambda lines: not lines)
+
+
+class ReadingEvidence(Wire):
+    """What an episode that did not succeed failed of, by a model that has read all of its steps."""
+
+    step: int | None  # from which on nothing more led to success
+    agent: str | None  # that it hangs on; None: the whole team
+    cause: str
+    failure: str  # of the Critic's closed list
 
 
 class TermEvidence(Wire):
@@ -162,4 +173,5 @@ class Evidence(Wire):
     idle_tail: float | None = None
     terms: list[TermEvidence]
     episodes: list[EpisodeEvidence] = Field(default_factory=list)  # at most one of each outcome
+    readings: list[ReadingEvidence] = Field(default_factory=list, exclude_if=lambda rows: not rows)
     key_moments: list[str]  # the last rewarded steps as text

@@ -159,3 +159,32 @@ async def test_who_cannot_judge_is_told_before_anything_is_trained(tmp_path: Pat
     with pytest.raises(ConfigError, match="llm \\(ranker\\)"):
         async with cosignal.start(config(tmp_path)):
             pass
+
+
+class Critic(ScriptedChatModel):
+    """Reads a failed episode where it is asked to, and else finds that credit is unclear."""
+
+    async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Any:
+        reads = "You read one episode" in messages[0].text
+        reading = {"step": 1, "agent": "green", "cause": "green turns on the spot.", "failure": "lazy_agent"}
+        self.script = [json.dumps(reading) if reads else UNCLEAR]
+        return await super()._agenerate(messages, *args, **kwargs)
+
+
+async def test_a_failed_episode_is_read_once_before_the_diagnosis_and_told_to_all(tmp_path: Path) -> None:
+    settings = config(tmp_path).model_dump(mode="json")
+    settings["adaptation"]["read_failures"] = True
+    settings["learned_signals"] = {}
+    critic = Critic(script=[])
+    async with cosignal.start(RunConfig.model_validate(settings), chat_models={"critic": critic}) as run:
+        await run.result()
+    view = RunView(run.path)
+    read = [call for call in view.calls() if call.prompt_id == "critic/episode-v1"]
+    assert len(read) == len({call.point for call in read}) > 0
+    shown = [messages[1].text for messages in critic.seen if "You read one episode" not in messages[0].text]
+    assert all("green turns on the spot." in text for text in shown)
+    assert "every_line" not in shown[0]
+    record = view.interventions()[0]
+    assert record.evidence["readings"][0]["agent"] == "green"
+    page = (view.path / "report.html").read_text(encoding="utf-8")
+    assert "A failed episode, read step by step: green turns on the spot. At step 1, by green." in page

@@ -254,7 +254,7 @@ async def test_calls_about_moves_are_left_out(tmp_path: Path) -> None:
     questions, left_out = books.questions("ranker")
     assert [question.first.id for question in questions] == [RANKER]
     assert list(left_out) == [moves.id]
-    with pytest.raises(ReplayError, match="single agents' moves"):
+    with pytest.raises(ReplayError, match="single moves, states or steps"):
         books.question(moves.id)
 
 

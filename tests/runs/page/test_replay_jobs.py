@@ -114,7 +114,7 @@ async def test_a_template_that_cannot_be_read_is_refused_at_once(client: AsyncCl
     for prompt, told in (
         ("no front matter <b>", "no YAML front matter"),
         (edited.replace("{{ block | fenced }}", "{{ block | fences }}"), f"line {line}: No filter named"),
-        (edited.replace("version: v5", "version: v5\nversion: v6"), "must be there once"),
+        (edited.replace("version: v6", "version: v6\nversion: v7"), "must be there once"),
     ):
         answer = await client.post("/runs/run/replays", data={"role": "critic", "call": CRITIC, "prompt": prompt})
         assert (answer.status_code, told in answer.text, "<b>" in answer.text) == (422, True, False)
@@ -156,7 +156,7 @@ async def test_forms_that_are_none_of_ours_are_refused(
 async def test_the_form_begins_with_the_template_that_the_run_used(client: AsyncClient) -> None:
     page = (await client.get("/runs/run/nodes/critic")).text
     assert "Ask every question of the critic again" in page
-    assert "id: critic/v5" in page
+    assert "id: critic/v6" in page
 
 
 async def test_a_race_says_what_it_proved_and_of_what(client: AsyncClient, tmp_path: Path) -> None:
