@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 340, 170
 LEFT, RIGHT, TOP, BOTTOM = 40, 18, 10, 26
 ROW = 30
 LARGEST = 1e300  # of the values of an axis, whose differences must be numbers too
+CONTOUR, BANDS = 300, 8  # side of a contour plot, and its bands
 NAMES = 110  # width of the names of a dot chart
 RACE_WIDTH, RACE_HEIGHT = 760, 320
 RACE_NAMES = 160  # width of the names at the right end of a race's lines
@@ -113,6 +114,54 @@ def curves(control: Sequence[Branch], candidate: Sequence[Branch], values: tuple
                 end = f'<circle cx="{x(branch.end[0]):.1f}" cy="{y(branch.end[1]):.1f}" r="3.5"/>'
             parts.append(f'<g class="{kind}"><polyline class="{kind}" points="{points}"/>{end}</g>')
     return _svg(WIDTH, HEIGHT, parts, label)
+
+
+def curve(along: Sequence[float], values: Sequence[float], label: str) -> str:
+    """Draw one line, of values over what stands along the horizontal axis."""
+    limits = padded(values)
+    x, y = Scale(along[0], along[-1], LEFT, WIDTH - RIGHT), Scale(*limits, HEIGHT - BOTTOM, TOP)
+    below = [_label_x(x(t), HEIGHT - 8, f"{t:g}") for t in ticks(along[0], along[-1], 4)]
+    places = zip(along, values, strict=True)
+    points = " ".join(f"{x(a):.1f},{y(value):.1f}" for a, value in places if math.isfinite(value))
+    line = f'<polyline class="candidate" points="{points}"/>'
+    return _svg(WIDTH, HEIGHT, [*_grid(limits, y, LEFT, WIDTH - RIGHT), *below, line], label)
+
+
+def contour(
+    across: Sequence[float], up: Sequence[float], grid: Sequence[Sequence[float]], names: tuple[str, str], label: str
+) -> str:
+    """Draw values over two axes as filled bands, darker where they are higher; a cell says its value when pointed at.
+
+    Args:
+        across: what stands along the horizontal axis.
+        up: the same of the vertical one.
+        grid: a value for each pair, [across][up].
+        names: of both axes.
+        label: what a screen reader says of the picture.
+    """
+    low, high = padded([value for column in grid for value in column])
+    side, bottom = CONTOUR - LEFT - RIGHT, CONTOUR - 2 * BOTTOM
+    width, height = side / len(across), (bottom - TOP) / len(up)
+    parts = []
+    for i, column in enumerate(grid):
+        for j, value in enumerate(column):
+            if not math.isfinite(value):
+                continue
+            band = min(int((value - low) / (high - low) * BANDS), BANDS - 1)
+            at = f"{names[0]} {across[i]:.3g}, {names[1]} {up[j]:.3g}: {value:.3g}"
+            parts.append(
+                f'<rect class="band" x="{LEFT + i * width:.1f}" y="{bottom - (j + 1) * height:.1f}" '
+                f'width="{width + 0.3:.1f}" height="{height + 0.3:.1f}" fill-opacity="{(band + 0.5) / BANDS:.2f}">'
+                f"<title>{escape(at)}</title></rect>"
+            )
+    # the ends of both axes, under the middles of their cells
+    parts += [_label_x(LEFT + (k + 0.5) * width, bottom + 14, f"{across[k]:g}") for k in (0, len(across) - 1)]
+    parts += [
+        f'<text class="tick y" x="{LEFT - 6}" y="{bottom - (k + 0.5) * height + 4:.1f}">{up[k]:g}</text>'
+        for k in (0, len(up) - 1)
+    ]
+    parts.append(_label_x(LEFT + side / 2, bottom + 30, f"{escape(names[0])} →, {escape(names[1])} ↑"))
+    return _svg(CONTOUR, CONTOUR, parts, label)
 
 
 def dots(arms: Sequence[Arm], values: tuple[float, float], label: str, width: int = 560) -> str:

@@ -30,12 +30,20 @@ def test_every_example_loads(name: str) -> None:
 
 def test_the_examples_show_what_they_are_named_after() -> None:
     loaded = {name: RunConfig.load(FOLDER / f"{name}.yaml") for name in example_names()}
-    assert set(loaded) == {"local_server", "mixed_roles", "openai", "overlap", "real_model", "two_switch"}
+    assert set(loaded) == {
+        "judged_signals",
+        "local_server",
+        "mixed_roles",
+        "openai",
+        "overlap",
+        "real_model",
+        "two_switch",
+    }
     assert {name for name, config in loaded.items() if config.clock == "overlap"} == {"overlap"}
     assert {
         config.llm.default.provider
         for name, config in loaded.items()
-        if name not in ("openai", "local_server", "real_model")
+        if name not in ("openai", "local_server", "real_model", "judged_signals")
     } == {"rules"}
     assert loaded["openai"].llm.default.fallback[-1].provider == "rules"
     assert loaded["local_server"].llm.default.base_url == "http://127.0.0.1:8000/v1"
@@ -51,7 +59,7 @@ def test_the_doctor_misses_nothing_but_the_server_of_your_own(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-key-of-nobody")
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
-        mine = [f"llm.default.base_url={address}"] if name in ("local_server", "real_model") else []
+        mine = [f"llm.default.base_url={address}"] if name in ("local_server", "real_model", "judged_signals") else []
         examination = examine(name, mine, measure=lambda _: 50_000.0)
     assert [check for check in examination.checks if check.state == "problem"] == []
     assert examination.exit_code == 0

@@ -26,6 +26,7 @@ from ..records import BranchRecord, JudgementRecord
 from ..report import cost, curve_data, question, signal_history, smooth, task_name
 from ..run_files import damage_in_words
 from ..run_view import RunView
+from ..term_plots import term_plots
 from ..timeline import timeline
 from ..visits import ROLE_OF_NODE, node_visits
 from .replay_jobs import kept_replays, template_text
@@ -420,7 +421,7 @@ class GateSums:
 
 
 def proposal(view: RunView, key: str) -> Variables:
-    """Read a proposal with its branches, the gate's arithmetic, and the call that made it.
+    """Read a proposal with pictures of its terms, its branches, the gate's arithmetic, and the call that made it.
 
     Raises:
         NotInRunError: the run has no such proposal.
@@ -439,7 +440,10 @@ def proposal(view: RunView, key: str) -> Variables:
     ]
     # Of several samples the one that has this proposal.
     answers = [call for call in answers if _proposes(call, row.title, row.reason)] or answers
+    signal = next(record.signal for record in view.proposals() if record.id == key)
+    evidence = next((record.evidence for record in view.interventions() if record.point == item.point), {})
     return {
+        "plots": term_plots(signal.terms, evidence),
         "item": item,
         "round": round_,
         "proposal": row,
