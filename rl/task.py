@@ -42,6 +42,8 @@ EXPRESSION_FUNCTIONS = ("min", "max", "abs", "clip", "exp", "exp_distance", "geo
 EXPRESSION_WORDS = frozenset({*EXPRESSION_FUNCTIONS, *keyword.kwlist})
 
 
+TASK_FILE = "task.json"  # of a run directory: its `TaskSpec`
+
 # ---------------------------------------------------------------- the declaration of a task
 
 

@@ -15,6 +15,7 @@ from ...agents.schemas import CREDIT_FAILURES, Diagnosis, Failure, Proposal
 from ...errors import BudgetExhausted, FitError, ModelAnswerError
 from ...rl.fitting.jobs import FitJob, FitResult
 from ...rl.signals.learned.config import FIT_KINDS, FitKind
+from ...rl.signals.learned.fit_config import EpisodesConfig
 from ...rl.signals.signal import MAX_TERMS
 from ...rl.signals.terms import Term
 from ...rl.task import splitmix64
@@ -83,10 +84,11 @@ async def fit_signals(state: State, runtime: Runtime[Context]) -> State:
         return {"fitted": [], "note": {"error": message}}
 
     proposals, note, full = list[Proposal](), dict[str, Any](), [unanswered] if unanswered else []
+    played_for = [kind for kind in kinds if isinstance(ctx.config.learned_signals.of(kind), EpisodesConfig)]
     for kind in kinds:
-        detail = FitDetail(episodes=result.episodes, **dict(result.fits[kind]))
+        detail = FitDetail(episodes=result.episodes if kind in played_for else 0, **dict(result.fits[kind]))
         # what was played is counted once
-        steps = result.steps if kind == kinds[0] else 0
+        steps = result.steps if kind in played_for[:1] else 0
         record = FitRecord(id=f"p{point}-{kind}", point=point, kind=kind, steps=steps, detail=detail)
         await ctx.store.write(record)
         told = detail.model_dump(mode="json")

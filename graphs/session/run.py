@@ -34,7 +34,7 @@ from ...agents.llm.models import build_models
 from ...agents.llm.rate_limits import CallBudget
 from ...config.run_config import RunConfig
 from ...errors import NotARunError, StorageError
-from ...files import naming_disk_errors
+from ...files import naming_disk_errors, write_whole
 from ...rl.branches.executors import executor_for
 from ...rl.branches.jobs import Executor
 from ...rl.branches.local_pool import WorkerPool
@@ -43,7 +43,7 @@ from ...rl.envs.probe import probe_task_soon
 from ...rl.ipc.client import TrainerClient, wakeups
 from ...rl.ipc.launcher import TrainerProcess, attach_or_start
 from ...rl.signals.scorer import FOLDER, Scorers
-from ...rl.task import TaskSpec
+from ...rl.task import TASK_FILE, TaskSpec
 from ...runs.approvals import answer
 from ...runs.events import ApprovalGiven, ApprovalNeeded, Event, Progress, RunFinished, RunStarted
 from ...runs.report import write_report
@@ -257,6 +257,8 @@ class Run:
 
         It is no part of a graph that it may be started in: its own graph has a stream and checkpoints of its own.
         """
+        # so that readers know the task without loading it
+        write_whole(self.path / TASK_FILE, spec.model_dump_json(indent=2).encode())
         context = contextvars.copy_context()
         context.run(var_child_runnable_config.set, None)
         self._task = asyncio.create_task(self._main(spec), context=context)

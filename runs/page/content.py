@@ -19,6 +19,7 @@ from ...agents.replay_results import turn_name
 from ...errors import CosignalError, NotInRunError
 from .. import graph_picture
 from ..approvals import MAX_BECAUSE
+from ..compare_signals import signal_distances
 from ..graph_picture import Topology
 from ..interventions import CONTROL, PHASES, interventions
 from ..progress import provider_in_words
@@ -286,8 +287,12 @@ class Difference:
 
 
 def comparison(one: RunView, other: RunView) -> Variables:
-    """Read the heads of two runs, and the keys of the config that differ."""
-    return {"heads": [head(one), head(other)], "differences": config_differences(one.config, other.config)}
+    """Read the heads of two runs, how far their signals are apart, and the keys of the config that differ."""
+    return {
+        "heads": [head(one), head(other)],
+        "signals": signal_distances(one, other),
+        "differences": config_differences(one.config, other.config),
+    }
 
 
 def config_differences(one: Any, other: Any, key: str = "") -> list[Difference]:
@@ -439,7 +444,9 @@ def proposal(view: RunView, key: str) -> Variables:
         if (call.role, call.point, call.round) == ("generator", item.point, round_.number) and call.outcome == "ok"
     ]
     # Of several samples the one that has this proposal.
-    answers = [call for call in answers if _proposes(call, row.title, row.reason)] or answers
+    proposing = [call for call in answers if _proposes(call, row.title, row.reason)]
+    # what was fitted no call has made; else a repaired answer may have changed a word
+    answers = proposing or ([] if item.fits and round_.number == 0 else answers)
     signal = next(record.signal for record in view.proposals() if record.id == key)
     evidence = next((record.evidence for record in view.interventions() if record.point == item.point), {})
     return {
