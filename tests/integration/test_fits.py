@@ -82,6 +82,16 @@ EVERY_KIND = {
 }
 
 
+# no model, so that a run of the command line can have them
+JUDGED_BY_OUTCOME = {
+    "message_hash": {"enabled": True, "judge": "outcome"},
+    "message_classifier": {"enabled": True, "judge": "outcome", "least_accuracy": 0.0},
+    "message_ranking": {"enabled": True, "judge": "outcome", "least_accuracy": 0.0},
+    "progress": {"enabled": True, "judge": "outcome", "questions": 200, "least_explained": 0.0},
+    "goal_similarity": {"enabled": True},
+}
+
+
 async def test_all_kinds_are_fitted_to_the_same_episodes_and_told_on_the_page(tmp_path: Path) -> None:
     settings = config(tmp_path).model_dump(mode="json")
     settings["learned_signals"] = EVERY_KIND
@@ -109,7 +119,9 @@ def test_a_run_with_every_kind_that_is_killed_while_it_fits_ends_as_if_never_kil
     for name, killed in (("whole", False), ("killed", True)):
         folder = tmp_path / name
         folder.mkdir()
-        short = {**SHORT, "trainer": {**SHORT["trainer"], "steps": 5_120}, "learned_signals": EVERY_KIND}
+        fitted = {**EVERY_KIND, **JUDGED_BY_OUTCOME}
+        short = {**SHORT, "trainer": {**SHORT["trainer"], "steps": 5_120}, "learned_signals": fitted}
+        short["adaptation"] = {**SHORT["adaptation"], "candidates": 8}
         short["gate"] = {**SHORT["gate"], "level": 0.49}
         made = RunConfig.model_validate({**short, "run_dir": folder / "runs"})
         (folder / "config.json").write_text(made.resolved_json())
