@@ -10,7 +10,7 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -178,3 +178,24 @@ def storage_error(path: Path, error: OSError | sqlite3.Error) -> StorageError:
 def _code(error: sqlite3.Error) -> int:
     """Return SQLite's code of an error; the low byte is its kind, the rest would say more about it."""
     return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+# ---------------------------------------------------------------- files of lines
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines after those that are there, and onto the disk; a last line that a crash cut off makes room."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{line}\n" for line in lines)
+    # Cut behind the last whole line, and write on from there.
+    with path.open("ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines in order, none where there is no file; a last one without an end, cut off, is left out."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []

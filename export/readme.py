@@ -83,6 +83,7 @@ def readme(source: Source) -> str:
             signal=describe_signal(source.signal),
             difference=any(getattr(term, "form", "") == "difference" for term in source.signal.terms),
             on_advantages=[term.name for term in source.signal.terms if term.acts_on_advantages],
+            first_step_only=[term.name for term in source.signal.terms if term.bounded_by[0] == "delta"],
             blended=bool(getattr(learning, "blend_lr", 0.0)) and bool(source.signal.terms),
             gamma=source.config.trainer.algorithm_config.gamma,
             reward=source.config.trainer.reward,

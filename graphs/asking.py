@@ -5,7 +5,10 @@ A model that fails to answer ends the intervention, as data; training goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import TypeVar
 
 from ..agents.prompt_payload import Example, Payload, build_payload
 from ..agents.schemas import Diagnosis
@@ -17,6 +20,8 @@ from .intervention import end_intervention, evidence_at, record_decision
 from .state import State
 
 MAX_REASON_CHARS = 2000
+
+T = TypeVar("T")
 
 
 async def diagnosed_payload(ctx: Context, state: State, examples: Sequence[Example] = ()) -> Payload:
@@ -44,3 +49,17 @@ async def end_without_trial(ctx: Context, state: State, verdict: DecisionVerdict
     """Record that the intervention ends here, with nothing tried in this round."""
     detail = DecisionDetail(reason=reason, judgements=[], screened=[])
     return await end_intervention(ctx, state, await record_decision(ctx, state, verdict, None, detail))
+
+
+async def write_as_they_come(
+    ctx: Context, batches: AsyncGenerator[list[T], None], write: Callable[[list[T]], None]
+) -> None:
+    """Write the answers of each request as they come, so that none that was paid for is lost."""
+    try:
+        async with aclosing(batches):
+            async for answers in batches:
+                # Calls go first: what was paid must be known before its answer keeps it from being asked again.
+                await ctx.write_calls()
+                await asyncio.to_thread(write, answers)
+    finally:
+        await ctx.write_calls()

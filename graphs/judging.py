@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from functools import partial
 
 from ..agents.judge import JudgeSetting, judge
 from ..agents.llm.ledger import Place
@@ -20,6 +20,7 @@ from ..rl.signals.learned.judged import judged_kinds, questions_for
 from ..rl.signals.learned.judged_config import JudgedConfig
 from ..rl.signals.learned.judgements import JudgeQuestion, answers_of, append_judgements, read_judgements
 from ..runs.visits import JUDGE_PART
+from .asking import write_as_they_come
 from .branches import snapshot_of
 from .context import Context
 
@@ -60,12 +61,5 @@ async def ask_judge(ctx: Context, point: int, status: TrainerStatus, kinds: Sequ
         questions = [question for question, size in wanted.items() if size == batch]
         setting = JudgeSetting(spec.description, spec.agents)
         requests = judge(ctx.models.judge, Place(point, part=JUDGE_PART), setting, questions, batch)
-        try:
-            async with aclosing(requests):
-                async for judgements in requests:
-                    # Calls go first: what was paid must be known before its answer keeps it from being asked again.
-                    await ctx.write_calls()
-                    await asyncio.to_thread(append_judgements, path, judgements)
-        finally:
-            await ctx.write_calls()
+        await write_as_they_come(ctx, requests, partial(append_judgements, path))
     return True

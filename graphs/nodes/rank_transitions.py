@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from langgraph.runtime import Runtime
@@ -33,7 +33,7 @@ from ...rl.signals.signal import Exploration, Signal
 from ...rl.signals.terms import LearnedTerm, Term
 from ...runs.events import TransitionsRanked
 from ...runs.records import BranchRecord, RankingDetail, RankingRecord
-from ..asking import adaptation_over
+from ..asking import adaptation_over, write_as_they_come
 from ..branches import branch_job, run_branches, snapshot_of, with_forks
 from ..context import Context
 from ..history import signal_of
@@ -226,14 +226,7 @@ async def _collect_votes(ctx: Context, ranking_round: RankingRound, pairs: Pairs
         batch=preferences.batch,
         known=known,
     )
-    try:
-        async with aclosing(batches):
-            async for answers in batches:
-                # Calls go first: what was paid must be known before its answer keeps it from being asked again.
-                await ctx.write_calls()
-                await asyncio.to_thread(append_answers, path, answers)
-    finally:
-        await ctx.write_calls()
+    await write_as_they_come(ctx, batches, partial(append_answers, path))
 
 
 # ---------------------------------------------------------------- the proposal

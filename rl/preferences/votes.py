@@ -9,7 +9,6 @@ Answers are JSON Lines, so that a model's answers can be added later:
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...errors import PreferenceError
+from ...files import append_lines, whole_lines
 from ..task import IntArray
 from .pairs import NOT_JUDGED, Pairs
 
@@ -47,16 +47,8 @@ class RecordedAnswer(BaseModel):
 
 
 def append_answers(path: Path, answers: Iterable[RecordedAnswer]) -> None:
-    """Write one line each, after those that are there; a last line that a crash cut off makes room."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(f"{answer.model_dump_json()}\n" for answer in answers)
-    # Cut behind the last whole line, and write on from there.
-    with path.open("ab+") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(lines.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    """Write one line each, after those that are there."""
+    append_lines(path, (answer.model_dump_json() for answer in answers))
 
 
 def read_answers(path: Path) -> list[RecordedAnswer]:
@@ -67,10 +59,8 @@ def read_answers(path: Path) -> list[RecordedAnswer]:
     Raises:
         PreferenceError: a line is no answer; with its number.
     """
-    if not path.exists():
-        return []
     answers = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             answers.append(RecordedAnswer.model_validate_json(line))
         except ValidationError as error:

@@ -14,7 +14,6 @@ once: what was answered at one point is not asked again at the next, nor by a lo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -22,6 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ....errors import FitError
+from ....files import append_lines, whole_lines
 
 QuestionKind = Literal["label", "compare", "hop"]
 
@@ -53,15 +53,8 @@ Answers = Mapping[JudgeQuestion, float | None]
 
 
 def append_judgements(path: Path, judgements: Iterable[Judgement]) -> None:
-    """Write one line each, after those that are there; a last line that a crash cut off makes room."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(f"{judgement.model_dump_json()}\n" for judgement in judgements)
-    with path.open("ab+") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(lines.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    """Write one line each, after those that are there."""
+    append_lines(path, (judgement.model_dump_json() for judgement in judgements))
 
 
 def read_judgements(path: Path) -> list[Judgement]:
@@ -70,10 +63,8 @@ def read_judgements(path: Path) -> list[Judgement]:
     Raises:
         FitError: a line is no judgement; with its number.
     """
-    if not path.exists():
-        return []
     found = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             found.append(Judgement.model_validate_json(line))
         except ValidationError as error:

@@ -28,10 +28,22 @@ EVENT_SHARE = 0.25  # of the width of the return range: the largest bonus for on
 EVENT_LIMIT = 1.0  # the same in reward where the range is not known
 
 
-def bonus_limit(return_range: tuple[float, float] | None) -> float:
-    """Return the largest bonus for one event, where returns lie in `return_range`."""
+def bonus_excess(what: str, strength: float, weight: float, return_range: tuple[float, float] | None) -> Iterator[str]:
+    """Give a line where a bonus is worth more than a share of what returns can differ by, as it is before any decay.
+
+    Args:
+        what: the term in words, with its name.
+        strength: beta · scale.
+        weight: of the term.
+        return_range: of the task, or seen.
+    """
     width = 0.0 if return_range is None else return_range[1] - return_range[0]
-    return EVENT_SHARE * width if width > 0 else EVENT_LIMIT
+    limit, bonus = EVENT_SHARE * width if width > 0 else EVENT_LIMIT, strength * abs(weight)
+    if bonus > limit:
+        yield (
+            f"{what}: beta · scale · weight must be at most {limit:.3g}, got {bonus:.3g}; "
+            f"lower its weight to {weight * limit / bonus:.2g}"
+        )
 
 
 # The prompt of the Generator shows this docstring to models, as the schema's description.
@@ -110,11 +122,4 @@ class CompiledEvent(CompiledTerm):
 
     def excess(self, strength: float, return_range: tuple[float, float] | None) -> Iterator[str]:
         """One event may be worth at most a share of what returns can differ by."""
-        limit = bonus_limit(return_range)
-        # As it is at first, before any decay.
-        bonus = strength * abs(self.term.weight)
-        if bonus > limit:
-            yield (
-                f"event bonus {self.term.name!r}: beta · scale · weight must be at most {limit:.3g}, got {bonus:.3g}; "
-                f"lower its weight to {self.term.weight * limit / bonus:.2g}"
-            )
+        yield from bonus_excess(f"event bonus {self.term.name!r}", strength, self.term.weight, return_range)

@@ -22,7 +22,7 @@ from ....errors import SignalError
 from ..captions import VECTOR, CaptionFormat, caption, caption_codes, row_keys, text_vector
 from .agent_masks import named_agents
 from .base import BaseTerm, CompiledTerm, Reads, TermName, Values, zero_where_gone
-from .event import bonus_limit
+from .event import bonus_excess
 
 if TYPE_CHECKING:
     from ...experience.rollout import PlayedInOrder, Transitions
@@ -156,12 +156,7 @@ class CompiledMessage(CompiledTerm):
 
     def excess(self, strength: float, return_range: tuple[float, float] | None) -> Iterator[str]:
         """One text may be worth what an event bonus may."""
-        limit, bonus = bonus_limit(return_range), strength * self.term.weight
-        if bonus > limit:
-            yield (
-                f"messages {self.term.name!r}: beta · scale · weight must be at most {limit:.3g}, got {bonus:.3g}; "
-                f"lower its weight to {self.term.weight * limit / bonus:.2g}"
-            )
+        yield from bonus_excess(f"messages {self.term.name!r}", strength, self.term.weight, return_range)
 
 
 def _by_hash(term: CompiledMessage, text: str) -> float:

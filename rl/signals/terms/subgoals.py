@@ -19,7 +19,7 @@ from pydantic import Field
 from ..expression import bounded
 from .agent_masks import agents_that_have
 from .base import BaseTerm, CompiledTerm, Reads, TermName, Values
-from .event import bonus_limit
+from .event import bonus_excess
 
 if TYPE_CHECKING:
     from ...experience.rollout import PlayedInOrder, Transitions
@@ -119,12 +119,7 @@ class CompiledSubgoals(CompiledTerm):
 
     def excess(self, strength: float, return_range: tuple[float, float] | None) -> Iterator[str]:
         """One subgoal may be worth what an event bonus may."""
-        limit, bonus = bonus_limit(return_range), strength * self.term.weight
-        if bonus > limit:
-            yield (
-                f"subgoals {self.term.name!r}: beta · scale · weight must be at most {limit:.3g}, got {bonus:.3g}; "
-                f"lower its weight to {self.term.weight * limit / bonus:.2g}"
-            )
+        yield from bonus_excess(f"subgoals {self.term.name!r}", strength, self.term.weight, return_range)
 
 
 def _reached(counts: Values, ends: BoolArray, done: NDArray[Any]) -> Values:
