@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,7 +111,7 @@ def generator_question(
     limits = {"candidates": k, "term_kinds": kinds, "longest_decay_steps": rule.decay_steps, "race": rules}
     full = {
         "stage": payload["evidence"]["stage"],
-        "schema": json_schema(ProposalSet),
+        "schema": schema_of_kinds({*kinds, *(term["kind"] for term in payload["evidence"]["signal"]["terms"])}),
         "candidates": k,
         "term_kinds": kinds,
         "race": rules,
@@ -122,6 +123,27 @@ def generator_question(
         return proposal_problems(answer, payload, k, race)
 
     return question_of_size(model, place, ProposalSet, full, lambda: ask_for_proposals(payload, k), problems)
+
+
+def schema_of_kinds(kinds: Collection[str]) -> Json:
+    """Return the schema of proposals as a prompt shows it, with these kinds of terms alone.
+
+    The others are made by fits, and may only stay where they are in force; each would take a page.
+    """
+    schema: Json = json_schema(ProposalSet)
+    definitions, terms = schema["$defs"], schema["$defs"]["Proposal"]["properties"]["terms"]["items"]
+    left_out = {term.__name__ for kind, term in TERM_KINDS.items() if kind not in kinds}
+    refs = {f"#/$defs/{name}" for name in left_out}
+    terms["oneOf"] = [item for item in terms["oneOf"] if item["$ref"] not in refs]
+    mapping = terms["discriminator"]["mapping"]
+    terms["discriminator"]["mapping"] = {kind: ref for kind, ref in mapping.items() if ref not in refs}
+    for name in left_out:
+        del definitions[name]
+    # what only they are made of
+    while unused := {name for name in definitions if f'"#/$defs/{name}"' not in json.dumps(schema)}:
+        for name in unused:
+            del definitions[name]
+    return schema
 
 
 def proposal_problems(answer: ProposalSet, payload: Payload, k: int, race: RaceRules | None = None) -> list[str]:

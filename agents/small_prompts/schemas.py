@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
+from ...rl.signals.terms import TERM_KINDS
 from ..evidence_view import shown
 from ..llm.parse import json_schema
 from ..prompt_payload import Json, Payload
@@ -18,19 +19,6 @@ from .text import by_name
 
 MAX_TERMS = 3  # of a proposal
 MAX_PARTS = 3  # of an expression
-# Of a schema → its kind.
-_TERMS = {
-    "PotentialTerm": "potential",
-    "EventTerm": "event",
-    "LearnedTerm": "learned",
-    "DecompositionTerm": "decomposition",
-    "StepRewardTerm": "step_reward",
-    "TableTerm": "table",
-    "SimilarityTerm": "similarity",
-    "SubgoalsTerm": "subgoals",
-    "MessageTerm": "message",
-    "ProgressTerm": "progress",
-}
 
 
 def diagnosis_schema(payload: Payload) -> Json:
@@ -63,7 +51,7 @@ def proposals_schema(payload: Payload, candidates: int, kinds: Sequence[str]) ->
     items = []
     for part in ("TableRow", "GoalObject", "GoalAttribute"):  # of kinds that small models do not propose
         del definitions[part]
-    for name, kind in _TERMS.items():
+    for name, kind in ((term.__name__, kind) for kind, term in TERM_KINDS.items()):
         term = definitions.pop(name)
         if kind not in kinds:
             continue
