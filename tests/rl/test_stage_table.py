@@ -12,12 +12,13 @@ from cosignal.rl.branches.horizon import horizon_steps
 from cosignal.rl.stage import STAGES, Stage
 
 DOCS = Path(__file__).parents[2] / "docs" / "failures.md"
+ALL = "potential, similarity, event, subgoals"
 # Stage → does the loop act, patience, kinds of new terms, longest decay or annealing in steps, `auto` horizon.
 EXPECTED: dict[Stage, tuple[str, str, str, int, str]] = {
-    "exploring": ("something is wrong", "full", "potential, similarity, event, subgoals", 500_000, "long"),
-    "emerging": ("no", "–", "potential, similarity, event, subgoals", 300_000, "short from a competence of 0.2 on, else long"),
+    "exploring": ("something is wrong", "full", ALL, 500_000, "long"),
+    "emerging": ("no", "–", ALL, 300_000, "short from a competence of 0.2 on, else long"),
     "improving": ("no", "–", "potential, similarity", 100_000, "short from a competence of 0.2 on, else long"),
-    "plateaued": ("something is wrong", "full", "potential, similarity, event, subgoals", 300_000, "long"),
+    "plateaued": ("something is wrong", "full", ALL, 300_000, "long"),
     "regressing": ("something is wrong", "half", "potential, similarity", 100_000, "long"),
     "converged": ("to take shaping away", "half", "potential, similarity", 50_000, "short"),
 }
