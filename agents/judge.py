@@ -16,6 +16,7 @@ from .llm.ledger import Place
 from .llm.model_call import Question
 from .llm.models import RoleModel
 from .llm.parse import json_schema
+from .prompt_payload import Json
 from .schemas import JudgedItems
 
 
@@ -81,6 +82,7 @@ async def _ask(
         JudgedItems,
         problems=lambda answer: judged_problems(answer, ids, kind),
         by_rules=False,
+        narrow_schema=schema_of_items(ids, kind),
     )
     answered = await model.ask(question)
     assert answered.parsed is not None  # no tools are offered
@@ -90,6 +92,22 @@ async def _ask(
         Judgement(question=asked.question, texts=asked.texts, answer=said[key], by=by, point=place.point)
         for key, asked in zip(ids, part, strict=True)
     ]
+
+
+def schema_of_items(ids: Sequence[str], kind: QuestionKind) -> Json:
+    """Return the schema of an answer to these entries: as many items, with their names and what may be answered.
+
+    A server that writes by a grammar can then write nothing else.
+    """
+    possible: Json = {"type": "number", "minimum": -1, "maximum": 1} if kind == "hop" else {"enum": [0, 1]}
+    item = {
+        "type": "object",
+        "properties": {"id": {"type": "string", "enum": [*ids]}, "answer": {"anyOf": [possible, {"type": "null"}]}},
+        "required": ["id", "answer"],
+        "additionalProperties": False,
+    }
+    items = {"type": "array", "items": item, "minItems": len(ids), "maxItems": len(ids)}
+    return {"type": "object", "properties": {"items": items}, "required": ["items"], "additionalProperties": False}
 
 
 def judged_problems(answer: JudgedItems, ids: Sequence[str], kind: QuestionKind) -> list[str]:

@@ -121,11 +121,9 @@ class TransitionVotes(Answer):
 
 
 class JudgedItem(Answer):
-    """On one entry: the reason first, so that it is thought before it is decided. `answer`: what the entry's question
-    asks for, null where it cannot be told."""
+    """On one entry: what its question asks for, null where it cannot be told."""
 
     id: str = Field(max_length=20)
-    reason: str = Field(default="", max_length=300)
     answer: float | None = Field(ge=-1, le=1)
 
 

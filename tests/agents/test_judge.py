@@ -33,7 +33,7 @@ def model(*script: Any) -> RoleModel:
 
 
 def said(*answers: float | None) -> str:
-    return json.dumps({"items": [{"id": f"e{k}", "reason": "", "answer": x} for k, x in enumerate(answers)]})
+    return json.dumps({"items": [{"id": f"e{k}", "answer": x} for k, x in enumerate(answers)]})
 
 
 async def asked(by: RoleModel, questions: list[JudgeQuestion], batch: int = 10) -> list[Judgement]:

@@ -54,7 +54,7 @@ class Judge(ScriptedChatModel):
             if number % 2 if self.hangs is None else number in self.hangs:
                 await asyncio.sleep(3_600)
             is_hop = "share of the way" in messages[0].text
-            items = [{"id": entry["id"], "reason": "", "answer": self.judged(entry, is_hop)} for entry in entries]
+            items = [{"id": entry["id"], "answer": self.judged(entry, is_hop)} for entry in entries]
             answer: dict[str, Any] = {"items": items}
         else:
             answer = {"kind": "proposals", "order": [item["id"] for item in block["proposals"]], "reason": "r"}
