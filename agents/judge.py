@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
+from ..errors import BudgetExhausted, ModelAnswerError
 from ..rl.signals.learned.judgements import Judgement, JudgeQuestion, QuestionKind
 from .batches import in_batches
 from .llm.ledger import Place
@@ -43,18 +44,27 @@ async def judge(
     A request that fails leaves its questions open; they may be asked again at the next point.
 
     Raises:
-        BudgetExhausted, ModelAnswerError: as `batches.in_batches` does; `ProviderError` where the model is the rules.
+        BudgetExhausted: calls, tokens or money are used up.
+        ModelAnswerError: no question of any kind was answered; `ProviderError` where the model is the rules.
     """
-    kinds = dict.fromkeys(question.question for question in questions)
-    requests = []
-    for kind in kinds:
+    is_answered, failure = False, None
+    # a model that cannot answer one kind of question may answer another
+    for kind in dict.fromkeys(question.question for question in questions):
         of_kind = [question for question in questions if question.question == kind]
         parts = [of_kind[i : i + batch] for i in range(0, len(of_kind), batch)]
-        requests += [partial(_ask, model, place, setting, kind, number, part) for number, part in enumerate(parts)]
-    answers = in_batches(requests, model.budget.limits.concurrency)
-    async with aclosing(answers):
-        async for judged in answers:
-            yield judged
+        requests = [partial(_ask, model, place, setting, kind, number, part) for number, part in enumerate(parts)]
+        answers = in_batches(requests, model.budget.limits.concurrency)
+        try:
+            async with aclosing(answers):
+                async for judged in answers:
+                    is_answered = True
+                    yield judged
+        except BudgetExhausted:
+            raise
+        except ModelAnswerError as error:
+            failure = error
+    if failure is not None and not is_answered:
+        raise failure
 
 
 async def _ask(

@@ -56,7 +56,8 @@ async def ask_judge(ctx: Context, point: int, status: TrainerStatus, kinds: Sequ
         settings = config.of(kind)
         assert isinstance(settings, JudgedConfig)
         asked = await asyncio.to_thread(questions_for, kind, spec, recorded, settings, seed, known)
-        wanted = {**dict.fromkeys(asked, settings.batch), **wanted}
+        for question in asked:
+            wanted.setdefault(question, settings.batch)
     for batch in dict.fromkeys(wanted.values()):
         questions = [question for question, size in wanted.items() if size == batch]
         setting = JudgeSetting(spec.description, spec.agents)

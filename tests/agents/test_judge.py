@@ -65,6 +65,11 @@ async def test_a_wrong_answer_may_be_repaired_once_and_else_leaves_its_questions
         await asked(model(said(1), said(1)), LABELS)
 
 
+async def test_a_model_that_cannot_answer_one_kind_is_asked_the_others() -> None:
+    found = await asked(model(*["nothing"] * 2, said(0.5)), [*LABELS, HOP])
+    assert [(x.question, x.answer) for x in found] == [("hop", 0.5)]
+
+
 def test_the_file_keeps_what_was_said_also_where_a_crash_cut_it_off(tmp_path: Path) -> None:
     path = tmp_path / "judgements.jsonl"
     rows = [
