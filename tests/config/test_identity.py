@@ -28,7 +28,7 @@ DECIDING = {
     "signal.beta", "signal.terms", "signal.exploration.",
     "adaptation.enabled", "adaptation.gated", "adaptation.candidates", "adaptation.rounds", "adaptation.approve",
     "adaptation.max_staleness", "adaptation.stage", "adaptation.interval", "adaptation.patience",
-    "adaptation.evidence_calls", "adaptation.signals", "adaptation.library", "adaptation.library_of_other_tasks",
+    "adaptation.evidence_calls", "adaptation.read_failures", "adaptation.signals", "adaptation.library", "adaptation.library_of_other_tasks",
     "llm.samples", "llm.sample_temperatures",
     "preferences.ranker", "preferences.accuracy", "preferences.pairs", "preferences.queries", "preferences.batch",
     "preferences.form", "preferences.left_data", "preferences.rounds", "preferences.rehearsal", "preferences.refuted",
