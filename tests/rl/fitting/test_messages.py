@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cosignal.errors import PreferenceError
+from cosignal.rl.envs.config import TaskConfig
 from cosignal.rl.experience.transition_sample import TransitionSample
 from cosignal.rl.fitting.messages import SETTINGS, fit_classifier, fit_ranking, helpful_texts
 from cosignal.rl.signals.captions import text_vectors
+from cosignal.rl.signals.config import SignalConfig
 from cosignal.rl.signals.learned.judgements import JudgeQuestion
 from cosignal.rl.signals.learned.messages import compare_questions, label_questions, messages_of
+from cosignal.rl.signals.signal import Signal
+from cosignal.rl.signals.terms import MessageTerm
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
+from cosignal.rl.training.config import TrainerConfig, TrainingConfig
+from cosignal.rl.training.line import TrainingLine
 
 ROOMS, GOOD, BAD = range(8), ("picked up the key", "opened the door"), ("bumped into the wall", "stood still")
 
@@ -77,3 +83,31 @@ def test_texts_come_newest_first_and_each_once() -> None:
         end_features=[keys[:0]], end_success=np.zeros(0),
     )  # fmt: skip
     assert messages_of(spec, sample) == ["keys 0", "keys 3", "keys 1", "keys 2"]
+
+
+# ------------------------------------------------------------ learning
+
+
+def returned(seed: int, *helpful: str) -> float:
+    """The mean return of the last five of 60 updates on the deceptive chain, under texts that were called helpful."""
+    task = TaskConfig(env="cosignal.studies.chain:Chain")
+    config = TrainingConfig(
+        seed=seed, clock="lockstep", task=task, signal=SignalConfig(), pause_every_steps=None, margin=0.02,
+        trainer=TrainerConfig(algorithm="ippo", envs=16, rollout=40, steps=100_000),
+    )  # fmt: skip
+    line = TrainingLine(config)
+    if helpful:
+        term = MessageTerm(name="m", form="hash", features=("cell",), helpful=helpful, weight=0.1, agents="agents")
+        line.apply_signal(Signal(version=1, beta=1.0, scale=1.0, terms=(term,)))
+    found = [line.update().row["returns"] for _ in range(60)]
+    line.close()
+    return float(np.mean([x for x in found[-5:] if x is not None]))
+
+
+@pytest.mark.timeout(240)
+def test_a_judge_that_is_right_leads_past_a_reward_that_deceives_and_one_that_is_wrong_does_not() -> None:
+    right = [f"cell {k}" for k in range(2, 12)]
+    assert min(returned(seed, *right) for seed in (3, 4)) > 0.9
+    # twins: nobody judged, and a judge who likes where episodes begin
+    assert returned(3) < 0.2
+    assert returned(3, "cell 0") < 0.2
