@@ -28,7 +28,7 @@ _OBS = ("obs", "last_obs", "end_obs")  # of a run that keeps them
 # What snapshots of older versions do not have: by group, of a run that keeps observations too, and for all groups.
 _LATER = ("start_features", "end_counts", "event_features", "advantage")
 _LATER_OBS = ("start_obs", "event_obs")
-_LATER_FLAT = ("reward", "end_return", "event_kind")
+_LATER_FLAT = ("reward", "end_return", "event_kind", "taken")
 
 
 def _none() -> FloatArray:
@@ -62,6 +62,13 @@ class TransitionSample:
     event_kind: NDArray[Any] = field(default_factory=_none)  # [Q] index among the events of all groups, in order
     event_features: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, F_g], right after it first happened
     event_obs: list[FloatArray] = field(default_factory=list)  # [g] [Q, A_g, O_g]
+    taken: FloatArray = field(default_factory=_none)  # [N] how many transitions were taken before it: the age of each
+
+    def newest_first(self) -> NDArray[np.int64]:
+        """Return the numbers of the N transitions, the newest first; the last one is where nobody knows."""
+        count = len(self.terminated)
+        age = self.taken if len(self.taken) == count else np.arange(count)
+        return np.asarray(np.argsort(-age, kind="stable"), np.int64)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
@@ -205,7 +212,13 @@ class TransitionSampler:
             event_kind=np.repeat(np.arange(len(filled)), filled),
             event_features=after_events("features"),
             event_obs=after_events("obs") if with_obs else [],
+            taken=self._taken(),
         )
+
+    def _taken(self) -> FloatArray:
+        """Return how many transitions were taken before each of those in the ring, whose places come round again."""
+        place = np.arange(self.size)
+        return np.asarray(place + CAPACITY * ((self.count - 1 - place) // CAPACITY), np.float32)
 
     def state_dict(self) -> Arrays:
         """Return the ring and the count as arrays, copied."""

@@ -14,15 +14,16 @@ from .judgements import JudgeQuestion
 
 def messages_of(spec: TaskSpec, recorded: TransitionSample) -> list[str]:
     """Return the different texts of recorded steps, those of the newest first."""
-    newest = dict[str, int]()  # text → the last step with it
+    order = recorded.newest_first()
+    newest = dict[str, int]()  # text → the place of its newest step
     for g in range(len(spec.groups)):
         form = caption_format(spec.groups[g])
-        codes = caption_codes(spec.groups[g], form, recorded.last_features[g], recorded.events[g])
+        codes = caption_codes(spec.groups[g], form, recorded.last_features[g][order], recorded.events[g][order])
         n_agents = codes.shape[1]
         texts, number = captions(spec, g, form, codes.reshape(-1, codes.shape[-1]))
         for i, which in enumerate(number.tolist()):
-            newest[texts[which]] = i // n_agents
-    return sorted(newest, key=lambda text: -newest[text])
+            newest[texts[which]] = min(newest.get(texts[which], i), i // n_agents)
+    return sorted(newest, key=lambda text: newest[text])
 
 
 def label_questions(messages: Sequence[str]) -> list[JudgeQuestion]:

@@ -60,11 +60,12 @@ class Hops:
 def hops_of(spec: TaskSpec, recorded: TransitionSample, steps: int, seed: int) -> list[Hops]:
     """Return [g]: steps that are judged, in which features change, the newest first; none where none does."""
     rng, found = np.random.default_rng(seed), list[Hops]()
+    order = recorded.newest_first()
     succeeded = np.flatnonzero(np.asarray(recorded.end_success) > 0.5)
     for g in range(len(spec.groups)):
-        before, after = recorded.features[g], recorded.last_features[g]
+        before, after = recorded.features[g][order], recorded.last_features[g][order]
         moved = np.argwhere(np.abs(after - before).max(axis=-1) > 1e-9) if before.shape[-1] else np.zeros((0, 2), int)
-        chosen = moved[::-1][: 20 * steps]
+        chosen = moved[: 20 * steps]
         chosen = chosen[np.sort(rng.permutation(len(chosen))[:steps])]
         starts, ends = recorded.start_features[g] if recorded.start_features else before, recorded.end_features[g]
         if not len(chosen) or not len(starts):

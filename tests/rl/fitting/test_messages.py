@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cosignal.errors import PreferenceError
 from cosignal.rl.envs.config import TaskConfig
-from cosignal.rl.experience.transition_sample import TransitionSample
+from cosignal.rl.experience.transition_sample import CAPACITY, TransitionSample, TransitionSampler
 from cosignal.rl.fitting.messages import SETTINGS, fit_classifier, fit_ranking, helpful_texts
 from cosignal.rl.signals.captions import text_vectors
 from cosignal.rl.signals.config import SignalConfig
@@ -17,6 +17,7 @@ from cosignal.rl.signals.terms import MessageTerm
 from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 from cosignal.rl.training.config import TrainerConfig, TrainingConfig
 from cosignal.rl.training.line import TrainingLine
+from training_lines import small_config, trained
 
 ROOMS, GOOD, BAD = range(8), ("picked up the key", "opened the door"), ("bumped into the wall", "stood still")
 
@@ -82,7 +83,7 @@ def test_texts_come_newest_first_and_each_once() -> None:
         features=[keys], last_features=[keys], events=[np.zeros((3, 2, 1), np.float32)], terminated=np.zeros(3),
         end_features=[keys[:0]], end_success=np.zeros(0),
     )  # fmt: skip
-    assert messages_of(spec, sample) == ["keys 0", "keys 3", "keys 1", "keys 2"]
+    assert messages_of(spec, sample) == ["keys 0", "keys 3", "keys 2", "keys 1"]
 
 
 # ------------------------------------------------------------ learning
@@ -111,3 +112,12 @@ def test_a_judge_that_is_right_leads_past_a_reward_that_deceives_and_one_that_is
     # twins: nobody judged, and a judge who likes where episodes begin
     assert returned(3) < 0.2
     assert returned(3, "cell 0") < 0.2
+
+
+def test_the_newest_are_known_also_after_the_ring_of_transitions_has_come_round() -> None:
+    line = trained(small_config(), 1)
+    line.recorder = TransitionSampler(line.spec)
+    line.recorder.count = CAPACITY + 5  # five have come to the first places again
+    sample = line.recorder.recorded(line.episodes)
+    assert sample.newest_first()[:6].tolist() == [4, 3, 2, 1, 0, CAPACITY - 1]
+    line.close()
