@@ -46,7 +46,9 @@ async def ask_judge(ctx: Context, point: int, status: TrainerStatus, kinds: Sequ
     if not by_model:
         return False
     path = ctx.run_dir / JUDGEMENTS
-    known = answers_of(await asyncio.to_thread(read_judgements, path))
+    judgements = await asyncio.to_thread(read_judgements, path)
+    # what this point asks is the same after a stop; what is answered of it is left out below
+    earlier, known = answers_of([x for x in judgements if x.point < point]), answers_of(judgements)
     recorded = await asyncio.to_thread(
         TransitionSample.load, ctx.run_dir / snapshot_of(status) / "recorded.safetensors", spec
     )
@@ -55,9 +57,10 @@ async def ask_judge(ctx: Context, point: int, status: TrainerStatus, kinds: Sequ
     for kind in by_model:
         settings = config.of(kind)
         assert isinstance(settings, JudgedConfig)
-        asked = await asyncio.to_thread(questions_for, kind, spec, recorded, settings, seed, known)
+        asked = await asyncio.to_thread(questions_for, kind, spec, recorded, settings, seed, earlier)
         for question in asked:
-            wanted.setdefault(question, settings.batch)
+            if question not in known:
+                wanted.setdefault(question, settings.batch)
     for batch in dict.fromkeys(wanted.values()):
         questions = [question for question, size in wanted.items() if size == batch]
         setting = JudgeSetting(spec.description, spec.agents)

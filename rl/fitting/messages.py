@@ -64,8 +64,8 @@ def _or_tie(answer: float | None) -> float:
 
 
 def _fitted(before: FloatArray, after: FloatArray, votes: list[float], config: ScorerConfig, seed: int) -> Fitted:
-    votes_ = np.array(votes, np.float64)
+    confidence = np.array(votes, np.float64)
     n, nobody = len(votes), np.zeros(len(votes), np.int64)
-    label = np.sign(votes_ - TIE).astype(np.int64)
+    label = np.sign(confidence - TIE).astype(np.int64)
     pairs = Pairs(0, before, after, nobody, nobody, label, [""] * n, [""] * n)
-    return fit_scorer(pairs, votes_, config, seed)
+    return fit_scorer(pairs, confidence, config, seed)

@@ -87,8 +87,9 @@ def check_signal(
     # Both signals are compared at the scale that they have, or would have.
     old = freeze(in_force, in_force, spec, recorded, returns, scorers)
     learns_alike = signal.learner.over(in_force.learner) == in_force.learner
-    acts_on_advantages = any(term.term.acts_on_advantages for term in fresh)
-    if learns_alike and not acts_on_advantages and (taken is None or signal.exploration in taken):
+    # what neither advantages nor single steps show cannot be compared here
+    unseen = any(term.term.acts_on_advantages or term.term.bounded_by[0] == "delta" for term in fresh)
+    if learns_alike and not unseen and (taken is None or signal.exploration in taken):
         problems += _no_change(compiled.at_scale(frozen.scale), compiled_in_force.at_scale(old.scale), recorded)
     against, about = _potential_at_ends(compiled, spec, recorded)
     return CheckReport(problems + against, notes + about)

@@ -39,9 +39,9 @@ TWIN = 1e-4  # largest distance, and largest relative difference of size, of two
 
 _NOTHING = np.zeros(1, np.float32)
 
-# What fades together is compared together, potentials apart from what is none: main steps that it fades over, and
-# whether it is a potential.
-Part = tuple[int | None, bool]
+# What fades together is compared together, potentials apart from what is none, and what has another bound apart, which
+# single steps do not show: main steps that it fades over, whether it is a potential, its bound.
+Part = tuple[int | None, bool, str]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class SignalComparison:
     def twins(self, one: Signal, other: Signal, at_any_strength: bool = False) -> bool:
         """Return whether both pay the same, however they are written.
 
-        They do where every part of them, potentials and what is none by the time that it fades over, has distance 0 and
+        They do where every part of them, by what it is and the time that it fades over, see `Part`, has distance 0 and
         the same size. It must be so on the recorded pairs, and on drawn ones too: a part behind a condition that never
         held in the run pays nothing there, whatever it would pay later. Signals that pay nothing on the recorded pairs
         are not known to be twins.
@@ -164,7 +164,8 @@ def undiscounted(compiled: CompiledSignal, pairs: StatePairs) -> dict[Part, Floa
     out: dict[Part, FloatArray] = {}
     shaping = compiled.shape(pairs, gamma=1.0)
     for compiled_term, rewards in zip(compiled.terms, shaping.per_term, strict=True):
-        part = compiled_term.term.fades_over, compiled_term.term.is_potential
+        term = compiled_term.term
+        part = term.fades_over, term.is_potential, term.bounded_by[0]
         flat = np.concatenate([x.ravel() for x in rewards])
         out[part] = out[part] + flat if part in out else flat
     return out

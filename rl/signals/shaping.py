@@ -96,11 +96,6 @@ class CompiledSignal:
         other.signal = self.signal.model_copy(update={"scale": scale})
         return other
 
-    @property
-    def remembers(self) -> bool:
-        """Whether what it pays depends on other steps of an episode."""
-        return any(term.term.remembers for term in self.terms)
-
     def new_memory(self, envs: int) -> SignalMemory:
         """Return what its terms remember of the running episodes of so many environments, at their start."""
         return [term.new_memory(envs) for term in self.terms]

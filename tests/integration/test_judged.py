@@ -138,6 +138,11 @@ async def test_answers_are_neither_lost_nor_asked_for_twice_by_a_run_that_was_st
     answered = {texts for _, texts in before}
     assert not answered & {texts for request in second.asked for texts in request}
     assert view.fits()
+    # nor does a stop make a point ask for more than the config says
+    rows = read_judgements(view.path / JUDGEMENTS)
+    asked = Counter(x.question for x in rows if x.point == rows[0].point)
+    assert asked["label"] <= 30
+    assert asked["compare"] <= 60
 
 
 async def test_the_trainer_goes_on_while_half_of_the_judges_requests_hang(tmp_path: Path) -> None:

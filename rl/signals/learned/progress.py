@@ -36,14 +36,14 @@ class Hops:
     Attributes:
         group: its number.
         features: [2, n, F_g] before and after each step.
-        start, goal: the texts of the state that episodes begin in, and of the goal.
+        starts, goals: n texts each, of the state that the agent's episodes begin in, and of its goal.
         texts: n pairs of texts, of before and after.
     """
 
     group: int
     features: FloatArray
-    start: str
-    goal: str
+    starts: list[str]
+    goals: list[str]
     texts: list[tuple[str, str]]
 
     def questions(self) -> list[JudgeQuestion]:
@@ -53,8 +53,8 @@ class Hops:
 
     def pairs(self, step: int) -> list[tuple[str, str]]:
         """Return the pairs that are judged of a step: forward and backward of either end, and the step itself."""
-        before, after = self.texts[step]
-        return [(self.start, before), (self.goal, before), (before, after), (self.start, after), (self.goal, after)]
+        (before, after), start, goal = self.texts[step], self.starts[step], self.goals[step]
+        return [(start, before), (goal, before), (before, after), (start, after), (goal, after)]
 
 
 def hops_of(spec: TaskSpec, recorded: TransitionSample, steps: int, seed: int) -> list[Hops]:
@@ -73,8 +73,9 @@ def hops_of(spec: TaskSpec, recorded: TransitionSample, steps: int, seed: int) -
         n, i = chosen.T
         pair = np.stack([before[n, i], after[n, i]])
         texts = [(exact_text(spec, g, x), exact_text(spec, g, y)) for x, y in zip(*pair, strict=True)]
-        goal = exact_text(spec, g, ends[succeeded[-1], 0]) if len(succeeded) else GOAL
-        found.append(Hops(g, pair, exact_text(spec, g, starts[-1, 0]), goal, texts))
+        begins = [exact_text(spec, g, starts[-1, agent]) for agent in i]
+        goals = [exact_text(spec, g, ends[succeeded[-1], agent]) if len(succeeded) else GOAL for agent in i]
+        found.append(Hops(g, pair, begins, goals, texts))
     return found
 
 

@@ -97,7 +97,8 @@ def test_a_random_judge_explains_nothing_and_a_contradicting_one_is_refused() ->
     features, targets = judged_progress(found, at_random)
     assert fit_progress(SPEC, 0, features, targets, 32, 300, seed=1).explained < 0.3
     against: dict[JudgeQuestion, float | None] = {
-        question: {found.start: 1.0, found.goal: -1.0}.get(question.texts[0], 0.0) for question in found.questions()
+        question: {found.starts[0]: 1.0, found.goals[0]: -1.0}.get(question.texts[0], 0.0)
+        for question in found.questions()
     }
     features, targets = judged_progress(found, against)
     with pytest.raises(SignalError, match="look whether the judge contradicts itself"):

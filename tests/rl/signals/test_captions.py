@@ -18,7 +18,7 @@ from cosignal.rl.task import EventSpec, FeatureSpec, GroupSpec, TaskSpec
 
 FEATURES = (
     FeatureSpec(name="level", kind="quantity", low=0, high=4),
-    FeatureSpec(name="goal", kind="distance", low=0, high=20, done=-0.0 + 20),
+    FeatureSpec(name="goal", kind="distance", low=0, high=20, done=20),
     FeatureSpec(name="keys", kind="count", low=0, high=3),
     FeatureSpec(name="open", kind="flag", low=0, high=1),
 )

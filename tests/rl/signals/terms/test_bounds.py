@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from cosignal.errors import SignalError
 from cosignal.rl.algorithms.config import VDNConfig
+from cosignal.rl.experience.transition_sample import TransitionSample
+from cosignal.rl.signals.check import check_signal
+from cosignal.rl.signals.distance import SignalComparison
 from cosignal.rl.signals.shaping import CompiledSignal
 from cosignal.rl.signals.signal import Signal
 from cosignal.rl.signals.terms import EventTerm, LearnedTerm
@@ -96,3 +99,18 @@ def test_a_learner_from_a_replay_refuses_delta_and_a_potential_any_bound() -> No
 
 def test_without_a_bound_the_term_is_written_as_before() -> None:
     assert not {"bound", "team_spirit"} & EventTerm(name="x", event="found").model_dump().keys()
+
+
+def test_another_bound_is_another_signal_though_single_steps_do_not_show_it() -> None:
+    counts = np.array([0, 1, 2, 0] * 20, np.float32).reshape(-1, 1, 1)
+    nothing = np.zeros((len(counts), 1, 0), np.float32)
+    recorded = TransitionSample(
+        features=[nothing], last_features=[nothing], events=[counts], terminated=np.zeros(len(counts)),
+        end_features=[nothing[:0]], end_success=np.zeros(0),
+    )  # fmt: skip
+    free, bounded = (signal(x, decay_steps=1_000_000).signal for x in ("none", "delta"))
+    comparison = SignalComparison(SPEC, recorded, Signal(), (0.0, 10.0))
+    assert comparison.twins(bounded, bounded)
+    assert not comparison.twins(free, bounded)
+    report = check_signal(bounded, SPEC, recorded, free, set(), (0.0, 10.0))
+    assert report.problems == []
